@@ -1,0 +1,89 @@
+"""The GPUs' data sheets (`devices.csv`), each row with its source. Unknown is None, and None prints as a dash.
+
+Peaks are *dense* (no sparsity), in FLOP/s; tensor-core peaks are with fp32 accumulation. A device is recognised by the
+driver's exact name and never by a part of it ("L4" is in "L40S"), and an unknown device is no device: falling back to a
+known one would turn every utilisation into fiction.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from bench.record.errors import BenchError, choose
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSpec:
+    """One row of a data sheet: FLOP/s (dense), bytes, bytes/s, hertz, watts.
+
+    `names` are the strings by which NVIDIA's driver calls the device. `achieved_bf16` is the best bf16 matrix rate that
+    others have measured (stas00/ml-engineering, "MAMF"). `confidence` is how well the row could be checked.
+    """
+
+    key: str
+    names: tuple[str, ...]
+    architecture: str
+    capability: tuple[int, int]
+    multiprocessors: int
+    clock: float
+    fp32: float
+    tf32: float | None
+    fp16: float
+    bf16: float | None
+    fp8: float | None
+    memory: float
+    memory_type: str
+    bandwidth: float
+    l2: float
+    power: float
+    achieved_bf16: float | None
+    source: str
+    confidence: str
+    note: str = ""
+
+    def peak(self, precision: str) -> float | None:
+        """Dense peak in FLOP/s of a spec's precision (`amp_fp16` counts as fp16); None if the device has none."""
+        peaks = {"fp32": self.fp32, "tf32": self.tf32, "fp16": self.fp16, "bf16": self.bf16}
+        return peaks[precision.removeprefix("amp_")]
+
+
+def _device(row: dict[str, str]) -> DeviceSpec:
+    """One line of `devices.csv`: names are separated by `;`, an empty cell is unknown."""
+    known: dict[str, Any] = {name: text or None for name, text in row.items()}
+    numbers = {field.name: known[field.name] for field in fields(DeviceSpec) if "float" in str(field.type)}
+    known |= {name: None if text is None else float(text) for name, text in numbers.items()}
+    known |= {"names": tuple(row["names"].split(";")), "multiprocessors": int(row["multiprocessors"])}
+    major, minor = row["capability"].split(".")
+    return DeviceSpec(**known | {"capability": (int(major), int(minor)), "note": row["note"]})
+
+
+def _devices() -> tuple[DeviceSpec, ...]:
+    text = (Path(__file__).parent / "devices.csv").read_text(encoding="utf-8")
+    return tuple(_device(row) for row in csv.DictReader(text.splitlines()))
+
+
+DEVICES: tuple[DeviceSpec, ...] = _devices()
+_BY_NAME: dict[str, DeviceSpec] = {name: device for device in DEVICES for name in device.names}
+
+
+def identify(driver_name: str) -> DeviceSpec | None:
+    """The device that the driver calls exactly so, or None: no guess, no fallback."""
+    return _BY_NAME.get(driver_name)
+
+
+def find(key: str) -> DeviceSpec | None:
+    """The device of that key, or None."""
+    return next((device for device in DEVICES if device.key == key), None)
+
+
+def select(word: str) -> tuple[DeviceSpec, ...]:
+    """All devices that `--gpu WORD` may mean: `a100` every A100, `a100-sxm4-80gb` one. Raises `BenchError` for none."""
+    wanted = word.lower()
+    found = tuple(d for d in DEVICES if d.key == wanted or d.key.startswith(f"{wanted}-"))
+    if not found:
+        choose("GPU", wanted, sorted({part for d in DEVICES for part in (d.key, d.key.split("-")[0])}))
+        raise BenchError(f"no GPU of the table is called '{word}'.")
+    return found

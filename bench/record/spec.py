@@ -1,0 +1,123 @@
+"""What is measured (`Spec`) and how (`Protocol`): frozen, hashable, and written into every record.
+
+Two equal specs are one row of a table. A row must be quotable, so a variant of a model is a new name, never a bag of
+keyword arguments, and everything that changes a number is a field here: a batch size or an attention kernel that
+lives in somebody's environment variable cannot be compared with anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from bench.record.errors import BenchError, choose
+
+Task = Literal["inference", "train"]
+Precision = Literal["fp32", "tf32", "fp16", "bf16", "amp_fp16", "amp_bf16"]
+MemoryFormat = Literal["contiguous", "channels_last"]
+CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
+Attention = Literal["fused", "math"]
+Clock = Literal["wall", "events"]
+
+TASKS: tuple[str, ...] = get_args(Task)
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+MEMORY_FORMATS: tuple[str, ...] = get_args(MemoryFormat)
+COMPILE_MODES: tuple[str, ...] = get_args(CompileMode)
+ATTENTIONS: tuple[str, ...] = get_args(Attention)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """What is measured: one model, one task, one way of running it.
+
+    `model` is a qualified name (`timm:convnext_tiny`, `paper:convnext_iso_small`, `user:package.module:factory`):
+    two implementations of one architecture can differ several times in speed, so a bare name is not enough.
+    `batch_size` is images per step, `image_size` pixels of the square input. `attention="math"` computes
+    softmax(QK^T)V step by step and keeps the N x N matrix, as every 2022 code base did; "fused" may use one kernel.
+    Raises `BenchError` for a word that is not on its list or a size below 1.
+    """
+
+    model: str
+    task: Task = "inference"
+    batch_size: int = 1
+    image_size: int = 224
+    precision: Precision = "fp32"
+    memory_format: MemoryFormat = "contiguous"
+    compile_mode: CompileMode | None = None
+    attention: Attention = "fused"
+
+    def __post_init__(self) -> None:
+        choose("task", self.task, TASKS)
+        choose("precision", self.precision, PRECISIONS)
+        choose("memory format", self.memory_format, MEMORY_FORMATS)
+        choose("attention", self.attention, ATTENTIONS)
+        if self.compile_mode is not None:
+            choose("compile mode", self.compile_mode, COMPILE_MODES)
+        for name, value in (("batch size", self.batch_size), ("image size", self.image_size)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise BenchError(f"{name} must be a whole number of at least 1, not {value!r}.")
+
+    def __str__(self) -> str:
+        """`timm:convnext_tiny@224 inference b64 fp32`, plus every field that is not at its default."""
+        words = [f"{self.model}@{self.image_size}", self.task, f"b{self.batch_size}", self.precision]
+        words += [self.memory_format] if self.memory_format != "contiguous" else []
+        words += [f"compile:{self.compile_mode}"] if self.compile_mode else []
+        words += ["math-attention"] if self.attention == "math" else []
+        return " ".join(words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """How a spec is measured. Its `name` is part of a record's key: numbers of different protocols never meet.
+
+    `metrics` are measured in this order (a latency pass disturbs the throughput pass that follows it, so order is part
+    of the protocol). Warm-up lasts at least `warmup_iterations` and at least `warmup_seconds`. Then `blocks` blocks
+    are timed, each of `block_iterations` iterations, or, where that is None, of as many as fill `block_seconds`.
+    `launches` fresh processes are started per spec; each yields one record. A launch is stopped after `max_seconds`.
+    Times are in seconds.
+    """
+
+    name: str
+    metrics: tuple[str, ...] = ("throughput",)
+    clock: Clock = "wall"
+    warmup_iterations: int
+    warmup_seconds: float = 0.0
+    blocks: int
+    block_iterations: int | None = None
+    block_seconds: float = 0.0
+    launches: int = 1
+    max_seconds: float = 600.0
+    target_rel_ci: float | None = None
+    seed: int = 0
+    cudnn_benchmark: bool = True
+
+
+# The paper measured "following Swin": 50 warm-up forwards, a synchronisation, 30 timed forwards, a synchronisation,
+# by the wall clock, batch 64, cuDNN autotuning on (Swin Transformer, main.py, `throughput`). One number, no repeat.
+SWIN = Protocol(name="swin", warmup_iterations=50, blocks=1, block_iterations=30, max_seconds=1800.0)
+
+# Ours: sustained load before the clock starts, ten blocks, three fresh processes.
+STEADY = Protocol(
+    name="steady", warmup_iterations=10, warmup_seconds=1.0, blocks=10, block_seconds=0.25, launches=3, max_seconds=600.0
+)
+
+# A first look that fits a laptop: one process, a few seconds per row. Good for an order of magnitude, not for a claim.
+SMOKE = Protocol(
+    name="smoke", warmup_iterations=2, warmup_seconds=0.5, blocks=5, block_seconds=0.5, launches=1, max_seconds=120.0
+)
+
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (SMOKE, STEADY, SWIN)}
+
+# The default journey's handful on a machine without a GPU: one small row of each family, batch 1, so that two cores
+# finish in about a minute. The rest of every table is one `run` away.
+SMOKE_MODELS: tuple[str, ...] = (
+    "timm:deit_small_patch16_224",
+    "timm:swin_tiny_patch4_window7_224",
+    "timm:convnext_tiny",
+    "paper:convnext_iso_small",
+    "timm:convnext_small",
+)
+
+SUITES: dict[str, tuple[Spec, ...]] = {
+    "smoke": tuple(Spec(model=name, batch_size=1) for name in SMOKE_MODELS),
+}

@@ -1,0 +1,111 @@
+"""Records on disk: JSON Lines, one record a line, appended, never rewritten.
+
+A sweep of hours must survive a power cut, a full disk, a second sweep beside it and a kill at any moment. So a line is
+written in one locked append and flushed to the disk before `append` returns; a write that fails half-way is cut off
+again; and a line that was torn all the same (the power went) is reported and skipped, the rest is read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.record.errors import BenchError
+from bench.record.record import NewerSchema, Record, from_json, to_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """What a records file held: its records in order, and one sentence for each line that could not be read."""
+
+    records: tuple[Record, ...]
+    problems: tuple[str, ...] = ()
+
+
+def append(path: Path | str, record: Record) -> None:
+    """Append one record; when this returns, it is on the disk.
+
+    The file is locked while it is written, so two sweeps may share it. Raises `BenchError` if the file cannot be
+    written (nothing that was in it is lost, and no half line is left behind).
+    """
+    line = (to_json(record) + "\n").encode()
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _write_whole(descriptor, line)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise _cannot("write", path, error) from error
+
+
+def _write_whole(descriptor: int, line: bytes) -> None:
+    """Write `line` as a line of its own, completely or not at all."""
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        line = b"\n" + line  # somebody's torn line stands there: leave it to be reported, start afresh
+    written = 0
+    try:
+        while written < len(line):
+            written += os.write(descriptor, line[written:])
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
+
+
+def check_writable(path: Path | str) -> None:
+    """Raise `BenchError` now if records could not be appended to `path` later, after an hour of measuring."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644))
+    except OSError as error:
+        raise _cannot("write", path, error) from error
+
+
+def read(path: Path | str) -> Log:
+    """All records of a file, in file order.
+
+    Raises `BenchError` for a directory, an unreadable or missing file, a file that is not ours, or a newer schema.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8", errors="replace")
+    except OSError as error:
+        raise _cannot("read", path, error) from error
+    records: list[Record] = []
+    problems: list[str] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            records.append(from_json(line))
+        except NewerSchema as error:
+            raise BenchError(f"{path}, line {number}: {error}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            problems.append(f"{path}, line {number} is torn or no record, skipped ({_first_words(error)})")
+    if problems and not records:
+        raise BenchError(f"{path} is not a visionbench records file: none of its {len(problems)} lines is a record.")
+    return Log(records=tuple(records), problems=tuple(problems))
+
+
+def read_if_there(path: Path | str) -> Log:
+    """As `read`, but a file that does not exist yet is empty."""
+    return read(path) if os.path.lexists(path) else Log(records=())
+
+
+def newest(records: Iterable[Record]) -> dict[object, Record]:
+    """The last record of each key, in order of the keys' first appearance."""
+    return {record.key: record for record in records}
+
+
+def _first_words(error: Exception) -> str:
+    return str(error).split("\n")[0][:100] or type(error).__name__
+
+
+def _cannot(verb: str, path: Path | str, error: OSError) -> BenchError:
+    reason = (error.strerror or str(error)).lower()
+    remedy = "free some space" if error.errno == 28 else "name another file with --records"
+    return BenchError(f"cannot {verb} records at {path} ({reason}): {remedy}. Nothing already recorded is lost.")

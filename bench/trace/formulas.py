@@ -1,0 +1,237 @@
+"""Multiply-accumulates and activations per operator, each formula with its source.
+
+The rule is the paper's (arXiv 2201.03545, "FLOPs" columns; the same as fvcore's and pycls's for these operators): one
+multiply-accumulate of a convolution, a linear layer or a matrix product is one, and nothing else counts: no norm, no
+activation function, no softmax, no bias, no pooling. FLOPs are 2 x MACs. Both products of attention count, fused in one
+kernel or not: a model does not get cheaper because a kernel got better.
+
+*Activations* are the output elements of the same operators (Radosavovic et al. 2020, "Designing Network Design Spaces",
+section 3), for attention of both products, so that this number too does not depend on the kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+Kind = Literal[
+    "matmul",
+    "conv",
+    "grouped_conv",
+    "depthwise_conv",
+    "attention",
+    "norm",
+    "softmax",
+    "elementwise",
+    "reduction",
+    "pool",
+    "copy",
+    "other",
+]
+
+KINDS: tuple[Kind, ...] = (
+    "matmul",
+    "conv",
+    "grouped_conv",
+    "depthwise_conv",
+    "attention",
+    "norm",
+    "softmax",
+    "elementwise",
+    "reduction",
+    "pool",
+    "copy",
+    "other",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one call costs by the rule: `macs` and `activations`, both for the whole batch."""
+
+    kind: Kind
+    macs: int
+    activations: int
+
+
+Formula = Callable[[Sequence[Any], Any], Cost]
+"""(arguments of the operator, its output) -> Cost."""
+
+
+def _mm(args: Sequence[Any], out: Any) -> Cost:
+    """(m, k) @ (k, n): m k n."""
+    return _product(args[0], out)
+
+
+def _addmm(args: Sequence[Any], out: Any) -> Cost:
+    """c + (m, k) @ (k, n): m k n; adding c is the bias and not counted."""
+    return _product(args[1], out)
+
+
+def _product(left: torch.Tensor, out: torch.Tensor) -> Cost:
+    elements = out.numel()
+    return Cost(kind="matmul", macs=elements * left.shape[-1], activations=elements)
+
+
+def _linear(args: Sequence[Any], out: torch.Tensor) -> Cost:
+    """(..., k) @ (n, k)^T: k per output element."""
+    return _product(args[0], out)
+
+
+def _dot(args: Sequence[Any], out: torch.Tensor) -> Cost:
+    """(k) . (k): k."""
+    return Cost(kind="matmul", macs=args[0].numel(), activations=out.numel())
+
+
+def convolution_macs(x: Sequence[int], weight: Sequence[int], out: Sequence[int], transposed: bool) -> int:
+    """MACs of one convolution: every output element takes (C_in / groups) x kernel multiply-accumulates.
+
+    Shapes: x (N, C_in, ...), weight (C_out, C_in / groups, kernel...), out (N, C_out, ...). A transposed convolution
+    is the same sum seen from the input: its weight is (C_in, C_out / groups, kernel...).
+    """
+    positions = math.prod(x if transposed else out)
+    return positions * math.prod(weight[1:])
+
+
+def _convolution(args: Sequence[Any], out: torch.Tensor) -> Cost:
+    x, weight, transposed, groups = args[0], args[1], args[6], args[8]
+    macs = convolution_macs(x.shape, weight.shape, out.shape, transposed)
+    return Cost(kind=_conv_kind(weight, groups), macs=macs, activations=out.numel())
+
+
+def _convolution_backward(args: Sequence[Any], out: Sequence[torch.Tensor | None]) -> Cost:
+    """Each gradient asked for (input, weight) is a convolution with as many MACs as the forward one; bias adds none."""
+    grad, x, weight, transposed, groups, mask = args[0], args[1], args[2], args[7], args[9], args[10]
+    forward = convolution_macs(x.shape, weight.shape, grad.shape, transposed)
+    elements = sum(g.numel() for g in out[:2] if g is not None)
+    return Cost(kind=_conv_kind(weight, groups), macs=forward * (mask[0] + mask[1]), activations=elements)
+
+
+def _conv_kind(weight: torch.Tensor, groups: int) -> Kind:
+    if groups == 1:
+        return "conv"
+    return "depthwise_conv" if weight.shape[1] == 1 else "grouped_conv"
+
+
+def attention_cost(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Cost:
+    """softmax(Q K^T) V: N_q N_k (d + d_v) MACs per head (Vaswani et al. 2017, section 3.2.1), activations of both products.
+
+    Shapes: query (..., N_q, d), key (..., N_k, d), value (..., N_k, d_v).
+    """
+    heads, n_query, depth = math.prod(query.shape[:-2]), query.shape[-2], query.shape[-1]
+    n_key, depth_value = key.shape[-2], value.shape[-1]
+    return Cost(
+        kind="attention",
+        macs=heads * n_query * n_key * (depth + depth_value),
+        activations=heads * n_query * (n_key + depth_value),
+    )
+
+
+def attention_backward_cost(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Cost:
+    """Five products: Q K^T again (it was not kept), then dV, dP, dQ, dK (Dao et al. 2022, algorithm 4)."""
+    heads, n_query, depth = math.prod(query.shape[:-2]), query.shape[-2], query.shape[-1]
+    n_key, depth_value = key.shape[-2], value.shape[-1]
+    return Cost(
+        kind="attention",
+        macs=heads * n_query * n_key * (3 * depth + 2 * depth_value),
+        activations=query.numel() + key.numel() + value.numel(),
+    )
+
+
+_aten = torch.ops.aten
+
+FORMULAS: dict[Any, Formula] = {
+    _aten.mm: _mm,
+    _aten.bmm: _mm,
+    _aten.mv: _mm,
+    _aten.addmm: _addmm,
+    _aten.baddbmm: _addmm,
+    _aten.addmv: _addmm,
+    _aten.linear: _linear,
+    _aten.dot: _dot,
+    _aten.vdot: _dot,
+    _aten.convolution: _convolution,
+    _aten._convolution: _convolution,
+    _aten.convolution_backward: _convolution_backward,
+}
+
+_NAMED: dict[str, Kind] = {
+    "_softmax": "softmax",
+    "_safe_softmax": "softmax",
+    "_log_softmax": "softmax",
+    "_softmax_backward_data": "softmax",
+    "_log_softmax_backward_data": "softmax",
+    "_to_copy": "copy",
+    "copy_": "copy",
+    "clone": "copy",
+    "contiguous": "copy",
+    "cat": "copy",
+    "stack": "copy",
+    "roll": "copy",
+    "flip": "copy",
+    "repeat": "copy",
+    "constant_pad_nd": "copy",
+    "pixel_shuffle": "copy",
+    "pixel_unshuffle": "copy",
+    "im2col": "copy",
+    "col2im": "copy",
+    "index": "copy",
+    "index_select": "copy",
+    "index_put": "copy",
+    "index_put_": "copy",
+    "gather": "copy",
+    "scatter": "copy",
+    "embedding": "copy",
+    "embedding_dense_backward": "copy",
+    "slice_backward": "copy",
+    "select_backward": "copy",
+    "masked_fill": "elementwise",
+    "masked_fill_": "elementwise",
+    "masked_fill_backward": "elementwise",
+    "mean": "reduction",
+    "sum": "reduction",
+    "amax": "reduction",
+    "amin": "reduction",
+    "argmax": "reduction",
+    "var": "reduction",
+    "var_mean": "reduction",
+    "std": "reduction",
+    "cumsum": "reduction",
+    "prod": "reduction",
+    "topk": "reduction",
+    "linalg_vector_norm": "reduction",
+    "nll_loss_forward": "reduction",
+    "nll_loss_backward": "reduction",
+}
+
+
+def kind_of(func: Any) -> Kind:
+    """The kind of an operator that the MAC rule does not count.
+
+    By name where the name tells; else by torch's own tag `pointwise` (the operator maps element to element); a name
+    nobody has classified is "other", and the trace lists it, so that nothing is passed over in silence.
+    """
+    name = func.overloadpacket.__name__
+    if name in _NAMED:
+        return _NAMED[name]
+    if "norm" in name:
+        return "norm"
+    if "pool" in name or "upsample" in name or "grid_sampler" in name:
+        return "pool"
+    if name.startswith("_foreach_") or torch.Tag.pointwise in func.tags:
+        return "elementwise"
+    if name.rstrip("_") in _POINTWISE or name.endswith("_backward"):
+        return "elementwise"
+    return "other"
+
+
+# Element-wise by what they do, though torch does not tag them so (seen on 2.6 to 2.15).
+_POINTWISE = frozenset(
+    "fill zero bernoulli native_dropout uniform normal random zeros ones full zeros_like ones_like full_like "
+    "new_zeros new_ones new_full arange linspace lerp addcmul addcdiv where scalar_tensor rand randn rand_like "
+    "randn_like tril triu eye triu_indices native_dropout_backward".split()
+)

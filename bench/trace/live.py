@@ -1,0 +1,118 @@
+"""Memory of live tensors over one training step, without a device: who holds how much, when, and where the peak is.
+
+The tracker follows *storages* (a view holds no memory of its own): each is born with the operator that first returns it and
+dies when Python and autograd have let go of it, which on the meta device happens at the very same operators as on a GPU. Sizes
+are rounded up to the 512 bytes of torch's CUDA caching allocator (c10/cuda/CUDACachingAllocator.h, kMinBlockSize). Not
+seen: workspaces of cuDNN and cuBLAS, fragmentation, the CUDA context. So the peak is a lower bound of `max_memory_allocated`.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+Category = Literal["parameters", "gradients", "optimizer", "activations", "temporaries"]
+CATEGORIES: tuple[Category, ...] = ("parameters", "gradients", "optimizer", "activations", "temporaries")
+
+BLOCK = 512
+"""Bytes: what the CUDA caching allocator rounds every allocation up to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """Live bytes after every allocation and release of a step.
+
+    `totals[i]` is the sum after event i; `phases` are (first event, phase) in order; `peak` is the largest total and
+    `split` its parts by category, which add up to it. *parameters* includes buffers, *activations* everything that the forward pass
+    leaves for the backward pass (the input batch included), *temporaries* what is neither kept nor a gradient.
+    """
+
+    totals: tuple[int, ...]
+    phases: tuple[tuple[int, str], ...]
+    peak: int
+    peak_event: int
+    split: dict[Category, int]
+
+    @property
+    def peak_phase(self) -> str:
+        """The phase in which the peak falls."""
+        return [phase for first, phase in self.phases if first <= self.peak_event][-1]
+
+
+class LiveTensors:
+    """Follows storages from `add` to their end. Events are (storage's number, signed bytes), in order."""
+
+    def __init__(self) -> None:
+        self._events: list[tuple[int, int]] = []
+        self._alive: dict[int, int] = {}
+        self._category: dict[int, Category] = {}
+        self._phases: list[tuple[int, str]] = []
+        self._next = 0
+
+    def add(self, out: Any, category: Category | None = None) -> None:
+        """Start to follow the storages of all tensors in `out` (a tensor, or nested lists of them)."""
+        if isinstance(out, torch.Tensor):
+            self._add_storage(out.untyped_storage(), category)
+        elif isinstance(out, (list, tuple)):
+            for item in out:
+                self.add(item, category)
+
+    def _add_storage(self, storage: torch.UntypedStorage, category: Category | None) -> None:
+        address = storage._cdata
+        if address in self._alive:
+            if category:
+                self._category[self._alive[address]] = category
+            return
+        number, size = self._next, -(-storage.nbytes() // BLOCK) * BLOCK
+        self._next += 1
+        self._alive[address] = number
+        if category:
+            self._category[number] = category
+        self._events.append((number, size))
+        weakref.finalize(storage, self._release, address, number, size)
+
+    def _release(self, address: int, number: int, size: int) -> None:
+        self._events.append((number, -size))
+        del self._alive[address]
+
+    def phase(self, name: str) -> None:
+        """Everything from here on belongs to this phase."""
+        self._phases.append((len(self._events), name))
+
+    def mark(self, tensors: Iterable[torch.Tensor | None], category: Category) -> None:
+        """Name the category of storages that are already followed."""
+        for tensor in tensors:
+            if tensor is not None:
+                self._category[self._alive[tensor.untyped_storage()._cdata]] = category
+
+    def keep(self) -> None:
+        """The forward pass is over: what is alive and nothing else yet, the backward pass needs: activations."""
+        for number in self._alive.values():
+            self._category.setdefault(number, "activations")
+
+    def curve(self) -> Curve:
+        """The curve so far."""
+        totals: list[int] = []
+        total = peak = peak_event = 0
+        for index, (_, size) in enumerate(self._events):
+            total += size
+            totals.append(total)
+            if total > peak:
+                peak, peak_event = total, index
+        return Curve(
+            totals=tuple(totals),
+            phases=tuple(self._phases),
+            peak=peak,
+            peak_event=peak_event,
+            split=self._split(peak_event),
+        )
+
+    def _split(self, last: int) -> dict[Category, int]:
+        split: dict[Category, int] = dict.fromkeys(CATEGORIES, 0)
+        for number, size in self._events[: last + 1]:
+            split[self._category.get(number, "temporaries")] += size
+        return split

@@ -1,0 +1,145 @@
+"""What a GPU would do, on tensors that are on none: fused attention and automatic mixed precision for the meta device.
+
+On the meta device torch takes `scaled_dot_product_attention` apart into matrix products and a softmax that keeps the
+N x N matrix, and autocast does not exist. Both matter: for memory above all. So while a trace runs, those operators get
+an implementation of ours for meta tensors, registered one level above autograd (dispatch key `AutogradMeta`). There it
+is found whoever calls, `nn.MultiheadAttention` included, and nothing but meta tensors ever sees it. It is taken
+out again at the end of the trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from bench.trace.formulas import Cost, attention_backward_cost, attention_cost
+
+Kernel = Callable[[str, tuple[torch.Tensor, ...], tuple[torch.Tensor, ...], Cost], None]
+"""Receives a kernel that torch's dispatcher does not show: (name, inputs, outputs, cost)."""
+
+_aten = torch.ops.aten
+
+
+class _FusedAttention(torch.autograd.Function):
+    """One kernel forward, one backward; keeps q, k, v, the output and one fp32 log-sum-exp per query and head.
+
+    Dao et al. 2022 (FlashAttention), algorithms 1 and 4. Shapes: (B, H, N, d).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Any, key: Any, value: Any, mask: Any, seen: Kernel) -> torch.Tensor:
+        out = query.new_empty((*query.shape[:-1], value.shape[-1]))
+        lse = query.new_empty(query.shape[:-1], dtype=torch.float32)
+        seen("fused_attention", _present(query, key, value, mask), (out, lse), attention_cost(query, key, value))
+        ctx.save_for_backward(query, key, value, mask, out, lse)
+        ctx.seen = seen
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        query, key, value, mask, out, lse = ctx.saved_tensors
+        gradients = tuple(torch.empty_like(t) for t in (query, key, value))
+        # The mask of window attention is a parameter's gather: it has a gradient of its own shape.
+        masks = (torch.empty_like(mask),) if ctx.needs_input_grad[3] else ()
+        inputs = _present(grads[0], query, key, value, mask, out, lse)
+        ctx.seen("fused_attention_backward", inputs, gradients + masks, attention_backward_cost(query, key, value))
+        return (*gradients, masks[0] if masks else None, None)
+
+
+def _present(*tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+    return tuple(t for t in tensors if t is not None)
+
+
+def _fused(seen: Kernel) -> Callable[..., torch.Tensor]:
+    def attention(
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attn_mask: torch.Tensor | None = None, *rest: Any, **options: Any
+    ) -> torch.Tensor:
+        # Only (B, H, N, d) has fused kernels; for other shapes CUDA runs the math path too.
+        if query.dim() != 4:
+            return _aten.scaled_dot_product_attention.default.decompose(query, key, value, attn_mask, *rest, **options)
+        return _FusedAttention.apply(query, key, value, attn_mask, seen)  # type: ignore[no-any-return]
+
+    return attention
+
+
+# What CUDA's autocast does to an operator (torch/csrc, aten/src/ATen/autocast_mode.h), for operators that torch composes
+# of others and that may therefore be replaced above autograd. The others see operands these have already cast.
+_LOWER = ("linear", "conv1d", "conv2d", "conv3d", "matmul", "einsum", "scaled_dot_product_attention")
+_FP32 = ("layer_norm", "group_norm", "cross_entropy_loss", "cosine_similarity")
+
+
+class _Casts:
+    """Casts for one trace. A parameter's low-precision copy is made once per step, as autocast's cache does."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._copies: dict[int, torch.Tensor] = {}
+
+    def lower(self, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return type(value)(self.lower(v) for v in value)
+        if not isinstance(value, torch.Tensor) or value.dtype != torch.float32:
+            return value
+        if not (value.is_leaf and value.requires_grad):
+            return value.to(self.dtype)
+        if id(value) not in self._copies:
+            self._copies[id(value)] = value.to(self.dtype)
+        return self._copies[id(value)]
+
+    @staticmethod
+    def raised(value: Any) -> Any:
+        floating = isinstance(value, torch.Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+        return value.float() if floating else value
+
+    def forget(self) -> None:
+        self._copies.clear()
+
+
+def _softmax(casts: _Casts) -> Callable[..., torch.Tensor]:
+    def softmax(x: torch.Tensor, dim: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+        # fp16 in, fp32 out in one kernel; bf16 has no such kernel and is copied first (ATen/native/SoftMax.cpp).
+        if x.dtype == torch.float16 and dtype in (None, torch.float32):
+            return _aten._softmax.default(x, dim, True)  # type: ignore[no-any-return]
+        return _aten._softmax.default(casts.raised(x) if dtype is None else x.to(dtype), dim, False)  # type: ignore[no-any-return]
+
+    return softmax
+
+
+@contextmanager
+def overrides(*, fused: bool, autocast: torch.dtype | None, seen: Kernel) -> Iterator[Callable[[], None]]:
+    """For the time of the `with` block, meta tensors get fused attention and/or autocast to that dtype.
+
+    `seen` is told of each fused kernel. Yields a function that ends the autocast region (drops the cached parameter
+    copies, as leaving `torch.autocast` does before the backward pass).
+    """
+    library = torch.library.Library("aten", "IMPL")
+    casts = _Casts(autocast) if autocast else None
+    try:
+        for name, implementation in _implementations(fused, casts, seen).items():
+            library.impl(name, implementation, "AutogradMeta")
+        yield casts.forget if casts else lambda: None
+    finally:
+        library._destroy()
+
+
+def _implementations(fused: bool, casts: _Casts | None, seen: Kernel) -> dict[str, Callable[..., Any]]:
+    attention = _fused(seen) if fused else _aten.scaled_dot_product_attention.default.decompose
+    if casts is None:
+        return {"scaled_dot_product_attention": attention} if fused else {}
+
+    def lowered(run: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **options: run(*casts.lower(args), **{k: casts.lower(v) for k, v in options.items()})
+
+    def raised(run: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **options: run(*map(casts.raised, args), **options)
+
+    table: dict[str, Callable[..., Any]] = {}
+    for name in _LOWER:
+        run = attention if name == "scaled_dot_product_attention" else getattr(_aten, name).default.decompose
+        table[name] = lowered(run)
+    for name in _FP32:
+        table[name] = raised(getattr(_aten, name).default.decompose)
+    return table | {"softmax.int": _softmax(casts)}

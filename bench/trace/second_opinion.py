@@ -1,0 +1,147 @@
+"""The same count by somebody else: fvcore, on real tensors.
+
+fvcore (Meta, last released 2022) walks a `torch.jit` trace instead of the dispatcher, so it shares no code and no method with our
+recorder: where the two agree, both are probably right. Where they differ the operator that explains it is named. It
+needs real tensors (its convolution check refuses the meta device), counts norms and pools too, and does not
+know `scaled_dot_product_attention` (ViT-B comes out 4 % low), for which we hand it the formula.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bench.record.spec import Spec
+from bench.trace.step import Trace, run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One group of operators that the two count differently: multiply-accumulates of one image, and why."""
+
+    operator: str
+    ours: int
+    theirs: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opinion:
+    """Both totals for one image. They agree if `ours` equals `theirs` less what the MAC rule excludes."""
+
+    spec: Spec
+    ours: int
+    theirs: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """True if every difference is an operator that the MAC rule leaves out on purpose."""
+        return all(d.ours == 0 and d.operator in _EXCLUDED for d in self.differences)
+
+
+# What fvcore counts and the paper's rule does not.
+_EXCLUDED = frozenset(
+    "batch_norm layer_norm group_norm instance_norm adaptive_avg_pool2d upsample_nearest2d upsample_bilinear2d grid_sampler".split()
+)
+
+# fvcore's names -> one name per formula; a linear layer is a matrix product however it is spelt.
+_GROUPS = {name: "matmul" for name in ("linear", "addmm", "matmul", "bmm", "baddbmm", "mm", "einsum", "mv", "dot")}
+_OURS = {"conv": "conv", "grouped_conv": "conv", "depthwise_conv": "conv", "matmul": "matmul", "attention": "attention"}
+
+
+def second_opinion(spec: Spec) -> Opinion:
+    """Count one image of `spec`'s forward pass with the trace and with fvcore.
+
+    The model's weights are really allocated (uninitialised) and one forward really runs on the CPU. Raises as `trace.run`.
+    """
+    single = Spec(model=spec.model, image_size=spec.image_size, attention=spec.attention)
+    theirs = _fvcore(single)
+    traced = run(single)
+    return Opinion(
+        spec=single,
+        ours=traced.macs_per_image,
+        theirs=sum(theirs.values()),
+        differences=tuple(_differences(_by_group(traced), theirs)),
+    )
+
+
+def _by_group(traced: Trace) -> Counter[str]:
+    ours: Counter[str] = Counter()
+    for op in traced.operators:
+        if op.counted:
+            ours[_OURS[op.kind]] += op.macs
+    return ours
+
+
+def _differences(ours: Counter[str], theirs: Counter[str]) -> Iterator[Difference]:
+    for name in sorted(set(ours) | set(theirs)):
+        if ours[name] != theirs[name]:
+            yield Difference(operator=name, ours=ours[name], theirs=theirs[name], reason=_reason(name, ours[name]))
+
+
+def _reason(name: str, ours: int) -> str:
+    if name in _EXCLUDED:
+        return "fvcore counts it, the MAC rule does not"
+    return "the two disagree" if ours else "fvcore counts an operator that the MAC rule does not know"
+
+
+def _fvcore(spec: Spec) -> Counter[str]:
+    from fvcore.nn import FlopCountAnalysis
+
+    from bench.trace.skeleton import weightless
+
+    model = weightless(spec.model, spec.image_size).eval()
+    image = torch.randn(1, 3, spec.image_size, spec.image_size)
+    with torch.no_grad(), _quietly(), _plain_transformer_layers(), torch.random.fork_rng(devices=[]):
+        analysis = FlopCountAnalysis(model, image).set_op_handle("aten::scaled_dot_product_attention", _attention)
+        counted = analysis.by_operator()
+    total: Counter[str] = Counter()
+    for name, macs in counted.items():
+        total[_GROUPS.get(name, name)] += int(macs)
+    return total
+
+
+def _attention(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """fvcore's handle protocol: values of the jit graph in, a Counter of what they cost out."""
+    from fvcore.nn.jit_handles import get_shape
+
+    query, key, value = (get_shape(i) for i in inputs[:3])
+    heads = 1
+    for length in query[:-2]:
+        heads *= length
+    return Counter({"attention": heads * query[-2] * key[-2] * (query[-1] + value[-1])})
+
+
+@contextmanager
+def _plain_transformer_layers() -> Iterator[None]:
+    """`nn.TransformerEncoderLayer` in eval is otherwise one operator that no counter looks into."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """fvcore warns of every operator it skips, torch of tracing as such; the differences say what matters."""
+    loggers = [logging.getLogger(name) for name in ("fvcore.nn.jit_analysis", "fvcore")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

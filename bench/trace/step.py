@@ -1,0 +1,234 @@
+"""One step of a spec on the meta device, and what is counted of it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from bench.record.errors import BenchError
+from bench.record.record import Environment, Measurement, Record
+from bench.record.spec import Spec
+from bench.trace.formulas import KINDS, Kind
+from bench.trace.live import CATEGORIES, Curve, LiveTensors
+from bench.trace.operators import Operator, Recorder
+from bench.trace.overrides import overrides
+from bench.trace.skeleton import skeleton
+
+_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_CLASSES_IF_UNKNOWN = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """What one step of `spec` does. Counts are of the whole batch; `*_per_image` divide by it exactly.
+
+    `views` are operators that move nothing. `curve` is None for inference.
+    """
+
+    spec: Spec
+    params: int
+    param_bytes: int
+    buffers: int
+    buffer_bytes: int
+    operators: tuple[Operator, ...]
+    views: int
+    curve: Curve | None
+
+    @property
+    def macs_per_image(self) -> int:
+        """Multiply-accumulates of one image by the paper's rule (`formulas`)."""
+        return sum(op.macs for op in self.operators) // self.spec.batch_size
+
+    @property
+    def activations_per_image(self) -> int:
+        """Output elements of convolutions and matrix products, one image."""
+        return sum(op.activations for op in self.operators) // self.spec.batch_size
+
+    @property
+    def bytes(self) -> int:
+        """Bytes read and written by all operators: a lower bound of the traffic without fusion."""
+        return sum(op.bytes for op in self.operators)
+
+    def uncounted(self) -> tuple[Operator, ...]:
+        """The operators for which the MAC rule has no formula: nothing is missed silently."""
+        return tuple(op for op in self.operators if not op.counted)
+
+
+def run(spec: Spec) -> Trace:
+    """Trace one step of `spec`. Raises `models.ModelError` (unknown model, refused size) or `BenchError` (untraceable)."""
+    with _collector_paused():
+        return _run(spec)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """A collection in the middle would release tensors at a moment of its own, and takes longer than the trace."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _run(spec: Spec) -> Trace:
+    model = skeleton(spec.model, spec.image_size)
+    model.train(spec.task == "train")
+    _set_dtypes(model, spec)
+    recorder = Recorder(LiveTensors() if spec.task == "train" else None)
+    try:
+        _STEPS[spec.task](model, spec, recorder)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError, AttributeError) as error:
+        raise _untraceable(spec, error) from error
+    return Trace(
+        spec=spec,
+        params=_elements(model.parameters()),
+        param_bytes=_bytes(model.parameters()),
+        buffers=_elements(model.buffers()),
+        buffer_bytes=_bytes(model.buffers()),
+        operators=tuple(recorder.operators),
+        views=recorder.views,
+        curve=recorder.live.curve() if recorder.live else None,
+    )
+
+
+def _untraceable(spec: Spec, error: Exception) -> BenchError:
+    reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+    if "meta" in reason.lower() and ("item" in reason.lower() or "data" in reason.lower()):
+        reason = "its forward pass reads tensor values, which a trace without weights does not have"
+    return BenchError(f"{spec.model} at {spec.image_size} px cannot be traced: {reason}.")
+
+
+def _set_dtypes(model: torch.nn.Module, spec: Spec) -> None:
+    dtype = _DTYPES.get(spec.precision, torch.float32)
+    if dtype != torch.float32:
+        model.to(dtype)
+    if spec.memory_format == "channels_last":
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _images(spec: Spec) -> torch.Tensor:
+    shape = (spec.batch_size, 3, spec.image_size, spec.image_size)
+    images = torch.empty(shape, dtype=_DTYPES.get(spec.precision, torch.float32), device="meta")
+    return images.to(memory_format=torch.channels_last) if spec.memory_format == "channels_last" else images
+
+
+@contextmanager
+def _as_on_a_gpu(spec: Spec, recorder: Recorder) -> Iterator[Callable[[], None]]:
+    autocast = _DTYPES[spec.precision.removeprefix("amp_")] if spec.precision.startswith("amp_") else None
+    with overrides(fused=spec.attention == "fused", autocast=autocast, seen=recorder.fused_kernel) as end_autocast:
+        yield end_autocast
+
+
+def _infer(model: torch.nn.Module, spec: Spec, recorder: Recorder) -> None:
+    # no_grad, not inference_mode: only so are composite operators taken apart before they reach the recorder.
+    images = _images(spec)
+    with torch.no_grad(), _as_on_a_gpu(spec, recorder), recorder.watching(model), recorder:
+        model(images)
+
+
+def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder) -> None:
+    """Forward, cross-entropy, backward, AdamW, in the steady state: gradients start as None, optimizer state exists."""
+    live = recorder.live
+    assert live is not None
+    optimizer = _optimizer_in_steady_state(model)
+    images = _images(spec)
+    live.phase("forward")
+    live.add([*model.parameters(), *model.buffers()], "parameters")
+    live.add([t for state in optimizer.state.values() for t in state.values() if t.is_meta], "optimizer")
+    live.add(images, "activations")
+    with _as_on_a_gpu(spec, recorder) as end_autocast, recorder.watching(model), recorder:
+        loss = _loss(model(images), spec)
+        end_autocast()
+        live.keep()
+        recorder.phase = "backward"
+        live.phase("backward")
+        loss.backward()  # type: ignore[no-untyped-call]
+        live.mark((p.grad for p in model.parameters()), "gradients")
+        recorder.phase = "optimizer"
+        live.phase("optimizer")
+        optimizer.step()
+
+
+_STEPS: dict[str, Callable[[torch.nn.Module, Spec, Recorder], None]] = {"inference": _infer, "train": _train}
+
+
+def _loss(output: torch.Tensor, spec: Spec) -> torch.Tensor:
+    labels = torch.empty(spec.batch_size, dtype=torch.long, device="meta")
+    return torch.nn.functional.cross_entropy(output, labels)
+
+
+def _optimizer_in_steady_state(model: torch.nn.Module) -> torch.optim.Optimizer:
+    """AdamW as it is from its second step on: it holds two moments per parameter (Loshchilov & Hutter 2019).
+
+    `foreach` is what torch chooses on CUDA: one operator for the list of all parameters, not one per parameter.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, foreach=True)
+    for parameter in parameters:
+        moments = {name: torch.empty_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+        optimizer.state[parameter] = {"step": torch.tensor(1.0), **moments}
+    return optimizer
+
+
+def _elements(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(t.numel() for t in tensors)
+
+
+def _bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def trace(spec: Spec, environment: Environment) -> Record:
+    """The exact counts of one step as a record of source "computed". Raises as `run`.
+
+    Per image: `macs`, `flops` (2 x MACs), `activations`. Per step: `operators`, `views`, `bytes`, each also by kind
+    (`operators.conv`), and what the MAC rule does not count (`uncounted_operators`, `uncounted_bytes`). A training step
+    adds `peak_memory_live` with its split. Per model: `params`, `param_bytes`, `buffers`, `buffer_bytes`.
+    """
+    return to_record(run(spec), environment)
+
+
+def to_record(traced: Trace, environment: Environment) -> Record:
+    """The counts of a trace as a record."""
+    measurements = tuple(_exact(name, unit, value) for name, unit, value in _counts(traced))
+    return Record(
+        spec=traced.spec, protocol=None, environment=environment, measurements=measurements, source="computed"
+    )
+
+
+def _counts(traced: Trace) -> Iterator[tuple[str, str, int]]:
+    uncounted = traced.uncounted()
+    yield "params", "count", traced.params
+    yield "param_bytes", "B", traced.param_bytes
+    yield "buffers", "count", traced.buffers
+    yield "buffer_bytes", "B", traced.buffer_bytes
+    yield "macs", "count", traced.macs_per_image
+    yield "flops", "count", 2 * traced.macs_per_image
+    yield "activations", "count", traced.activations_per_image
+    yield "operators", "count", len(traced.operators)
+    yield "views", "count", traced.views
+    yield "bytes", "B", traced.bytes
+    yield "uncounted_operators", "count", len(uncounted)
+    yield "uncounted_bytes", "B", sum(op.bytes for op in uncounted)
+    for kind in KINDS:
+        yield from _counts_of_kind(kind, [op for op in traced.operators if op.kind == kind])
+    if traced.curve:
+        yield "peak_memory_live", "B", traced.curve.peak
+        for category in CATEGORIES:
+            yield f"peak_memory_live.{category}", "B", traced.curve.split[category]
+
+
+def _counts_of_kind(kind: Kind, operators: list[Operator]) -> Iterator[tuple[str, str, int]]:
+    if operators:
+        yield f"operators.{kind}", "count", len(operators)
+        yield f"bytes.{kind}", "B", sum(op.bytes for op in operators)
+
+
+def _exact(metric: str, unit: str, value: int) -> Measurement:
+    return Measurement(metric=metric, unit=unit, better="lower", assume="exact", values=(value,))
