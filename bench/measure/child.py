@@ -1,0 +1,88 @@
+"""One launch's process, from the fork to its end: cut loose from the server, told what to measure, heard, gone."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from contextlib import suppress
+from typing import Any, NoReturn
+
+PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+
+MOST_KILLABLE = "1000"
+"""The highest `oom_score_adj`: when memory ends, this process goes, not the user's shell."""
+
+
+def run(channel: int, log: int, server: int) -> NoReturn:
+    """Be the launch that talks on `channel` and prints to `log`. Never returns: `server`'s loop is not ours."""
+    code = 1
+    try:
+        _cut_loose(log, server)
+        with socket.socket(fileno=channel) as line:
+            _answer(line)
+        code = 0
+    except BaseException:  # to the log, whose end goes into the failure
+        traceback.print_exc()
+    finally:
+        with suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)  # the exit handlers are the server's
+
+
+def tell(line: socket.socket, message: dict[str, Any]) -> None:
+    """Say one thing to the parent. The leading newline ends a line in the middle of which a process died."""
+    with suppress(OSError):  # nobody listens any more
+        line.sendall(b"\n" + json.dumps(message).encode() + b"\n")
+
+
+def _cut_loose(log: int, server: int) -> None:
+    """Leave the server's group, its signals and its output, but not its life."""
+    with suppress(OSError):
+        os.setpgid(0, 0)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears a Ctrl-C and ends us
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
+            score.write(MOST_KILLABLE)
+    if os.getppid() != server:  # it died before the kernel was told to watch it
+        os._exit(1)
+
+
+def _answer(line: socket.socket) -> None:
+    """Read the request, become like the process that sent it, measure, send the record."""
+    with line.makefile("r", encoding="utf-8") as lines:
+        request = json.loads(lines.readline())
+    os.chdir(request["directory"])
+    os.environ.clear()
+    os.environ.update(request["environ"])
+    sys.path[:] = request["path"]
+    importlib.invalidate_caches()
+    # Preloaded by the server; imported here so that this module, which the server needs first, is light.
+    from bench.measure.worker import measure
+    from bench.record.errors import BenchError
+    from bench.record.record import to_json
+    from bench.record.spec import Protocol, Spec
+
+    spec = Spec(**request["spec"])
+    protocol = Protocol(**request["protocol"] | {"metrics": tuple(request["protocol"]["metrics"])})
+
+    def tell_stage(stage: str) -> None:
+        tell(line, {"stage": stage})
+
+    try:
+        record = measure(spec, protocol, request["device"], request["threads"], tell_stage=tell_stage)
+    except BenchError as mistake:
+        tell(line, {"mistake": str(mistake)})
+    else:
+        tell(line, {"record": to_json(record)})

@@ -1,0 +1,198 @@
+"""One launch, from outside: a fresh process measures one spec, and whatever becomes of it becomes a record.
+
+While the child is timed this process sleeps. It wakes for the child's few lines, for a look at the length of its log
+once a second, and at the deadline. A child that hangs is killed with all that it started; one that dies says by its
+exit status how.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import json
+import os
+import signal
+import socket
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cache
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from bench.measure.fork_server import ForkServer, import_path
+from bench.record.errors import BenchError
+from bench.record.record import Failure, Record, from_json
+from bench.record.spec import Protocol, Spec
+
+START_SECONDS = 300.0
+"""How long the fork server may take to import torch from a cold disk."""
+
+KILL_SECONDS = 10.0
+"""How long a killed child may take to be gone: inside a driver's call a process cannot die."""
+
+LOG_SECONDS = 1.0
+"""How often a child's output is looked at."""
+
+LOG_BYTES = 16 * 2**20
+"""How long it may get before it is cut: a print in an endless loop would fill the disk that the records are on."""
+
+TAIL = 300
+"""Characters of its end that go into a failure's message."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Story:
+    """What is known of a child so far. `deadline` by the monotonic clock; `exit_code` minus a signal's number."""
+
+    deadline: float
+    pid: int | None = None
+    stage: str = "start"
+    record: Record | None = None
+    mistake: str | None = None
+    exit_code: int | None = None
+    timed_out: bool = False
+
+
+def prepare() -> None:
+    """Start the fork server, unless it runs: it imports torch while the caller does something else."""
+    _server().start()
+
+
+def launch(
+    spec: Spec, protocol: Protocol, device: str, threads: int | None = None, timeout: float | None = None
+) -> Record:
+    """Measure `spec` in a fresh process and return its record: a failure, if the process came to grief.
+
+    `timeout` in seconds, from the process's start; None means `protocol.max_seconds`. Ctrl-C kills the child and passes.
+    Raises `BenchError` for a device or a protocol that is a mistake, and RuntimeError if no process can be started.
+    """
+    seconds = protocol.max_seconds if timeout is None else timeout
+    ours, theirs = socket.socketpair()
+    with ours, tempfile.TemporaryFile() as log:  # leaving it hangs up, which kills a child that still runs
+        fcntl.fcntl(log, fcntl.F_SETFL, os.O_APPEND)  # or a cut log would grow a hole up to its old length
+        with theirs:
+            _server().fork(theirs.fileno(), log.fileno())
+        story = _Story(deadline=time.monotonic() + START_SECONDS)
+        with suppress(OSError):  # a server that has gone is noticed when it is listened to
+            ours.sendall(_request(spec, protocol, device, threads))
+        _follow(ours, log, story, seconds)
+        if story.mistake is not None:
+            raise BenchError(story.mistake)
+        if story.pid is None:
+            raise RuntimeError(f"the fork server did not start{_tail(_server().log())}")
+        return story.record or _failed(spec, protocol, device, threads, _cause(story, seconds, log))
+
+
+@cache
+def _server() -> ForkServer:
+    """This process's fork server, which ends with it."""
+    server = ForkServer()
+    atexit.register(server.stop)
+    return server
+
+
+def _request(spec: Spec, protocol: Protocol, device: str, threads: int | None) -> bytes:
+    request = {
+        "spec": asdict(spec),
+        "protocol": asdict(protocol),
+        "device": device,
+        "threads": threads,
+        "directory": str(Path.cwd()),
+        "path": import_path(),
+        "environ": dict(os.environ),
+    }
+    return json.dumps(request).encode() + b"\n"
+
+
+def _follow(channel: socket.socket, log: BinaryIO, story: _Story, seconds: float) -> None:
+    """Listen until the child's exit is told; kill it `seconds` after its start."""
+    buffer = b""
+    while story.exit_code is None:
+        left = story.deadline - time.monotonic()
+        if left <= 0:
+            if story.timed_out:  # killed, and still there
+                return
+            _kill(story)
+            story.timed_out, story.deadline = True, time.monotonic() + KILL_SECONDS
+        elif wait([channel], min(left, LOG_SECONDS)):
+            received = _receive(channel)
+            if not received:  # the server is gone, and its children with it
+                return
+            *lines, buffer = (buffer + received).split(b"\n")
+            for line in lines:
+                _take(story, line, seconds)
+        elif os.fstat(log.fileno()).st_size > LOG_BYTES:
+            os.ftruncate(log.fileno(), 0)
+
+
+def _receive(channel: socket.socket) -> bytes:
+    try:
+        return channel.recv(65536)
+    except OSError:  # reset: the other end went before it had read all
+        return b""
+
+
+def _take(story: _Story, line: bytes, seconds: float) -> None:
+    """Add one line to the story; its clock starts when the child does."""
+    try:
+        message: dict[str, Any] = json.loads(line)
+    except ValueError:  # empty, or torn: the child died while it wrote
+        return
+    if "pid" in message:
+        story.pid, story.deadline = message["pid"], time.monotonic() + seconds
+    elif "stage" in message:
+        story.stage = message["stage"]
+    elif "record" in message:
+        story.record = from_json(message["record"])
+    elif "mistake" in message:
+        story.mistake = message["mistake"]
+    elif "exit" in message:
+        story.exit_code = message["exit"]
+
+
+def _kill(story: _Story) -> None:
+    if story.pid is not None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(story.pid, signal.SIGKILL)
+
+
+def _cause(story: _Story, seconds: float, log: BinaryIO) -> Failure:
+    """Why there is no record, from how the child ended."""
+    if story.timed_out:
+        return Failure(kind="timeout", stage=story.stage, message=f"stopped after {seconds:g} s{_tail(log)}")
+    code = story.exit_code
+    if code is None:
+        return Failure(kind="crashed", stage=story.stage, message="the fork server died and took it along")
+    if code == -signal.SIGKILL:
+        message = "killed (SIGKILL), most likely by the kernel because host memory ran out"
+        return Failure(kind="out_of_memory", stage=story.stage, message=message)
+    how = f"died of {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}, without a result"
+    return Failure(kind="crashed", stage=story.stage, message=f"{how}{_tail(log)}")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no name
+        return f"signal {number}"
+
+
+def _failed(spec: Spec, protocol: Protocol, device: str, threads: int | None, failure: Failure) -> Record:
+    """The record that the child could not write. Its environment is the parent's: same machine, same torch."""
+    # Imports torch, which the parent of healthy children never needs.
+    from bench.measure.environment import describe
+
+    environment = describe(device, threads)
+    return Record(spec=spec, protocol=protocol, environment=environment, failure=failure, source="measured")
+
+
+def _tail(log: BinaryIO | None) -> str:
+    """`; it printed: ...` with the end of what `log` holds, or nothing."""
+    if log is None:
+        return ""
+    log.seek(max(0, os.fstat(log.fileno()).st_size - 4 * TAIL))
+    words = " ".join(log.read().decode("utf-8", errors="replace").split())
+    return f"; it printed: {words[-TAIL:]}" if words else ""

@@ -1,0 +1,94 @@
+"""One launch, from inside: the named steps from a spec to its record. It runs in the child, or in-process in a test.
+
+A model that does not fit, does not compile or does not exist is a result like any other: its exception becomes a
+`Failure` with the stage at which it was met. What no `except` can catch (a kill, a segmentation fault, a hang) is
+`launch`'s to notice, so each stage is announced before it begins.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+from bench.measure import support, timing
+from bench.measure.environment import describe
+from bench.measure.failures import failure
+from bench.measure.metrics import first_call, peak_memory, throughput
+from bench.measure.workload import Workload, build
+from bench.record.errors import choose
+from bench.record.record import Measurement, Record
+from bench.record.spec import Protocol, Spec
+
+Metric = Callable[[Workload, Protocol, timing.WarmUp], tuple[Measurement, ...]]
+
+METRICS: dict[str, Metric] = {throughput.METRIC: throughput.measure}
+"""What a protocol may ask for by name, each a pass of its own. What costs no pass of its own (first call, peak
+memory) is in every record."""
+
+
+class _Stages:
+    """The stage that the launch is at, told to whoever watches as it begins."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self.current = "check"
+
+    def enter(self, stage: str) -> None:
+        self.current = stage
+        self._tell(stage)
+
+
+def measure(
+    spec: Spec,
+    protocol: Protocol,
+    device: str,
+    threads: int | None = None,
+    *,
+    tell_stage: Callable[[str], None] = lambda _: None,
+) -> Record:
+    """Measure `spec` by `protocol` on `device`, in this process; never raises because of the model.
+
+    Torch's flags are as before when it returns. Raises `BenchError` for a device or a protocol that is a mistake.
+    """
+    timing.check(protocol)
+    for metric in protocol.metrics:
+        choose("metric", metric, METRICS)
+    environment = describe(device, threads)
+    record = Record(spec=spec, protocol=protocol, environment=environment, source="measured")
+    stages = _Stages(tell_stage)
+    try:
+        return replace(record, measurements=_measurements(spec, protocol, device, threads, stages))
+    except (Exception, SystemExit) as error:  # any model may raise anything; Ctrl-C passes
+        return replace(record, failure=failure(error, stages.current))
+
+
+def _measurements(
+    spec: Spec, protocol: Protocol, device: str, threads: int | None, stages: _Stages
+) -> tuple[Measurement, ...]:
+    stages.enter("check")
+    support.check(spec, device)
+    stages.enter("build")
+    with _opened(spec, protocol, device, threads) as workload:
+        stages.enter("first call")
+        first = timing.first_call(workload, time.perf_counter)
+        stages.enter("warm-up")
+        warm = timing.warm_up(workload, protocol, first, time.perf_counter)
+        peak_memory.reset(device)
+        stages.enter("time")
+        timed = [one for metric in protocol.metrics for one in METRICS[metric](workload, protocol, warm)]
+        stages.enter("memory")
+        return (*timed, *peak_memory.measure(device), first_call.measurement(warm.first_call))
+
+
+@contextmanager
+def _opened(spec: Spec, protocol: Protocol, device: str, threads: int | None) -> Iterator[Workload]:
+    workload = build(spec, device, seed=protocol.seed, cudnn_benchmark=protocol.cudnn_benchmark, threads=threads)
+    try:
+        yield workload
+    except BaseException:
+        with suppress(Exception):  # on a dead device closing fails too, and would hide the cause
+            workload.close()
+        raise
+    workload.close()

@@ -1,0 +1,109 @@
+"""From a user's words to specs: which models, at which sizes, run how. Raises `BenchError` for what cannot be."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from bench.record.devices import DeviceSpec, identify, select
+from bench.record.errors import BenchError, choose
+from bench.record.spec import PROTOCOLS, SMOKE, STEADY, SUITES, SWIN, MemoryFormat, Precision, Protocol, Spec
+
+PAPER_BATCH = 64
+"""Images per batch of the paper's throughput numbers ("following Swin")."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where to measure, and how numbers are made there unless the user says otherwise."""
+
+    device: str
+    protocol: Protocol
+    precision: Precision
+    memory_format: MemoryFormat
+    batch_size: int
+
+
+def place(options: Namespace) -> Place:
+    """The device that the options name or that is here.
+
+    `--gpu a100` insists: another GPU, or none, is a `BenchError` that says what was found. On it rows are measured as the paper's
+    Table 12 was (TF32, channels_last), or, where the GPU has no TF32, as its Table 1 (fp32, contiguous).
+    """
+    from bench.measure.environment import describe, find_device
+
+    device = options.device or ("cuda" if options.gpu else find_device())
+    if options.gpu:
+        found = _insist(options.gpu, device)
+        as_table_12 = found.tf32 is not None
+        settings: tuple[Precision, MemoryFormat] = ("tf32", "channels_last") if as_table_12 else ("fp32", "contiguous")
+        return Place(device=device, protocol=_protocol(options, SWIN), precision=settings[0], memory_format=settings[1], batch_size=PAPER_BATCH)
+    on_gpu = describe(device).device_type != "cpu"
+    protocol = _protocol(options, STEADY if on_gpu else SMOKE)
+    return Place(device=device, protocol=protocol, precision="fp32", memory_format="contiguous", batch_size=PAPER_BATCH if on_gpu else 1)
+
+
+def _insist(word: str, device: str) -> DeviceSpec:
+    from bench.measure.environment import describe, find_device
+
+    wanted = select(word)
+    if not device.startswith("cuda") or find_device() != "cuda":
+        raise BenchError(
+            f"--gpu {word}: there is no CUDA GPU here (torch finds only the CPU). "
+            f"Run this on a machine with one, or leave --gpu away to measure this CPU."
+        )
+    name = describe(device).device_name or "unknown"
+    found = identify(name)
+    if found not in wanted:
+        known = f"--gpu {found.key}" if found else "no --gpu (this GPU is not in the table of `list devices`)"
+        raise BenchError(f"--gpu {word}: the GPU here is a {name}. Use {known}, or run this on a {word}.")
+    assert found is not None
+    return found
+
+
+def _protocol(options: Namespace, default: Protocol) -> Protocol:
+    protocol = PROTOCOLS[options.protocol] if options.protocol else default
+    return replace(protocol, launches=options.launches) if options.launches else protocol
+
+
+def chosen(options: Namespace, here: Place) -> tuple[Spec, ...]:
+    """The specs of `run`: models (with wildcards), tables and suites, each once, in the order given."""
+    if not (options.models or options.table or options.suite):
+        raise BenchError("nothing to run: name a model, --table NAME or --suite NAME (`list models`, `list tables`, `list suites`).")
+    rows = [*_models(options.models, options.image_size), *_tables(options.table, options.image_size)]
+    rows += [(spec.model, options.image_size or spec.image_size) for name in options.suite for spec in SUITES[name]]
+    return tuple(_spec(model, size, options, here) for model, size in dict.fromkeys(rows))
+
+
+def _spec(model: str, image_size: int, options: Namespace, here: Place) -> Spec:
+    return Spec(
+        model=model,
+        task=options.task,
+        batch_size=options.batch_size or here.batch_size,
+        image_size=image_size,
+        precision=options.precision or here.precision,
+        memory_format=options.memory_format or here.memory_format,
+        compile_mode=options.compile_mode,
+        attention=options.attention,
+    )
+
+
+def _models(words: Iterable[str], image_size: int | None) -> list[tuple[str, int]]:
+    import models
+
+    cards = [models.resolve(name) for word in words for name in models.expand(word)]
+    return [(card.name, image_size or card.image_size) for card in cards]
+
+
+def _tables(names: Iterable[str], image_size: int | None) -> list[tuple[str, int]]:
+    from reports import REPORTS
+
+    rows = [row for name in names for row in REPORTS[choose("table", name, REPORTS)].measured_rows()]
+    return [(model, image_size or size) for model, size in rows]
+
+
+def traced(options: Namespace) -> tuple[Spec, ...]:
+    """The specs of `trace`: one per model."""
+    anywhere = Place(device="meta", protocol=SMOKE, precision="fp32", memory_format="contiguous", batch_size=1)
+    return tuple(_spec(model, size, options, anywhere) for model, size in _models(options.models, options.image_size))

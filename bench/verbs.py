@@ -1,0 +1,334 @@
+"""The verbs of the command line: tables, run, report, trace, list. Each imports what it needs, and nothing before."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import progress
+from bench.record import store
+from bench.record.devices import DEVICES, DeviceSpec
+from bench.record.errors import BenchError, choose
+from bench.record.record import Environment, Failure, Record, to_json
+from bench.record.spec import PROTOCOLS, SMOKE_MODELS, SUITES, Protocol, Spec
+from bench.record.units import GIGA, TERA, duration
+from models import ModelError
+from reports import records as committed
+
+if TYPE_CHECKING:
+    from bench.measure.sweep import Outcome
+    from bench.selection import Place
+    from bench.trace import Trace
+    from reports import Report
+    from reports.table import Table
+
+RECORDS = Path("visionbench.jsonl")
+FORMATS = ("terminal", "markdown", "latex", "csv", "json")
+LISTS = ("models", "tables", "suites", "protocols", "devices")
+NOT_MEASURED, INTERRUPTED = 4, 130
+
+
+def tables(options: Namespace) -> int:
+    """The default journey: count every row, measure what this machine can, print the tables."""
+    from bench.selection import place
+
+    reports = _reports(options.tables)
+    log = store.read_if_there(options.records)
+    store.check_writable(options.records)
+    _tell(log.problems)
+    here = place(options)
+    computed = _count_gaps(reports, log.records, options.records)
+    outcome = _measure(_default_specs(reports, here), here, options)
+    records = [*_committed(), *log.records, *computed, *outcome.records]
+    _print([report.layout(records) for report in reports], options)
+    _say_what_is_left(reports, here, options)
+    return INTERRUPTED if outcome.interrupted and options.max_time is None else 0
+
+
+def _default_specs(reports: Sequence[Report], here: Place) -> tuple[Spec, ...]:
+    """On a GPU every row; on a CPU the smoke handful, as far as the chosen tables have it."""
+    rows = dict.fromkeys(row for report in reports for row in report.measured_rows())
+    if here.device == "cpu":
+        rows = dict.fromkeys((name, 224) for name in SMOKE_MODELS if (name, 224) in rows)
+    return tuple(_spec_here(model, size, here) for model, size in rows)
+
+
+def _spec_here(model: str, image_size: int, here: Place) -> Spec:
+    return Spec(
+        model=model,
+        image_size=image_size,
+        batch_size=here.batch_size,
+        precision=here.precision,
+        memory_format=here.memory_format,
+    )
+
+
+def _count_gaps(reports: Sequence[Report], known: Iterable[Record], path: Path) -> list[Record]:
+    """Trace what no computed record of this torch and timm holds yet, and record it."""
+    from bench.measure.environment import describe
+
+    environment = describe("meta")
+    software = (environment.torch, environment.timm)
+    counted = [r for r in known if r.source == "computed" and (r.environment.torch, r.environment.timm) == software]
+    have = {record.spec for record in counted if record.failure is None}
+    wanted = dict.fromkeys(spec for report in reports for spec in report.computed_specs())
+    gaps = [spec for spec in wanted if spec not in have]
+    if gaps:
+        progress.say(f"Counting {len(gaps)} networks exactly, on no hardware ...")
+    records = []
+    for spec in gaps:
+        records.append(_counted(spec, environment))
+        store.append(path, records[-1])
+    return records
+
+
+def _counted(spec: Spec, environment: Environment) -> Record:
+    """One row's exact counts; a row that cannot be traced here (an old timm lacks the model) is a failure, not the end."""
+    from bench.trace import trace as trace_spec
+
+    try:
+        return trace_spec(spec, environment)
+    except (BenchError, ModelError) as error:
+        progress.say(f"{spec}: {error}")
+        failure = Failure(kind="unsupported", stage="trace", message=str(error))
+        return Record(spec=spec, protocol=None, environment=environment, failure=failure, source="computed")
+
+
+def _measure(specs: Sequence[Spec], here: Place, options: Namespace) -> Outcome:
+    from bench.measure.sweep import sweep
+
+    text = f"Measuring {len(specs)} rows on {here.device}, protocol {here.protocol.name}, batch {here.batch_size}"
+    progress.say(f"{text}, {here.precision}, {here.memory_format} ...")
+    with progress.shown() as shown:
+        outcome = sweep(
+            specs,
+            here.protocol,
+            options.records,
+            here.device,
+            threads=options.threads,
+            max_seconds=options.max_time,
+            retry_failures=options.retry_failures,
+            progress=shown,
+        )
+    progress.say(_summary(outcome, options.records))
+    return outcome
+
+
+def _summary(outcome: Outcome, path: Path) -> str:
+    parts = [f"{outcome.measured} launches measured"]
+    parts += [f"{outcome.failed} failed (the tables say why; --retry-failures tries again)"] if outcome.failed else []
+    parts += [f"{outcome.skipped} were recorded before"] if outcome.skipped else []
+    parts += [f"{outcome.left} are left: the same command goes on from here"] if outcome.left else []
+    return f"{', '.join(parts)}. Records: {path}"
+
+
+def _say_what_is_left(reports: Sequence[Report], here: Place, options: Namespace) -> None:
+    rows = dict.fromkeys(row for report in reports for row in report.measured_rows())
+    if here.device == "cpu" and len(rows) > len(SMOKE_MODELS):
+        tables = " ".join(f"--table {report.name}" for report in reports)
+        progress.say(
+            f"Measured here: {len(_default_specs(reports, here))} small rows of {len(rows)}. "
+            f"The rest (hours on a CPU): python bench.py run {tables}"
+        )
+
+
+def run(options: Namespace) -> int:
+    """Measure what was asked for; print the new records' rates, or the records as JSON lines."""
+    from bench.selection import chosen, place
+
+    here = place(options)
+    specs = chosen(options, here)
+    if options.dry_run:
+        print("\n".join(f"{spec} x{here.protocol.launches}" for spec in specs))
+        return 0
+    outcome = _measure(specs, here, options)
+    for record in outcome.records:
+        print(to_json(record) if options.json else f"{record.spec}: {progress.outcome(record)}")
+    if outcome.interrupted and options.max_time is None:
+        return INTERRUPTED
+    return NOT_MEASURED if outcome.failed and not outcome.measured and not outcome.skipped else 0
+
+
+def report(options: Namespace) -> int:
+    """Print tables from records: the committed ones and the user's."""
+    if not options.tables and not options.all:
+        raise BenchError("which table? Name one (`list tables`) or say --all.")
+    chosen = _reports([] if options.all else options.tables)
+    records = [*_committed(), *_own(options.records)]
+    _print([one.layout(records) for one in chosen], options)
+    return 0
+
+
+def trace(options: Namespace) -> int:
+    """Print each model's card, or its computed record."""
+    from bench.measure.environment import describe
+    from bench.selection import traced
+    from bench.trace.step import run as run_trace
+    from bench.trace.step import to_record
+
+    environment = describe("meta")
+    for spec in traced(options):
+        found = run_trace(spec)
+        record = to_record(found, environment)
+        print(to_json(record) if options.json else _card(found, record, options.depth))
+        if options.second_opinion:
+            print(_opinion(spec), file=sys.stderr if options.json else sys.stdout)
+    return 0
+
+
+def _card(found: Trace, record: Record, depth: int) -> str:
+    """The card of one model as text."""
+    from bench.trace.summary import by_kind, by_stage, uncounted
+    from models import resolve
+    from reports import model_card, render
+
+    environment = record.environment
+    origin = f"{resolve(found.spec.model).origin}; counted by torch {environment.torch} on its meta device"
+    parts = [
+        model_card.facts(record, str(found.spec), origin),
+        model_card.breakdown("By kind of operator", by_kind(found)),
+        model_card.breakdown("By stage", by_stage(found, depth)),
+    ]
+    if found.curve:
+        parts.insert(1, model_card.memory(record, found.curve.peak_phase))
+    tables = [render(part, "terminal", _width(None), colour=_colour()) for part in parts]
+    return "\n".join([*tables, model_card.not_counted(uncounted(found), record)])
+
+
+def _opinion(spec: Spec) -> str:
+    """fvcore's count beside ours, and what explains the difference."""
+    from bench.trace.second_opinion import second_opinion
+
+    opinion = second_opinion(spec)
+    verdict = "agree" if opinion.agrees else "DISAGREE"
+    lines = [f"\nSecond opinion (fvcore, real tensors, one image): the counts {verdict}."]
+    lines += [f"  ours {opinion.ours:,}; fvcore {opinion.theirs:,}"]
+    lines += [f"  {d.operator}: ours {d.ours:,}, fvcore {d.theirs:,} ({d.reason})" for d in opinion.differences]
+    return "\n".join(lines)
+
+
+def list_what(options: Namespace) -> int:
+    """Print one of the lists, filtered by wildcards."""
+    entries = [entry for entry in _LISTED[options.what]() if _matches(entry[0], options.pattern)]
+    if not entries:
+        raise BenchError(f"no {options.what} match '{options.pattern}': leave the pattern away to see all.")
+    if options.json:
+        print(json.dumps([dict(zip(("name", "about"), entry, strict=True)) for entry in entries], indent=2))
+        return 0
+    width = max(len(name) for name, _ in entries)
+    print("\n".join(f"{name:<{width}}  {about}".rstrip() for name, about in entries))
+    return 0
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return any(fnmatch.fnmatchcase(form, pattern) for form in (name, name.partition(":")[2]))
+
+
+def _list_models() -> list[tuple[str, str]]:
+    import models
+
+    return [(name, "") for name in models.names()]
+
+
+def _list_tables() -> list[tuple[str, str]]:
+    from reports import REPORTS
+
+    return [(name, one.title) for name, one in REPORTS.items()]
+
+
+def _list_suites() -> list[tuple[str, str]]:
+    return [(name, ", ".join(str(spec) for spec in specs)) for name, specs in SUITES.items()]
+
+
+def _list_protocols() -> list[tuple[str, str]]:
+    def block(one: Protocol) -> str:
+        return f"{one.block_iterations} iterations" if one.block_iterations else f"at least {duration(one.block_seconds)}"
+
+    return [
+        (
+            name,
+            f"{one.launches} launches of {one.blocks} blocks of {block(one)}, after {one.warmup_iterations} warm-up "
+            f"iterations and at least {duration(one.warmup_seconds)}",
+        )
+        for name, one in PROTOCOLS.items()
+    ]
+
+
+def _list_devices() -> list[tuple[str, str]]:
+    def rates(device: DeviceSpec) -> str:
+        peaks = [(p, device.peak(p)) for p in ("fp32", "tf32", "fp16", "bf16")]
+        told = ", ".join(f"{name} {peak / TERA:g}" for name, peak in peaks if peak)
+        return f"{told} TFLOP/s dense; {device.memory / GIGA:g} GB at {device.bandwidth / GIGA:g} GB/s"
+
+    return [(device.key, rates(device)) for device in DEVICES]
+
+
+_LISTED: dict[str, Callable[[], list[tuple[str, str]]]] = {
+    "models": _list_models,
+    "tables": _list_tables,
+    "suites": _list_suites,
+    "protocols": _list_protocols,
+    "devices": _list_devices,
+}
+
+
+def _reports(names: Sequence[str]) -> list[Report]:
+    from reports import REPORTS
+
+    return [REPORTS[choose("table", name, REPORTS)] for name in names] or list(REPORTS.values())
+
+
+def _committed() -> list[Record]:
+    """The records that come with visionbench."""
+    folder = Path(committed.__file__).parent
+    return [record for path in sorted(folder.glob("*.jsonl")) for record in store.read(path).records]
+
+
+def _own(paths: Sequence[Path] | None) -> list[Record]:
+    """The user's records: the files named, which must exist, or the default one, which may not."""
+    logs = [store.read(path) for path in paths] if paths else [store.read_if_there(RECORDS)]
+    for log in logs:
+        _tell(log.problems)
+    return [record for log in logs for record in log.records]
+
+
+def _tell(problems: Iterable[str]) -> None:
+    for problem in problems:
+        progress.say(f"bench.py: {problem}")
+
+
+def _print(laid_out: Sequence[Table], options: Namespace) -> None:
+    """All tables in one format, to stdout or to a file."""
+    from reports import render
+
+    to_file = getattr(options, "output", None)
+    colour = _colour() and to_file is None
+    texts = [render(table, options.format, _width(options.width), colour=colour) for table in laid_out]
+    if options.format == "json" and len(texts) > 1:
+        texts = [json.dumps([json.loads(text) for text in texts], indent=2, ensure_ascii=False) + "\n"]
+    text = "\n".join(texts)
+    if to_file is None:
+        sys.stdout.write(text)
+        return
+    try:
+        to_file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BenchError(f"cannot write {to_file} ({reason}): name another file with --output.") from error
+
+
+def _width(asked: int | None) -> int | None:
+    """Columns to fill: as asked, else the terminal's; a file or a pipe has no width and gets everything."""
+    if asked or not sys.stdout.isatty():
+        return asked
+    return os.get_terminal_size(sys.stdout.fileno()).columns
+
+
+def _colour() -> bool:
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ

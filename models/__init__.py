@@ -1,0 +1,18 @@
+"""The zoo: a name in, a network with random weights out.
+
+    resolve("convnext_tiny")           -> ModelCard(name="timm:convnext_tiny", image_size=224, ...)
+    expand("timm:convnext_*")          -> every qualified name that matches
+    build("timm:convnext_tiny", 224)   -> torch.nn.Module
+
+Three homes: `timm:` (most of the world), `paper:` (what timm lacks of arXiv 2201.03545v2: the isotropic
+ConvNeXts and the roadmap from ResNet to ConvNeXt) and `user:module:factory` (a function of yours that returns
+a network). A model that timm has needs no file here; one that it lacks needs one, and an entry in
+`models.paper`.
+
+Importing this package imports neither torch nor timm; the functions do.
+"""
+
+from models.building import build
+from models.catalog import ModelCard, ModelError, expand, names, resolve
+
+__all__ = ["ModelCard", "ModelError", "build", "expand", "names", "resolve"]

@@ -1,0 +1,131 @@
+"""From a name to a network: `build`. Nothing is downloaded and no size is adjusted silently.
+
+Weights are random: time, memory and MACs do not depend on them. The module lands on the default device of the
+caller, who may be on the meta device, where tensors have shapes and no values: a network of 300 million
+parameters then takes milliseconds and no memory.
+
+`torch.hub.load` is never used: it downloads and runs code, and it puts foreign directories in front of
+`sys.path`.
+"""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from models.catalog import ModelCard, ModelError, near_misses, resolve
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CLASSES = 1000
+"""Said aloud, because timm's default is that of some weights: 21841 for tiny_vit, none for CLIP's towers."""
+
+
+def build(name: str, image_size: int) -> "nn.Module":
+    """A new network for images of `image_size` x `image_size` pixels, as its factory leaves it.
+
+    That is 1000 classes and train mode for timm's and ours; the caller decides about `eval`. Takes (N, 3,
+    image_size, image_size) and gives (N, 1000), except where a user's factory wants it otherwise. Raises
+    `ModelError` for a name that does not resolve, a size that the model refuses and a user's factory that
+    fails; running out of memory passes through.
+    """
+    card = resolve(name)
+    if image_size < 1:
+        raise ModelError(f"image size {image_size} is no number of pixels; try {card.image_size}")
+    home = card.name.partition(":")[0]
+    builders = {"timm": _build_timm, "paper": _build_paper, "user": _build_user}
+    return builders[home](card, image_size)
+
+
+def _build_timm(card: ModelCard, image_size: int) -> "nn.Module":
+    import timm
+
+    arch = card.name.removeprefix("timm:")
+    defaults = timm.models.get_pretrained_cfg(arch)
+    # Only where the size is part of the weights (position embeddings, windows) does a factory take it.
+    if defaults is None or not defaults.fixed_input_size:
+        return timm.create_model(arch, pretrained=False, num_classes=CLASSES)
+    try:
+        return timm.create_model(arch, pretrained=False, num_classes=CLASSES, img_size=image_size)
+    except Exception as refusal:  # assertions, value and shape errors: every family refuses in its own way
+        # A failure at the model's own size, or one that no size can cause, is not the user's mistake.
+        if image_size == card.image_size or _out_of_memory(refusal) or isinstance(refusal, NotImplementedError):
+            raise
+        raise _refused(card, image_size, _said(refusal)) from refusal
+
+
+def _build_paper(card: ModelCard, image_size: int) -> "nn.Module":
+    from models.paper import PAPER, SMALLEST_IMAGE
+
+    if image_size < SMALLEST_IMAGE:
+        raise _refused(card, image_size, f"nothing is left of an image under {SMALLEST_IMAGE} pixels")
+    bare = card.name.removeprefix("paper:")
+    return PAPER[bare](bare)
+
+
+def _build_user(card: ModelCard, image_size: int) -> "nn.Module":
+    import torch
+
+    _, module_name, factory_name = card.name.split(":")
+    factory = _factory(_import(module_name), factory_name)
+    try:
+        built = factory(**_size_argument(factory, image_size))
+    except Exception as error:
+        if _out_of_memory(error):
+            raise
+        raise ModelError(f"{card.name} raised {_said(error)}; call it by hand to see where") from error
+    if not isinstance(built, torch.nn.Module):
+        raise ModelError(f"{card.name} returned {type(built).__name__}; a factory returns a torch.nn.Module")
+    return built
+
+
+def _import(name: str) -> ModuleType:
+    """Import a user's module; the current directory comes last, so that it shadows nothing installed."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+        importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # a script without a __main__ guard may well exit
+        raise ModelError(f"cannot import {name!r} ({_said(error)}); install it, or run from its folder") from error
+
+
+def _factory(module: ModuleType, name: str) -> Callable[..., Any]:
+    """The function `name` of a user's module."""
+    factory = getattr(module, name, None)
+    if callable(factory):
+        found: Callable[..., Any] = factory
+        return found
+    near = near_misses(name, (known for known in vars(module) if callable(getattr(module, known))))
+    remedy = f"did you mean {', '.join(near)}?" if near else "define a function that returns the network"
+    raise ModelError(f"{module.__name__!r} has no factory {name!r}; {remedy}")
+
+
+def _size_argument(factory: Callable[..., Any], image_size: int) -> dict[str, int]:
+    """The image size under the name by which the factory takes it, nothing where it takes none."""
+    try:
+        taken = inspect.signature(factory).parameters
+    except ValueError:  # some builtins have no signature
+        return {}
+    return next(({name: image_size} for name in ("image_size", "img_size") if name in taken), {})
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether the machine is to blame, and not the model or its user."""
+    import torch
+
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError))
+
+
+def _said(error: BaseException) -> str:
+    """An exception in one line: its type and the first line of its message."""
+    return ": ".join((type(error).__name__, *str(error).splitlines()[:1]))
+
+
+def _refused(card: ModelCard, image_size: int, reason: str) -> ModelError:
+    return ModelError(f"{card.name} refuses image size {image_size} ({reason}); its own size is {card.image_size}")

@@ -1,0 +1,181 @@
+"""Which models there are, and what a name means: from what a user types to one `ModelCard`.
+
+A name is *qualified* (`timm:convnext_tiny`) because two implementations of one architecture can differ
+several times in speed: a row that says `convnext_tiny` alone does not say what was timed. Users may type the
+bare name as long as only one implementation has it. torch and timm are imported inside the functions, so this
+module costs nothing to import.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+DEFAULT_IMAGE_SIZE = 224
+"""Pixels; for models that do not say themselves."""
+
+
+class ModelError(ValueError):
+    """A user's mistake about a model, in one sentence with the remedy inside."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """What is known of a model before it is built.
+
+    `name`: qualified: `timm:convnext_tiny`, `paper:convnext_iso_small`, `user:pkg.mod:factory`. `family`: the
+    module that defines it: timm's (`convnext`), ours (`roadmap`) or the user's (`pkg.mod`). `image_size`:
+    pixels of the square image it is *trained* on by default. timm's own default is a larger test size for
+    many models (ConvNeXt: 288), with which no published row would compare. `origin`: whose implementation it
+    is, in one sentence.
+    """
+
+    name: str
+    family: str
+    image_size: int
+    origin: str
+
+
+def names() -> tuple[str, ...]:
+    """Every qualified name: timm's in natural order, then the paper's in the order of its tables."""
+    return (*(f"timm:{bare}" for bare in _timm_names()), *(f"paper:{bare}" for bare in _paper_names()))
+
+
+def resolve(name: str) -> ModelCard:
+    """The card of a qualified name, or of a bare one that only one implementation has.
+
+    Raises `ModelError` for an unknown, an ambiguous or a malformed name. A user's factory is not imported
+    here.
+    """
+    prefix, colon, rest = name.partition(":")
+    if not colon:
+        return resolve(_qualify(name))
+    if prefix == "timm":
+        return _timm_card(rest)
+    if prefix == "paper":
+        return _paper_card(rest)
+    if prefix == "user":
+        return _user_card(rest)
+    raise ModelError(
+        f"no model {name!r}: the word before the colon is timm, paper or user; a factory of your own is user:{name}"
+    )
+
+
+def expand(pattern: str) -> tuple[str, ...]:
+    """The qualified names that match a pattern with `*`, `?` or `[ab]` as in `fnmatch`, naturally sorted.
+
+    A pattern without a colon is matched against bare names. Without a wildcard the one name it resolves to.
+    Raises `ModelError` when nothing matches.
+    """
+    if not any(character in pattern for character in "*?["):
+        return (resolve(pattern).name,)
+    found = [known for known in names() if fnmatchcase(known if ":" in pattern else _bare(known), pattern)]
+    if not found:
+        raise ModelError(f"no model matches {pattern!r}{_did_you_mean(pattern, names())}")
+    return tuple(sorted(found, key=_natural))
+
+
+def near_misses(typed: str, known: Iterable[str]) -> list[str]:
+    """Up to three of `known` that look like what was typed; prefix and case do not count."""
+    by_bare = {_bare(name).lower(): name for name in known}
+    return [by_bare[bare] for bare in difflib.get_close_matches(_bare(typed).lower(), by_bare, n=3)]
+
+
+def _qualify(bare: str) -> str:
+    """The qualified name of a bare one."""
+    arch = bare.partition(".")[0]
+    homes = [
+        home for home, known in (("timm", _timm_names()), ("paper", _paper_names())) if bare in known or arch in known
+    ]
+    if not homes:
+        raise ModelError(_unknown(bare, names()))
+    if len(homes) > 1:
+        choices = " or ".join(f"{home}:{bare}" for home in homes)
+        raise ModelError(f"{bare!r} names two implementations; say {choices}")
+    return f"{homes[0]}:{bare}"
+
+
+def _timm_card(bare: str) -> ModelCard:
+    known = _timm_names()
+    arch, dot, tag = bare.partition(".")
+    if dot and arch in known:
+        raise ModelError(f"'timm:{bare}' names weights ({tag}), which a benchmark does not load; say timm:{arch}")
+    if bare not in known:
+        raise ModelError(_unknown(f"timm:{bare}", (f"timm:{name}" for name in known)))
+    import timm
+
+    family = timm.models.model_entrypoint(bare).__module__.rpartition(".")[2]
+    return ModelCard(
+        name=f"timm:{bare}",
+        family=family,
+        image_size=_timm_image_size(bare),
+        origin=f"timm {timm.__version__}, timm/models/{family}.py",
+    )
+
+
+def _timm_image_size(bare: str) -> int:
+    """The training size in pixels; the longer side where timm's is not square."""
+    from timm.models import get_pretrained_cfg
+
+    defaults = get_pretrained_cfg(bare)
+    return max(defaults.input_size[1:]) if defaults else DEFAULT_IMAGE_SIZE
+
+
+def _paper_card(bare: str) -> ModelCard:
+    known = _paper_names()
+    if bare not in known:
+        raise ModelError(_unknown(f"paper:{bare}", (f"paper:{name}" for name in known)))
+    from models.paper import family
+
+    return ModelCard(
+        name=f"paper:{bare}",
+        family=family(bare),
+        image_size=DEFAULT_IMAGE_SIZE,
+        origin=f"visionbench, models/{family(bare)}.py, written after arXiv 2201.03545v2",
+    )
+
+
+def _user_card(rest: str) -> ModelCard:
+    module, colon, factory = rest.partition(":")
+    if not (colon and factory.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+        raise ModelError(f"'user:{rest}' names no factory; say user:module:function, as in user:mymodels.nets:small")
+    return ModelCard(
+        name=f"user:{rest}",
+        family=module,
+        image_size=DEFAULT_IMAGE_SIZE,
+        origin=f"the user's own, {factory} in {module}",
+    )
+
+
+def _timm_names() -> list[str]:
+    import timm
+
+    listed: list[str] = timm.list_models()
+    return sorted(listed, key=_natural)
+
+
+def _paper_names() -> tuple[str, ...]:
+    from models.paper import PAPER
+
+    return tuple(PAPER)
+
+
+def _unknown(typed: str, known: Iterable[str]) -> str:
+    return f"no model {typed!r}{_did_you_mean(typed, known)}"
+
+
+def _did_you_mean(typed: str, known: Iterable[str]) -> str:
+    """The end of an error message: near misses where there are any, and where to see all names."""
+    near = near_misses(typed, known)
+    question = f"; did you mean {', '.join(near)}?" if near else ";"
+    return f"{question} `list models` shows all"
+
+
+def _bare(name: str) -> str:
+    return name.partition(":")[2] or name
+
+
+def _natural(name: str) -> list[str | int]:
+    """A sort key in which resnet50 comes before resnet101: text and numbers alternate."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

@@ -1,0 +1,50 @@
+"""Table 2 of the ConvNeXt paper: isotropic ConvNeXt against ViT, with the memory that training needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.record.record import Record
+from bench.record.spec import Spec
+from reports import columns, counts, memory, rates
+from reports.columns import Plan
+from reports.counts import train_spec
+from reports.measured import groups
+from reports.paper import PaperRow, rows
+from reports.report import Report, assemble, counts_of
+from reports.table import Column, Table
+
+NAME, TITLE, PAPER_TABLE = "convnext_table2", "ConvNeXt, Table 2: isotropic ConvNeXt and ViT", "2"
+
+
+def specs_of(row: PaperRow) -> tuple[Spec, ...]:
+    """The counts of one image, and the trace of a training step."""
+    return (*counts_of(row), train_spec(*row.network))
+
+
+def layout(records: Sequence[Record]) -> Table:
+    """Published, computed and measured numbers side by side. Pure; one pass for inference, one for training."""
+    printed = rows(PAPER_TABLE)
+    exact = counts.index(records)
+    measured = rates.inference_groups(records, printed)
+    trained = groups(records, (row.network for row in printed), "train")
+    plans = (
+        columns.model(),
+        _architecture("depth", 9),
+        _architecture("width", 10),
+        *columns.counted(exact, "params"),
+        *columns.counted(exact, "macs"),
+        columns.printed(columns.TOP1, "top1"),
+        columns.published_rate("V100", "throughput-v100"),
+        *rates.plans(rates.shown(measured)),
+        *memory.plans(exact, trained[:1]),
+    )
+    remarks = (*rates.left_out(measured, NAME), *memory.left_out(trained))
+    return assemble(NAME, TITLE, printed, plans, remarks=remarks, gap=lambda row: row.number % 2 == 1)
+
+
+def _architecture(metric: str, rank: int) -> Plan:
+    return columns.printed(Column(key=metric, head=(metric,), unit="1", rank=rank), metric)
+
+
+REPORT = Report(name=NAME, title=TITLE, paper_table=PAPER_TABLE, layout=layout, specs_of=specs_of)

@@ -1,0 +1,178 @@
+"""What was measured, in groups that may share a column: one device, one protocol, one way of running.
+
+Numbers of different settings are never averaged and never share a column. A failure is a cell of its group:
+it says its cause instead of a number. Launches of one key are repetitions, and the interval is over them
+(`bench.record.derived`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bench.record.record import Environment, Record
+from bench.record.spec import Spec, Task
+
+CAUSES = {
+    "out_of_memory": "out of memory",
+    "unsupported": "unsupported",
+    "timeout": "timeout",
+    "crashed": "crashed",
+    "error": "error",
+}
+
+FLAGS = {
+    "throttled": "the device slowed its clock while this was measured",
+    "noisy_env": "something else was running on the machine",
+    "host_bound": "the host, not the device, set the pace",
+    "no_steady_state": "the blocks had not settled when the time was up",
+}
+"""What a measurement's flag means to a reader; a flag that is not here is shown by its name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """All that a column of measured numbers has in common."""
+
+    device: str
+    protocol: str
+    task: Task
+    batch_size: int
+    precision: str
+    memory_format: str
+    compile_mode: str | None
+    attention: str
+
+    @property
+    def slug(self) -> str:
+        """The setting as part of a column's key: unique, and stable from run to run."""
+        parts = [self.device, self.protocol, self.precision, f"b{self.batch_size}"]
+        parts += [self.memory_format] if self.memory_format != "contiguous" else []
+        parts += [f"compile-{self.compile_mode}"] if self.compile_mode else []
+        parts += ["math-attention"] if self.attention == "math" else []
+        return "_".join(parts)
+
+    def words(self) -> dict[str, str]:
+        """The setting in words, by field, the most telling first."""
+        return {
+            "precision": self.precision,
+            "batch_size": f"batch {self.batch_size}",
+            "memory_format": self.memory_format,
+            "compile_mode": f"compiled ({self.compile_mode})" if self.compile_mode else "eager",
+            "attention": f"{self.attention} attention",
+            "protocol": f"protocol {self.protocol}",
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """All records of one setting, by network (model and image size), in the order of the file."""
+
+    setting: Setting
+    launches: dict[tuple[str, int], list[Record]]
+    newest: tuple[str, int]
+
+    @property
+    def environments(self) -> tuple[Environment, ...]:
+        """The different environments of its records; one, unless software or machine changed in between."""
+        return tuple(dict.fromkeys(r.environment for records in self.launches.values() for r in records))
+
+
+def groups(records: Sequence[Record], networks: Iterable[tuple[str, int]], task: Task) -> tuple[Group, ...]:
+    """The groups that have something to say about these networks, the newest first. One pass over the records."""
+    wanted = frozenset(networks)
+    found: dict[Setting, dict[tuple[str, int], list[Record]]] = {}
+    newest: dict[Setting, tuple[str, int]] = {}
+    for place, record in enumerate(records):
+        spec = record.spec
+        network = (spec.model, spec.image_size)
+        if record.source != "measured" or spec.task != task or network not in wanted:
+            continue
+        setting = _setting(spec, record)
+        found.setdefault(setting, {}).setdefault(network, []).append(record)
+        newest[setting] = max(newest.get(setting, ("", 0)), (record.environment.started or "", place))
+    made = (Group(setting=key, launches=launches, newest=newest[key]) for key, launches in found.items())
+    return tuple(sorted(made, key=lambda group: group.newest, reverse=True))
+
+
+def _setting(spec: Spec, record: Record) -> Setting:
+    return Setting(
+        device=record.environment.device,
+        protocol=record.protocol.name if record.protocol else "none",
+        task=spec.task,
+        batch_size=spec.batch_size,
+        precision=spec.precision,
+        memory_format=spec.memory_format,
+        compile_mode=spec.compile_mode,
+        attention=spec.attention,
+    )
+
+
+def device_name(environment: Environment) -> str:
+    """Short enough to stand over a column: `A100-SXM4-80GB`, `CPU, 2 threads`; the column's note has the full name."""
+    if environment.device_type == "cpu":
+        return f"CPU, {environment.threads} threads" if environment.threads else "CPU"
+    if environment.device_key:
+        return environment.device_key.upper()
+    return (environment.device_name or environment.device_type).removeprefix("NVIDIA ")
+
+
+def heads(shown: Sequence[Group]) -> list[tuple[str, ...]]:
+    """The headers of groups that stand beside each other: what two of them do not share is always in the header."""
+    short = [_head(group) for group in shown]
+    lines = []
+    for group, head in zip(shown, short, strict=True):
+        twins = [other.setting.words() for other, its in zip(shown, short, strict=True) if its == head]
+        mine = group.setting.words()
+        telling = [mine[field] for field in mine if len({twin[field] for twin in twins}) > 1]
+        lines.append((*head, *telling))
+    return lines
+
+
+IN_HEAD = ("precision", "batch_size")
+"""What every measured column says of its setting in its header."""
+
+
+def _head(group: Group) -> tuple[str, ...]:
+    words = group.setting.words()
+    return (device_name(group.environments[-1]), ", ".join(words[field] for field in IN_HEAD))
+
+
+def describe(group: Group) -> str:
+    """What a column's header does not say of its measurements: machine, settings, software, launches, day."""
+    seen = group.environments
+    numbers = {sum(record.failure is None for record in records) for records in group.launches.values()} - {0}
+    words = [word for field, word in group.setting.words().items() if field not in IN_HEAD]
+    parts = [
+        _all(environment.device_name or environment.cpu for environment in seen),
+        ", ".join(words),
+        _all(f"torch {environment.torch}" for environment in seen if environment.torch),
+        _all(f"CUDA {environment.cuda}" for environment in seen if environment.cuda),
+        f"{_range(numbers)} launch{'' if numbers == {1} else 'es'} a row" if numbers else "",
+        f"newest of {day}" if (day := group.newest[0][:10]) else "",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _range(numbers: set[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _all(words: Iterable[str | None]) -> str:
+    """Two versions in one column are said, not hidden."""
+    return " and ".join(dict.fromkeys(word for word in words if word))
+
+
+def failure(launches: Sequence[Record]) -> Record | None:
+    """The newest failure among launches of which none has a number; None if one has."""
+    if any(record.failure is None for record in launches):
+        return None
+    return launches[-1] if launches else None
+
+
+def flags(launches: Sequence[Record], metric: str) -> tuple[str, ...]:
+    """Every flag of a cell's launches, in words."""
+    found = [record.get(metric) for record in launches]
+    names = dict.fromkeys(flag for measurement in found if measurement for flag in measurement.flags)
+    return tuple(FLAGS.get(name, f"flagged {name.replace('_', ' ')}") for name in names)

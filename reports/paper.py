@@ -1,0 +1,144 @@
+"""The paper's printed rows and numbers (`published/*.csv`), as printed.
+
+A printed number keeps its digits: "45.0" claims to be within half a unit of its last digit, "45" within half
+of ten times that, and finding slips (`slips.py`) depends on the difference.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "published"
+
+SCALES: dict[str, int] = {"M": 10**6, "G": 10**9}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Number:
+    """A printed number: its digits, unit, and how it came about (`protocol` names a `Protocol`)."""
+
+    text: str
+    unit: str
+    gpu: str
+    protocol: str
+    source: str
+    note: str
+    remark: str
+
+    @property
+    def decimals(self) -> int:
+        """How many decimals are printed."""
+        return len(self.text.partition(".")[2])
+
+    @property
+    def value(self) -> float:
+        """In base units: `84` M is 84000000."""
+        scale = SCALES.get(self.unit)
+        return round(float(self.text) * scale) if scale else float(self.text)
+
+    @property
+    def half_unit(self) -> float:
+        """Half a unit of the last printed digit, in base units: what rounding may hide."""
+        return float(0.5 * 10.0**-self.decimals * SCALES.get(self.unit, 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaperRow:
+    """A printed row: its place, its words, and the model (qualified name) and image size (pixels) that it
+    names.
+
+    `check_sizes` are other sizes worth counting when the printed count disagrees: where to look, not what is
+    there.
+    """
+
+    table: str
+    number: int
+    section: str
+    marker: str
+    label: str
+    model: str
+    image_size: int
+    check_sizes: tuple[int, ...]
+    printed: dict[str, Number]
+
+    @property
+    def network(self) -> tuple[str, int]:
+        """What the row's counts depend on: the model and its image size."""
+        return (self.model, self.image_size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedProtocol:
+    """How printed numbers came about: what their source states, what we infer, what nobody says."""
+
+    stated: str
+    inferred: str
+    unknown: str
+    source: str
+
+    def __str__(self) -> str:
+        parts = (("stated", self.stated), ("inferred", self.inferred), ("not stated", self.unknown))
+        return "; ".join(f"{word}: {text}" for word, text in parts if text)
+
+
+def _lines(name: str) -> list[dict[str, str]]:
+    with (FOLDER / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@lru_cache(maxsize=1)
+def every_row() -> tuple[PaperRow, ...]:
+    """All printed rows that name a model of ours, table by table, in the paper's order."""
+    numbers: dict[tuple[str, str], dict[str, Number]] = {}
+    for line in _lines("numbers.csv"):
+        place = (line.pop("table"), line.pop("row"))
+        metric, text = line.pop("metric"), line.pop("value")
+        numbers.setdefault(place, {})[metric] = Number(text=text, **line)
+    return tuple(
+        PaperRow(
+            table=line["table"],
+            number=int(line["row"]),
+            section=line["section"],
+            marker=line["marker"],
+            label=line["label"],
+            model=line["model"],
+            image_size=int(line["image_size"]),
+            check_sizes=tuple(int(size) for size in line["check_sizes"].split(";") if size),
+            printed=numbers[line["table"], line["row"]],
+        )
+        for line in _lines("rows.csv")
+        if line["model"]
+    )
+
+
+def rows(table: str) -> tuple[PaperRow, ...]:
+    """The printed rows of one table, in order."""
+    return tuple(row for row in every_row() if row.table == table)
+
+
+def rival(row: PaperRow) -> PaperRow | None:
+    """The Transformer that a ConvNet is printed below, at the same image size; None for a row without a partner."""
+    if row.marker != "●":
+        return None
+    above = next((other for other in rows(row.table) if other.number == row.number - 1), None)
+    paired = above is not None and above.marker == "○" and above.image_size == row.image_size
+    return above if paired else None
+
+
+@lru_cache(maxsize=1)
+def protocols() -> dict[str, PublishedProtocol]:
+    """How published numbers came about, by the key that `Number.protocol` holds."""
+    return {line.pop("protocol"): PublishedProtocol(**line) for line in _lines("protocols.csv")}
+
+
+@lru_cache(maxsize=8)
+def prints(metric: str) -> dict[tuple[str, int], tuple[PaperRow, ...]]:
+    """Every row that prints that metric, by network: one network is often printed several times."""
+    found: dict[tuple[str, int], tuple[PaperRow, ...]] = {}
+    for row in every_row():
+        if metric in row.printed:
+            found[row.network] = (*found.get(row.network, ()), row)
+    return found

@@ -1,0 +1,1 @@
+"""Committed records: the source of the tables that the README prints."""

@@ -1,0 +1,34 @@
+"""One renderer per format, all over the same `Table`, so that a number cannot differ between two of them."""
+
+from __future__ import annotations
+
+from bench.record.errors import choose
+from reports.table import Table
+
+FORMATS: tuple[str, ...] = ("terminal", "markdown", "latex", "csv", "json")
+
+
+def render(table: Table, format: str, width: int | None = None, *, colour: bool = False) -> str:  # noqa: A002
+    """The table as text that ends with a newline.
+
+    `width` (columns) and `colour` are for the terminal alone: a table wider than `width` is folded, and what
+    that leaves out is said below it; None folds nothing. Raises `BenchError` for a format that is not in
+    `FORMATS`.
+    """
+    choose("format", format, FORMATS)
+    # Each renderer is imported when it is needed: `--help` and the other formats never pay for rich.
+    if format == "terminal":
+        from reports.render.terminal import terminal
+
+        return terminal(table, width, colour=colour)
+    if format == "markdown":
+        from reports.render.markdown import markdown
+
+        return markdown(table)
+    if format == "latex":
+        from reports.render.latex import latex
+
+        return latex(table)
+    from reports.render import flat
+
+    return flat.to_csv(table) if format == "csv" else flat.to_json(table)

@@ -1,0 +1,101 @@
+"""Tables for machines: CSV with one line per row, JSON with everything. Values are at full precision in base
+units.
+
+CSV: `table, section, model_marker, model, image_size`, then for each column of numbers `<key>_<unit>`,
+`<key>_source` and `<key>_origin`, and, where the column has any, `<key>_low`, `<key>_high` and `<key>_note`;
+last `spec_model`, the qualified name. A cell without a value is empty; the cause of a failed measurement is
+in `<key>_note`. `pandas.read_csv(path)` reads it as it is.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import asdict
+
+from reports.table import DASH, Cell, Column, Note, Table, column_notes, footnotes
+
+UNIT_WORDS = {
+    "count": "count",
+    "1/s": "per_s",
+    "%": "percent",
+    "GB": "GB",
+    "B": "bytes",
+    "1": "ratio",
+    "px": "px",
+}
+"""How a base unit reads in the name of a CSV column."""
+
+
+def to_csv(table: Table) -> str:
+    """One line per row of the table; the columns are described in the module's docstring."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    parts = [_parts(column, [row.cells[i] for row in table.rows]) for i, column in enumerate(table.columns)]
+    names = [_name(column, part) for column, its in zip(table.columns, parts, strict=True) for part in its]
+    writer.writerow(["table", "section", *names, "spec_model"])
+    for row in table.rows:
+        fields = [_field(cell, part) for cell, its in zip(row.cells, parts, strict=True) for part in its]
+        writer.writerow([table.name, row.section, *fields, row.subject])
+    return file.getvalue()
+
+
+def _name(column: Column, part: str) -> str:
+    if part != "value":
+        return f"{column.key}_{part}"
+    return f"{column.key}_{UNIT_WORDS[column.unit]}" if column.source else column.key
+
+
+def _parts(column: Column, filled: list[Cell]) -> list[str]:
+    """Which of a cell's fields a column needs: no empty interval columns for the published numbers."""
+    if not column.source:
+        return ["marker", "value"] if column.key == "model" else ["value"]
+    interval = ["low", "high"] if any(cell.low is not None for cell in filled) else []
+    note = ["note"] if any(cell.notes or _cause(cell) for cell in filled) else []
+    return ["value", *interval, "source", "origin", *note]
+
+
+def _field(cell: Cell, part: str) -> object:
+    if part == "marker":
+        return cell.text.removesuffix(str(cell.value)).strip()
+    if part == "note":
+        return " ".join((*((_cause(cell),) if _cause(cell) else ()), *cell.notes))
+    found = getattr(cell, part)
+    return "" if found is None else found
+
+
+def _cause(cell: Cell) -> str:
+    """A word that stands where a number would: why a measurement failed."""
+    return cell.text if cell.value is None and cell.text != DASH else ""
+
+
+def to_json(table: Table) -> str:
+    """The whole table: columns with units and notes, cells with value, interval, source, origin, text and footnotes."""
+    marks = footnotes(table)
+    data = {
+        "name": table.name,
+        "title": table.title,
+        "columns": [_column(column) for column in table.columns],
+        "rows": [
+            {
+                "section": row.section,
+                "spec_model": row.subject,
+                "cells": {column.key: asdict(cell) for column, cell in zip(table.columns, row.cells, strict=True)},
+            }
+            for row in table.rows
+        ],
+        "legend": [_note(note) for note in table.legend],
+        "notes": [_note(note) for note in column_notes(table)],
+        "footnotes": {mark: text for text, mark in marks.items()},
+        "remarks": table.remarks,
+    }
+    return json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def _column(column: Column) -> dict[str, object]:
+    return {"key": column.key, "name": column.name, "unit": column.unit, "source": column.source}
+
+
+def _note(note: Note) -> dict[str, str]:
+    return {"term": note.term, "text": note.text}

@@ -1,0 +1,218 @@
+"""A table for the terminal: ruled like in print, numbers aligned on their decimals, marks and intervals
+beside them.
+
+A table that is wider than the terminal is folded: first intervals become half-widths, then the least
+important columns are left out, and a line below says which. A number is never cut. Colour (by source) only on
+a terminal.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from bench.record.record import Source
+from reports.table import Cell, Column, Row, Table, column_notes, footnotes, head_lines, only, spans
+
+GAP = "  "
+NOTE_WIDTH = 100
+"""Notes are set no wider than this even where the table is: long lines are hard to read."""
+
+STYLES: dict[Source, str] = {"computed": "cyan", "measured": "green", "predicted": "italic magenta"}
+SUPERSCRIPTS = str.maketrans("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ")
+
+Segment = tuple[str, str]
+"""A piece of a line and its style."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A column ready to print: its cells as (number, what stands behind it), and their widths."""
+
+    column: Column
+    cells: tuple[tuple[str, str], ...]
+    number: int
+    width: int
+
+
+def terminal(table: Table, width: int | None, *, colour: bool) -> str:
+    """The table as text of at most `width` columns, if its columns of rank 0 allow that."""
+    folded, blocks = fit(table, width)
+    room = min(max(_width(blocks), 60), width or NOTE_WIDTH, NOTE_WIDTH)
+    lines = [*_body(folded, blocks), *([(line, "")] for line in _notes(folded, room))]
+    title = [(line, "bold") for line in textwrap.wrap(table.title, max(room, _width(blocks)))]
+    return _print([[line] for line in title] + lines, colour)
+
+
+def fit(table: Table, width: int | None) -> tuple[Table, tuple[Block, ...]]:
+    """The fullest form of the table that fits, and its columns; below the narrowest form it is as wide as it must be."""
+    blocks = _blocks(table, compact=False)
+    if width is None or _width(blocks) <= width:
+        return table, blocks
+    kept = _chosen(table, width)
+    folded = replace(only(table, kept), remarks=(*table.remarks, *_what_folding_did(table, kept)))
+    return folded, _blocks(folded, compact=True)
+
+
+def _chosen(table: Table, width: int) -> frozenset[str]:
+    """Which columns to show: without the least important ones, as many as are in the way.
+
+    Columns with one rank and group go together: a gain without its rate says nothing. What was left out in vain, because
+    a wide column behind it had to go as well, comes back where it fits.
+    """
+
+    def fits(keys: frozenset[str]) -> bool:
+        return _width(_blocks(only(table, keys), compact=True)) <= width
+
+    units = dict.fromkeys((column.rank, column.group) for column in table.columns)
+    keys = {unit: frozenset(c.key for c in table.columns if (c.rank, c.group) == unit) for unit in units}
+    kept = frozenset(column.key for column in table.columns)
+    dropped = []
+    for unit in sorted((unit for unit in units if unit[0]), key=lambda unit: -unit[0]):
+        if fits(kept):
+            break
+        kept -= keys[unit]
+        dropped.append(keys[unit])
+    for back in reversed(dropped):
+        kept = kept | back if fits(kept | back) else kept
+    return kept
+
+
+def _what_folding_did(table: Table, kept: frozenset[str]) -> Iterator[str]:
+    if any(cell.span for row in table.rows for cell in row.cells):
+        yield "± is half of the 95 % interval."
+    if gone := "; ".join(column.name for column in table.columns if column.key not in kept):
+        yield f"Left out at this width: {gone}. A wider terminal or another format shows all columns."
+
+
+def _blocks(table: Table, compact: bool) -> tuple[Block, ...]:
+    marks = footnotes(table)
+    blocks = [
+        _block(column, [row.cells[i] for row in table.rows], marks, compact) for i, column in enumerate(table.columns)
+    ]
+    for group, first, last in spans(table.columns):
+        inside = sum(block.width for block in blocks[first:last]) + len(GAP) * (last - first - 1)
+        wider = blocks[last - 1].width + max(len(group) - inside, 0)
+        blocks[last - 1] = replace(blocks[last - 1], width=wider)
+    return tuple(blocks)
+
+
+def _block(column: Column, cells: list[Cell], marks: dict[str, str], compact: bool) -> Block:
+    pairs = tuple((cell.text, _behind(cell, marks, compact)) for cell in cells)
+    numbers = [len(text) for (text, _), cell in zip(pairs, cells, strict=True) if _is_number(cell)]
+    number = max(numbers, default=0)
+    behind = max((len(tail) for _, tail in pairs), default=0)
+    widest = max((*map(len, column.head), *(len(text) + len(tail) for text, tail in pairs), number + behind), default=0)
+    return Block(column=column, cells=pairs, number=number, width=widest)
+
+
+def _is_number(cell: Cell) -> bool:
+    """A word (a failure's cause) stands in the whole column, and must not push the numbers aside."""
+    return cell.value is not None or len(cell.text) == 1
+
+
+def _behind(cell: Cell, marks: dict[str, str], compact: bool) -> str:
+    span = cell.short_span if compact else cell.span
+    return (f" {span}" if span else "") + "ʼ".join(marks[note].translate(SUPERSCRIPTS) for note in cell.notes)
+
+
+def _width(blocks: Iterable[Block]) -> int:
+    widths = [block.width for block in blocks]
+    return sum(widths) + len(GAP) * (len(widths) - 1)
+
+
+def _body(table: Table, blocks: tuple[Block, ...]) -> Iterator[list[Segment]]:
+    full = _width(blocks)
+    yield [("━" * full, "")]
+    yield from _heads(blocks)
+    yield [("─" * full, "")]
+    section = ""
+    for i, row in enumerate(table.rows):
+        if row.section != section:
+            yield from [[("─" * full, "")]] if section else []
+            yield [(row.section, "italic")]
+            section = row.section
+        elif row.gap:
+            yield []
+        yield _row(row, blocks, i)
+    yield [("━" * full, "")]
+
+
+def _row(row: Row, blocks: tuple[Block, ...], number: int) -> list[Segment]:
+    segments: list[Segment] = []
+    for block, cell in zip(blocks, row.cells, strict=True):
+        text, behind = block.cells[number]
+        style = STYLES.get(cell.source, "") if cell.source else ""
+        segments += [(GAP, "")] if segments else []
+        segments.append((_set(block, text, behind, _is_number(cell)), style))
+    return segments
+
+
+def _set(block: Block, text: str, behind: str, number: bool) -> str:
+    """Numbers end where all numbers of their column end; what stands behind them begins there."""
+    if block.column.align == "left":
+        return (text + behind).ljust(block.width)
+    if not number:
+        return (text + behind).rjust(block.width)
+    tail = max(len(other) for _, other in block.cells)
+    return (text.rjust(block.number) + behind.ljust(tail)).rjust(block.width)
+
+
+def _heads(blocks: tuple[Block, ...]) -> Iterator[list[Segment]]:
+    columns = tuple(block.column for block in blocks)
+    if any(column.group for column in columns):
+        yield [(_groups(blocks, columns), "bold")]
+        yield [(_rules(blocks, columns), "dim")]
+    for line in head_lines(columns):
+        segments: list[Segment] = []
+        for block, text in zip(blocks, line, strict=True):
+            segments += [(GAP, "")] if segments else []
+            padded = text.ljust(block.width) if block.column.align == "left" else text.rjust(block.width)
+            segments.append((padded, STYLES.get(block.column.source, "") if block.column.source else ""))
+        yield segments
+
+
+def _groups(blocks: tuple[Block, ...], columns: tuple[Column, ...]) -> str:
+    """The spanning headers, each centred over its columns (a lone one ends where its column ends)."""
+    parts = []
+    for group, first, last in spans(columns):
+        room = _width(blocks[first:last])
+        parts.append(group.center(room) if last - first > 1 else group.rjust(room))
+    return GAP.join(parts)
+
+
+def _rules(blocks: tuple[Block, ...], columns: tuple[Column, ...]) -> str:
+    parts = []
+    for group, first, last in spans(columns):
+        parts.append(("─" if group else " ") * _width(blocks[first:last]))
+    return GAP.join(parts)
+
+
+def _notes(table: Table, width: int) -> Iterator[str]:
+    """Legend, columns' notes, footnotes and remarks, wrapped, with hanging indents."""
+    legend = "   ".join(
+        f"{note.term} {note.text}" if len(note.term) == 1 else f"{note.term}: {note.text}" for note in table.legend
+    )
+    yield from textwrap.wrap(legend, width)
+    for note in column_notes(table):
+        yield from textwrap.wrap(f"{note.term}: {note.text}", width, subsequent_indent="  ")
+    for text, mark in footnotes(table).items():
+        yield from textwrap.wrap(f"{mark.translate(SUPERSCRIPTS)} {text}", width, subsequent_indent="  ")
+    for remark in table.remarks:
+        yield from textwrap.wrap(remark, width)
+
+
+def _print(lines: list[list[Segment]], colour: bool) -> str:
+    if not colour:
+        return "".join("".join(text for text, _ in line).rstrip() + "\n" for line in lines)
+    import io
+
+    from rich.console import Console
+    from rich.text import Text
+
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, color_system="standard", width=10_000, highlight=False)
+    for line in lines:
+        console.print(Text.assemble(*line), soft_wrap=True)
+    return file.getvalue()

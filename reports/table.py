@@ -1,0 +1,145 @@
+"""A table between its records and its formats: rows of cells that already know how they read and where they
+come from.
+
+A report lays out one `Table`; every renderer (`reports.render`) shows that same table, so a number cannot
+differ between the terminal and the LaTeX. A cell never mixes sources, and a column holds one source only,
+which its header names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from bench.record.record import Source
+
+DASH = "–"
+"""What is not printed, not computed or not measured."""
+
+HEADS: dict[Source, str] = {
+    "published": "paper",
+    "computed": "exact",
+    "measured": "measured",
+    "predicted": "predicted",
+}
+"""The word over a column, per source: short, because it stands over short numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One cell: how it reads, and the value behind it at full precision in its column's base unit.
+
+    `text` is the rounded number (or a word: a failure's cause, a label), `digits` its decimals. `low` and
+    `high` bound the interval, `span` is how that reads (`[770.1, 779.0]`) and `short_span` the same for
+    narrow places (`±0.6 %`). `notes` are whole footnotes; a renderer turns them into marks. `origin` says
+    where exactly the value comes from.
+    """
+
+    text: str = DASH
+    value: float | str | None = None
+    digits: int = 0
+    source: Source | None = None
+    low: float | None = None
+    high: float | None = None
+    span: str = ""
+    short_span: str = ""
+    notes: tuple[str, ...] = ()
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """A remark below the table: a `term` of the header or legend and what it means, in the dress of `source`."""
+
+    term: str
+    text: str
+    source: Source | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column. `key` and `unit` (of the stored values) name it for machines, `group` and `head` for
+    people.
+
+    Neighbours with the same `group` share it as a spanning header; `head` is the lines below. When a page is
+    too narrow the columns with the highest `rank` go first; rank 0 stays.
+    """
+
+    key: str
+    group: str = ""
+    head: tuple[str, ...] = ()
+    unit: Literal["", "px", "count", "1/s", "%", "GB", "B", "1"] = ""
+    align: Literal["left", "right"] = "right"
+    source: Source | None = None
+    rank: int = 0
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The header in one line: `img/s, paper, V100`."""
+        return ", ".join(part for part in (self.group, *self.head) if part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of cells, in the order of the columns. `section` is its heading, `gap` a little space above it.
+
+    `subject` is what the row is about, for machines: the model's qualified name.
+    """
+
+    cells: tuple[Cell, ...]
+    section: str = ""
+    gap: bool = False
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A laid-out table. `legend` explains typography, `remarks` are about the whole table."""
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    legend: tuple[Note, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def only(table: Table, keys: frozenset[str]) -> Table:
+    """The same table with the columns of those keys alone."""
+    kept = [i for i, column in enumerate(table.columns) if column.key in keys]
+    rows = tuple(replace(row, cells=tuple(row.cells[i] for i in kept)) for row in table.rows)
+    return replace(table, columns=tuple(table.columns[i] for i in kept), rows=rows)
+
+
+def footnotes(table: Table) -> dict[str, str]:
+    """Every footnote's text and its mark (a, b, ... z, aa, ...), in reading order; equal texts share a mark."""
+    texts = dict.fromkeys(note for row in table.rows for cell in row.cells for note in cell.notes)
+    return {text: _letters(i) for i, text in enumerate(texts)}
+
+
+def _letters(number: int) -> str:
+    head, last = divmod(number, 26)
+    return (_letters(head - 1) if head else "") + chr(ord("a") + last)
+
+
+def column_notes(table: Table) -> tuple[Note, ...]:
+    """The columns' notes, each once, in the columns' order."""
+    return tuple(dict.fromkeys(note for column in table.columns for note in column.notes))
+
+
+def spans(columns: tuple[Column, ...]) -> Iterator[tuple[str, int, int]]:
+    """Runs of neighbours with one group: (group, first, last + 1)."""
+    first = 0
+    for i in range(1, len(columns) + 1):
+        if i == len(columns) or columns[i].group != columns[first].group or not columns[i].group:
+            yield columns[first].group, first, i
+            first = i
+
+
+def head_lines(columns: tuple[Column, ...]) -> list[tuple[str, ...]]:
+    """The headers below the groups as lines of equal length, set at the bottom: a short header stands on the rule."""
+    height = max((len(column.head) for column in columns), default=0)
+    padded = [("",) * (height - len(column.head)) + column.head for column in columns]
+    return [tuple(head[line] for head in padded) for line in range(height)]
