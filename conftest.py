@@ -13,7 +13,9 @@ GOLDEN = ROOT / "tests" / "golden"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--update-golden`: write what the tests see instead of comparing it."""
-    parser.addoption("--update-golden", action="store_true", help="rewrite the files of tests/golden, to be read in a diff")
+    parser.addoption(
+        "--update-golden", action="store_true", help="rewrite the files of tests/golden, to be read in a diff"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

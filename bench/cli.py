@@ -1,7 +1,7 @@
 """The command line: what a user may say, and how mistakes are told.
 
-This is the composition root, and it is thin: it parses, and hands typed options to a verb of `bench.verbs`, which imports what it
-needs when it needs it. `--help` and `report` never import torch.
+This is the composition root, and it is thin: it parses, and hands typed options to a verb of `bench.verbs`, which
+imports what it needs when it needs it. `--help` and `report` never import torch.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import verbs
-from bench.verbs import RECORDS
+from bench import listing, verbs
 from bench.record.errors import BenchError
 from bench.record.spec import ATTENTIONS, COMPILE_MODES, MEMORY_FORMATS, PRECISIONS, PROTOCOLS, SUITES, TASKS
+from bench.verbs import RECORDS
 from models import ModelError
 
 OK, USAGE, INTERRUPTED = 0, 2, 130
@@ -25,18 +25,17 @@ Benchmarks of vision models that deserve trust.
 
   python bench.py                       the first journey: count every model of the ConvNeXt paper's Tables 1, 2 and 12
                                         exactly, measure a few of them here, print the tables beside the paper's numbers
-  python bench.py --gpu a100            the same on an A100 (and only on an A100), every row measured: TF32, channels_last
-  python bench.py run convnext_tiny     measure models, tables or suites; resumes where it stopped
-  python bench.py report --all          print the tables from what has been recorded; no torch, no GPU
-  python bench.py trace convnext_tiny   one model's exact counts: params, MACs, memory traffic, training memory
-  python bench.py list models 'swin*'   what there is: models, tables, suites, protocols, devices
+  python bench.py --gpu a100            the same on an A100 (and only on an A100), every row measured: TF32,
+  channels_last python bench.py run convnext_tiny     measure models, tables or suites; resumes where it stopped
+  python bench.py report --all          print the tables from what has been recorded; no torch, no GPU python
+  bench.py trace convnext_tiny   one model's exact counts: params, MACs, memory traffic, training memory python
+  bench.py list models 'swin*'   what there is: models, tables, suites, protocols, devices
 """
 
-EPILOG = """\
-Everything measured is appended to ./visionbench.jsonl (--records FILE) as it comes: Ctrl-C, a crash or a power cut loses nothing,
-and the same command goes on where it stopped. Results go to stdout, progress to stderr.
-Exit codes: 0 done (rows that failed are in the tables, with their cause), 2 a mistake in what was asked, 4 nothing could
-be measured, 130 interrupted.
+EPILOG = r"""\ Everything measured is appended to ./visionbench.jsonl (--records FILE) as it comes: Ctrl-C, a crash
+or a power cut loses nothing, and the same command goes on where it stopped. Results go to stdout, progress to
+stderr. Exit codes: 0 done (rows that failed are in the tables, with their cause), 2 a mistake in what was asked, 4
+nothing could be measured, 130 interrupted.
 """
 
 
@@ -55,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"bench.py: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
-        print("\nbench.py: interrupted; what was recorded is kept, the same command goes on from there.", file=sys.stderr)
+        print(
+            "\nbench.py: interrupted; what was recorded is kept, the same command goes on from there.", file=sys.stderr
+        )
         return INTERRUPTED
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -87,7 +88,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-
 def _version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
@@ -99,10 +99,13 @@ def _version() -> str:
 
 def _tables(commands: argparse._SubParsersAction[_Parser]) -> None:
     text = (
-        "The first journey, and what `python bench.py` without a command does: count every row of the tables exactly, measure "
-        "what this machine can measure in about a minute (on a GPU: every row), and print the tables beside the paper's numbers."
+        "The first journey, and what `python bench.py` without a command does: count every row of the tables exactly, "
+        "measure what this machine can measure in about a minute (on a GPU: every row), and print the tables beside "
+        "the paper's numbers."
     )
-    parser = commands.add_parser("tables", help="the default: count, measure a few rows, print the tables", description=text)
+    parser = commands.add_parser(
+        "tables", help="the default: count, measure a few rows, print the tables", description=text
+    )
     parser.add_argument("tables", nargs="*", metavar="TABLE", help="convnext_table1, ... (default: all)")
     _where(parser)
     _measuring(parser)
@@ -113,9 +116,18 @@ def _tables(commands: argparse._SubParsersAction[_Parser]) -> None:
 def _run(commands: argparse._SubParsersAction[_Parser]) -> None:
     text = "Measure models, tables or suites on this machine. What is already recorded is not measured again."
     parser = commands.add_parser("run", help="measure models, tables or suites", description=text)
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="convnext_tiny, 'timm:swin_*', paper:..., user:package.module:factory")
-    parser.add_argument("--table", action="append", default=[], metavar="NAME", help="every row of a table (repeatable)")
-    parser.add_argument("--suite", action="append", default=[], choices=sorted(SUITES), help="a named set of specs (repeatable)")
+    parser.add_argument(
+        "models",
+        nargs="*",
+        metavar="WHAT",
+        help="convnext_tiny, 'timm:swin_*', paper:..., user:package.module:factory; or a table's or suite's name",
+    )
+    parser.add_argument(
+        "--table", action="append", default=[], metavar="NAME", help="every row of a table (repeatable)"
+    )
+    parser.add_argument(
+        "--suite", action="append", default=[], choices=sorted(SUITES), help="a named set of specs (repeatable)"
+    )
     _where(parser)
     _measuring(parser)
     _spec(parser, batch="batch size (default: 64 on a GPU, the paper's; 1 on a CPU)")
@@ -129,7 +141,13 @@ def _report(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser = commands.add_parser("report", help="print tables from records", description=text)
     parser.add_argument("tables", nargs="*", metavar="TABLE", help="convnext_table1, ... (see `list tables`)")
     parser.add_argument("--all", action="store_true", help="every table")
-    parser.add_argument("--records", type=Path, action="append", metavar="FILE", help=f"records to read (repeatable; default: {RECORDS} and the committed ones)")
+    parser.add_argument(
+        "--records",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help=f"records to read (repeatable; default: {RECORDS} and the committed ones)",
+    )
     _output(parser)
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there instead of stdout")
     parser.set_defaults(verb=verbs.report)
@@ -140,52 +158,82 @@ def _trace(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser = commands.add_parser("trace", help="one model's exact counts", description=text)
     parser.add_argument("models", nargs="+", metavar="MODEL", help="as for run")
     _spec(parser, batch="batch size (default: 1)")
-    parser.add_argument("--depth", type=_positive, default=2, metavar="N", help="modules below the model to break down by (default: 2)")
-    parser.add_argument("--second-opinion", action="store_true", help="count with fvcore too, on real tensors, and explain differences")
+    parser.add_argument(
+        "--depth", type=_positive, default=2, metavar="N", help="modules below the model to break down by (default: 2)"
+    )
+    parser.add_argument(
+        "--second-opinion", action="store_true", help="count with fvcore too, on real tensors, and explain differences"
+    )
     parser.add_argument("--json", action="store_true", help="print the record, one JSON line per model")
     parser.set_defaults(verb=verbs.trace)
 
 
 def _list(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser = commands.add_parser("list", help="what there is", description="What there is to choose from.")
-    parser.add_argument("what", choices=verbs.LISTS, help="which list")
+    parser.add_argument("what", choices=listing.LISTS, help="which list")
     parser.add_argument("pattern", nargs="?", default="*", help="wildcards, for example 'convnext_*'")
     parser.add_argument("--json", action="store_true", help="one JSON array")
-    parser.set_defaults(verb=verbs.list_what)
+    parser.set_defaults(verb=listing.show)
 
 
 def _where(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("where")
-    where.add_argument("--gpu", metavar="NAME", help="insist that the GPU here is a v100, a100, h100-sxm5-80gb, ... and measure as the paper did on it")
+    where.add_argument(
+        "--gpu",
+        metavar="NAME",
+        help="insist that the GPU here is a v100, a100, h100-sxm5-80gb, ... and measure as the paper did on it",
+    )
     where.add_argument("--device", metavar="DEVICE", help="cuda, cuda:1 or cpu (default: the GPU if there is one)")
     where.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: torch's choice)")
-    where.add_argument("--records", type=Path, default=RECORDS, metavar="FILE", help=f"append records there (default: {RECORDS})")
+    where.add_argument(
+        "--records", type=Path, default=RECORDS, metavar="FILE", help=f"append records there (default: {RECORDS})"
+    )
 
 
 def _measuring(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how to measure")
-    how.add_argument("--protocol", choices=sorted(PROTOCOLS), help="swin: the paper's (50 warm-up, 30 timed); steady: ours; smoke: a first look (default on a CPU)")
+    how.add_argument(
+        "--protocol",
+        choices=sorted(PROTOCOLS),
+        help="swin: the paper's (50 warm-up, 30 timed); steady: ours; smoke: a first look (default on a CPU)",
+    )
     how.add_argument("--launches", type=_positive, metavar="N", help="fresh processes per row (an interval needs 7)")
-    how.add_argument("--max-time", type=_seconds, metavar="TIME", help="stop starting launches after this long: 90, 90s, 10m, 2h")
+    how.add_argument(
+        "--max-time", type=_seconds, metavar="TIME", help="stop starting launches after this long: 90, 90s, 10m, 2h"
+    )
     how.add_argument("--retry-failures", action="store_true", help="measure rows again that failed before")
 
 
 def _spec(parser: argparse.ArgumentParser, batch: str) -> None:
     spec = parser.add_argument_group("what is run")
     spec.add_argument("--batch-size", type=_positive, metavar="N", help=batch)
-    spec.add_argument("--image-size", type=_positive, metavar="PIXELS", help="square input (default: the table's, or what the model was trained on)")
+    spec.add_argument(
+        "--image-size",
+        type=_positive,
+        metavar="PIXELS",
+        help="square input (default: the table's, or what the model was trained on)",
+    )
     spec.add_argument("--task", choices=TASKS, default="inference", help="default: inference")
     spec.add_argument("--precision", choices=PRECISIONS, help="default: fp32")
     spec.add_argument("--memory-format", choices=MEMORY_FORMATS, help="default: contiguous")
-    spec.add_argument("--compile", choices=COMPILE_MODES, dest="compile_mode", help="torch.compile's mode (default: eager)")
-    spec.add_argument("--attention", choices=ATTENTIONS, default="fused", help="fused kernels, or the math as in 2022 (default: fused)")
+    spec.add_argument(
+        "--compile", choices=COMPILE_MODES, dest="compile_mode", help="torch.compile's mode (default: eager)"
+    )
+    spec.add_argument(
+        "--attention",
+        choices=ATTENTIONS,
+        default="fused",
+        help="fused kernels, or the math as in 2022 (default: fused)",
+    )
 
 
 def _output(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--format", choices=verbs.FORMATS, default="terminal", help="default: terminal")
     output.add_argument("--json", action="store_const", const="json", dest="format", help="short for --format json")
-    output.add_argument("--width", type=_positive, metavar="COLUMNS", help="for the terminal (default: as wide as it is)")
+    output.add_argument(
+        "--width", type=_positive, metavar="COLUMNS", help="for the terminal (default: as wide as it is)"
+    )
 
 
 def _positive(text: str) -> int:

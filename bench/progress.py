@@ -54,9 +54,11 @@ class Bar:
             self._task = self._progress.add_task("", total=total)
         self._progress.update(self._task, description=f"{spec.model}@{spec.image_size}", completed=index - 1)
 
-    def finished(self, record: Record, index: int, total: int, eta_seconds: float) -> None:
+    def finished(self, record: Record, index: int, total: int, eta_seconds: float) -> None:  # noqa: ARG002 -- the bar counts
         """What it came to, above the bar."""
-        self._progress.console.print(f"[{index}/{total}] {record.spec}: {outcome(record)}", markup=False, highlight=False)
+        self._progress.console.print(
+            f"[{index}/{total}] {record.spec}: {outcome(record)}", markup=False, highlight=False
+        )
         if self._task is not None:
             self._progress.update(self._task, completed=index)
 

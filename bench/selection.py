@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from bench.record.devices import DeviceSpec, identify, select
@@ -28,8 +29,9 @@ class Place:
 def place(options: Namespace) -> Place:
     """The device that the options name or that is here.
 
-    `--gpu a100` insists: another GPU, or none, is a `BenchError` that says what was found. On it rows are measured as the paper's
-    Table 12 was (TF32, channels_last), or, where the GPU has no TF32, as its Table 1 (fp32, contiguous).
+    `--gpu a100` insists: another GPU, or none, is a `BenchError` that says what was found. On it rows are measured
+    as the paper's Table 12 was (TF32, channels_last), or, where the GPU has no TF32, as its Table 1 (fp32,
+    contiguous).
     """
     from bench.measure.environment import describe, find_device
 
@@ -38,10 +40,22 @@ def place(options: Namespace) -> Place:
         found = _insist(options.gpu, device)
         as_table_12 = found.tf32 is not None
         settings: tuple[Precision, MemoryFormat] = ("tf32", "channels_last") if as_table_12 else ("fp32", "contiguous")
-        return Place(device=device, protocol=_protocol(options, SWIN), precision=settings[0], memory_format=settings[1], batch_size=PAPER_BATCH)
+        return Place(
+            device=device,
+            protocol=_protocol(options, SWIN),
+            precision=settings[0],
+            memory_format=settings[1],
+            batch_size=PAPER_BATCH,
+        )
     on_gpu = describe(device).device_type != "cpu"
     protocol = _protocol(options, STEADY if on_gpu else SMOKE)
-    return Place(device=device, protocol=protocol, precision="fp32", memory_format="contiguous", batch_size=PAPER_BATCH if on_gpu else 1)
+    return Place(
+        device=device,
+        protocol=protocol,
+        precision="fp32",
+        memory_format="contiguous",
+        batch_size=PAPER_BATCH if on_gpu else 1,
+    )
 
 
 def _insist(word: str, device: str) -> DeviceSpec:
@@ -68,12 +82,43 @@ def _protocol(options: Namespace, default: Protocol) -> Protocol:
 
 
 def chosen(options: Namespace, here: Place) -> tuple[Spec, ...]:
-    """The specs of `run`: models (with wildcards), tables and suites, each once, in the order given."""
-    if not (options.models or options.table or options.suite):
-        raise BenchError("nothing to run: name a model, --table NAME or --suite NAME (`list models`, `list tables`, `list suites`).")
-    rows = [*_models(options.models, options.image_size), *_tables(options.table, options.image_size)]
-    rows += [(spec.model, options.image_size or spec.image_size) for name in options.suite for spec in SUITES[name]]
+    """The specs of `run`: models (with wildcards), tables and suites, each once, in the order given.
+
+    A bare word may be any of the three: no table and no suite is called like a model.
+    """
+    from reports import REPORTS
+
+    words: list[str] = options.models
+    tables = [*options.table, *(word for word in words if word in REPORTS)]
+    suites = [*options.suite, *(word for word in words if word in SUITES)]
+    named = _models((word for word in words if word not in REPORTS and word not in SUITES), options.image_size)
+    _check(named)
+    rows = [*named, *_tables(tables, options.image_size)]
+    rows += [(spec.model, options.image_size or spec.image_size) for name in suites for spec in SUITES[name]]
+    if not rows:
+        raise BenchError(
+            "nothing to run: name a model, a table or a suite (`list models`, `list tables`, `list suites`)."
+        )
     return tuple(_spec(model, size, options, here) for model, size in dict.fromkeys(rows))
+
+
+CHECKED_AHEAD = 32
+"""More models than this come from wildcards, where one that cannot be built is a row, not a mistake."""
+
+
+def _check(named: Iterable[tuple[str, int]]) -> None:
+    """Try what was named without its weights, so that a mistake is told now and not after an hour.
+
+    Raises `ModelError` or `BenchError` for what cannot be built or refuses its image size.
+    """
+    rows = tuple(named)
+    if len(rows) > CHECKED_AHEAD:
+        return
+    from bench.trace.step import UntraceableError, run
+
+    for model, image_size in rows:
+        with suppress(UntraceableError):
+            run(Spec(model=model, image_size=image_size))
 
 
 def _spec(model: str, image_size: int, options: Namespace, here: Place) -> Spec:

@@ -1,23 +1,20 @@
-"""The verbs of the command line: tables, run, report, trace, list. Each imports what it needs, and nothing before."""
+"""The verbs of the command line: tables, run, report, trace. Each imports what it needs, and nothing before."""
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import progress
 from bench.record import store
-from bench.record.devices import DEVICES, DeviceSpec
 from bench.record.errors import BenchError, choose
 from bench.record.record import Environment, Failure, Record, to_json
-from bench.record.spec import PROTOCOLS, SMOKE_MODELS, SUITES, Protocol, Spec
-from bench.record.units import GIGA, TERA, duration
+from bench.record.spec import SMOKE_MODELS, Spec
 from models import ModelError
 from reports import records as committed
 
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
 
 RECORDS = Path("visionbench.jsonl")
 FORMATS = ("terminal", "markdown", "latex", "csv", "json")
-LISTS = ("models", "tables", "suites", "protocols", "devices")
 NOT_MEASURED, INTERRUPTED = 4, 130
 
 
@@ -45,9 +41,9 @@ def tables(options: Namespace) -> int:
     here = place(options)
     computed = _count_gaps(reports, log.records, options.records)
     outcome = _measure(_default_specs(reports, here), here, options)
-    records = [*_committed(), *log.records, *computed, *outcome.records]
+    records = [*log.records, *computed, *outcome.records]
     _print([report.layout(records) for report in reports], options)
-    _say_what_is_left(reports, here, options)
+    _say_what_is_left(reports, here)
     return INTERRUPTED if outcome.interrupted and options.max_time is None else 0
 
 
@@ -89,7 +85,9 @@ def _count_gaps(reports: Sequence[Report], known: Iterable[Record], path: Path) 
 
 
 def _counted(spec: Spec, environment: Environment) -> Record:
-    """One row's exact counts; a row that cannot be traced here (an old timm lacks the model) is a failure, not the end."""
+    """One row's exact counts; a row that cannot be traced here (an old timm lacks the model) is a failure, not the
+    end.
+    """
     from bench.trace import trace as trace_spec
 
     try:
@@ -124,11 +122,13 @@ def _summary(outcome: Outcome, path: Path) -> str:
     parts = [f"{outcome.measured} launches measured"]
     parts += [f"{outcome.failed} failed (the tables say why; --retry-failures tries again)"] if outcome.failed else []
     parts += [f"{outcome.skipped} were recorded before"] if outcome.skipped else []
-    parts += [f"{outcome.left} are left: the same command goes on from here"] if outcome.left else []
+    if outcome.left:
+        cut_off = "the same command goes on from here"
+        parts.append(f"{outcome.left} are left: {cut_off if outcome.interrupted else 'of rows that failed'}")
     return f"{', '.join(parts)}. Records: {path}"
 
 
-def _say_what_is_left(reports: Sequence[Report], here: Place, options: Namespace) -> None:
+def _say_what_is_left(reports: Sequence[Report], here: Place) -> None:
     rows = dict.fromkeys(row for report in reports for row in report.measured_rows())
     if here.device == "cpu" and len(rows) > len(SMOKE_MODELS):
         tables = " ".join(f"--table {report.name}" for report in reports)
@@ -156,11 +156,11 @@ def run(options: Namespace) -> int:
 
 
 def report(options: Namespace) -> int:
-    """Print tables from records: the committed ones and the user's."""
+    """Print tables from records: those named, else ./visionbench.jsonl, else what was measured for the README."""
     if not options.tables and not options.all:
         raise BenchError("which table? Name one (`list tables`) or say --all.")
     chosen = _reports([] if options.all else options.tables)
-    records = [*_committed(), *_own(options.records)]
+    records = _recorded(options.records)
     _print([one.layout(records) for one in chosen], options)
     return 0
 
@@ -196,13 +196,13 @@ def _card(found: Trace, record: Record, depth: int) -> str:
         model_card.breakdown("By stage", by_stage(found, depth)),
     ]
     if found.curve:
-        parts.insert(1, model_card.memory(record, found.curve.peak_phase))
+        parts.insert(1, model_card.memory(record, found.curve.peak_phase, found.curve.totals))
     tables = [render(part, "terminal", _width(None), colour=_colour()) for part in parts]
     return "\n".join([*tables, model_card.not_counted(uncounted(found), record)])
 
 
 def _opinion(spec: Spec) -> str:
-    """fvcore's count beside ours, and what explains the difference."""
+    """The count of fvcore beside ours, and what explains the difference."""
     from bench.trace.second_opinion import second_opinion
 
     opinion = second_opinion(spec)
@@ -213,89 +213,27 @@ def _opinion(spec: Spec) -> str:
     return "\n".join(lines)
 
 
-def list_what(options: Namespace) -> int:
-    """Print one of the lists, filtered by wildcards."""
-    entries = [entry for entry in _LISTED[options.what]() if _matches(entry[0], options.pattern)]
-    if not entries:
-        raise BenchError(f"no {options.what} match '{options.pattern}': leave the pattern away to see all.")
-    if options.json:
-        print(json.dumps([dict(zip(("name", "about"), entry, strict=True)) for entry in entries], indent=2))
-        return 0
-    width = max(len(name) for name, _ in entries)
-    print("\n".join(f"{name:<{width}}  {about}".rstrip() for name, about in entries))
-    return 0
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return any(fnmatch.fnmatchcase(form, pattern) for form in (name, name.partition(":")[2]))
-
-
-def _list_models() -> list[tuple[str, str]]:
-    import models
-
-    return [(name, "") for name in models.names()]
-
-
-def _list_tables() -> list[tuple[str, str]]:
-    from reports import REPORTS
-
-    return [(name, one.title) for name, one in REPORTS.items()]
-
-
-def _list_suites() -> list[tuple[str, str]]:
-    return [(name, ", ".join(str(spec) for spec in specs)) for name, specs in SUITES.items()]
-
-
-def _list_protocols() -> list[tuple[str, str]]:
-    def block(one: Protocol) -> str:
-        return f"{one.block_iterations} iterations" if one.block_iterations else f"at least {duration(one.block_seconds)}"
-
-    return [
-        (
-            name,
-            f"{one.launches} launches of {one.blocks} blocks of {block(one)}, after {one.warmup_iterations} warm-up "
-            f"iterations and at least {duration(one.warmup_seconds)}",
-        )
-        for name, one in PROTOCOLS.items()
-    ]
-
-
-def _list_devices() -> list[tuple[str, str]]:
-    def rates(device: DeviceSpec) -> str:
-        peaks = [(p, device.peak(p)) for p in ("fp32", "tf32", "fp16", "bf16")]
-        told = ", ".join(f"{name} {peak / TERA:g}" for name, peak in peaks if peak)
-        return f"{told} TFLOP/s dense; {device.memory / GIGA:g} GB at {device.bandwidth / GIGA:g} GB/s"
-
-    return [(device.key, rates(device)) for device in DEVICES]
-
-
-_LISTED: dict[str, Callable[[], list[tuple[str, str]]]] = {
-    "models": _list_models,
-    "tables": _list_tables,
-    "suites": _list_suites,
-    "protocols": _list_protocols,
-    "devices": _list_devices,
-}
-
-
 def _reports(names: Sequence[str]) -> list[Report]:
     from reports import REPORTS
 
     return [REPORTS[choose("table", name, REPORTS)] for name in names] or list(REPORTS.values())
 
 
-def _committed() -> list[Record]:
-    """The records that come with visionbench."""
-    folder = Path(committed.__file__).parent
-    return [record for path in sorted(folder.glob("*.jsonl")) for record in store.read(path).records]
+def _recorded(paths: Sequence[Path] | None) -> list[Record]:
+    """The user's records (the files named, or the default one) and, below them, the committed counts.
 
-
-def _own(paths: Sequence[Path] | None) -> list[Record]:
-    """The user's records: the files named, which must exist, or the default one, which may not."""
+    Where the user has measured nothing yet, the committed measurements too: a report always has something to show,
+    and every measured column names the machine it was measured on.
+    """
     logs = [store.read(path) for path in paths] if paths else [store.read_if_there(RECORDS)]
     for log in logs:
         _tell(log.problems)
-    return [record for log in logs for record in log.records]
+    own = [record for log in logs for record in log.records]
+    folder = Path(committed.__file__).parent
+    ours = [record for path in sorted(folder.glob("*.jsonl")) for record in store.read(path).records]
+    if any(record.source == "measured" for record in own):
+        ours = [record for record in ours if record.source == "computed"]
+    return [*ours, *own]
 
 
 def _tell(problems: Iterable[str]) -> None:

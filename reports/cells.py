@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from bench.record.derived import Estimate
-from reports.paper import Number, protocols
+from reports.paper import Number
 from reports.table import Cell
 
 DERIVED_DIGITS = 3
@@ -23,8 +23,8 @@ def published(number: Number | None, notes: Iterable[str | None] = ()) -> Cell:
     if number is None:
         return Cell()
     found = (*notes, sentence(number.note))
-    protocol = protocols().get(number.protocol)
-    how = (number.source, number.gpu, str(protocol or ""), number.note, number.remark)
+    protocol = f"protocol {number.protocol}" if number.protocol else ""
+    how = (number.source, number.gpu, protocol, number.note, number.remark)
     return Cell(
         text=decimals(float(number.text), number.decimals),
         value=number.value,

@@ -10,7 +10,7 @@ from reports.paper import rows
 from reports.report import Report, assemble
 from reports.table import Table
 
-NAME, TITLE, PAPER_TABLE = "convnext_table1", "ConvNeXt, Table 1: classification on ImageNet-1K", "1"
+NAME, TITLE, PAPER_TABLE = "convnext_table1", "Classification on ImageNet-1K (Table 1 of the ConvNeXt paper)", "1"
 
 
 def layout(records: Sequence[Record]) -> Table:

@@ -13,7 +13,7 @@ from reports.rates import Rates
 from reports.report import Report, assemble
 from reports.table import HEADS, Cell, Column, Note, Table
 
-NAME, TITLE, PAPER_TABLE = "convnext_table12", "ConvNeXt, Table 12: inference on an A100", "12"
+NAME, TITLE, PAPER_TABLE = "convnext_table12", "Inference on an A100 (Table 12 of the ConvNeXt paper)", "12"
 
 PAPER_GROUP = f"{HEADS['published']}, A100"
 

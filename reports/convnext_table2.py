@@ -12,9 +12,9 @@ from reports.counts import train_spec
 from reports.measured import groups
 from reports.paper import PaperRow, rows
 from reports.report import Report, assemble, counts_of
-from reports.table import Column, Table
+from reports.table import HEADS, Column, Table
 
-NAME, TITLE, PAPER_TABLE = "convnext_table2", "ConvNeXt, Table 2: isotropic ConvNeXt and ViT", "2"
+NAME, TITLE, PAPER_TABLE = "convnext_table2", "Isotropic ConvNeXt and ViT (Table 2 of the ConvNeXt paper)", "2"
 
 
 def specs_of(row: PaperRow) -> tuple[Spec, ...]:
@@ -44,7 +44,7 @@ def layout(records: Sequence[Record]) -> Table:
 
 
 def _architecture(metric: str, rank: int) -> Plan:
-    return columns.printed(Column(key=metric, head=(metric,), unit="1", rank=rank), metric)
+    return columns.printed(Column(key=metric, head=(HEADS["published"], metric), unit="count", rank=rank), metric)
 
 
 REPORT = Report(name=NAME, title=TITLE, paper_table=PAPER_TABLE, layout=layout, specs_of=specs_of)

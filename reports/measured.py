@@ -42,6 +42,7 @@ class Setting:
     memory_format: str
     compile_mode: str | None
     attention: str
+    torch: str | None
 
     @property
     def slug(self) -> str:
@@ -50,6 +51,7 @@ class Setting:
         parts += [self.memory_format] if self.memory_format != "contiguous" else []
         parts += [f"compile-{self.compile_mode}"] if self.compile_mode else []
         parts += ["math-attention"] if self.attention == "math" else []
+        parts += [f"torch-{self.torch}"] if self.torch else []
         return "_".join(parts)
 
     def words(self) -> dict[str, str]:
@@ -61,6 +63,7 @@ class Setting:
             "compile_mode": f"compiled ({self.compile_mode})" if self.compile_mode else "eager",
             "attention": f"{self.attention} attention",
             "protocol": f"protocol {self.protocol}",
+            "torch": f"torch {self.torch}" if self.torch else "torch unknown",
         }
 
 
@@ -105,6 +108,7 @@ def _setting(spec: Spec, record: Record) -> Setting:
         memory_format=spec.memory_format,
         compile_mode=spec.compile_mode,
         attention=spec.attention,
+        torch=record.environment.torch,
     )
 
 
@@ -146,7 +150,6 @@ def describe(group: Group) -> str:
     parts = [
         _all(environment.device_name or environment.cpu for environment in seen),
         ", ".join(words),
-        _all(f"torch {environment.torch}" for environment in seen if environment.torch),
         _all(f"CUDA {environment.cuda}" for environment in seen if environment.cuda),
         f"{_range(numbers)} launch{'' if numbers == {1} else 'es'} a row" if numbers else "",
         f"newest of {day}" if (day := group.newest[0][:10]) else "",

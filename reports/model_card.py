@@ -13,40 +13,47 @@ from bench.record import units
 from bench.record.record import Record
 from reports.table import Cell, Column, Row, Table
 
-COVERED = 0.999
-"""A breakdown shows the lines that make up this share of the bytes and says how many are below."""
-
 
 class Line(Protocol):
     """What a breakdown's line must have (`bench.trace.summary.Line` has it): counts of the whole batch."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What the line is about."""
+
     @property
-    def operators(self) -> int: ...
+    def operators(self) -> int:
+        """How many operators."""
+
     @property
-    def macs(self) -> int: ...
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+
     @property
-    def activations(self) -> int: ...
+    def activations(self) -> int:
+        """Output elements of the counted operators."""
+
     @property
-    def bytes(self) -> int: ...
+    def bytes(self) -> int:
+        """Bytes read and written."""
 
 
 def facts(record: Record, title: str, origin: str) -> Table:
     """The first table: parameters and the counts of one image and of one step."""
     batch = record.spec.batch_size
-    image = "one image" if batch == 1 else f"one image (of a batch of {batch})"
+    step = "forward" if record.spec.task == "inference" else "forward, backward and AdamW"
+    image = f"one image, {step}" if batch == 1 else f"one image of {batch}, {step}"
     shown = (
         ("params", "params", "count", "all parameters, tied ones once"),
         ("MACs", "macs", "count", f"{image}; convolutions, linear layers, both attention products"),
         ("FLOPs", "flops", "count", f"{image}; 2 x MACs"),
         ("activations", "activations", "count", f"{image}; output elements of the same operators"),
-        ("operators", "operators", "count", "one step; views not counted"),
+        ("operators", "operators", "count", f"one step of {batch}; views not counted"),
         (
             "memory traffic",
             "bytes",
             "B",
-            "one step; every operator reads its inputs and writes its outputs once",
+            f"one step of {batch}; every operator reads its inputs and writes its outputs",
         ),
         ("peak memory", "peak_memory_live", "B", _peak_note(record)),
     )
@@ -68,15 +75,20 @@ def facts(record: Record, title: str, origin: str) -> Table:
         _column("exactly"),
         _column("of what", "left", rank=1),
     )
-    return Table(name="facts", title=f"{title}\n{origin}", columns=columns, rows=tuple(rows))
+    return Table(name="facts", title=title, columns=columns, rows=tuple(rows), remarks=(origin,))
 
 
 def _peak_note(record: Record) -> str:
-    return f"live tensors of one training step, {record.spec.attention} attention, AdamW; a lower bound of the allocator's"
+    return (
+        f"live tensors, {record.spec.attention} attention; a lower bound of the allocator's"
+    )
 
 
-def memory(record: Record, peak_phase: str) -> Table:
-    """The split of the peak of live tensor memory; the parts add up to it."""
+def memory(record: Record, peak_phase: str, curve: Sequence[int]) -> Table:
+    """The split of the peak of live tensor memory, whose parts add up to it, and the curve that leads there.
+
+    `curve` is live bytes after every event of one step, in order.
+    """
     peak = record.value("peak_memory_live") or 0
     parts = [m for m in record.measurements if m.metric.startswith("peak_memory_live.")]
     rows = tuple(
@@ -84,15 +96,24 @@ def memory(record: Record, peak_phase: str) -> Table:
         for m in parts
     )
     columns = (_column("at the peak", "left"), _column("memory"), _column("share"))
-    return Table(
-        name="memory", title=f"Live memory at its peak (in the {peak_phase})", columns=columns, rows=rows
-    )
+    title = f"Live memory of one training step at its peak (in the {peak_phase} pass)"
+    drawn = f"Forward, backward, optimizer, from 0 to {units.size(peak)}: {_sparkline(curve)}"
+    return Table(name="memory", title=title, columns=columns, rows=rows, remarks=(drawn,))
 
 
-def breakdown(title: str, lines: Sequence[Line], *, cut: bool = False) -> Table:
-    """Lines with their shares of MACs and of memory traffic. `cut` leaves out the long tail and says so."""
+_BARS = " ▁▂▃▄▅▆▇█"
+
+
+def _sparkline(curve: Sequence[int], width: int = 48) -> str:
+    """The curve as one line of bars from 0 to its peak; each stands for the highest of an equal share of the events."""
+    share = max(-(-len(curve) // width), 1)
+    heights = [max(curve[i : i + share]) for i in range(0, len(curve), share)]
+    return "".join(_BARS[round(height / max(heights) * (len(_BARS) - 1))] for height in heights)
+
+
+def breakdown(title: str, lines: Sequence[Line]) -> Table:
+    """Lines with their shares of MACs and of memory traffic."""
     macs, moved = sum(line.macs for line in lines), sum(line.bytes for line in lines)
-    shown = _most(lines, moved) if cut else lines
     rows = tuple(
         Row(
             cells=(
@@ -105,7 +126,7 @@ def breakdown(title: str, lines: Sequence[Line], *, cut: bool = False) -> Table:
                 _share(line.bytes, moved),
             )
         )
-        for line in shown
+        for line in lines
     )
     columns = (
         _column("part", "left"),
@@ -116,18 +137,7 @@ def breakdown(title: str, lines: Sequence[Line], *, cut: bool = False) -> Table:
         _column("traffic"),
         _column("traffic, share"),
     )
-    left = len(lines) - len(shown)
-    remarks = (f"{left} more make up less than {1 - COVERED:.1%} of the traffic.",) if left else ()
-    return Table(name="breakdown", title=title, columns=columns, rows=rows, remarks=remarks)
-
-
-def _most(lines: Sequence[Line], moved: int) -> Sequence[Line]:
-    so_far = 0
-    for i, line in enumerate(lines):
-        if so_far >= COVERED * moved:
-            return lines[:i]
-        so_far += line.bytes
-    return lines
+    return Table(name="breakdown", title=title, columns=columns, rows=rows)
 
 
 def not_counted(lines: Iterable[Line], record: Record) -> str:
@@ -137,7 +147,8 @@ def not_counted(lines: Iterable[Line], record: Record) -> str:
     if not total:
         return "The MAC rule counts every operator of this step."
     names = ", ".join(f"{line.name} x{line.operators}" for line in lines)
-    return f"Not in the MACs: {total:.0f} of {operators:.0f} operators, {traffic / moved:.0%} of the memory traffic: {names}."
+    share = f"{total:.0f} of {operators:.0f} operators, {traffic / moved:.0%} of the memory traffic"
+    return f"Not in the MACs: {share}: {names}."
 
 
 def _column(name: str, align: str = "right", rank: int = 0) -> Column:

@@ -133,14 +133,15 @@ def _remark(common: frozenset[str], estimates: Sequence[Estimate]) -> str:
 def _origin(group: Group, launches: Sequence[Record]) -> str:
     days = sorted({(record.environment.started or "")[:10] for record in launches} - {""})
     when = f"; {' to '.join(dict.fromkeys((days[0], days[-1])))}" if days else ""
-    how = f"protocol {group.setting.protocol}; {len(launches)} launches{when}"
+    count = "1 launch" if len(launches) == 1 else f"{len(launches)} launches"
+    how = f"protocol {group.setting.protocol}; {count}{when}"
     return f"{group.setting.device}; {launches[-1].spec}; {how}"
 
 
 def left_out(found: Sequence[Group], report: str) -> tuple[str, ...]:
     """What to say about measurements that are not shown, or about there being none."""
     if not found:
-        return (f"Nothing measured yet: `python bench.py run {report}` measures these rows on this machine.",)
+        return (f"Nothing measured yet: `python bench.py run --table {report}` measures these rows on this machine.",)
     more = len(found) - len(RANKS)
     if more < 1:
         return ()

@@ -77,7 +77,7 @@ def assemble(
 
 
 _MEANINGS: dict[Source, str] = {
-    "published": "copied from the paper as printed (arXiv 2201.03545v2)",
+    "published": "copied as printed, from arXiv 2201.03545v2 or what it cites",
     "computed": "counted from the model's own operators, on no hardware",
     "measured": "timed on the machine named above the column",
     "predicted": "a model's estimate, not a measurement",

@@ -88,7 +88,7 @@ def _with_cuda(host: Environment, device: str) -> Environment:
         device_memory=properties.total_memory,
         driver=driver,
         cuda=torch.version.cuda,
-        cudnn=str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
+        cudnn=str(torch.backends.cudnn.version()),
         power_limit=power_limit,
     )
 

@@ -1,8 +1,8 @@
 """The process between: it has imported torch and timm, does nothing else, and forks one child per launch.
 
 A fresh process per launch is what the statistics need, and importing torch costs seconds; forking a process that has
-imported it costs milliseconds. Forking is safe only while that process has started neither CUDA nor computing threads,
-so nothing runs here but imports.
+imported it costs milliseconds. Forking is safe only while that process has neither started CUDA nor computed anything
+(the threads of torch's pools do not survive a fork), so nothing runs here but imports.
 
 Why not `multiprocessing`'s fork server: it runs the program's main script again in every child, puts the working
 directory first on the import path (somebody's `models/` would be imported for ours), ignores the parent's import
@@ -135,7 +135,8 @@ def serve(control_descriptor: int) -> None:
             poll.register(control, select.POLLIN)
             poll.register(wake, select.POLLIN)
             for channel in channels.values():
-                poll.register(channel, 0)  # what is said on it is the child's; a hang-up is always reported
+                if channel.fileno() >= 0:
+                    poll.register(channel, 0)  # what is said on it is the child's; a hang-up is always reported
             ready = {descriptor for descriptor, _ in poll.poll()}
             if wake in ready:
                 os.read(wake, 4096)
@@ -190,6 +191,7 @@ def _hang_up(channels: dict[int, socket.socket], ready: set[int]) -> None:
     for pid, channel in channels.items():
         if channel.fileno() in ready:
             _kill_group(pid)
+            channel.close()  # or it would be reported again and again until the child is dead
 
 
 def _reap(channels: dict[int, socket.socket]) -> None:

@@ -16,7 +16,8 @@ import socket
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from functools import cache
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -66,24 +67,34 @@ def launch(
 ) -> Record:
     """Measure `spec` in a fresh process and return its record: a failure, if the process came to grief.
 
-    `timeout` in seconds, from the process's start; None means `protocol.max_seconds`. Ctrl-C kills the child and passes.
-    Raises `BenchError` for a device or a protocol that is a mistake, and RuntimeError if no process can be started.
+    `timeout` in seconds counts from the process's start; None means `protocol.max_seconds`. Ctrl-C kills the child and
+    passes. Raises `BenchError` for a device or a protocol that is a mistake, RuntimeError if no process can be started.
     """
     seconds = protocol.max_seconds if timeout is None else timeout
-    ours, theirs = socket.socketpair()
-    with ours, tempfile.TemporaryFile() as log:  # leaving it hangs up, which kills a child that still runs
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    request = _request(spec, protocol, device, threads)
+    with tempfile.TemporaryFile() as log:
         fcntl.fcntl(log, fcntl.F_SETFL, os.O_APPEND)  # or a cut log would grow a hole up to its old length
-        with theirs:
-            _server().fork(theirs.fileno(), log.fileno())
-        story = _Story(deadline=time.monotonic() + START_SECONDS)
-        with suppress(OSError):  # a server that has gone is noticed when it is listened to
-            ours.sendall(_request(spec, protocol, device, threads))
-        _follow(ours, log, story, seconds)
-        if story.mistake is not None:
-            raise BenchError(story.mistake)
+        story = _live(request, log, seconds)
+        if story.pid is None:  # the server was dying when we asked; nothing has started, so ask another
+            _server().stop()
+            story = _live(request, log, seconds)
         if story.pid is None:
             raise RuntimeError(f"the fork server did not start{_tail(_server().log())}")
-        return story.record or _failed(spec, protocol, device, threads, _cause(story, seconds, log))
+        if story.mistake is not None:
+            raise BenchError(story.mistake)
+        if story.record is not None:
+            return story.record
+        # Imports torch, which the parent of healthy children never needs. Same machine, same torch as the child's.
+        from bench.measure.environment import describe
+
+        return Record(
+            spec=spec,
+            protocol=protocol,
+            environment=replace(describe(device, threads), started=started),
+            failure=_cause(story, seconds, log),
+            source="measured",
+        )
 
 
 @cache
@@ -107,6 +118,19 @@ def _request(spec: Spec, protocol: Protocol, device: str, threads: int | None) -
     return json.dumps(request).encode() + b"\n"
 
 
+def _live(request: bytes, log: BinaryIO, seconds: float) -> _Story:
+    """The whole life of one child. Leaving early hangs up, and that kills it."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            _server().fork(theirs.fileno(), log.fileno())
+        story = _Story(deadline=time.monotonic() + START_SECONDS)
+        with suppress(OSError):  # a server that has gone is noticed when it is listened to
+            ours.sendall(request)
+        _follow(ours, log, story, seconds)
+        return story
+
+
 def _follow(channel: socket.socket, log: BinaryIO, story: _Story, seconds: float) -> None:
     """Listen until the child's exit is told; kill it `seconds` after its start."""
     buffer = b""
@@ -124,8 +148,17 @@ def _follow(channel: socket.socket, log: BinaryIO, story: _Story, seconds: float
             *lines, buffer = (buffer + received).split(b"\n")
             for line in lines:
                 _take(story, line, seconds)
-        elif os.fstat(log.fileno()).st_size > LOG_BYTES:
-            os.ftruncate(log.fileno(), 0)
+        else:
+            _cut(log.fileno())
+
+
+def _cut(log: int) -> None:
+    """Keep of a log that has grown too long what a failure would quote."""
+    size = os.fstat(log).st_size
+    if size > LOG_BYTES:
+        end = os.pread(log, 4 * TAIL, size - 4 * TAIL)
+        os.ftruncate(log, 0)
+        os.write(log, end)
 
 
 def _receive(channel: socket.socket) -> bytes:
@@ -178,15 +211,6 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # real-time signals have no name
         return f"signal {number}"
-
-
-def _failed(spec: Spec, protocol: Protocol, device: str, threads: int | None, failure: Failure) -> Record:
-    """The record that the child could not write. Its environment is the parent's: same machine, same torch."""
-    # Imports torch, which the parent of healthy children never needs.
-    from bench.measure.environment import describe
-
-    environment = describe(device, threads)
-    return Record(spec=spec, protocol=protocol, environment=environment, failure=failure, source="measured")
 
 
 def _tail(log: BinaryIO | None) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol as Interface
 
 from bench.measure.launch import launch, prepare
-from bench.record.record import Record
+from bench.record.record import Environment, Record
 from bench.record.spec import Protocol, Spec
 from bench.record.store import append, check_writable, read_if_there
 
@@ -50,24 +50,22 @@ def plan(
     specs: Iterable[Spec],
     protocol: Protocol,
     done: Sequence[Record],
-    device: str,
+    environment: Environment,
     *,
     retry_failures: bool = False,
 ) -> list[Spec]:
     """The launches still missing, in the order in which to make them: a spec appears once per launch.
 
-    `done` are the records there are and `device` is `Environment.device` of the machine: records of another device,
-    protocol or source do not count. A spec that failed once is done, unless `retry_failures`.
+    `done` are the records there are and `environment` is this one: only records that a launch would repeat count, those
+    with its key. A spec that failed once is done, unless `retry_failures`.
     """
-    ours = [r for r in done if r.key == (r.spec, protocol.name, device, "measured")]
-    launched = Counter(record.spec for record in ours if record.failure is None)
-    failed = {record.spec for record in ours if record.failure is not None}
-    missing = [
-        (ordinal, spec)
-        for spec in dict.fromkeys(specs)
-        if retry_failures or spec not in failed
-        for ordinal in range(launched[spec], protocol.launches)
-    ]
+    launched = Counter(record.key for record in done if record.failure is None)
+    failed = {record.key for record in done if record.failure is not None}
+    missing: list[tuple[int, Spec]] = []
+    for spec in dict.fromkeys(specs):
+        key = Record(spec=spec, protocol=protocol, environment=environment, source="measured").key
+        if retry_failures or key not in failed:
+            missing += [(ordinal, spec) for ordinal in range(launched[key], protocol.launches)]
     return [spec for _, spec in sorted(missing, key=lambda launch: launch[0])]
 
 
@@ -93,7 +91,7 @@ def sweep(
     prepare()
     from bench.measure.environment import describe  # imports torch, while the fork server does the same
 
-    here = describe(device, threads).device
+    here = describe(device, threads)
     missing = plan(wanted, protocol, read_if_there(path).records, here, retry_failures=retry_failures)
     records, interrupted = _launch_all(missing, protocol, path, device, threads, max_seconds, progress)
     failed = sum(record.failure is not None for record in records)

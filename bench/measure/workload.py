@@ -165,7 +165,7 @@ def _train_step(model: nn.Module, images: Tensor, autocast: Autocast, seed: int)
             if labels is None:
                 labels = _labels(logits, seed)
             loss = nn.functional.cross_entropy(logits, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         return loss.detach()
 

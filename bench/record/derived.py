@@ -9,6 +9,7 @@ Wilcoxon signed-rank test, which assumes a symmetric distribution and nothing ab
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -64,11 +65,10 @@ def estimate(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     if len(values) >= MIN_LAUNCHES:
         cut = _cut(len(values), (1 - confidence) / 2)
         low, high = math.exp(walsh[cut]), math.exp(walsh[-1 - cut])
-    return Estimate(
-        centre=math.exp(median(walsh)), low=low, high=high, launches=len(values), confidence=confidence
-    )
+    return Estimate(centre=math.exp(median(walsh)), low=low, high=high, launches=len(values), confidence=confidence)
 
 
+@functools.cache
 def _cut(n: int, tail: float) -> int:
     """How many Walsh averages to leave out at each end: the largest t for which P(T <= t) <= tail.
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
-from bench.record.errors import BenchError
+from bench.record.errors import BenchError, choose
 from bench.record.spec import Protocol, Spec
 
 SCHEMA = 1
@@ -31,7 +31,7 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 _T = TypeVar("_T")
 
 
-class NewerSchema(BenchError):
+class NewerSchemaError(BenchError):
     """A record written by a newer visionbench: skipping it would be losing it."""
 
 
@@ -39,8 +39,8 @@ class NewerSchema(BenchError):
 class Environment:
     """Where a number was made. Unknown is None and prints as a dash.
 
-    `device_type` is "cuda", "cpu" or "meta" (computed, no hardware). `device_key` is a key of `devices.DEVICES` or None;
-    `device_name` is the driver's own name, or the CPU's. Bytes, watts, UTC (ISO 8601).
+    `device_type` is "cuda", "cpu" or "meta" (computed, no hardware). `device_key` is a key of `devices.DEVICES` or
+    None; `device_name` is the driver's own name, or the CPU's. Bytes, watts, UTC (ISO 8601).
     """
 
     device_type: str
@@ -78,7 +78,8 @@ class Measurement:
     """One metric's raw values in base units (`s`, `B`, `count`, `J`), in the order in which they were taken.
 
     `iterations` is how many steps one value spans (a block's length); 1 for counts. `assume="exact"` means that one
-    value is the truth and two different ones are a defect; "nothing" means that it is noise until enough launches agree.
+    value is the truth and two different ones are a defect; "nothing" means that it is noise until enough launches
+    agree.
     """
 
     metric: str
@@ -91,6 +92,10 @@ class Measurement:
     flags: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        choose("direction", self.better, get_args(Better))
+        choose("assumption", self.assume, get_args(Assume))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
@@ -99,6 +104,9 @@ class Failure:
     kind: FailureKind
     stage: str
     message: str
+
+    def __post_init__(self) -> None:
+        choose("kind of failure", self.kind, get_args(FailureKind))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,10 +122,14 @@ class Record:
     schema: int = SCHEMA
 
     @property
-    def key(self) -> tuple[Spec, str | None, str, Source]:
-        """Records with one key are repetitions; records with different keys are never averaged."""
+    def key(self) -> tuple[Spec, str | None, str, str | None, Source]:
+        """Records with one key are repetitions; records with different keys are never averaged.
+
+        torch's version is part of it: from one release to a later one, models on one card have moved by tens of percent
+        (timm's result tables for PyTorch 2.4 and 2.9).
+        """
         protocol = self.protocol.name if self.protocol else None
-        return (self.spec, protocol, self.environment.device, self.source)
+        return (self.spec, protocol, self.environment.device, self.environment.torch, self.source)
 
     def get(self, metric: str) -> Measurement | None:
         """The measurement of that name, or None."""
@@ -130,12 +142,16 @@ class Record:
 
 
 def to_json(record: Record) -> str:
-    """One line of JSON, without the newline. Only finite numbers; a NaN raises ValueError (a flag says it, not a value)."""
+    """One line of JSON, without the newline. Only finite numbers; a NaN raises ValueError (a flag says it, not a
+    value).
+    """
     return json.dumps(asdict(record), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
 
 
 def from_json(line: str) -> Record:
-    """The record of one line. Raises `NewerSchema` for what only a newer visionbench reads, ValueError for no record."""
+    """The record of one line. Raises `NewerSchemaError` for what only a newer visionbench reads, ValueError for no
+    record.
+    """
     data = json.loads(line)
     if not isinstance(data, dict) or not isinstance(data.get("schema"), int):
         raise ValueError("no visionbench record: it has no schema number")
@@ -156,8 +172,9 @@ def from_json(line: str) -> Record:
 
 def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
     if data["schema"] > SCHEMA:
-        raise NewerSchema(
-            f"a record has schema {data['schema']}, this visionbench reads up to {SCHEMA}: upgrade visionbench to read it."
+        raise NewerSchemaError(
+            f"a record has schema {data['schema']}, this visionbench reads up to {SCHEMA}: "
+            "upgrade visionbench to read it."
         )
     while data["schema"] < SCHEMA:
         if data["schema"] not in UPGRADES:
@@ -175,14 +192,14 @@ def _nothing_else(data: dict[str, Any], taken: set[str]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=32)
-def _names(kind: type) -> frozenset[str]:
-    return frozenset(field.name for field in fields(kind))
+def _names(kind: Hashable) -> frozenset[str]:
+    return frozenset(field.name for field in fields(cast(type[Any], kind)))
 
 
 def _make(kind: type[_T], data: object) -> _T:
     if not isinstance(data, dict):
         raise ValueError(f"a record's {kind.__name__.lower()} is no object")
-    _nothing_else(data, set(_names(kind)))
+    _nothing_else(data, set(_names(cast(Hashable, kind))))
     try:
         return kind(**data)
     except (TypeError, BenchError) as error:

@@ -98,7 +98,13 @@ SWIN = Protocol(name="swin", warmup_iterations=50, blocks=1, block_iterations=30
 
 # Ours: sustained load before the clock starts, ten blocks, three fresh processes.
 STEADY = Protocol(
-    name="steady", warmup_iterations=10, warmup_seconds=1.0, blocks=10, block_seconds=0.25, launches=3, max_seconds=600.0
+    name="steady",
+    warmup_iterations=10,
+    warmup_seconds=1.0,
+    blocks=10,
+    block_seconds=0.25,
+    launches=3,
+    max_seconds=600.0,
 )
 
 # A first look that fits a laptop: one process, a few seconds per row. Good for an order of magnitude, not for a claim.

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.record.errors import BenchError
-from bench.record.record import NewerSchema, Record, from_json, to_json
+from bench.record.record import NewerSchemaError, Record, from_json, to_json
+
+HEAD = '{"spec":'
+"""How every line of ours begins: a file that holds nothing else than a piece of one is a torn file of ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +36,7 @@ def append(path: Path | str, record: Record) -> None:
     The file is locked while it is written, so two sweeps may share it. Raises `BenchError` if the file cannot be
     written (nothing that was in it is lost, and no half line is left behind).
     """
-    line = (to_json(record) + "\n").encode()
+    line = (to_json(record) + "\n").encode(errors="backslashreplace")
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
@@ -54,12 +59,14 @@ def _write_whole(descriptor: int, line: bytes) -> None:
             written += os.write(descriptor, line[written:])
         os.fsync(descriptor)
     except OSError:
-        os.ftruncate(descriptor, size)
+        with suppress(OSError):  # a device has no end to cut; the cause is the error above
+            os.ftruncate(descriptor, size)
         raise
 
 
 def check_writable(path: Path | str) -> None:
     """Raise `BenchError` now if records could not be appended to `path` later, after an hour of measuring."""
+    _refuse_devices(path)
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644))
     except OSError as error:
@@ -71,6 +78,7 @@ def read(path: Path | str) -> Log:
 
     Raises `BenchError` for a directory, an unreadable or missing file, a file that is not ours, or a newer schema.
     """
+    _refuse_devices(path)
     try:
         text = Path(path).read_bytes().decode("utf-8", errors="replace")
     except OSError as error:
@@ -82,11 +90,12 @@ def read(path: Path | str) -> Log:
             continue
         try:
             records.append(from_json(line))
-        except NewerSchema as error:
+        except NewerSchemaError as error:
             raise BenchError(f"{path}, line {number}: {error}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             problems.append(f"{path}, line {number} is torn or no record, skipped ({_first_words(error)})")
-    if problems and not records:
+    torn = "\n" not in text and (text.startswith(HEAD) or HEAD.startswith(text))
+    if problems and not records and not torn:
         raise BenchError(f"{path} is not a visionbench records file: none of its {len(problems)} lines is a record.")
     return Log(records=tuple(records), problems=tuple(problems))
 
@@ -99,6 +108,16 @@ def read_if_there(path: Path | str) -> Log:
 def newest(records: Iterable[Record]) -> dict[object, Record]:
     """The last record of each key, in order of the keys' first appearance."""
     return {record.key: record for record in records}
+
+
+def _refuse_devices(path: Path | str) -> None:
+    """`/dev/zero` can be read for ever."""
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError:
+        return  # what is wrong with it, opening it says better
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise BenchError(f"{path} is a device, not a file of records: name a file with --records.")
 
 
 def _first_words(error: Exception) -> str:

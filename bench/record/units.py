@@ -11,8 +11,9 @@ _IEC = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 def count(value: float, digits: int = 4) -> str:
     """`28589128` -> `28.59 M`: a count with an SI prefix and `digits` significant digits."""
+    rounded = abs(float(f"{value:.{digits - 1}e}"))  # 999.96 M is a thousand of them: 1.000 G
     for scale, prefix in _SI:
-        if abs(value) >= scale:
+        if rounded >= scale:
             return f"{significant(value / scale, digits)} {prefix}"
     return f"{value:g}"
 
@@ -20,27 +21,22 @@ def count(value: float, digits: int = 4) -> str:
 def size(value: float, digits: int = 3) -> str:
     """`3221225472` -> `3.00 GiB`: bytes with an IEC prefix."""
     for scale, prefix in _IEC:
-        if abs(value) >= scale:
+        if abs(value) >= scale * (1 - 1 / 2048):  # from 1023.5 on, the smaller prefix would print 1024
             return f"{significant(value / scale, digits)} {prefix}"
     return f"{value:.0f} B"
 
 
 def duration(seconds: float) -> str:
     """`754` -> `12 min 34 s`, `3.21` -> `3.2 s`, `0.0123` -> `12.3 ms`."""
-    if seconds >= 3600:
-        return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
-    if seconds >= 60:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1e3:.1f} ms"
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s" if round(seconds * 1e3, 1) >= 1000 else f"{seconds * 1e3:.1f} ms"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def significant(value: float, digits: int) -> str:
     """`value` with `digits` significant digits, without an exponent, never with fewer than its integer digits."""
     if value == 0:
         return "0"
-    decimals = digits - len(f"{abs(value):.0f}") if abs(value) >= 1 else digits - _exponent(value) - 1
-    return f"{value:,.{max(decimals, 0)}f}"
-
-
-def _exponent(value: float) -> int:
-    return int(f"{value:e}".split("e")[1])
+    exponent = int(f"{value:.{digits - 1}e}".split("e")[1])  # after rounding: 9.996 to three digits is 10.0
+    return f"{value:,.{max(digits - 1 - exponent, 0)}f}"

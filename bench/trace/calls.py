@@ -1,9 +1,9 @@
 """Each different operator call is worked out once.
 
-The output of an operator that aliases nothing depends on the shapes, strides and types of its inputs alone. Models repeat
-their blocks, and torch's shape functions for meta tensors are slow Python (about 100 us for an addition), so what a call returns and
-costs is remembered under its signature, and a repetition allocates its (dataless) outputs directly. This is
-what makes a trace faster than counting FLOPs alone with torch's own counter.
+The output of an operator that aliases nothing depends on the shapes, strides and types of its inputs alone. Models
+repeat their blocks, and torch's shape functions for meta tensors are slow Python (about 100 us for an addition), so
+what a call returns and costs is remembered under its signature, and a repetition allocates its (dataless) outputs
+directly. This is what makes a trace faster than counting FLOPs alone with torch's own counter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 import torch
 
-from bench.trace.formulas import FORMULAS, Cost, kind_of
+from bench.trace.formulas import FORMULAS, Cost
+from bench.trace.kinds import kind_of
 
 Template = tuple[tuple[int, ...], tuple[int, ...], torch.dtype] | None
 """Shape, strides and type of one output; None for an output that was not asked for."""
@@ -52,9 +53,14 @@ def _make(template: Template) -> torch.Tensor | None:
     return torch.empty_strided(shape, strides, dtype=dtype, device="meta")
 
 
-def signature(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    """A key under which calls with equal outcomes are equal. Raises TypeError for an argument that cannot be part of one."""
-    return (func, *map(_facts, args), *[(name, _facts(value)) for name, value in kwargs.items()])
+def signature(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
+    """A key under which calls with equal outcomes are equal; None if an argument's values may decide the outcome."""
+    try:
+        key = (func, *map(_facts, args), *[(name, _facts(value)) for name, value in kwargs.items()])
+        hash(key)
+    except TypeError:
+        return None
+    return key
 
 
 def _facts(value: Any) -> Any:
@@ -84,8 +90,10 @@ def outcome(func: Any) -> Outcome:
 
 # Operators that launch nothing on a device: allocation and bookkeeping.
 _FREE = frozenset(
-    "empty empty_like empty_strided new_empty new_empty_strided detach lift_fresh alias as_strided_ resize_ set_ "
-    "_unsafe_view _reshape_alias is_same_size _local_scalar_dense _record_function_enter_new _record_function_exit".split()
+    """
+    empty empty_like empty_strided new_empty new_empty_strided detach lift_fresh alias as_strided_ resize_ set_
+    _unsafe_view _reshape_alias is_same_size _local_scalar_dense _record_function_enter_new _record_function_exit
+    """.split()  # noqa: SIM905 -- a list of names is read more easily without quotes
 )
 
 
@@ -110,7 +118,7 @@ def _template(out: torch.Tensor | None) -> Template:
 
 
 def tensor_bytes(values: Any) -> int:
-    """Bytes of all tensors among `values`, lists included; an expanded dimension (stride 0) is one element in memory."""
+    """Bytes of all tensors among `values`, lists included; an expanded dimension (stride 0) is one element."""
     total = 0
     for value in values:
         if isinstance(value, torch.Tensor):

@@ -14,39 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-Kind = Literal[
-    "matmul",
-    "conv",
-    "grouped_conv",
-    "depthwise_conv",
-    "attention",
-    "norm",
-    "softmax",
-    "elementwise",
-    "reduction",
-    "pool",
-    "copy",
-    "other",
-]
-
-KINDS: tuple[Kind, ...] = (
-    "matmul",
-    "conv",
-    "grouped_conv",
-    "depthwise_conv",
-    "attention",
-    "norm",
-    "softmax",
-    "elementwise",
-    "reduction",
-    "pool",
-    "copy",
-    "other",
-)
+from bench.trace.kinds import Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +40,7 @@ def _mm(args: Sequence[Any], out: Any) -> Cost:
 
 
 def _addmm(args: Sequence[Any], out: Any) -> Cost:
-    """c + (m, k) @ (k, n): m k n; adding c is the bias and not counted."""
+    """As `_mm`: c + (m, k) @ (k, n); adding c is the bias and not counted."""
     return _product(args[1], out)
 
 
@@ -118,7 +90,8 @@ def _conv_kind(weight: torch.Tensor, groups: int) -> Kind:
 
 
 def attention_cost(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Cost:
-    """softmax(Q K^T) V: N_q N_k (d + d_v) MACs per head (Vaswani et al. 2017, section 3.2.1), activations of both products.
+    """softmax(Q K^T) V: N_q N_k (d + d_v) MACs per head (Vaswani et al. 2017, section 3.2.1), activations of both
+    products.
 
     Shapes: query (..., N_q, d), key (..., N_k, d), value (..., N_k, d_v).
     """
@@ -158,80 +131,3 @@ FORMULAS: dict[Any, Formula] = {
     _aten._convolution: _convolution,
     _aten.convolution_backward: _convolution_backward,
 }
-
-_NAMED: dict[str, Kind] = {
-    "_softmax": "softmax",
-    "_safe_softmax": "softmax",
-    "_log_softmax": "softmax",
-    "_softmax_backward_data": "softmax",
-    "_log_softmax_backward_data": "softmax",
-    "_to_copy": "copy",
-    "copy_": "copy",
-    "clone": "copy",
-    "contiguous": "copy",
-    "cat": "copy",
-    "stack": "copy",
-    "roll": "copy",
-    "flip": "copy",
-    "repeat": "copy",
-    "constant_pad_nd": "copy",
-    "pixel_shuffle": "copy",
-    "pixel_unshuffle": "copy",
-    "im2col": "copy",
-    "col2im": "copy",
-    "index": "copy",
-    "index_select": "copy",
-    "index_put": "copy",
-    "index_put_": "copy",
-    "gather": "copy",
-    "scatter": "copy",
-    "embedding": "copy",
-    "embedding_dense_backward": "copy",
-    "slice_backward": "copy",
-    "select_backward": "copy",
-    "masked_fill": "elementwise",
-    "masked_fill_": "elementwise",
-    "masked_fill_backward": "elementwise",
-    "mean": "reduction",
-    "sum": "reduction",
-    "amax": "reduction",
-    "amin": "reduction",
-    "argmax": "reduction",
-    "var": "reduction",
-    "var_mean": "reduction",
-    "std": "reduction",
-    "cumsum": "reduction",
-    "prod": "reduction",
-    "topk": "reduction",
-    "linalg_vector_norm": "reduction",
-    "nll_loss_forward": "reduction",
-    "nll_loss_backward": "reduction",
-}
-
-
-def kind_of(func: Any) -> Kind:
-    """The kind of an operator that the MAC rule does not count.
-
-    By name where the name tells; else by torch's own tag `pointwise` (the operator maps element to element); a name
-    nobody has classified is "other", and the trace lists it, so that nothing is passed over in silence.
-    """
-    name = func.overloadpacket.__name__
-    if name in _NAMED:
-        return _NAMED[name]
-    if "norm" in name:
-        return "norm"
-    if "pool" in name or "upsample" in name or "grid_sampler" in name:
-        return "pool"
-    if name.startswith("_foreach_") or torch.Tag.pointwise in func.tags:
-        return "elementwise"
-    if name.rstrip("_") in _POINTWISE or name.endswith("_backward"):
-        return "elementwise"
-    return "other"
-
-
-# Element-wise by what they do, though torch does not tag them so (seen on 2.6 to 2.15).
-_POINTWISE = frozenset(
-    "fill zero bernoulli native_dropout uniform normal random zeros ones full zeros_like ones_like full_like "
-    "new_zeros new_ones new_full arange linspace lerp addcmul addcdiv where scalar_tensor rand randn rand_like "
-    "randn_like tril triu eye triu_indices native_dropout_backward".split()
-)

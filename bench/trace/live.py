@@ -1,9 +1,10 @@
 """Memory of live tensors over one training step, without a device: who holds how much, when, and where the peak is.
 
-The tracker follows *storages* (a view holds no memory of its own): each is born with the operator that first returns it and
-dies when Python and autograd have let go of it, which on the meta device happens at the very same operators as on a GPU. Sizes
-are rounded up to the 512 bytes of torch's CUDA caching allocator (c10/cuda/CUDACachingAllocator.h, kMinBlockSize). Not
-seen: workspaces of cuDNN and cuBLAS, fragmentation, the CUDA context. So the peak is a lower bound of `max_memory_allocated`.
+The tracker follows *storages* (a view holds no memory of its own): each is born with the operator that first
+returns it and dies when Python and autograd have let go of it, which on the meta device happens at the very same
+operators as on a GPU. Sizes are rounded up to the 512 bytes of torch's CUDA caching allocator
+(c10/cuda/CUDACachingAllocator.h, kMinBlockSize). Not seen: workspaces of cuDNN and cuBLAS, fragmentation, the CUDA
+context. So the peak is a lower bound of `max_memory_allocated`.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ BLOCK = 512
 class Curve:
     """Live bytes after every allocation and release of a step.
 
-    `totals[i]` is the sum after event i; `phases` are (first event, phase) in order; `peak` is the largest total and
-    `split` its parts by category, which add up to it. *parameters* includes buffers, *activations* everything that the forward pass
-    leaves for the backward pass (the input batch included), *temporaries* what is neither kept nor a gradient.
+    `totals[i]` is the sum after event i; `phases` are (first event, phase) in order; `peak` is the largest total
+    and `split` its parts by category, which add up to it. *parameters* includes buffers, *activations* everything
+    that the forward pass leaves for the backward pass (the input batch included), *temporaries* what is neither
+    kept nor a gradient.
     """
 
     totals: tuple[int, ...]

@@ -1,11 +1,12 @@
 """The recorder: every operator that torch dispatches, with its kind, its cost and the layer that called it.
 
-A `TorchDispatchMode` sits below autograd and sees forward, backward and optimizer alike, after torch has taken composite
-operators apart; so whatever a model is written with, it arrives here as the few hundred operators that have kernels. Views
-move no data and are counted apart.
+A `TorchDispatchMode` sits below autograd and sees forward, backward and optimizer alike, after torch has taken
+composite operators apart; so whatever a model is written with, it arrives here as the few hundred operators that
+have kernels. Views move no data and are counted apart.
 
-The physics behind `bytes`: a kernel must read its inputs and write its outputs at least once, so their sizes are a lower
-bound of its memory traffic (the roofline's horizontal axis; Williams et al. 2009), exact for unfused element-wise kernels.
+The physics behind `bytes`: a kernel must read its inputs and write its outputs at least once, so their sizes are a
+lower bound of its memory traffic (the roofline's horizontal axis; Williams et al. 2009), exact for unfused element-
+wise kernels.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.trace.calls import Call, Outcome, describe, outcome, signature, tensor_bytes
-from bench.trace.formulas import Cost, Kind
+from bench.trace.formulas import Cost
+from bench.trace.kinds import Kind
 from bench.trace.live import LiveTensors
 
 Phase = Literal["forward", "backward", "optimizer"]
@@ -50,7 +52,7 @@ class Recorder(TorchDispatchMode):
     """
 
     def __init__(self, live: LiveTensors | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's, untyped
         self.operators: list[Operator] = []
         self.views = 0
         self.live = live
@@ -64,18 +66,13 @@ class Recorder(TorchDispatchMode):
         if how == "free":
             self.views += func.is_view
             return self._kept(func(*args, **kwargs))
-        try:
-            key = signature(func, args, kwargs)
-            call = self._calls.get(key)
-        except TypeError:  # something in it cannot be compared, or has values: run it
-            key = call = None
+        key = signature(func, args, kwargs)
+        call = self._calls.get(key) if key else None
+        out = call.repeat() if call and call.outputs is not None else self._run(how, func, args, kwargs)
         if call is None:
-            out = self._run(how, func, args, kwargs)
-            call = self._calls[key] = describe(func, args, kwargs, out)
-        elif call.outputs is not None:
-            out = call.repeat()
-        else:
-            out = self._run(how, func, args, kwargs)
+            call = describe(func, args, kwargs, out)
+            if key:
+                self._calls[key] = call
         self._append(call.name, call.cost, call.bytes, call.counted)
         return self._kept(out)
 

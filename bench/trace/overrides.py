@@ -30,7 +30,9 @@ class _FusedAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, query: Any, key: Any, value: Any, mask: Any, seen: Kernel) -> torch.Tensor:
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, seen: Kernel
+    ) -> torch.Tensor:
         out = query.new_empty((*query.shape[:-1], value.shape[-1]))
         lse = query.new_empty(query.shape[:-1], dtype=torch.float32)
         seen("fused_attention", _present(query, key, value, mask), (out, lse), attention_cost(query, key, value))
@@ -53,20 +55,33 @@ def _present(*tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
     return tuple(t for t in tensors if t is not None)
 
 
+def _in_steps(*args: Any, **options: Any) -> torch.Tensor:
+    """Attention as torch composes it of matrix products and a softmax."""
+    out: torch.Tensor = _aten.scaled_dot_product_attention.default.decompose(*args, **options)
+    return out
+
+
 def _fused(seen: Kernel) -> Callable[..., torch.Tensor]:
     def attention(
-        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attn_mask: torch.Tensor | None = None, *rest: Any, **options: Any
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        *rest: Any,
+        **options: Any,
     ) -> torch.Tensor:
         # Only (B, H, N, d) has fused kernels; for other shapes CUDA runs the math path too.
         if query.dim() != 4:
-            return _aten.scaled_dot_product_attention.default.decompose(query, key, value, attn_mask, *rest, **options)
-        return _FusedAttention.apply(query, key, value, attn_mask, seen)  # type: ignore[no-any-return]
+            return _in_steps(query, key, value, attn_mask, *rest, **options)
+        out: torch.Tensor = _FusedAttention.apply(query, key, value, attn_mask, seen)
+        return out
 
     return attention
 
 
-# What CUDA's autocast does to an operator (torch/csrc, aten/src/ATen/autocast_mode.h), for operators that torch composes
-# of others and that may therefore be replaced above autograd. The others see operands these have already cast.
+# What CUDA's autocast does to an operator (torch/csrc, aten/src/ATen/autocast_mode.h), for operators that torch
+# composes of others and that may therefore be replaced above autograd. The others see operands these have already
+# cast.
 _LOWER = ("linear", "conv1d", "conv2d", "conv3d", "matmul", "einsum", "scaled_dot_product_attention")
 _FP32 = ("layer_norm", "group_norm", "cross_entropy_loss", "cosine_similarity")
 
@@ -126,7 +141,7 @@ def overrides(*, fused: bool, autocast: torch.dtype | None, seen: Kernel) -> Ite
 
 
 def _implementations(fused: bool, casts: _Casts | None, seen: Kernel) -> dict[str, Callable[..., Any]]:
-    attention = _fused(seen) if fused else _aten.scaled_dot_product_attention.default.decompose
+    attention = _fused(seen) if fused else _in_steps
     if casts is None:
         return {"scaled_dot_product_attention": attention} if fused else {}
 

@@ -1,9 +1,9 @@
 """The same count by somebody else: fvcore, on real tensors.
 
-fvcore (Meta, last released 2022) walks a `torch.jit` trace instead of the dispatcher, so it shares no code and no method with our
-recorder: where the two agree, both are probably right. Where they differ the operator that explains it is named. It
-needs real tensors (its convolution check refuses the meta device), counts norms and pools too, and does not
-know `scaled_dot_product_attention` (ViT-B comes out 4 % low), for which we hand it the formula.
+fvcore (Meta, last released 2022) walks a `torch.jit` trace instead of the dispatcher, so it shares no code and no
+method with our recorder: where the two agree, both are probably right. Where they differ the operator that explains
+it is named. It needs real tensors (its convolution check refuses the meta device), counts norms and pools too, and
+does not know `scaled_dot_product_attention` (ViT-B comes out 4 % low), for which we hand it the formula.
 """
 
 from __future__ import annotations
@@ -49,18 +49,22 @@ class Opinion:
 
 # What fvcore counts and the paper's rule does not.
 _EXCLUDED = frozenset(
-    "batch_norm layer_norm group_norm instance_norm adaptive_avg_pool2d upsample_nearest2d upsample_bilinear2d grid_sampler".split()
+    """
+    batch_norm layer_norm group_norm instance_norm adaptive_avg_pool2d upsample_nearest2d upsample_bilinear2d
+    grid_sampler
+    """.split()  # noqa: SIM905 -- a list of names is read more easily without quotes
 )
 
 # fvcore's names -> one name per formula; a linear layer is a matrix product however it is spelt.
-_GROUPS = {name: "matmul" for name in ("linear", "addmm", "matmul", "bmm", "baddbmm", "mm", "einsum", "mv", "dot")}
+_GROUPS = dict.fromkeys(("linear", "addmm", "matmul", "bmm", "baddbmm", "mm", "einsum", "mv", "dot"), "matmul")
 _OURS = {"conv": "conv", "grouped_conv": "conv", "depthwise_conv": "conv", "matmul": "matmul", "attention": "attention"}
 
 
 def second_opinion(spec: Spec) -> Opinion:
     """Count one image of `spec`'s forward pass with the trace and with fvcore.
 
-    The model's weights are really allocated (uninitialised) and one forward really runs on the CPU. Raises as `trace.run`.
+    The model's weights are really allocated (uninitialised) and one forward really runs on the CPU. Raises as
+    `trace.run`.
     """
     single = Spec(model=spec.model, image_size=spec.image_size, attention=spec.attention)
     theirs = _fvcore(single)
@@ -109,8 +113,8 @@ def _fvcore(spec: Spec) -> Counter[str]:
     return total
 
 
-def _attention(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """fvcore's handle protocol: values of the jit graph in, a Counter of what they cost out."""
+def _attention(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
+    """A handle as fvcore wants it: values of the jit graph in, a Counter of what they cost out."""
     from fvcore.nn.jit_handles import get_shape
 
     query, key, value = (get_shape(i) for i in inputs[:3])
@@ -133,7 +137,7 @@ def _plain_transformer_layers() -> Iterator[None]:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """fvcore warns of every operator it skips, torch of tracing as such; the differences say what matters."""
+    """No noise: fvcore warns of every operator it skips, torch of tracing as such; the differences say what matters."""
     loggers = [logging.getLogger(name) for name in ("fvcore.nn.jit_analysis", "fvcore")]
     before = [logger.level for logger in loggers]
     for logger in loggers:

@@ -15,7 +15,19 @@ from torch.overrides import TorchFunctionMode
 
 from models import ModelError, build
 
-_METHODS = "normal_ uniform_ erfinv_ bernoulli_ exponential_ random_ fill_ zero_ clamp_ mul_ add_".split()
+_METHODS = (
+    "normal_",
+    "uniform_",
+    "erfinv_",
+    "bernoulli_",
+    "exponential_",
+    "random_",
+    "fill_",
+    "zero_",
+    "clamp_",
+    "mul_",
+    "add_",
+)
 _FILLS = frozenset(
     [getattr(torch.Tensor, name) for name in _METHODS]
     # torch.nn.init hands itself to a function mode, and what it calls inside is then no longer seen
@@ -26,7 +38,8 @@ _FILLS = frozenset(
 class _SkipFills(TorchFunctionMode):
     """In-place fills of meta tensors and of large ones return at once: nobody will read what they write.
 
-    Small tensors with data keep theirs, because a constructor may compute with them (`torch.linspace(...).mul_(r).tolist()`).
+    Small tensors with data keep theirs, because a constructor may compute with them
+    (`torch.linspace(...).mul_(r).tolist()`).
     """
 
     SMALL = 4096

@@ -12,7 +12,7 @@ import torch
 from bench.record.errors import BenchError
 from bench.record.record import Environment, Measurement, Record
 from bench.record.spec import Spec
-from bench.trace.formulas import KINDS, Kind
+from bench.trace.kinds import KINDS, Kind
 from bench.trace.live import CATEGORIES, Curve, LiveTensors
 from bench.trace.operators import Operator, Recorder
 from bench.trace.overrides import overrides
@@ -58,8 +58,16 @@ class Trace:
         return tuple(op for op in self.operators if not op.counted)
 
 
+class UntraceableError(BenchError):
+    """A model whose forward pass reads tensor values, which a trace without weights does not have. It may still run."""
+
+
 def run(spec: Spec) -> Trace:
-    """Trace one step of `spec`. Raises `models.ModelError` (unknown model, refused size) or `BenchError` (untraceable)."""
+    """Trace one step of `spec`.
+
+    Raises `models.ModelError` (unknown model, size refused at construction), `UntraceableError`, or `BenchError`
+    (the forward pass fails, mostly because it refuses the size).
+    """
     with _collector_paused():
         return _run(spec)
 
@@ -84,7 +92,7 @@ def _run(spec: Spec) -> Trace:
     try:
         _STEPS[spec.task](model, spec, recorder)
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError, AttributeError) as error:
-        raise _untraceable(spec, error) from error
+        raise _failed(spec, error) from error
     return Trace(
         spec=spec,
         params=_elements(model.parameters()),
@@ -97,11 +105,15 @@ def _run(spec: Spec) -> Trace:
     )
 
 
-def _untraceable(spec: Spec, error: Exception) -> BenchError:
-    reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+def _failed(spec: Spec, error: Exception) -> BenchError:
+    reason = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")
     if "meta" in reason.lower() and ("item" in reason.lower() or "data" in reason.lower()):
-        reason = "its forward pass reads tensor values, which a trace without weights does not have"
-    return BenchError(f"{spec.model} at {spec.image_size} px cannot be traced: {reason}.")
+        return UntraceableError(
+            f"{spec.model} cannot be counted without weights: its forward pass reads tensor values."
+        )
+    return BenchError(
+        f"{spec.model} does not run at {spec.image_size} px ({reason}): choose another --image-size, or mend the model."
+    )
 
 
 def _set_dtypes(model: torch.nn.Module, spec: Spec) -> None:
@@ -109,7 +121,7 @@ def _set_dtypes(model: torch.nn.Module, spec: Spec) -> None:
     if dtype != torch.float32:
         model.to(dtype)
     if spec.memory_format == "channels_last":
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
 
 
 def _images(spec: Spec) -> torch.Tensor:
@@ -148,7 +160,7 @@ def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder) -> None:
         live.keep()
         recorder.phase = "backward"
         live.phase("backward")
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         live.mark((p.grad for p in model.parameters()), "gradients")
         recorder.phase = "optimizer"
         live.phase("optimizer")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import asdict
 
 from reports.table import DASH, Cell, Column, Note, Table, column_notes, footnotes
 
@@ -22,7 +21,7 @@ UNIT_WORDS = {
     "%": "percent",
     "GB": "GB",
     "B": "bytes",
-    "1": "ratio",
+    "1": "",
     "px": "px",
 }
 """How a base unit reads in the name of a CSV column."""
@@ -44,7 +43,8 @@ def to_csv(table: Table) -> str:
 def _name(column: Column, part: str) -> str:
     if part != "value":
         return f"{column.key}_{part}"
-    return f"{column.key}_{UNIT_WORDS[column.unit]}" if column.source else column.key
+    unit = UNIT_WORDS[column.unit] if column.source else ""
+    return f"{column.key}_{unit}" if unit else column.key
 
 
 def _parts(column: Column, filled: list[Cell]) -> list[str]:
@@ -71,7 +71,7 @@ def _cause(cell: Cell) -> str:
 
 
 def to_json(table: Table) -> str:
-    """The whole table: columns with units and notes, cells with value, interval, source, origin, text and footnotes."""
+    """The whole table: columns with units and notes, cells with text, value, interval, source, origin and footnotes."""
     marks = footnotes(table)
     data = {
         "name": table.name,
@@ -81,7 +81,7 @@ def to_json(table: Table) -> str:
             {
                 "section": row.section,
                 "spec_model": row.subject,
-                "cells": {column.key: asdict(cell) for column, cell in zip(table.columns, row.cells, strict=True)},
+                "cells": {column.key: _cell(cell) for column, cell in zip(table.columns, row.cells, strict=True)},
             }
             for row in table.rows
         ],
@@ -91,6 +91,13 @@ def to_json(table: Table) -> str:
         "remarks": table.remarks,
     }
     return json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def _cell(cell: Cell) -> dict[str, object]:
+    """What a cell knows: its text always, the rest where there is something to say."""
+    known = {"text": cell.text, "value": cell.value, "source": cell.source, "low": cell.low, "high": cell.high}
+    said = {"notes": cell.notes, "origin": cell.origin}
+    return {key: found for key, found in known.items() if found is not None} | {k: v for k, v in said.items() if v}
 
 
 def _column(column: Column) -> dict[str, object]:

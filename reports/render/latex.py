@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from bench.record.record import Source
-from reports.table import Cell, Column, Row, Table, column_notes, footnotes, head_lines, spans
+from reports.fold import HALF_WIDTHS, fold
+from reports.table import DASH, Cell, Column, Table, column_notes, footnotes, head_lines, spans
 
 STYLES: dict[Source, str] = {
     "computed": r"\textsf{{{}}}",
@@ -51,7 +53,8 @@ _SYMBOLS = {
 def escape(text: str) -> str:
     """Text that any LaTeX engine shows as it is; a foreign character becomes its nearest ASCII, or a question mark."""
     quoted = re.sub(r'"([^"]*)"', "``\\1''", text).replace("->", "→")
-    return "".join(_SYMBOLS.get(char) or (char if char.isascii() else _ascii(char)) for char in quoted)
+    safe = "".join(_SYMBOLS.get(char) or (char if char.isascii() else _ascii(char)) for char in quoted)
+    return re.sub(r"\\textasciicircum\{\}(\d+)", r"$^{\1}$", safe)
 
 
 def _ascii(char: str) -> str:
@@ -59,67 +62,127 @@ def _ascii(char: str) -> str:
     return "".join(_SYMBOLS.get(part, part) for part in plain) or "?"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """A column in TeX: one column, or two where some of its cells have an interval."""
+
+    column: Column
+    split: bool
+
+    @property
+    def count(self) -> int:
+        """How many columns it is in TeX."""
+        return 2 if self.split else 1
+
+    @property
+    def align(self) -> str:
+        """Its part of the tabular's preamble."""
+        if self.split:
+            return r"r@{\,}l"
+        return "l" if self.column.align == "left" else "r"
+
+
+SIZES = ((90, "footnotesize"), (130, "scriptsize"), (150, "tiny"))
+"""Up to how many characters across a table is set in which size. What is wider than the last is folded: it would not
+fit on a page of A4."""
+
+
+TALL = 25
+"""A table of more rows is set one size smaller, so that it stays on one page with its footnotes."""
+
+
 def latex(table: Table) -> str:
-    r"""The whole environment, from `\begin{table}` to `\end{table}`."""
-    align = "".join("l" if column.align == "left" else "r" for column in table.columns)
+    r"""The environment, from `\begin{table}` to `\end{table}`, and the notes below it."""
+    table = fold(table, lambda narrow: _across(narrow) <= SIZES[-1][0])
+    slots = tuple(
+        Slot(column=column, split=any(row.cells[i].span for row in table.rows))
+        for i, column in enumerate(table.columns)
+    )
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}[p]",
-        r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
+        rf"\centering\{_size(table)}\setlength{{\tabcolsep}}{{4pt}}\renewcommand{{\arraystretch}}{{0.95}}",
         rf"\caption{{{escape(table.title)}}}\label{{tab:{table.name}}}",
-        rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}",
+        # A wide table grows over both margins alike instead of over the right one alone.
+        rf"\makebox[\linewidth][c]{{\begin{{tabular}}{{@{{}}{''.join(slot.align for slot in slots)}@{{}}}}",
         r"\toprule",
-        *_heads(table.columns),
+        *_heads(slots),
         r"\midrule",
-        *_rows(table),
+        *_rows(table, slots),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         r"\par\medskip\begin{minipage}{\linewidth}\scriptsize\raggedright",
-        *_notes(table),
+        *_legend(table),
         r"\end{minipage}",
         r"\end{table}",
+        *_notes(table),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _heads(columns: tuple[Column, ...]) -> Iterator[str]:
+def _size(table: Table) -> str:
+    sizes = SIZES if len(table.rows) <= TALL else SIZES[1:]
+    return next((size for limit, size in sizes if _across(table) <= limit), sizes[-1][1])
+
+
+def _across(table: Table) -> int:
+    """About how many characters wide the table is, gaps included."""
+    widths = []
+    for i, column in enumerate(table.columns):
+        cells = [row.cells[i] for row in table.rows]
+        lengths = [len(cell.text + cell.short_span) for cell in cells]
+        widths.append(max((*map(len, column.head), *lengths), default=0))
+    return sum(width + 2 for width in widths)
+
+
+def _heads(slots: Sequence[Slot]) -> Iterator[str]:
+    columns = tuple(slot.column for slot in slots)
     runs = list(spans(columns))
+    starts = [1 + sum(slot.count for slot in slots[:i]) for i in range(len(slots) + 1)]
     if any(group for group, _, _ in runs):
-        yield _line(_over(group, last - first) for group, first, last in runs)
-        yield "".join(rf"\cmidrule(lr){{{first + 1}-{last}}}" for group, first, last in runs if group)
+        yield _line(_over(group, starts[last] - starts[first]) for group, first, last in runs)
+        rules = (rf"\cmidrule(lr){{{starts[first]}-{starts[last] - 1}}}" for group, first, last in runs if group)
+        yield "".join(rules)
     for line in head_lines(columns):
-        yield _line(escape(text) for text in line)
+        yield _line(_wide(escape(text), slot) for text, slot in zip(line, slots, strict=True))
 
 
 def _over(group: str, count: int) -> str:
-    return rf"\multicolumn{{{count}}}{{{'c' if count > 1 else 'r'}}}{{{escape(group)}}}" if group else ""
+    return rf"\multicolumn{{{count}}}{{{'c' if count > 1 else 'r'}}}{{{escape(group)}}}" if count > 1 or group else ""
 
 
-def _line(parts: Iterator[str]) -> str:
+def _wide(text: str, slot: Slot) -> str:
+    """A text over the whole of a column, also where that is two in TeX."""
+    return rf"\multicolumn{{2}}{{r}}{{{text}}}" if slot.split else text
+
+
+def _line(parts: Iterable[str]) -> str:
     return " & ".join(parts) + r" \\"
 
 
-def _rows(table: Table) -> Iterator[str]:
+def _rows(table: Table, slots: Sequence[Slot]) -> Iterator[str]:
     marks = footnotes(table)
+    across = sum(slot.count for slot in slots)
     section = ""
     for row in table.rows:
         if row.section != section:
             yield from [r"\midrule"] if section else []
-            yield rf"\multicolumn{{{len(row.cells)}}}{{@{{}}l}}{{\textit{{{escape(row.section)}}}}} \\"
+            yield rf"\multicolumn{{{across}}}{{@{{}}l}}{{\textit{{{escape(row.section)}}}}} \\"
             section = row.section
         elif row.gap:
             yield r"\addlinespace"
-        yield _row(row, marks)
+        yield _line(_cell(cell, slot, marks) for cell, slot in zip(row.cells, slots, strict=True))
 
 
-def _row(row: Row, marks: dict[str, str]) -> str:
-    return _line(_cell(cell, marks) for cell in row.cells)
-
-
-def _cell(cell: Cell, marks: dict[str, str]) -> str:
-    span = f" {escape(cell.span)}" if cell.span else ""
+def _cell(cell: Cell, slot: Slot, marks: dict[str, str]) -> str:
     notes = ",".join(marks[note] for note in cell.notes)
-    return dress(cell.text, cell.source) + span + (rf"\rlap{{\textsuperscript{{{notes}}}}}" if notes else "")
+    mark = rf"\rlap{{\smash{{\textsuperscript{{{notes}}}}}}}" if notes else ""
+    if cell.value is None:
+        return (
+            _wide(escape(cell.text) + mark, slot) if cell.text != DASH else escape(DASH) + (" & " if slot.split else "")
+        )
+    text = dress(cell.text, cell.source)
+    return f"{text} & {escape(cell.short_span)}{mark}" if slot.split else text + mark
 
 
 def dress(text: str, source: Source | None) -> str:
@@ -128,15 +191,26 @@ def dress(text: str, source: Source | None) -> str:
     return style.format(escape(text))
 
 
-def _notes(table: Table) -> Iterator[str]:
-    legend = [f"{dress(note.term, note.source)}: {escape(note.text)}" for note in table.legend]
-    yield from [rf"{'; '.join(legend)}.\par"] if legend else []
-    for note in column_notes(table):
-        yield rf"{escape(note.term)}: {escape(note.text)}\par"
+def _legend(table: Table) -> Iterator[str]:
+    """What belongs right under the table: typography and footnotes, in one paragraph."""
+    legend = "; ".join(f"{dress(note.term, note.source)}: {escape(note.text)}" for note in table.legend)
+    yield from [f"{legend}."] if legend else []
+    if any(cell.span for row in table.rows for cell in row.cells):
+        yield escape(HALF_WIDTHS)
     for text, mark in footnotes(table).items():
-        yield rf"\textsuperscript{{{mark}}} {escape(text)}\par"
-    for remark in table.remarks:
-        code = re.split(r"`([^`]*)`", remark)
-        yield (
-            "".join(rf"\texttt{{{escape(part)}}}" if i % 2 else escape(part) for i, part in enumerate(code)) + r"\par"
-        )
+        yield rf"\textsuperscript{{{mark}}}~{escape(text)}"
+
+
+def _notes(table: Table) -> Iterator[str]:
+    """How the columns' numbers came about, as a paragraph of the text."""
+    notes = [rf"\emph{{{escape(note.term)}}}: {escape(note.text)}" for note in column_notes(table)]
+    notes += [_remark(remark) for remark in table.remarks]
+    if notes:
+        start = rf"\textbf{{Notes to Table~\ref{{tab:{table.name}}}.}}"
+        yield r"\par\medskip{\footnotesize\noindent" + " ".join((start, *notes)) + r"\par}\medskip"
+
+
+def _remark(remark: str) -> str:
+    """A remark, its `commands` in typewriter."""
+    parts = re.split(r"`([^`]*)`", remark)
+    return "".join(rf"\texttt{{{escape(part)}}}" if i % 2 else escape(part) for i, part in enumerate(parts))

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 from bench.record.record import Source
-from reports.table import DASH, Cell, Column, Row, Table, column_notes, footnotes
+from reports.table import Cell, Column, Row, Table, column_notes, footnotes
 
 STYLES: dict[Source, str] = {"computed": "`{}`", "measured": "**{}**", "predicted": "*{}*"}
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~$])")
@@ -62,7 +62,7 @@ def _head(column: Column) -> str:
 
 
 def _cell(cell: Cell, marks: dict[str, str]) -> str:
-    text = cell.text if cell.text == DASH else dress(cell.text, cell.source)
+    text = escape(cell.text) if cell.value is None else dress(cell.text, cell.source)
     span = f" {escape(cell.span)}" if cell.span else ""
     notes = ",".join(marks[note] for note in cell.notes)
     return f"{text}{span}" + (f"<sup>{notes}</sup>" if notes else "")

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from bench.record.record import Source
-from reports.table import Cell, Column, Row, Table, column_notes, footnotes, head_lines, only, spans
+from reports.fold import HALF_WIDTHS, fold
+from reports.table import Cell, Column, Row, Table, column_notes, footnotes, head_lines, spans
 
 GAP = "  "
 NOTE_WIDTH = 100
@@ -46,44 +47,14 @@ def terminal(table: Table, width: int | None, *, colour: bool) -> str:
 
 
 def fit(table: Table, width: int | None) -> tuple[Table, tuple[Block, ...]]:
-    """The fullest form of the table that fits, and its columns; below the narrowest form it is as wide as it must be."""
+    """The fullest form of the table that fits, and its columns; the narrowest form is as wide as it must be."""
     blocks = _blocks(table, compact=False)
     if width is None or _width(blocks) <= width:
         return table, blocks
-    kept = _chosen(table, width)
-    folded = replace(only(table, kept), remarks=(*table.remarks, *_what_folding_did(table, kept)))
+    told = (HALF_WIDTHS,) if any(cell.span for row in table.rows for cell in row.cells) else ()
+    compact = replace(table, remarks=(*table.remarks, *told))
+    folded = fold(compact, lambda narrow: _width(_blocks(narrow, compact=True)) <= width)
     return folded, _blocks(folded, compact=True)
-
-
-def _chosen(table: Table, width: int) -> frozenset[str]:
-    """Which columns to show: without the least important ones, as many as are in the way.
-
-    Columns with one rank and group go together: a gain without its rate says nothing. What was left out in vain, because
-    a wide column behind it had to go as well, comes back where it fits.
-    """
-
-    def fits(keys: frozenset[str]) -> bool:
-        return _width(_blocks(only(table, keys), compact=True)) <= width
-
-    units = dict.fromkeys((column.rank, column.group) for column in table.columns)
-    keys = {unit: frozenset(c.key for c in table.columns if (c.rank, c.group) == unit) for unit in units}
-    kept = frozenset(column.key for column in table.columns)
-    dropped = []
-    for unit in sorted((unit for unit in units if unit[0]), key=lambda unit: -unit[0]):
-        if fits(kept):
-            break
-        kept -= keys[unit]
-        dropped.append(keys[unit])
-    for back in reversed(dropped):
-        kept = kept | back if fits(kept | back) else kept
-    return kept
-
-
-def _what_folding_did(table: Table, kept: frozenset[str]) -> Iterator[str]:
-    if any(cell.span for row in table.rows for cell in row.cells):
-        yield "± is half of the 95 % interval."
-    if gone := "; ".join(column.name for column in table.columns if column.key not in kept):
-        yield f"Left out at this width: {gone}. A wider terminal or another format shows all columns."
 
 
 def _blocks(table: Table, compact: bool) -> tuple[Block, ...]:

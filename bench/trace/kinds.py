@@ -1,0 +1,74 @@
+"""What kind of work an operator is: the question behind "where does the time go", which MACs alone do not answer."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import torch
+
+Kind = Literal[
+    "matmul",
+    "conv",
+    "grouped_conv",
+    "depthwise_conv",
+    "attention",
+    "norm",
+    "softmax",
+    "elementwise",
+    "reduction",
+    "pool",
+    "copy",
+    "other",
+]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+# aten operators by what they do; an operator in place (`add_`) is of the kind of its plain form.
+_NAMES: dict[Kind, str] = {
+    "softmax": """
+        _softmax _safe_softmax _log_softmax _softmax_backward_data _log_softmax_backward_data
+    """,
+    "copy": """
+        _to_copy copy clone contiguous cat stack roll flip repeat constant_pad_nd reflection_pad2d replication_pad2d
+        pixel_shuffle pixel_unshuffle im2col col2im unfold_backward index index_select index_put _unsafe_index
+        _unsafe_index_put index_add gather scatter scatter_add embedding embedding_dense_backward slice_backward
+        select_backward slice_scatter select_scatter
+    """,
+    "reduction": """
+        mean sum amax amin max min argmax argmin var var_mean std std_mean cumsum cumprod prod topk sort any all
+        logsumexp linalg_vector_norm nll_loss_forward nll_loss_backward
+    """,
+    "pool": """
+        max_pool2d_with_indices max_pool2d_with_indices_backward avg_pool2d avg_pool2d_backward _adaptive_avg_pool2d
+        _adaptive_avg_pool2d_backward adaptive_max_pool2d adaptive_max_pool2d_backward upsample_nearest2d
+        upsample_bilinear2d upsample_bicubic2d upsample_nearest2d_backward upsample_bilinear2d_backward
+        upsample_bicubic2d_backward _upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_2d
+        grid_sampler_2d_backward
+    """,
+    # element by element, though torch does not tag them so (seen on 2.6 to 2.15)
+    "elementwise": """
+        fill zero bernoulli native_dropout native_dropout_backward uniform normal random rand randn rand_like randn_like
+        zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full arange linspace scalar_tensor lerp
+        addcmul addcdiv where masked_fill tril triu eye masked_fill_backward prelu _prelu_kernel _prelu_kernel_backward
+    """,
+}
+
+_BY_NAME: dict[str, Kind] = {name: kind for kind, names in _NAMES.items() for name in names.split()}
+
+
+def kind_of(func: Any) -> Kind:
+    """The kind of an operator that the MAC rule does not count.
+
+    By name where that is listed above; else by torch's own tag `pointwise` (the operator maps element to element).
+    An operator that nobody has classified is "other", and a trace lists it, so that nothing is passed over in
+    silence.
+    """
+    name: str = func.overloadpacket.__name__
+    listed = _BY_NAME.get(name) or _BY_NAME.get(name.removesuffix("_"))
+    if listed:
+        return listed
+    if func.namespace == "aten" and "norm" in name:
+        return "norm"
+    if name.startswith("_foreach_") or torch.Tag.pointwise in func.tags:
+        return "elementwise"
+    return "other"

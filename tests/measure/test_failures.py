@@ -1,0 +1,46 @@
+"""Which exception is which kind of failure."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bench.measure.failures import LONGEST, UnsupportedError, failure
+
+ALLOCATOR = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "out_of_memory"),
+        (MemoryError(), "out_of_memory"),
+        (RuntimeError(ALLOCATOR), "out_of_memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "out_of_memory"),
+        (UnsupportedError("no TF32"), "unsupported"),
+        (NotImplementedError("later"), "unsupported"),
+        (RuntimeError("\"conv2d\" not implemented for 'Half'"), "unsupported"),
+        (RuntimeError("CUDA error: no kernel image is available for execution on the device"), "unsupported"),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "error"),
+        (KeyError("out of memory"), "error"),
+        (SystemExit(3), "crashed"),
+    ],
+)
+def test_kind(error: BaseException, kind: str) -> None:
+    found = failure(error, "warm-up")
+    assert found.kind == kind
+    assert found.stage == "warm-up"
+    assert found.message
+
+
+def test_the_message_is_the_first_two_lines_that_say_something() -> None:
+    found = failure(ValueError("one\n\n  two\nthree"), "build")
+    assert found.message == "ValueError: one two"
+
+
+def test_a_message_fits_a_footnote() -> None:
+    assert len(failure(ValueError("x" * 10_000), "build").message) <= LONGEST
+
+
+def test_an_exception_without_words_is_named() -> None:
+    assert failure(ValueError(), "build").message == "ValueError"

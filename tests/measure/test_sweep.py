@@ -1,0 +1,188 @@
+"""Which launches are missing, in which order they are made, and what is kept when a sweep is cut off."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from bench.measure import sweep as sweeping
+from bench.measure.environment import describe
+from bench.measure.sweep import plan, sweep
+from bench.record.errors import BenchError
+from bench.record.record import Environment, Failure, Record
+from bench.record.spec import Protocol, Spec
+from bench.record.store import append, read
+
+A, B, C = (Spec(model=f"timm:{name}") for name in "abc")
+THREE = Protocol(name="three", warmup_iterations=1, blocks=1, block_iterations=1, launches=3)
+HERE = describe("cpu")
+OOM = Failure(kind="out_of_memory", stage="build", message="too large")
+
+
+def made(spec: Spec, failure: Failure | None = None, environment: Environment = HERE) -> Record:
+    return Record(spec=spec, protocol=THREE, environment=environment, failure=failure, source="measured")
+
+
+def missing(done: list[Record], **options: bool) -> list[Spec]:
+    return plan((A, B), THREE, done, HERE, **options)
+
+
+def test_every_row_once_before_any_row_twice() -> None:
+    assert missing([]) == [A, B, A, B, A, B]
+
+
+def test_rows_that_lag_behind_come_first() -> None:
+    assert missing([made(A), made(A)]) == [B, B, A, B]
+
+
+def test_what_is_there_is_not_measured_again() -> None:
+    assert missing([made(A)] * 3 + [made(B)] * 5) == []
+
+
+def test_a_failure_is_a_result_unless_retried() -> None:
+    done = [made(A), made(A, OOM)]
+    assert missing(done) == [B, B, B]
+    assert missing(done, retry_failures=True) == [B, A, B, A, B]
+
+
+def test_only_the_same_key_counts() -> None:
+    others = [
+        made(A, environment=replace(HERE, threads=77)),
+        made(A, environment=replace(HERE, torch="1.8.0")),
+        replace(made(A), protocol=replace(THREE, name="other")),
+        replace(made(A), protocol=None),
+        replace(made(A), source="published"),
+        replace(made(A), spec=replace(A, batch_size=2)),
+    ]
+    assert missing(others) == [A, B, A, B, A, B]
+
+
+def test_a_spec_named_twice_is_one_row() -> None:
+    assert plan([A, A], THREE, [], HERE) == [A, A, A]
+
+
+@dataclass
+class Lab:
+    """Launches that take no time, follow a script and leave a trail."""
+
+    failing: dict[Spec, Failure] = field(default_factory=dict)
+    interrupt_at: int | None = None
+    launched: list[Spec] = field(default_factory=list)
+
+    def launch(self, spec: Spec, protocol: Protocol, device: str, threads: int | None) -> Record:
+        if len(self.launched) == self.interrupt_at:
+            raise KeyboardInterrupt
+        self.launched.append(spec)
+        return replace(made(spec, self.failing.get(spec)), protocol=protocol)
+
+
+@dataclass
+class Listener:
+    heard: list[tuple[object, ...]] = field(default_factory=list)
+
+    def started(self, spec: Spec, index: int, total: int) -> None:
+        self.heard.append(("started", spec, index, total))
+
+    def finished(self, record: Record, index: int, total: int, eta_seconds: float) -> None:
+        self.heard.append(("finished", record.spec, index, total, eta_seconds))
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
+    fake = Lab()
+    monkeypatch.setattr(sweeping, "launch", fake.launch)
+    monkeypatch.setattr(sweeping, "prepare", lambda: None)
+    return fake
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "records.jsonl"
+
+
+def test_a_sweep_appends_as_it_goes(lab: Lab, path: Path) -> None:
+    outcome = sweep((A, B), THREE, path, "cpu")
+    assert lab.launched == [A, B, A, B, A, B]
+    assert read(path).records == outcome.records
+    assert (outcome.measured, outcome.failed, outcome.skipped, outcome.left) == (6, 0, 0, 0)
+    assert not outcome.interrupted
+
+
+def test_a_second_sweep_finds_nothing_to_do(lab: Lab, path: Path) -> None:
+    sweep((A, B), THREE, path, "cpu")
+    outcome = sweep((A, B, C), THREE, path, "cpu")
+    assert lab.launched[6:] == [C, C, C]
+    assert (outcome.measured, outcome.skipped) == (3, 6)
+
+
+def test_a_spec_that_fails_is_not_tried_again(lab: Lab, path: Path) -> None:
+    lab.failing[A] = OOM
+    outcome = sweep((A, B), THREE, path, "cpu")
+    assert lab.launched == [A, B, B, B]
+    assert (outcome.measured, outcome.failed, outcome.left) == (3, 1, 2)
+    assert read(path).records[0].failure == OOM
+    assert not outcome.interrupted
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_a_ctrl_c_keeps_what_is_done_and_the_next_sweep_goes_on(lab: Lab, path: Path, at: int) -> None:
+    lab.interrupt_at = at
+    outcome = sweep((A, B), THREE, path, "cpu")
+    assert outcome.interrupted
+    assert (outcome.measured, outcome.left) == (at, 6 - at)
+    assert read(path).records == outcome.records if at else path.read_text() == ""
+    lab.interrupt_at = None
+    assert not sweep((A, B), THREE, path, "cpu").interrupted
+    assert lab.launched == [A, B, A, B, A, B]
+
+
+def test_the_deadline_starts_no_further_launch(lab: Lab, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(sweeping.time, "monotonic", lambda: float(next(ticks)))
+    outcome = sweep((A, B), THREE, path, "cpu", max_seconds=3.0)
+    assert outcome.interrupted
+    assert 0 < outcome.measured < 6
+    assert len(read(path).records) == outcome.measured
+
+
+def test_progress_is_told(lab: Lab, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count(step=10)
+    monkeypatch.setattr(sweeping.time, "monotonic", lambda: float(next(ticks)))
+    listener = Listener()
+    sweep((A, B), replace(THREE, launches=1), path, "cpu", progress=listener)
+    assert listener.heard == [
+        ("started", A, 1, 2),
+        ("finished", A, 1, 2, 10.0),
+        ("started", B, 2, 2),
+        ("finished", B, 2, 2, 0.0),
+    ]
+
+
+def test_an_unwritable_file_is_told_before_the_first_launch(lab: Lab, tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="directory"):
+        sweep((A,), THREE, tmp_path, "cpu")
+    assert lab.launched == []
+
+
+@pytest.fixture
+def small_disk(path: Path) -> Iterator[Callable[[int], None]]:
+    """A function that lets files grow to so many bytes and no further."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_loses_nothing(lab: Lab, path: Path, small_disk: Callable[[int], None]) -> None:
+    append(path, made(A))
+    line = path.stat().st_size
+    small_disk(int(3.5 * line))
+    with pytest.raises(BenchError, match="Nothing already recorded is lost"):
+        sweep((A, B), THREE, path, "cpu")
+    log = read(path)
+    assert log.problems == ()
+    assert [record.spec for record in log.records] == [A, B, A]

@@ -1,0 +1,123 @@
+"""Spec and Protocol: what is refused, with which words; what a spec is called; what may stand in a set."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from bench.record import spec as spec_module
+from bench.record.errors import BenchError, choose
+from bench.record.spec import PRECISIONS, PROTOCOLS, SMOKE, STEADY, SUITES, SWIN, Protocol, Spec
+
+TINY = Spec(model="timm:convnext_tiny")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("task", "finetune", ("task", "'finetune'", "inference")),
+        ("precision", "fp61", ("precision", "'fp61'", "did you mean fp16")),
+        ("precision", "int8", ("precision", "'int8'")),
+        ("memory_format", "channel_last", ("memory format", "did you mean channels_last")),
+        ("memory_format", "NHWC", ("memory format", "choose one of contiguous, channels_last")),
+        ("attention", "flash", ("attention", "'flash'", "fused", "math")),
+        ("compile_mode", "reduce_overhead", ("compile mode", "did you mean reduce-overhead")),
+        ("compile_mode", "", ("compile mode", "default")),
+        ("batch_size", 0, ("batch size", "at least 1", "not 0")),
+        ("batch_size", -4, ("batch size", "not -4")),
+        ("batch_size", True, ("batch size", "not True")),
+        ("batch_size", 2.0, ("batch size", "whole number", "not 2.0")),
+        ("batch_size", "64", ("batch size", "not '64'")),
+        ("image_size", 0, ("image size", "not 0")),
+        ("image_size", 224.5, ("image size", "not 224.5")),
+        ("image_size", None, ("image size", "not None")),
+    ],
+)
+def test_a_spec_refuses_what_it_does_not_know_in_one_sentence(field, value, words):
+    with pytest.raises(BenchError) as caught:
+        replace(TINY, **{field: value})
+    told = str(caught.value)
+    assert "\n" not in told
+    for word in words:
+        assert word in told
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_precision_of_the_list_is_accepted(precision):
+    assert replace(TINY, precision=precision).precision == precision
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({}, "timm:convnext_tiny@224 inference b1 fp32"),
+        ({"batch_size": 64, "image_size": 384}, "timm:convnext_tiny@384 inference b64 fp32"),
+        ({"task": "train", "precision": "amp_bf16"}, "timm:convnext_tiny@224 train b1 amp_bf16"),
+        ({"memory_format": "channels_last"}, "timm:convnext_tiny@224 inference b1 fp32 channels_last"),
+        ({"compile_mode": "max-autotune"}, "timm:convnext_tiny@224 inference b1 fp32 compile:max-autotune"),
+        ({"attention": "math"}, "timm:convnext_tiny@224 inference b1 fp32 math-attention"),
+        (
+            {"memory_format": "channels_last", "compile_mode": "default", "attention": "math"},
+            "timm:convnext_tiny@224 inference b1 fp32 channels_last compile:default math-attention",
+        ),
+    ],
+)
+def test_a_spec_is_called_by_what_it_is(fields, name):
+    assert str(replace(TINY, **fields)) == name
+
+
+VARIANTS = [
+    TINY,
+    replace(TINY, model="timm:convnext_small"),
+    replace(TINY, task="train"),
+    replace(TINY, batch_size=2),
+    replace(TINY, image_size=225),
+    replace(TINY, precision="tf32"),
+    replace(TINY, memory_format="channels_last"),
+    replace(TINY, compile_mode="default"),
+    replace(TINY, attention="math"),
+]
+
+
+def test_specs_that_differ_in_any_field_differ_in_name_and_are_two_rows():
+    assert len(set(VARIANTS)) == len({str(spec) for spec in VARIANTS}) == len(VARIANTS)
+
+
+def test_equal_specs_are_one_row():
+    again = Spec(model="timm:convnext_tiny", task="inference", batch_size=1, image_size=224)
+    assert again == TINY
+    assert hash(again) == hash(TINY)
+    assert len({again, TINY}) == 1
+
+
+@pytest.mark.parametrize(("datum", "field"), [(TINY, "batch_size"), (SWIN, "blocks")])
+def test_what_was_recorded_cannot_be_changed(datum, field):
+    with pytest.raises(FrozenInstanceError):
+        setattr(datum, field, 2)
+
+
+def test_swin_is_the_papers_protocol():
+    assert (SWIN.warmup_iterations, SWIN.blocks, SWIN.block_iterations, SWIN.clock) == (50, 1, 30, "wall")
+    assert SWIN.launches == 1
+
+
+def test_protocols_are_found_by_their_own_names_and_can_be_keys():
+    assert {name: protocol.name for name, protocol in PROTOCOLS.items()} == {name: name for name in PROTOCOLS}
+    assert {SMOKE, STEADY, SWIN} == set(PROTOCOLS.values())
+    constants = {value for value in vars(spec_module).values() if isinstance(value, Protocol)}
+    assert constants == set(PROTOCOLS.values()), "a protocol constant that no name leads to"
+
+
+def test_a_suite_holds_every_spec_once():
+    for name, specs in SUITES.items():
+        assert specs, name
+        assert len(set(specs)) == len(specs), name
+
+
+def test_choose_returns_what_is_known_and_names_the_list_where_nothing_is_near():
+    assert choose("table", "table1", ("table1", "table2")) == "table1"
+    with pytest.raises(BenchError, match=r"there is no table 'xyz': choose one of table1, table2\."):
+        choose("table", "xyz", ("table1", "table2"))
+    with pytest.raises(BenchError, match=r"did you mean table2 or table1\?"):
+        choose("table", "table22", ("table1", "table2"))

@@ -1,0 +1,180 @@
+"""The five formats: golden files, alignment, folding, escaping, and what a machine reads back."""
+
+import io
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from bench.record.errors import BenchError
+from reports import FORMATS, REPORTS, render
+from reports.render import latex, markdown
+from reports.table import Cell, Column, Row, Table
+
+NAMES = {"convnext_table1": "table1", "convnext_table2": "table2", "convnext_table12": "table12"}
+SUFFIXES = {"terminal": "txt", "markdown": "md", "latex": "tex", "csv": "csv", "json": "json"}
+
+
+@pytest.fixture(scope="session")
+def tables(measured):
+    return {name: report.layout(measured) for name, report in REPORTS.items()}
+
+
+@pytest.mark.parametrize("form", [form for form in FORMATS if form != "json"])
+@pytest.mark.parametrize("name", NAMES)
+def test_golden(tables, golden, name, form):
+    golden(f"{NAMES[name]}.{SUFFIXES[form]}", render(tables[name], form, 160))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_golden_narrow_terminal(tables, golden, name):
+    golden(f"{NAMES[name]}_100.txt", render(tables[name], "terminal", 100))
+
+
+def test_golden_json(tables, golden):
+    golden("table2.json", render(tables["convnext_table2"], "json"))
+
+
+def test_golden_nothing_measured(counts, golden):
+    golden("table1_counts_only.txt", render(REPORTS["convnext_table1"].layout(counts), "terminal"))
+
+
+def test_golden_no_records_at_all(golden):
+    golden("table2_empty.md", render(REPORTS["convnext_table2"].layout([]), "markdown"))
+
+
+def test_an_unknown_format_is_the_users_mistake(tables):
+    with pytest.raises(BenchError, match="did you mean markdown"):
+        render(tables["convnext_table1"], "markdwon")
+
+
+@pytest.mark.parametrize("width", [60, 72, 80, 100, 120, 160, 200])
+@pytest.mark.parametrize("name", NAMES)
+def test_no_line_is_wider_than_the_terminal(tables, name, width):
+    assert max(map(len, render(tables[name], "terminal", width).splitlines())) <= width
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_what_folding_leaves_out_is_named(tables, width):
+    table = tables["convnext_table1"]
+    shown = " ".join(render(table, "terminal", width).split())
+    (left_out,) = re.findall(r"Left out at this width: (.*?)\. A wider", shown)
+    names = {column.name for column in table.columns}
+    assert set(left_out.split("; ")) < names
+
+
+def test_a_number_is_never_cut(tables):
+    """Every number of a narrow table is a number of the wide one."""
+    wide, narrow = (render(tables["convnext_table1"], "terminal", width) for width in (None, 80))
+    numbers = [set(re.findall(r"(?<!\S)[\d,]+\.\d+", text.split("Transformer")[0])) for text in (wide, narrow)]
+    assert numbers[1] <= numbers[0]
+    assert len(numbers[1]) > 50
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_decimal_points_line_up(tables, name):
+    """Within a column of computed numbers the points stand under each other."""
+    lines = [line for line in render(tables[name], "terminal").splitlines() if line[:1] in "●○"][:-1]
+    lines = [line for line in lines if "Transformer" not in line]
+    at = [re.search(r"\d+\.\d\d(?!\d)", line) for line in lines]
+    assert len({match.end() for match in at if match}) == 1
+
+
+def test_colour_only_where_asked(tables):
+    table = tables["convnext_table1"]
+    assert "\x1b[" not in render(table, "terminal", 160)
+    coloured = render(table, "terminal", 160, colour=True)
+    assert "\x1b[36m" in coloured
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", coloured)
+    assert [line.rstrip() for line in plain.splitlines()] == render(table, "terminal", 160).splitlines()
+
+
+def test_markdown_rows_have_all_their_columns(tables):
+    for table in tables.values():
+        lines = [line for line in render(table, "markdown").splitlines() if line.startswith("|")]
+        assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {len(table.columns) + 1}
+        assert len({len(line) for line in lines}) == 1, "the source is aligned"
+
+
+def test_markdown_escapes():
+    assert markdown.escape("a|b*c_d<e>") == r"a\|b\*c\_d\<e\>"
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("50% & more_of #1 {x} $y$", r"50\% \& more\_of \#1 \{x\} \$y\$"),
+        ("a\\b~c", r"a\textbackslash{}b\textasciitilde{}c"),
+        ("2^30 bytes, a^b", r"2$^{30}$ bytes, a\textasciicircum{}b"),
+        ('"patchify" stem', "``patchify'' stem"),
+        ("64->96", r"64$\rightarrow$96"),
+        ("x < y > z | w", "x $<$ y $>$ z $|$ w"),
+        ("● ○ – ± ×", r"$\bullet$ $\circ$ -- $\pm$ $\times$"),
+        ("Intel® Zürich 中", "Intel? Zurich ?"),
+    ],
+)
+def test_latex_escapes(text, escaped):
+    assert latex.escape(text) == escaped
+
+
+def test_latex_is_ascii(tables):
+    assert all(render(table, "latex").isascii() for table in tables.values())
+
+
+def test_latex_compiles(tables, tmp_path):
+    engine = shutil.which("pdflatex") or shutil.which("tectonic")
+    if engine is None:
+        pytest.skip("no TeX engine here")
+    for name, table in tables.items():
+        (tmp_path / f"{name}.tex").write_text(render(table, "latex"), encoding="utf-8")
+    inputs = "".join(rf"\input{{{name}}}" for name in tables)
+    document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{inputs}\end{{document}}"
+    (tmp_path / "main.tex").write_text(document, encoding="utf-8")
+    done = subprocess.run([engine, "main.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=120, input="")
+    assert done.returncode == 0, done.stdout[-2000:]
+    log = (tmp_path / "main.log").read_text(errors="replace") if (tmp_path / "main.log").exists() else ""
+    assert "Overfull" not in log
+    assert "Float too large" not in log
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_csv_goes_through_pandas(tables, name):
+    pandas = pytest.importorskip("pandas")
+    table = tables[name]
+    frame = pandas.read_csv(io.StringIO(render(table, "csv")))
+    assert len(frame) == len(table.rows)
+    exact = [row.cells[[c.key for c in table.columns].index("macs_computed")].value for row in table.rows]
+    assert frame["macs_computed_count"].tolist() == exact
+    assert frame["macs_computed_source"].unique().tolist() == ["computed"]
+    assert frame["spec_model"].tolist() == [row.subject for row in table.rows]
+    assert set(frame["model_marker"]) == {"●", "○"}
+
+
+def test_csv_has_full_precision_intervals_and_causes(tables):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_csv(io.StringIO(render(tables["convnext_table1"], "csv"))).set_index("spec_model")
+    key = next(name for name in frame if "a100-sxm4-80gb" in name and name.endswith("_low")).removesuffix("_low")
+    row = frame.loc["timm:regnety_160"]
+    assert row[f"{key}_low"] < row[f"{key}_per_s"] < row[f"{key}_high"]
+    failed = frame.loc["timm:resnetv2_152x4_bit"]
+    assert failed[f"{key}_note"] == "out of memory"
+    assert pandas.isna(failed[f"{key}_per_s"])
+
+
+def test_json_holds_everything(tables):
+    for table in tables.values():
+        data = json.loads(render(table, "json"))
+        assert len(data["rows"]) == len(table.rows)
+        assert [column["key"] for column in data["columns"]] == [column.key for column in table.columns]
+        cells = data["rows"][0]["cells"]
+        assert cells["macs_computed"]["value"] == table.rows[0].cells[[*cells].index("macs_computed")].value
+        notes = {note for row in data["rows"] for cell in row["cells"].values() for note in cell.get("notes", [])}
+        assert notes == set(data["footnotes"].values())
+
+
+def test_a_table_of_words_alone_renders_in_every_format():
+    columns = (Column(key="model", head=("model",), align="left"), Column(key="x", head=("x",), unit="count"))
+    table = Table(name="t", title="T", columns=columns, rows=(Row(cells=(Cell(text="a", value="a"), Cell())),))
+    assert all(render(table, form).endswith("\n") for form in FORMATS)

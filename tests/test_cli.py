@@ -1,0 +1,214 @@
+"""The command line as a user meets it: each verb once for real, and every mistake as one sentence with exit code 2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.cli import main
+from bench.record import store
+from bench.record.spec import Spec
+
+ROOT = Path(__file__).parents[1]
+
+FACTORIES = """
+import torch
+
+def tiny():
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, stride=4), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 10)
+    )
+
+def number():
+    return 3
+
+def broken():
+    raise RuntimeError("kaputt")
+
+class ReadsValues(torch.nn.Module):
+    def forward(self, x):
+        return x if x.sum().item() > 0 else -x
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, with a module of user factories."""
+    (tmp_path / "zoo_of_mine.py").write_text(FACTORIES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "zoo_of_mine", raising=False)
+    return tmp_path
+
+
+def script(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "bench.py"), *words], cwd=cwd, capture_output=True, text=True, timeout=300
+    )
+
+
+MISTAKES = {
+    "unknown model": (["run", "convnext_tinny"], "timm:convnext_tiny"),
+    "unknown table": (["report", "convnext_tabel1"], "convnext_table1"),
+    "unknown table of run": (["run", "--table", "nope"], "convnext_table12"),
+    "unknown device": (["run", "user:zoo_of_mine:tiny", "--device", "tpu"], "cpu"),
+    "unknown precision": (["run", "convnext_tiny", "--precision", "fp8"], "amp_bf16"),
+    "unknown gpu": (["--gpu", "a10o"], "a100"),
+    "unknown verb": (["frobnicate"], "report"),
+    "unknown flag": (["--frobnicate"], "--help"),
+    "nothing to run": (["run"], "list models"),
+    "nothing to report": (["report"], "--all"),
+    "weights asked for": (["trace", "resnet50.a1_in1k"], "timm:resnet50"),
+    "size refused by the model": (["run", "timm:convnext_tiny", "--image-size", "7"], "--image-size"),
+    "size that is no size": (["trace", "convnext_tiny", "--image-size", "0"], "at least 1"),
+    "batch that is no batch": (["trace", "convnext_tiny", "--batch-size", "-3"], "at least 1"),
+    "time that is no time": (["run", "convnext_tiny", "--max-time", "3x"], "10m"),
+    "factory's module is missing": (["run", "user:nowhere_at_all:f"], "nowhere_at_all"),
+    "factory is missing": (["run", "user:zoo_of_mine:nix"], "nix"),
+    "factory raises": (["run", "user:zoo_of_mine:broken"], "kaputt"),
+    "factory returns no module": (["run", "user:zoo_of_mine:number"], "int"),
+    "forward reads values": (["trace", "user:zoo_of_mine:ReadsValues"], "reads tensor values"),
+    "records file is missing": (["report", "--all", "--records", "missing.jsonl"], "--records"),
+    "records file is a folder": (["report", "--all", "--records", "."], "directory"),
+    "records file is not ours": (["report", "--all", "--records", "zoo_of_mine.py"], "not a visionbench records file"),
+    "records folder is missing": (["--records", "missing/x.jsonl"], "--records"),
+    "records cannot be written": (["run", "user:zoo_of_mine:tiny", "--records", "missing/x.jsonl"], "--records"),
+    "output cannot be written": (["report", "--all", "--output", "missing/x.md"], "--output"),
+    "empty list": (["list", "models", "zzz*"], "pattern"),
+}
+
+
+@pytest.mark.parametrize(("words", "remedy"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_sentence_with_its_remedy(
+    words: list[str], remedy: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = main(words)
+    except SystemExit as exit_:
+        code = exit_.code  # argparse's own way out
+    out, err = capsys.readouterr()
+    told = [line for line in err.splitlines() if line.startswith("bench.py: ")]
+    assert (code, out, len(told)) == (2, "", 1), err
+    assert remedy in told[0]
+    assert "Traceback" not in err
+
+
+def test_a_newer_schema_is_a_mistake_too(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "new.jsonl").write_text('{"spec":{},"schema":99,"source":"measured"}\n')
+    assert main(["report", "--all", "--records", "new.jsonl"]) == 2
+    assert "upgrade visionbench" in capsys.readouterr().err
+
+
+@pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="there is a GPU here")
+def test_a_gpu_that_is_not_here_is_said_with_what_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--gpu", "a100"]) == 2
+    told = capsys.readouterr().err
+    assert "--gpu a100" in told
+    assert "no CUDA GPU here" in told
+
+
+def test_run_records_resumes_and_reports(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "user:zoo_of_mine:tiny", "--image-size", "32", "--launches", "2", "--records", "mine.jsonl"]
+    assert main([*words, "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["spec"]["model"] for line in lines] == ["user:zoo_of_mine:tiny"] * 2
+    assert len(store.read("mine.jsonl").records) == 2
+
+    assert main(words) == 0  # the same command again has nothing left to do
+    assert "2 were recorded before" in capsys.readouterr().err
+    assert len(store.read("mine.jsonl").records) == 2
+
+
+def test_a_model_that_fails_is_a_record_and_the_others_are_measured(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (here / "zoo_of_mine.py").open("a") as file:
+        file.write(
+            "\ndef dies():\n    import os, signal\n    if torch.empty(0).device.type != 'meta':\n"
+            "        os.kill(os.getpid(), signal.SIGKILL)\n    return tiny()\n"
+        )
+    words = ["run", "user:zoo_of_mine:dies", "user:zoo_of_mine:tiny", "--image-size", "32"]
+    assert main(words) == 0
+    failed, measured = store.read("visionbench.jsonl").records
+    assert failed.failure is not None
+    assert failed.failure.kind == "out_of_memory"  # who kills with signal 9 is the kernel, for memory
+    assert measured.failure is None
+    out, err = capsys.readouterr()
+    assert "failed: out of memory" in out
+    assert "1 failed" in err
+
+
+def test_trace_prints_the_record_that_it_computed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trace", "convnext_tiny", "paper:convnext_iso_small", "--json"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    counts = [{m["metric"]: m["values"][0] for m in record["measurements"]} for record in records]
+    assert [count["params"] for count in counts] == [28_589_128, 22_308_712]
+    assert [record["source"] for record in records] == ["computed", "computed"]
+
+
+def test_trace_prints_a_card(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trace", "deit_tiny_patch16_224", "--task", "train", "--batch-size", "2", "--depth", "1"]) == 0
+    card = capsys.readouterr().out
+    for word in ("5,717,416", "By kind of operator", "By stage", "blocks", "(optimizer)", "activations", "█"):
+        assert word in card
+    assert "Not in the MACs" in card
+
+
+def test_a_second_opinion_is_asked_for(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trace", "user:zoo_of_mine:tiny", "--image-size", "32", "--second-opinion"]) == 0
+    assert "the counts agree" in capsys.readouterr().out
+
+
+def test_dry_run_measures_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "--table", "convnext_table2", "smoke", "--batch-size", "4", "--device", "cpu", "--dry-run"]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{Spec(model='timm:deit_small_patch16_224', batch_size=4)} x1"
+    assert len(lines) == 6 + 5 - 2  # two of the suite are rows of the table
+    assert not (here / "visionbench.jsonl").exists()
+
+
+@pytest.mark.parametrize("what", ["tables", "suites", "protocols", "devices"])
+def test_list_says_what_there_is(what: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", what]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert main(["list", what, "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert [line.split()[0] for line in lines] == [entry["name"] for entry in entries]
+
+
+def test_report_writes_every_format_to_a_file(here: Path) -> None:
+    for format_ in ("terminal", "markdown", "latex", "csv", "json"):
+        assert main(["report", "convnext_table2", "--format", format_, "--output", f"table.{format_}"]) == 0
+        assert "ConvNeXt-S" in (here / f"table.{format_}").read_text()
+
+
+def test_all_tables_as_json_are_one_document(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--all", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 3
+
+
+def test_a_torn_line_is_told_and_the_rest_is_reported(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "user:zoo_of_mine:tiny", "--image-size", "32"]) == 0
+    with open("visionbench.jsonl", "a") as file:
+        file.write('{"spec":{"model"')
+    capsys.readouterr()
+    assert main(["report", "convnext_table2"]) == 0
+    assert "line 2 is torn" in capsys.readouterr().err
+
+
+def test_the_script_works_from_anywhere(here: Path) -> None:
+    ran = script("run", "user:zoo_of_mine:tiny", "--image-size", "32", cwd=here)
+    assert ran.returncode == 0, ran.stderr
+    assert "img/s" in ran.stdout
+
+
+def test_a_reader_that_has_read_enough_is_no_error(here: Path) -> None:
+    command = f"'{sys.executable}' '{ROOT / 'bench.py'}' report --all | head -1; echo ${{PIPESTATUS[0]}}"
+    ran = subprocess.run(["bash", "-c", command], cwd=here, capture_output=True, text=True, timeout=60)
+    assert ran.stdout.splitlines()[-1] == "0"
+    assert ran.stderr == ""

@@ -1,0 +1,87 @@
+"""The house style, as far as a machine can read it: ruff, mypy, and the length of what must be read in one sitting."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FUNCTION_LINES, FILE_LINES = 60, 300
+CHECKED_TORCH = (2, 15)
+
+
+def _run(tool: str, *arguments: str) -> None:
+    """Run a tool of the `test` extra over the project; what it prints is the failure's message."""
+    if find_spec(tool) is None:
+        pytest.skip(f"{tool} is not installed (it comes with the extra `test`)")
+    done = subprocess.run(
+        [sys.executable, "-m", tool, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, f"{tool} {' '.join(arguments)}\n{done.stdout}{done.stderr}"
+
+
+def test_ruff_has_nothing_to_say():
+    _run("ruff", "check", ".", "--output-format", "concise")
+
+
+def _needs_checked_torch() -> None:
+    """The annotations of torch itself differ between versions: ours are checked against the newest."""
+    if tuple(int(part) for part in version("torch").split(".")[:2]) < CHECKED_TORCH:
+        pytest.skip(f"the types are checked with torch {'.'.join(map(str, CHECKED_TORCH))} and later")
+
+
+def test_mypy_has_nothing_to_say():
+    _needs_checked_torch()
+    _run("mypy")
+
+
+def test_mypy_has_nothing_to_say_about_the_script():
+    _needs_checked_torch()
+    # Beside the package of its name mypy would skip it without a word. What it imports, the test above has checked.
+    _run("mypy", "--follow-imports=silent", "bench.py")
+
+
+def sources(root: Path) -> Iterator[Path]:
+    """The code that people read to use and to extend the project: all but the tests."""
+    yield from sorted(root.glob("*.py"))
+    for folder in ("bench", "models", "reports", "perf"):
+        yield from sorted((root / folder).rglob("*.py"))
+
+
+def too_long(root: Path) -> list[str]:
+    """Files and functions that nobody reads in one sitting."""
+    complaints = []
+    for path in sources(root):
+        text, where = path.read_text(encoding="utf-8"), path.relative_to(root)
+        if (lines := len(text.splitlines())) > FILE_LINES:
+            complaints.append(f"{where}: {lines} lines: more than {FILE_LINES} are a sign that two things live in it")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > FUNCTION_LINES:
+                    complaints.append(f"{where}:{node.lineno}: {node.name} has {lines} lines, {FUNCTION_LINES} are far")
+    return complaints
+
+
+def test_files_and_functions_are_read_in_one_sitting():
+    complaints = too_long(ROOT)
+    assert not complaints, "\n" + "\n".join(complaints)
+
+
+def test_what_is_too_long_is_seen(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "fits.py").write_text("def f():\n" + "    x = 1\n" * 59)
+    (tmp_path / "models" / "full.py").write_text("x = 1\n" * 300)
+    assert too_long(tmp_path) == []
+    (tmp_path / "models" / "method.py").write_text("class A:\n    async def f(self):\n" + "        x = 1\n" * 60)
+    (tmp_path / "models" / "file.py").write_text("x = 1\n" * 301)
+    file, function = too_long(tmp_path)
+    assert "301 lines" in file
+    assert "f has 61 lines" in function
