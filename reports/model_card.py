@@ -96,7 +96,7 @@ def memory(record: Record, peak_phase: str, curve: Sequence[int]) -> Table:
         for m in parts
     )
     columns = (_column("at the peak", "left"), _column("memory"), _column("share"))
-    title = f"Live memory of one training step at its peak (in the {peak_phase} pass)"
+    title = f"Live memory of a training step, with its peak in {peak_phase}"
     drawn = f"Forward, backward, optimizer, from 0 to {units.size(peak)}: {_sparkline(curve)}"
     return Table(name="memory", title=title, columns=columns, rows=rows, remarks=(drawn,))
 

@@ -61,9 +61,9 @@ def traced() -> Traced:
 
 @pytest.fixture
 def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
-    """`network("nn.Conv2d(3, 8, 3)")`: a user's module with a factory that returns this expression, by its qualified name.
+    """`network("nn.Conv2d(3, 8, 3)")`: the qualified name of a user's factory that returns this expression.
 
-    `before` is source that stands above the factory. The expression sees `IMPORTS`.
+    `before` is source that stands above the factory. Both see `IMPORTS`.
     """
     written: list[str] = []
     monkeypatch.syspath_prepend(tmp_path)

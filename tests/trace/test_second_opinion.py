@@ -13,7 +13,13 @@ from models import ModelError
 
 Network = Callable[..., str]
 
-AGREED = ["timm:convnext_tiny", "timm:deit_small_patch16_224", "timm:swin_tiny_patch4_window7_224", "timm:resnet50", "paper:convnext_iso_small"]
+AGREED = [
+    "timm:convnext_tiny",
+    "timm:deit_small_patch16_224",
+    "timm:swin_tiny_patch4_window7_224",
+    "timm:resnet50",
+    "paper:convnext_iso_small",
+]
 
 
 def opinion_of(model: str, size: int = 32) -> Opinion:
@@ -31,7 +37,12 @@ def test_fvcore_agrees(model: str) -> None:
 
 
 def test_it_agrees_on_fused_attention_in_every_form(network: Network) -> None:
-    for call in ("x, x, x", "x, x, x, is_causal=True", "x[:, :, :5], x, x", "x.repeat(1, 2, 1, 1), x, x, enable_gqa=True"):
+    for call in (
+        "x, x, x",
+        "x, x, x, is_causal=True",
+        "x[:, :, :5], x, x",
+        "x.repeat(1, 2, 1, 1), x, x, enable_gqa=True",
+    ):
         opinion = opinion_of(network(f"Forward(lambda s, x: F.scaled_dot_product_attention({call}))"))
         assert opinion.agrees
         assert opinion.ours == opinion.theirs > 0
@@ -48,7 +59,8 @@ def test_it_agrees_on_torchs_transformer(network: Network) -> None:
 
 def test_it_agrees_on_products_and_convolutions_of_all_sorts(network: Network) -> None:
     layers = (
-        "nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=2), "
+        "nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, padding=1, groups=8), "
+        "nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=2), "
         "nn.ConvTranspose2d(8, 4, 2, 2), nn.Linear(32, 7), nn.Flatten(2), nn.Linear(224, 5, bias=False)"
     )
     opinion = opinion_of(network(f"nn.Sequential({layers})"))
@@ -79,7 +91,9 @@ def test_it_disagrees_where_fvcore_does_not_look(network: Network, operator: str
     assert (difference.operator, difference.ours, difference.theirs) == ("matmul", opinion.ours, 0)
 
 
-@pytest.mark.xfail(reason="second_opinion._differences compares groups of operators; fvcore's unsupported_ops() would name the one")
+@pytest.mark.xfail(
+    reason="second_opinion._differences compares groups of operators; fvcore's unsupported_ops() would name the one"
+)
 @pytest.mark.parametrize("operator", UNKNOWN)
 def test_the_operator_that_explains_a_difference_is_named(network: Network, operator: str) -> None:
     opinion = opinion_of(network(f"Forward(lambda s, x: {UNKNOWN[operator]}, w=(32,))"))
@@ -88,7 +102,9 @@ def test_the_operator_that_explains_a_difference_is_named(network: Network, oper
 
 def test_an_einsum_of_three_is_counted_otherwise_by_fvcore(network: Network) -> None:
     # numpy's path optimizer, which fvcore asks, contracts the two small ones first; torch goes from left to right.
-    opinion = opinion_of(network("Forward(lambda s, x: torch.einsum('nchw,cd,de->nehw', x, s.a, s.b), a=(3, 8), b=(8, 5))"))
+    opinion = opinion_of(
+        network("Forward(lambda s, x: torch.einsum('nchw,cd,de->nehw', x, s.a, s.b), a=(3, 8), b=(8, 5))")
+    )
     assert not opinion.agrees
     assert [d.operator for d in opinion.differences] == ["matmul"]
     assert opinion.ours == math.prod((32, 32)) * (3 * 8 + 8 * 5)
@@ -100,13 +116,17 @@ def test_what_neither_counts_is_no_difference(network: Network) -> None:
     assert (opinion.ours, opinion.theirs, opinion.differences) == (0, 0, ())
 
 
-@pytest.mark.xfail(reason="both count 0 for nn.Bilinear, so they agree; `uncounted()` has it, the second opinion does not")
+@pytest.mark.xfail(
+    reason="both count 0 for nn.Bilinear, so they agree; `uncounted()` has it, the second opinion does not"
+)
 def test_a_product_that_both_pass_over_is_named(network: Network) -> None:
     opinion = opinion_of(network("Forward(lambda s, x: s.b(x[:, 0], x[:, 1]), b=nn.Bilinear(32, 32, 4))"))
     assert opinion.ours == 32 * 4 * 32 * 32
 
 
-@pytest.mark.xfail(reason="second_opinion._fvcore: an assertion or IndexError inside fvcore's own handles is not caught")
+@pytest.mark.xfail(
+    reason="second_opinion._fvcore: an assertion or IndexError inside fvcore's own handles is not caught"
+)
 def test_what_fvcore_cannot_count_at_all_is_a_difference_too(network: Network) -> None:
     opinion = opinion_of(network("Forward(lambda s, x: x @ s.w, w=(32,))"))
     assert not opinion.agrees

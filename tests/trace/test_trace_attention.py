@@ -36,10 +36,12 @@ SPLIT = f"s.p(x).unflatten(2, ({HEADS}, {DEPTH})).transpose(1, 2)"
 
 
 def attention(network: Network, call: str, **parts: str) -> str:
-    """A network that calls `F.scaled_dot_product_attention` on q = k = v = q, and averages what comes out into 10 classes."""
+    """A network that evaluates `call`, in which q is (N, heads, tokens, depth), and makes 10 classes of its average."""
     more = "".join(f", {name}={part}" for name, part in parts.items())
     before = f"def attend(s, q):\n    return {call}\n"
-    expression = f"Forward(lambda s, x: attend(s, {SPLIT}).mean((1, 2)) @ s.head, p=Patches({WIDTH}), head=({DEPTH}, 10){more})"
+    expression = (
+        f"Forward(lambda s, x: attend(s, {SPLIT}).mean((1, 2)) @ s.head, p=Patches({WIDTH}), head=({DEPTH}, 10){more})"
+    )
     return network(expression, before=before)
 
 
@@ -97,7 +99,9 @@ def test_grouped_queries(network: Network, kind: str) -> None:
 
 @pytest.mark.parametrize("view", ["q[:, None]", "q[0]"])
 def test_other_than_four_dimensions_have_no_fused_kernel(network: Network, view: str) -> None:
-    model = attention(network, f"F.scaled_dot_product_attention({view}, {view}, {view}).view(-1, {HEADS}, {TOKENS}, {DEPTH})")
+    model = attention(
+        network, f"F.scaled_dot_product_attention({view}, {view}, {view}).view(-1, {HEADS}, {TOKENS}, {DEPTH})"
+    )
     fused, math = (trace_of(model, attention=kind) for kind in ("fused", "math"))
     assert "fused_attention" not in names_of(fused)
     assert names_of(fused) == names_of(math)
@@ -142,7 +146,9 @@ def test_a_transformer_encoder_layer_in_eval(network: Network, kind: str, norm_f
 
 def test_a_transformer_encoder_in_eval(network: Network) -> None:
     layer = "nn.TransformerEncoderLayer(12, 3, 20, batch_first=True)"
-    traced = trace_of(network(f"nn.Sequential(Patches(12), nn.TransformerEncoder({layer}, 4, enable_nested_tensor=False))"))
+    traced = trace_of(
+        network(f"nn.Sequential(Patches(12), nn.TransformerEncoder({layer}, 4, enable_nested_tensor=False))")
+    )
     assert traced.macs_per_image == STEM + 4 * (PROJECTIONS + PRODUCTS + TOKENS * 2 * 12 * 20)
 
 
@@ -163,7 +169,9 @@ def test_backward_of_both_kernels(network: Network) -> None:
 
 @pytest.mark.parametrize("kind", ["fused", "math"])
 def test_a_learned_bias_has_a_gradient(network: Network, kind: str) -> None:
-    model = attention(network, "F.scaled_dot_product_attention(q, q, q, attn_mask=s.bias)", bias=f"(1, {HEADS}, {TOKENS}, {TOKENS})")
+    model = attention(
+        network, "F.scaled_dot_product_attention(q, q, q, attn_mask=s.bias)", bias=f"(1, {HEADS}, {TOKENS}, {TOKENS})"
+    )
     traced = trace_of(model, attention=kind, task="train")
     assert traced.curve is not None
     # Every parameter has its gradient in the optimizer's step: the weights' blocks of 512 bytes and the bias's own.
@@ -172,7 +180,10 @@ def test_a_learned_bias_has_a_gradient(network: Network, kind: str) -> None:
     assert without.curve is not None
     assert (traced.params - without.params) * 4 == bias
     assert traced.curve.split["parameters"] - without.curve.split["parameters"] == bias
-    assert traced.curve.totals[-1] - without.curve.totals[-1] in (2 * bias, 4 * bias)  # itself, its gradient (and two moments)
+    assert traced.curve.totals[-1] - without.curve.totals[-1] in (
+        2 * bias,
+        4 * bias,
+    )  # itself, its gradient (and two moments)
 
 
 def test_fused_attention_needs_less_memory_than_math() -> None:
@@ -185,7 +196,7 @@ def test_fused_attention_needs_less_memory_than_math() -> None:
 
 
 @pytest.mark.xfail(
-    reason="overrides._FusedAttention gives its output in (B, H, N, d) order; torch's kernels give (B, N, H, d), which the "
+    reason="overrides._FusedAttention lays its output out as (B, H, N, d); torch's kernels as (B, N, H, d), which the "
     "reshape after it views (torch._meta_registrations.meta__scaled_dot_product_efficient_attention)"
 )
 def test_the_output_of_a_fused_kernel_is_reshaped_without_a_copy() -> None:

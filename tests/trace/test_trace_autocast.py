@@ -1,4 +1,4 @@
-"""Automatic mixed precision on the meta device: the casts that CUDA's autocast makes, and what they do to bytes and memory.
+"""Mixed precision on the meta device: the casts that CUDA's autocast makes, and what they do to bytes and memory.
 
 Expected behaviour: PyTorch's "CUDA Ops that can autocast to float16 / float32" (docs, torch.amp).
 """
@@ -33,10 +33,14 @@ def names_of(traced: Trace) -> list[str]:
 
 
 @pytest.mark.parametrize("precision", HALVES)
-@pytest.mark.parametrize("model", ["timm:deit_tiny_patch16_224", "timm:swin_tiny_patch4_window7_224", "timm:convnext_atto", "timm:resnet18"])
+@pytest.mark.parametrize(
+    "model", ["timm:deit_tiny_patch16_224", "timm:swin_tiny_patch4_window7_224", "timm:convnext_atto", "timm:resnet18"]
+)
 def test_the_same_macs_fewer_bytes_a_lower_peak(model: str, precision: str) -> None:
     for task in ("inference", "train"):
-        full, mixed = (trace_of(model, task=task, precision=p, image_size=224, batch_size=16) for p in ("fp32", precision))
+        full, mixed = (
+            trace_of(model, task=task, precision=p, image_size=224, batch_size=16) for p in ("fp32", precision)
+        )
         assert mixed.macs_per_image == full.macs_per_image
         assert mixed.activations_per_image == full.activations_per_image
         assert mixed.param_bytes == full.param_bytes  # the parameters stay fp32
@@ -167,7 +171,9 @@ def test_an_einsum_takes_halves(network: Network) -> None:
 # Of the operators that torch does not compose of others, autocast casts these too.
 
 
-@pytest.mark.xfail(reason="overrides._LOWER lacks bmm, baddbmm, mm, addmm, mv: softmax gives fp32, the next product wants halves")
+@pytest.mark.xfail(
+    reason="overrides._LOWER lacks bmm, baddbmm, mm, addmm, mv: softmax gives fp32, the next product wants halves"
+)
 @pytest.mark.parametrize("precision", HALVES)
 @pytest.mark.parametrize("task", ["inference", "train"])
 def test_attention_written_with_bmm(network: Network, precision: str, task: str) -> None:
@@ -180,7 +186,9 @@ def test_attention_written_with_bmm(network: Network, precision: str, task: str)
     assert [2 * moved for moved in bytes_of(mixed, "bmm")] == bytes_of(full, "bmm")
 
 
-@pytest.mark.xfail(reason="overrides._LOWER lacks bmm, baddbmm, mm, addmm, mv, which F.multi_head_attention_forward calls")
+@pytest.mark.xfail(
+    reason="overrides._LOWER lacks bmm, baddbmm, mm, addmm, mv, which F.multi_head_attention_forward calls"
+)
 @pytest.mark.parametrize("precision", HALVES)
 def test_multihead_attention_that_returns_its_weights(network: Network, precision: str) -> None:
     model = network(
@@ -194,7 +202,8 @@ def test_multihead_attention_that_returns_its_weights(network: Network, precisio
 
 @pytest.mark.xfail(reason="overrides._LOWER names conv2d's default overload only, and no transposed convolution")
 @pytest.mark.parametrize(
-    "layer", ["nn.Conv2d(3, 8, 3, padding='same')", "nn.Conv1d(3, 8, 3, padding='same')", "nn.ConvTranspose2d(3, 8, 2, 2)"]
+    "layer",
+    ["nn.Conv2d(3, 8, 3, padding='same')", "nn.Conv1d(3, 8, 3, padding='same')", "nn.ConvTranspose2d(3, 8, 2, 2)"],
 )
 def test_every_convolution_takes_halves(network: Network, layer: str) -> None:
     images = "x.flatten(2)" if "1d" in layer else "x"

@@ -170,7 +170,9 @@ def test_a_trace_that_fails_leaves_the_process_as_it_was(network: Network, where
     with pytest.raises(BenchError) as caught:
         run(Spec(model=model, task="train", image_size=32, precision=precision))
     assert differences(before) == {}
-    assert re.fullmatch(rf"{model} (does not run at 32 px \(.+\): .+|cannot be counted without weights: .+)\.", str(caught.value))
+    assert re.fullmatch(
+        rf"{model} (does not run at 32 px \(.+\): .+|cannot be counted without weights: .+)\.", str(caught.value)
+    )
 
 
 def test_a_factory_that_fails_leaves_the_process_as_it_was(network: Network) -> None:
@@ -187,7 +189,9 @@ def test_a_factory_that_fails_leaves_the_process_as_it_was(network: Network) -> 
 )
 def test_a_forward_that_reads_values_is_told_so(network: Network, reading: str) -> None:
     model = network(f"Forward(lambda s, x: x * {reading})")
-    with pytest.raises(UntraceableError, match=rf"^{model} cannot be counted .* its forward pass reads tensor values\.$"):
+    with pytest.raises(
+        UntraceableError, match=rf"^{model} cannot be counted .* its forward pass reads tensor values\.$"
+    ):
         run(Spec(model=model, image_size=32))
 
 
@@ -200,7 +204,9 @@ def test_a_forward_whose_shapes_hang_on_values_is_one_sentence(network: Network,
         run(Spec(model=network(f"Forward(lambda s, x: {reading})"), image_size=32))
 
 
-@pytest.mark.xfail(reason="step._failed looks for 'item' or 'data' in torch's message; these say 'numpy' or 'Meta tensors'")
+@pytest.mark.xfail(
+    reason="step._failed looks for 'item' or 'data' in torch's message; these say 'numpy' or 'Meta tensors'"
+)
 @pytest.mark.parametrize("reading", VALUES[2:])
 def test_a_forward_whose_shapes_hang_on_values_is_told_so(network: Network, reading: str) -> None:
     with pytest.raises(UntraceableError):
@@ -263,7 +269,9 @@ def test_a_forward_that_draws_random_numbers_leaves_the_random_state(network: Ne
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.xfail(reason="calls.describe remembers CPU outputs of calls without tensors; a repetition makes them on meta")
+@pytest.mark.xfail(
+    reason="calls.describe remembers CPU outputs of calls without tensors; a repetition makes them on meta"
+)
 @pytest.mark.parametrize("made", ["torch.arange(3)", "torch.zeros(3)", "torch.full((3,), 2.0)", "torch.rand(3)"])
 def test_a_cpu_tensor_that_is_made_twice_is_on_the_cpu_twice(network: Network, made: str) -> None:
     model = network(f"Forward(lambda s, x: x + {made}.tolist()[0] + {made}.tolist()[0])")
@@ -291,7 +299,7 @@ def test_the_first_thing_a_process_does_may_be_a_trace() -> None:
 
 
 class Reader(nn.Module):
-    """Its constructor reads a tensor's value, as many of timm's did in 1.0.15: `x.item() for x in torch.linspace(...)`."""
+    """Its constructor reads a tensor's value, as many in timm 1.0.15: `[x.item() for x in torch.linspace(...)]`."""
 
     def __init__(self) -> None:
         super().__init__()

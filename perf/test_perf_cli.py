@@ -1,0 +1,82 @@
+"""The command line answers at once: `--help` beside a bare interpreter, and a table from ten thousand records."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.record.record import Environment, Measurement, Record, to_json
+from bench.record.spec import SWIN, Spec
+from reports.paper import rows
+
+ROOT = Path(__file__).parents[1]
+Versus = Callable[..., tuple[float, float] | None]
+
+HELP = ("bench.py", "--help")
+
+
+def python(*arguments: str) -> str:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_help_takes_at_most_0_3_seconds_beyond_the_interpreter(benchmark: Any, versus: Versus) -> None:
+    times = versus(lambda: python(*HELP), lambda: python("-c", "pass"), rounds=9)
+    if times:
+        benchmark.extra_info["seconds_beyond_the_interpreter"] = times[0] - times[1]
+        assert times[0] - times[1] <= 0.3
+
+
+def record(launch: int, model: str, size: int) -> Record:
+    """A plausible measurement; every launch a little different, as they are."""
+    return Record(
+        spec=Spec(model=model, image_size=size, batch_size=64),
+        protocol=SWIN,
+        environment=Environment(
+            device_type="cuda",
+            device_key="v100-sxm2-16gb",
+            device_name="Tesla V100-SXM2-16GB",
+            torch="2.6.0",
+            started=f"2026-11-30T{launch % 24:02}:00:00+00:00",
+        ),
+        measurements=(
+            Measurement(
+                metric="throughput",
+                unit="s",
+                better="lower",
+                assume="nothing",
+                values=(2.5 + launch % 17 / 100,),
+                iterations=30,
+                warmups=50,
+            ),
+        ),
+        source="measured",
+    )
+
+
+@pytest.fixture
+def records(benchmark: Any, tmp_path: Path) -> Path:
+    """Ten thousand records of Table 1's rows, launch by launch. A hundred where nothing is timed."""
+    networks = [row.network for row in rows("1")]
+    total = 100 if benchmark.disabled else 10_000
+    path = tmp_path / "records.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(total):
+            model, size = networks[number % len(networks)]
+            file.write(to_json(record(number // len(networks), model, size)) + "\n")
+    return path
+
+
+def test_a_report_on_ten_thousand_records_takes_at_most_2_seconds(versus: Versus, records: Path) -> None:
+    def report() -> str:
+        return python("bench.py", "report", "convnext_table1", "--records", str(records), "--format", "csv")
+
+    assert "ConvNeXt-T" in report()
+    times = versus(report, lambda: python("-c", "pass"), rounds=5)
+    if times:
+        assert times[0] <= 2

@@ -1,0 +1,154 @@
+"""The tracer against what one would use without it: torch's FLOP counter, fvcore, torch's memory tracker.
+
+    python -m pytest perf --benchmark-enable
+
+All sides start from a model's name, so building the network is part of each of them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.distributed._tools.mem_tracker import MemTracker
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.record.spec import Spec
+from bench.trace import run
+from bench.trace.skeleton import skeleton, weightless
+from models import build
+from reports.paper import rows
+
+ROOT = Path(__file__).parents[1]
+Versus = Callable[..., tuple[float, float] | None]
+
+TABLES = sorted({row.network for table in ("1", "2", "12") for row in rows(table)})
+"""The unique (model, image size) of Tables 1, 2 and 12."""
+
+HELD_BY_FVCORE = [
+    ("paper:convnext_iso_small", 224),
+    ("timm:convnext_tiny", 224),
+    ("timm:convnext_small", 224),
+    ("timm:deit_small_patch16_224", 224),
+    ("timm:deit_base_patch16_224", 224),
+    ("timm:regnety_160", 224),
+    ("timm:swin_tiny_patch4_window7_224", 224),
+]
+"""Rows whose weights and activations are small enough for a laptop, and fast enough to be run for real."""
+
+STEPS = ("timm:deit_small_patch16_224", "timm:convnext_tiny", "timm:swin_tiny_patch4_window7_224")
+
+
+def trace_all(networks: list[tuple[str, int]]) -> list[int]:
+    return [run(Spec(model=model, image_size=size)).macs_per_image for model, size in networks]
+
+
+def count_all(networks: list[tuple[str, int]]) -> list[int]:
+    """The same networks with torch's counter on the meta device: one number each."""
+    counts = []
+    for name, size in networks:
+        with torch.device("meta"):
+            model = build(name, size).eval()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, 3, size, size, device="meta"))
+        counts.append(counter.get_total_flops() // 2)
+    return counts
+
+
+def fvcore_all(networks: list[tuple[str, int]]) -> list[int]:
+    """The same networks with fvcore, which needs real tensors. Their values do not matter, so it need not make any."""
+    from fvcore.nn import FlopCountAnalysis
+
+    logging.getLogger("fvcore").setLevel(logging.ERROR)
+    counts = []
+    for name, size in networks:
+        model = weightless(name, size).eval()
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            analysis = FlopCountAnalysis(model, torch.randn(1, 3, size, size))
+            counts.append(int(analysis.unsupported_ops_warnings(False).total()))
+    return counts
+
+
+def peak_by_mem_tracker(spec: Spec) -> int:
+    """Peak bytes of the same training step on the meta device by torch's own tracker."""
+    model = skeleton(spec.model, spec.image_size).train()
+    optimizer = torch.optim.AdamW(model.parameters(), foreach=True)
+    for parameter in model.parameters():
+        moments = {name: torch.empty_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+        optimizer.state[parameter] = {"step": torch.tensor(1.0), **moments}
+    images = torch.empty(spec.batch_size, 3, spec.image_size, spec.image_size, device="meta")
+    labels = torch.empty(spec.batch_size, dtype=torch.long, device="meta")
+    tracker = MemTracker()
+    tracker.track_external(model, optimizer, images, labels)
+    with tracker:
+        torch.nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    parts = {str(device): sizes for device, sizes in tracker.get_tracker_snapshot("peak").items()}["meta"]
+    return int({str(kind): size for kind, size in parts.items()}["Total"])
+
+
+def test_tracing_the_tables_takes_at_most_1_3_times_what_counting_flops_takes(benchmark: Any, versus: Versus) -> None:
+    networks = [("timm:convnext_tiny", 224)] if benchmark.disabled else TABLES
+    times = versus(lambda: trace_all(networks), lambda: count_all(networks), rounds=3)
+    if times:
+        ours, theirs = times
+        benchmark.extra_info["rows"] = len(networks)
+        assert ours <= 1.3 * theirs
+
+
+def test_tracing_the_tables_takes_at_most_1_2_gigabytes(benchmark: Any) -> None:
+    networks = [("timm:convnext_tiny", 224)] if benchmark.disabled else TABLES
+    code = (
+        "import json, resource, sys, timm; from bench.trace import run; from bench.record.spec import Spec\n"
+        "for model, size in json.loads(sys.argv[1]): run(Spec(model=model, image_size=size))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+    )
+
+    def peak() -> int:
+        command = [sys.executable, "-c", code, json.dumps(networks)]
+        return int(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+
+    bytes_ = benchmark.pedantic(peak, rounds=1)
+    benchmark.extra_info["peak_bytes"] = bytes_
+    assert bytes_ <= 1.2e9
+
+
+def test_tracing_is_ten_times_faster_than_fvcore(benchmark: Any, versus: Versus) -> None:
+    networks = HELD_BY_FVCORE[:1] if benchmark.disabled else HELD_BY_FVCORE
+    times = versus(lambda: trace_all(networks), lambda: fvcore_all(networks), rounds=3)
+    if times:
+        ours, theirs = times
+        assert theirs >= 10 * ours
+
+
+@pytest.mark.parametrize("model", STEPS)
+def test_tracing_a_training_step_is_ten_times_faster_than_mem_tracker(
+    benchmark: Any, versus: Versus, model: str
+) -> None:
+    if benchmark.disabled and model != STEPS[0]:
+        pytest.skip("one is enough where nothing is timed")
+    # On the meta device size is free. MemTracker sees no fused kernels, so neither side has any.
+    spec = Spec(model=model, task="train", batch_size=32, attention="math")
+    peaks: dict[str, int] = {}
+
+    def ours() -> None:
+        curve = run(spec).curve
+        peaks["ours"] = curve.peak if curve else 0
+
+    def theirs() -> None:
+        peaks["theirs"] = peak_by_mem_tracker(spec)
+
+    times = versus(ours, theirs, rounds=3)
+    assert peaks["ours"] == pytest.approx(peaks["theirs"], rel=0.02)
+    if times:
+        benchmark.extra_info["peak_ratio"] = peaks["ours"] / peaks["theirs"]
+        assert times[1] >= 10 * times[0]

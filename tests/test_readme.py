@@ -1,0 +1,100 @@
+"""The README is executed: its commands run, its tables are what the tool prints, its test command is CI's."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+
+BLOCK = re.compile(r"<!-- generated: (?P<words>.*?)(?: \| (?P<part>\w+))? -->\n(?P<text>.*?)<!-- end -->", re.DOTALL)
+MADE_WITH = (2, 15)
+"""The torch whose traces the README shows; another release may dispatch a few operators more or less."""
+
+
+def shell_lines() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL)
+    return [line.split(" # ")[0].strip() for block in blocks for line in block.splitlines()]
+
+
+def test_ci_runs_exactly_the_test_command_of_the_readme() -> None:
+    command = next(line for line in shell_lines() if line.endswith("-m pytest"))
+    script = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert script[-1] == command
+    assert all(not line.startswith((".venv", "python", "pip")) for line in script[:-1])
+
+
+def test_the_first_command_is_the_default_journey() -> None:
+    first = shell_lines()[0]
+    assert first.startswith("python3 -m venv .venv && .venv/bin/pip install ")
+    assert first.endswith(".venv/bin/python bench.py")
+
+
+COMMANDS = [line.removeprefix("python bench.py ") for line in shell_lines() if line.startswith("python bench.py ")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_the_readme_runs(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "models.py").write_text(
+        "import torch\ndef make_net():\n    return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 16, 16), torch.nn.Flatten())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = shlex.split(command)
+    words += ["--dry-run"] if words[0] == "run" else []
+    expected = 2 if words[0] == "--gpu" and not _gpu_is_here(words[1]) else 0
+    assert main(words) == expected
+    assert capsys.readouterr().out or expected
+
+
+def _gpu_is_here(word: str) -> bool:
+    import torch
+
+    return torch.cuda.is_available() and word in torch.cuda.get_device_name().lower()
+
+
+def generated(words: str, part: str | None, run: Callable[[str], str]) -> str:
+    """What a generated block of the README must hold."""
+    printed = run(words)
+    if part is None:
+        return f"\n{printed}\n"
+    (section,) = (text for text in printed.split("\n\n") if text.startswith(part))
+    return f"```text\n{section}\n```\n"
+
+
+def test_the_generated_blocks_are_what_the_tool_prints(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import torch
+
+    if tuple(map(int, torch.__version__.split(".")[:2])) < MADE_WITH:
+        pytest.skip(f"the README shows traces of torch {'.'.join(map(str, MADE_WITH))}")
+    monkeypatch.chdir(tmp_path)  # no records of this machine's own
+
+    def run(words: str) -> str:
+        assert main(shlex.split(words)) == 0
+        return capsys.readouterr().out
+
+    text = README.read_text()
+    fresh = BLOCK.sub(lambda found: _block(found, generated(found["words"], found["part"], run)), text)
+    if request.config.getoption("--update-golden"):
+        README.write_text(fresh)
+    assert README.read_text() == fresh, "run pytest tests/test_readme.py --update-golden and read the diff"
+
+
+def _block(found: re.Match[str], text: str) -> str:
+    part = f" | {found['part']}" if found["part"] else ""
+    return f"<!-- generated: {found['words']}{part} -->\n{text}<!-- end -->"
