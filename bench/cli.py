@@ -15,7 +15,7 @@ from pathlib import Path
 from bench import listing, verbs
 from bench.record.errors import BenchError
 from bench.record.spec import ATTENTIONS, COMPILE_MODES, MEMORY_FORMATS, PRECISIONS, PROTOCOLS, SUITES, TASKS
-from bench.verbs import RECORDS
+from bench.verbs import EFFORTS, LARGEST, RECORDS
 from models import ModelError
 
 OK, USAGE, INTERRUPTED = 0, 2, 130
@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     _report(commands)
     _trace(commands)
     _list(commands)
+    _doctor(commands)
     return parser
 
 
@@ -130,7 +131,16 @@ def _run(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     _where(parser)
     _measuring(parser)
-    _spec(parser, batch="batch size (default: 64 on a GPU, the paper's; 1 on a CPU)")
+    spec = _spec(parser)
+    spec.add_argument(
+        "--batch-size",
+        type=_batch,
+        metavar="N",
+        help="images per step (default: 64 on a GPU, the paper's; 1 on a CPU); max: the largest that fits",
+    )
+    spec.add_argument(
+        "--batch-sizes", type=_batches, metavar="N,N,...", help="each of them, and where more stops paying"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be measured, and stop")
     parser.add_argument("--json", action="store_true", help="print the new records, one JSON line each")
     parser.set_defaults(verb=verbs.run)
@@ -157,7 +167,7 @@ def _trace(commands: argparse._SubParsersAction[_Parser]) -> None:
     text = "One model's card: exact counts by a trace on the meta device; no weights, no hardware."
     parser = commands.add_parser("trace", help="one model's exact counts", description=text)
     parser.add_argument("models", nargs="+", metavar="MODEL", help="as for run")
-    _spec(parser, batch="batch size (default: 1)")
+    _spec(parser).add_argument("--batch-size", type=_positive, metavar="N", help="images per step (default: 1)")
     parser.add_argument(
         "--depth", type=_positive, default=2, metavar="N", help="modules below the model to break down by (default: 2)"
     )
@@ -176,6 +186,13 @@ def _list(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.set_defaults(verb=listing.show)
 
 
+def _doctor(commands: argparse._SubParsersAction[_Parser]) -> None:
+    text = "Whether this machine is fit to measure, in plain words, and what to do where it is not."
+    parser = commands.add_parser("doctor", help="is this machine fit to measure?", description=text)
+    parser.add_argument("--device", metavar="DEVICE", help="cuda, cuda:1 or cpu (default: the GPU if there is one)")
+    parser.set_defaults(verb=verbs.doctor)
+
+
 def _where(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("where")
     where.add_argument(
@@ -183,7 +200,12 @@ def _where(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="insist that the GPU here is a v100, a100, h100-sxm5-80gb, ... and measure as the paper did on it",
     )
-    where.add_argument("--device", metavar="DEVICE", help="cuda, cuda:1 or cpu (default: the GPU if there is one)")
+    where.add_argument(
+        "--device",
+        metavar="DEVICE",
+        help="cuda, cuda:1 or cpu (default: the GPU if there is one); cuda:0,cuda:1 spreads rows over equal GPUs, "
+        "which is off by default because they share the host's cores and its power",
+    )
     where.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: torch's choice)")
     where.add_argument(
         "--records", type=Path, default=RECORDS, metavar="FILE", help=f"append records there (default: {RECORDS})"
@@ -197,16 +219,32 @@ def _measuring(parser: argparse.ArgumentParser) -> None:
         choices=sorted(PROTOCOLS),
         help="swin: the paper's (50 warm-up, 30 timed); steady: ours; smoke: a first look (default on a CPU)",
     )
+    how.add_argument(
+        "--effort", choices=EFFORTS, help="1, 3 or 10 launches per row, by protocol steady unless another is named"
+    )
     how.add_argument("--launches", type=_positive, metavar="N", help="fresh processes per row (an interval needs 7)")
+    how.add_argument(
+        "--target-ci",
+        type=_share,
+        metavar="SHARE",
+        help="add launches until the interval is within +-1%% (say) of the number",
+    )
+    how.add_argument(
+        "--row-time", type=_seconds, metavar="TIME", help="stop adding launches to a row that has taken this long"
+    )
+    how.add_argument(
+        "--lock-clocks",
+        action="store_true",
+        help="fix the GPU's clock while measuring (needs root; put back afterwards)",
+    )
     how.add_argument(
         "--max-time", type=_seconds, metavar="TIME", help="stop starting launches after this long: 90, 90s, 10m, 2h"
     )
     how.add_argument("--retry-failures", action="store_true", help="measure rows again that failed before")
 
 
-def _spec(parser: argparse.ArgumentParser, batch: str) -> None:
+def _spec(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     spec = parser.add_argument_group("what is run")
-    spec.add_argument("--batch-size", type=_positive, metavar="N", help=batch)
     spec.add_argument(
         "--image-size",
         type=_positive,
@@ -225,6 +263,7 @@ def _spec(parser: argparse.ArgumentParser, batch: str) -> None:
         default="fused",
         help="fused kernels, or the math as in 2022 (default: fused)",
     )
+    return spec
 
 
 def _output(parser: argparse.ArgumentParser) -> None:
@@ -243,6 +282,25 @@ def _positive(text: str) -> int:
         value = 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"a whole number of at least 1 is needed, not '{text}'")
+    return value
+
+
+def _batch(text: str) -> int | str:
+    return text if text == LARGEST else _positive(text)
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(_positive(word) for word in text.split(",")))
+
+
+def _share(text: str) -> float:
+    number, scale = (text[:-1], 100.0) if text.endswith("%") else (text, 1.0)
+    try:
+        value = float(number) / scale
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"a share is needed, like 1% or 0.01, not '{text}'")
     return value
 
 

@@ -17,13 +17,21 @@ PAPER_BATCH = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where to measure, and how numbers are made there unless the user says otherwise."""
+    """Where to measure, and how numbers are made there unless the user says otherwise.
 
-    device: str
+    Several `devices` are alike, and rows are spread over them.
+    """
+
+    devices: tuple[str, ...]
     protocol: Protocol
     precision: Precision
     memory_format: MemoryFormat
     batch_size: int
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether this is the CPU, where only a handful of rows is measured unasked."""
+        return self.devices == ("cpu",)
 
 
 def place(options: Namespace) -> Place:
@@ -35,27 +43,44 @@ def place(options: Namespace) -> Place:
     """
     from bench.measure.environment import describe, find_device
 
-    device = options.device or ("cuda" if options.gpu else find_device())
+    devices = _devices(options.device or ("cuda" if options.gpu else find_device()))
     if options.gpu:
-        found = _insist(options.gpu, device)
+        found = [_insist(options.gpu, device) for device in devices][-1]
         as_table_12 = found.tf32 is not None
         settings: tuple[Precision, MemoryFormat] = ("tf32", "channels_last") if as_table_12 else ("fp32", "contiguous")
         return Place(
-            device=device,
+            devices=devices,
             protocol=_protocol(options, SWIN),
             precision=settings[0],
             memory_format=settings[1],
             batch_size=PAPER_BATCH,
         )
-    on_gpu = describe(device).device_type != "cpu"
+    on_gpu = describe(devices[0]).device_type != "cpu"
     protocol = _protocol(options, STEADY if on_gpu else SMOKE)
     return Place(
-        device=device,
+        devices=devices,
         protocol=protocol,
         precision="fp32",
         memory_format="contiguous",
         batch_size=PAPER_BATCH if on_gpu else 1,
     )
+
+
+def _devices(words: str) -> tuple[str, ...]:
+    """`cuda:0,cuda:1` -> both. Workers beside each other are for GPUs alone: on one CPU they would time each other."""
+    from bench.measure.environment import describe
+
+    devices = tuple(dict.fromkeys(word.strip() for word in words.split(",")))
+    if len(devices) == 1:
+        return devices
+    there = [describe(device) for device in devices]
+    if any(one.device_type != "cuda" for one in there):
+        raise BenchError(f"--device {words}: only CUDA GPUs can be measured side by side; name one device.")
+    if len({one.device for one in there}) > 1:
+        raise BenchError(
+            f"--device {words}: these are different GPUs: their rows belong in different columns; name one."
+        )
+    return devices
 
 
 def _insist(word: str, device: str) -> DeviceSpec:
@@ -76,9 +101,15 @@ def _insist(word: str, device: str) -> DeviceSpec:
     return found
 
 
+EFFORT = {"quick": 1, "standard": 3, "rigorous": 10}
+"""Launches per row. Ten give an exact 95 % interval that leaves out eight of 55 Walsh averages at each end."""
+
+
 def _protocol(options: Namespace, default: Protocol) -> Protocol:
-    protocol = PROTOCOLS[options.protocol] if options.protocol else default
-    return replace(protocol, launches=options.launches) if options.launches else protocol
+    """The protocol asked for. `--effort` without `--protocol` means ours."""
+    protocol = PROTOCOLS[options.protocol] if options.protocol else STEADY if options.effort else default
+    launches = options.launches or EFFORT.get(options.effort, protocol.launches)
+    return replace(protocol, launches=launches, target_rel_ci=options.target_ci)
 
 
 def chosen(options: Namespace, here: Place) -> tuple[Spec, ...]:
@@ -150,5 +181,5 @@ def _tables(names: Iterable[str], image_size: int | None) -> list[tuple[str, int
 
 def traced(options: Namespace) -> tuple[Spec, ...]:
     """The specs of `trace`: one per model."""
-    anywhere = Place(device="meta", protocol=SMOKE, precision="fp32", memory_format="contiguous", batch_size=1)
+    anywhere = Place(devices=("meta",), protocol=SMOKE, precision="fp32", memory_format="contiguous", batch_size=1)
     return tuple(_spec(model, size, options, anywhere) for model, size in _models(options.models, options.image_size))

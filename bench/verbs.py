@@ -6,7 +6,8 @@ import json
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from reports.table import Table
 
 RECORDS = Path("visionbench.jsonl")
+EFFORTS = ("quick", "standard", "rigorous")
+LARGEST = "max"
 FORMATS = ("terminal", "markdown", "latex", "csv", "json")
 NOT_MEASURED, INTERRUPTED = 4, 130
 
@@ -50,9 +53,12 @@ def tables(options: Namespace) -> int:
 def _default_specs(reports: Sequence[Report], here: Place) -> tuple[Spec, ...]:
     """On a GPU every row; on a CPU the smoke handful, as far as the chosen tables have it."""
     rows = dict.fromkeys(row for report in reports for row in report.measured_rows())
-    if here.device == "cpu":
+    if here.on_cpu:
         rows = dict.fromkeys((name, 224) for name in SMOKE_MODELS if (name, 224) in rows)
-    return tuple(_spec_here(model, size, here) for model, size in rows)
+    specs = tuple(_spec_here(model, size, here) for model, size in rows)
+    # Table 2's training memory is measured as the paper's was: its computed column is of the same spec.
+    training = (spec for report in reports for spec in report.computed_specs() if spec.task == "train")
+    return specs if here.on_cpu else (*specs, *training)
 
 
 def _spec_here(model: str, image_size: int, here: Place) -> Spec:
@@ -99,18 +105,19 @@ def _counted(spec: Spec, environment: Environment) -> Record:
 
 
 def _measure(specs: Sequence[Spec], here: Place, options: Namespace) -> Outcome:
+    from bench.measure.agenda import Budget
     from bench.measure.sweep import sweep
 
-    text = f"Measuring {len(specs)} rows on {here.device}, protocol {here.protocol.name}, batch {here.batch_size}"
-    progress.say(f"{text}, {here.precision}, {here.memory_format} ...")
-    with progress.shown() as shown:
+    where = ", ".join(here.devices)
+    progress.say(f"Measuring {len(specs)} specs on {where}, protocol {here.protocol.name} ...")
+    with _clocks(here, options), progress.shown() as shown:
         outcome = sweep(
             specs,
             here.protocol,
             options.records,
-            here.device,
+            here.devices,
             threads=options.threads,
-            max_seconds=options.max_time,
+            budget=Budget(total=options.max_time, row=options.row_time),
             retry_failures=options.retry_failures,
             progress=shown,
         )
@@ -130,7 +137,7 @@ def _summary(outcome: Outcome, path: Path) -> str:
 
 def _say_what_is_left(reports: Sequence[Report], here: Place) -> None:
     rows = dict.fromkeys(row for report in reports for row in report.measured_rows())
-    if here.device == "cpu" and len(rows) > len(SMOKE_MODELS):
+    if here.on_cpu and len(rows) > len(SMOKE_MODELS):
         tables = " ".join(f"--table {report.name}" for report in reports)
         progress.say(
             f"Measured here: {len(_default_specs(reports, here))} small rows of {len(rows)}. "
@@ -139,20 +146,63 @@ def _say_what_is_left(reports: Sequence[Report], here: Place) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Measure what was asked for; print the new records' rates, or the records as JSON lines."""
+    """Measure what was asked for, and print it as a table; or, with --json, the new records as lines."""
+    from bench import batches
     from bench.selection import chosen, place
 
     here = place(options)
-    specs = chosen(options, here)
+    specs = batches.each(chosen(options, here), options.batch_sizes)
     if options.dry_run:
         print("\n".join(f"{spec} x{here.protocol.launches}" for spec in specs))
         return 0
+    store.check_writable(options.records)
+    if options.batch_size == LARGEST:
+        specs = batches.at_largest(specs, here, options)
     outcome = _measure(specs, here, options)
-    for record in outcome.records:
-        print(to_json(record) if options.json else f"{record.spec}: {progress.outcome(record)}")
-    if outcome.interrupted and options.max_time is None:
+    if options.json:
+        print("".join(to_json(record) + "\n" for record in outcome.records), end="")
+    else:
+        _print_runs(specs, here, options)
+    if outcome.interrupted and not (options.max_time or options.row_time):
         return INTERRUPTED
     return NOT_MEASURED if outcome.failed and not outcome.measured and not outcome.skipped else 0
+
+
+def _print_runs(specs: Sequence[Spec], here: Place, options: Namespace) -> None:
+    """The table of these specs' launches, those of earlier sweeps included."""
+    from bench import batches
+    from reports import render, runs
+
+    wanted = set(specs)
+    records = [r for r in _recorded([options.records]) if r.spec in wanted or r.source == "computed"]
+    measured = [r for r in records if r.source == "measured" and r.protocol and r.protocol.name == here.protocol.name]
+    if measured:
+        table = runs.layout([*(r for r in records if r.source == "computed"), *measured])
+        print(render(table, "terminal", _width(None), colour=_colour()), end="")
+    for sentence in batches.saturation(measured):
+        print(sentence)
+
+
+def doctor(options: Namespace) -> int:
+    """Say whether this machine is fit to measure."""
+    from bench.measure import doctor as examination
+    from bench.measure.environment import find_device
+
+    findings = examination.examine(options.device or find_device())
+    print(examination.render(findings))
+    return NOT_MEASURED if any(finding.level == "bad" for finding in findings) else 0
+
+
+@contextmanager
+def _clocks(here: Place, options: Namespace) -> Iterator[None]:
+    """The GPUs' clocks fixed for the time of a sweep, if asked; nothing is changed otherwise."""
+    with ExitStack() as stack:
+        if options.lock_clocks:
+            from bench.measure.telemetry import locked_clocks
+
+            for device in here.devices:
+                stack.enter_context(locked_clocks(device))
+        yield
 
 
 def report(options: Namespace) -> int:

@@ -1,8 +1,8 @@
 """Two sides in one run: what our speed claims are measured with.
 
-A time says something about a machine, a ratio about the code: both sides run in turns in one process on one machine, so
-that a slow spell meets them both, and medians are compared. The ratio and both medians go into pytest-benchmark's
-`extra_info`, and a claim is asserted only where benchmarks are on (`--benchmark-enable`).
+A time says something about a machine, a ratio about the code. The two sides run in turns in one process, so that a slow
+spell meets them both, and the ratio is the median of the ratios of neighbours. It goes into pytest-benchmark's
+`extra_info`; a claim is asserted only where benchmarks are on (`--benchmark-enable`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,19 @@ import statistics
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 Side = Callable[[], Any]
+
+
+class Comparison(NamedTuple):
+    """Median seconds of both sides, and the median of their ratios: how many times as long theirs took."""
+
+    ours: float
+    theirs: float
+    ratio: float
 
 
 def seconds(side: Side) -> float:
@@ -26,23 +34,20 @@ def seconds(side: Side) -> float:
 
 
 @pytest.fixture
-def versus(benchmark: Any) -> Callable[..., tuple[float, float] | None]:
-    """`versus(ours, theirs, rounds=5)`: median seconds of both; None, after one call of each, if benchmarks are off."""
+def versus(benchmark: Any) -> Callable[..., Comparison | None]:
+    """`versus(ours, theirs, rounds=5)` compares them; None, after one call of each, if benchmarks are off."""
 
-    def measure(ours: Side, theirs: Side, rounds: int) -> tuple[float, float] | None:
+    def measure(ours: Side, theirs: Side, rounds: int) -> Comparison | None:
         others: list[float] = []
         # The first round of each side pays for imports and first calls, and is left out.
         benchmark.pedantic(ours, setup=lambda: others.append(seconds(theirs)), rounds=rounds, warmup_rounds=1)
         if benchmark.disabled:
             return None
-        own, other = benchmark.stats.stats.median, statistics.median(others[-rounds:])
-        benchmark.extra_info |= {
-            "ours_seconds": own,
-            "theirs_seconds": other,
-            "theirs_over_ours": other / own,
-            "load": os.getloadavg()[0],
-            "torch": version("torch"),
-        }
-        return own, other
+        own, other = benchmark.stats.stats.data, others[-rounds:]
+        ratios = [theirs_took / ours_took for ours_took, theirs_took in zip(own, other, strict=True)]
+        found = Comparison(statistics.median(own), statistics.median(other), statistics.median(ratios))
+        benchmark.extra_info |= {**found._asdict(), "ratios": ratios, "load": os.getloadavg()[0]}
+        benchmark.extra_info |= {"torch": version("torch"), "timm": version("timm")}
+        return found
 
     return measure

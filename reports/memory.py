@@ -26,8 +26,8 @@ PEAK = "peak_memory_live"
 LIVE = Note(
     term=f"{GROUP}, {HEADS['computed']}",
     text="GiB (2^30 bytes): the peak of live tensors over one training step (forward, loss, backward, AdamW) at batch "
-    f"{TRAIN_BATCH}, fp32, unfused attention. Without the allocator's fragmentation, the kernels' workspace, the driver's "
-    "context, an EMA or DDP copy: a lower bound, and not the paper's counter.",
+    f"{TRAIN_BATCH}, fp32, unfused attention. Without the allocator's fragmentation, the kernels' workspace, the "
+    "driver's context, an EMA or DDP copy: a lower bound, and not the paper's counter.",
 )
 RATIO = Note(
     term=RATIO_GROUP,

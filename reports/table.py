@@ -69,7 +69,7 @@ class Column:
     key: str
     group: str = ""
     head: tuple[str, ...] = ()
-    unit: Literal["", "px", "count", "1/s", "%", "GB", "B", "1"] = ""
+    unit: Literal["", "px", "count", "1/s", "%", "GB", "B", "1", "s", "J"] = ""
     align: Literal["left", "right"] = "right"
     source: Source | None = None
     rank: int = 0

@@ -37,7 +37,7 @@ ROOMS: dict[str, set[str]] = {
 DOORS: dict[str, set[str]] = {
     "bench.measure.workload": {"models"},  # builds the network that is measured
     "bench.measure.environment": {"pynvml"},  # asks the driver what machine this is
-    "bench.measure.telemetry": {"pynvml"},  # and what it did meanwhile
+    "bench.measure.nvml": {"pynvml"},  # and what it did meanwhile
     "bench.trace.second_opinion": {"fvcore"},
     "bench.judge.duet": {"bench.measure"},  # measures the two sides in turns
 }

@@ -138,7 +138,7 @@ def test_a_model_that_fails_is_a_record_and_the_others_are_measured(
     assert failed.failure.kind == "out_of_memory"  # who kills with signal 9 is the kernel, for memory
     assert measured.failure is None
     out, err = capsys.readouterr()
-    assert "failed: out of memory" in out
+    assert "out of memory" in out
     assert "1 failed" in err
 
 

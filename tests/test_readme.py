@@ -47,7 +47,7 @@ def test_a_command_of_the_readme_runs(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_package").mkdir()
     (tmp_path / "my_package" / "models.py").write_text(
-        "import torch\ndef make_net():\n    return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 16, 16), torch.nn.Flatten())\n"
+        "import torch\ndef make_net():\n    return torch.nn.Conv2d(3, 8, 16, 16)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     words = shlex.split(command)

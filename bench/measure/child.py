@@ -6,11 +6,13 @@ import ctypes
 import importlib
 import json
 import os
+import resource
 import signal
 import socket
 import sys
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
@@ -59,6 +61,22 @@ def _cut_loose(log: int, server: int) -> None:
         os._exit(1)
 
 
+def _limit_memory(status: str = "/proc/self/status", meminfo: str = "/proc/meminfo") -> None:
+    """Take no more memory than the machine has free, so that what does not fit is an exception and not a kill.
+
+    Without a limit Linux promises any amount, and then kills whom it likes, or swaps for an hour. Not on a GPU: its
+    driver reserves address space by the terabyte.
+    """
+    with suppress(OSError, ValueError, KeyError):  # no such files, or a limit lower than ours: the kernel decides
+        taken, free = _kilobytes(status)["VmData"], _kilobytes(meminfo)["MemAvailable"]
+        resource.setrlimit(resource.RLIMIT_DATA, (1024 * (taken + free), resource.RLIM_INFINITY))
+
+
+def _kilobytes(path: str) -> dict[str, int]:
+    lines = (line.split() for line in Path(path).read_text(encoding="ascii").splitlines())
+    return {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) == 3 and words[2] == "kB"}
+
+
 def _answer(line: socket.socket) -> None:
     """Read the request, become like the process that sent it, measure, send the record."""
     with line.makefile("r", encoding="utf-8") as lines:
@@ -68,6 +86,8 @@ def _answer(line: socket.socket) -> None:
     os.environ.update(request["environ"])
     sys.path[:] = request["path"]
     importlib.invalidate_caches()
+    if request["device"].startswith("cpu"):
+        _limit_memory()
     # Preloaded by the server; imported here so that this module, which the server needs first, is light.
     from bench.measure.worker import measure
     from bench.record.errors import BenchError

@@ -14,8 +14,9 @@ import os
 import signal
 import socket
 import tempfile
+import threading
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bench.measure.fork_server import ForkServer, import_path
+from bench.measure.metrics.compilation import cold_cache
 from bench.record.errors import BenchError
 from bench.record.record import Failure, Record, from_json
 from bench.record.spec import Protocol, Spec
@@ -63,22 +65,28 @@ def prepare() -> None:
 
 
 def launch(
-    spec: Spec, protocol: Protocol, device: str, threads: int | None = None, timeout: float | None = None
+    spec: Spec,
+    protocol: Protocol,
+    device: str,
+    threads: int | None = None,
+    timeout: float | None = None,
+    stop: threading.Event | None = None,
 ) -> Record:
     """Measure `spec` in a fresh process and return its record: a failure, if the process came to grief.
 
     `timeout` in seconds counts from the process's start; None means `protocol.max_seconds`. Ctrl-C kills the child and
-    passes. Raises `BenchError` for a device or a protocol that is a mistake, RuntimeError if no process can be started.
+    passes; so does `stop`, for a thread, which no Ctrl-C reaches. Raises `BenchError` for a device or a protocol that
+    is a mistake, RuntimeError if no process can be started.
     """
     seconds = protocol.max_seconds if timeout is None else timeout
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    request = _request(spec, protocol, device, threads)
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile() as log, _compiler_cache(spec) as variables:
+        request = _request(spec, protocol, device, threads, variables)
         fcntl.fcntl(log, fcntl.F_SETFL, os.O_APPEND)  # or a cut log would grow a hole up to its old length
-        story = _live(request, log, seconds)
+        story = _live(request, log, seconds, stop)
         if story.pid is None:  # the server was dying when we asked; nothing has started, so ask another
             _server().stop()
-            story = _live(request, log, seconds)
+            story = _live(request, log, seconds, stop)
         if story.pid is None:
             raise RuntimeError(f"the fork server did not start{_tail(_server().log())}")
         if story.mistake is not None:
@@ -105,7 +113,12 @@ def _server() -> ForkServer:
     return server
 
 
-def _request(spec: Spec, protocol: Protocol, device: str, threads: int | None) -> bytes:
+def _compiler_cache(spec: Spec) -> AbstractContextManager[dict[str, str]]:
+    """Every launch compiles from nothing: its cost, and what autotuning chooses, must not depend on the last launch."""
+    return cold_cache() if spec.compile_mode else nullcontext({})
+
+
+def _request(spec: Spec, protocol: Protocol, device: str, threads: int | None, variables: dict[str, str]) -> bytes:
     request = {
         "spec": asdict(spec),
         "protocol": asdict(protocol),
@@ -113,12 +126,12 @@ def _request(spec: Spec, protocol: Protocol, device: str, threads: int | None) -
         "threads": threads,
         "directory": str(Path.cwd()),
         "path": import_path(),
-        "environ": dict(os.environ),
+        "environ": dict(os.environ) | variables,
     }
     return json.dumps(request).encode() + b"\n"
 
 
-def _live(request: bytes, log: BinaryIO, seconds: float) -> _Story:
+def _live(request: bytes, log: BinaryIO, seconds: float, stop: threading.Event | None) -> _Story:
     """The whole life of one child. Leaving early hangs up, and that kills it."""
     ours, theirs = socket.socketpair()
     with ours:
@@ -127,14 +140,16 @@ def _live(request: bytes, log: BinaryIO, seconds: float) -> _Story:
         story = _Story(deadline=time.monotonic() + START_SECONDS)
         with suppress(OSError):  # a server that has gone is noticed when it is listened to
             ours.sendall(request)
-        _follow(ours, log, story, seconds)
+        _follow(ours, log, story, seconds, stop)
         return story
 
 
-def _follow(channel: socket.socket, log: BinaryIO, story: _Story, seconds: float) -> None:
+def _follow(channel: socket.socket, log: BinaryIO, story: _Story, seconds: float, stop: threading.Event | None) -> None:
     """Listen until the child's exit is told; kill it `seconds` after its start."""
     buffer = b""
     while story.exit_code is None:
+        if stop is not None and stop.is_set():
+            raise KeyboardInterrupt
         left = story.deadline - time.monotonic()
         if left <= 0:
             if story.timed_out:  # killed, and still there

@@ -7,17 +7,22 @@ every row is measured once before any row is measured twice.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol as Interface
 
+from bench.measure.agenda import Agenda, Budget
 from bench.measure.launch import launch, prepare
 from bench.record.record import Environment, Record
 from bench.record.spec import Protocol, Spec
 from bench.record.store import append, check_writable, read_if_there
+
+NO_LIMIT = Budget()
 
 
 class Progress(Interface):
@@ -73,66 +78,105 @@ def sweep(
     specs: Iterable[Spec],
     protocol: Protocol,
     path: Path | str,
-    device: str,
+    devices: Sequence[str],
     *,
     threads: int | None = None,
-    max_seconds: float | None = None,
+    budget: Budget = NO_LIMIT,
     retry_failures: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
     """Make the launches that `path` lacks and append their records to it.
 
-    After `max_seconds` no launch is started; the one that runs is not cut short, for its time limit is the protocol's.
-    Raises `BenchError` before the first launch if the file cannot be read or written or the device is no device, and
-    later if a record cannot be written: the records before it are safe.
+    Rows are spread over `devices`, one worker each; they must be alike, because a row's launches may fall on any of
+    them. When the budget ends no launch is started; the one that runs is not cut short, for its time limit is the
+    protocol's. Raises `BenchError` before the first launch if the file cannot be read or written or a device is no
+    device, and later if a record cannot be written: the records before it are safe.
     """
     wanted = tuple(dict.fromkeys(specs))
     check_writable(path)
     prepare()
     from bench.measure.environment import describe  # imports torch, while the fork server does the same
 
-    here = describe(device, threads)
-    missing = plan(wanted, protocol, read_if_there(path).records, here, retry_failures=retry_failures)
-    records, interrupted = _launch_all(missing, protocol, path, device, threads, max_seconds, progress)
-    failed = sum(record.failure is not None for record in records)
+    here = describe(devices[0], threads)
+    known = read_if_there(path).records
+    missing = plan(wanted, protocol, known, here, retry_failures=retry_failures)
+    repeated = {Record(spec=s, protocol=protocol, environment=here, source="measured").key for s in missing}
+    agenda = Agenda(missing, (r for r in known if r.failure is None and r.key in repeated), protocol, budget)
+    crew = _Crew(agenda, protocol, path, threads, progress, total=len(missing))
+    interrupted = crew.work(devices)
+    failed = sum(record.failure is not None for record in crew.records)
     return Outcome(
-        records=tuple(records),
-        measured=len(records) - failed,
+        records=tuple(crew.records),
+        measured=len(crew.records) - failed,
         failed=failed,
         skipped=len(wanted) * protocol.launches - len(missing),
-        left=len(missing) - len(records),
-        interrupted=interrupted,
+        left=agenda.not_made,
+        interrupted=interrupted or agenda.cut_off,
     )
 
 
-def _launch_all(
-    missing: Sequence[Spec],
-    protocol: Protocol,
-    path: Path | str,
-    device: str,
-    threads: int | None,
-    max_seconds: float | None,
-    progress: Progress | None,
-) -> tuple[list[Record], bool]:
-    """The records made, and whether it was cut off."""
-    records: list[Record] = []
-    failed: set[Spec] = set()
-    start = time.monotonic()
-    try:
-        for index, spec in enumerate(missing, start=1):
-            if spec in failed:  # what did not fit, crashed or hung would again, and a hang costs minutes
-                continue
-            if max_seconds is not None and time.monotonic() - start >= max_seconds:
-                return records, True
-            if progress is not None:
-                progress.started(spec, index, len(missing))
-            record = launch(spec, protocol, device, threads)
-            append(path, record)
-            records.append(record)
-            failed |= {spec} if record.failure is not None else set()
-            if progress is not None:
-                left = sum(later not in failed for later in missing[index:])
-                progress.finished(record, index, len(missing), left * (time.monotonic() - start) / len(records))
-    except KeyboardInterrupt:
-        return records, True
-    return records, False
+class _Crew:
+    """One worker per device, all taking from one agenda and writing to one file."""
+
+    def __init__(
+        self,
+        agenda: Agenda,
+        protocol: Protocol,
+        path: Path | str,
+        threads: int | None,
+        progress: Progress | None,
+        total: int,
+    ) -> None:
+        self._agenda, self._protocol, self._path, self._threads = agenda, protocol, path, threads
+        self._progress, self._total = progress, total
+        self._start = time.monotonic()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._made = 0
+        self.records: list[Record] = []
+
+    def work(self, devices: Sequence[str]) -> bool:
+        """Work until nothing is left; True if a Ctrl-C came first. What ends one worker ends all, and is raised."""
+        try:
+            if len(devices) == 1:
+                self._worker(devices[0])
+                return False
+            with ThreadPoolExecutor(max_workers=len(devices)) as pool:
+                futures = [pool.submit(self._worker, device) for device in devices]
+                try:
+                    for future in as_completed(futures):
+                        future.result()
+                finally:
+                    self._stop.set()
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    def _worker(self, device: str) -> None:
+        while not self._stop.is_set():
+            spec = self._agenda.take()
+            if spec is None:
+                return
+            start = time.monotonic()
+            try:
+                self._tell_started(spec)
+                record = launch(spec, self._protocol, device, self._threads, stop=self._stop)
+            except BaseException:
+                self._agenda.put_back(spec)
+                raise
+            with self._lock:
+                append(self._path, record)
+                self.records.append(record)
+                self._agenda.give(spec, record, time.monotonic() - start)
+                self._tell_finished(record, len(self.records))
+
+    def _tell_started(self, spec: Spec) -> None:
+        if self._progress is not None:
+            with self._lock:
+                self._made += 1
+                self._progress.started(spec, self._made, max(self._total, self._made))
+
+    def _tell_finished(self, record: Record, index: int) -> None:
+        if self._progress is not None:
+            left = self._agenda.left * (time.monotonic() - self._start) / index
+            self._progress.finished(record, index, max(self._total, index), left)

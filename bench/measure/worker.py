@@ -7,25 +7,43 @@ A model that does not fit, does not compile or does not exist is a result like a
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import Any
+
+import torch
 
 from bench.measure import support, timing
-from bench.measure.environment import describe
+from bench.measure.environment import describe, device_type
 from bench.measure.failures import failure
-from bench.measure.metrics import first_call, peak_memory, throughput
+from bench.measure.instruments import Instruments, instruments
+from bench.measure.metrics import (
+    compilation,
+    energy,
+    first_call,
+    latency,
+    peak_memory,
+    phases,
+    process_memory,
+    throughput,
+)
+from bench.measure.steady import unsteady
 from bench.measure.workload import Workload, build
 from bench.record.errors import choose
 from bench.record.record import Measurement, Record
 from bench.record.spec import Protocol, Spec
 
-Metric = Callable[[Workload, Protocol, timing.WarmUp], tuple[Measurement, ...]]
+Metric = Callable[[Workload, Protocol, timing.WarmUp, Instruments], tuple[Measurement, ...]]
 
-METRICS: dict[str, Metric] = {throughput.METRIC: throughput.measure}
-"""What a protocol may ask for by name, each a pass of its own. What costs no pass of its own (first call, peak
-memory) is in every record."""
+METRICS: dict[str, Metric] = {
+    throughput.METRIC: throughput.measure,
+    latency.METRIC: lambda workload, protocol, warm, tools: latency.measure(workload, protocol, warm, tools.now),
+    phases.METRIC: lambda workload, protocol, warm, tools: phases.measure(workload, protocol, warm, tools.now),
+    energy.METRIC: energy.measure,
+}
+"""What a protocol may ask for by name, each a pass of its own; one that does not apply (phases of an inference, energy
+without a counter) measures nothing. What costs no pass of its own (first call, memory) is in every record."""
 
 
 class _Stages:
@@ -69,17 +87,39 @@ def _measurements(
 ) -> tuple[Measurement, ...]:
     stages.enter("check")
     support.check(spec, device)
+    idle = process_memory.idle()
     stages.enter("build")
-    with _opened(spec, protocol, device, threads) as workload:
+    with instruments(device) as tools, _opened(spec, protocol, device, threads) as workload:
         stages.enter("first call")
-        first = timing.first_call(workload, time.perf_counter)
+        fresh = compilation.mark()
+        first = timing.first_call(workload, tools.now)
+        called = compilation.mark()
         stages.enter("warm-up")
-        warm = timing.warm_up(workload, protocol, first, time.perf_counter)
+        warm = _warm(workload, protocol, first, device, tools)
         peak_memory.reset(device)
         stages.enter("time")
-        timed = [one for metric in protocol.metrics for one in METRICS[metric](workload, protocol, warm)]
+        begun = compilation.mark()
+        timed = [one for metric in protocol.metrics for one in METRICS[metric](workload, protocol, warm, tools)]
+        if compilation.recompiled_since(begun):
+            timed = [replace(one, flags=(*one.flags, compilation.RECOMPILED)) for one in timed]
         stages.enter("memory")
-        return (*timed, *peak_memory.measure(device), first_call.measurement(warm.first_call))
+        compiled = compilation.measurements(first[0], fresh, called, compilation.mark()) if spec.compile_mode else ()
+        memory = (*peak_memory.measure(device), *process_memory.measure(device, idle))
+        return (*timed, *memory, first_call.measurement(warm.first_call), *compiled)
+
+
+def _warm(
+    workload: Workload, protocol: Protocol, first: tuple[float, Any], device: str, tools: Instruments
+) -> timing.WarmUp:
+    """Warm up by the protocol's minimum, and then until the run is steady, if the protocol asks for that."""
+    kind = device_type(device)
+
+    def events() -> int:
+        reserved = torch.cuda.memory_reserved(device) if kind == "cuda" else 0
+        return compilation.mark().frames + reserved
+
+    warm = timing.warm_up(workload, protocol, first, tools.now)
+    return timing.settle(workload, protocol, warm, lambda blocks: unsteady(blocks, kind), events, tools.now)
 
 
 @contextmanager

@@ -31,16 +31,26 @@ Autocast = Callable[[], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A named part of a step. `run()` enqueues it; what a phase leaves for the next one stays with the workload."""
+
+    name: str
+    run: Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """A spec made runnable on one device; satisfies `timing.Steps`.
 
-    `step()` enqueues one iteration and returns its logits (inference) or its loss (train). `close()` restores torch's
+    `step()` enqueues one iteration and returns its logits (inference) or its loss (train). `phases`, run in their
+    order, are one step taken apart, on the same model and optimizer; inference has none. `close()` restores torch's
     flags and random state; a workload is closed exactly once.
     """
 
     step: Callable[[], Tensor]
     synchronize: Callable[[], None]
     close: Callable[[], None]
+    phases: tuple[Phase, ...] = ()
 
     def is_finite(self, result: Tensor) -> bool:
         """Whether no element is NaN or infinite. Waits for the device."""
@@ -65,12 +75,11 @@ def build(
         model = _model(spec, device)
         images = _images(spec, device, seed)
         autocast = _autocast(spec, device)
-        training = spec.task == "train"
-        return Workload(
-            step=_train_step(model, images, autocast, seed) if training else _inference_step(model, images, autocast),
-            synchronize=_synchronize(device),
-            close=stack.pop_all().close,
-        )
+        if spec.task == "train":
+            step, phases = _training(model, images, autocast, seed)
+        else:
+            step, phases = _inference_step(model, images, autocast), ()
+        return Workload(step=step, synchronize=_synchronize(device), close=stack.pop_all().close, phases=phases)
 
 
 @contextmanager
@@ -147,8 +156,10 @@ def _inference_step(model: nn.Module, images: Tensor, autocast: Autocast) -> Cal
     return step
 
 
-def _train_step(model: nn.Module, images: Tensor, autocast: Autocast, seed: int) -> Callable[[], Tensor]:
-    """Forward, cross-entropy, backward, AdamW at torch's defaults.
+def _training(
+    model: nn.Module, images: Tensor, autocast: Autocast, seed: int
+) -> tuple[Callable[[], Tensor], tuple[Phase, ...]]:
+    """A step of forward, cross-entropy, backward and AdamW at torch's defaults; and the same step in three phases.
 
     The backward pass and the optimizer run outside autocast, as torch's documentation demands. There is no
     `GradScaler`: it costs two small kernels and a synchronisation of the host per step, guards accuracy, not speed, and
@@ -156,20 +167,35 @@ def _train_step(model: nn.Module, images: Tensor, autocast: Autocast, seed: int)
     """
     optimizer = torch.optim.AdamW(model.parameters())
     labels: Tensor | None = None  # the number of classes is known after the first forward
+    between: list[tuple[Tensor, Tensor]] = []  # what a phase leaves for the next; a step keeps it to itself
 
-    def step() -> Tensor:
+    def forward() -> tuple[Tensor, Tensor]:
         nonlocal labels
         optimizer.zero_grad(set_to_none=True)
         with autocast():
             logits = _logits(model(images))
             if labels is None:
                 labels = _labels(logits, seed)
-            loss = nn.functional.cross_entropy(logits, labels)
+            return logits, nn.functional.cross_entropy(logits, labels)
+
+    def step() -> Tensor:
+        _kept, loss = forward()  # a training loop's logits live until the step ends, so they do here
         loss.backward()
         optimizer.step()
         return loss.detach()
 
-    return step
+    def backward() -> None:
+        between[0][1].backward()
+
+    def update() -> None:
+        optimizer.step()
+        between.clear()
+
+    return step, (
+        Phase(name="forward", run=lambda: between.append(forward())),
+        Phase(name="backward", run=backward),
+        Phase(name="optimizer", run=update),
+    )
 
 
 def _labels(logits: Tensor, seed: int) -> Tensor:

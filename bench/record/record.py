@@ -47,6 +47,7 @@ class Environment:
     device_key: str | None = None
     device_name: str | None = None
     device_memory: int | None = None
+    device_index: int | None = None
     driver: str | None = None
     cuda: str | None = None
     cudnn: str | None = None

@@ -71,10 +71,12 @@ class Protocol:
     """How a spec is measured. Its `name` is part of a record's key: numbers of different protocols never meet.
 
     `metrics` are measured in this order (a latency pass disturbs the throughput pass that follows it, so order is part
-    of the protocol). Warm-up lasts at least `warmup_iterations` and at least `warmup_seconds`. Then `blocks` blocks
-    are timed, each of `block_iterations` iterations, or, where that is None, of as many as fill `block_seconds`.
-    `launches` fresh processes are started per spec; each yields one record. A launch is stopped after `max_seconds`.
-    Times are in seconds.
+    of the protocol). Warm-up lasts at least `warmup_iterations` and at least `warmup_seconds`; with `steady_within` it
+    goes on until the run is steady (`measure.steady`) or that many seconds have passed, which is flagged. Then `blocks`
+    blocks are timed, each of `block_iterations` iterations, or, where that is None, of as many as fill `block_seconds`.
+    `launches` fresh processes are started per spec; each yields one record. With `target_rel_ci` launches are added
+    until the interval's half-width is at most that share of the centre. A launch is stopped after `max_seconds`. Times
+    are in seconds.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Protocol:
     clock: Clock = "wall"
     warmup_iterations: int
     warmup_seconds: float = 0.0
+    steady_within: float | None = None
     blocks: int
     block_iterations: int | None = None
     block_seconds: float = 0.0
@@ -96,15 +99,16 @@ class Protocol:
 # by the wall clock, batch 64, cuDNN autotuning on (Swin Transformer, main.py, `throughput`). One number, no repeat.
 SWIN = Protocol(name="swin", warmup_iterations=50, blocks=1, block_iterations=30, max_seconds=1800.0)
 
-# Ours: sustained load before the clock starts, ten blocks, three fresh processes.
+# Ours: sustained load until the run is steady, ten blocks, three fresh processes; then latency, in a pass of its own.
 STEADY = Protocol(
     name="steady",
+    metrics=("throughput", "latency", "phases", "energy"),
     warmup_iterations=10,
     warmup_seconds=1.0,
+    steady_within=20.0,
     blocks=10,
     block_seconds=0.25,
     launches=3,
-    max_seconds=600.0,
 )
 
 # A first look that fits a laptop: one process, a few seconds per row. Good for an order of magnitude, not for a claim.

@@ -23,6 +23,8 @@ UNIT_WORDS = {
     "B": "bytes",
     "1": "",
     "px": "px",
+    "s": "s",
+    "J": "J",
 }
 """How a base unit reads in the name of a CSV column."""
 

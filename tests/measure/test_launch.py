@@ -40,7 +40,7 @@ def _no_server_is_left() -> Iterator[None]:
 def test_success(run: Run) -> None:
     record = run("tiny")
     assert record.failure is None
-    assert [m.metric for m in record.measurements] == ["throughput", "first_call"]
+    assert {"throughput", "cpu_time", "process_memory", "first_call"} <= {m.metric for m in record.measurements}
     assert record.environment.threads == 1
 
 
@@ -75,7 +75,7 @@ def test_a_failure_has_the_key_of_a_success(factories: Factories, once: Protocol
 def test_nan_is_flagged(run: Run) -> None:
     found = run("nan").get("throughput")
     assert found is not None
-    assert found.flags == ("nan_output",)
+    assert "nan_output" in found.flags
 
 
 def test_megabytes_of_output_go_nowhere(run: Run, capfd: pytest.CaptureFixture[str]) -> None:

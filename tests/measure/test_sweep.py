@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import resource
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.measure import sweep as sweeping
+from bench.measure.agenda import Budget
 from bench.measure.environment import describe
 from bench.measure.sweep import plan, sweep
 from bench.record.errors import BenchError
@@ -74,7 +76,7 @@ class Lab:
     interrupt_at: int | None = None
     launched: list[Spec] = field(default_factory=list)
 
-    def launch(self, spec: Spec, protocol: Protocol, device: str, threads: int | None) -> Record:
+    def launch(self, spec: Spec, protocol: Protocol, device: str, threads: int | None, stop: threading.Event) -> Record:
         if len(self.launched) == self.interrupt_at:
             raise KeyboardInterrupt
         self.launched.append(spec)
@@ -106,7 +108,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_sweep_appends_as_it_goes(lab: Lab, path: Path) -> None:
-    outcome = sweep((A, B), THREE, path, "cpu")
+    outcome = sweep((A, B), THREE, path, ["cpu"])
     assert lab.launched == [A, B, A, B, A, B]
     assert read(path).records == outcome.records
     assert (outcome.measured, outcome.failed, outcome.skipped, outcome.left) == (6, 0, 0, 0)
@@ -114,15 +116,15 @@ def test_a_sweep_appends_as_it_goes(lab: Lab, path: Path) -> None:
 
 
 def test_a_second_sweep_finds_nothing_to_do(lab: Lab, path: Path) -> None:
-    sweep((A, B), THREE, path, "cpu")
-    outcome = sweep((A, B, C), THREE, path, "cpu")
+    sweep((A, B), THREE, path, ["cpu"])
+    outcome = sweep((A, B, C), THREE, path, ["cpu"])
     assert lab.launched[6:] == [C, C, C]
     assert (outcome.measured, outcome.skipped) == (3, 6)
 
 
 def test_a_spec_that_fails_is_not_tried_again(lab: Lab, path: Path) -> None:
     lab.failing[A] = OOM
-    outcome = sweep((A, B), THREE, path, "cpu")
+    outcome = sweep((A, B), THREE, path, ["cpu"])
     assert lab.launched == [A, B, B, B]
     assert (outcome.measured, outcome.failed, outcome.left) == (3, 1, 2)
     assert read(path).records[0].failure == OOM
@@ -132,29 +134,28 @@ def test_a_spec_that_fails_is_not_tried_again(lab: Lab, path: Path) -> None:
 @pytest.mark.parametrize("at", range(6))
 def test_a_ctrl_c_keeps_what_is_done_and_the_next_sweep_goes_on(lab: Lab, path: Path, at: int) -> None:
     lab.interrupt_at = at
-    outcome = sweep((A, B), THREE, path, "cpu")
+    outcome = sweep((A, B), THREE, path, ["cpu"])
     assert outcome.interrupted
     assert (outcome.measured, outcome.left) == (at, 6 - at)
     assert read(path).records == outcome.records if at else path.read_text() == ""
     lab.interrupt_at = None
-    assert not sweep((A, B), THREE, path, "cpu").interrupted
+    assert not sweep((A, B), THREE, path, ["cpu"]).interrupted
     assert lab.launched == [A, B, A, B, A, B]
 
 
 def test_the_deadline_starts_no_further_launch(lab: Lab, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = itertools.count()
     monkeypatch.setattr(sweeping.time, "monotonic", lambda: float(next(ticks)))
-    outcome = sweep((A, B), THREE, path, "cpu", max_seconds=3.0)
+    outcome = sweep((A, B), THREE, path, ["cpu"], budget=Budget(total=3.0))
     assert outcome.interrupted
     assert 0 < outcome.measured < 6
     assert len(read(path).records) == outcome.measured
 
 
 def test_progress_is_told(lab: Lab, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = itertools.count(step=10)
-    monkeypatch.setattr(sweeping.time, "monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr(sweeping.time, "monotonic", lambda: 10.0 * len(lab.launched))  # a launch takes 10 s
     listener = Listener()
-    sweep((A, B), replace(THREE, launches=1), path, "cpu", progress=listener)
+    sweep((A, B), replace(THREE, launches=1), path, ["cpu"], progress=listener)
     assert listener.heard == [
         ("started", A, 1, 2),
         ("finished", A, 1, 2, 10.0),
@@ -165,7 +166,7 @@ def test_progress_is_told(lab: Lab, path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_an_unwritable_file_is_told_before_the_first_launch(lab: Lab, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="directory"):
-        sweep((A,), THREE, tmp_path, "cpu")
+        sweep((A,), THREE, tmp_path, ["cpu"])
     assert lab.launched == []
 
 
@@ -182,7 +183,7 @@ def test_a_full_disk_loses_nothing(lab: Lab, path: Path, small_disk: Callable[[i
     line = path.stat().st_size
     small_disk(int(3.5 * line))
     with pytest.raises(BenchError, match="Nothing already recorded is lost"):
-        sweep((A, B), THREE, path, "cpu")
+        sweep((A, B), THREE, path, ["cpu"])
     log = read(path)
     assert log.problems == ()
     assert [record.spec for record in log.records] == [A, B, A]

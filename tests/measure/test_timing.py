@@ -9,6 +9,7 @@ from itertools import groupby
 import pytest
 
 from bench.measure import timing
+from bench.measure.instruments import Instruments
 from bench.measure.metrics import throughput
 from bench.record.errors import BenchError
 from bench.record.spec import SMOKE, STEADY, SWIN, Protocol
@@ -64,7 +65,7 @@ def warm(device: Device, protocol: Protocol) -> timing.WarmUp:
 
 def test_swin_is_the_papers_protocol_step_by_step() -> None:
     device = Device()
-    (measured,) = throughput.measure(device, SWIN, warm(device, SWIN), device.now)
+    (measured,) = throughput.measure(device, SWIN, warm(device, SWIN), Instruments(now=device.now))
     assert device.story == [
         *("clock", "step", "sync", "2 clock"),  # the first of the 50
         *("49 step", "sync", "clock", "finite 50"),
@@ -125,25 +126,25 @@ def test_a_clock_that_stands_still_asks_for_no_endless_block() -> None:
 def test_every_block_is_back_to_back_with_one_synchronisation() -> None:
     device = Device(steps=1)
     seconds = timing.time_blocks(device, blocks=3, iterations=5, now=device.now)
-    assert seconds == pytest.approx((1.25,) * 3)
+    assert seconds.wall == pytest.approx((1.25,) * 3)
+    assert (seconds.device, seconds.weather, seconds.bad_weather) == ((), (), ())
     assert device.log == [*(["clock"] + ["step"] * 5 + ["sync", "clock"])] * 3
 
 
 def test_steady_yields_its_blocks_in_order() -> None:
     device = Device(cost=0.05)
-    (measured,) = throughput.measure(device, STEADY, warm(device, STEADY), device.now)
+    (measured,) = throughput.measure(device, STEADY, warm(device, STEADY), Instruments(now=device.now))
     assert len(measured.values) == STEADY.blocks
     assert measured.iterations == 5
     assert measured.metric == "throughput"
     assert (measured.unit, measured.better, measured.assume) == ("s", "lower", "nothing")
 
 
-def test_nan_is_flagged_and_not_timed() -> None:
+def test_nan_is_timed_and_flagged() -> None:
     device = Device(finite=False)
-    (measured,) = throughput.measure(device, SWIN, warm(device, SWIN), device.now)
-    assert measured.values == ()
+    (measured,) = throughput.measure(device, SWIN, warm(device, SWIN), Instruments(now=device.now))
+    assert len(measured.values) == SWIN.blocks
     assert measured.flags == ("nan_output",)
-    assert device.steps == SWIN.warmup_iterations
 
 
 @pytest.mark.parametrize("enabled", [True, False])
@@ -183,3 +184,113 @@ def test_a_protocol_that_cannot_be_followed_is_a_mistake(protocol: Protocol, wor
 @pytest.mark.parametrize("protocol", [SWIN, STEADY, SMOKE])
 def test_the_named_protocols_can_be_followed(protocol: Protocol) -> None:
     timing.check(protocol)
+
+
+def test_a_block_is_long_against_its_clock() -> None:
+    short = Protocol(name="p", warmup_iterations=1, blocks=1, block_seconds=1e-6)
+    assert timing.block_iterations(short, iteration_seconds=1e-3, cost=1e-5) == 100  # 1e-5 s is 1e-4 of 0.1 s
+    assert timing.block_iterations(SWIN, iteration_seconds=1e-3, cost=1.0) == 30  # the paper's is the paper's
+
+
+def test_the_clocks_cost_is_what_an_empty_block_takes() -> None:
+    class Slow(Device):
+        def synchronize(self) -> None:
+            self.time += 0.002
+
+    device = Slow()
+    assert timing.clock_cost(device, device.now) == pytest.approx(0.002)
+
+
+@dataclass
+class Sky:
+    """Weather by a script: which blocks are to be thrown away."""
+
+    bad: set[int]
+    looked: int = 0
+
+    def before(self) -> None:
+        self.looked += 1
+
+    def after(self) -> Cloud:
+        return Cloud(self.looked in self.bad)
+
+
+@dataclass(frozen=True)
+class Cloud:
+    discard: bool
+
+
+def test_a_block_in_bad_weather_is_repeated_after_a_growing_pause() -> None:
+    device, sky, slept = Device(steps=1), Sky(bad={2, 3}), list[float]()
+    found = timing.time_blocks(device, blocks=3, iterations=1, now=device.now, watch=sky, sleep=slept.append)
+    assert (len(found.wall), len(found.bad_weather), sky.looked) == (3, 2, 5)
+    assert found.weather == (Cloud(False),) * 3
+    assert slept == pytest.approx([0.05, 0.075])
+
+
+def test_weather_that_stays_bad_ends_with_what_there_is() -> None:
+    device, sky = Device(steps=1), Sky(bad=set(range(100)))
+    found = timing.time_blocks(device, blocks=3, iterations=1, now=device.now, watch=sky, sleep=lambda _: None)
+    assert (found.wall, len(found.bad_weather)) == ((), 4)
+
+
+class Ticking:
+    """A device's clock that reads what it is told."""
+
+    def __init__(self, *readings: float) -> None:
+        self.readings = list(readings)
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def seconds(self) -> float:
+        return self.readings.pop(0)
+
+
+def test_both_clocks_are_kept_for_the_blocks_that_are() -> None:
+    device = Device(steps=1)
+    found = timing.time_blocks(device, blocks=2, iterations=4, now=device.now, clock=Ticking(0.9, 0.8))
+    assert found.device == (0.9, 0.8)
+    assert found.wall == pytest.approx((1.0, 1.0))
+
+
+UNTIL_STEADY = replace(STEADY, steady_within=100.0)
+
+
+def test_settling_ends_when_nothing_moves() -> None:
+    device = Device(cost=0.25, steps=1)
+    warm_ = timing.WarmUp(first_call=1.0, iterations=10, iteration_seconds=0.25, finite=True)
+    found = timing.settle(
+        device, UNTIL_STEADY, warm_, lambda blocks: None if len(blocks) == 7 else "it moves", now=device.now
+    )
+    assert (found.iterations, found.moving) == (17, None)
+    assert found.iteration_seconds == pytest.approx(0.25)
+
+
+def test_settling_says_what_moves_when_the_time_is_up() -> None:
+    device = Device(cost=30.0, steps=1)
+    warm_ = timing.WarmUp(first_call=1.0, iterations=10, iteration_seconds=30.0, finite=True)
+    found = timing.settle(device, UNTIL_STEADY, warm_, lambda _: "it moves", now=device.now)
+    assert (found.iterations, found.moving) == (14, "it moves")  # 4 blocks of 30 s pass 100 s
+
+
+def test_an_event_makes_settling_begin_anew() -> None:
+    device = Device(cost=0.25, steps=1)
+    warm_ = timing.WarmUp(first_call=1.0, iterations=0, iteration_seconds=0.25, finite=True)
+    found = timing.settle(
+        device,
+        UNTIL_STEADY,
+        warm_,
+        lambda blocks: None if len(blocks) == 5 else "it moves",
+        events=lambda: device.steps >= 4,  # the third block of ours recompiles
+        now=device.now,
+    )
+    assert found.iterations == 3 + 5
+
+
+def test_a_protocol_that_does_not_ask_is_not_settled() -> None:
+    device = Device()
+    warm_ = timing.WarmUp(first_call=1.0, iterations=10, iteration_seconds=0.25, finite=True)
+    assert timing.settle(device, SWIN, warm_, lambda _: "it moves", now=device.now) == warm_
+    assert device.steps == 0

@@ -27,8 +27,9 @@ def test_a_record_holds_everything(factories: Factories, once: Protocol) -> None
     assert record.failure is None
     assert record.source == "measured"
     assert record.environment.threads == 1
-    assert [m.metric for m in record.measurements] == ["throughput", "first_call"]
-    assert all(value > 0 for m in record.measurements for value in m.values)
+    measured = {m.metric: m.values for m in record.measurements}
+    assert {"throughput", "cpu_time", "process_memory", "first_call"} <= set(measured)
+    assert min(*measured["throughput"], *measured["first_call"]) > 0
     assert from_json(to_json(record)) == record
 
 
@@ -79,7 +80,8 @@ def test_nan_is_flagged(factories: Factories, once: Protocol) -> None:
     found = record.get("throughput")
     assert record.failure is None
     assert found is not None
-    assert (found.values, found.flags) == ((), ("nan_output",))
+    assert len(found.values) == once.blocks
+    assert "nan_output" in found.flags
 
 
 def test_a_ctrl_c_passes(factories: Factories, once: Protocol) -> None:

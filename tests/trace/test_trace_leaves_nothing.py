@@ -263,7 +263,7 @@ def test_whatever_a_forward_raises_is_one_sentence(network: Network, error: str)
 
 @pytest.mark.xfail(reason="step._run: the forward pass runs outside fork_rng, and may draw numbers on the CPU")
 def test_a_forward_that_draws_random_numbers_leaves_the_random_state(network: Network) -> None:
-    model = network("Forward(lambda s, x: x * torch.rand(1))")
+    model = network("Forward(lambda s, x: x * torch.rand(()))")
     before = torch.get_rng_state()
     run(Spec(model=model, image_size=32))
     assert torch.equal(torch.get_rng_state(), before)
@@ -280,7 +280,9 @@ def test_a_cpu_tensor_that_is_made_twice_is_on_the_cpu_twice(network: Network, m
 
 @pytest.mark.xfail(reason="skeleton.skeleton imports a user's module under torch.device('meta'), constants and all")
 def test_constants_of_a_users_module_keep_their_values(network: Network) -> None:
-    model = network("Forward(lambda s, x: x * MEAN[:, None, None])", before="MEAN = torch.tensor([0.1, 0.2, 0.3])\n")
+    model = network(
+        "Forward(lambda s, x: x * MEAN.to(x.device)[:, None, None])", before="MEAN = torch.tensor([0.1, 0.2, 0.3])\n"
+    )
     run(Spec(model=model, image_size=32))
     assert sys.modules[model.split(":")[1]].MEAN.device.type == "cpu"
 

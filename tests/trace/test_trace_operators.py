@@ -50,7 +50,7 @@ def of(traced: Trace, name: str) -> list[Operator]:
         # A transposed convolution spreads each input element over C_out / groups x kernel outputs.
         ("nn.ConvTranspose2d(3, 8, 2, stride=2)", (3 * 32 * 32) * (8 * 4), 8 * 64 * 64, "conv"),
         ("nn.ConvTranspose2d(3, 3, 3, groups=3)", (3 * 32 * 32) * 9, 3 * 34 * 34, "depthwise_conv"),
-        ("nn.ConvTranspose2d(3, 6, 3, stride=2, groups=3)", (3 * 32 * 32) * (2 * 9), 6 * 65 * 65, "grouped_conv"),
+        ("nn.ConvTranspose2d(3, 8, 3, stride=2, padding=1)", (3 * 32 * 32) * (8 * 9), 8 * 63 * 63, "conv"),
     ],
 )
 def test_a_convolution(network: Network, layer: str, macs: int, outputs: int, kind: str) -> None:
@@ -71,6 +71,13 @@ def test_a_grouped_convolution(network: Network) -> None:
 def test_a_transposed_convolution_with_one_output_and_two_inputs_per_group_is_grouped(network: Network) -> None:
     traced = trace_of(network("nn.Sequential(nn.Conv2d(3, 8, 1), nn.ConvTranspose2d(8, 4, 3, groups=4))"))
     assert traced.operators[1].kind == "grouped_conv"
+
+
+def test_a_transposed_convolution_in_groups(network: Network) -> None:
+    traced = trace_of(network("nn.Sequential(nn.Conv2d(3, 8, 1), nn.ConvTranspose2d(8, 12, 3, stride=2, groups=4))"))
+    grouped = traced.operators[1]
+    assert (grouped.kind, grouped.macs) == ("grouped_conv", N * (8 * 32 * 32) * (12 // 4 * 9))
+    assert grouped.activations == N * 12 * 65 * 65
 
 
 def test_convolutions_of_one_and_three_dimensions(network: Network) -> None:

@@ -8,36 +8,76 @@ Belli 2015, rule 3).
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterable
 
-from bench.measure.timing import Now, Steps, WarmUp, block_iterations, time_blocks
+from bench.measure import device_clock, telemetry
+from bench.measure.instruments import Instruments
+from bench.measure.timing import Blocks, Steps, WarmUp, Weather, block_iterations, clock_cost, time_blocks
 from bench.record.record import Measurement
 from bench.record.spec import Protocol
 
 METRIC = "throughput"
 
 NAN_OUTPUT = "nan_output"
-"""Flag: the warm-up's result held a NaN or an infinity, so no block was timed."""
+"""Flag: the warm-up's result held a NaN or an infinity. A multiplier that is fed with NaN switches fewer bits, so a
+power-limited GPU may run faster than on real values."""
+
+NO_STEADY_STATE = "no_steady_state"
+"""Flag: something was still moving when the warm-up's time was up; the warning says what."""
 
 
-def measure(workload: Steps, protocol: Protocol, warm: WarmUp, now: Now = time.perf_counter) -> tuple[Measurement, ...]:
-    """Seconds of each of the protocol's blocks, after the warm-up `warm`.
-
-    A computation that ends in NaN is not timed, only flagged: its values are wrong, and its time may be too (a
-    multiplier fed with NaN switches fewer bits, so a power-limited GPU runs faster).
-    """
-    iterations = block_iterations(protocol, warm.iteration_seconds)
-    blocks = protocol.blocks if warm.finite else 0
-    seconds = time_blocks(workload, blocks=blocks, iterations=iterations, now=now)
+def measure(workload: Steps, protocol: Protocol, warm: WarmUp, tools: Instruments) -> tuple[Measurement, ...]:
+    """Seconds of each of the protocol's blocks, by the wall; by the device's clock and the CPU's where they exist."""
+    cost = clock_cost(workload, tools.now) if protocol.block_iterations is None else 0.0
+    iterations = block_iterations(protocol, warm.iteration_seconds, cost)
+    blocks = time_blocks(
+        workload, blocks=protocol.blocks, iterations=iterations, now=tools.now, watch=tools.watch, clock=tools.clock
+    )
+    alone = tools.unhindered(workload.step)
     return (
         Measurement(
             metric=METRIC,
             unit="s",
             better="lower",
             assume="nothing",
-            values=seconds,
+            values=blocks.wall,
             iterations=iterations,
             warmups=warm.iterations,
-            flags=() if warm.finite else (NAN_OUTPUT,),
+            flags=_flags(blocks, warm, iterations, alone, tools),
+            warnings=_warnings(blocks, warm),
         ),
+        *_device_times(blocks, iterations, alone),
+        *telemetry.measurements(_seen(blocks.weather), iterations=iterations),
+    )
+
+
+def _flags(
+    blocks: Blocks, warm: WarmUp, iterations: int, alone: tuple[float, ...], tools: Instruments
+) -> tuple[str, ...]:
+    doubts: tuple[str, ...] = () if warm.finite else (NAN_OUTPUT,)
+    doubts += (NO_STEADY_STATE,) if warm.moving else ()
+    weather = telemetry.flags(_seen((*blocks.weather, *blocks.bad_weather)))
+    clocks = device_clock.flags(blocks.wall, blocks.device, iterations, alone)
+    return tuple(dict.fromkeys((*doubts, *clocks, *weather, *tools.surroundings)))
+
+
+def _warnings(blocks: Blocks, warm: WarmUp) -> tuple[str, ...]:
+    told = (f"not steady after {warm.iterations} iterations: {warm.moving}",) if warm.moving else ()
+    bad = len(blocks.bad_weather)
+    discarded = f"{bad} of {bad + len(blocks.wall)} blocks discarded: the device slowed itself down"
+    return (*told, discarded) if bad else told
+
+
+def _seen(weather: Iterable[Weather]) -> list[telemetry.Weather]:
+    """The weather that a real watch saw; a test's has nothing to tell."""
+    return [one for one in weather if isinstance(one, telemetry.Weather)]
+
+
+def _device_times(blocks: Blocks, iterations: int, alone: tuple[float, ...]) -> tuple[Measurement, ...]:
+    """The same blocks by the device's clock, and single iterations that did not wait for the host."""
+    times = (("device_time", blocks.device, iterations), ("device_time_unhindered", alone, 1))
+    return tuple(
+        Measurement(metric=name, unit="s", better="lower", assume="nothing", values=values, iterations=n)
+        for name, values, n in times
+        if values
     )

@@ -1,0 +1,97 @@
+"""Which launch comes next: rounds, budgets, the target for the interval."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bench.measure.agenda import MAX_LAUNCHES, Agenda, Budget, precise
+from bench.record.record import Environment, Failure, Measurement, Record
+from bench.record.spec import Protocol, Spec
+
+A, B = (Spec(model=f"timm:{name}") for name in "ab")
+ONE = Protocol(name="one", warmup_iterations=1, blocks=1, block_iterations=1)
+HERE = Environment(device_type="cpu")
+OOM = Failure(kind="out_of_memory", stage="build", message="too large")
+
+
+def launched(spec: Spec, seconds: float = 1.0, failure: Failure | None = None) -> Record:
+    block = Measurement(metric="throughput", unit="s", better="lower", assume="nothing", values=(seconds,))
+    return Record(spec=spec, protocol=ONE, environment=HERE, measurements=(block,), failure=failure, source="measured")
+
+
+def work(agenda: Agenda, *seconds: float) -> list[Spec]:
+    """Take until there is nothing; launch number i takes seconds[i % len]."""
+    made: list[Spec] = []
+    while (spec := agenda.take()) is not None:
+        agenda.give(spec, launched(spec, seconds[len(made) % len(seconds)]), seconds=1.0)
+        made.append(spec)
+    return made
+
+
+def agenda(missing: list[Spec], budget: Budget = Budget(), target: float | None = None, **options: object) -> Agenda:  # noqa: B008
+    return Agenda(missing, (), replace(ONE, target_rel_ci=target), budget, **options)  # type: ignore[arg-type]
+
+
+def test_in_order_and_each_once() -> None:
+    ours = agenda([A, B, A])
+    assert work(ours, 1.0) == [A, B, A]
+    assert (ours.left, ours.not_made, ours.cut_off) == (0, 0, False)
+
+
+def test_a_row_that_failed_is_left_alone() -> None:
+    ours = agenda([A, B, A, A])
+    assert ours.take() == A
+    ours.give(A, launched(A, failure=OOM), 1.0)
+    assert work(ours, 1.0) == [B]
+    assert (ours.left, ours.not_made) == (0, 2)
+
+
+def test_a_row_that_has_had_its_time_gets_no_more() -> None:
+    ours = agenda([A, B, A, B, A, B], Budget(row=2.0))
+    assert work(ours, 1.0) == [A, B, A, B]
+    assert ours.not_made == 2
+    assert not ours.cut_off
+
+
+def test_the_whole_budget_cuts_off() -> None:
+    ticks = iter(range(100))
+    ours = agenda([A, B, A, B], Budget(total=3.0), now=lambda: float(next(ticks)))
+    assert work(ours, 1.0) == [A, B]
+    assert ours.cut_off
+    assert ours.not_made == 2
+
+
+def test_what_is_put_back_comes_next() -> None:
+    ours = agenda([A, B])
+    assert ours.take() == A
+    ours.put_back(A)
+    assert work(ours, 1.0) == [A, B]
+
+
+def test_rounds_go_on_until_the_interval_is_narrow() -> None:
+    made = work(agenda([A], target=0.01), 1.0, 1.001)
+    assert len(made) == 7  # the first number of launches that has an interval at all
+    assert len(work(agenda([A], target=0.01), 1.0, 1.3)) == MAX_LAUNCHES
+
+
+def test_only_the_rows_that_need_it_go_on() -> None:
+    ours = agenda([A, B], target=0.01)
+    made: list[Spec] = []
+    while (spec := ours.take()) is not None:
+        scatter = 1.0 + 0.2 * (len(made) % 3) if spec == B else 1.0
+        ours.give(spec, launched(spec, scatter), 1.0)
+        made.append(spec)
+    assert made.count(A) == 7
+    assert made.count(B) == MAX_LAUNCHES
+    assert made[:14] == [A, B] * 7
+
+
+def test_earlier_launches_count_towards_the_interval() -> None:
+    ours = Agenda([A], [launched(A)] * 6, replace(ONE, target_rel_ci=0.01), Budget())
+    assert work(ours, 1.0) == [A]
+
+
+def test_precise_needs_an_interval() -> None:
+    assert not precise([launched(A)] * 6, 0.5)
+    assert precise([launched(A)] * 7, 0.5)
+    assert not precise([launched(A, 1.0 + 0.1 * i) for i in range(7)], 0.01)
