@@ -7,15 +7,18 @@ imports what it needs when it needs it. `--help` and `report` never import torch
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from bench import listing, verbs
+from bench import arguments, listing, verbs
+from bench.output import RECORDS
 from bench.record.errors import BenchError
-from bench.record.spec import ATTENTIONS, COMPILE_MODES, MEMORY_FORMATS, PRECISIONS, PROTOCOLS, SUITES, TASKS
-from bench.verbs import EFFORTS, LARGEST, RECORDS
+from bench.record.spec import SUITES
 from models import ModelError
 
 OK, USAGE, INTERRUPTED = 0, 2, 130
@@ -23,28 +26,31 @@ OK, USAGE, INTERRUPTED = 0, 2, 130
 DESCRIPTION = """\
 Benchmarks of vision models that deserve trust.
 
-  python bench.py                       the first journey: count every model of the ConvNeXt paper's Tables 1, 2 and 12
-                                        exactly, measure a few of them here, print the tables beside the paper's numbers
-  python bench.py --gpu a100            the same on an A100 (and only on an A100), every row measured: TF32,
-  channels_last python bench.py run convnext_tiny     measure models, tables or suites; resumes where it stopped
-  python bench.py report --all          print the tables from what has been recorded; no torch, no GPU python
-  bench.py trace convnext_tiny   one model's exact counts: params, MACs, memory traffic, training memory python
-  bench.py list models 'swin*'   what there is: models, tables, suites, protocols, devices
+  python bench.py                       the first journey: count every row of the ConvNeXt paper's Tables 1, 2 and 12
+                                        exactly, measure a few of them here, print the tables beside the paper's
+  python bench.py --gpu a100            the same on an A100 (and only there), every row: TF32, channels_last
+  python bench.py run convnext_tiny     measure models, tables or suites; resumes where it stopped
+  python bench.py report --all          print the tables from what has been recorded; no torch, no GPU
+  python bench.py trace convnext_tiny   one model's exact counts: params, MACs, traffic, training memory
+  python bench.py list models 'swin*'   what there is: models, tables, suites, protocols, devices
+  python bench.py doctor                is this machine fit to measure, and what to do where it is not
 """
 
-EPILOG = r"""\ Everything measured is appended to ./visionbench.jsonl (--records FILE) as it comes: Ctrl-C, a crash
-or a power cut loses nothing, and the same command goes on where it stopped. Results go to stdout, progress to
-stderr. Exit codes: 0 done (rows that failed are in the tables, with their cause), 2 a mistake in what was asked, 4
-nothing could be measured, 130 interrupted.
+EPILOG = """\
+Everything measured is appended to ./visionbench.jsonl (--records FILE) as it comes: Ctrl-C, a crash or a power cut
+loses nothing, and the same command goes on where it stopped. Results go to stdout, progress to stderr.
+Exit codes: 0 done (rows that failed are in the tables, with their cause), 2 a mistake in what was asked, 4 nothing
+could be measured, 130 interrupted.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. A `BenchError` is one sentence on stderr and exit code 2."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
-        arguments.insert(0, "tables")
-    options = _parser().parse_args(arguments)
+    _open_what_is_closed()
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
+        words.insert(0, "tables")
+    options = _parser().parse_args(words)
     verb: Callable[[argparse.Namespace], int] = options.verb
     try:
         code = verb(options)
@@ -59,8 +65,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return INTERRUPTED
     except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return OK
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        _forget_output()
+        print(
+            f"bench.py: cannot write the results ({(error.strerror or str(error)).lower()}): free some space.",
+            file=sys.stderr,
+        )
+        return USAGE
+
+
+def _open_what_is_closed() -> None:
+    """A closed stdin, stdout or stderr would give its number to the next file or socket, and its text with it."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 -- for as long as the process lives
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an ASCII terminal gets question marks, not a traceback
+
+
+def _forget_output() -> None:
+    """Nothing more can be written to stdout: let what is still in its buffer go nowhere."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):
@@ -108,9 +143,9 @@ def _tables(commands: argparse._SubParsersAction[_Parser]) -> None:
         "tables", help="the default: count, measure a few rows, print the tables", description=text
     )
     parser.add_argument("tables", nargs="*", metavar="TABLE", help="convnext_table1, ... (default: all)")
-    _where(parser)
-    _measuring(parser)
-    _output(parser)
+    arguments.add_where(parser)
+    arguments.add_measuring(parser)
+    arguments.add_output(parser)
     parser.set_defaults(verb=verbs.tables)
 
 
@@ -129,17 +164,17 @@ def _run(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument(
         "--suite", action="append", default=[], choices=sorted(SUITES), help="a named set of specs (repeatable)"
     )
-    _where(parser)
-    _measuring(parser)
-    spec = _spec(parser)
+    arguments.add_where(parser)
+    arguments.add_measuring(parser)
+    spec = arguments.add_spec(parser)
     spec.add_argument(
         "--batch-size",
-        type=_batch,
+        type=arguments.batch,
         metavar="N",
         help="images per step (default: 64 on a GPU, the paper's; 1 on a CPU); max: the largest that fits",
     )
     spec.add_argument(
-        "--batch-sizes", type=_batches, metavar="N,N,...", help="each of them, and where more stops paying"
+        "--batch-sizes", type=arguments.batches, metavar="N,N,...", help="each of them, and where more stops paying"
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be measured, and stop")
     parser.add_argument("--json", action="store_true", help="print the new records, one JSON line each")
@@ -158,7 +193,7 @@ def _report(commands: argparse._SubParsersAction[_Parser]) -> None:
         metavar="FILE",
         help=f"records to read (repeatable; default: {RECORDS} and the committed ones)",
     )
-    _output(parser)
+    arguments.add_output(parser)
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there instead of stdout")
     parser.set_defaults(verb=verbs.report)
 
@@ -167,9 +202,15 @@ def _trace(commands: argparse._SubParsersAction[_Parser]) -> None:
     text = "One model's card: exact counts by a trace on the meta device; no weights, no hardware."
     parser = commands.add_parser("trace", help="one model's exact counts", description=text)
     parser.add_argument("models", nargs="+", metavar="MODEL", help="as for run")
-    _spec(parser).add_argument("--batch-size", type=_positive, metavar="N", help="images per step (default: 1)")
+    arguments.add_spec(parser).add_argument(
+        "--batch-size", type=arguments.positive, metavar="N", help="images per step (default: 1)"
+    )
     parser.add_argument(
-        "--depth", type=_positive, default=2, metavar="N", help="modules below the model to break down by (default: 2)"
+        "--depth",
+        type=arguments.positive,
+        default=2,
+        metavar="N",
+        help="modules below the model to break down by (default: 2)",
     )
     parser.add_argument(
         "--second-opinion", action="store_true", help="count with fvcore too, on real tensors, and explain differences"
@@ -191,128 +232,3 @@ def _doctor(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser = commands.add_parser("doctor", help="is this machine fit to measure?", description=text)
     parser.add_argument("--device", metavar="DEVICE", help="cuda, cuda:1 or cpu (default: the GPU if there is one)")
     parser.set_defaults(verb=verbs.doctor)
-
-
-def _where(parser: argparse.ArgumentParser) -> None:
-    where = parser.add_argument_group("where")
-    where.add_argument(
-        "--gpu",
-        metavar="NAME",
-        help="insist that the GPU here is a v100, a100, h100-sxm5-80gb, ... and measure as the paper did on it",
-    )
-    where.add_argument(
-        "--device",
-        metavar="DEVICE",
-        help="cuda, cuda:1 or cpu (default: the GPU if there is one); cuda:0,cuda:1 spreads rows over equal GPUs, "
-        "which is off by default because they share the host's cores and its power",
-    )
-    where.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: torch's choice)")
-    where.add_argument(
-        "--records", type=Path, default=RECORDS, metavar="FILE", help=f"append records there (default: {RECORDS})"
-    )
-
-
-def _measuring(parser: argparse.ArgumentParser) -> None:
-    how = parser.add_argument_group("how to measure")
-    how.add_argument(
-        "--protocol",
-        choices=sorted(PROTOCOLS),
-        help="swin: the paper's (50 warm-up, 30 timed); steady: ours; smoke: a first look (default on a CPU)",
-    )
-    how.add_argument(
-        "--effort", choices=EFFORTS, help="1, 3 or 10 launches per row, by protocol steady unless another is named"
-    )
-    how.add_argument("--launches", type=_positive, metavar="N", help="fresh processes per row (an interval needs 7)")
-    how.add_argument(
-        "--target-ci",
-        type=_share,
-        metavar="SHARE",
-        help="add launches until the interval is within +-1%% (say) of the number",
-    )
-    how.add_argument(
-        "--row-time", type=_seconds, metavar="TIME", help="stop adding launches to a row that has taken this long"
-    )
-    how.add_argument(
-        "--lock-clocks",
-        action="store_true",
-        help="fix the GPU's clock while measuring (needs root; put back afterwards)",
-    )
-    how.add_argument(
-        "--max-time", type=_seconds, metavar="TIME", help="stop starting launches after this long: 90, 90s, 10m, 2h"
-    )
-    how.add_argument("--retry-failures", action="store_true", help="measure rows again that failed before")
-
-
-def _spec(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    spec = parser.add_argument_group("what is run")
-    spec.add_argument(
-        "--image-size",
-        type=_positive,
-        metavar="PIXELS",
-        help="square input (default: the table's, or what the model was trained on)",
-    )
-    spec.add_argument("--task", choices=TASKS, default="inference", help="default: inference")
-    spec.add_argument("--precision", choices=PRECISIONS, help="default: fp32")
-    spec.add_argument("--memory-format", choices=MEMORY_FORMATS, help="default: contiguous")
-    spec.add_argument(
-        "--compile", choices=COMPILE_MODES, dest="compile_mode", help="torch.compile's mode (default: eager)"
-    )
-    spec.add_argument(
-        "--attention",
-        choices=ATTENTIONS,
-        default="fused",
-        help="fused kernels, or the math as in 2022 (default: fused)",
-    )
-    return spec
-
-
-def _output(parser: argparse.ArgumentParser) -> None:
-    output = parser.add_argument_group("output")
-    output.add_argument("--format", choices=verbs.FORMATS, default="terminal", help="default: terminal")
-    output.add_argument("--json", action="store_const", const="json", dest="format", help="short for --format json")
-    output.add_argument(
-        "--width", type=_positive, metavar="COLUMNS", help="for the terminal (default: as wide as it is)"
-    )
-
-
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"a whole number of at least 1 is needed, not '{text}'")
-    return value
-
-
-def _batch(text: str) -> int | str:
-    return text if text == LARGEST else _positive(text)
-
-
-def _batches(text: str) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(_positive(word) for word in text.split(",")))
-
-
-def _share(text: str) -> float:
-    number, scale = (text[:-1], 100.0) if text.endswith("%") else (text, 1.0)
-    try:
-        value = float(number) / scale
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"a share is needed, like 1% or 0.01, not '{text}'")
-    return value
-
-
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def _seconds(text: str) -> float:
-    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
-    try:
-        value = float(number) * _UNITS[unit]
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"a time is needed, like 90, 90s, 10m or 2h, not '{text}'")
-    return value

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from bench.record.devices import DEVICES, DeviceSpec
 from bench.record.errors import BenchError
 from bench.record.spec import PROTOCOLS, SUITES, Protocol
-from bench.record.units import GIGA, TERA, duration
+from bench.record.units import GIGA, TERA, duration, plural
 
 
 def show(options: Namespace) -> int:
@@ -55,8 +55,10 @@ def _list_protocols() -> list[tuple[str, str]]:
     return [
         (
             name,
-            f"{one.launches} launches of {one.blocks} blocks of {block(one)}, after {one.warmup_iterations} warm-up "
-            f"iterations and at least {duration(one.warmup_seconds)}",
+            f"{plural(one.launches, 'launch', 'launches')} of {plural(one.blocks, 'block')} of {block(one)}, after "
+            f"{one.warmup_iterations} warm-up iterations"
+            + (f" and at least {duration(one.warmup_seconds)}" if one.warmup_seconds else "")
+            + (f", until steady or for {duration(one.steady_within)}" if one.steady_within else ""),
         )
         for name, one in PROTOCOLS.items()
     ]

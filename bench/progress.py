@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -24,7 +25,8 @@ def say(text: str) -> None:
 def outcome(record: Record) -> str:
     """What a launch came to, in a few words: `41.3 img/s`, or the failure's cause."""
     if record.failure:
-        return f"failed: {record.failure.kind.replace('_', ' ')} ({record.failure.message.splitlines()[0][:100]})"
+        cause = textwrap.shorten(record.failure.message, 160, placeholder=" ...")
+        return f"failed: {record.failure.kind.replace('_', ' ')} ({cause})"
     rate = images_per_second(record)
     return f"{significant(rate, 4)} img/s" if rate else "recorded"
 
@@ -37,7 +39,7 @@ class Lines:
 
     def finished(self, record: Record, index: int, total: int, eta_seconds: float) -> None:
         """`[3/12] timm:convnext_tiny@224 ...: 41.3 img/s (about 20 s left)`."""
-        left = f" (about {duration(eta_seconds)} left)" if index < total else ""
+        left = f" (about {duration(eta_seconds)} left)" if eta_seconds >= 1 else ""
         say(f"[{index}/{total}] {record.spec}: {outcome(record)}{left}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from bench.record.devices import DeviceSpec, identify, select
@@ -43,9 +42,10 @@ def place(options: Namespace) -> Place:
     """
     from bench.measure.environment import describe, find_device
 
-    devices = _devices(options.device or ("cuda" if options.gpu else find_device()))
-    if options.gpu:
-        found = [_insist(options.gpu, device) for device in devices][-1]
+    words = options.device or ("cuda" if options.gpu else find_device())
+    found = [_insist(options.gpu, word.strip()) for word in words.split(",")][-1] if options.gpu else None
+    devices = _devices(words)
+    if found is not None:
         as_table_12 = found.tf32 is not None
         settings: tuple[Precision, MemoryFormat] = ("tf32", "channels_last") if as_table_12 else ("fp32", "contiguous")
         return Place(
@@ -71,9 +71,14 @@ def _devices(words: str) -> tuple[str, ...]:
     from bench.measure.environment import describe
 
     devices = tuple(dict.fromkeys(word.strip() for word in words.split(",")))
+    there = [describe(device) for device in devices]
+    for device, one in zip(devices, there, strict=True):
+        if one.device_type not in ("cpu", "cuda"):
+            raise BenchError(f"--device {device}: only cuda and cpu are measured; name one of them.")
+        if one.device_type == "cuda" and one.device_name is None:
+            raise BenchError(f"--device {device}: torch finds no such GPU here; use --device cpu, or check the driver.")
     if len(devices) == 1:
         return devices
-    there = [describe(device) for device in devices]
     if any(one.device_type != "cuda" for one in there):
         raise BenchError(f"--device {words}: only CUDA GPUs can be measured side by side; name one device.")
     if len({one.device for one in there}) > 1:
@@ -123,7 +128,7 @@ def chosen(options: Namespace, here: Place) -> tuple[Spec, ...]:
     tables = [*options.table, *(word for word in words if word in REPORTS)]
     suites = [*options.suite, *(word for word in words if word in SUITES)]
     named = _models((word for word in words if word not in REPORTS and word not in SUITES), options.image_size)
-    _check(named)
+    _check_sizes(named, options.image_size)
     rows = [*named, *_tables(tables, options.image_size)]
     rows += [(spec.model, options.image_size or spec.image_size) for name in suites for spec in SUITES[name]]
     if not rows:
@@ -133,23 +138,51 @@ def chosen(options: Namespace, here: Place) -> tuple[Spec, ...]:
     return tuple(_spec(model, size, options, here) for model, size in dict.fromkeys(rows))
 
 
-CHECKED_AHEAD = 32
-"""More models than this come from wildcards, where one that cannot be built is a row, not a mistake."""
+def _check_sizes(named: Iterable[tuple[str, int]], asked: int | None) -> None:
+    """Raise `ModelError` or `BenchError` for a model that refuses the image size that was asked for.
 
-
-def _check(named: Iterable[tuple[str, int]]) -> None:
-    """Try what was named without its weights, so that a mistake is told now and not after an hour.
-
-    Raises `ModelError` or `BenchError` for what cannot be built or refuses its image size.
+    Tried on the meta device, which costs a fraction of a second and no weights. A trace that fails at the model's
+    own size too says something about the trace and nothing about the size; a user's model is not run in this
+    process at all.
     """
-    rows = tuple(named)
-    if len(rows) > CHECKED_AHEAD:
+    if asked is None:
         return
-    from bench.trace.step import UntraceableError, run
+    import models
 
-    for model, image_size in rows:
-        with suppress(UntraceableError):
-            run(Spec(model=model, image_size=image_size))
+    for model, _ in named:
+        if model.startswith("user:"):
+            continue
+        refusal = _refusal(model, asked)
+        if refusal is not None and _refusal(model, models.resolve(model).image_size) is None:
+            raise refusal
+
+
+def _refusal(model: str, image_size: int) -> BenchError | None:
+    """Why that model cannot be traced at that size, or None. Raises `ModelError` where it cannot even be built."""
+    from bench.trace.step import run
+
+    try:
+        run(Spec(model=model, image_size=image_size))
+    except BenchError as error:
+        return error
+    return None
+
+
+CHECK = Protocol(name="check", metrics=(), warmup_iterations=1, blocks=0, block_iterations=1, max_seconds=60.0)
+"""One step, untimed."""
+
+
+def check_factories(specs: Iterable[Spec], here: Place) -> None:
+    """Build every user's model once, in a process of its own; raise `BenchError` for a factory that is none.
+
+    What goes wrong in another way (it crashes, hangs, does not fit) is for the sweep to record.
+    """
+    from bench.measure.launch import launch
+
+    for spec in dict.fromkeys(replace(spec, batch_size=1) for spec in specs if spec.model.startswith("user:")):
+        failure = launch(spec, CHECK, here.devices[0]).failure
+        if failure is not None and (failure.kind, failure.stage) == ("error", "build"):
+            raise BenchError(failure.message)
 
 
 def _spec(model: str, image_size: int, options: Namespace, here: Place) -> Spec:

@@ -12,7 +12,7 @@ a network). A model that timm has needs no file here; one that it lacks needs on
 Importing this package imports neither torch nor timm; the functions do.
 """
 
-from models.building import build
+from models.building import build, load
 from models.catalog import ModelCard, ModelError, expand, names, resolve
 
-__all__ = ["ModelCard", "ModelError", "build", "expand", "names", "resolve"]
+__all__ = ["ModelCard", "ModelError", "build", "expand", "load", "names", "resolve"]

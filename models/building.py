@@ -41,6 +41,13 @@ def build(name: str, image_size: int) -> "nn.Module":
     return builders[home](card, image_size)
 
 
+def load(name: str) -> None:
+    """Import whatever building that model imports: timm, or the user's module. Raises `ModelError`."""
+    card = resolve(name)
+    if card.name.startswith("user:"):
+        _import(card.name.split(":")[1])
+
+
 def _build_timm(card: ModelCard, image_size: int) -> "nn.Module":
     import timm
 

@@ -22,8 +22,23 @@ CAUSES = {
 }
 
 FLAGS = {
-    "throttled": "the device slowed its clock while this was measured",
-    "noisy_env": "something else was running on the machine",
+    "throttled": "the device slowed its clock meanwhile, and those blocks were discarded",
+    "noisy_env": "something else was running on the machine meanwhile",
+    "busy_machine": "other programs wanted the cores when it began",
+    "scattered": "its blocks differ by more than a tenth among themselves",
+    "nan_output": "the model's output held NaN or infinity",
+    "recompiled": "something was compiled again while it was timed",
+    "warm_cache": "the compiler found work of an earlier run on the disk",
+    "clocks_disagree": "the device's clock and the wall clock differ by more than 2 %",
+    "power_capped": "the device ran at its power limit",
+    "clock_unsteady": "the device's clock moved by more than 1 %",
+    "throttle_unknown": "the driver does not say whether the device slowed itself down",
+    "other_gpu_processes": "another process was on the GPU",
+    "mig": "the GPU is a slice of a card (MIG)",
+    "ecc": "error correction takes some of the memory's bandwidth",
+    "persistence_off": "the driver unloads between processes",
+    "power_limit_lowered": "the power limit is below the card's default",
+    "powersave_governor": "the CPU's governor saves power",
     "host_bound": "the host, not the device, set the pace",
     "no_steady_state": "the blocks had not settled when the time was up",
 }
@@ -118,7 +133,12 @@ def device_name(environment: Environment) -> str:
         return f"CPU, {environment.threads} threads" if environment.threads else "CPU"
     if environment.device_key:
         return environment.device_key.upper()
-    return (environment.device_name or environment.device_type).removeprefix("NVIDIA ")
+    return printable(environment.device_name or environment.device_type).removeprefix("NVIDIA ")
+
+
+def printable(text: str) -> str:
+    """`text` without control characters: a records file may come from anywhere, and a terminal obeys what it gets."""
+    return "".join(character for character in text if character.isprintable())
 
 
 def heads(shown: Sequence[Group]) -> list[tuple[str, ...]]:
@@ -148,7 +168,7 @@ def describe(group: Group) -> str:
     numbers = {sum(record.failure is None for record in records) for records in group.launches.values()} - {0}
     words = [word for field, word in group.setting.words().items() if field not in IN_HEAD]
     parts = [
-        _all(environment.device_name or environment.cpu for environment in seen),
+        _all(printable(environment.device_name or environment.cpu or "") for environment in seen),
         ", ".join(words),
         _all(f"CUDA {environment.cuda}" for environment in seen if environment.cuda),
         f"{_range(numbers)} launch{'' if numbers == {1} else 'es'} a row" if numbers else "",

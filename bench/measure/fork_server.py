@@ -33,7 +33,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,7 +47,7 @@ BOOT = (
     "from bench.measure.fork_server import serve; serve(int(sys.argv[2]))"
 )
 
-STOP_SECONDS = 10.0
+STOP_SECONDS = 1.0
 """How long a server may take to see that it is no longer wanted: it does not look while it imports."""
 
 
@@ -79,8 +80,8 @@ class ForkServer:
         return self._log
 
     def stop(self) -> None:
-        """End the server and every child of it."""
-        with self._lock:
+        """End the server and every child of it. A second Ctrl-C has nothing to add."""
+        with self._lock, _deaf_to_ctrl_c():
             self._stop()
 
     def _start(self) -> socket.socket:
@@ -112,6 +113,18 @@ class ForkServer:
             self._process.kill()
             self._process.wait()
         self._process = None
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # whom no signal reaches
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def import_path() -> list[str]:

@@ -245,7 +245,7 @@ def time_blocks(
 
 def _time_block(workload: Steps, iterations: int, now: Now, clock: DeviceClock | None = None) -> float:
     step, repetitions = workload.step, range(iterations)  # looked up before the clock starts
-    with _without_gc():
+    with without_gc():
         start = now()
         if clock is not None:
             clock.start()
@@ -258,7 +258,7 @@ def _time_block(workload: Steps, iterations: int, now: Now, clock: DeviceClock |
 
 
 @contextmanager
-def _without_gc() -> Iterator[None]:
+def without_gc() -> Iterator[None]:
     """No garbage collection inside a block: one costs tens of milliseconds, and falls on whichever block is unlucky.
 
     Between blocks it is on again, so a model that makes cycles does not keep their memory for the whole run.

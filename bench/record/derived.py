@@ -14,7 +14,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import NormalDist, median
 
 from bench.record.record import Record
 
@@ -39,7 +39,7 @@ def images_per_second(record: Record) -> float | None:
     Never a mean of rates (Hoefler & Belli 2015, rule 3). None if the record has no throughput.
     """
     found = record.get("throughput")
-    if found is None or not found.values:
+    if found is None or not found.values or median(found.values) <= 0:
         return None
     return record.spec.batch_size * found.iterations / median(found.values)
 
@@ -154,12 +154,19 @@ def _binomial(n: int, k: int, p: float) -> float:
     return math.exp(choose + k * math.log(p) + (n - k) * math.log1p(-p))
 
 
+EXACT_UP_TO = 60
+"""Launches up to which the signed-rank distribution is counted out; beyond, its normal approximation is as good."""
+
+
 @functools.cache
 def _cut(n: int, tail: float) -> int:
     """How many Walsh averages to leave out at each end: the largest t for which P(T <= t) <= tail.
 
     The interval misses the centre by exactly that event: at most t of the Walsh averages lie on one side of it.
     """
+    if n > EXACT_UP_TO:
+        mean, deviation = n * (n + 1) / 4, math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
+        return math.floor(NormalDist(mean, deviation).inv_cdf(tail) - 0.5)
     ways = [1] + [0] * (n * (n + 1) // 2)  # ways[t]: subsets of {1..n} that sum to t
     for rank in range(1, n + 1):
         for total in range(len(ways) - 1, rank - 1, -1):

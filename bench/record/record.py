@@ -8,6 +8,7 @@ medians, intervals and rates are derived when read (`derived.py`), so no two sto
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Hashable
 from dataclasses import asdict, dataclass, fields
@@ -211,7 +212,11 @@ def _measurement(data: object) -> Measurement:
     if not isinstance(data, dict):
         raise ValueError("a record's measurement is no object")
     lists = {name: tuple(data[name]) for name in ("values", "flags", "warnings") if name in data}
-    return _make(Measurement, {**data, **lists})
+    made = _make(Measurement, {**data, **lists})
+    numbers = all(isinstance(value, (int, float)) and math.isfinite(value) for value in made.values)
+    if not numbers or not isinstance(made.iterations, int) or made.iterations < 1:
+        raise ValueError(f"a measurement of {made.metric} holds no finite numbers, or no iterations")
+    return made
 
 
 # A file of ten thousand records holds a handful of protocols and environments: build each of them once.

@@ -80,7 +80,7 @@ def read(path: Path | str) -> Log:
     """
     _refuse_devices(path)
     try:
-        text = Path(path).read_bytes().decode("utf-8", errors="replace")
+        text = Path(path).read_bytes().decode("utf-8", errors="replace").removeprefix("\ufeff")
     except OSError as error:
         raise _cannot("read", path, error) from error
     records: list[Record] = []
@@ -92,7 +92,7 @@ def read(path: Path | str) -> Log:
             records.append(from_json(line))
         except NewerSchemaError as error:
             raise BenchError(f"{path}, line {number}: {error}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             problems.append(f"{path}, line {number} is torn or no record, skipped ({_first_words(error)})")
     torn = "\n" not in text and (text.startswith(HEAD) or HEAD.startswith(text))
     if problems and not records and not torn:

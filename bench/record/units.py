@@ -28,10 +28,17 @@ def size(value: float, digits: int = 3) -> str:
 
 def duration(seconds: float) -> str:
     """`754` -> `12 min 34 s`, `3.21` -> `3.2 s`, `0.0123` -> `12.3 ms`."""
+    if seconds == 0:
+        return "0 s"
     if round(seconds, 1) < 60:
         return f"{seconds:.1f} s" if round(seconds * 1e3, 1) >= 1000 else f"{seconds * 1e3:.1f} ms"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def plural(number: int, noun: str, nouns: str = "") -> str:
+    """`1 launch`, `3 rows`; `nouns` where an s does not do."""
+    return f"{number} {noun if number == 1 else nouns or noun + 's'}"
 
 
 def significant(value: float, digits: int) -> str:

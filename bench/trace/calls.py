@@ -102,15 +102,37 @@ def describe(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -
     formula = FORMULAS.get(func.overloadpacket)
     cost = formula(args, out) if formula else Cost(kind=kind_of(func), macs=0, activations=0)
     outputs = out if isinstance(out, (list, tuple)) else (out,)
-    repeatable = outcome(func) == "new" and all(o is None or isinstance(o, torch.Tensor) for o in outputs)
+    repeatable = outcome(func) == "new" and all(
+        o is None or (isinstance(o, torch.Tensor) and o.is_meta) for o in outputs
+    )
     return Call(
         name=str(func.overloadpacket).removeprefix("aten."),
         cost=cost,
-        bytes=tensor_bytes(args) + tensor_bytes(kwargs.values()) + tensor_bytes(outputs),
+        bytes=tensor_bytes(_read(func, args))
+        + tensor_bytes(kwargs.values())
+        + tensor_bytes(_written(func, args, outputs)),
         counted=formula is not None,
         outputs=tuple(map(_template, outputs)) if repeatable else None,
         container=type(out) if outputs is out else None,
     )
+
+
+# Operators that write their first argument, or one like it, without reading it.
+_WRITE_ONLY = frozenset(
+    """
+    zero_ fill_ copy_ normal_ uniform_ bernoulli_ exponential_ random_ zeros_like ones_like full_like rand_like
+    randn_like new_zeros new_ones new_full
+    """.split()  # noqa: SIM905 -- as above
+)
+
+
+def _read(func: Any, args: Sequence[Any]) -> Sequence[Any]:
+    return args[1:] if func.overloadpacket.__name__ in _WRITE_ONLY else args
+
+
+def _written(func: Any, args: Sequence[Any], outputs: Sequence[Any]) -> Sequence[Any]:
+    """What a call writes; an operator that returns nothing (`_foreach_add_`) writes its first argument."""
+    return (args[0],) if outcome(func) == "nothing" and args else outputs
 
 
 def _template(out: torch.Tensor | None) -> Template:

@@ -54,6 +54,22 @@ def _linear(args: Sequence[Any], out: torch.Tensor) -> Cost:
     return _product(args[0], out)
 
 
+def _addbmm(args: Sequence[Any], out: torch.Tensor) -> Cost:
+    """As `_bmm` with the batch summed up: c + sum over b of (m, k) @ (k, n): b m k n."""
+    batch, _, inner = args[1].shape
+    return Cost(kind="matmul", macs=batch * out.numel() * inner, activations=out.numel())
+
+
+def _trilinear(args: Sequence[Any], out: torch.Tensor) -> Cost:
+    """`nn.Bilinear`: x1 (n, i), weight (o, i, j), x2 (n, j), expanded to four dimensions: n o i j, the product of all.
+
+    Counted as the products of weight and x1 alone; the sum over j that follows is the smaller part and not a matrix
+    product of torch's.
+    """
+    rows = max(args[0].shape[0], args[2].shape[0])
+    return Cost(kind="matmul", macs=rows * args[1].numel(), activations=out.numel())
+
+
 def _dot(args: Sequence[Any], out: torch.Tensor) -> Cost:
     """(k) . (k): k."""
     return Cost(kind="matmul", macs=args[0].numel(), activations=out.numel())
@@ -72,7 +88,7 @@ def convolution_macs(x: Sequence[int], weight: Sequence[int], out: Sequence[int]
 def _convolution(args: Sequence[Any], out: torch.Tensor) -> Cost:
     x, weight, transposed, groups = args[0], args[1], args[6], args[8]
     macs = convolution_macs(x.shape, weight.shape, out.shape, transposed)
-    return Cost(kind=_conv_kind(weight, groups), macs=macs, activations=out.numel())
+    return Cost(kind=_conv_kind(weight, groups, transposed), macs=macs, activations=out.numel())
 
 
 def _convolution_backward(args: Sequence[Any], out: Sequence[torch.Tensor | None]) -> Cost:
@@ -80,13 +96,14 @@ def _convolution_backward(args: Sequence[Any], out: Sequence[torch.Tensor | None
     grad, x, weight, transposed, groups, mask = args[0], args[1], args[2], args[7], args[9], args[10]
     forward = convolution_macs(x.shape, weight.shape, grad.shape, transposed)
     elements = sum(g.numel() for g in out[:2] if g is not None)
-    return Cost(kind=_conv_kind(weight, groups), macs=forward * (mask[0] + mask[1]), activations=elements)
+    return Cost(kind=_conv_kind(weight, groups, transposed), macs=forward * (mask[0] + mask[1]), activations=elements)
 
 
-def _conv_kind(weight: torch.Tensor, groups: int) -> Kind:
+def _conv_kind(weight: torch.Tensor, groups: int, transposed: bool) -> Kind:
     if groups == 1:
         return "conv"
-    return "depthwise_conv" if weight.shape[1] == 1 else "grouped_conv"
+    per_group = weight.shape[0] // groups if transposed else weight.shape[1]
+    return "depthwise_conv" if per_group == 1 else "grouped_conv"
 
 
 def attention_cost(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Cost:
@@ -125,6 +142,8 @@ FORMULAS: dict[Any, Formula] = {
     _aten.baddbmm: _addmm,
     _aten.addmv: _addmm,
     _aten.linear: _linear,
+    _aten.addbmm: _addbmm,
+    _aten._trilinear: _trilinear,
     _aten.dot: _dot,
     _aten.vdot: _dot,
     _aten.convolution: _convolution,

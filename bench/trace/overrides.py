@@ -33,7 +33,9 @@ class _FusedAttention(torch.autograd.Function):
     def forward(
         ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, seen: Kernel
     ) -> torch.Tensor:
-        out = query.new_empty((*query.shape[:-1], value.shape[-1]))
+        # The kernels lay their output out as (B, N, H, d), so that merging the heads afterwards is a view.
+        batch, heads, length, _ = query.shape
+        out = query.new_empty((batch, length, heads, value.shape[-1])).transpose(1, 2)
         lse = query.new_empty(query.shape[:-1], dtype=torch.float32)
         seen("fused_attention", _present(query, key, value, mask), (out, lse), attention_cost(query, key, value))
         ctx.save_for_backward(query, key, value, mask, out, lse)
@@ -82,7 +84,14 @@ def _fused(seen: Kernel) -> Callable[..., torch.Tensor]:
 # What CUDA's autocast does to an operator (torch/csrc, aten/src/ATen/autocast_mode.h), for operators that torch
 # composes of others and that may therefore be replaced above autograd. The others see operands these have already
 # cast.
-_LOWER = ("linear", "conv1d", "conv2d", "conv3d", "matmul", "einsum", "scaled_dot_product_attention")
+_LOWER = (
+    "linear",
+    "matmul",
+    "einsum",
+    "scaled_dot_product_attention",
+    *(f"conv{n}d{overload}" for n in (1, 2, 3) for overload in ("", ".padding")),
+    *("conv_transpose1d", "conv_transpose2d.input", "conv_transpose3d.input"),
+)
 _FP32 = ("layer_norm", "group_norm", "cross_entropy_loss", "cosine_similarity")
 
 
@@ -153,8 +162,37 @@ def _implementations(fused: bool, casts: _Casts | None, seen: Kernel) -> dict[st
 
     table: dict[str, Callable[..., Any]] = {}
     for name in _LOWER:
-        run = attention if name == "scaled_dot_product_attention" else getattr(_aten, name).default.decompose
-        table[name] = lowered(run)
+        table[name] = lowered(attention if name == "scaled_dot_product_attention" else _composed(name))
     for name in _FP32:
-        table[name] = raised(getattr(_aten, name).default.decompose)
-    return table | {"softmax.int": _softmax(casts)}
+        table[name] = raised(_composed(name))
+    return table | {"softmax.int": _softmax(casts), "bmm": lowered(_Bmm.apply)}
+
+
+def _composed(name: str) -> Callable[..., Any]:
+    """How torch composes an operator (`conv2d.padding`) of others."""
+    packet, _, overload = name.partition(".")
+    run: Callable[..., Any] = getattr(getattr(_aten, packet), overload or "default").decompose
+    return run
+
+
+class _Bmm(torch.autograd.Function):
+    """The one matrix product that torch does not compose of others: with its own gradient, it may be replaced too."""
+
+    @staticmethod
+    def forward(ctx: Any, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(left, right)
+        return _bmm(left, right)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        left, right = ctx.saved_tensors
+        return (
+            _bmm(grads[0], right.transpose(1, 2)) if ctx.needs_input_grad[0] else None,
+            _bmm(left.transpose(1, 2), grads[0]) if ctx.needs_input_grad[1] else None,
+        )
+
+
+def _bmm(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    with torch._C._AutoDispatchBelowAutograd():  # or it would find the replacement again
+        out: torch.Tensor = _aten.bmm.default(left, right)
+        return out

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from models import ModelError, build
+from models import ModelError, build, load
 
 _METHODS = (
     "normal_",
@@ -60,10 +60,12 @@ def skeleton(name: str, image_size: int) -> torch.nn.Module:
     A model whose constructor reads tensor values (`.item()`), which meta tensors do not have, is built without
     initialisation on the CPU and moved; memory that nobody writes to is not taken from the machine either.
     """
+    # What importing timm or the user's module makes belongs to the process and not to the trace: before any mode.
+    load(name)
     try:
         with _untouched(), torch.device("meta"):
             module = build(name, image_size)
-    except ModelError:
+    except (ModelError, RuntimeError):  # timm 1.0.15 reads values while it builds
         module = weightless(name, image_size)
     return module.to("meta")
 

@@ -88,20 +88,22 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_joules_of_a_window_and_watts_of_idling() -> None:
     card = Card()
-    joules, watts = measure(card, library(card))
+    joules, lasted, watts = measure(card, library(card))
     assert (joules.metric, joules.unit, joules.better, joules.assume) == ("energy", "J", "lower", "nothing")
     assert joules.iterations == card.steps
     assert joules.values[0] / joules.iterations == pytest.approx(600 * 0.02, rel=0.021)
     assert (joules.warmups, joules.flags) == (10, ())
     assert (watts.metric, watts.unit, watts.better) == ("idle_power", "W", "none")
     assert watts.values[0] == pytest.approx(80, rel=0.06)
+    assert (lasted.metric, lasted.unit, lasted.iterations) == ("energy_seconds", "s", joules.iterations)
+    assert lasted.values[0] == pytest.approx(joules.iterations * 0.02, rel=0.01)
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.013, 0.05, 0.099])
 def test_wherever_the_window_falls_between_the_counters_steps_it_is_off_by_two_percent_at_most(offset: float) -> None:
     card = Card(cost=0.0317)
     card.spend(offset, card.idle)
-    joules, _ = measure(card, library(card))
+    joules, *_ = measure(card, library(card))
     assert joules.values[0] / joules.iterations == pytest.approx(600 * 0.0317, rel=0.021)
 
 
@@ -109,7 +111,7 @@ def test_wherever_the_window_falls_between_the_counters_steps_it_is_off_by_two_p
 def test_the_window_is_long_enough_and_the_queue_kept_full(cost: float) -> None:
     card = Card(cost=cost)
     start = card.time
-    joules, _ = measure(card, library(card))
+    joules, *_ = measure(card, library(card))
     assert joules.iterations == card.steps
     window = card.time - start - energy.SETTLE_SECONDS - energy.IDLE_SECONDS
     assert energy.WINDOW_SECONDS <= window < energy.WINDOW_SECONDS + max(cost, 3 * energy.BURST_SECONDS)
@@ -141,8 +143,7 @@ def test_a_counter_that_stands_or_goes_back_is_no_number_and_no_zero(change: flo
 
 def test_idle_watts_that_cannot_be_had_leave_the_joules() -> None:
     card = Card(idle=0.0)
-    [joules] = measure(card, library(card))
-    assert joules.metric == "energy"
+    assert [one.metric for one in measure(card, library(card))] == ["energy", "energy_seconds"]
 
 
 def test_what_is_doubtful_is_said() -> None:
@@ -156,7 +157,7 @@ def test_what_is_doubtful_is_said() -> None:
         step()
 
     card.step = step_at_the_power_limit  # type: ignore[method-assign]
-    joules, _ = measure(card, driver, warm(finite=False), surroundings=("other_gpu_processes",))
+    joules, *_ = measure(card, driver, warm(finite=False), surroundings=("other_gpu_processes",))
     assert joules.flags == ("nan_output", "power_capped", "other_gpu_processes")
 
 

@@ -28,9 +28,7 @@ META = Environment(device_type="meta")
 
 
 def taken(metric: str, *values: float, unit: str = "s", iterations: int = 1) -> Measurement:
-    return Measurement(
-        metric=metric, unit=unit, better="lower", assume="nothing", values=values, iterations=iterations
-    )
+    return Measurement(metric=metric, unit=unit, better="lower", assume="nothing", values=values, iterations=iterations)
 
 
 def record(*measurements: Measurement, environment: Environment | None = None, **spec: Any) -> Record:

@@ -64,7 +64,7 @@ def test_one_cell_without_an_interval_says_so_itself(launches):
 
 def test_a_flag_is_a_footnote_or_said_once_for_the_column(launches):
     some = layout([*launches(TINY, flags=("throttled",)), *launches(SWIN_T)])
-    assert only_rate(some).notes == ("The device slowed its clock while this was measured.",)
+    assert only_rate(some).notes == ("The device slowed its clock meanwhile, and those blocks were discarded.",)
     every = layout([*launches(TINY, flags=("throttled",)), *launches(SWIN_T, flags=("throttled",))])
     assert only_rate(every).notes == ()
     assert "the device slowed its clock" in columns(every, "throughput_measured")[0].notes[0].text

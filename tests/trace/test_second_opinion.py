@@ -91,9 +91,6 @@ def test_it_disagrees_where_fvcore_does_not_look(network: Network, operator: str
     assert (difference.operator, difference.ours, difference.theirs) == ("matmul", opinion.ours, 0)
 
 
-@pytest.mark.xfail(
-    reason="second_opinion._differences compares groups of operators; fvcore's unsupported_ops() would name the one"
-)
 @pytest.mark.parametrize("operator", UNKNOWN)
 def test_the_operator_that_explains_a_difference_is_named(network: Network, operator: str) -> None:
     opinion = opinion_of(network(f"Forward(lambda s, x: {UNKNOWN[operator]}, w=(32,))"))
@@ -116,17 +113,11 @@ def test_what_neither_counts_is_no_difference(network: Network) -> None:
     assert (opinion.ours, opinion.theirs, opinion.differences) == (0, 0, ())
 
 
-@pytest.mark.xfail(
-    reason="both count 0 for nn.Bilinear, so they agree; `uncounted()` has it, the second opinion does not"
-)
 def test_a_product_that_both_pass_over_is_named(network: Network) -> None:
     opinion = opinion_of(network("Forward(lambda s, x: s.b(x[:, 0], x[:, 1]), b=nn.Bilinear(32, 32, 4))"))
     assert opinion.ours == 32 * 4 * 32 * 32
 
 
-@pytest.mark.xfail(
-    reason="second_opinion._fvcore: an assertion or IndexError inside fvcore's own handles is not caught"
-)
 def test_what_fvcore_cannot_count_at_all_is_a_difference_too(network: Network) -> None:
     opinion = opinion_of(network("Forward(lambda s, x: x @ s.w, w=(32,))"))
     assert not opinion.agrees

@@ -195,10 +195,6 @@ def test_fused_attention_needs_less_memory_than_math() -> None:
     assert math.peak - fused.peak > 0.5 * matrices
 
 
-@pytest.mark.xfail(
-    reason="overrides._FusedAttention lays its output out as (B, H, N, d); torch's kernels as (B, N, H, d), which the "
-    "reshape after it views (torch._meta_registrations.meta__scaled_dot_product_efficient_attention)"
-)
 def test_the_output_of_a_fused_kernel_is_reshaped_without_a_copy() -> None:
     traced = run(Spec(model="timm:deit_tiny_patch16_224"))
     assert "fused_attention" in names_of(traced)

@@ -171,9 +171,6 @@ def test_an_einsum_takes_halves(network: Network) -> None:
 # Of the operators that torch does not compose of others, autocast casts these too.
 
 
-@pytest.mark.xfail(
-    reason="overrides._LOWER lacks bmm, baddbmm, mm, addmm, mv: softmax gives fp32, the next product wants halves"
-)
 @pytest.mark.parametrize("precision", HALVES)
 @pytest.mark.parametrize("task", ["inference", "train"])
 def test_attention_written_with_bmm(network: Network, precision: str, task: str) -> None:
@@ -186,9 +183,6 @@ def test_attention_written_with_bmm(network: Network, precision: str, task: str)
     assert [2 * moved for moved in bytes_of(mixed, "bmm")] == bytes_of(full, "bmm")
 
 
-@pytest.mark.xfail(
-    reason="overrides._LOWER lacks bmm, baddbmm, mm, addmm, mv, which F.multi_head_attention_forward calls"
-)
 @pytest.mark.parametrize("precision", HALVES)
 def test_multihead_attention_that_returns_its_weights(network: Network, precision: str) -> None:
     model = network(
@@ -200,7 +194,6 @@ def test_multihead_attention_that_returns_its_weights(network: Network, precisio
     assert [2 * moved for moved in bytes_of(mixed, "bmm")[-2:]] == bytes_of(full, "bmm")[-2:]
 
 
-@pytest.mark.xfail(reason="overrides._LOWER names conv2d's default overload only, and no transposed convolution")
 @pytest.mark.parametrize(
     "layer",
     ["nn.Conv2d(3, 8, 3, padding='same')", "nn.Conv1d(3, 8, 3, padding='same')", "nn.ConvTranspose2d(3, 8, 2, 2)"],

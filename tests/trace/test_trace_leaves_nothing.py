@@ -135,7 +135,6 @@ def test_a_second_opinion_leaves_the_process_as_it_was(network: Network) -> None
     assert changed == {}
 
 
-@pytest.mark.xfail(reason="second_opinion._fvcore draws its image before it forks the random state")
 def test_a_second_opinion_leaves_the_random_state(network: Network) -> None:
     before = torch.get_rng_state()
     second_opinion(Spec(model=network("nn.Sequential(nn.Conv2d(3, 8, 1), nn.Dropout())"), image_size=32))
@@ -204,9 +203,6 @@ def test_a_forward_whose_shapes_hang_on_values_is_one_sentence(network: Network,
         run(Spec(model=network(f"Forward(lambda s, x: {reading})"), image_size=32))
 
 
-@pytest.mark.xfail(
-    reason="step._failed looks for 'item' or 'data' in torch's message; these say 'numpy' or 'Meta tensors'"
-)
 @pytest.mark.parametrize("reading", VALUES[2:])
 def test_a_forward_whose_shapes_hang_on_values_is_told_so(network: Network, reading: str) -> None:
     with pytest.raises(UntraceableError):
@@ -247,13 +243,11 @@ def test_a_trace_takes_no_gradients_setting_from_its_caller() -> None:
     assert run(Spec(model="timm:resnet18", image_size=64, task="train")) == first
 
 
-@pytest.mark.xfail(reason="step._train relies on the caller's grad mode: wrap it in torch.enable_grad()")
 def test_a_training_step_in_a_caller_without_gradients() -> None:
     with torch.no_grad():
         assert run(Spec(model="timm:resnet18", image_size=64, task="train")).curve is not None
 
 
-@pytest.mark.xfail(reason="step._run lets what the network raises pass, but for six types")
 @pytest.mark.parametrize("error", ["KeyError('a')", "IndexError('b')", "ZeroDivisionError()", "Exception('c')"])
 def test_whatever_a_forward_raises_is_one_sentence(network: Network, error: str) -> None:
     model = network("Forward(broken)", before=f"def broken(s, x):\n    raise {error}\n")
@@ -261,7 +255,6 @@ def test_whatever_a_forward_raises_is_one_sentence(network: Network, error: str)
         run(Spec(model=model, image_size=32))
 
 
-@pytest.mark.xfail(reason="step._run: the forward pass runs outside fork_rng, and may draw numbers on the CPU")
 def test_a_forward_that_draws_random_numbers_leaves_the_random_state(network: Network) -> None:
     model = network("Forward(lambda s, x: x * torch.rand(()))")
     before = torch.get_rng_state()
@@ -269,16 +262,12 @@ def test_a_forward_that_draws_random_numbers_leaves_the_random_state(network: Ne
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.xfail(
-    reason="calls.describe remembers CPU outputs of calls without tensors; a repetition makes them on meta"
-)
 @pytest.mark.parametrize("made", ["torch.arange(3)", "torch.zeros(3)", "torch.full((3,), 2.0)", "torch.rand(3)"])
 def test_a_cpu_tensor_that_is_made_twice_is_on_the_cpu_twice(network: Network, made: str) -> None:
     model = network(f"Forward(lambda s, x: x + {made}.tolist()[0] + {made}.tolist()[0])")
     assert len(run(Spec(model=model, image_size=32)).operators) >= 2
 
 
-@pytest.mark.xfail(reason="skeleton.skeleton imports a user's module under torch.device('meta'), constants and all")
 def test_constants_of_a_users_module_keep_their_values(network: Network) -> None:
     model = network(
         "Forward(lambda s, x: x * MEAN.to(x.device)[:, None, None])", before="MEAN = torch.tensor([0.1, 0.2, 0.3])\n"
@@ -287,10 +276,6 @@ def test_constants_of_a_users_module_keep_their_values(network: Network) -> None
     assert sys.modules[model.split(":")[1]].MEAN.device.type == "cpu"
 
 
-@pytest.mark.xfail(
-    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7),
-    reason="skeleton.skeleton imports timm under torch.device('meta'), where torch 2.6 cannot import torch._dynamo",
-)
 def test_the_first_thing_a_process_does_may_be_a_trace() -> None:
     code = (
         "from bench.trace import run; from bench.record.spec import Spec\n"
@@ -312,6 +297,5 @@ class Reader(nn.Module):
         return self.layer(images) * self.rate
 
 
-@pytest.mark.xfail(reason="skeleton.skeleton catches ModelError alone, in which only users' factories are wrapped")
 def test_a_constructor_of_ours_or_timms_may_read_values(paper_model: Callable[[Callable[[], nn.Module]], str]) -> None:
     assert run(Spec(model=paper_model(Reader), image_size=32)).params == 32

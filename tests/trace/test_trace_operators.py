@@ -67,7 +67,6 @@ def test_a_grouped_convolution(network: Network) -> None:
     assert (grouped.kind, grouped.macs) == ("grouped_conv", N * (12 * 30 * 30) * (8 // 4 * 9))
 
 
-@pytest.mark.xfail(reason="formulas._conv_kind looks at weight.shape[1], which transposed means outputs per group")
 def test_a_transposed_convolution_with_one_output_and_two_inputs_per_group_is_grouped(network: Network) -> None:
     traced = trace_of(network("nn.Sequential(nn.Conv2d(3, 8, 1), nn.ConvTranspose2d(8, 4, 3, groups=4))"))
     assert traced.operators[1].kind == "grouped_conv"
@@ -130,7 +129,6 @@ def test_products_of_a_whole_batch(network: Network) -> None:
     assert (only(dot).macs, only(dot).activations) == (N * 3072, 1)
 
 
-@pytest.mark.xfail(reason="formulas.FORMULAS lacks addbmm, a matrix product (it is listed as uncounted)")
 def test_a_batch_of_products_that_are_summed(network: Network) -> None:
     traced = trace_of(network("Forward(lambda s, x: torch.addbmm(s.w, x[:, 0], x[:, 1]), w=(32, 32))"))
     assert only(traced).macs == N * 32 * 32 * 32
@@ -178,7 +176,6 @@ def test_bytes_of_integers_and_masks(network: Network) -> None:
     assert only(traced).bytes == FP32 * IMAGES + IMAGES
 
 
-@pytest.mark.xfail(reason="calls.describe adds the first argument of an operator that only writes it or asks its shape")
 @pytest.mark.parametrize(
     ("forward", "elements"),
     [
@@ -193,9 +190,6 @@ def test_what_is_only_written_is_not_read(network: Network, forward: str, elemen
     assert only(trace_of(network(f"Forward(lambda s, x: {forward})"))).bytes == FP32 * elements
 
 
-@pytest.mark.xfail(
-    reason="calls.describe: a _foreach_ operator in place returns nothing, so what it writes is not counted"
-)
 def test_bytes_of_the_optimizer(network: Network) -> None:
     # exp_avg.lerp_(grad, 1 - beta1) reads both and writes the first.
     model = network("nn.Sequential(nn.Conv2d(3, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())")

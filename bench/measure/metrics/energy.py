@@ -26,6 +26,9 @@ from bench.record.record import Measurement
 from bench.record.spec import Protocol
 
 METRIC = "energy"
+SECONDS = "energy_seconds"
+"""How long the window lasted: what the idle card would have taken meanwhile is this times its power."""
+
 IDLE_POWER = "idle_power"
 
 WINDOW_SECONDS = 5.0
@@ -39,6 +42,7 @@ SETTLE_SECONDS, IDLE_SECONDS = 1.0, 2.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Window:
     joules: float
+    seconds: float
     iterations: int
     weather: Weather
 
@@ -67,8 +71,16 @@ def measure(
         warmups=warm.iterations,
         flags=tuple(dict.fromkeys((*doubts, *flags([window.weather]), *tools.surroundings))),
     )
+    lasted = Measurement(
+        metric=SECONDS,
+        unit="s",
+        better="none",
+        assume="nothing",
+        values=(window.seconds,),
+        iterations=window.iterations,
+    )
     watts = _idle_power(watch, tools.now, sleep)
-    return (joules,) if watts is None else (joules, _watts(watts))
+    return (joules, lasted) if watts is None else (joules, lasted, _watts(watts))
 
 
 def _window(workload: Steps, watch: Watch, now: Now) -> _Window | None:
@@ -87,7 +99,7 @@ def _window(workload: Steps, watch: Watch, now: Now) -> _Window | None:
     after, weather = watch.energy(), watch.after()
     if before is None or after is None or after <= before:
         return None
-    return _Window(joules=after - before, iterations=iterations, weather=weather)
+    return _Window(joules=after - before, seconds=elapsed, iterations=iterations, weather=weather)
 
 
 def _idle_power(watch: Watch, now: Now, sleep: Callable[[float], None]) -> float | None:

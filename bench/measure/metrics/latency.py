@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from bench.measure.metrics.throughput import NAN_OUTPUT, NO_STEADY_STATE
-from bench.measure.timing import Now, Steps, WarmUp, _without_gc
+from bench.measure.timing import Now, Steps, WarmUp, without_gc
 from bench.record.record import Measurement
 from bench.record.spec import Protocol
 
@@ -68,7 +68,7 @@ def time_parts(
 
 def _time_parts(parts: Sequence[Callable[[], object]], synchronize: Callable[[], None], now: Now) -> tuple[float, ...]:
     seconds = []
-    with _without_gc():
+    with without_gc():
         synchronize()
         for part in parts:
             start = now()

@@ -9,6 +9,7 @@ Belli 2015, rule 3).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from statistics import quantiles
 
 from bench.measure import device_clock, telemetry
 from bench.measure.instruments import Instruments
@@ -51,11 +52,26 @@ def measure(workload: Steps, protocol: Protocol, warm: WarmUp, tools: Instrument
     )
 
 
+SCATTERED = "scattered"
+"""Flag: the blocks' interquartile range is more than a tenth of their median, from where on torch.utils.benchmark warns
+too: half of this launch's blocks disagree by that much, so its median is worth little."""
+
+SCATTER = 0.10
+
+
+def _scattered(blocks: tuple[float, ...]) -> bool:
+    if len(blocks) < 4:
+        return False
+    low, middle, high = quantiles(blocks, n=4, method="inclusive")
+    return high - low > SCATTER * middle
+
+
 def _flags(
     blocks: Blocks, warm: WarmUp, iterations: int, alone: tuple[float, ...], tools: Instruments
 ) -> tuple[str, ...]:
     doubts: tuple[str, ...] = () if warm.finite else (NAN_OUTPUT,)
     doubts += (NO_STEADY_STATE,) if warm.moving else ()
+    doubts += (SCATTERED,) if _scattered(blocks.wall) else ()
     weather = telemetry.flags(_seen((*blocks.weather, *blocks.bad_weather)))
     clocks = device_clock.flags(blocks.wall, blocks.device, iterations, alone)
     return tuple(dict.fromkeys((*doubts, *clocks, *weather, *tools.surroundings)))
