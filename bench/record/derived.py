@@ -84,7 +84,13 @@ def estimate(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     """
     if not values or min(values) <= 0:
         raise ValueError("an estimate needs positive values")
-    logs = [math.log(value) for value in values]
+    return _estimate(tuple(values), confidence)
+
+
+@functools.lru_cache(maxsize=4096)
+def _estimate(values: tuple[float, ...], confidence: float) -> Estimate:
+    # Sorted first, because the averages then come as ascending runs, which Python's sort merges instead of sorting.
+    logs = sorted(math.log(value) for value in values)
     walsh = sorted((a + b) / 2 for i, a in enumerate(logs) for b in logs[i:])
     low = high = None
     if len(values) >= MIN_LAUNCHES:
