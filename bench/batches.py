@@ -12,6 +12,7 @@ from bench.record import store
 from bench.record.derived import throughput
 from bench.record.record import Record
 from bench.record.spec import Spec
+from bench.record.units import significant
 
 if TYPE_CHECKING:
     from bench.selection import Place
@@ -80,4 +81,5 @@ def _saturates(spec: Spec, sizes: dict[int, list[Record]]) -> str | None:
     name = f"{spec.model}@{spec.image_size}"
     if point == max(rates):
         return f"{name}: still faster at batch {point}, the largest measured; a larger one may pay."
-    return f"{name}: from batch {point} on a larger one adds less than {1 - SATURATED:.0%} (best {best:,.4g} img/s)."
+    top = significant(best, 4)
+    return f"{name}: from batch {point} on a larger one adds less than {1 - SATURATED:.0%} (best {top} img/s)."

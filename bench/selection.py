@@ -189,7 +189,8 @@ def _spec(model: str, image_size: int, options: Namespace, here: Place) -> Spec:
     return Spec(
         model=model,
         task=options.task,
-        batch_size=options.batch_size or here.batch_size,
+        # `max` is searched for later (`batches`); the spec needs some size until then
+        batch_size=options.batch_size if isinstance(options.batch_size, int) else here.batch_size,
         image_size=image_size,
         precision=options.precision or here.precision,
         memory_format=options.memory_format or here.memory_format,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from bench.record.record import Environment, Record
 from bench.record.spec import Spec, Task
+from bench.record.units import plural
 
 CAUSES = {
     "out_of_memory": "out of memory",
@@ -130,7 +131,7 @@ def _setting(spec: Spec, record: Record) -> Setting:
 def device_name(environment: Environment) -> str:
     """Short enough to stand over a column: `A100-SXM4-80GB`, `CPU, 2 threads`; the column's note has the full name."""
     if environment.device_type == "cpu":
-        return f"CPU, {environment.threads} threads" if environment.threads else "CPU"
+        return f"CPU, {plural(environment.threads, 'thread')}" if environment.threads else "CPU"
     if environment.device_key:
         return environment.device_key.upper()
     return printable(environment.device_name or environment.device_type).removeprefix("NVIDIA ")
