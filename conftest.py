@@ -18,6 +18,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Without `--benchmark-only` or `--benchmark-enable` a benchmark runs once, as a test that it still works."""
+    asked = config.getoption("benchmark_only", default=True) or config.getoption("benchmark_enable", default=True)
+    if not asked:
+        config.option.benchmark_disable = True
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests marked `gpu` are skipped, and say so, where torch finds no CUDA device."""
     marked = [item for item in items if item.get_closest_marker("gpu")]

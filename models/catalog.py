@@ -97,13 +97,14 @@ def _qualify(bare: str) -> str:
 
 
 def _timm_card(bare: str) -> ModelCard:
-    known = _timm_names()
-    arch, dot, tag = bare.partition(".")
-    if dot and arch in known:
-        raise ModelError(f"'timm:{bare}' names weights ({tag}), which a benchmark does not load; say timm:{arch}")
-    if bare not in known:
-        raise ModelError(_unknown(f"timm:{bare}", (f"timm:{name}" for name in known)))
     import timm
+
+    arch, dot, tag = bare.partition(".")
+    if dot and timm.is_model(arch):
+        raise ModelError(f"'timm:{bare}' names weights ({tag}), which a benchmark does not load; say timm:{arch}")
+    # Asked before all names are sorted: a name that is right is the rule, and every build resolves it.
+    if dot or not timm.is_model(bare):
+        raise ModelError(_unknown(f"timm:{bare}", (f"timm:{name}" for name in _timm_names())))
 
     family = timm.models.model_entrypoint(bare).__module__.rpartition(".")[2]
     return ModelCard(

@@ -2,7 +2,7 @@
 
 A time says something about a machine, a ratio about the code. The two sides run in turns in one process, so that a slow
 spell meets them both, and the ratio is the median of the ratios of neighbours. It goes into pytest-benchmark's
-`extra_info`; a claim is asserted only where benchmarks are on (`--benchmark-enable`).
+`extra_info`; a claim is asserted only where benchmarks are on (`--benchmark-only`).
 """
 
 from __future__ import annotations

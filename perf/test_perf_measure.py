@@ -1,6 +1,6 @@
 """The measuring engine against doing it by hand: what timing, launching and repeating cost, and what A/A says.
 
-python -m pytest perf/test_perf_measure.py --benchmark-enable
+python -m pytest perf/test_perf_measure.py --benchmark-only
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def test_a_launch_costs_a_fraction_of_a_cold_start(versus: Versus) -> None:
         rounds=5,
     )
     if measured:
-        assert measured[1] / measured[0] >= 10  # the launch's own work included
+        assert measured[1] / measured[0] >= 10  # though the launch's own work is included
 
 
 def test_a_sweep_spends_its_time_in_its_children(benchmark: Any, tmp_path: Path) -> None:

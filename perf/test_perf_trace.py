@@ -1,6 +1,6 @@
 """The tracer against what one would use without it: torch's FLOP counter, fvcore, torch's memory tracker.
 
-    python -m pytest perf --benchmark-enable
+    python -m pytest perf --benchmark-only
 
 All sides start from a model's name, so building the network is part of each of them.
 """
@@ -148,4 +148,4 @@ def test_tracing_a_training_step_is_ten_times_faster_than_mem_tracker(benchmark:
     assert peaks["ours"] == pytest.approx(peaks["theirs"], rel=0.02)
     if found:
         benchmark.extra_info |= {f"peaks_{side}": sizes for side, sizes in peaks.items()}
-        assert found.ratio >= 7  # the claim is 10; on a busy machine the short side loses more
+        assert found.ratio >= 10

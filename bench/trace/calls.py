@@ -53,6 +53,11 @@ def _make(template: Template) -> torch.Tensor | None:
     return torch.empty_strided(shape, strides, dtype=dtype, device="meta")
 
 
+def empty_as(tensor: torch.Tensor) -> torch.Tensor:
+    """A meta tensor like `tensor`; `torch.empty_like` takes ten times as long there."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
 def signature(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
     """A key under which calls with equal outcomes are equal; None if an argument's values may decide the outcome."""
     try:

@@ -12,6 +12,7 @@ import torch
 from bench.record.errors import BenchError
 from bench.record.record import Environment, Measurement, Record
 from bench.record.spec import Spec
+from bench.trace.calls import empty_as
 from bench.trace.kinds import KINDS, Kind
 from bench.trace.live import CATEGORIES, Curve, LiveTensors
 from bench.trace.operators import Operator, Recorder
@@ -201,7 +202,7 @@ def _optimizer_in_steady_state(model: torch.nn.Module) -> torch.optim.Optimizer:
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, foreach=True)
     for parameter in parameters:
-        moments = {name: torch.empty_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+        moments = {name: empty_as(parameter) for name in ("exp_avg", "exp_avg_sq")}
         optimizer.state[parameter] = {"step": torch.tensor(1.0, device="cpu"), **moments}
     return optimizer
 
