@@ -128,7 +128,6 @@ def chosen(options: Namespace, here: Place) -> tuple[Spec, ...]:
     tables = [*options.table, *(word for word in words if word in REPORTS)]
     suites = [*options.suite, *(word for word in words if word in SUITES)]
     named = _models((word for word in words if word not in REPORTS and word not in SUITES), options.image_size)
-    _check_sizes(named, options.image_size)
     rows = [*named, *_tables(tables, options.image_size)]
     rows += [(spec.model, options.image_size or spec.image_size) for name in suites for spec in SUITES[name]]
     if not rows:
@@ -138,51 +137,31 @@ def chosen(options: Namespace, here: Place) -> tuple[Spec, ...]:
     return tuple(_spec(model, size, options, here) for model, size in dict.fromkeys(rows))
 
 
-def _check_sizes(named: Iterable[tuple[str, int]], asked: int | None) -> None:
-    """Raise `ModelError` or `BenchError` for a model that refuses the image size that was asked for.
-
-    Tried on the meta device, which costs a fraction of a second and no weights. A trace that fails at the model's
-    own size too says something about the trace and nothing about the size; a user's model is not run in this
-    process at all.
-    """
-    if asked is None:
-        return
-    import models
-
-    for model, _ in named:
-        if model.startswith("user:"):
-            continue
-        refusal = _refusal(model, asked)
-        if refusal is not None and _refusal(model, models.resolve(model).image_size) is None:
-            raise refusal
-
-
-def _refusal(model: str, image_size: int) -> BenchError | None:
-    """Why that model cannot be traced at that size, or None. Raises `ModelError` where it cannot even be built."""
-    from bench.trace.step import run
-
-    try:
-        run(Spec(model=model, image_size=image_size))
-    except BenchError as error:
-        return error
-    return None
-
-
 CHECK = Protocol(name="check", metrics=(), warmup_iterations=1, blocks=0, block_iterations=1, max_seconds=60.0)
 """One step, untimed."""
 
+CHECKED_AHEAD = 32
+"""More models than this come from wildcards, where one that cannot be built is a row, not a mistake."""
 
-def check_factories(specs: Iterable[Spec], here: Place) -> None:
-    """Build every user's model once, in a process of its own; raise `BenchError` for a factory that is none.
 
-    What goes wrong in another way (it crashes, hangs, does not fit) is for the sweep to record.
+def check(specs: Iterable[Spec], here: Place, options: Namespace) -> None:
+    """Try user's factories, and image sizes that were asked for, with one image in a process of its own.
+
+    Raises `BenchError` for a factory that is none and for a size that the model refuses: now, and not after an
+    hour. What goes wrong in another way (it crashes, hangs, does not fit) is for the sweep to record.
     """
     from bench.measure.launch import launch
 
-    for spec in dict.fromkeys(replace(spec, batch_size=1) for spec in specs if spec.model.startswith("user:")):
-        failure = launch(spec, CHECK, here.devices[0]).failure
-        if failure is not None and (failure.kind, failure.stage) == ("error", "build"):
+    doubtful = {replace(s, batch_size=1) for s in specs if s.model.startswith("user:") or options.image_size}
+    for spec in sorted(doubtful, key=str) if len(doubtful) <= CHECKED_AHEAD else ():
+        failure = launch(spec, CHECK, here.devices[0], options.threads).failure
+        if failure is None or failure.kind != "error":
+            continue
+        if failure.stage == "build":
             raise BenchError(failure.message)
+        if options.image_size:
+            remedy = "choose another --image-size, or mend the model."
+            raise BenchError(f"{spec.model} does not run at {spec.image_size} px ({failure.message}): {remedy}")
 
 
 def _spec(model: str, image_size: int, options: Namespace, here: Place) -> Spec:

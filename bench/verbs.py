@@ -143,14 +143,14 @@ def _say_what_is_left(reports: Sequence[Report], here: Place) -> None:
 def run(options: Namespace) -> int:
     """Measure what was asked for, and print it as a table; or, with --json, the new records as lines."""
     from bench import batches
-    from bench.selection import check_factories, chosen, place
+    from bench.selection import check, chosen, place
 
     here = place(options)
     specs = batches.each(chosen(options, here), options.batch_sizes)
     if options.dry_run:
         return _say_what_would_be_measured(specs, here, options)
     store.check_writable(options.records)
-    check_factories(specs, here)
+    check(specs, here, options)
     if options.batch_size == LARGEST:
         specs = batches.at_largest(specs, here, options)
     outcome = _measure(specs, here, options)

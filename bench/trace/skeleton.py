@@ -60,7 +60,10 @@ def skeleton(name: str, image_size: int) -> torch.nn.Module:
     A model whose constructor reads tensor values (`.item()`), which meta tensors do not have, is built without
     initialisation on the CPU and moved; memory that nobody writes to is not taken from the machine either.
     """
-    # What importing timm or the user's module makes belongs to the process and not to the trace: before any mode.
+    # What importing timm or the user's module makes belongs to the process and not to the trace: before any mode. So
+    # does the compiler, which torch loads at its first dispatch to Python, and which torch 2.6 cannot load under one.
+    import torch._dynamo
+
     load(name)
     try:
         with _untouched(), torch.device("meta"):
