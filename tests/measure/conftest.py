@@ -38,6 +38,19 @@ def nan():
     nn.init.constant_(model[2].weight, float("nan"))
     return model
 
+class Recompiles(nn.Module):
+    '''Every call has another number in it, which a compiler that is told not to generalise compiles anew.'''
+    def __init__(self):
+        super().__init__()
+        self.model, self.calls = tiny(), 0
+        self.scaled = torch.compile(lambda x, n: x * n, backend="eager", dynamic=False)
+    def forward(self, images):
+        self.calls += 1
+        return self.scaled(self.model(images), self.calls)
+
+def recompiles():
+    return Recompiles()
+
 def killed():
     return Acts(lambda: os.kill(os.getpid(), signal.SIGKILL))
 

@@ -72,6 +72,15 @@ def test_a_failure_has_the_key_of_a_success(factories: Factories, once: Protocol
     assert tiny.key[1:] == killed.key[1:]
 
 
+def test_a_model_that_is_compiled_again_while_it_is_timed_is_flagged(run: Run) -> None:
+    found = run("recompiles").get("throughput")
+    assert found is not None
+    assert "recompiled" in found.flags
+    other = run("tiny").get("throughput")
+    assert other is not None
+    assert "recompiled" not in other.flags
+
+
 def test_nan_is_flagged(run: Run) -> None:
     found = run("nan").get("throughput")
     assert found is not None
