@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import resource
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -170,19 +171,21 @@ def test_an_unwritable_file_is_told_before_the_first_launch(lab: Lab, tmp_path: 
     assert lab.launched == []
 
 
-@pytest.fixture
-def small_disk(path: Path) -> Iterator[Callable[[int], None]]:
-    """A function that lets files grow to so many bytes and no further."""
+@contextmanager
+def small_disk(size: int) -> Iterator[None]:
+    """Files grow to so many bytes and no further; not longer than need be, for pytest's own output may be a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_loses_nothing(lab: Lab, path: Path, small_disk: Callable[[int], None]) -> None:
+def test_a_full_disk_loses_nothing(lab: Lab, path: Path) -> None:
     append(path, made(A))
     line = path.stat().st_size
-    small_disk(int(3.5 * line))
-    with pytest.raises(BenchError, match="Nothing already recorded is lost"):
+    with small_disk(int(3.5 * line)), pytest.raises(BenchError, match="Nothing already recorded is lost"):
         sweep((A, B), THREE, path, ["cpu"])
     log = read(path)
     assert log.problems == ()
