@@ -81,11 +81,13 @@ def _with_cuda(host: Environment, device: str) -> Environment:
     properties = torch.cuda.get_device_properties(device)
     known = devices.identify(properties.name)
     driver, power_limit = _nvml(str(getattr(properties, "uuid", "")))
+    index = torch.device(device).index
     return replace(
         host,
         device_key=known.key if known else None,
         device_name=properties.name,
         device_memory=properties.total_memory,
+        device_index=torch.cuda.current_device() if index is None else index,
         driver=driver,
         cuda=torch.version.cuda,
         cudnn=str(torch.backends.cudnn.version()),

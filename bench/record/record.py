@@ -41,7 +41,8 @@ class Environment:
     """Where a number was made. Unknown is None and prints as a dash.
 
     `device_type` is "cuda", "cpu" or "meta" (computed, no hardware). `device_key` is a key of `devices.DEVICES` or
-    None; `device_name` is the driver's own name, or the CPU's. Bytes, watts, UTC (ISO 8601).
+    None; `device_name` is the driver's own name, or the CPU's; `device_index` says which of a host's equal GPUs it was.
+    Bytes, watts, UTC (ISO 8601).
     """
 
     device_type: str
