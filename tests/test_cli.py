@@ -212,3 +212,41 @@ def test_a_reader_that_has_read_enough_is_no_error(here: Path) -> None:
     ran = subprocess.run(["bash", "-c", command], cwd=here, capture_output=True, text=True, timeout=60)
     assert ran.stdout.splitlines()[-1] == "0"
     assert ran.stderr == ""
+
+
+def shell(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    words = command.replace("bench.py", f"'{sys.executable}' '{ROOT / 'bench.py'}'")
+    return subprocess.run(["bash", "-c", words], cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def test_a_terminal_without_unicode_gets_question_marks(here: Path) -> None:
+    ran = shell("PYTHONIOENCODING=ascii bench.py report convnext_table2", here)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "?" in ran.stdout
+    assert "ConvNeXt-S (iso.)" in ran.stdout
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&- <&-", ">&- 2>&- <&-"])
+def test_closed_streams_are_no_trouble(closed: str, here: Path) -> None:
+    ran = shell(f"bench.py run user:zoo_of_mine:tiny --image-size 32 --launches 1 {closed}", here)
+    assert ran.returncode == 0, ran.stderr
+    assert "Traceback" not in ran.stdout + ran.stderr
+    assert len(store.read(here / "visionbench.jsonl").records) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_output_that_does_not_fit_is_told(here: Path) -> None:
+    ran = shell("bench.py report --all >/dev/full", here)
+    assert ran.returncode == 2
+    assert ran.stderr == "bench.py: cannot write the results (no space left on device): free some space.\n"
+
+
+def test_help_is_worth_reading(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--help"])
+    assert exit_.value.code == 0
+    told = capsys.readouterr().out
+    examples = [line for line in told.splitlines() if line.startswith("  python bench.py")]
+    assert len(examples) == 7
+    assert all(len(line) <= 120 for line in told.splitlines())
+    assert "Exit codes" in told

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,11 +77,15 @@ class Lab:
     failing: dict[Spec, Failure] = field(default_factory=dict)
     interrupt_at: int | None = None
     launched: list[Spec] = field(default_factory=list)
+    devices: list[str] = field(default_factory=list)
+    one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
     def launch(self, spec: Spec, protocol: Protocol, device: str, threads: int | None, stop: threading.Event) -> Record:
-        if len(self.launched) == self.interrupt_at:
-            raise KeyboardInterrupt
-        self.launched.append(spec)
+        with self.one_at_a_time:
+            if self.interrupt_at is not None and len(self.launched) >= self.interrupt_at:
+                raise KeyboardInterrupt
+            self.launched.append(spec)
+            self.devices.append(device)
         return replace(made(spec, self.failing.get(spec)), protocol=protocol)
 
 
@@ -114,6 +119,29 @@ def test_a_sweep_appends_as_it_goes(lab: Lab, path: Path) -> None:
     assert read(path).records == outcome.records
     assert (outcome.measured, outcome.failed, outcome.skipped, outcome.left) == (6, 0, 0, 0)
     assert not outcome.interrupted
+
+
+def test_rows_are_spread_over_equal_devices(lab: Lab, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2, timeout=30)  # neither goes on before the other has its launch
+    alone = lab.launch
+
+    def together(*words: Any, **options: Any) -> Record:
+        both.wait()
+        return alone(*words, **options)
+
+    monkeypatch.setattr(sweeping, "launch", together)
+    outcome = sweep((A, B), THREE, path, ["cuda:0", "cuda:1"])
+    assert sorted(lab.devices) == ["cuda:0"] * 3 + ["cuda:1"] * 3
+    assert sorted(map(str, lab.launched)) == sorted(map(str, [A, B] * 3))
+    assert sorted(map(str, read(path).records)) == sorted(map(str, outcome.records))
+
+
+def test_what_ends_one_worker_ends_all(lab: Lab, path: Path) -> None:
+    lab.interrupt_at = 3
+    outcome = sweep((A, B), THREE, path, ["cuda:0", "cuda:1"])
+    assert outcome.interrupted
+    assert outcome.measured == 3
+    assert outcome.left == 3
 
 
 def test_a_second_sweep_finds_nothing_to_do(lab: Lab, path: Path) -> None:
