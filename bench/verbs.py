@@ -33,10 +33,10 @@ def tables(options: Namespace) -> int:
     from bench.selection import place
 
     reports = _reports(options.tables)
+    here = place(options)
     log = store.read_if_there(options.records)
     store.check_writable(options.records)
     output.tell(log.problems)
-    here = place(options)
     computed = _count_gaps(reports, log.records, options.records)
     outcome = _measure(_default_specs(reports, here), here, options)
     records = [*log.records, *computed, *outcome.records]

@@ -109,6 +109,7 @@ def test_a_gpu_that_is_not_here_is_said_with_what_is(here: Path, capsys: pytest.
     told = capsys.readouterr().err
     assert "--gpu a100" in told
     assert "no CUDA GPU here" in told
+    assert not (here / "visionbench.jsonl").exists()
 
 
 def test_run_records_resumes_and_reports(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
