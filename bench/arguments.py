@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench import verbs
 from bench.output import RECORDS
-from bench.record.spec import ATTENTIONS, COMPILE_MODES, MEMORY_FORMATS, PRECISIONS, PROTOCOLS, TASKS
-from bench.verbs import EFFORTS, LARGEST
+from bench.record.spec import ATTENTIONS, COMPILE_MODES, EFFORTS, MEMORY_FORMATS, PRECISIONS, PROTOCOLS, TASKS
+from bench.verbs import LARGEST
+from reports import FORMATS
 
 
 def add_where(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,9 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         help="swin: the paper's (50 warm-up, 30 timed); steady: ours; smoke: a first look (default on a CPU)",
     )
     how.add_argument(
-        "--effort", choices=EFFORTS, help="1, 3 or 10 launches per row, by protocol steady unless another is named"
+        "--effort",
+        choices=tuple(EFFORTS),
+        help="1, 3 or 10 launches per row, by protocol steady unless another is named",
     )
     how.add_argument("--launches", type=positive, metavar="N", help="fresh processes per row (an interval needs 7)")
     how.add_argument(
@@ -90,7 +92,7 @@ def add_spec(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 def add_output(parser: argparse.ArgumentParser) -> None:
     """Options that say how tables are printed."""
     output = parser.add_argument_group("output")
-    output.add_argument("--format", choices=verbs.FORMATS, default="terminal", help="default: terminal")
+    output.add_argument("--format", choices=FORMATS, default="terminal", help="default: terminal")
     output.add_argument("--json", action="store_const", const="json", dest="format", help="short for --format json")
     output.add_argument(
         "--width", type=positive, metavar="COLUMNS", help="for the terminal (default: as wide as it is)"

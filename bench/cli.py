@@ -21,7 +21,7 @@ from bench.record.errors import BenchError
 from bench.record.spec import SUITES
 from models import ModelError
 
-OK, USAGE, INTERRUPTED = 0, 2, 130
+OK, USAGE = 0, 2
 
 DESCRIPTION = """\
 Benchmarks of vision models that deserve trust.
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(
             "\nbench.py: interrupted; what was recorded is kept, the same command goes on from there.", file=sys.stderr
         )
-        return INTERRUPTED
+        return verbs.INTERRUPTED
     except BrokenPipeError:  # `| head` has read enough
         _forget_output()
         return OK

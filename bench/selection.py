@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from bench.record.devices import DeviceSpec, identify, select
 from bench.record.errors import BenchError, choose
-from bench.record.spec import PROTOCOLS, SMOKE, STEADY, SUITES, SWIN, MemoryFormat, Precision, Protocol, Spec
+from bench.record.spec import EFFORTS, PROTOCOLS, SMOKE, STEADY, SUITES, SWIN, MemoryFormat, Precision, Protocol, Spec
 
 PAPER_BATCH = 64
 """Images per batch of the paper's throughput numbers ("following Swin")."""
@@ -106,14 +106,10 @@ def _insist(word: str, device: str) -> DeviceSpec:
     return found
 
 
-EFFORT = {"quick": 1, "standard": 3, "rigorous": 10}
-"""Launches per row. Ten give an exact 95 % interval that leaves out eight of 55 Walsh averages at each end."""
-
-
 def _protocol(options: Namespace, default: Protocol) -> Protocol:
     """The protocol asked for. `--effort` without `--protocol` means ours."""
     protocol = PROTOCOLS[options.protocol] if options.protocol else STEADY if options.effort else default
-    launches = options.launches or EFFORT.get(options.effort, protocol.launches)
+    launches = options.launches or EFFORTS.get(options.effort, protocol.launches)
     return replace(protocol, launches=launches, target_rel_ci=options.target_ci)
 
 

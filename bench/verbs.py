@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from bench.selection import Place
     from reports import Report
 
-EFFORTS = ("quick", "standard", "rigorous")
 LARGEST = "max"
-FORMATS = ("terminal", "markdown", "latex", "csv", "json")
 NOT_MEASURED, INTERRUPTED = 4, 130
 
 
@@ -42,7 +40,7 @@ def tables(options: Namespace) -> int:
     records = [*log.records, *computed, *outcome.records]
     output.print_tables([report.layout(records) for report in reports], options)
     _say_what_is_left(reports, here)
-    return INTERRUPTED if outcome.interrupted and options.max_time is None else 0
+    return INTERRUPTED if outcome.interrupted else 0
 
 
 def _default_specs(reports: Sequence[Report], here: Place) -> tuple[Spec, ...]:
@@ -125,8 +123,11 @@ def _summary(outcome: Outcome, path: Path) -> str:
     parts += [f"{outcome.failed} failed (--retry-failures tries again)"] if outcome.failed else []
     parts += [f"{outcome.skipped} were recorded before"] if outcome.skipped else []
     if outcome.left:
-        cut_off = "the same command goes on from here"
-        parts.append(f"{outcome.left} are left: {cut_off if outcome.interrupted else 'of rows that failed'}")
+        cut_off = outcome.interrupted or outcome.cut_off
+        why = "the same command goes on from here" if cut_off else "of rows that failed or have had their time"
+        parts.append(
+            f"{outcome.left} are left: {cut_off if outcome.interrupted or outcome.cut_off else 'of rows that failed or have had their time'}"
+        )
     return f"{', '.join(parts)}. Records: {path}"
 
 
@@ -158,7 +159,7 @@ def run(options: Namespace) -> int:
         print("".join(to_json(record) + "\n" for record in outcome.records), end="")
     else:
         _print_runs(specs, here, options)
-    if outcome.interrupted and not (options.max_time or options.row_time):
+    if outcome.interrupted:
         return INTERRUPTED
     return NOT_MEASURED if outcome.failed and not outcome.measured and not outcome.skipped else 0
 

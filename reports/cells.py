@@ -44,15 +44,20 @@ def computed(value: float | None, scale: float, digits: int, origin: str) -> Cel
     return Cell(text=text, value=whole, digits=digits, source="computed", origin=origin)
 
 
-def measured(estimate: Estimate, digits: int, notes: tuple[str, ...], origin: str) -> Cell:
-    """A measured rate with its interval, where there are launches enough for one."""
+def measured(
+    estimate: Estimate, digits: int, notes: tuple[str, ...], origin: str, *, scale: float = 1.0, spans: bool = True
+) -> Cell:
+    """A measured number with its interval, where there are launches enough for one and its column `spans`.
+
+    The text is in units of `scale`; `value`, `low` and `high` stay in base units.
+    """
     low, high, centre = estimate.low, estimate.high, estimate.centre
     span = short = ""
-    if low is not None and high is not None:
-        span = f"[{decimals(low, digits)}, {decimals(high, digits)}]"
+    if spans and low is not None and high is not None:
+        span = f"[{decimals(low / scale, digits)}, {decimals(high / scale, digits)}]"
         short = f"±{max(high - centre, centre - low) / centre * 100:.1f} %"
     return Cell(
-        text=decimals(centre, digits),
+        text=decimals(centre / scale, digits),
         value=centre,
         digits=digits,
         source="measured",

@@ -79,9 +79,7 @@ def facts(record: Record, title: str, origin: str) -> Table:
 
 
 def _peak_note(record: Record) -> str:
-    return (
-        f"live tensors, {record.spec.attention} attention; a lower bound of the allocator's"
-    )
+    return f"live tensors, {record.spec.attention} attention; a lower bound of the allocator's"
 
 
 def memory(record: Record, peak_phase: str, curve: Sequence[int]) -> Table:

@@ -77,29 +77,8 @@ def _fill(metric: Metric, runs: Sequence[Run], its: Sequence[Estimate | None], c
             filled.append(_failed(run) if metric is METRICS[0] else Cell())
             continue
         notes = tuple(cells.sentence(doubt) for doubt in _doubts(run, metric, estimate) if doubt not in common)
-        filled.append(_number(metric, estimate, scale, digits, notes, _origin(run)))
+        filled.append(cells.measured(estimate, digits, notes, _origin(run), scale=scale, spans=metric.spans))
     return filled
-
-
-def _number(metric: Metric, estimate: Estimate, scale: float, digits: int, notes: tuple[str, ...], origin: str) -> Cell:
-    """A number in its column's unit; `value`, `low` and `high` stay in base units."""
-    low, high, centre = estimate.low, estimate.high, estimate.centre
-    span = short = ""
-    if metric.spans and low is not None and high is not None:
-        span = f"[{cells.decimals(low / scale, digits)}, {cells.decimals(high / scale, digits)}]"
-        short = f"±{max(high - centre, centre - low) / centre * 100:.1f} %"
-    return Cell(
-        text=cells.decimals(centre / scale, digits),
-        value=centre,
-        digits=digits,
-        source="measured",
-        low=low,
-        high=high,
-        span=span,
-        short_span=short,
-        notes=notes,
-        origin=origin,
-    )
 
 
 def _measure(metric: Metric, its: Iterable[Estimate | None]) -> tuple[float, str, int]:

@@ -33,20 +33,21 @@ class Budget:
 class Agenda:
     """The launches of a sweep, handed out one at a time to one or several workers (one per GPU).
 
-    `missing` are the launches that the protocol still wants, in order; `done` are the records of earlier sweeps
-    that count towards an interval.
+    `missing` are the launches that the protocol still wants, in order; `rows` are the specs that a target for the
+    interval is about, and `done` the records of earlier sweeps that count towards it.
     """
 
     def __init__(
         self,
         missing: Sequence[Spec],
+        rows: Sequence[Spec],
         done: Iterable[Record],
         protocol: Protocol,
         budget: Budget,
         now: Callable[[], float] | None = None,
     ) -> None:
         self._queue = deque(missing)
-        self._rows = tuple(dict.fromkeys(missing))
+        self._rows = tuple(rows)
         self._protocol, self._budget, self._now = protocol, budget, now or time.monotonic
         self._records: dict[Spec, list[Record]] = {}
         self._spent: dict[Spec, float] = {}
@@ -55,7 +56,6 @@ class Agenda:
         self._start = self._now()
         self._lock = threading.Lock()
         self.cut_off = False
-        self.taken = 0
         for record in done:
             self._records.setdefault(record.spec, []).append(record)
 
@@ -69,7 +69,6 @@ class Agenda:
                 return None
             if spec is not None:
                 self._out.add(spec)
-                self.taken += 1
             return spec
 
     def give(self, spec: Spec, record: Record, seconds: float) -> None:
@@ -98,17 +97,11 @@ class Agenda:
         return len(self._queue)
 
     def _next(self) -> Spec | None:
-        skipped: list[Spec] = []
-        found = None
-        if not self._queue:
+        if not self.left:
             self._queue.extend(self._imprecise())
-        while self._queue and found is None:
-            spec = self._queue.popleft()
-            if self._may(spec):
-                found = spec
-            else:
-                skipped.append(spec)
-        self._queue.extend(skipped)
+        found = next((spec for spec in self._queue if self._may(spec)), None)
+        if found is not None:
+            self._queue.remove(found)
         return found
 
     def _may(self, spec: Spec) -> bool:

@@ -40,7 +40,7 @@ class Outcome:
     """What a sweep did. Counts are launches: of those wanted, `skipped` were recorded before, `left` remain.
 
     `records` are this sweep's, `measured` and `failed` count them. `left` counts what a cut-off sweep did not come to
-    and the further launches of a spec that failed. `interrupted`: ended by Ctrl-C or by its own deadline.
+    and the further launches of a spec that failed. `interrupted`: ended by Ctrl-C; `cut_off`: by its own deadline.
     """
 
     records: tuple[Record, ...]
@@ -49,6 +49,7 @@ class Outcome:
     skipped: int
     left: int
     interrupted: bool
+    cut_off: bool
 
 
 def plan(
@@ -100,8 +101,11 @@ def sweep(
     here = describe(devices[0], threads)
     known = read_if_there(path).records
     missing = plan(wanted, protocol, known, here, retry_failures=retry_failures)
-    repeated = {Record(spec=s, protocol=protocol, environment=here, source="measured").key for s in missing}
-    agenda = Agenda(missing, (r for r in known if r.failure is None and r.key in repeated), protocol, budget)
+    keys = {spec: Record(spec=spec, protocol=protocol, environment=here, source="measured").key for spec in wanted}
+    ours = [record for record in known if record.key == keys.get(record.spec)]
+    failed_before = set() if retry_failures else {record.spec for record in ours if record.failure is not None}
+    rows = [spec for spec in wanted if spec not in failed_before]
+    agenda = Agenda(missing, rows, (r for r in ours if r.failure is None), protocol, budget)
     crew = _Crew(agenda, protocol, path, threads, progress, total=len(missing))
     interrupted = crew.work(devices)
     failed = sum(record.failure is not None for record in crew.records)
@@ -111,7 +115,8 @@ def sweep(
         failed=failed,
         skipped=len(wanted) * protocol.launches - len(missing),
         left=agenda.not_made,
-        interrupted=interrupted or agenda.cut_off,
+        interrupted=interrupted,
+        cut_off=agenda.cut_off,
     )
 
 

@@ -116,6 +116,9 @@ SMOKE = Protocol(
     name="smoke", warmup_iterations=2, warmup_seconds=0.5, blocks=5, block_seconds=0.5, launches=1, max_seconds=120.0
 )
 
+EFFORTS: dict[str, int] = {"quick": 1, "standard": 3, "rigorous": 10}
+"""Launches per row. Ten give an exact 95 % interval that leaves out eight of 55 Walsh averages at each end."""
+
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (SMOKE, STEADY, SWIN)}
 
 # The default journey's handful on a machine without a GPU: one small row of each family, batch 1, so that two cores

@@ -29,7 +29,7 @@ def work(agenda: Agenda, *seconds: float) -> list[Spec]:
 
 
 def agenda(missing: list[Spec], budget: Budget = Budget(), target: float | None = None, **options: object) -> Agenda:  # noqa: B008
-    return Agenda(missing, (), replace(ONE, target_rel_ci=target), budget, **options)  # type: ignore[arg-type]
+    return Agenda(missing, list(dict.fromkeys(missing)), (), replace(ONE, target_rel_ci=target), budget, **options)  # type: ignore[arg-type]
 
 
 def test_in_order_and_each_once() -> None:
@@ -87,8 +87,21 @@ def test_only_the_rows_that_need_it_go_on() -> None:
 
 
 def test_earlier_launches_count_towards_the_interval() -> None:
-    ours = Agenda([A], [launched(A)] * 6, replace(ONE, target_rel_ci=0.01), Budget())
+    ours = Agenda([A], [A], [launched(A)] * 6, replace(ONE, target_rel_ci=0.01), Budget())
     assert work(ours, 1.0) == [A]
+
+
+def test_a_target_is_pursued_where_the_protocols_own_launches_are_all_done() -> None:
+    protocol = replace(ONE, target_rel_ci=0.01)
+    assert work(Agenda([], [A], [launched(A)] * 4, protocol, Budget()), 1.0) == [A] * 3
+    assert work(Agenda([], [A], [launched(A)] * 7, protocol, Budget()), 1.0) == []
+
+
+def test_a_row_that_failed_does_not_keep_the_others_from_their_target() -> None:
+    ours = agenda([A, B, A, B], target=0.01)
+    assert ours.take() == A
+    ours.give(A, launched(A, failure=OOM), 1.0)
+    assert work(ours, 1.0) == [B] * 7
 
 
 def test_precise_needs_an_interval() -> None:

@@ -176,7 +176,8 @@ def test_the_deadline_starts_no_further_launch(lab: Lab, path: Path, monkeypatch
     ticks = itertools.count()
     monkeypatch.setattr(sweeping.time, "monotonic", lambda: float(next(ticks)))
     outcome = sweep((A, B), THREE, path, ["cpu"], budget=Budget(total=3.0))
-    assert outcome.interrupted
+    assert outcome.cut_off
+    assert not outcome.interrupted
     assert 0 < outcome.measured < 6
     assert len(read(path).records) == outcome.measured
 
