@@ -42,7 +42,7 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--effort",
         choices=tuple(EFFORTS),
-        help="1, 3 or 10 launches per row, by protocol steady unless another is named",
+        help="1, 3 or 10 launches per row, by protocol steady if none is named",
     )
     how.add_argument("--launches", type=positive, metavar="N", help="fresh processes per row (an interval needs 7)")
     how.add_argument(

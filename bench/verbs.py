@@ -125,9 +125,7 @@ def _summary(outcome: Outcome, path: Path) -> str:
     if outcome.left:
         cut_off = outcome.interrupted or outcome.cut_off
         why = "the same command goes on from here" if cut_off else "of rows that failed or have had their time"
-        parts.append(
-            f"{outcome.left} are left: {cut_off if outcome.interrupted or outcome.cut_off else 'of rows that failed or have had their time'}"
-        )
+        parts.append(f"{outcome.left} are left: {why}")
     return f"{', '.join(parts)}. Records: {path}"
 
 
