@@ -162,11 +162,11 @@ def from_json(line: str) -> Record:
     if data.get("source") not in get_args(Source):
         raise ValueError(f"unknown source of a record: {data.get('source')!r}")
     return Record(
-        spec=_make(Spec, data.pop("spec", None)),
+        spec=make(Spec, data.pop("spec", None)),
         protocol=None if data.get("protocol") is None else _protocol(json.dumps(data["protocol"])),
         environment=_environment(json.dumps(data.pop("environment", None))),
         measurements=tuple(_measurement(m) for m in data.pop("measurements", ())),
-        failure=None if data.get("failure") is None else _make(Failure, data["failure"]),
+        failure=None if data.get("failure") is None else make(Failure, data["failure"]),
         source=data.pop("source", None),
         schema=data.pop("schema"),
         **_nothing_else(data, {"protocol", "failure"}),
@@ -199,7 +199,8 @@ def _names(kind: Hashable) -> frozenset[str]:
     return frozenset(field.name for field in fields(cast(type[Any], kind)))
 
 
-def _make(kind: type[_T], data: object) -> _T:
+def make(kind: type[_T], data: object) -> _T:
+    """The dataclass `kind` from an object of JSON. Raises ValueError for an unknown field or a wrong value."""
     if not isinstance(data, dict):
         raise ValueError(f"a record's {kind.__name__.lower()} is no object")
     _nothing_else(data, set(_names(cast(Hashable, kind))))
@@ -213,7 +214,7 @@ def _measurement(data: object) -> Measurement:
     if not isinstance(data, dict):
         raise ValueError("a record's measurement is no object")
     lists = {name: tuple(data[name]) for name in ("values", "flags", "warnings") if name in data}
-    made = _make(Measurement, {**data, **lists})
+    made = make(Measurement, {**data, **lists})
     numbers = all(isinstance(value, (int, float)) and math.isfinite(value) for value in made.values)
     if not numbers or not isinstance(made.iterations, int) or made.iterations < 1:
         raise ValueError(f"a measurement of {made.metric} holds no finite numbers, or no iterations")
@@ -226,9 +227,9 @@ def _protocol(text: str) -> Protocol:
     data = json.loads(text)
     if isinstance(data, dict) and "metrics" in data:
         data["metrics"] = tuple(data["metrics"])
-    return _make(Protocol, data)
+    return make(Protocol, data)
 
 
 @lru_cache(maxsize=4096)
 def _environment(text: str) -> Environment:
-    return _make(Environment, json.loads(text))
+    return make(Environment, json.loads(text))

@@ -131,6 +131,24 @@ SMOKE_MODELS: tuple[str, ...] = (
     "timm:convnext_small",
 )
 
+# What CI gates: one small network of each kind of operator that the zoo is made of, at a size at which one core makes
+# an iteration in 5 to 40 ms, so that twelve rows in ten launches of two sides fit a few minutes.
+CI_MODELS: tuple[str, ...] = (
+    "timm:resnet18",
+    "timm:resnet50",
+    "timm:densenet121",
+    "timm:mobilenetv3_large_100",
+    "timm:efficientnet_b0",
+    "timm:regnety_004",
+    "timm:convnext_atto",
+    "timm:convnext_tiny",
+    "paper:convnext_iso_small",
+    "timm:deit_tiny_patch16_224",
+    "timm:deit_small_patch16_224",
+    "timm:swin_tiny_patch4_window7_224",
+)
+
 SUITES: dict[str, tuple[Spec, ...]] = {
+    "ci": tuple(Spec(model=name, batch_size=1, image_size=64) for name in CI_MODELS),
     "smoke": tuple(Spec(model=name, batch_size=1) for name in SMOKE_MODELS),
 }

@@ -21,6 +21,9 @@ from bench.trace.kinds import kind_of
 Template = tuple[tuple[int, ...], tuple[int, ...], torch.dtype] | None
 """Shape, strides and type of one output; None for an output that was not asked for."""
 
+Operand = tuple[tuple[int, ...], tuple[int, ...], int]
+"""A tensor that a kernel reads or writes: shape, strides, bytes per element."""
+
 Outcome = Literal["free", "first argument", "nothing", "new", "unknown"]
 """What an operator returns. "free": it launches nothing (a view, an allocation); "unknown": only running it tells."""
 
@@ -29,13 +32,14 @@ Outcome = Literal["free", "first argument", "nothing", "new", "unknown"]
 class Call:
     """What a call does: its name, cost and bytes, and the outputs that a repetition of it returns.
 
-    `outputs` is None where only running the call gives them; `container` is the type they come in (None: bare).
+    `operands` are the tensors it is called with, in order, then those it returns. `outputs` is None where only running the call gives them; `container` is the type they come in (None: bare).
     """
 
     name: str
     cost: Cost
     bytes: int
     counted: bool
+    operands: tuple[Operand, ...]
     outputs: tuple[Template, ...] | None
     container: type | None
 
@@ -117,6 +121,7 @@ def describe(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -
         + tensor_bytes(kwargs.values())
         + tensor_bytes(_written(func, args, outputs)),
         counted=formula is not None,
+        operands=(*operands(args), *operands(kwargs.values()), *operands(outputs)),
         outputs=tuple(map(_template, outputs)) if repeatable else None,
         container=type(out) if outputs is out else None,
     )
@@ -142,6 +147,17 @@ def _written(func: Any, args: Sequence[Any], outputs: Sequence[Any]) -> Sequence
 
 def _template(out: torch.Tensor | None) -> Template:
     return None if out is None else (tuple(out.shape), out.stride(), out.dtype)
+
+
+def operands(values: Any) -> tuple[Operand, ...]:
+    """All tensors among `values`, in order, lists included."""
+    found: list[Operand] = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append((tuple(value.shape), value.stride(), value.element_size()))
+        elif isinstance(value, (list, tuple)):
+            found.extend(operands(value))
+    return tuple(found)
 
 
 def tensor_bytes(values: Any) -> int:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.trace.calls import Call, Outcome, describe, empty_as, outcome, signature, tensor_bytes
+from bench.trace.calls import Call, Operand, Outcome, describe, empty_as, operands, outcome, signature, tensor_bytes
 from bench.trace.formulas import Cost
 from bench.trace.kinds import Kind
 from bench.trace.live import LiveTensors
@@ -36,7 +36,8 @@ class Operator:
     """One dispatched operator: whole batch, bytes read plus bytes written.
 
     `counted` says whether the MAC rule has a formula for it; `module` is the path of the innermost module whose forward
-    called it ("" for the model itself; for backward and optimizer always "").
+    called it ("" for the model itself; for backward and optimizer always ""). `operands` are the tensors it was called
+    with, in order, then those it returned: what the speed of a kernel depends on beside its size.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Operator:
     activations: int
     bytes: int
     counted: bool
+    operands: tuple[Operand, ...] = ()
 
 
 class Recorder(TorchDispatchMode):
@@ -77,7 +79,7 @@ class Recorder(TorchDispatchMode):
             call = describe(func, args, kwargs, out)
             if key:
                 self._calls[key] = call
-        self._append(call.name, call.cost, call.bytes, call.counted)
+        self._append(call.name, call.cost, call.bytes, call.counted, call.operands)
         return self._kept(out)
 
     @staticmethod
@@ -96,9 +98,10 @@ class Recorder(TorchDispatchMode):
         self, name: str, inputs: tuple[torch.Tensor, ...], outputs: tuple[torch.Tensor, ...], cost: Cost
     ) -> None:
         """A kernel that stands for several operators and that the dispatcher does not show (see `overrides`)."""
-        self._append(name, cost, tensor_bytes(inputs) + tensor_bytes(outputs), True)
+        moved = tensor_bytes(inputs) + tensor_bytes(outputs)
+        self._append(name, cost, moved, True, operands(inputs) + operands(outputs))
 
-    def _append(self, name: str, cost: Cost, moved: int, counted: bool) -> None:
+    def _append(self, name: str, cost: Cost, moved: int, counted: bool, tensors: tuple[Operand, ...]) -> None:
         self.operators.append(
             Operator(
                 name=name,
@@ -109,6 +112,7 @@ class Recorder(TorchDispatchMode):
                 activations=cost.activations,
                 bytes=moved,
                 counted=counted,
+                operands=tensors,
             )
         )
 
