@@ -36,6 +36,7 @@ ROOMS: dict[str, set[str]] = {
 # Single modules that may import one thing more, each for the reason that made it a module.
 DOORS: dict[str, set[str]] = {
     "bench.measure.workload": {"models"},  # builds the network that is measured
+    "bench.measure.player": {"models"},  # chooses whose `models` a side of a duet uses
     "bench.measure.environment": {"pynvml"},  # asks the driver what machine this is
     "bench.measure.nvml": {"pynvml"},  # and what it did meanwhile
     "bench.trace.second_opinion": {"fvcore"},

@@ -53,15 +53,20 @@ def _cut_loose(log: int, server: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears a Ctrl-C and ends us
     os.dup2(log, 1)
     os.dup2(log, 2)
+    die_with(server)
+
+
+def die_with(parent: int) -> None:
+    """End when `parent` does, and be the first to go when memory ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
             score.write(MOST_KILLABLE)
-    if os.getppid() != server:  # it died before the kernel was told to watch it
+    if os.getppid() != parent:  # it died before the kernel was told to watch it
         os._exit(1)
 
 
-def _limit_memory(status: str = "/proc/self/status", meminfo: str = "/proc/meminfo") -> None:
+def limit_memory(status: str = "/proc/self/status", meminfo: str = "/proc/meminfo") -> None:
     """Take no more memory than the machine has free, so that what does not fit is an exception and not a kill.
 
     Without a limit Linux promises any amount, and then kills whom it likes, or swaps for an hour. Not on a GPU: its
@@ -87,7 +92,7 @@ def _answer(line: socket.socket) -> None:
     sys.path[:] = request["path"]
     importlib.invalidate_caches()
     if request["device"].startswith("cpu"):
-        _limit_memory()
+        limit_memory()
     # Preloaded by the server; imported here so that this module, which the server needs first, is light.
     from bench.measure.worker import measure
     from bench.record.errors import BenchError

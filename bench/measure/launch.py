@@ -24,6 +24,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from bench.measure.ending import TAIL, ended, tail, timed_out
 from bench.measure.fork_server import ForkServer, import_path
 from bench.measure.metrics.compilation import cold_cache
 from bench.record.errors import BenchError
@@ -41,10 +42,6 @@ LOG_SECONDS = 1.0
 
 LOG_BYTES = 16 * 2**20
 """How long it may get before it is cut: a print in an endless loop would fill the disk that the records are on."""
-
-TAIL = 300
-"""Characters of its end that go into a failure's message."""
-
 
 @dataclass(slots=True, kw_only=True)
 class _Story:
@@ -88,7 +85,7 @@ def launch(
             _server().stop()
             story = _live(request, log, seconds, stop)
         if story.pid is None:
-            raise RuntimeError(f"the fork server did not start{_tail(_server().log())}")
+            raise RuntimeError(f"the fork server did not start{tail(_server().log())}")
         if story.mistake is not None:
             raise BenchError(story.mistake)
         if story.record is not None:
@@ -210,28 +207,7 @@ def _kill(story: _Story) -> None:
 def _cause(story: _Story, seconds: float, log: BinaryIO) -> Failure:
     """Why there is no record, from how the child ended."""
     if story.timed_out:
-        return Failure(kind="timeout", stage=story.stage, message=f"stopped after {seconds:g} s{_tail(log)}")
-    code = story.exit_code
-    if code is None:
+        return timed_out(seconds, story.stage, log)
+    if story.exit_code is None:
         return Failure(kind="crashed", stage=story.stage, message="the fork server died and took it along")
-    if code == -signal.SIGKILL:
-        message = "killed (SIGKILL), most likely by the kernel because host memory ran out"
-        return Failure(kind="out_of_memory", stage=story.stage, message=message)
-    how = f"died of {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}, without a result"
-    return Failure(kind="crashed", stage=story.stage, message=f"{how}{_tail(log)}")
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # real-time signals have no name
-        return f"signal {number}"
-
-
-def _tail(log: BinaryIO | None) -> str:
-    """`; it printed: ...` with the end of what `log` holds, or nothing."""
-    if log is None:
-        return ""
-    log.seek(max(0, os.fstat(log.fileno()).st_size - 4 * TAIL))
-    words = " ".join(log.read().decode("utf-8", errors="replace").split())
-    return f"; it printed: {words[-TAIL:]}" if words else ""
+    return ended(story.exit_code, story.stage, log)

@@ -1,0 +1,145 @@
+"""Two revisions of one repository on disk, beside each other, and gone afterwards.
+
+A revision is checked out by `git worktree` into a temporary folder: the user's own checkout is not touched, and the
+head, unless it is named, is that checkout as it is, uncommitted changes and all. What a killed gate left behind, the
+next one removes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.record.errors import BenchError
+
+PREFIX = "visionbench-gate-"
+"""Of the temporary folders; the process number follows, so that a dead gate's folder can be told from a live one's."""
+
+DECLARATIONS = (
+    "pyproject.toml",
+    "setup.cfg",
+    "setup.py",
+    "requirements*.txt",
+    "requirements/*.txt",
+    "constraints*.txt",
+    "uv.lock",
+    "poetry.lock",
+    "pdm.lock",
+    "pixi.lock",
+    "pylock.toml",
+    "Pipfile.lock",
+    "environment.yml",
+)
+"""Files that say what a revision needs installed."""
+
+GIT_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """A revision on disk: what people call it, its commit, where it lies, and whether it has uncommitted changes."""
+
+    name: str
+    commit: str
+    tree: Path
+    dirty: bool = False
+
+
+def repository(start: Path) -> Path:
+    """The top of the checkout that `start` lies in. Raises `BenchError` where there is none."""
+    found = _git(start, "rev-parse", "--show-toplevel")
+    if found is None:
+        raise BenchError(f"{start} is no git checkout: run the gate in one, or compare two settings with --vary.")
+    return Path(found).resolve()
+
+
+def here(root: Path) -> Revision:
+    """The checkout as it lies there, uncommitted changes included. Raises `BenchError` before the first commit."""
+    dirty = _git(root, "status", "--porcelain", "--untracked-files=normal")
+    return Revision(name="working tree", commit=_commit(root, "HEAD"), tree=root, dirty=bool(dirty))
+
+
+@contextmanager
+def checked_out(root: Path, name: str) -> Iterator[Revision]:
+    """The revision `name` in a folder of its own, removed at the end. Raises `BenchError` if it cannot be had."""
+    commit = _commit(root, name)
+    sweep_up(root)
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")).resolve()
+    tree = folder / "tree"
+    try:
+        done = _run(root, "worktree", "add", "--detach", "--force", str(tree), commit)
+        if done.returncode != 0:
+            raise BenchError(f"git cannot check out {name} ({_last_line(done.stderr)}): mend that, and try again.")
+        yield Revision(name=name, commit=commit, tree=tree)
+    finally:
+        _remove(root, folder)
+
+
+def sweep_up(root: Path) -> None:
+    """Remove what gates left behind that were killed."""
+    listed = _git(root, "worktree", "list", "--porcelain") or ""
+    for line in listed.splitlines():
+        found = re.search(rf"^worktree (.*/{PREFIX}(\d+)-[^/]*)/tree$", line)
+        if found and not Path(f"/proc/{found[2]}").exists() and Path("/proc").exists():
+            _remove(root, Path(found[1]))
+
+
+def _remove(root: Path, folder: Path) -> None:
+    _run(root, "worktree", "remove", "--force", "--force", str(folder / "tree"))
+    shutil.rmtree(folder, ignore_errors=True)
+    _run(root, "worktree", "prune")
+
+
+def changed_declarations(base: Path, head: Path) -> tuple[str, ...]:
+    """The files that say what is to be installed and differ between two trees, by name, sorted."""
+    names = {
+        str(path.relative_to(tree)) for tree in (base, head) for pattern in DECLARATIONS for path in tree.glob(pattern)
+    }
+    return tuple(sorted(name for name in names if _content(base / name) != _content(head / name)))
+
+
+def _content(path: Path) -> bytes | None:
+    with suppress(OSError):
+        return path.read_bytes()
+    return None
+
+
+def _commit(root: Path, name: str) -> str:
+    found = None if name.startswith("-") else _git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    if found is None:
+        raise BenchError(
+            f"there is no revision '{name}' in {root}: fetch it (a CI checkout often holds one commit only: "
+            "`git fetch origin main`, or fetch-depth: 0), or name another."
+        )
+    return found
+
+
+def _git(root: Path, *words: str) -> str | None:
+    done = _run(root, *words)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _run(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    # Inside a git hook the GIT_ variables point at the repository that the hook is of, which need not be this one.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command: Sequence[str] = ["git", "-C", str(root), *words]
+    try:
+        return subprocess.run(
+            command, check=False, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=GIT_SECONDS,
+        )  # fmt: skip
+    except OSError as error:
+        raise BenchError(f"git cannot be run ({error.strerror}): install it, or use --vary.") from error
+    except subprocess.TimeoutExpired as error:
+        raise BenchError(f"`git {words[0]}` did not end in {GIT_SECONDS:g} s: see what it waits for.") from error
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no reason given"])[-1]

@@ -1,0 +1,218 @@
+"""One side of a duet, from inside: a process that builds rows, warms up, and takes a turn whenever it is told to.
+
+Between its turns it waits on its socket and uses no core, so the other side has the machine to itself. The engine
+(`bench`) is the caller's on both sides; only what is measured comes from the side's own tree: the user's modules, and
+our own `models` where the tree is a visionbench checkout. So a change of the clock can never look like a change of the
+model.
+
+The conversation, one JSON object per line; each order gets one answer, or `{"failed": {...}}`:
+
+    {"do": "prepare", "spec": {...}, "seed": 0, "cores": [0, 1]}       {"done": true}              build, first call
+    {"do": "warm", "cores": [1]}                                       {"seconds": 0.0123}         of one iteration
+    {"do": "turn", "drop": 1, "readings": 5, "iterations": 2}          {"cpu": [...], "wall": [...], "device": [...]}
+    {"do": "finish"}                                                   {"flags": [...], "sm_clock": 1.41e9}
+
+At the end of the line the process ends.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.measure.child import die_with, limit_memory, tell
+
+WARM_UP = {"cuda": (10, 1.0), "cpu": (3, 0.3)}
+"""Iterations and seconds of load before the first turn: an idle GPU takes most of a second to raise its clock."""
+
+
+def play(channel: int, parent: int, request: dict[str, Any]) -> None:
+    """Be the side that talks on the socket `channel` until it is hung up.
+
+    `request`: `tree` (where this side's source lies, or None), `repository` (the checkout that the caller runs in, or
+    None), `factories` (the users' models, which must come from that tree), `device`, `threads`.
+    """
+    die_with(parent)
+    with socket.socket(fileno=channel) as line, line.makefile("r", encoding="utf-8") as orders:
+        from bench.measure.failures import failure
+
+        try:
+            _settle_in(request)
+            seat = _Seat(request["device"], request["threads"])
+        except (Exception, SystemExit) as error:
+            tell(line, {"failed": asdict(failure(error, "start"))})
+            return
+        tell(line, {"done": True})
+        for order in orders:
+            if order.strip():
+                tell(line, seat.answer(json.loads(order)))
+
+
+def is_ours(tree: Path) -> bool:
+    """Whether that tree is a checkout of visionbench, whose `models` are then what is measured."""
+    return (tree / "models" / "catalog.py").exists() and (tree / "bench" / "record" / "spec.py").exists()
+
+
+def _settle_in(request: dict[str, Any]) -> None:
+    """Load the engine, then let the side's own tree come first for everything else."""
+    if request["device"].startswith("cpu"):
+        limit_memory()
+    importlib.import_module("bench.measure.workload")  # the caller's: what is imported stays imported
+
+    if request["tree"] is None:
+        return
+    tree = Path(request["tree"])
+    if not is_ours(tree):
+        importlib.import_module("models")  # the engine's, not a folder of that name in the tree
+    repository = Path(request["repository"]) if request["repository"] else None
+    sys.path[:] = own_path(sys.path, tree, repository)
+    os.chdir(tree)
+    importlib.invalidate_caches()
+    if request["factories"]:
+        _check_origin(request["factories"], tree)
+
+
+def own_path(path: Sequence[str], tree: Path, repository: Path | None) -> list[str]:
+    """An import path on which everything of `repository`, the caller's checkout, is replaced by the same place in
+    `tree`, and the tree itself (and its `src`) comes first. Installed packages stay.
+    """
+    first = [str(tree), *([str(tree / "src")] if (tree / "src").is_dir() else [])]
+    rest = []
+    for entry in path:
+        inside = repository is not None and Path(entry).is_relative_to(repository)
+        if inside and repository is not None and not {"site-packages", "dist-packages"} & set(Path(entry).parts):
+            entry = str(tree / Path(entry).relative_to(repository))
+        rest.append(entry)
+    return list(dict.fromkeys([*first, *rest]))
+
+
+def _check_origin(factories: Sequence[str], tree: Path) -> None:
+    """Every user's factory must come from this side's tree, or both sides would be one and the verdict a lie."""
+    import models
+
+    for name in factories:
+        models.load(name)
+        module = sys.modules[name.split(":")[1]]
+        file = Path(getattr(module, "__file__", None) or "").resolve()
+        if not file.is_relative_to(tree.resolve()):
+            raise models.ModelError(f"{name} is imported from {file}, which is not part of this side's tree {tree}")
+
+
+class _Seat:
+    """The row that is being measured: state between orders is what a side has a process for."""
+
+    def __init__(self, device: str, threads: int | None) -> None:
+        from bench.measure import telemetry
+        from bench.measure.device_clock import device_clock
+
+        self._device, self._threads = device, threads
+        self._watch, self._clock = telemetry.Watch(device), device_clock(device)
+        self._workload: Any = None
+        self._first: Any = None
+        self._weather: list[Any] = []
+
+    def answer(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Do what is ordered. What a model raises is an answer too."""
+        from bench.measure.failures import failure
+
+        do = order.pop("do")
+        orders: dict[str, Callable[..., dict[str, Any]]] = {
+            "prepare": self._prepare,
+            "warm": self._warm,
+            "turn": self._turn,
+            "finish": self._finish,
+        }
+        try:
+            return orders[do](**order)
+        except (Exception, SystemExit) as error:
+            self._forget()
+            return {"failed": asdict(failure(error, {"prepare": "build", "warm": "warm-up"}.get(do, "time")))}
+
+    def _prepare(self, spec: dict[str, Any], seed: int, cores: list[int]) -> dict[str, Any]:
+        from bench.measure import support, timing, workload
+        from bench.record.spec import Spec
+
+        self._forget()
+        bind(cores)
+        made = Spec(**spec)
+        support.check(made, self._device)
+        self._workload = workload.build(made, self._device, seed=seed, threads=self._threads)
+        self._first = timing.first_call(self._workload, time.perf_counter)
+        return {"done": True}
+
+    def _warm(self, cores: list[int]) -> dict[str, Any]:
+        from bench.measure import timing
+        from bench.record.spec import Protocol
+
+        bind(cores)
+        iterations, seconds = WARM_UP.get(self._device.partition(":")[0], WARM_UP["cpu"])
+        protocol = Protocol(name="duet", warmup_iterations=iterations, warmup_seconds=seconds, blocks=0)
+        warm = timing.warm_up(self._workload, protocol, self._first, time.perf_counter)
+        return {"seconds": warm.iteration_seconds, "finite": warm.finite}
+
+    def _turn(self, drop: int, readings: int, iterations: int) -> dict[str, Any]:
+        from bench.measure.timing import without_gc
+
+        step, synchronize = self._workload.step, self._workload.synchronize
+        for _ in range(drop):  # the caches are full of what the other side left in them
+            step()
+        synchronize()
+        self._watch.before()
+        with without_gc():
+            taken = [self._reading(step, synchronize, iterations) for _ in range(readings)]
+        self._weather.append(self._watch.after())
+        cpu, wall, device = zip(*taken, strict=True)
+        return {"cpu": cpu, "wall": wall, "device": device if None not in device else []}
+
+    def _reading(self, step: Any, synchronize: Any, iterations: int) -> tuple[float, float, float | None]:
+        """CPU, wall and device seconds of one iteration, over `iterations` of them back to back."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        self._clock.start()
+        for _ in range(iterations):
+            step()
+        self._clock.stop()
+        synchronize()
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        device = self._clock.seconds()
+        return cpu / iterations, wall / iterations, None if device is None else device / iterations
+
+    def _finish(self) -> dict[str, Any]:
+        from bench.measure import telemetry
+
+        clocks = [weather.sm_clock for weather in self._weather if weather.sm_clock]
+        flags = telemetry.flags(self._weather, threads=self._threads)
+        self._forget()
+        return {"flags": flags, "sm_clock": median(clocks) if clocks else None}
+
+    def _forget(self) -> None:
+        """Let the row go: its memory is the next one's."""
+        workload, self._workload, self._first, self._weather = self._workload, None, None, []
+        if workload is not None:
+            with suppress(Exception):  # on a dead device closing fails too
+                workload.close()
+
+
+def bind(cores: Sequence[int]) -> None:
+    """Bind every thread of this process to those cores; () leaves them as they are."""
+    if not cores or not hasattr(os, "sched_setaffinity"):
+        return
+    for thread in _threads():
+        with suppress(OSError):  # it ended meanwhile
+            os.sched_setaffinity(thread, cores)
+
+
+def _threads() -> Iterator[int]:
+    try:
+        yield from (int(entry.name) for entry in Path("/proc/self/task").iterdir())
+    except OSError:  # no such folder: the calling thread alone
+        yield 0
