@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TypeAlias
 
 from bench.output import RECORDS
 from bench.record.spec import ATTENTIONS, COMPILE_MODES, EFFORTS, MEMORY_FORMATS, PRECISIONS, PROTOCOLS, TASKS
-from bench.verbs import LARGEST
+from bench.record.verdict import USAGE
 from reports import FORMATS
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+"""Where a verb adds its parser."""
+
+LARGEST = "max"
+"""The batch size that means: the largest that fits."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, whose mistakes are one sentence that ends with the remedy, as all of ours."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """Say it and end with exit code 2."""
+        print(f"bench.py: {message}; see `{self.prog} --help`.", file=sys.stderr)
+        raise SystemExit(USAGE)
 
 
 def add_where(parser: argparse.ArgumentParser) -> None:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from bench import progress
 from bench.record import store
-from bench.record.errors import BenchError
+from bench.record.errors import BenchError, choose
 from bench.record.record import Record
 from reports import records as committed
 
 if TYPE_CHECKING:
+    from reports import Report
     from reports.table import Table
 
 RECORDS = Path("visionbench.jsonl")
@@ -38,6 +39,13 @@ def recorded(paths: Sequence[Path] | None) -> list[Record]:
     if any(record.source == "measured" for record in own):
         ours = [record for record in ours if record.source == "computed"]
     return [*ours, *own]
+
+
+def chosen(names: Sequence[str]) -> list[Report]:
+    """The reports of those names; all of them for none. Raises `BenchError` for a name that is none."""
+    from reports import REPORTS
+
+    return [REPORTS[choose("table", name, REPORTS)] for name in names] or list(REPORTS.values())
 
 
 def tell(problems: Iterable[str]) -> None:

@@ -14,9 +14,9 @@ from bench.record.derived import Estimate
 
 Word = Literal["regressed", "improved", "ok", "inconclusive", "not measured"]
 
-OK, REGRESSED, USAGE, INCONCLUSIVE, NOT_MEASURED = 0, 1, 2, 3, 4
-"""Exit codes of every command that judges: nothing worse; a regression; a mistake in what was asked; inconclusive rows
-under `--strict`; nothing could be measured or compared. "0 rows compared" is never 0."""
+OK, REGRESSED, USAGE, INCONCLUSIVE, NOT_MEASURED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+"""Exit codes: nothing worse; a regression; a mistake in what was asked; inconclusive rows under `--strict`; nothing
+could be measured or compared; Ctrl-C. "0 rows compared" is never 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,13 +7,23 @@ import json
 from argparse import Namespace
 from collections.abc import Callable
 
+from bench.arguments import Commands
 from bench.record.devices import DEVICES, DeviceSpec
 from bench.record.errors import BenchError
 from bench.record.spec import PROTOCOLS, SUITES, Protocol
 from bench.record.units import GIGA, TERA, duration, plural
 
 
-def show(options: Namespace) -> int:
+def add(commands: Commands) -> None:
+    """What a user may ask."""
+    parser = commands.add_parser("list", help="what there is", description="What there is to choose from.")
+    parser.add_argument("what", choices=LISTS, help="which list")
+    parser.add_argument("pattern", nargs="?", default="*", help="wildcards, for example 'convnext_*'")
+    parser.add_argument("--json", action="store_true", help="one JSON array")
+    parser.set_defaults(verb=run)
+
+
+def run(options: Namespace) -> int:
     """Print one of the lists, filtered by wildcards."""
     entries = [entry for entry in _LISTED[options.what]() if _matches(entry[0], options.pattern)]
     if not entries:
