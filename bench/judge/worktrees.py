@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -103,6 +104,23 @@ def changed_declarations(base: Path, head: Path) -> tuple[str, ...]:
         str(path.relative_to(tree)) for tree in (base, head) for pattern in DECLARATIONS for path in tree.glob(pattern)
     }
     return tuple(sorted(name for name in names if _content(base / name) != _content(head / name)))
+
+
+def dependencies_differ(base: Path, head: Path) -> bool:
+    """Whether what is to be installed differs, and not only, say, a linter's settings in the same file."""
+    others = [name for name in changed_declarations(base, head) if name != "pyproject.toml"]
+    return bool(others) or _dependencies(base / "pyproject.toml") != _dependencies(head / "pyproject.toml")
+
+
+def _dependencies(path: Path) -> object:
+    """What a pyproject.toml asks for at run time; the whole text of one that cannot be read."""
+    try:
+        project = tomllib.loads(path.read_text(encoding="utf-8")).get("project", {})
+    except OSError:
+        return None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        return _content(path)
+    return project.get("requires-python"), sorted(project.get("dependencies", []))
 
 
 def _content(path: Path) -> bytes | None:

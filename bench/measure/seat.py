@@ -28,9 +28,12 @@ from bench.measure.fork_server import import_path
 from bench.record.record import Failure
 
 BOOT = (
-    "import json, sys; request = json.loads(sys.argv[3]); sys.path[:] = request['path']; "
+    "import json, sys; request = json.loads(sys.argv[3]); sys.path[:] = request['path'] + sys.path * request['own']; "
     "from bench.measure.player import play; play(int(sys.argv[1]), int(sys.argv[2]), request)"
 )
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The directory that holds `bench`: the engine is the caller's on both sides."""
 
 STOP_SECONDS = 2.0
 """How long a side may take to see that it is no longer wanted, before it is killed."""
@@ -68,8 +71,10 @@ class Seat:
         self._buffer = b""
 
     def __enter__(self) -> Seat:
+        own = self._source.python != sys.executable  # an environment of its own: ours must not shine through
         request = {
-            "path": import_path(),
+            "path": [str(ROOT)] if own else import_path(),
+            "own": own,
             "tree": str(self._source.tree) if self._source.tree else None,
             "repository": str(self._source.repository) if self._source.repository else None,
             "factories": self._source.factories,

@@ -1,0 +1,182 @@
+"""The verb `gate`: is the candidate slower than the baseline? Two revisions, or two ways of running one."""
+
+from __future__ import annotations
+
+import signal
+import time
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from bench import arguments, judged, progress
+from bench.arguments import Commands
+from bench.record import comparison
+from bench.record.spec import SUITES
+from bench.record.units import plural
+from bench.record.verdict import Judgement, Rule
+
+if TYPE_CHECKING:
+    from bench.judge.duet import Row, Stage
+    from bench.judge.gate import Outcome
+    from bench.sides import Sides
+
+KEPT = Path("visionbench-gate.jsonl")
+
+DESCRIPTION = """\
+Compare two git revisions of this repository, or with --vary two ways of running one, by two processes that live beside
+each other and take turns. Exit codes: 0 nothing worse, 1 a row regressed, 2 a mistake in what was asked, 3 inconclusive
+rows (with --strict), 4 a row could not be measured, or there was none.
+"""
+
+
+def add(commands: Commands) -> None:
+    """What a user may ask."""
+    parser = commands.add_parser(
+        "gate", help="is head slower than base? two revisions, or two settings", description=DESCRIPTION
+    )
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="as for run; default: the suite `ci`")
+    parser.add_argument("--model", action="append", default=[], metavar="MODEL", help="the same, repeatable")
+    parser.add_argument("--suite", action="append", default=[], choices=sorted(SUITES), help="a named set of specs")
+    sides = parser.add_argument_group("the two sides")
+    sides.add_argument("--base", metavar="REVISION", help="the baseline, e.g. origin/main (default: HEAD)")
+    sides.add_argument("--head", metavar="REVISION", help="the candidate (default: the checkout as it lies there)")
+    sides.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        type=_variation,
+        help="compare settings, not revisions: memory_format=channels_last, precision=amp_bf16, compile=default, "
+        "attention=math (repeatable: all at once)",
+    )
+    sides.add_argument(
+        "--environment",
+        choices=("auto", "same"),
+        default="auto",
+        help="auto: an environment per side where the revisions declare different dependencies; same: never",
+    )
+    how = parser.add_argument_group("how to measure")
+    how.add_argument("--device", metavar="DEVICE", help="cuda, cuda:1 or cpu (default: the GPU if there is one)")
+    how.add_argument("--threads", type=arguments.positive, metavar="N", help="CPU threads (default: 1, by CPU time)")
+    how.add_argument("--launches", type=arguments.positive, metavar="N", help="process pairs per look (default: 10)")
+    how.add_argument("--rounds", type=arguments.positive, metavar="N", help="turns per side and launch (default: 10)")
+    how.add_argument("--budget", type=arguments.seconds, metavar="TIME", help="stop measuring after this long: 10m")
+    how.add_argument("--seed", type=int, metavar="N", help="of orders and cores (default: drawn, and printed)")
+    how.add_argument("--rejudge", type=Path, metavar="FILE", help="measure nothing: judge what a gate has kept there")
+    spec = arguments.add_spec(parser)
+    spec.add_argument("--batch-size", type=arguments.positive, metavar="N", help="images a step (default: 1; GPU: 64)")
+    parser.add_argument("--keep", type=Path, default=KEPT, metavar="FILE", help=f"raw turns go there (default: {KEPT})")
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="this machine's noise profile (`selftest`)")
+    arguments.add_output(parser)
+    judged.add_forms(parser)
+    parser.set_defaults(verb=run)
+
+
+def _variation(text: str) -> tuple[str, str]:
+    field, sign, value = text.partition("=")
+    if not sign or not value:
+        import argparse
+
+        raise argparse.ArgumentTypeError(f"a setting is needed, like memory_format=channels_last, not '{text}'")
+    return field, value
+
+
+def run(options: Namespace) -> int:
+    """Measure both sides in turns, judge, and show."""
+    if options.rejudge:
+        return judged.show(_rejudged(options.rejudge), options)
+    began = time.monotonic()
+    with _ended_politely(), ExitStack() as stack:
+        found, stage = _set_up(options, stack)
+        outcome, seed = _played(found.rows, stage, options)
+    judgement = _judgement(outcome, found, options, seed)
+    return judged.show(replace(judgement, seconds=time.monotonic() - began), options)
+
+
+def _set_up(options: Namespace, stack: ExitStack) -> tuple[Sides, Stage]:
+    """The two sides and the stage that the options mean; work trees live as long as `stack`."""
+    from bench import sides
+    from bench.judge.duet import ROUNDS, Stage, timer_of
+    from bench.measure.environment import find_device
+    from bench.selection import gated
+
+    device = options.device or find_device()
+    threads = options.threads or (1 if device.startswith("cpu") else None)
+    specs = gated(options, device)
+    found = sides.settings(options, specs) if options.vary else sides.revisions(options, specs, stack)
+    stage = Stage(
+        baseline=found.sources[0],
+        candidate=found.sources[1],
+        device=device,
+        threads=threads,
+        timer=timer_of(device, threads),
+        rounds=options.rounds or ROUNDS,
+    )
+    return found, stage
+
+
+def _played(rows: Sequence[Row], stage: Stage, options: Namespace) -> tuple[Outcome, int]:
+    import random
+
+    from bench.judge.gate import LAUNCHES, Plan, gate
+    from bench.measure.environment import describe
+
+    seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
+    plan = Plan(launches=options.launches or LAUNCHES, budget=options.budget, seed=seed)
+    progress.say(
+        f"Measuring {plural(len(rows), 'row')} in turns on {stage.device}, up to {plan.launches} launches a look; "
+        f"raw turns: {options.keep}"
+    )
+    environment = describe(stage.device, stage.threads)
+
+    def keep(made: Sequence[comparison.Comparison]) -> None:
+        comparison.write(options.keep, made)
+
+    return gate(rows, stage, environment, plan, Rule(), keep, judged.Launches()), seed
+
+
+def _judgement(outcome: Outcome, found: Sides, options: Namespace, seed: int) -> Judgement:
+    from bench.judge.verdict import suite_ratio
+
+    cut = [f"The budget of {options.budget:g} s ended before all launches were made."] if outcome.cut_short else []
+    command = judged.command() if options.seed is not None else f"{judged.command()} --seed {seed}"
+    return Judgement(
+        title=found.title,
+        rule=outcome.rule,
+        verdicts=outcome.verdicts,
+        suite=suite_ratio(outcome.comparisons),
+        remarks=(*found.remarks, *cut),
+        command=command,
+    )
+
+
+def _rejudged(path: Path) -> Judgement:
+    from bench.judge.verdict import judge, suite_ratio
+
+    found = comparison.read(path)
+    rule = Rule()
+    return Judgement(
+        title=f"judged again from {path}",
+        rule=rule,
+        verdicts=judge(found, rule),
+        suite=suite_ratio(found),
+        command=judged.command(),
+    )
+
+
+@contextmanager
+def _ended_politely() -> Iterator[None]:
+    """A CI job that is cancelled sends SIGTERM: end as by Ctrl-C, so that no process and no work tree is left."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
