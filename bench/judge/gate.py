@@ -15,15 +15,12 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from bench.judge.duet import Broken, Row, Stage, launch
-from bench.judge.verdict import judge, needs_second_look
+from bench.judge.verdict import judge, launches_needed, needs_second_look
 from bench.record.comparison import Comparison, Launch
 from bench.record.record import Environment
 from bench.record.verdict import Rule, Verdict
 
 LAUNCHES = 10
-
-FEWEST_FOR_TWO_LOOKS = 8
-"""Seven launches cannot reach half of the allowed error: 2^-7 > 0.005."""
 
 
 class Progress(Protocol):
@@ -68,7 +65,8 @@ def gate(
     duet = _Duet(rows, stage, environment, plan, keep, progress)
     duet.play(frozenset(row.name for row in rows))
     # Settled before anything is judged: a second look costs half of the error, and must be paid for in advance.
-    rule = replace(rule, looks=rule.looks if plan.launches >= FEWEST_FOR_TWO_LOOKS and duet.time_is_left else 1)
+    enough = plan.launches >= launches_needed(rule, len(rows))
+    rule = replace(rule, looks=rule.looks if enough and duet.time_is_left else 1)
     verdicts = judge(duet.comparisons(), rule, looks={})
     again = frozenset(needs_second_look(verdicts)) if rule.looks > 1 else frozenset()
     if again:

@@ -93,8 +93,8 @@ def _estimate(values: tuple[float, ...], confidence: float) -> Estimate:
     logs = sorted(math.log(value) for value in values)
     walsh = sorted((a + b) / 2 for i, a in enumerate(logs) for b in logs[i:])
     low = high = None
-    if len(values) >= MIN_LAUNCHES:
-        cut = _cut(len(values), (1 - confidence) / 2)
+    cut = _cut(len(values), (1 - confidence) / 2) if len(values) >= MIN_LAUNCHES else -1
+    if cut >= 0:  # below, not even the outermost averages are that certain
         low, high = math.exp(walsh[cut]), math.exp(walsh[-1 - cut])
     return Estimate(centre=math.exp(median(walsh)), low=low, high=high, launches=len(values), confidence=confidence)
 

@@ -26,7 +26,7 @@ class Rule:
     `regressed`: "the ratio is at most 1 + `margin`" is rejected by the exact one-sided signed-rank test over launches
     (p < `alpha` of the look, and Benjamini-Hochberg over all rows of the gate at `fdr`), and the centre is at least
     1 + `centre`. `improved` is its mirror image. `ok`: the one-sided 95 % upper bound lies below 1 + `limit`. `looks`
-    is how often the rows may be looked at: `alpha` is split evenly between looks.
+    is how often the rows may be looked at: `alpha` is split evenly between looks, `limit`'s 95 % hold for each.
     """
 
     margin: float = 0.01
@@ -43,8 +43,8 @@ class Verdict:
 
     `ratio` is the Hodges-Lehmann centre over launches with its exact 95 % interval; `wall` the same by the wall clock,
     for information. `p_*` are one-sided p-values against the margin, `q_*` adjusted for the number of rows.
-    `detectable` is the smallest slow-down (0.03: 3 %) that launches scattering as these do would have shown. `reason`
-    is one sentence: why it is inconclusive or not measured, or "".
+    `detectable` is the smallest slow-down (0.03: 3 %) of this row alone that launches scattering as these do would
+    have shown; None where so few show nothing. `reason` is one sentence: why it is inconclusive or not measured, or "".
     """
 
     word: Word

@@ -148,3 +148,11 @@ def test_the_interval_holds_its_promise(noise):
         found = estimate([truth * math.exp(noise(source)) for _ in range(10)])
         hits += found.low <= truth <= found.high
     assert 0.93 <= hits / trials <= 0.97
+
+
+def test_a_confidence_that_so_few_launches_cannot_give_has_no_interval():
+    seven = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6]
+    assert estimate(seven, confidence=0.95).low is not None
+    certain = estimate(seven, confidence=0.99)  # the whole range holds the centre with 1 - 2 * 2^-7 = 98.4 % only
+    assert (certain.low, certain.high) == (None, None)
+    assert certain.centre == estimate(seven).centre
