@@ -17,10 +17,10 @@ from contextlib import suppress
 from bench.arguments import Parser
 from bench.record.errors import BenchError
 from bench.record.verdict import INTERRUPTED, OK, USAGE
-from bench.verbs import doctor, gate, listing, report, run, tables, trace
+from bench.verbs import compare, doctor, gate, listing, report, run, tables, trace, trend
 from models import ModelError
 
-VERBS = (tables, run, report, trace, gate, listing, doctor)
+VERBS = (tables, run, report, trace, gate, compare, trend, listing, doctor)
 
 DESCRIPTION = """\
 Benchmarks of vision models that deserve trust.

@@ -178,14 +178,22 @@ def gated(options: Namespace, device: str) -> tuple[Spec, ...]:
     """The specs of `gate`: models and suites as named, the suite `ci` if none is."""
     on_cpu = device.startswith("cpu")
     batch = options.batch_size or (1 if on_cpu else PAPER_BATCH)
-    words = [*options.models, *options.model]
-    if not words and not options.suite:
-        options = Namespace(**vars(options) | {"suite": ["ci"]})
-    rows = _models((word for word in words if word not in SUITES), options.image_size)
-    suites = [*options.suite, *(word for word in words if word in SUITES)]
-    rows += [(spec.model, options.image_size or spec.image_size) for name in suites for spec in SUITES[name]]
     there = Place(devices=(device,), protocol=STEADY, precision="fp32", memory_format="contiguous", batch_size=batch)
-    return tuple(_spec(model, size, options, there) for model, size in dict.fromkeys(rows))
+    rows = _rows([*options.models, *options.model, *options.suite], options.image_size)
+    return tuple(_spec(model, size, options, there) for model, size in rows)
+
+
+def counted(words: Iterable[str], image_size: int | None) -> tuple[Spec, ...]:
+    """The specs of `compare --exact`: one image, at the default of everything else."""
+    return tuple(Spec(model=model, image_size=size) for model, size in _rows(words, image_size))
+
+
+def _rows(words: Iterable[str], image_size: int | None) -> list[tuple[str, int]]:
+    """Models and sizes as named, each once; those of the suite `ci` if none is."""
+    wanted = list(words) or ["ci"]
+    rows = _models((word for word in wanted if word not in SUITES), image_size)
+    rows += [(spec.model, image_size or spec.image_size) for word in wanted for spec in SUITES.get(word, ())]
+    return list(dict.fromkeys(rows))
 
 
 def _models(words: Iterable[str], image_size: int | None) -> list[tuple[str, int]]:

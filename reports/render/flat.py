@@ -16,6 +16,7 @@ import json
 from reports.table import DASH, Cell, Column, Note, Table, column_notes, footnotes
 
 UNIT_WORDS = {
+    "": "",
     "count": "count",
     "1/s": "per_s",
     "%": "percent",

@@ -1,0 +1,104 @@
+"""The verb `compare`: exact counts against a baseline in git, or two files of recorded numbers."""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import Namespace
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from bench import arguments, judged, output, progress
+from bench.arguments import Commands
+from bench.record.errors import BenchError
+from bench.record.spec import SUITES
+from bench.record.structure import Structures
+from bench.record.units import plural
+from bench.record.verdict import NOT_MEASURED, OK, Judgement, Rule
+
+BASELINE = Path("perf/structure.json")
+
+DESCRIPTION = """\
+--exact: count what the models are (params, MACs, operators, training memory, graph breaks) and compare it with a
+baseline file in git; any difference, for better or worse, ends with exit code 1 until --update accepts it.
+Without it: compare the numbers of two files, of records or of pytest-benchmark, where they were recorded alike.
+"""
+
+
+def add(commands: Commands) -> None:
+    """What a user may ask."""
+    parser = commands.add_parser(
+        "compare", help="exact counts against a baseline in git; or two files of records", description=DESCRIPTION
+    )
+    parser.add_argument("what", nargs="*", metavar="WHAT", help="with --exact: models, suites (default: ci); else A B")
+    exact = parser.add_argument_group("exact counts")
+    exact.add_argument("--exact", action="store_true", help="compare counts with the baseline; no hardware, no clock")
+    exact.add_argument("--baseline", type=Path, default=BASELINE, metavar="FILE", help=f"default: {BASELINE}")
+    exact.add_argument("--update", action="store_true", help="write the baseline anew, to be read in the diff")
+    exact.add_argument("--allow-new", action="append", default=[], metavar="ROW", help="a row or model that may be new")
+    exact.add_argument("--allow-missing", action="append", default=[], metavar="ROW", help="one that may be missing")
+    exact.add_argument("--image-size", type=arguments.positive, metavar="PIXELS", help="default: the models own")
+    arguments.add_output(parser)
+    judged.add_forms(parser)
+    parser.set_defaults(verb=run)
+
+
+def run(options: Namespace) -> int:
+    """Compare, and show what was found."""
+    return _exact(options) if options.exact or options.update else _stored(options)
+
+
+def _exact(options: Namespace) -> int:
+    from bench.judge.structure import compare
+    from bench.record import structure
+    from bench.selection import counted
+    from bench.trace.structure import structures
+
+    began = time.monotonic()
+    before = None if options.update else structure.read(options.baseline)
+    with redirect_stdout(sys.stderr):  # what a user's factory prints is no result of ours
+        now = structures(structure.structure_specs(counted(options.what, options.image_size)), progress.say)
+    if before is None:
+        return _updated(options.baseline, now)
+    try:
+        changes = compare(before, now, allow_new=options.allow_new, allow_missing=options.allow_missing)
+    except structure.OtherVersionsError as error:
+        progress.say(f"bench.py: {error}")
+        return NOT_MEASURED
+    judgement = Judgement(
+        title=f"structure against {options.baseline}",
+        rule=Rule(),
+        changes=changes,
+        structures=len(now.rows),
+        command=judged.command(),
+        seconds=time.monotonic() - began,
+    )
+    return judged.show(judgement, options)
+
+
+def _updated(path: Path, now: Structures) -> int:
+    """Write the baseline, unless something cannot be counted: a baseline with holes would hide what falls into them."""
+    from bench.record import structure
+
+    for row, reason in now.failures.items():
+        progress.say(f"{row}: {reason}")
+    if now.failures:
+        raise BenchError(f"{plural(len(now.failures), 'row')} cannot be counted: {path} is left as it was.")
+    structure.write(path, now)
+    progress.say(f"{path}: {plural(len(now.rows), 'row')}; read the diff, and commit it with the change that made it.")
+    return OK
+
+
+def _stored(options: Namespace) -> int:
+    from bench.judge import records, samples
+    from bench.record.compared import exit_code
+    from reports.compared import layouts
+
+    if len(options.what) != 2 or any(word in SUITES for word in options.what):
+        raise BenchError("compare takes two files, A.jsonl B.jsonl; exact counts of models are compared with --exact.")
+    sides = [samples.load(Path(word)) for word in options.what]
+    for side in sides:
+        output.tell(side.problems)
+    found = records.compare(sides[0].samples, sides[1].samples, labels=(options.what[0], options.what[1]))
+    output.print_tables(layouts(found), options)
+    return exit_code(found)

@@ -1,0 +1,44 @@
+"""A judgement for the programs around a job: a page, annotations, a test report, and other people's trackers.
+
+    text = reports.ci.form("junit", judgement)
+
+Each is a pure function of the judgement; the command line writes the files. What a gate decides is a ratio within one
+job. The trackers' files carry absolute times as well, and say that these are of this job only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bench.record.errors import choose
+from bench.record.verdict import Judgement
+from reports.ci.annotations import commands
+from reports.ci.bencher import metrics
+from reports.ci.benchmark_action import entries
+from reports.ci.junit import document
+from reports.ci.summary import page
+
+FORMS: dict[str, Callable[[Judgement], str]] = {
+    "summary": page,
+    "annotations": commands,
+    "junit": document,
+    "gab": entries,
+    "bmf": metrics,
+}
+"""What a gate can be written as, by name; `FILES` has their files' names."""
+
+FILES: dict[str, str] = {
+    "summary": "summary.md",
+    "annotations": "annotations.txt",
+    "junit": "junit.xml",
+    "gab": "gab.json",
+    "bmf": "bmf.json",
+}
+
+
+def form(kind: str, judgement: Judgement) -> str:
+    """The judgement in the form of that name. Raises `BenchError` for a name that is not in `FORMS`."""
+    return FORMS[choose("form of a gate's result", kind, FORMS)](judgement)
+
+
+__all__ = ["FILES", "FORMS", "form"]

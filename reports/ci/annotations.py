@@ -1,0 +1,67 @@
+"""A judgement as GitHub's workflow commands: what a pull request shows beside its checks.
+
+GitHub shows ten annotations of a kind per step and drops the rest without a word. So at most ten errors are written,
+one per row that regressed or changed its structure; what they leave out, and rows that could not be measured, is told
+in one warning each, which is another kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench.record.units import plural
+from bench.record.verdict import Judgement
+from reports import verdict_words as words
+
+SHOWN = 10
+"""Annotations of one kind that GitHub shows per step."""
+
+
+def commands(judgement: Judgement) -> str:
+    """One command per line, "" where there is nothing to say."""
+    errors = [*_regressed(judgement), *_changed(judgement)]
+    lines = [_command("error", title, message) for title, message in errors[:SHOWN]]
+    if (rest := len(errors) - SHOWN) > 0:
+        more = f"{words.headline(judgement)}. GitHub shows {SHOWN} annotations; the job's summary names all rows."
+        lines.append(_command("warning", plural(rest, "more error"), more))
+    lines += [_command("warning", *told) for told in _unmeasured(judgement)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _command(kind: str, title: str, message: str) -> str:
+    """`::error title=...::...`, escaped as GitHub's runner unescapes it: data, and properties, which end at `,`."""
+    return f"::{kind} title={_property(title)}::{_data(message)}"
+
+
+def _data(text: str) -> str:
+    # The percent sign first: the others bring new ones.
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def _regressed(judgement: Judgement) -> Iterator[tuple[str, str]]:
+    for verdict in words.ranked(judgement):
+        if verdict.word == "regressed":
+            doubts = "".join(f" Doubt: {doubt}." for doubt in words.doubts(verdict))
+            yield f"{words.clean(verdict.comparison.name)} regressed", f"{words.detail(verdict)}.{doubts}"
+
+
+def _changed(judgement: Judgement) -> Iterator[tuple[str, str]]:
+    """One per row, however many of its counts changed."""
+    for row in dict.fromkeys(one.row for one in judgement.changes):
+        its = [one for one in judgement.changes if one.row == row]
+        where = dict.fromkeys(words.clean(place) for one in its for place in one.where)
+        named = f" ({'; '.join([*where][: words.NAMED])}{'; …' if len(where) > words.NAMED else ''})" if where else ""
+        yield f"{words.clean(row)} changed its structure", f"{'; '.join(map(words.difference, its))}{named}"
+
+
+def _unmeasured(judgement: Judgement) -> Iterator[tuple[str, str]]:
+    lost = judgement.rows("not measured")
+    if lost:
+        told = "; ".join(words.lost(judgement))
+        yield f"{len(lost)} of {plural(len(judgement.verdicts), 'row')} not measured", f"{told}."
+    if not judgement.verdicts and not judgement.structures and not judgement.changes:
+        yield "Nothing was compared", "No row was timed and no structure counted, so this says nothing about the code."
