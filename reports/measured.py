@@ -24,6 +24,7 @@ CAUSES = {
 
 FLAGS = {
     "throttled": "the device slowed its clock meanwhile, and those blocks were discarded",
+    "clocks_differ": "the device's clock differed by more than 1 % between the two sides",
     "noisy_env": "something else was running on the machine meanwhile",
     "busy_machine": "other programs wanted the cores when it began",
     "scattered": "its blocks differ by more than a tenth among themselves",
