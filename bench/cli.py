@@ -17,10 +17,10 @@ from contextlib import suppress
 from bench.arguments import Parser
 from bench.record.errors import BenchError
 from bench.record.verdict import INTERRUPTED, OK, USAGE
-from bench.verbs import compare, doctor, gate, listing, report, run, tables, trace, trend
+from bench.verbs import compare, doctor, gate, listing, report, run, selftest, tables, trace, trend
 from models import ModelError
 
-VERBS = (tables, run, report, trace, gate, compare, trend, listing, doctor)
+VERBS = (tables, run, report, trace, gate, compare, selftest, trend, listing, doctor)
 
 DESCRIPTION = """\
 Benchmarks of vision models that deserve trust.
@@ -31,6 +31,8 @@ Benchmarks of vision models that deserve trust.
   python bench.py run convnext_tiny     measure models, tables or suites; resumes where it stopped
   python bench.py report --all          print the tables from what has been recorded; no torch, no GPU
   python bench.py trace convnext_tiny   one model's exact counts: params, MACs, traffic, training memory
+  python bench.py gate --base main      is this checkout slower than main? both, in turns, with error rates known
+  python bench.py compare --exact       did any model change? exact counts against a baseline in git, no clock
   python bench.py list models 'swin*'   what there is: models, tables, suites, protocols, devices
   python bench.py doctor                is this machine fit to measure, and what to do where it is not
 """
@@ -38,8 +40,8 @@ Benchmarks of vision models that deserve trust.
 EPILOG = """\
 Everything measured is appended to ./visionbench.jsonl (--records FILE) as it comes: Ctrl-C, a crash or a power cut
 loses nothing, and the same command goes on where it stopped. Results go to stdout, progress to stderr.
-Exit codes: 0 done (rows that failed are in the tables, with their cause), 2 a mistake in what was asked, 4 nothing
-could be measured, 130 interrupted.
+Exit codes: 0 done (rows that failed are in the tables, with their cause), 1 a regression or a change, 2 a mistake in
+what was asked, 3 inconclusive rows under --strict, 4 nothing could be measured or compared, 130 interrupted.
 """
 
 

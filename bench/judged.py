@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from bench import output, progress
@@ -77,3 +80,17 @@ class Launches:
 
         left = f" (about {duration(seconds_left)} left in this look)" if seconds_left else ""
         progress.say(f"launch {done}/{planned} of {plural(rows, 'row')}{left}")
+
+
+@contextmanager
+def ended_politely() -> Iterator[None]:
+    """A CI job that is cancelled sends SIGTERM: end as by Ctrl-C, so that no process and no work tree is left."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -21,6 +21,9 @@ from models.catalog import ModelCard, ModelError, near_misses, resolve
 if TYPE_CHECKING:
     from torch import nn
 
+OURS = ("bench", "models", "reports")
+"""Our own top-level packages, which hide a user's of the same name."""
+
 CLASSES = 1000
 """Said aloud, because timm's default is that of some weights: 21841 for tiny_vit, none for CLIP's towers."""
 
@@ -29,15 +32,15 @@ def build(name: str, image_size: int) -> "nn.Module":
     """A new network for images of `image_size` x `image_size` pixels, as its factory leaves it.
 
     That is 1000 classes and train mode for timm's and ours; the caller decides about `eval`. Takes (N, 3,
-    image_size, image_size) and gives (N, 1000), except where a user's factory wants it otherwise. Raises
-    `ModelError` for a name that does not resolve, a size that the model refuses and a user's factory that
-    fails; running out of memory passes through.
+    image_size, image_size) and gives (N, 1000), except where a user's factory wants it otherwise, and except a
+    ladder, which has no head. Raises `ModelError` for a name that does not resolve, a size that the model
+    refuses and a user's factory that fails; running out of memory passes through.
     """
     card = resolve(name)
     if image_size < 1:
         raise ModelError(f"image size {image_size} is no number of pixels; try {card.image_size}")
     home = card.name.partition(":")[0]
-    builders = {"timm": _build_timm, "paper": _build_paper, "user": _build_user}
+    builders = {"timm": _build_timm, "paper": _build_paper, "user": _build_user, "ladder": _build_ladder}
     return builders[home](card, image_size)
 
 
@@ -74,6 +77,14 @@ def _build_paper(card: ModelCard, image_size: int) -> "nn.Module":
     return PAPER[bare](bare)
 
 
+def _build_ladder(card: ModelCard, image_size: int) -> "nn.Module":
+    from models import ladder
+
+    if image_size % ladder.IMAGE_SIZE:
+        raise _refused(card, image_size, f"it is cut into windows of {ladder.IMAGE_SIZE} pixels")
+    return ladder.build(card.name.removeprefix("ladder:"))
+
+
 def _build_user(card: ModelCard, image_size: int) -> "nn.Module":
     import torch
 
@@ -99,7 +110,11 @@ def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # a script without a __main__ guard may well exit
-        raise ModelError(f"cannot import {name!r} ({_said(error)}); install it, or run from its folder") from error
+        remedy = "install it, or run from its folder"
+        hidden = ((error.name or "") if isinstance(error, ImportError) else "").partition(".")[0]
+        if hidden in OURS:
+            remedy = f"visionbench's own package {hidden!r} hides yours: rename it, or move it into a package of yours"
+        raise ModelError(f"cannot import {name!r} ({_said(error)}); {remedy}") from error
 
 
 def _factory(module: ModuleType, name: str) -> Callable[..., Any]:

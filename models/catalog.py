@@ -24,11 +24,11 @@ class ModelError(ValueError):
 class ModelCard:
     """What is known of a model before it is built.
 
-    `name`: qualified: `timm:convnext_tiny`, `paper:convnext_iso_small`, `user:pkg.mod:factory`. `family`: the
-    module that defines it: timm's (`convnext`), ours (`roadmap`) or the user's (`pkg.mod`). `image_size`:
-    pixels of the square image it is *trained* on by default. timm's own default is a larger test size for
-    many models (ConvNeXt: 288), with which no published row would compare. `origin`: whose implementation it
-    is, in one sentence.
+    `name`: qualified: `timm:convnext_tiny`, `paper:convnext_iso_small`, `user:pkg.mod:factory`,
+    `ladder:conv3x3_20`. `family`: the module that defines it: timm's (`convnext`), ours (`roadmap`) or the
+    user's (`pkg.mod`). `image_size`: pixels of the square image it is *trained* on by default. timm's own
+    default is a larger test size for many models (ConvNeXt: 288), with which no published row would compare.
+    `origin`: whose implementation it is, in one sentence.
     """
 
     name: str
@@ -57,6 +57,8 @@ def resolve(name: str) -> ModelCard:
         return _paper_card(rest)
     if prefix == "user":
         return _user_card(rest)
+    if prefix == "ladder":
+        return _ladder_card(rest)
     raise ModelError(
         f"no model {name!r}: the word before the colon is timm, paper or user; a factory of your own is user:{name}"
     )
@@ -146,6 +148,23 @@ def _user_card(rest: str) -> ModelCard:
         family=module,
         image_size=DEFAULT_IMAGE_SIZE,
         origin=f"the user's own, {factory} in {module}",
+    )
+
+
+def _ladder_card(bare: str) -> ModelCard:
+    """The card of a network for `selftest`; it is not among `names()`, because it is no benchmark's subject."""
+    from models.ladder import IMAGE_SIZE, KINDS, MOST_BLOCKS, parse
+
+    if parse(bare) is None:
+        raise ModelError(
+            f"no model 'ladder:{bare}'; a ladder is ladder:KIND_DEPTH, as in ladder:conv3x3_20, with a depth from 1 to "
+            f"{MOST_BLOCKS} and one of these kinds: {', '.join(KINDS)}"
+        )
+    return ModelCard(
+        name=f"ladder:{bare}",
+        family="ladder",
+        image_size=IMAGE_SIZE,
+        origin="visionbench, models/ladder.py, equal blocks for testing the gate itself",
     )
 
 

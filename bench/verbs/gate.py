@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from bench import arguments, judged, progress
 from bench.arguments import Commands
-from bench.record import comparison
+from bench.record import comparison, profile
 from bench.record.spec import SUITES
 from bench.record.units import plural
 from bench.record.verdict import Judgement, Rule
@@ -70,7 +69,9 @@ def add(commands: Commands) -> None:
     spec = arguments.add_spec(parser)
     spec.add_argument("--batch-size", type=arguments.positive, metavar="N", help="images a step (default: 1; GPU: 64)")
     parser.add_argument("--keep", type=Path, default=KEPT, metavar="FILE", help=f"raw turns go there (default: {KEPT})")
-    parser.add_argument("--profile", type=Path, metavar="FILE", help="this machine's noise profile (`selftest`)")
+    parser.add_argument(
+        "--profile", type=Path, default=profile.DEFAULT_FILE, metavar="FILE", help="noise profiles (`selftest`)"
+    )
     arguments.add_output(parser)
     judged.add_forms(parser)
     parser.set_defaults(verb=run)
@@ -90,7 +91,7 @@ def run(options: Namespace) -> int:
     if options.rejudge:
         return judged.show(_rejudged(options.rejudge), options)
     began = time.monotonic()
-    with _ended_politely(), ExitStack() as stack:
+    with judged.ended_politely(), ExitStack() as stack:
         found, stage = _set_up(options, stack)
         outcome, seed = _played(found.rows, stage, options)
     judgement = _judgement(outcome, found, options, seed)
@@ -142,6 +143,8 @@ def _played(rows: Sequence[Row], stage: Stage, options: Namespace) -> tuple[Outc
 def _judgement(outcome: Outcome, found: Sides, options: Namespace, seed: int) -> Judgement:
     from bench.judge.verdict import suite_ratio
 
+    first = outcome.comparisons[0] if outcome.comparisons else None
+    unknown = profile.remark(options.profile, first.environment, datetime.now(UTC).date()) if first else ""
     cut = [f"The budget of {options.budget:g} s ended before all launches were made."] if outcome.cut_short else []
     command = judged.command() if options.seed is not None else f"{judged.command()} --seed {seed}"
     return Judgement(
@@ -149,7 +152,7 @@ def _judgement(outcome: Outcome, found: Sides, options: Namespace, seed: int) ->
         rule=outcome.rule,
         verdicts=outcome.verdicts,
         suite=suite_ratio(outcome.comparisons),
-        remarks=(*found.remarks, *cut),
+        remarks=tuple(text for text in (*found.remarks, *cut, unknown) if text),
         command=command,
     )
 
@@ -166,17 +169,3 @@ def _rejudged(path: Path) -> Judgement:
         suite=suite_ratio(found),
         command=judged.command(),
     )
-
-
-@contextmanager
-def _ended_politely() -> Iterator[None]:
-    """A CI job that is cancelled sends SIGTERM: end as by Ctrl-C, so that no process and no work tree is left."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,98 @@
+"""The verb `selftest`: how often the gate is right on this machine, found out with rows whose truth is known."""
+
+from __future__ import annotations
+
+import random
+from argparse import Namespace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from bench import arguments, judged, output, progress
+from bench.arguments import Commands
+from bench.record import comparison, profile
+from bench.record.units import plural
+from bench.record.verdict import OK, Rule
+
+if TYPE_CHECKING:
+    from bench.judge.selftest import Suite
+
+KEPT = Path("visionbench-selftest.jsonl")
+
+CONDITIONS: dict[str, tuple[Literal["idle", "busy"], ...]] = {
+    "idle": ("idle",),
+    "busy": ("busy",),
+    "both": ("idle", "busy"),
+}
+
+DESCRIPTION = """\
+Run the gate on equal sides, and on a side with an exact injected cost (identical layers more, never a sleep), idle and
+beside a busy core. Prints how often it was wrong with a bound, how often it found the slow-down, how often the interval
+held the truth; writes this machine's noise profile, without which `gate` says that nobody knows.
+"""
+
+
+def add(commands: Commands) -> None:
+    """What a user may ask."""
+    parser = commands.add_parser("selftest", help="how often is the gate right here?", description=DESCRIPTION)
+    parser.add_argument("--aa", type=arguments.positive, default=30, metavar="N", help="equal rows (default: 30)")
+    parser.add_argument("--ab", default="5%", metavar="SHARE", help="injected cost of as many rows (default: 5%%)")
+    parser.add_argument("--condition", choices=tuple(CONDITIONS), default="both", help="default: both")
+    parser.add_argument("--launches", type=arguments.positive, default=10, metavar="N", help="per look (default: 10)")
+    parser.add_argument("--budget", type=arguments.seconds, metavar="TIME", help="begin no suite that ends later")
+    parser.add_argument("--device", metavar="DEVICE", help="cuda or cpu (default: the GPU if there is one)")
+    parser.add_argument("--threads", type=arguments.positive, metavar="N", help="CPU threads (default: 1, by CPU time)")
+    parser.add_argument("--seed", type=int, metavar="N", help="default: drawn, and printed")
+    parser.add_argument("--keep", type=Path, default=KEPT, metavar="FILE", help=f"raw turns (default: {KEPT})")
+    parser.add_argument(
+        "--profile", type=Path, default=profile.DEFAULT_FILE, metavar="FILE", help=f"default: {profile.DEFAULT_FILE}"
+    )
+    arguments.add_output(parser)
+    parser.set_defaults(verb=run)
+
+
+class _Suites(judged.Launches):
+    """Progress: a line when a suite begins, and one per launch."""
+
+    def began(self, suite: Suite, number: int, planned: int) -> None:
+        """`suite 2/6: 12 rows, busy, +5 %`."""
+        cost = f"+{float(suite.share * 100):g} %" if suite.share else "equal sides"
+        progress.say(f"suite {number}/{planned}: {plural(len(suite.kinds), 'row')}, {suite.condition}, {cost}")
+
+
+def run(options: Namespace) -> int:
+    """Measure suites of known truth, count, print, and write the profile."""
+    from bench.judge.duet import Stage, timer_of
+    from bench.judge.selftest import ONE_SOURCE, Ask, in_trees, parse_share, selftest
+    from bench.judge.tally import profile as tallied
+    from bench.measure.environment import describe, find_device
+    from bench.measure.seat import Source
+    from models.ladder import KINDS
+    from reports.selftests import layout
+
+    device = options.device or find_device()
+    threads = options.threads or (1 if device.startswith("cpu") else None)
+    seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
+    ask = Ask(
+        rows=options.aa,
+        share=parse_share(options.ab),
+        conditions=CONDITIONS[options.condition],
+        launches=options.launches,
+        budget=options.budget,
+        seed=seed,
+    )
+    here, rule, environment = Path.cwd(), Rule(), describe(device, threads)
+    stage = Stage(
+        baseline=Source(), candidate=Source(), device=device, threads=threads, timer=timer_of(device, threads)
+    )
+    profile.read(options.profile)  # a file of something else is told now, and not after an hour
+    with judged.ended_politely(), in_trees(stage, here) as (placed, sides):
+        if sides is None:
+            progress.say(ONE_SOURCE)
+        runs = selftest(ask, tuple(KINDS), placed, environment, rule, sides, _Suites())
+    comparison.write(options.keep, (one for suite in runs for one in suite.outcome.comparisons))
+    made = tallied(runs, ask, stage, environment, datetime.now(UTC).date())
+    profile.write(options.profile, made)
+    output.print_tables([layout((made,))], options)
+    progress.say(f"Noise profile: {options.profile}. Raw turns: {options.keep}. Seed: {seed}.")
+    return OK
