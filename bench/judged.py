@@ -44,12 +44,16 @@ def command(words: Sequence[str] | None = None) -> str:
 
 def show(judgement: Judgement, options: Namespace) -> int:
     """Print the judgement, write what else was asked for, and return the exit code."""
-    from reports import ci, verdicts
+    from reports import ci, verdict_words, verdicts
 
     tables: list[Table | None] = [verdicts.changes(judgement)]
     if judgement.verdicts or not judgement.structures:
         tables.append(verdicts.layout(judgement))
-    output.print_tables([table for table in tables if table], options)
+    shown = [table for table in tables if table]
+    if shown:
+        output.print_tables(shown, options)
+    else:
+        print(f"{verdict_words.headline(judgement)}.")
     for form in FORMS:
         path: Path | None = getattr(options, form)
         if path is not None:

@@ -57,9 +57,10 @@ class Layer:
 class Structure:
     """One row. `row` is the spec in words; `totals` are the exact counts by the names that records use.
 
-    MACs and activations of `totals` are per image, those of `layers` of the whole batch. `graphs`, `graph_breaks` and
-    `recompiles` are there for inference alone, and None where torch's compiler cannot follow the model; `remark` says
-    why. `breaks` counts the graph breaks by their reason.
+    MACs and activations of `totals` are per image, those of `layers` of the whole batch. A training step's row holds
+    what the inference's does not: its own counts, its peak of live memory, and of its layers the operators alone.
+    `graphs`, `graph_breaks` and `recompiles` are there for inference, and None where torch's compiler cannot follow the
+    model; `remark` says why. `breaks` counts the graph breaks by their reason.
     """
 
     row: str
@@ -98,15 +99,17 @@ class Structures:
 
 
 def structure_specs(specs: Iterable[Spec]) -> tuple[Spec, ...]:
-    """What is counted for a gate of these specs: each, and after an inference its training step.
+    """What is counted for a gate of these specs: of each its inference and its training step.
 
-    A training step has at least two images: batch norm trains on no fewer. A compile mode changes no count, so specs
+    The two share a model, and what is said of it once (parameters, each layer's numbers) is said of the inference. A
+    training step has at least two images: batch norm trains on no fewer. A compile mode changes no count, so specs
     that differ in it alone are one.
     """
     found: dict[Spec, None] = {}
     for spec in specs:
-        plain = replace(spec, compile_mode=None)
-        found |= {plain: None, replace(plain, task="train", batch_size=max(2, plain.batch_size)): None}
+        inference = replace(spec, task="inference", compile_mode=None)
+        training = replace(inference, task="train", batch_size=max(2, spec.batch_size))
+        found |= {inference: None, training: None}
     return tuple(found)
 
 
@@ -172,7 +175,7 @@ def _contradictions(structure: Structure) -> Iterator[bool]:
     """A merge of two branches may take the totals of one and the layers of the other."""
     layers = structure.layers.values()
     yield structure.totals["operators"] != sum(sum(layer.operators.values()) for layer in layers)
-    for name in ("params", "buffers", "bytes"):
+    for name in ("params", "buffers", "bytes") if "params" in structure.totals else ():
         yield structure.totals[name] != sum(getattr(layer, name) for layer in layers)
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from argparse import Namespace
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 from bench import arguments, judged, output, progress
@@ -55,13 +56,18 @@ def _exact(options: Namespace) -> int:
     from bench.trace.structure import structures
 
     began = time.monotonic()
-    before = None if options.update else structure.read(options.baseline)
+    before = structure.read(options.baseline) if options.baseline.exists() or not options.update else None
     with redirect_stdout(sys.stderr):  # what a user's factory prints is no result of ours
         now = structures(structure.structure_specs(counted(options.what, options.image_size)), progress.say)
-    if before is None:
-        return _updated(options.baseline, now)
+    if options.update:
+        return _updated(options.baseline, before if options.what else None, now)
+    assert before is not None
+    # Who names models asks about these: the baseline's other rows are not missing.
+    others = set(before.rows) - set(now.rows) - set(now.failures) if options.what else set()
     try:
-        changes = compare(before, now, allow_new=options.allow_new, allow_missing=options.allow_missing)
+        changes = compare(
+            before, now, allow_new=options.allow_new, allow_missing=[*options.allow_missing, *others]
+        )
     except structure.OtherVersionsError as error:
         progress.say(f"bench.py: {error}")
         return NOT_MEASURED
@@ -69,23 +75,27 @@ def _exact(options: Namespace) -> int:
         title=f"structure against {options.baseline}",
         rule=Rule(),
         changes=changes,
-        structures=len(now.rows),
+        structures=len(before.rows.keys() & now.rows.keys()),
         command=judged.command(),
         seconds=time.monotonic() - began,
     )
     return judged.show(judgement, options)
 
 
-def _updated(path: Path, now: Structures) -> int:
-    """Write the baseline, unless something cannot be counted: a baseline with holes would hide what falls into them."""
+def _updated(path: Path, before: Structures | None, now: Structures) -> int:
+    """Write the baseline, keeping the other rows of `before`, if there are any.
+
+    Raises `BenchError` if something cannot be counted: a baseline with holes would hide what falls into them.
+    """
     from bench.record import structure
 
     for row, reason in now.failures.items():
         progress.say(f"{row}: {reason}")
     if now.failures:
         raise BenchError(f"{plural(len(now.failures), 'row')} cannot be counted: {path} is left as it was.")
-    structure.write(path, now)
-    progress.say(f"{path}: {plural(len(now.rows), 'row')}; read the diff, and commit it with the change that made it.")
+    kept = before.rows if before and (before.torch, before.timm) == (now.torch, now.timm) else {}
+    structure.write(path, replace(now, rows=kept | now.rows))
+    progress.say(f"{path}: {plural(len(now.rows), 'row')} counted; read the diff, and commit it with the change that made it.")
     return OK
 
 
