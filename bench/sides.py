@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -43,7 +42,7 @@ class Sides:
 
 def settings(options: Namespace, specs: Sequence[Spec]) -> Sides:
     """`--vary`: one source, two specs per row. Raises `BenchError` for what cannot be varied."""
-    if options.base or options.head:
+    if options.base is not None or options.head is not None:
         raise BenchError("--vary compares two settings of one revision: leave --base and --head away.")
     label = ", ".join(f"{field}={value}" for field, value in options.vary)
     rows = []
@@ -68,13 +67,13 @@ def varied(spec: Spec, settings: Iterable[tuple[str, str]]) -> Spec:
 def revisions(options: Namespace, specs: Sequence[Spec], stack: ExitStack) -> Sides:
     """`--base` and `--head`: two sources, one spec per row. Work trees and environments live as long as `stack`."""
     root = worktrees.repository(Path.cwd())
-    base = stack.enter_context(worktrees.checked_out(root, options.base or "HEAD"))
-    head = stack.enter_context(worktrees.checked_out(root, options.head)) if options.head else worktrees.here(root)
+    # An empty name, as from a CI variable that is not set, is a mistake and not a default.
+    base = stack.enter_context(worktrees.checked_out(root, "HEAD" if options.base is None else options.base))
+    named = options.head is not None
+    head = stack.enter_context(worktrees.checked_out(root, options.head)) if named else worktrees.here(root)
     pythons, remarks = _pythons(options, base, head, stack)
-    factories = tuple(dict.fromkeys(spec.model for spec in specs if spec.model.startswith("user:")))
     sources = [
-        Source(tree=one.tree, python=python, repository=root, factories=factories)
-        for one, python in zip((base, head), pythons, strict=True)
+        Source(tree=one.tree, python=python, repository=root) for one, python in zip((base, head), pythons, strict=True)
     ]
     return Sides(
         title=f"{_named(base)} against {_named(head)}",
@@ -100,11 +99,14 @@ def _pythons(
     if not worktrees.dependencies_differ(base.tree, head.tree):
         return (sys.executable, sys.executable), ()
     if options.environment == "same":
-        return (sys.executable, sys.executable), (f"{changed} differ, and one environment ran both sides.",)
-    progress.say(f"{changed} differ: installing an environment for each side ...")
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="visionbench-env-")))
-    pythons = (environments.build(folder / "base", base.tree), environments.build(folder / "head", head.tree))
-    return pythons, (f"Each side had an environment of its own, because {changed} differ.",)
+        return (sys.executable, sys.executable), (f"One environment ran both sides, though these changed: {changed}.",)
+    progress.say(f"installing an environment for each side, because these changed: {changed} ...")
+    folder = stack.enter_context(worktrees.temporary_folder())
+    pythons = (
+        environments.build(folder / "base", base.tree, base.name),
+        environments.build(folder / "head", head.tree, head.name),
+    )
+    return pythons, (f"Each side had an environment of its own, because these changed: {changed}.",)
 
 
 def _side(revision: Revision, spec: Spec) -> Side:

@@ -113,5 +113,6 @@ def _remarks(profiles: Sequence[Profile]) -> Iterator[str]:
         lost = sum(found.lost for found in profile.findings)
         if lost:
             yield f"{words.clean(_machine(profile))}: {plural(lost, 'row')} could not be measured and count nowhere."
-        yield f"A look is {plural(profile.launches, 'launch', 'launches')} of {plural(profile.rounds, 'round')}."
+        rounds = f" of {plural(profile.rounds, 'round')}" if profile.rounds else ""
+        yield f"A look is {plural(profile.launches, 'launch', 'launches')}{rounds}."
         yield from words.rule(profile.rule)

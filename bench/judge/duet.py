@@ -23,13 +23,19 @@ from bench.measure.seat import Seat, SeatError, Source
 from bench.record.comparison import First, Launch, Round, Side, Timer
 from bench.record.record import Failure
 
-ROUNDS = 10
-"""Turns of each side per launch and row."""
+ROW_SECONDS = 1.6
+"""What all turns of a row take together in a launch, about; `FEWEST_ROUNDS` go first."""
 
-TURN_SECONDS = 0.05
-"""What a turn's readings take together, about: long against the clock's cost, short against a machine's moods."""
+FEWEST_ROUNDS, MOST_ROUNDS = 10, 40
 
-FEWEST_READINGS, MOST_READINGS = 2, 8
+TURN_SECONDS = 0.015
+"""What a turn's readings take together, about: long against the clock's cost, short against a machine's moods.
+
+On two busy virtual cores, 40 rounds of such turns scattered by 1.6 % between launches and 10 rounds of 50 ms by 2.1 to
+3.4 %: whether a neighbour has the sibling of our core changes many times a second, and must meet both sides.
+"""
+
+MOST_READINGS = 4
 
 DROPPED = {"cuda": 2, "cpu": 1}
 """Iterations at the beginning of a turn that are not timed: the caches hold what the other side left in them."""
@@ -60,7 +66,8 @@ class Row:
 class Stage:
     """What all launches of a duet share: the two sources, the device, the threads and the clock.
 
-    `row_seconds` is how long one order may take (building and compiling included) before the row counts as hung.
+    `rounds` is the turns of each side per launch and row, None for as many as `ROW_SECONDS` allow. `row_seconds` is how
+    long one order may take (building and compiling included) before the row counts as hung.
     """
 
     baseline: Source
@@ -68,13 +75,13 @@ class Stage:
     device: str
     threads: int | None
     timer: Timer
-    rounds: int = ROUNDS
+    rounds: int | None = None
     row_seconds: float = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broken:
-    """A row that could not be measured: why, and on which side (None: neither could be told apart)."""
+    """A row that could not be measured: why, and on which side (None: on both)."""
 
     failure: Failure
     side: First | None
@@ -125,9 +132,9 @@ class _Pair:
 
 
 class _SideError(Exception):
-    """What befell one side of the row under way."""
+    """What befell one side of the row under way; `side` is None if it befell both."""
 
-    def __init__(self, side: First, error: SeatError) -> None:
+    def __init__(self, side: First | None, error: SeatError) -> None:
         super().__init__(str(error))
         self.broken, self.died = Broken(failure=error.failure, side=side), error.died
 
@@ -184,7 +191,8 @@ def _play(row: Row, pair: _Pair, stage: Stage, cores: tuple[int, ...], chance: r
     _answers(pair, "build", stage.row_seconds)
     seconds = max(_ask(pair, side, "warm-up", stage, do="warm", cores=cores)["seconds"] for side, _ in pair.seats())
     turn = _turn(seconds, stage.device)
-    rounds = tuple(_round(pair, stage, turn, chance) for _ in range(stage.rounds))
+    wanted = stage.rounds or _rounds(turn, seconds)
+    rounds = tuple(_round(pair, stage, turn, chance) for _ in range(wanted))
     ends = [_ask(pair, side, "time", stage, do="finish") for side, _ in pair.seats()]
     return Launch(rounds=rounds, cores=cores, flags=_flags(ends))
 
@@ -196,10 +204,15 @@ def _spec(row: Row, side: First) -> Any:
 def _turn(seconds: float, device: str) -> dict[str, Any]:
     """How a turn is made up when an iteration takes that long; the same on both sides."""
     iterations = max(1, math.ceil(TURN_SECONDS / MOST_READINGS / max(seconds, SHORTEST)))
-    readings = round(TURN_SECONDS / (iterations * max(seconds, SHORTEST)))
-    readings = min(max(readings, FEWEST_READINGS), MOST_READINGS)
+    readings = min(max(1, round(TURN_SECONDS / (iterations * max(seconds, SHORTEST)))), MOST_READINGS)
     dropped = DROPPED[device.partition(":")[0]]
     return {"do": "turn", "drop": dropped, "readings": readings, "iterations": iterations}
+
+
+def _rounds(turn: dict[str, Any], seconds: float) -> int:
+    """How many rounds of such turns `ROW_SECONDS` allow."""
+    a_round = 2 * (turn["drop"] + turn["readings"] * turn["iterations"]) * max(seconds, SHORTEST)
+    return min(max(round(ROW_SECONDS / a_round), FEWEST_ROUNDS), MOST_ROUNDS)
 
 
 def _round(pair: _Pair, stage: Stage, turn: dict[str, Any], chance: random.Random) -> Round:
@@ -239,10 +252,14 @@ def _ask(pair: _Pair, side: First, stage_name: str, stage: Stage, **order: Any) 
 
 
 def _answers(pair: _Pair, stage_name: str, seconds: float) -> None:
-    """Hear both sides out; the first one that failed is raised."""
+    """Hear both sides out, so that a model that fails on both is not blamed on one."""
     deadline = time.monotonic() + seconds
+    failed: list[tuple[First, SeatError]] = []
     for side, seat in pair.seats():
         try:
-            seat.answer(stage_name, max(deadline - time.monotonic(), 1.0))
+            seat.answer(stage_name, math.ceil(max(deadline - time.monotonic(), 1.0)))
         except SeatError as error:
-            raise _SideError(side, error) from error
+            failed.append((side, error))
+    if failed:
+        side, first = failed[0]
+        raise _SideError(side if len(failed) == 1 else None, first) from first

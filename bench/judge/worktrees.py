@@ -23,6 +23,9 @@ from bench.record.errors import BenchError
 PREFIX = "visionbench-gate-"
 """Of the temporary folders; the process number follows, so that a dead gate's folder can be told from a live one's."""
 
+OUR_OWN = ("**/visionbench*.jsonl", "**/__pycache__/**")
+"""Files that a gate itself leaves in a checkout: they are no change of it."""
+
 DECLARATIONS = (
     "pyproject.toml",
     "setup.cfg",
@@ -55,15 +58,19 @@ class Revision:
 
 def repository(start: Path) -> Path:
     """The top of the checkout that `start` lies in. Raises `BenchError` where there is none."""
-    found = _git(start, "rev-parse", "--show-toplevel")
-    if found is None:
-        raise BenchError(f"{start} is no git checkout: run the gate in one, or compare two settings with --vary.")
-    return Path(found).resolve()
+    done = _run(start, "rev-parse", "--show-toplevel")
+    if done.returncode != 0:
+        said = " ".join(done.stderr.split())  # of somebody else's checkout git says what to do
+        raise BenchError(
+            f"{start} is no git checkout to git ({said}): run the gate in one, or compare two settings with --vary."
+        )
+    return Path(done.stdout.removesuffix("\n")).resolve()
 
 
 def here(root: Path) -> Revision:
     """The checkout as it lies there, uncommitted changes included. Raises `BenchError` before the first commit."""
-    dirty = _git(root, "status", "--porcelain", "--untracked-files=normal")
+    but = [f":(exclude,glob){pattern}" for pattern in OUR_OWN]
+    dirty = _git(root, "status", "--porcelain", "--untracked-files=normal", "--", ".", *but)
     return Revision(name="working tree", commit=_commit(root, "HEAD"), tree=root, dirty=bool(dirty))
 
 
@@ -72,30 +79,62 @@ def checked_out(root: Path, name: str) -> Iterator[Revision]:
     """The revision `name` in a folder of its own, removed at the end. Raises `BenchError` if it cannot be had."""
     commit = _commit(root, name)
     sweep_up(root)
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")).resolve()
-    tree = folder / "tree"
-    try:
-        done = _run(root, "worktree", "add", "--detach", "--force", str(tree), commit)
-        if done.returncode != 0:
-            raise BenchError(f"git cannot check out {name} ({_last_line(done.stderr)}): mend that, and try again.")
-        yield Revision(name=name, commit=commit, tree=tree)
-    finally:
-        _remove(root, folder)
+    with temporary_folder() as folder:
+        tree = folder / "tree"
+        try:
+            # Without the user's hooks: they are for the user's checkouts, and one that fails would fail this one.
+            words = ("-c", "core.hooksPath=/dev/null", "worktree", "add", "--detach", "--force")
+            done = _run(root, *words, str(tree), commit)
+            if done.returncode != 0:
+                raise BenchError(f"git cannot check out {name} ({_last_line(done.stderr)}): mend that, and try again.")
+            yield Revision(name=name, commit=commit, tree=tree)
+        finally:
+            _remove(root, tree)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder of this gate's, removed at the end, or, should this process be killed, by the next gate."""
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder).resolve()
 
 
 def sweep_up(root: Path) -> None:
     """Remove what gates left behind that were killed."""
     listed = _git(root, "worktree", "list", "--porcelain") or ""
     for line in listed.splitlines():
-        found = re.search(rf"^worktree (.*/{PREFIX}(\d+)-[^/]*)/tree$", line)
-        if found and not Path(f"/proc/{found[2]}").exists() and Path("/proc").exists():
-            _remove(root, Path(found[1]))
+        tree = Path(line.removeprefix("worktree "))
+        if tree.name == "tree" and _is_left_behind(tree.parent):
+            _remove(root, tree)
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        if _is_left_behind(folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove(root: Path, folder: Path) -> None:
-    _run(root, "worktree", "remove", "--force", "--force", str(folder / "tree"))
-    shutil.rmtree(folder, ignore_errors=True)
-    _run(root, "worktree", "prune")
+def _is_left_behind(folder: Path) -> bool:
+    """Whether that is a gate's folder, and the gate's process is gone."""
+    found = re.match(rf"{PREFIX}(\d+)-", folder.name)
+    if found is None:
+        return False
+    try:
+        os.kill(int(found[1]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # somebody else's, or no process number
+        return False
+    return False
+
+
+def _remove(root: Path, tree: Path) -> None:
+    """Take a work tree off the disk and out of git's list, whatever state it is in, and touch no other one.
+
+    `git worktree prune` would do, and forget those of the user's that lie on a disk which is not mounted just now.
+    """
+    shutil.rmtree(tree, ignore_errors=True)
+    with suppress(OSError):
+        tree.parent.mkdir(parents=True, exist_ok=True)  # git finds a tree that is gone, in a folder that is not
+    _run(root, "worktree", "remove", "--force", "--force", str(tree))
+    shutil.rmtree(tree.parent, ignore_errors=True)
 
 
 def changed_declarations(base: Path, head: Path) -> tuple[str, ...]:
@@ -113,14 +152,13 @@ def dependencies_differ(base: Path, head: Path) -> bool:
 
 
 def _dependencies(path: Path) -> object:
-    """What a pyproject.toml asks for at run time; the whole text of one that cannot be read."""
+    """What a pyproject.toml asks for at run time, nothing if there is none; the whole text of one that is broken."""
     try:
-        project = tomllib.loads(path.read_text(encoding="utf-8")).get("project", {})
-    except OSError:
-        return None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        declared = tomllib.loads((_content(path) or b"").decode())
+        project, poetry = declared.get("project", {}), declared.get("tool", {}).get("poetry", {})
+        return project.get("requires-python"), sorted(project.get("dependencies", [])), poetry.get("dependencies", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, TypeError):  # the last two: no tables
         return _content(path)
-    return project.get("requires-python"), sorted(project.get("dependencies", []))
 
 
 def _content(path: Path) -> bytes | None:

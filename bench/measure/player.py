@@ -25,12 +25,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from types import ModuleType
 from typing import Any
 
 from bench.measure.child import die_with, limit_memory, tell
+from bench.record.errors import BenchError
 
 WARM_UP = {"cuda": (10, 1.0), "cpu": (3, 0.3)}
 """Iterations and seconds of load before the first turn: an idle GPU takes most of a second to raise its clock."""
@@ -40,16 +42,17 @@ def play(channel: int, parent: int, request: dict[str, Any]) -> None:
     """Be the side that talks on the socket `channel` until it is hung up.
 
     `request`: `tree` (where this side's source lies, or None), `repository` (the checkout that the caller runs in, or
-    None), `factories` (the users' models, which must come from that tree), `device`, `threads`.
+    None), `own` (whether this Python is not the caller's), `path` (put in front of its import path if so), `device`,
+    `threads`.
     """
     die_with(parent)
     with socket.socket(fileno=channel) as line, line.makefile("r", encoding="utf-8") as orders:
-        from bench.measure.failures import failure
-
         try:
             _settle_in(request)
-            seat = _Seat(request["device"], request["threads"])
+            seat = _Seat(request["device"], request["threads"], _origin(request))
         except (Exception, SystemExit) as error:
+            from bench.measure.failures import failure  # it imports torch, and whose that is was to be settled first
+
             tell(line, {"failed": asdict(failure(error, "start"))})
             return
         tell(line, {"done": True})
@@ -67,19 +70,38 @@ def _settle_in(request: dict[str, Any]) -> None:
     """Load the engine, then let the side's own tree come first for everything else."""
     if request["device"].startswith("cpu"):
         limit_memory()
-    importlib.import_module("bench.measure.workload")  # the caller's: what is imported stays imported
-
-    if request["tree"] is None:
-        return
-    tree = Path(request["tree"])
-    if not is_ours(tree):
+    origin = _origin(request)
+    if origin is None or not is_ours(origin.tree):
         importlib.import_module("models")  # the engine's, not a folder of that name in the tree
-    repository = Path(request["repository"]) if request["repository"] else None
-    sys.path[:] = own_path(sys.path, tree, repository)
-    os.chdir(tree)
-    importlib.invalidate_caches()
-    if request["factories"]:
-        _check_origin(request["factories"], tree)
+    if request["own"]:  # what is imported finds its own; beside an installed engine lies the caller's torch
+        sys.path[:] = [entry for entry in sys.path if entry not in request["path"]]
+    importlib.import_module("bench.measure.workload")  # the caller's: what is imported stays imported
+    if origin is not None:
+        sys.path[:] = own_path(sys.path, origin.tree, origin.repository)
+        os.chdir(_same_place(Path.cwd(), origin))
+        importlib.invalidate_caches()
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a side's code must come from, and the caller's checkout, from where it must not (unless that is it)."""
+
+    tree: Path
+    repository: Path | None
+
+
+def _origin(request: dict[str, Any]) -> Origin | None:
+    if request["tree"] is None:
+        return None
+    return Origin(Path(request["tree"]), Path(request["repository"]) if request["repository"] else None)
+
+
+def _same_place(directory: Path, origin: Origin) -> Path:
+    """The caller's directory in this side's tree, where users' modules are looked for last; else the tree's top."""
+    if origin.repository is None or not directory.is_relative_to(origin.repository):
+        return origin.tree
+    found = origin.tree / directory.relative_to(origin.repository)
+    return found if found.is_dir() else origin.tree
 
 
 def own_path(path: Sequence[str], tree: Path, repository: Path | None) -> list[str]:
@@ -87,35 +109,56 @@ def own_path(path: Sequence[str], tree: Path, repository: Path | None) -> list[s
     `tree`, and the tree itself (and its `src`) comes first. Installed packages stay.
     """
     first = [str(tree), *([str(tree / "src")] if (tree / "src").is_dir() else [])]
-    rest = []
-    for entry in path:
-        inside = repository is not None and Path(entry).is_relative_to(repository)
-        if inside and repository is not None and not {"site-packages", "dist-packages"} & set(Path(entry).parts):
-            entry = str(tree / Path(entry).relative_to(repository))
-        rest.append(entry)
+    rest = [_moved(entry, tree, repository) if repository is not None else entry for entry in path]
     return list(dict.fromkeys([*first, *rest]))
 
 
-def _check_origin(factories: Sequence[str], tree: Path) -> None:
-    """Every user's factory must come from this side's tree, or both sides would be one and the verdict a lie."""
-    import models
+def _moved(entry: str, tree: Path, repository: Path) -> str:
+    place = Path(entry).resolve()  # links: a repository is often reached through one
+    if not place.is_relative_to(repository) or _is_installed(place, repository):
+        return entry
+    return str(tree / place.relative_to(repository))
 
-    for name in factories:
-        models.load(name)
-        module = sys.modules[name.split(":")[1]]
-        file = Path(getattr(module, "__file__", None) or "").resolve()
-        if not file.is_relative_to(tree.resolve()):
-            raise models.ModelError(f"{name} is imported from {file}, which is not part of this side's tree {tree}")
+
+def _is_installed(place: Path, repository: Path) -> bool:
+    """Whether a place in the repository is part of a Python that lies there, and so of no revision."""
+    prefixes = [Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix)]
+    pythons = [prefix for prefix in prefixes if prefix != repository and prefix.is_relative_to(repository)]
+    packages = {"site-packages", "dist-packages"} & set(place.relative_to(repository).parts)
+    return bool(packages) or any(place.is_relative_to(python) for python in pythons)
+
+
+def check_origin(model: str, origin: Origin) -> None:
+    """Raise `BenchError` unless what that model loaded is this side's: else both sides are one, and the verdict a lie.
+
+    A path cannot promise it: an editable install may answer for a module before, or after, the path is asked.
+    """
+    files = {
+        name: Path(file)
+        for name, module in list(sys.modules.items())
+        if isinstance(module, ModuleType) and isinstance(file := vars(module).get("__file__"), str)
+    }
+    remedy = "put the folder that holds it on PYTHONPATH, and no other one"
+    module = model.split(":")[1]
+    if model.startswith("user:") and not files.get(module, origin.tree).resolve().is_relative_to(origin.tree.resolve()):
+        raise BenchError(f"{module} comes from {files[module]}, not from this side's tree {origin.tree}: {remedy}.")
+    if origin.repository in (None, origin.tree):
+        return
+    engine = ("bench",) if is_ours(origin.tree) else ("bench", "models")
+    for name, file in files.items():
+        foreign = file.is_relative_to(origin.repository) and not _is_installed(file, origin.repository)
+        if foreign and name.partition(".")[0] not in engine:
+            raise BenchError(f"{name} comes from {file}, not from this side's tree {origin.tree}: {remedy}.")
 
 
 class _Seat:
     """The row that is being measured: state between orders is what a side has a process for."""
 
-    def __init__(self, device: str, threads: int | None) -> None:
+    def __init__(self, device: str, threads: int | None, origin: Origin | None) -> None:
         from bench.measure import telemetry
         from bench.measure.device_clock import device_clock
 
-        self._device, self._threads = device, threads
+        self._device, self._threads, self._origin = device, threads, origin
         self._watch, self._clock = telemetry.Watch(device), device_clock(device)
         self._workload: Any = None
         self._first: Any = None
@@ -148,6 +191,8 @@ class _Seat:
         support.check(made, self._device)
         self._workload = workload.build(made, self._device, seed=seed, threads=self._threads)
         self._first = timing.first_call(self._workload, time.perf_counter)
+        if self._origin is not None:
+            check_origin(made.model, self._origin)
         return {"done": True}
 
     def _warm(self, cores: list[int]) -> dict[str, Any]:

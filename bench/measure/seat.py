@@ -57,7 +57,6 @@ class Source:
     tree: Path | None = None
     python: str = sys.executable
     repository: Path | None = None
-    factories: tuple[str, ...] = ()
 
 
 class Seat:
@@ -77,7 +76,6 @@ class Seat:
             "own": own,
             "tree": str(self._source.tree) if self._source.tree else None,
             "repository": str(self._source.repository) if self._source.repository else None,
-            "factories": self._source.factories,
             "device": self._device,
             "threads": self._threads,
         }

@@ -80,7 +80,8 @@ class Findings:
 class Profile:
     """One self-test: on which machine (`facts` is its fingerprint, field by field), when, how, and what was found.
 
-    `date` is ISO 8601. `launches` is how many a look took at most, `rounds` how many turns of each side a launch had.
+    `date` is ISO 8601. `launches` is how many a look took at most, `rounds` how many turns of each side a launch had
+    (None: as many as there was time for, by the duet's own rule).
     """
 
     fingerprint: str
@@ -89,7 +90,7 @@ class Profile:
     device: str
     torch: str | None
     launches: int
-    rounds: int
+    rounds: int | None
     rule: Rule
     findings: tuple[Findings, ...]
 

@@ -62,7 +62,7 @@ def add(commands: Commands) -> None:
     how.add_argument("--device", metavar="DEVICE", help="cuda, cuda:1 or cpu (default: the GPU if there is one)")
     how.add_argument("--threads", type=arguments.positive, metavar="N", help="CPU threads (default: 1, by CPU time)")
     how.add_argument("--launches", type=arguments.positive, metavar="N", help="process pairs per look (default: 10)")
-    how.add_argument("--rounds", type=arguments.positive, metavar="N", help="turns per side and launch (default: 10)")
+    how.add_argument("--rounds", type=arguments.positive, metavar="N", help="turns of each side (default: 10 to 40)")
     how.add_argument("--budget", type=arguments.seconds, metavar="TIME", help="stop measuring after this long: 10m")
     how.add_argument("--seed", type=int, metavar="N", help="of orders and cores (default: drawn, and printed)")
     how.add_argument("--rejudge", type=Path, metavar="FILE", help="measure nothing: judge what a gate has kept there")
@@ -101,7 +101,7 @@ def run(options: Namespace) -> int:
 def _set_up(options: Namespace, stack: ExitStack) -> tuple[Sides, Stage]:
     """The two sides and the stage that the options mean; work trees live as long as `stack`."""
     from bench import sides
-    from bench.judge.duet import ROUNDS, Stage, timer_of
+    from bench.judge.duet import Stage, timer_of
     from bench.measure.environment import find_device
     from bench.selection import gated
 
@@ -115,7 +115,7 @@ def _set_up(options: Namespace, stack: ExitStack) -> tuple[Sides, Stage]:
         device=device,
         threads=threads,
         timer=timer_of(device, threads),
-        rounds=options.rounds or ROUNDS,
+        rounds=options.rounds,
     )
     return found, stage
 

@@ -1,0 +1,249 @@
+"""A side of a duet from outside, with real processes: it answers, or it is said how it ended; and nothing is left."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.measure import seat as seats
+from bench.measure.seat import Seat, SeatError, Source
+from bench.record.spec import Spec
+
+ROOT = Path(__file__).parents[2]
+
+Factories = Callable[[str], str]
+
+START_SECONDS = 120.0
+
+MODELS = """
+import os, subprocess, sys, time
+from torch import nn
+
+class Acts(nn.Module):
+    def __init__(self, act):
+        super().__init__()
+        self.act = act
+    def forward(self, x):
+        self.act()
+        return x
+
+def plain():
+    return nn.Flatten()
+
+def tells():
+    environ = os.environ
+    drawn = environ["PYTHONHASHSEED"], len(environ["VISIONBENCH_PADDING"])
+    raise ValueError(*drawn, environ["A_WORD"], os.getcwd())
+
+def prints():
+    return Acts(lambda: (print("x" * 1_000_000), print("y" * 1_000_000, file=sys.stderr)))
+
+def dies_later():
+    calls = []
+    def act():
+        calls.append(1)
+        if len(calls) == 40:
+            print("these were its last words", flush=True)
+            os._exit(3)
+    return Acts(act)
+
+def hangs_with_offspring():
+    def act():
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+        with open("pids.new", "w") as file:
+            file.write(f"{os.getpid()} {child.pid}")
+        os.rename("pids.new", "pids")
+        time.sleep(1000)
+    return Acts(act)
+
+def leaves_offspring():
+    def act():
+        if not os.path.exists("pids"):
+            child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+            with open("pids.new", "w") as file:
+                file.write(f"{os.getpid()} {child.pid}")
+            os.rename("pids.new", "pids")
+    return Acts(act)
+"""
+
+
+def ended(pid: int) -> bool:
+    """Wait until the process is gone, or has been waited for by nobody yet; False after a generous while."""
+    for _ in range(400):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().split(")")[-1].split()[0]
+        except OSError:
+            return True
+        if state in "ZX":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with models, in which everything of this module happens."""
+    folder, before = tmp_path_factory.mktemp("seat"), Path.cwd()
+    (folder / "seat_models.py").write_text(MODELS)
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def alive(room: Path) -> Iterator[Seat]:
+    """A side that lives through all tests that do not kill it."""
+    before = os.environ.get("A_WORD")
+    os.environ["A_WORD"] = "hello"
+    try:
+        with Seat(Source(), "cpu", 1, random.Random(5)) as seat:
+            assert seat.answer("start", START_SECONDS) == {"done": True}
+            yield seat
+            pid = seat._process.pid if seat._process else 0
+        assert ended(pid)
+    finally:
+        os.environ.pop("A_WORD") if before is None else os.environ.update(A_WORD=before)
+
+
+def prepare(seat: Seat, factory: str) -> dict[str, Any]:
+    spec = asdict(Spec(model=f"user:seat_models:{factory}", image_size=16))
+    seat.order(do="prepare", spec=spec, seed=0, cores=[])
+    return seat.answer("build", START_SECONDS)
+
+
+def test_orders_are_answered_in_their_order(alive: Seat) -> None:
+    assert prepare(alive, "plain") == {"done": True}
+    alive.order(do="warm", cores=[])
+    alive.order(do="turn", drop=0, readings=2, iterations=1)
+    assert alive.answer("warm-up", 60.0)["seconds"] > 0
+    assert len(alive.answer("time", 60.0)["cpu"]) == 2
+    alive.order(do="finish")
+    assert set(alive.answer("time", 60.0)) == {"flags", "sm_clock"}
+
+
+def test_a_side_stands_where_its_caller_does_and_its_layout_is_drawn(alive: Seat, room: Path) -> None:
+    with pytest.raises(SeatError) as caught:
+        prepare(alive, "tells")
+    assert not caught.value.died
+    assert caught.value.failure.stage == "build"
+    chance = random.Random(5)
+    padding, seed = chance.randrange(4096), chance.randrange(2**32)
+    assert str((str(seed), padding, "hello", str(room))) in caught.value.failure.message
+
+
+def test_what_is_printed_goes_nowhere(alive: Seat, capfd: pytest.CaptureFixture[str]) -> None:
+    assert prepare(alive, "prints") == {"done": True}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_order_that_there_is_not_is_refused(alive: Seat) -> None:
+    alive.order(do="dance")
+    with pytest.raises(SeatError, match="dance"):
+        alive.answer("time", 60.0)
+
+
+def test_an_answer_that_takes_too_long_is_a_timeout(alive: Seat) -> None:
+    with pytest.raises(SeatError, match=r"stopped after 0\.1 s") as caught:
+        alive.answer("time", 0.1)  # nothing was ordered
+    assert caught.value.died
+    assert caught.value.failure.kind == "timeout"
+
+
+def test_a_side_that_dies_in_its_turn_says_how(room: Path) -> None:
+    with Seat(Source(), "cpu", 1, random.Random(0)) as seat:
+        seat.answer("start", START_SECONDS)
+        prepare(seat, "dies_later")
+        seat.order(do="turn", drop=1, readings=8, iterations=100)
+        with pytest.raises(SeatError) as caught:
+            seat.answer("time", 60.0)
+        seat.order(do="finish")  # to nobody, and no matter
+    failure = caught.value.failure
+    assert caught.value.died
+    assert (failure.kind, failure.stage) == ("crashed", "time")
+    assert "exit code 3" in failure.message
+    assert "its last words" in failure.message
+
+
+def pids(room: Path) -> list[int]:
+    while not (room / "pids").exists():
+        time.sleep(0.05)
+    found = [int(word) for word in (room / "pids").read_text().split()]
+    (room / "pids").unlink()
+    return found
+
+
+def test_leaving_a_seat_ends_all_that_it_started(room: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Seat(Source(), "cpu", 1, random.Random(0)) as seat:  # noqa: PT012
+        seat.answer("start", START_SECONDS)
+        assert prepare(seat, "leaves_offspring") == {"done": True}
+        seat.order(do="prepare", spec=asdict(Spec(model="user:seat_models:hangs_with_offspring")), seed=0, cores=[])
+        first = pids(room)
+        second = pids(room)
+        raise KeyboardInterrupt
+    assert first[0] == second[0]
+    assert all(ended(pid) for pid in {*first, *second})
+
+
+# An engine that is installed lies beside its own torch, which must not be the one of a side with its own environment.
+POISON = "raise RuntimeError('this is the torch of the caller')"
+
+
+def test_a_side_with_an_environment_of_its_own_sees_nothing_of_the_callers(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "caller" / "site-packages"
+    installed.mkdir(parents=True)
+    for package in ("bench", "models"):
+        (installed / package).symlink_to(ROOT / package)
+    (installed / "torch.py").write_text(POISON)
+    monkeypatch.setattr(seats, "ROOT", installed)
+
+    python = tmp_path / "own" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "own"], check=True)
+    (packages,) = (tmp_path / "own" / "lib").glob("python*/site-packages")
+    there = [entry for entry in sys.path if "site-packages" in entry or "dist-packages" in entry]
+    (packages / "the_others.pth").write_text("\n".join(there))
+
+    with Seat(Source(python=str(python)), "cpu", 1, random.Random(0)) as seat:
+        assert seat.answer("start", START_SECONDS) == {"done": True}
+        assert prepare(seat, "plain") == {"done": True}
+
+
+def test_a_python_that_cannot_start_the_engine_is_a_failure(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho no torch here >&2\nexit 1\n")
+    python.chmod(0o755)
+    with Seat(Source(python=str(python)), "cpu", 1, random.Random(0)) as seat, pytest.raises(SeatError) as caught:
+        seat.answer("start", START_SECONDS)
+    assert caught.value.died
+    assert "exit code 1, without a result; it printed: no torch here" in caught.value.failure.message
+
+
+# A gate that is killed has no time to end anybody.
+PROGRAM = """
+    import random, sys, time
+    sys.path.insert(0, {root!r})
+    from bench.measure.seat import Seat, Source
+    with Seat(Source(), "cpu", 1, random.Random(0)) as seat:
+        print(seat._process.pid, flush=True)
+        time.sleep(1000)
+"""
+
+
+def test_a_side_does_not_outlive_its_caller(room: Path) -> None:
+    words = [sys.executable, "-c", textwrap.dedent(PROGRAM).format(root=str(ROOT))]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        process.kill()
+    assert ended(pid)
