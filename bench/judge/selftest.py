@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -159,8 +159,11 @@ def selftest(
     rule: Rule,
     sides: tuple[Revision, Revision] | None = None,
     progress: Progress | None = None,
+    keep: Callable[[Sequence[Run]], None] = lambda _: None,
 ) -> tuple[Run, ...]:
     """Run the suites, or those for which the budget lasts. `stage` and `sides` are `in_trees`'s, or of one source.
+
+    `keep` gets all runs so far after each.
 
     Raises `BenchError` for an impossible request, and if not one row of the first suite could be measured.
     """
@@ -174,6 +177,7 @@ def selftest(
             progress.began(suite, number, len(planned))
         runs.append(_run(suite, ask, stage, environment, rule, sides, progress))
         _check(runs[0])
+        keep(runs)
         longest = max(longest, time.monotonic() - began)
     return tuple(runs)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from argparse import Namespace
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +16,7 @@ from bench.record.units import plural
 from bench.record.verdict import OK, Rule
 
 if TYPE_CHECKING:
-    from bench.judge.selftest import Suite
+    from bench.judge.selftest import Run, Suite
 
 KEPT = Path("visionbench-selftest.jsonl")
 
@@ -86,11 +87,14 @@ def run(options: Namespace) -> int:
         baseline=Source(), candidate=Source(), device=device, threads=threads, timer=timer_of(device, threads)
     )
     profile.read(options.profile)  # a file of something else is told now, and not after an hour
+
+    def keep(made: Sequence[Run]) -> None:
+        comparison.write(options.keep, (one for suite in made for one in suite.outcome.comparisons))
+
     with judged.ended_politely(), in_trees(stage, here) as (placed, sides):
         if sides is None:
             progress.say(ONE_SOURCE)
-        runs = selftest(ask, tuple(KINDS), placed, environment, rule, sides, _Suites())
-    comparison.write(options.keep, (one for suite in runs for one in suite.outcome.comparisons))
+        runs = selftest(ask, tuple(KINDS), placed, environment, rule, sides, _Suites(), keep)
     made = tallied(runs, ask, stage, environment, datetime.now(UTC).date())
     profile.write(options.profile, made)
     output.print_tables([layout((made,))], options)
