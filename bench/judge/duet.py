@@ -211,7 +211,7 @@ def _turn(seconds: float, device: str) -> dict[str, Any]:
 
 def _rounds(turn: dict[str, Any], seconds: float) -> int:
     """How many rounds of such turns `ROW_SECONDS` allow."""
-    a_round = 2 * (turn["drop"] + turn["readings"] * turn["iterations"]) * max(seconds, SHORTEST)
+    a_round: float = 2 * (turn["drop"] + turn["readings"] * turn["iterations"]) * max(seconds, SHORTEST)
     return min(max(round(ROW_SECONDS / a_round), FEWEST_ROUNDS), MOST_ROUNDS)
 
 

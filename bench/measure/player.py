@@ -146,8 +146,9 @@ def check_origin(model: str, origin: Origin) -> None:
         return
     engine = ("bench",) if is_ours(origin.tree) else ("bench", "models")
     for name, file in files.items():
-        foreign = file.is_relative_to(origin.repository) and not _is_installed(file, origin.repository)
-        if foreign and name.partition(".")[0] not in engine:
+        if not file.is_relative_to(origin.repository) or file.is_relative_to(origin.tree):
+            continue
+        if name.partition(".")[0] not in engine and not _is_installed(file, origin.repository):
             raise BenchError(f"{name} comes from {file}, not from this side's tree {origin.tree}: {remedy}.")
 
 

@@ -42,12 +42,22 @@ def test_the_clock_is_the_devices(device: str, threads: int | None, timer: str) 
 
 @pytest.mark.parametrize(
     ("seconds", "readings", "iterations"),
-    [(1e-4, 8, 63), (0.005, 5, 2), (0.01, 5, 1), (0.03, 2, 1), (10.0, 2, 1), (0.0, 8, 6_250_000)],
+    [(1e-4, 4, 38), (0.002, 4, 2), (0.005, 3, 1), (0.01, 2, 1), (0.03, 1, 1), (10.0, 1, 1), (0.0, 4, 3_750_000)],
 )
 def test_a_turn_takes_about_as_long_whatever_the_model(seconds: float, readings: int, iterations: int) -> None:
     turn = duet._turn(seconds, "cpu")
     assert (turn["readings"], turn["iterations"], turn["drop"]) == (readings, iterations, 1)
     assert duet._turn(seconds, "cuda:1")["drop"] == 2
+
+
+@pytest.mark.parametrize("seconds", [1e-6, 1e-4, 0.003, 0.01, 0.02, 0.3, 10.0])
+def test_a_launch_of_a_row_takes_about_as_long_whatever_the_model(seconds: float) -> None:
+    turn = duet._turn(seconds, "cpu")
+    rounds = duet._rounds(turn, seconds)
+    takes = rounds * 2 * (turn["drop"] + turn["readings"] * turn["iterations"]) * seconds
+    assert duet.FEWEST_ROUNDS <= rounds <= duet.MOST_ROUNDS
+    assert takes < 1.1 * duet.ROW_SECONDS or rounds == duet.FEWEST_ROUNDS
+    assert takes > 0.9 * duet.ROW_SECONDS or rounds == duet.MOST_ROUNDS
 
 
 def test_a_turns_value_is_the_clocks_own() -> None:

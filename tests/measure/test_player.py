@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.measure.player import Origin, _Seat, bind, check_origin, is_ours, own_path
+from bench.measure.player import Origin, _same_place, _Seat, bind, check_origin, is_ours, own_path
 from bench.record.errors import BenchError
 from bench.record.spec import Spec
 
@@ -140,6 +140,22 @@ def test_the_engine_and_what_is_installed_may_lie_in_the_callers_checkout(
     loaded("yaml_of_mine", str(repository / ".venv" / "lib" / "site-packages" / "yaml_of_mine.py"))
     loaded("a_file_that_is_none", 3)
     check_origin("timm:resnet18", Origin(tree, repository))
+
+
+def test_a_tree_below_the_callers_checkout_is_the_sides_own(tmp_path: Path, loaded: Loaded) -> None:
+    tree = tmp_path / "tmp" / "tree"  # where TMPDIR is a folder of the repository
+    loaded("pkg_of_mine", str(tree / "pkg_of_mine.py"))
+    check_origin("user:pkg_of_mine:net", Origin(tree, tmp_path))
+
+
+def test_a_side_stands_at_the_callers_place_in_its_tree(trees: tuple[Path, Path], tmp_path: Path) -> None:
+    repository, tree = trees
+    (tree / "zoo").mkdir()
+    origin = Origin(tree, repository)
+    assert _same_place(repository / "zoo", origin) == tree / "zoo"
+    assert _same_place(repository, origin) == tree
+    assert _same_place(repository / "new_in_head", origin) == tree
+    assert _same_place(tmp_path, origin) == _same_place(repository / "zoo", Origin(tree, None)) == tree
 
 
 def test_of_a_checkout_of_ours_the_zoo_must_be_the_trees(trees: tuple[Path, Path], loaded: Loaded) -> None:
