@@ -1,14 +1,23 @@
-"""pytest's face of visionbench: options, markers and fixtures of this repository's own tests."""
+"""pytest's face of visionbench: options, markers and fixtures of this repository's own tests.
+
+The hooks named `pytest_benchmark_*` are called by pytest-benchmark where it is installed. They close two of its holes:
+numbers of another machine are compared with a warning, and a benchmark that is gone is not mentioned at all. Here the
+one ends the run before it begins, the other is a failing test of the name that the benchmark had.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parent
 GOLDEN = ROOT / "tests" / "golden"
+
+ASKS_FOR_BENCHMARKS = ("only", "enable", "compare", "save", "autosave", "json")
+"""Options of pytest-benchmark that mean nothing unless benchmarks run."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,14 +29,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Without `--benchmark-only` or `--benchmark-enable` a benchmark runs once, as a test that it still works."""
-    asked = config.getoption("benchmark_only", default=True) or config.getoption("benchmark_enable", default=True)
-    if not asked:
+    """Without `--benchmark-only`, or another option that asks for it, a benchmark runs once: does it still work?"""
+    if not any(config.getoption(f"benchmark_{name}", default=True) for name in ASKS_FOR_BENCHMARKS):
         config.option.benchmark_disable = True
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `gpu` are skipped, and say so, where torch finds no CUDA device."""
+@pytest.hookimpl(tryfirst=True)  # what -k, -m and --deselect leave out, they leave out of the vanished, too
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A vanished benchmark fails; a test marked `gpu` is skipped, and says so, where torch finds no CUDA device."""
+    items += _vanished(session, getattr(config, "_benchmarksession", None), items)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
@@ -50,3 +60,118 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert path.read_text(encoding="utf-8") == text
 
     return check
+
+
+# --- pytest-benchmark --------------------------------------------------------------------------------------------
+
+
+def _device() -> tuple[str, int | None]:
+    """Where the suite `ci` is measured: on the GPU if there is one, else by one thread, as the gate does."""
+    from bench.measure.environment import find_device
+
+    device = find_device()
+    return device, 1 if device == "cpu" else None
+
+
+@pytest.fixture(scope="session")
+def place() -> tuple[str, int | None]:
+    """Device and threads of the suite `ci`: those that `machine_info` tells of."""
+    return _device()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    """What a time depends on beside the processor: GPU, driver, clocks, power limit, threads, torch, timm."""
+    from bench.measure.environment import describe
+    from bench.record.fingerprint import fingerprint, fingerprint_id
+
+    device, threads = _device()
+    here = describe(device, threads)
+    clock = _highest_clock(device) if device != "cpu" else None
+    machine_info["visionbench"] = {"id": fingerprint_id(here), **fingerprint(here), "highest_sm_clock": clock}
+
+
+def _highest_clock(device: str) -> float | None:
+    """The highest clock of the GPU's multiprocessors in Hz; that of the moment is no property of the machine."""
+    from bench.measure import nvml
+
+    gpu = nvml.open_gpu(device)
+    if gpu is None:
+        return None
+    try:
+        megahertz = nvml.ask(gpu, "nvmlDeviceGetMaxClockInfo", nvml.CLOCK_SM)
+        return None if megahertz is None else megahertz * 1e6
+    finally:
+        nvml.close(gpu)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_compare_machine_info(machine_info: dict[str, Any], compared_benchmark: dict[str, Any]) -> None:
+    """Numbers of another machine are not compared: the run ends before anything is measured, with exit code 4."""
+    from bench.record.fingerprint import differing
+    from bench.record.pytest_benchmark import machine
+
+    found = differing(machine(compared_benchmark["machine_info"] or {}), machine(machine_info))
+    if found:
+        raise pytest.UsageError(
+            f"--benchmark-compare: the saved numbers are of another machine ({'; '.join(map(str, found))}): compare "
+            "on the machine that they were saved on, or save new ones here (--benchmark-save)."
+        )
+
+
+class Vanished(pytest.Item):
+    """A benchmark of the compared file that is there no more: a test of its name, which fails."""
+
+    fixturenames = ("benchmark",)
+    """Makes it a benchmark to `--benchmark-only` and `--benchmark-skip`."""
+
+    def __init__(self, files: Iterable[str], **options: Any) -> None:
+        super().__init__(**options)
+        self._files = ", ".join(files)
+
+    def runtest(self) -> None:
+        """Fail, without a traceback: there is no code to point at."""
+        pytest.fail(
+            f"this benchmark vanished: {self._files} has it, and it is gone or no benchmark any more. Bring it back, "
+            "or compare with numbers that were saved without it.",
+            pytrace=False,
+        )
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """Where it was."""
+        return ROOT / self.nodeid.partition("::")[0], None, self.name
+
+
+def _vanished(session: pytest.Session, benchmarks: Any, items: list[pytest.Item]) -> list[pytest.Item]:
+    """One failing test for each benchmark that the compared files have, this run was asked for, and nobody wrote."""
+    if benchmarks is None or benchmarks.disabled or not benchmarks.compare:
+        return []
+    if not benchmarks.compared_mapping:
+        raise pytest.UsageError(
+            f"--benchmark-compare: {benchmarks.storage} has no such file: save one first (--benchmark-save). A file or "
+            "a folder of tests that follows the option is taken for its name: put it in front."
+        )
+    here = {item.nodeid for item in items if "benchmark" in getattr(item, "fixturenames", ())}
+    gone: dict[str, list[str]] = {}
+    for file, names in benchmarks.compared_mapping.items():
+        for name in names:
+            if name not in here and _is_asked_for(name, session.config):
+                gone.setdefault(name, []).append(str(file))
+    return [
+        Vanished.from_parent(session, name=name.rpartition("::")[2], nodeid=name, files=files)
+        for name, files in gone.items()
+    ]
+
+
+def _is_asked_for(name: str, config: pytest.Config) -> bool:
+    """Whether one of the command line's files, folders or tests covers the benchmark of that full name."""
+    path, *parts = name.split("::")
+    for word in config.args:
+        wanted, *wanted_parts = word.split("::")
+        place = (config.invocation_params.dir / wanted).resolve()
+        covered = (config.rootpath / path).resolve().is_relative_to(place)
+        inside = "::".join(parts)
+        chosen = "::".join(wanted_parts)
+        if covered and (not chosen or inside == chosen or inside.startswith((f"{chosen}[", f"{chosen}::"))):
+            return True
+    return False

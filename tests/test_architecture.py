@@ -40,6 +40,7 @@ DOORS: dict[str, set[str]] = {
     "bench.measure.environment": {"pynvml"},  # asks the driver what machine this is
     "bench.measure.nvml": {"pynvml"},  # and what it did meanwhile
     "bench.trace.second_opinion": {"fvcore"},
+    "bench.pytest_plugin": {"pytest"},  # is loaded by it
     "bench.judge.duet": {"bench.measure"},  # measures the two sides in turns
 }
 

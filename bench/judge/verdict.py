@@ -222,7 +222,7 @@ def _why(ratio: Estimate, slower: _Test, rule: Rule, rows: int) -> str:
     """One sentence: what the launches of an inconclusive row could not settle."""
     launches, alpha = plural(ratio.launches, "launch", "launches"), rule.alpha / rule.looks
     if ratio.low is None or ratio.high is None:
-        return f"{launches} allow no interval: {launches_needed(rule)} are needed"
+        return f"no interval from {launches}: {launches_needed(rule)} are needed"
     between = _between(ratio.low, ratio.high)
     if ratio.launches < (needed := launches_needed(rule)):
         return f"{between}: {launches} cannot show a difference at p < {alpha:.2g}, {needed} are needed"

@@ -1,0 +1,371 @@
+"""The plugin in somebody else's repository: three lines of theirs, both tiers, and nothing where it is not used.
+
+What is slow is faked where the subject is how an outcome is told; the whole way is gone once per tier.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parents[1]
+
+NETS = """
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x):
+        return self.conv(x).relu()
+
+def small():
+    return nn.Sequential(nn.Conv2d(3, 8, 8, 8), Block(), Block(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+"""
+
+THREE_LINES = """
+import pytest
+
+@pytest.mark.visionbench(image_size=32)
+def test_my_model(visionbench):
+    visionbench("user:my_pkg.nets:small")
+"""
+
+FAKES = '''
+"""Counts and times without torch: a model's name says what comes of it."""
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+from bench.record.comparison import Comparison, Launch, Round, Side
+from bench.record.derived import Estimate
+from bench.record.record import Environment, Failure
+from bench.record.structure import Layer, Structure, Structures
+from bench.record.verdict import Verdict
+
+TREE = None
+
+
+def module(name, **contents):
+    sys.modules[name] = made = ModuleType(name)
+    vars(made).update(contents)
+
+
+def structures(specs):
+    return Structures(torch="2.15", timm="1.0", rows={str(spec): structure(spec) for spec in specs})
+
+
+def structure(spec):
+    layers = {"block": Layer(operators={"conv": 2}, params=7)}
+    totals = {"params": 7, "buffers": 0, "bytes": 0, "macs": 9, "operators": 2}
+    return Structure(row=str(spec), totals=totals, layers=layers)
+
+
+def revisions(options, specs, stack):
+    side = Side(label=options.base, spec=specs[0])
+    row = SimpleNamespace(name=str(specs[0]), side=side)
+    source = SimpleNamespace(tree=TREE, repository=None)
+    return SimpleNamespace(rows=(row,), sources=(source, source), title=f"{options.base} against here", remarks=())
+
+
+def gate(rows, stage, environment, plan, rule):
+    word = rows[0].side.spec.model.rpartition(":")[2].replace("_", " ")
+    print("fdr", rule.fdr, "launches", plan.launches, "budget", plan.budget)
+    verdict = Verdict(
+        word=word, comparison=comparison(rows[0], word), ratio=Estimate(centre=1.05, low=1.04, high=1.06, launches=10)
+    )
+    return SimpleNamespace(verdicts=(verdict,), cut_short=False)
+
+
+def comparison(row, word):
+    one = Round(first="baseline", baseline=0.01, candidate=0.0105, baseline_wall=0.01, candidate_wall=0.0105)
+    lost = word == "not measured"
+    return Comparison(
+        name=row.name, baseline=row.side, candidate=row.side, timer="cpu", seed=0,
+        environment=Environment(device_type="cpu"), launches=(Launch(rounds=(one,)),) * 10,
+        failure=Failure(kind="timeout", stage="build", message="it hung") if lost else None,
+    )
+
+
+module("bench.trace.structure", structures=structures)
+module("bench.measure.environment", find_device=lambda: "cpu", describe=lambda *_: None)
+module("bench.sides", revisions=revisions)
+module("bench.judge.duet", Stage=SimpleNamespace, timer_of=lambda *_: "cpu")
+module("bench.judge.gate", LAUNCHES=10, Plan=SimpleNamespace, gate=gate)
+module("bench.judge.verdict", launches_needed=lambda rule: 10)
+'''
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """Somebody's repository, in which pytest finds our plugin where it is named and nowhere else."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    pytester.makeini("[pytest]\naddopts = --strict-markers -p bench.pytest_plugin -p no:cacheprovider\n")
+    return pytester
+
+
+def with_net(suite: pytest.Pytester) -> Path:
+    package = suite.mkpydir("my_pkg")
+    (package / "nets.py").write_text(NETS)
+    suite.makepyfile(test_model=THREE_LINES)
+    return package / "nets.py"
+
+
+def faked(suite: pytest.Pytester, *factories: str) -> None:
+    """A suite of one test per factory, none of which is ever called."""
+    suite.makepyfile(fakes=FAKES, zoo="")
+    tests = (f"def test_{name}(visionbench):\n    visionbench('user:zoo:{name}')\n" for name in factories)
+    suite.makepyfile(test_zoo="\n".join(tests))
+
+
+def run(suite: pytest.Pytester, *words: str, fakes: bool = True) -> pytest.RunResult:
+    return suite.runpytest_subprocess(*(("-p", "fakes") if fakes else ()), *words)
+
+
+# --- the whole way ----------------------------------------------------------------------------------------------------
+
+
+def test_three_lines_put_a_model_under_both_tiers(suite: pytest.Pytester) -> None:
+    nets = with_net(suite)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *words], cwd=suite.path, check=True)
+    timed = ("--visionbench-base=HEAD", "--visionbench-budget=1s", "--junitxml=report.xml", "-rs", "-W", "error")
+    done = run(suite, "--visionbench-update", *timed, fakes=False)
+    done.assert_outcomes(skipped=1)
+    done.stdout.fnmatch_lines(["*is inconclusive (HEAD (*1 launch*budget of 1 s*"])
+    assert "user:my_pkg.nets:small@32 train b2 fp32" in (suite.path / "structure.json").read_text()
+    found = properties(suite.path / "report.xml")
+    assert found["visionbench.structure"] == "written"
+    assert found["visionbench.verdict"] == "inconclusive"
+    assert 0.2 < float(found["visionbench.ratio"]) < 5
+    listed = subprocess.run(["git", "worktree", "list"], cwd=suite.path, capture_output=True, text=True, check=True)
+    assert len(listed.stdout.splitlines()) == 1, "the base's work tree is gone"
+
+    nets.write_text(NETS.replace("self.conv(x).relu()", "self.conv(x).relu().sigmoid()"))
+    done = run(suite, "--junitxml=report.xml", "-W", "error", fakes=False)
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(
+        [
+            "the structure is not that of structure.json:",
+            "*{1,2}: sigmoid 0 -> 1 each (2 layers)",
+            "*--visionbench-update*",
+        ]
+    )
+    done.stdout.no_fnmatch_line("*plugin_tiers.py*")
+    found = properties(suite.path / "report.xml")
+    assert found["visionbench.structure"] == "changed"
+    assert found["visionbench.params"] == str(3 * 8 * 64 + 8 + 2 * (64 + 8))
+
+
+def properties(report: Path) -> dict[str, str]:
+    return {one.attrib["name"]: one.attrib["value"] for one in ET.parse(report).iter("property")}
+
+
+# --- how an outcome is told -------------------------------------------------------------------------------------------
+
+VERDICTS = ("ok", "improved", "regressed", "inconclusive", "not_measured")
+
+
+def test_each_verdict_is_an_ordinary_outcome(suite: pytest.Pytester) -> None:
+    faked(suite, *VERDICTS)
+    done = run(suite, "--visionbench-update", "--visionbench-base=main", "--junitxml=report.xml", "-rs")
+    done.assert_outcomes(passed=2, failed=1, skipped=1, errors=1)
+    done.stdout.fnmatch_lines(
+        [
+            "*user:zoo:not_measured@224 inference b1 fp32 is not measured (main against here)*",
+            "*both sides: * in stage 'build': it hung*",
+            "*user:zoo:regressed@224 inference b1 fp32 is regressed (main against here): 5.0 % slower [[]4.0, 6.0]*",
+            "*structure is not known to differ*",
+        ]
+    )
+    done.stdout.fnmatch_lines(["SKIPPED*user:zoo:inconclusive@224 inference b1 fp32 is inconclusive*"])
+    told = {case.attrib["name"]: [part.tag for part in case if part.tag in ("failure", "error", "skipped")]
+            for case in ET.parse(suite.path / "report.xml").iter("testcase")}  # fmt: skip
+    assert told == {
+        "test_ok": [], "test_improved": [], "test_regressed": ["failure"], "test_inconclusive": ["skipped"],
+        "test_not_measured": ["error"],
+    }  # fmt: skip
+
+
+def test_under_strict_doubt_is_a_failure(suite: pytest.Pytester) -> None:
+    faked(suite, "ok", "inconclusive")
+    done = run(suite, "--visionbench-update", "--visionbench-base=main", "--visionbench-strict")
+    done.assert_outcomes(passed=1, failed=1)
+
+
+def test_a_regression_names_the_layers_that_changed_since_the_base(suite: pytest.Pytester) -> None:
+    faked(suite, "regressed")
+    run(suite, "--visionbench-update").assert_outcomes(passed=1)
+    base = suite.mkdir("base")
+    before = (suite.path / "structure.json").read_text()
+    (base / "structure.json").write_text(before.replace('"params": 7', '"params": 5'))
+    fakes = FAKES.replace("TREE = None", f"from pathlib import Path\nTREE = Path({str(base)!r})")
+    suite.makepyfile(fakes=fakes.replace("repository=None", f"repository=Path({str(suite.path)!r})"))
+    done = run(suite, "--visionbench-base=main")
+    done.stdout.fnmatch_lines(["*otherwise than the base's:", "*params 5 * 7", "*block: params 5 -> 7"])
+
+
+def test_the_false_alarms_that_a_gate_may_make_are_shared_out_among_the_models(suite: pytest.Pytester) -> None:
+    faked(suite, *VERDICTS)
+    done = run(suite, "--visionbench-update", "--visionbench-base=main", "--visionbench-budget=2m", "-s")
+    done.stdout.fnmatch_lines(["*fdr 0.01 launches 10 budget 120.0*"])
+
+
+def test_no_timing_without_a_base(suite: pytest.Pytester) -> None:
+    faked(suite, "regressed")
+    done = run(suite, "--visionbench-update", "--junitxml=report.xml")
+    done.assert_outcomes(passed=1)
+    assert "visionbench.verdict" not in properties(suite.path / "report.xml")
+
+
+# --- the baseline -----------------------------------------------------------------------------------------------------
+
+
+def test_a_row_without_a_baseline_fails_and_says_how_to_write_one(suite: pytest.Pytester) -> None:
+    faked(suite, "first", "second")
+    done = run(suite)
+    done.assert_outcomes(failed=2)
+    done.stdout.fnmatch_lines(["there is no baseline *structure.json: write it with `pytest --visionbench-update`*"])
+    run(suite, "--visionbench-update", "-k", "first").assert_outcomes(passed=1)
+    done = run(suite)
+    done.assert_outcomes(passed=1, failed=1)
+    done.stdout.fnmatch_lines(["structure.json has no such row:", "*user:zoo:second@224*", "*--visionbench-update*"])
+    run(suite, "--visionbench-update", "-k", "second").assert_outcomes(passed=1)
+    run(suite).assert_outcomes(passed=2)
+
+
+def test_a_baseline_of_other_releases_is_an_error_and_no_regression(suite: pytest.Pytester) -> None:
+    faked(suite, "net")
+    run(suite, "--visionbench-update")
+    path = suite.path / "structure.json"
+    path.write_text(path.read_text().replace('"torch": "2.15"', '"torch": "2.6"'))
+    done = run(suite)
+    done.assert_outcomes(errors=1)
+    done.stdout.fnmatch_lines(["*counted with torch 2.6 *--visionbench-update*"])
+    run(suite, "--visionbench-update").assert_outcomes(passed=1)
+    run(suite).assert_outcomes(passed=1)
+
+
+def test_the_ini_file_names_the_baseline_and_the_rootdir_is_where_models_come_from(suite: pytest.Pytester) -> None:
+    suite.makeini(
+        "[pytest]\nvisionbench_baseline = kept/nets.json\naddopts = -p bench.pytest_plugin --import-mode=importlib\n"
+    )
+    faked(suite)
+    suite.mkpydir("zoo_of_mine")
+    below = suite.mkdir("below")
+    (below / "test_here.py").write_text(
+        "import os, sys\n"
+        "def test_it(visionbench):\n"
+        "    before = os.getcwd(), list(sys.path)\n"
+        "    visionbench('user:zoo_of_mine:net')\n"
+        "    assert (os.getcwd(), sys.path) == before\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "pytest", "-p", "fakes", "--visionbench-update"],
+        cwd=below, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": f"{ROOT}:{fakes_alone(suite)}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (suite.path / "kept" / "nets.json").exists()
+
+
+def fakes_alone(suite: pytest.Pytester) -> Path:
+    """A folder with the fakes and nothing of the suite, so that its modules are not found by accident."""
+    folder = suite.mkdir("elsewhere")
+    (suite.path / "fakes.py").rename(folder / "fakes.py")
+    return folder
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+
+MISTAKES = {
+    "a setting that there is not": ("image_sise=64", "user:zoo:net", "*image_sise*mend the marker*"),
+    "a value that is none": ("precision='fp8'", "user:zoo:net", "*no precision 'fp8'*"),
+    "a setting without a name": ("64", "user:zoo:net", "*settings by name*"),
+    "a model that there is not": ("", "user:nowhere:net", "*cannot import 'nowhere'*"),
+    "a name that is none": ("", "zoo.net:net", "*a factory of your own is user:*"),
+}
+
+
+def test_a_mistake_is_one_sentence(suite: pytest.Pytester) -> None:
+    faked(suite)
+    tests = (
+        f"@pytest.mark.visionbench({marker})\ndef test_{number}(visionbench):\n    visionbench({model!r})\n"
+        for number, (marker, model, _) in enumerate(MISTAKES.values())
+    )
+    suite.makepyfile(test_zoo="import pytest\n" + "\n".join(tests))
+    done = run(suite)
+    done.assert_outcomes(failed=len(MISTAKES))
+    done.stdout.fnmatch_lines([sentence for *_, sentence in MISTAKES.values()])
+    done.stdout.no_fnmatch_line("*Error*raise*")
+
+
+def test_a_time_that_is_none_is_told_before_any_test(suite: pytest.Pytester) -> None:
+    done = run(suite, "--visionbench-budget=3x", fakes=False)
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(["*--visionbench-budget: a time is needed*"])
+
+
+@pytest.mark.parametrize("option", ["--visionbench-base=main", "--visionbench-update"])
+@pytest.mark.parametrize("side", ["parent", "worker"])
+def test_processes_beside_each_other_are_refused(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, option: str, side: str
+) -> None:
+    suite.makepyfile(spread="def pytest_addoption(parser):\n    parser.addoption('--dist', default='no')\n")
+    if side == "worker":
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
+    done = run(suite, "-p", "spread", *(["--dist=load"] if side == "parent" else []), option, fakes=False)
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines([f"*{option.partition('=')[0]}: *leave pytest-xdist's -n away*"])
+
+
+# --- where it is not used ---------------------------------------------------------------------------------------------
+
+
+def test_a_suite_that_does_not_use_it_pays_nothing(suite: pytest.Pytester) -> None:
+    suite.makeconftest(
+        """
+        import sys
+
+        def pytest_unconfigure(config):
+            heavy = {"torch", "timm", "numpy", "scipy", "pandas", "rich", "reports", "models"} & set(sys.modules)
+            ours = sorted(name for name in sys.modules if name.split(".")[0] == "bench")
+            print("loaded:", sorted(heavy), ours)
+        """
+    )
+    suite.makepyfile(test_theirs="def test_theirs(): pass")
+    done = run(suite, fakes=False)
+    done.assert_outcomes(passed=1)
+    done.stdout.fnmatch_lines(["loaded: [[]] [[]'bench', 'bench.pytest_plugin']"])
+
+
+@pytest.mark.parametrize("also", [(), ("-p", "bench.pytest_plugin"), ("-p", "visionbench"), ("-p", "theirs")])
+def test_the_plugin_is_loaded_once_however_often_it_is_named(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, also: tuple[str, ...]
+) -> None:
+    installed = suite.mkdir("visionbench-9.9.dist-info")
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: visionbench\nVersion: 9.9\n")
+    (installed / "entry_points.txt").write_text("[pytest11]\nvisionbench = bench.pytest_plugin\n")
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    suite.makeini("[pytest]\naddopts = -p no:cacheprovider\n")
+    suite.makepyfile(theirs="pytest_plugins = ['bench.pytest_plugin']")
+    done = run(suite, *also, "--markers", fakes=False)
+    assert done.ret == 0, done.stderr.str()
+    assert sum("@pytest.mark.visionbench" in line for line in done.outlines) == 1
+
+
+def test_the_entry_point_is_the_plugin() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
+    assert declared == {"visionbench": "bench.pytest_plugin"}

@@ -1,0 +1,52 @@
+"""The workflows that CI runs: they parse, what they call exists, and they ask for no more than they need."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.cli import _parser
+
+yaml = pytest.importorskip("yaml")
+
+ROOT = Path(__file__).parents[1]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def read(path: Path) -> dict[Any, Any]:
+    found: dict[Any, Any] = yaml.safe_load(path.read_text())
+    return found
+
+
+def steps(path: Path) -> list[dict[str, Any]]:
+    return [step for job in read(path)["jobs"].values() for step in job["steps"]]
+
+
+def test_there_are_two() -> None:
+    assert [path.stem for path in WORKFLOWS] == ["gate", "nightly"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_is_bounded_pinned_and_reads_only(path: Path) -> None:
+    found = read(path)
+    assert found["permissions"] == {"contents": "read"}
+    assert found["concurrency"]["group"]
+    assert all(job["timeout-minutes"] <= 150 for job in found["jobs"].values())
+    used = [step["uses"] for step in steps(path) if "uses" in step]
+    assert used
+    assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", name) for name in used)
+    assert not any("${{" in step.get("run", "") for step in steps(path)), "a branch's name is no part of a script"
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_its_commands_are_what_the_command_line_understands(path: Path) -> None:
+    lines = [line.strip() for step in steps(path) for line in step.get("run", "").splitlines()]
+    commands = [line.removeprefix("python bench.py ") for line in lines if line.startswith("python bench.py ")]
+    assert len(commands) >= 2
+    for command in commands:
+        words = shlex.split(re.split(r" (?:>|\|\|) ", command)[0])
+        assert callable(_parser().parse_args(words).verb)
