@@ -17,10 +17,24 @@ from contextlib import suppress
 from bench.arguments import Parser
 from bench.record.errors import BenchError
 from bench.record.verdict import INTERRUPTED, OK, USAGE
-from bench.verbs import compare, doctor, gate, listing, report, run, selftest, tables, trace, trend
+from bench.verbs import (
+    compare,
+    doctor,
+    effects,
+    export,
+    figures,
+    gate,
+    listing,
+    report,
+    run,
+    selftest,
+    tables,
+    trace,
+    trend,
+)
 from models import ModelError
 
-VERBS = (tables, run, report, trace, gate, compare, selftest, trend, listing, doctor)
+VERBS = (tables, run, report, figures, trace, effects, gate, compare, selftest, trend, export, listing, doctor)
 
 DESCRIPTION = """\
 Benchmarks of vision models that deserve trust.
@@ -30,9 +44,12 @@ Benchmarks of vision models that deserve trust.
   python bench.py --gpu a100            the same on an A100 (and only there), every row: TF32, channels_last
   python bench.py run convnext_tiny     measure models, tables or suites; resumes where it stopped
   python bench.py report --all          print the tables from what has been recorded; no torch, no GPU
+  python bench.py figures --all         draw what has been recorded, printed and counted: SVG, PDF or PNG
   python bench.py trace convnext_tiny   one model's exact counts: params, MACs, traffic, training memory
   python bench.py gate --base main      is this checkout slower than main? both, in turns, with error rates known
   python bench.py compare --exact       did any model change? exact counts against a baseline in git, no clock
+  python bench.py effects resnet50      what channels_last, TF32, autocast, bf16, compile do, each alone, in turns
+  python bench.py export --output x.csv records as one flat table, for pandas and spreadsheets
   python bench.py list models 'swin*'   what there is: models, tables, suites, protocols, devices
   python bench.py doctor                is this machine fit to measure, and what to do where it is not
 """
@@ -52,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
         words.insert(0, "tables")
     options = _parser().parse_args(words)
+    options.words = words
     verb: Callable[[argparse.Namespace], int] = options.verb
     try:
         code = verb(options)
@@ -61,9 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"bench.py: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
-        print(
-            "\nbench.py: interrupted; what was recorded is kept, the same command goes on from there.", file=sys.stderr
-        )
+        goes_on = ", and the same command goes on from there" if options.resumes else ""
+        print(f"\nbench.py: interrupted; what was measured is kept{goes_on}.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # `| head` has read enough
         _forget_output()
@@ -106,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(resumes=False)
     parser.add_argument("--version", action="version", version=f"visionbench {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser, required=True)
     for verb in VERBS:

@@ -6,9 +6,8 @@ import argparse
 import os
 import shlex
 import signal
-import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -37,9 +36,9 @@ def add_forms(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{form}", type=Path, metavar="FILE", help=text)
 
 
-def command(words: Sequence[str] | None = None) -> str:
+def command(options: Namespace) -> str:
     """This command line, as it can be typed again."""
-    return shlex.join(["python", "bench.py", *(sys.argv[1:] if words is None else words)])
+    return shlex.join(["python", "bench.py", *options.words])
 
 
 def show(judgement: Judgement, options: Namespace) -> int:

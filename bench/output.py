@@ -7,12 +7,13 @@ import os
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import progress
-from bench.record import store
+from bench.record import comparison, store
+from bench.record.comparison import Comparison
 from bench.record.errors import BenchError, choose
 from bench.record.record import Record
 from reports import records as committed
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from reports import Report
     from reports.table import Table
 
-RECORDS = Path("visionbench.jsonl")
+RECORDS, COMPARISONS = Path("visionbench.jsonl"), Path("visionbench-effects.jsonl")
 
 
 def recorded(paths: Sequence[Path] | None) -> list[Record]:
@@ -41,11 +42,20 @@ def recorded(paths: Sequence[Path] | None) -> list[Record]:
     return [*ours, *own]
 
 
+def compared(paths: Sequence[Path] | None = None) -> list[Comparison]:
+    """The user's comparisons (of the files named, or the default one); the committed ones where there are none."""
+    found = paths or ([COMPARISONS] if COMPARISONS.exists() else [])
+    own = [one for path in found for one in comparison.read(path)]
+    folder = Path(committed.__file__).parent / "comparisons"
+    return own or [one for path in sorted(folder.glob("*.jsonl")) for one in comparison.read(path)]
+
+
 def chosen(names: Sequence[str]) -> list[Report]:
-    """The reports of those names; all of them for none. Raises `BenchError` for a name that is none."""
+    """The reports of those names; those of the paper for none. Raises `BenchError` for a name that is none."""
     from reports import REPORTS
 
-    return [REPORTS[choose("table", name, REPORTS)] for name in names] or list(REPORTS.values())
+    named = [REPORTS[choose("table", name, REPORTS)] for name in names]
+    return named or [report for report in REPORTS.values() if report.paper_table]
 
 
 def tell(problems: Iterable[str]) -> None:
@@ -54,24 +64,70 @@ def tell(problems: Iterable[str]) -> None:
         progress.say(f"bench.py: {problem}")
 
 
-def print_tables(laid_out: Sequence[Table], options: Namespace) -> None:
-    """All tables in one format, to stdout or to a file."""
+def print_tables(laid_out: Sequence[Table], options: Namespace, page: Callable[[], str] | None = None) -> None:
+    """All tables in one format, to stdout or to a file. As HTML they are one `page`, with what else it may hold."""
     from reports import render
 
     to_file = getattr(options, "output", None)
     coloured = colour() and to_file is None
-    texts = [render(table, options.format, width(options.width), colour=coloured) for table in laid_out]
+    if options.format == "html":
+        texts = [page() if page else document(laid_out)]
+    else:
+        texts = [render(table, options.format, width(options.width), colour=coloured) for table in laid_out]
     if options.format == "json" and len(texts) > 1:
         texts = [json.dumps([json.loads(text) for text in texts], indent=2, ensure_ascii=False) + "\n"]
     text = "\n".join(texts)
+    if getattr(options, "standalone", False):
+        text = _standalone(text, options.format)
     if to_file is None:
         sys.stdout.write(text)
-        return
+    else:
+        write(to_file, text.encode())
+
+
+def document(
+    laid_out: Sequence[Table],
+    records: Sequence[Record] = (),
+    comparisons: Sequence[Comparison] = (),
+    *,
+    figures: bool = False,
+) -> str:
+    """The tables as one HTML file, with what stands behind their numbers; with `figures` what can be drawn, too."""
+    from reports.render import html
+
+    drawn: Sequence[html.Picture] = ()
+    if figures:
+        from reports.figures import Evidence
+
+        drawn = html.pictures(Evidence(records=records, comparisons=comparisons))
+    return html.page(laid_out, drawn, records, comparisons, version=_version())
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        to_file.write_text(text, encoding="utf-8")
+        return version("visionbench")
+    except PackageNotFoundError:
+        return ""
+
+
+def _standalone(text: str, form: str) -> str:
+    """A document of its own, where the format has such a thing."""
+    if form != "latex":
+        raise BenchError("--standalone makes a LaTeX document: say --format latex.")
+    from reports.render.latex import document
+
+    return document(text)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a result to a file. Raises `BenchError` where that cannot be."""
+    try:
+        path.write_bytes(data)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise BenchError(f"cannot write {to_file} ({reason}): name another file with --output.") from error
+        raise BenchError(f"cannot write {path} ({reason}): name another file with --output.") from error
 
 
 def width(asked: int | None) -> int | None:

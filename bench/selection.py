@@ -5,10 +5,26 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from bench.record.devices import DeviceSpec, identify, select
 from bench.record.errors import BenchError, choose
-from bench.record.spec import EFFORTS, PROTOCOLS, SMOKE, STEADY, SUITES, SWIN, MemoryFormat, Precision, Protocol, Spec
+from bench.record.spec import (
+    EFFORTS,
+    PROTOCOLS,
+    SMOKE,
+    STEADY,
+    SUITES,
+    SWIN,
+    MemoryFormat,
+    Precision,
+    Protocol,
+    Spec,
+    Task,
+)
+
+if TYPE_CHECKING:
+    from reports.paper import PaperRow
 
 PAPER_BATCH = 64
 """Images per batch of the paper's throughput numbers ("following Swin")."""
@@ -181,6 +197,45 @@ def gated(options: Namespace, device: str) -> tuple[Spec, ...]:
     there = Place(devices=(device,), protocol=STEADY, precision="fp32", memory_format="contiguous", batch_size=batch)
     rows = _rows([*options.models, *options.model, *options.suite], options.image_size)
     return tuple(_spec(model, size, options, there) for model, size in rows)
+
+
+def plain(options: Namespace, device: str) -> tuple[Spec, ...]:
+    """The plain runs of `effects`, per model and task: fp32, contiguous, eager."""
+    if not options.models:
+        raise BenchError("nothing to compare: name models (`list models`), or a road with --roadmap t or --roadmap b.")
+    batch = options.batch_size or (1 if device.startswith("cpu") else PAPER_BATCH)
+    rows = dict.fromkeys(_rows(options.models, options.image_size))
+    return tuple(
+        Spec(model=model, task=task, batch_size=batch, image_size=size, attention=options.attention)
+        for task in tasks(options.task)
+        for model, size in rows
+    )
+
+
+def tasks(word: str) -> tuple[Task, ...]:
+    """`both` -> inference and train."""
+    return ("inference", "train") if word == "both" else ("train",) if word == "train" else ("inference",)
+
+
+def steps(options: Namespace, device: str) -> tuple[tuple[Spec, Spec], ...]:
+    """`effects --roadmap`: the specs of every step of the road, before and after."""
+    from reports import roadmap
+
+    batch = options.batch_size or (1 if device.startswith("cpu") else PAPER_BATCH)
+    pairs = roadmap.steps({"t": "10", "b": "11"}[options.roadmap])
+
+    def spec(row: PaperRow, task: Task) -> Spec:
+        return Spec(
+            model=row.model,
+            task=task,
+            batch_size=batch,
+            image_size=options.image_size or row.image_size,
+            precision=options.precision,
+            memory_format=options.memory_format,
+            attention=options.attention,
+        )
+
+    return tuple((spec(before, task), spec(row, task)) for task in tasks(options.task) for before, row in pairs)
 
 
 def counted(words: Iterable[str], image_size: int | None) -> tuple[Spec, ...]:

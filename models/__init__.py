@@ -6,8 +6,8 @@
 
 Four homes: `timm:` (most of the world), `paper:` (what timm lacks of arXiv 2201.03545v2: the isotropic
 ConvNeXts and the roadmap from ResNet to ConvNeXt), `user:module:factory` (a function of yours that returns a
-network) and `ladder:` (equal blocks, for the gate's test of itself; in no list). A model that timm has needs no file here; one that it lacks needs one, and an entry in
-`models.paper`.
+network) and `ladder:` (equal blocks, for the gate's test of itself; in no list). A model that timm has needs no
+file here; one that it lacks needs one, and an entry in `models.paper`.
 
 Importing this package imports neither torch nor timm; the functions do.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.record.comparison import Comparison
 from bench.record.record import Record
 from reports import columns, counts, rates
 from reports.paper import rows
@@ -13,7 +14,7 @@ from reports.table import Table
 NAME, TITLE, PAPER_TABLE = "convnext_table1", "Classification on ImageNet-1K (Table 1 of the ConvNeXt paper)", "1"
 
 
-def layout(records: Sequence[Record]) -> Table:
+def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /) -> Table:
     """Published, computed and measured numbers side by side. Pure, one pass over the records."""
     printed = rows(PAPER_TABLE)
     exact = counts.index(records)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from bench.record.comparison import Comparison
 from bench.record.record import Record
 from reports import cells, columns, counts, rates
 from reports.columns import RATE, Plan
@@ -27,7 +28,7 @@ ACCURACY = Note(
 )
 
 
-def layout(records: Sequence[Record]) -> Table:
+def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /) -> Table:
     """Published, computed and measured numbers side by side, each throughput with its gain. Pure."""
     printed = rows(PAPER_TABLE)
     exact = counts.index(records)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.record.comparison import Comparison
 from bench.record.record import Record
 from bench.record.spec import Spec
 from reports import columns, counts, memory, rates
 from reports.columns import Plan
-from reports.counts import train_spec
 from reports.measured import groups
 from reports.paper import PaperRow, rows
 from reports.report import Report, assemble, counts_of
@@ -18,11 +18,11 @@ NAME, TITLE, PAPER_TABLE = "convnext_table2", "Isotropic ConvNeXt and ViT (Table
 
 
 def specs_of(row: PaperRow) -> tuple[Spec, ...]:
-    """The counts of one image, and the trace of a training step."""
-    return (*counts_of(row), train_spec(*row.network))
+    """The counts of one image, and the traces of a training step as in 2022 and as today."""
+    return (*counts_of(row), *memory.specs_of(row))
 
 
-def layout(records: Sequence[Record]) -> Table:
+def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /) -> Table:
     """Published, computed and measured numbers side by side. Pure; one pass for inference, one for training."""
     printed = rows(PAPER_TABLE)
     exact = counts.index(records)
@@ -37,7 +37,7 @@ def layout(records: Sequence[Record]) -> Table:
         columns.printed(columns.TOP1, "top1"),
         columns.published_rate("V100", "throughput-v100"),
         *rates.plans(rates.shown(measured)),
-        *memory.plans(exact, trained[:1]),
+        *memory.plans(exact, trained[: memory.GROUPS]),
     )
     remarks = (*rates.left_out(measured, NAME), *memory.left_out(trained))
     return assemble(NAME, TITLE, printed, plans, remarks=remarks, gap=lambda row: row.number % 2 == 1)

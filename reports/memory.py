@@ -1,33 +1,41 @@
 """Columns of training memory, printed, computed and measured, and the ratio of a ConvNet to the ViT above it.
 
 The printed gigabytes cannot be reproduced one by one: which counter, which copies of the weights and which
-gigabyte is not known. The ratio of two rows under one protocol can, so it stands beside them, for each source
-on its own.
+gigabyte is not known. So a computed column is under a named protocol (`bench.record.memory`), as a program of 2022
+trained or as one would today, and the ratio of two rows under one protocol stands beside it, for each source on its
+own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from bench.record.memory import PAPER_2022, PAPER_2022_COPIES, PEAK, TODAY, MemoryProtocol
 from bench.record.record import Record, Source
-from bench.record.units import GIB
+from bench.record.spec import Spec
+from bench.record.units import GIB, plural
 from reports import cells, columns, rates
 from reports.columns import Plan
-from reports.counts import TRAIN_BATCH, Counts, train_spec
+from reports.counts import TRAIN_BATCH, Counts
 from reports.measured import Group, describe, heads
 from reports.paper import PaperRow, protocols, rival
 from reports.table import HEADS, Cell, Column, Note
 
 GROUP, RATIO_GROUP = "training memory", "memory ratio"
 
-PEAK = "peak_memory_live"
-"""The computed metric: the peak of live tensors over one training step."""
+SHOWN: tuple[tuple[MemoryProtocol, str, int], ...] = (
+    (PAPER_2022, "paper_2022", 2),
+    (PAPER_2022_COPIES, "paper_2022_copies", 7),
+    (TODAY, "today", 3),
+)
+"""The protocols with a column, its key, and how important it is (see `Column.rank`)."""
 
 LIVE = Note(
     term=f"{GROUP}, {HEADS['computed']}",
     text="GiB (2^30 bytes): the peak of live tensors over one training step (forward, loss, backward, AdamW) at batch "
-    f"{TRAIN_BATCH}, fp32, unfused attention. Without the allocator's fragmentation, the kernels' workspace, the "
-    "driver's context, an EMA or DDP copy: a lower bound, and not the paper's counter.",
+    f"{TRAIN_BATCH}. " + "; ".join(f"{protocol.name}: {protocol}" for protocol, _, _ in SHOWN) + ". Without the "
+    "allocator's fragmentation, the kernels' workspace and the driver's context: a lower bound, and not the paper's "
+    "counter.",
 )
 RATIO = Note(
     term=RATIO_GROUP,
@@ -36,22 +44,39 @@ RATIO = Note(
 )
 
 
+def specs_of(row: PaperRow) -> tuple[Spec, ...]:
+    """The traces that the protocols' columns need."""
+    return tuple(dict.fromkeys(protocol.spec(*row.network, TRAIN_BATCH) for protocol, _, _ in SHOWN))
+
+
 def plans(exact: Counts, trained: Sequence[Group]) -> tuple[Plan, ...]:
     """The memory columns, then the ratios; measured ones for each of the `trained` groups."""
-
-    def live(row: PaperRow) -> float | None:
-        return exact.of(train_spec(*row.network), PEAK)
-
-    counters = [plan for group in trained for plan in (_counter(group, "allocated"), _counter(group, "reserved"))]
-    ratios = [_ratio("measured", f"allocated_{group.setting.slug}", _allocated(group)) for group in trained]
+    ratios = [_ratio("computed", key, _peak(exact, one), rank, one.name) for one, key, rank in SHOWN]
+    for group, head in zip(trained, heads(trained), strict=True):
+        ratios.append(_ratio("measured", f"allocated_{group.setting.slug}", _allocated(group), 4, *head[1:]))
     return (
         _published(),
-        _computed(live),
-        *counters,
-        _ratio("published", "published", _printed),
-        _ratio("computed", "computed", live),
+        *(_computed(exact, one, key, rank) for one, key, rank in SHOWN),
+        *counters(trained, ("allocated", "reserved")),
+        _ratio("published", "published", _printed, 2),
         *ratios,
     )
+
+
+def counters(trained: Sequence[Group], which: Sequence[str]) -> tuple[Plan, ...]:
+    """The allocator's counters as measured, for each of the groups."""
+    heading = heads(trained)
+    return tuple(
+        _counter(group, head, counter) for group, head in zip(trained, heading, strict=True) for counter in which
+    )
+
+
+def _peak(exact: Counts, protocol: MemoryProtocol) -> Callable[[PaperRow], float | None]:
+    def peak(row: PaperRow) -> float | None:
+        record = exact.by_spec.get(protocol.spec(*row.network, TRAIN_BATCH))
+        return protocol.peak(record) if record else None
+
+    return peak
 
 
 def _published() -> Plan:
@@ -67,33 +92,38 @@ def _published() -> Plan:
     return columns.printed(column, "train_memory")
 
 
-def _computed(live: Callable[[PaperRow], float | None]) -> Plan:
+def _computed(exact: Counts, protocol: MemoryProtocol, key: str, rank: int) -> Plan:
     column = Column(
-        key="train_memory_computed",
+        key=f"train_memory_{key}",
         group=GROUP,
-        head=(HEADS["computed"], "GiB"),
+        head=(HEADS["computed"], *protocol.name.split(" "), "GiB"),
         unit="B",
         source="computed",
-        rank=2,
+        rank=rank,
         notes=(LIVE,),
     )
+    peak = _peak(exact, protocol)
 
     def fill(row: PaperRow) -> Cell:
-        return cells.computed(live(row), GIB, 2, origin=f"trace of {train_spec(*row.network)}: {PEAK}")
+        spec = protocol.spec(*row.network, TRAIN_BATCH)
+        return cells.computed(peak(row), GIB, 2, origin=f"trace of {spec}: {PEAK}, {protocol}")
 
     return Plan(column=column, fill=fill)
 
 
-def _counter(group: Group, counter: str) -> Plan:
+def _counter(group: Group, head: tuple[str, ...], counter: str) -> Plan:
     """One of the allocator's two counters: the largest of the launches, because a peak is a bound."""
-    note = Note(term=f"{GROUP}, {HEADS['measured']}", text=f"GiB, the allocator's two counters; {describe(group)}.")
+    note = Note(
+        term=f"{GROUP}, {HEADS['measured']}, {', '.join(head)}",
+        text=f"GiB, the allocator's counters; gradients let go of between steps; {describe(group)}.",
+    )
     column = Column(
         key=f"train_memory_{counter}_{group.setting.slug}",
         group=GROUP,
-        head=(HEADS["measured"], *heads((group,))[0], f"{counter}, GiB"),
+        head=(HEADS["measured"], *head, f"{counter}, GiB"),
         unit="B",
         source="measured",
-        rank=3,
+        rank=4 if counter == "allocated" else 8,
         notes=(note,),
     )
 
@@ -122,8 +152,8 @@ def _printed(row: PaperRow) -> float | None:
     return number.value if number else None
 
 
-def _ratio(source: Source, key: str, memory: Callable[[PaperRow], float | None]) -> Plan:
-    """The quotient of a ConvNet's memory and its rival's, both of one source."""
+def _ratio(source: Source, key: str, memory: Callable[[PaperRow], float | None], rank: int, *head: str) -> Plan:
+    """The quotient of a ConvNet's memory and its rival's, both of one source and one protocol."""
 
     def fill(row: PaperRow) -> Cell:
         above = rival(row)
@@ -136,17 +166,20 @@ def _ratio(source: Source, key: str, memory: Callable[[PaperRow], float | None])
     column = Column(
         key=f"memory_ratio_{key}",
         group=RATIO_GROUP,
-        head=(HEADS[source],),
+        head=(HEADS[source], *(line for part in head for line in part.split(" + "))),
         unit="1",
         source=source,
-        rank=2,
+        rank=rank,
         notes=(RATIO,),
     )
     return Plan(column=column, fill=fill)
 
 
+GROUPS = 2
+"""How many groups of measured training are shown: as in 2022, and as today."""
+
+
 def left_out(trained: Sequence[Group]) -> tuple[str, ...]:
     """What to say about training that was measured and is not shown."""
-    more = len(trained) - 1
-    plural = "s" if more > 1 else ""
-    return (f"{more} older group{plural} of training measurements not shown.",) if more > 0 else ()
+    more = len(trained) - GROUPS
+    return (f"{plural(more, 'older group')} of training measurements not shown.",) if more > 0 else ()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+from bench.record.comparison import Comparison
 from bench.record.record import Record, Source
 from bench.record.spec import Spec
 from reports.columns import Plan
@@ -18,18 +20,26 @@ def counts_of(row: PaperRow) -> tuple[Spec, ...]:
     return tuple(count_spec(row.model, size) for size in (row.image_size, *row.check_sizes))
 
 
+class Layout(Protocol):
+    """Records in, table out: pure, in one pass over them, without torch and without a GPU.
+
+    A table of effects is made of comparisons; any other is free to leave them alone.
+    """
+
+    def __call__(self, records: Sequence[Record], comparisons: Sequence[Comparison] = (), /) -> Table:
+        """The table, rounded and noted, as every format shows it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A table of the paper, regenerated. `paper_table` is its number there; `specs_of` names the traces of
-    one row.
-
-    `layout` is pure: records in, table out, in one pass over them; it needs no torch and no GPU.
+    """A table, mostly one of the paper, regenerated. `paper_table` is its number there, "" for a table of our own;
+    `specs_of` names the traces of one row.
     """
 
     name: str
     title: str
     paper_table: str
-    layout: Callable[[Sequence[Record]], Table]
+    layout: Layout
     specs_of: Callable[[PaperRow], tuple[Spec, ...]] = counts_of
 
     @property

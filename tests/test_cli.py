@@ -190,7 +190,8 @@ def test_report_writes_every_format_to_a_file(here: Path) -> None:
 
 def test_all_tables_as_json_are_one_document(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "--all", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)) == 3
+    names = [table["name"] for table in json.loads(capsys.readouterr().out)]
+    assert names[:5] == [f"convnext_table{number}" for number in (1, 2, 12, 10, 11)]
 
 
 def test_a_torn_line_is_told_and_the_rest_is_reported(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -248,6 +249,6 @@ def test_help_is_worth_reading(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_.value.code == 0
     told = capsys.readouterr().out
     examples = [line for line in told.splitlines() if line.startswith("  python bench.py")]
-    assert len(examples) == 7
+    assert len(examples) >= 7
     assert all(len(line) <= 120 for line in told.splitlines())
     assert "Exit codes" in told

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal, get_args
 
+from bench.record.derived import Estimate, estimate
 from bench.record.errors import BenchError, choose
 from bench.record.record import Environment, Failure, make
 from bench.record.spec import Spec
@@ -98,6 +99,18 @@ class Comparison:
         """The flags of all launches, each once."""
         return tuple(dict.fromkeys(flag for launch in self.launches for flag in launch.flags))
 
+    @property
+    def key(self) -> tuple[Spec, Spec, str | None, str | None, str, str | None, Timer]:
+        """Comparisons of one key ask the same of the same machine: the newer one replaces the older."""
+        one, other, where = self.baseline, self.candidate, self.environment
+        return (one.spec, other.spec, one.commit, other.commit, where.device, where.torch, self.timer)
+
+
+def speed_up(comparison: Comparison) -> Estimate | None:
+    """Baseline time / candidate time of an iteration, over launches: 2 is twice as fast. None without launches."""
+    ratios = [math.exp(-value) for value in log_ratios(comparison)]
+    return estimate(ratios) if ratios else None
+
 
 def log_ratios(comparison: Comparison) -> tuple[float, ...]:
     """One number per launch: the median over its rounds of log(candidate / baseline) of an iteration's time.
@@ -176,6 +189,19 @@ def write(path: Path, comparisons: Iterable[Comparison]) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise BenchError(f"cannot write {path} ({reason}): name another file.") from error
+
+
+def merge(path: Path, comparisons: Iterable[Comparison]) -> None:
+    """Put comparisons into a file: each replaces the one of its key, the others stay. In one piece, as `write`.
+
+    One that was not tried (no launches, no failure) replaces nothing. Raises `BenchError` for a file that is not ours.
+    """
+    kept = {one.key: one for one in (read(path) if path.exists() else ())}
+    for one in comparisons:
+        if one.launches or one.failure:
+            kept.pop(one.key, None)  # what is new stands last
+            kept[one.key] = one
+    write(path, kept.values())
 
 
 _REMEDY = "name a file that `gate` or `effects` wrote"

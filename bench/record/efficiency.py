@@ -77,9 +77,14 @@ def images_to_break_even(eager: Sequence[Record], compiled: Sequence[Record]) ->
         raise ValueError(f"{eager[0].spec} and {compiled[0].spec} differ in more than their compilation")
     slow, fast = throughput(eager), throughput(compiled)
     cost = over_launches(compiled, lambda record: _first(record, "compile_seconds"))
-    if slow is None or fast is None or cost is None or fast.centre <= slow.centre:
+    if slow is None or fast is None or cost is None:
         return None
-    return cost.centre / (1 / slow.centre - 1 / fast.centre)
+    return pays_after(cost.centre, slow.centre, fast.centre)
+
+
+def pays_after(compile_seconds: float, eager: float, compiled: float) -> float | None:
+    """The same from two rates in images per second, wherever they come from; None if compiled is not faster."""
+    return compile_seconds / (1 / eager - 1 / compiled) if compiled > eager else None
 
 
 def _but_compilation(record: Record) -> tuple[object, ...]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch._prims_common import suggest_memory_format
 
 from bench.trace.formulas import FORMULAS, Cost
 from bench.trace.kinds import kind_of
@@ -32,7 +33,8 @@ Outcome = Literal["free", "first argument", "nothing", "new", "unknown"]
 class Call:
     """What a call does: its name, cost and bytes, and the outputs that a repetition of it returns.
 
-    `operands` are the tensors it is called with, in order, then those it returns. `outputs` is None where only running the call gives them; `container` is the type they come in (None: bare).
+    `operands` are the tensors it is called with, in order, then those it returns. `outputs` is None where only running
+    the call gives them; `container` is the type they come in (None: bare).
     """
 
     name: str
@@ -60,6 +62,21 @@ def _make(template: Template) -> torch.Tensor | None:
 def empty_as(tensor: torch.Tensor) -> torch.Tensor:
     """A meta tensor like `tensor`; `torch.empty_like` takes ten times as long there."""
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+def on_cuda(name: str, args: Sequence[Any], out: Any) -> Any:
+    """The output of a convolution, laid out as cuDNN lays it out: channels last if the input or the weight is.
+
+    On the meta device torch returns it contiguous whatever it is given; what follows would be counted on other strides
+    than a GPU sees (ATen/native/ConvUtils.h, `cudnn_conv_suggest_memory_format`).
+    """
+    if name != "convolution" or out.dim() != 4 or not any(map(_channels_last, args[:2])):
+        return out
+    return out.to(memory_format=torch.channels_last)
+
+
+def _channels_last(tensor: torch.Tensor) -> bool:
+    return tensor.dim() == 4 and suggest_memory_format(tensor) == torch.channels_last
 
 
 def signature(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:

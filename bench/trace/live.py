@@ -30,7 +30,8 @@ class Curve:
     `totals[i]` is the sum after event i; `phases` are (first event, phase) in order; `peak` is the largest total
     and `split` its parts by category, which add up to it. *parameters* includes buffers, *activations* everything
     that the forward pass leaves for the backward pass (the input batch included), *temporaries* what is neither
-    kept nor a gradient.
+    kept nor a gradient. `peak_kept_gradients` is the peak where gradients are kept from step to step
+    (`LiveTensors.peak_kept_gradients`).
     """
 
     totals: tuple[int, ...]
@@ -38,11 +39,24 @@ class Curve:
     peak: int
     peak_event: int
     split: dict[Category, int]
+    peak_kept_gradients: int
 
     @property
     def peak_phase(self) -> str:
         """The phase in which the peak falls."""
         return [phase for first, phase in self.phases if first <= self.peak_event][-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Arrival:
+    """When a parameter's gradient was there, as the number of events before, and its own bytes."""
+
+    event: int
+    size: int
+
+
+def _in_blocks(nbytes: int) -> int:
+    return -(-nbytes // BLOCK) * BLOCK
 
 
 class LiveTensors:
@@ -53,6 +67,7 @@ class LiveTensors:
         self._alive: dict[int, int] = {}
         self._category: dict[int, Category] = {}
         self._phases: list[tuple[int, str]] = []
+        self._arrivals: dict[int, _Arrival] = {}
         self._next = 0
 
     def add(self, out: Any, category: Category | None = None) -> None:
@@ -69,7 +84,7 @@ class LiveTensors:
             if category:
                 self._category[self._alive[address]] = category
             return
-        number, size = self._next, -(-storage.nbytes() // BLOCK) * BLOCK
+        number, size = self._next, _in_blocks(storage.nbytes())
         self._next += 1
         self._alive[address] = number
         if category:
@@ -91,6 +106,12 @@ class LiveTensors:
             if tensor is not None:
                 self._category[self._alive[tensor.untyped_storage()._cdata]] = category
 
+    def arrive(self, gradient: torch.Tensor) -> None:
+        """A parameter's gradient is worked out, and about to become its `.grad` or to be added to it."""
+        number = self._alive.get(gradient.untyped_storage()._cdata)
+        if number is not None:
+            self._arrivals[number] = _Arrival(event=len(self._events), size=_in_blocks(gradient.nbytes))
+
     def keep(self) -> None:
         """The forward pass is over: what is alive and nothing else yet, the backward pass needs: activations."""
         for number in self._alive.values():
@@ -111,7 +132,30 @@ class LiveTensors:
             peak=peak,
             peak_event=peak_event,
             split=self._split(peak_event),
+            peak_kept_gradients=self.peak_kept_gradients(),
         )
+
+    def peak_kept_gradients(self) -> int:
+        """The peak of the same step where gradients are zeroed and kept, `zero_grad(set_to_none=False)`.
+
+        That was torch's default before 2.0. Then every gradient lives from the beginning, and what a layer's backward
+        pass works out is added to it and freed at once. Here it became `.grad` itself (it lives until it arrives) or
+        was copied there (the copy would not have been made). All else happens at the same events.
+        """
+        kept = {number for number, category in self._category.items() if category == "gradients"}
+        born = {number: size for number, size in self._events if number in kept and size > 0}
+        arrivals = {number: self._arrivals[number] for number in born if number in self._arrivals}
+        leaving: dict[int, int] = {}
+        for number, arrival in arrivals.items():
+            leaving[arrival.event] = leaving.get(arrival.event, 0) + born[number]
+        # One that was stolen may be a slice of a larger storage: kept, it is as large as itself.
+        total = peak = sum(arrivals[n].size if n in arrivals else size for n, size in born.items())
+        for index, (number, change) in enumerate(self._events):
+            total -= leaving.get(index, 0)
+            if number not in kept or (change > 0 and number in arrivals):
+                total += change
+            peak = max(peak, total)
+        return peak
 
     def _split(self, last: int) -> dict[Category, int]:
         split: dict[Category, int] = dict.fromkeys(CATEGORIES, 0)

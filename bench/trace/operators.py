@@ -19,7 +19,18 @@ from typing import Any, Literal
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.trace.calls import Call, Operand, Outcome, describe, empty_as, operands, outcome, signature, tensor_bytes
+from bench.trace.calls import (
+    Call,
+    Operand,
+    Outcome,
+    describe,
+    empty_as,
+    on_cuda,
+    operands,
+    outcome,
+    signature,
+    tensor_bytes,
+)
 from bench.trace.formulas import Cost
 from bench.trace.kinds import Kind
 from bench.trace.live import LiveTensors
@@ -92,7 +103,7 @@ class Recorder(TorchDispatchMode):
             return None
         if name in _LIKE_FIRST:  # torch's own way to find that out takes 100 us per parameter
             return [empty_as(tensor) for tensor in args[0]]
-        return func(*args, **kwargs)
+        return on_cuda(name, args, func(*args, **kwargs))
 
     def fused_kernel(
         self, name: str, inputs: tuple[torch.Tensor, ...], outputs: tuple[torch.Tensor, ...], cost: Cost

@@ -17,6 +17,7 @@ from bench.trace.kinds import KINDS, Kind
 from bench.trace.live import CATEGORIES, Curve, LiveTensors
 from bench.trace.operators import Operator, Recorder
 from bench.trace.overrides import overrides
+from bench.trace.sampling import measurements as curve_measurements
 from bench.trace.skeleton import skeleton
 
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -27,7 +28,8 @@ _CLASSES_IF_UNKNOWN = 1000
 class Trace:
     """What one step of `spec` does. Counts are of the whole batch; `*_per_image` divide by it exactly.
 
-    `views` are operators that move nothing. `curve` is None for inference.
+    `views` are operators that move nothing. `curve` is None for inference. `family` is the Python module in which the
+    network's class is defined (`timm.models.resnet`): what models that share code share.
     """
 
     spec: Spec
@@ -38,6 +40,7 @@ class Trace:
     operators: tuple[Operator, ...]
     views: int
     curve: Curve | None
+    family: str = ""
 
     @property
     def macs_per_image(self) -> int:
@@ -121,6 +124,7 @@ def _run(spec: Spec) -> Trace:
         operators=tuple(recorder.operators),
         views=recorder.views,
         curve=recorder.live.curve() if recorder.live else None,
+        family=type(model).__module__,
     )
 
 
@@ -164,15 +168,22 @@ def _infer(model: torch.nn.Module, spec: Spec, recorder: Recorder) -> None:
 
 
 def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder) -> None:
-    """Forward, cross-entropy, backward, AdamW, in the steady state: gradients start as None, optimizer state exists."""
+    """Forward, cross-entropy, backward, AdamW, in the steady state: gradients start as None, optimizer state exists.
+
+    What would be live if they were kept from step to step (`LiveTensors.peak_kept_gradients`) is worked out from when
+    each of them arrives.
+    """
     live = recorder.live
     assert live is not None
     optimizer = _optimizer_in_steady_state(model)
     images = _images(spec)
+    for parameter in optimizer.param_groups[0]["params"]:
+        parameter.register_hook(live.arrive)
     live.phase("forward")
     live.add([*model.parameters(), *model.buffers()], "parameters")
     live.add([t for state in optimizer.state.values() for t in state.values() if t.is_meta], "optimizer")
     live.add(images, "activations")
+    live.add([p.grad for p in model.parameters() if p.grad is not None], "gradients")
     with _as_on_a_gpu(spec, recorder) as end_autocast, recorder.watching(model), recorder:
         loss = _loss(model(images), spec)
         end_autocast()
@@ -219,15 +230,18 @@ def trace(spec: Spec, environment: Environment) -> Record:
     """The exact counts of one step as a record of source "computed". Raises as `run`.
 
     Per image: `macs`, `flops` (2 x MACs), `activations`. Per step: `operators`, `views`, `bytes`, each also by kind
-    (`operators.conv`), and what the MAC rule does not count (`uncounted_operators`, `uncounted_bytes`). A training step
-    adds `peak_memory_live` with its split. Per model: `params`, `param_bytes`, `buffers`, `buffer_bytes`.
+    (`operators.conv`, `bytes.conv`; `macs.conv` per image), and what the MAC rule does not count
+    (`uncounted_operators`, `uncounted_bytes`). A training step adds `peak_memory_live` with its split, its curve
+    (`live_memory.forward` and so on: `sampling`), and `peak_memory_kept_gradients` (`record.memory`). Per model:
+    `params`, `param_bytes`, `buffers`, `buffer_bytes`.
     """
     return to_record(run(spec), environment)
 
 
 def to_record(traced: Trace, environment: Environment) -> Record:
     """The counts of a trace as a record."""
-    measurements = tuple(_exact(name, unit, value) for name, unit, value in _counts(traced))
+    exact = tuple(_exact(name, unit, value) for name, unit, value in _counts(traced))
+    measurements = (*exact, *curve_measurements(traced.curve))
     return Record(
         spec=traced.spec, protocol=None, environment=environment, measurements=measurements, source="computed"
     )
@@ -248,17 +262,20 @@ def _counts(traced: Trace) -> Iterator[tuple[str, str, int]]:
     yield "uncounted_operators", "count", len(uncounted)
     yield "uncounted_bytes", "B", sum(op.bytes for op in uncounted)
     for kind in KINDS:
-        yield from _counts_of_kind(kind, [op for op in traced.operators if op.kind == kind])
+        yield from _counts_of_kind(kind, [op for op in traced.operators if op.kind == kind], traced.spec.batch_size)
     if traced.curve:
         yield "peak_memory_live", "B", traced.curve.peak
+        yield "peak_memory_kept_gradients", "B", traced.curve.peak_kept_gradients
         for category in CATEGORIES:
             yield f"peak_memory_live.{category}", "B", traced.curve.split[category]
 
 
-def _counts_of_kind(kind: Kind, operators: list[Operator]) -> Iterator[tuple[str, str, int]]:
+def _counts_of_kind(kind: Kind, operators: list[Operator], batch_size: int) -> Iterator[tuple[str, str, int]]:
     if operators:
         yield f"operators.{kind}", "count", len(operators)
         yield f"bytes.{kind}", "B", sum(op.bytes for op in operators)
+    if macs := sum(op.macs for op in operators):
+        yield f"macs.{kind}", "count", macs // batch_size
 
 
 def _exact(metric: str, unit: str, value: int) -> Measurement:

@@ -76,7 +76,7 @@ def _exact(options: Namespace) -> int:
         rule=Rule(),
         changes=changes,
         structures=len(before.rows.keys() & now.rows.keys()),
-        command=judged.command(),
+        command=judged.command(options),
         seconds=time.monotonic() - began,
     )
     return judged.show(judgement, options)
@@ -95,7 +95,7 @@ def _updated(path: Path, before: Structures | None, now: Structures) -> int:
         raise BenchError(f"{plural(len(now.failures), 'row')} cannot be counted: {path} is left as it was.")
     kept = before.rows if before and (before.torch, before.timm) == (now.torch, now.timm) else {}
     structure.write(path, replace(now, rows=kept | now.rows))
-    progress.say(f"{path}: {plural(len(now.rows), 'row')} counted; read the diff, and commit it with the change that made it.")
+    progress.say(f"{path}: {plural(len(now.rows), 'row')} counted; read the diff and commit it with its cause.")
     return OK
 
 

@@ -15,6 +15,7 @@ from bench import arguments, judged, progress
 from bench.arguments import Commands
 from bench.record import comparison, profile
 from bench.record.spec import SUITES
+from bench.record.store import check_writable
 from bench.record.units import plural
 from bench.record.verdict import Judgement, Rule
 
@@ -89,8 +90,9 @@ def _variation(text: str) -> tuple[str, str]:
 def run(options: Namespace) -> int:
     """Measure both sides in turns, judge, and show."""
     if options.rejudge:
-        return judged.show(_rejudged(options.rejudge), options)
+        return judged.show(_rejudged(options), options)
     began = time.monotonic()
+    check_writable(options.keep)
     with judged.ended_politely(), ExitStack() as stack:
         found, stage = _set_up(options, stack)
         outcome, seed = _played(found.rows, stage, options)
@@ -146,20 +148,21 @@ def _judgement(outcome: Outcome, found: Sides, options: Namespace, seed: int) ->
     first = outcome.comparisons[0] if outcome.comparisons else None
     unknown = profile.remark(options.profile, first.environment, datetime.now(UTC).date()) if first else ""
     cut = [f"The budget of {options.budget:g} s ended before all launches were made."] if outcome.cut_short else []
-    command = judged.command() if options.seed is not None else f"{judged.command()} --seed {seed}"
+    drawn = "" if options.seed is not None else f" --seed {seed}"
     return Judgement(
         title=found.title,
         rule=outcome.rule,
         verdicts=outcome.verdicts,
         suite=suite_ratio(outcome.comparisons),
         remarks=tuple(text for text in (*found.remarks, *cut, unknown) if text),
-        command=command,
+        command=f"{judged.command(options)}{drawn}",
     )
 
 
-def _rejudged(path: Path) -> Judgement:
+def _rejudged(options: Namespace) -> Judgement:
     from bench.judge.verdict import judge, suite_ratio
 
+    path: Path = options.rejudge
     found = comparison.read(path)
     rule = Rule()
     return Judgement(
@@ -167,5 +170,5 @@ def _rejudged(path: Path) -> Judgement:
         rule=rule,
         verdicts=judge(found, rule),
         suite=suite_ratio(found),
-        command=judged.command(),
+        command=judged.command(options),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench import arguments, output
 from bench.arguments import Commands
-from bench.output import RECORDS
+from bench.output import COMPARISONS, RECORDS
 from bench.record.errors import BenchError
 
 
@@ -24,16 +24,34 @@ def add(commands: Commands) -> None:
         metavar="FILE",
         help=f"records to read (repeatable; default: {RECORDS} and the committed ones)",
     )
+    parser.add_argument(
+        "--comparisons",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help=f"comparisons to read, for tables of effects (repeatable; default: {COMPARISONS}, or the committed ones)",
+    )
     arguments.add_output(parser)
+    parser.add_argument("--standalone", action="store_true", help="with --format latex: a document that compiles")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there instead of stdout")
     parser.set_defaults(verb=run)
 
 
 def run(options: Namespace) -> int:
-    """Print tables from records: those named, else ./visionbench.jsonl, else what was measured for the README."""
-    if not options.tables and not options.all:
+    """Print tables from records: those named, else ./visionbench.jsonl, else what was measured for the README.
+
+    As HTML all tables if none is named: a page is for browsing.
+    """
+    whole = options.all or (options.format == "html" and not options.tables)
+    if not options.tables and not whole:
         raise BenchError("which table? Name one (`list tables`) or say --all.")
-    chosen = output.chosen([] if options.all else options.tables)
-    records = output.recorded(options.records)
-    output.print_tables([one.layout(records) for one in chosen], options)
+    from reports import REPORTS
+
+    chosen = list(REPORTS.values()) if whole else output.chosen(options.tables)
+    records, comparisons = output.recorded(options.records), output.compared(options.comparisons)
+    laid_out = [one.layout(records, comparisons) for one in chosen]
+    # Of all tables those that have something to say; one that is named says that it has nothing.
+    tables = [table for table in laid_out if table.rows or not whole]
+    # The whole page shows the figures, too; drawing them takes longer than everything else.
+    output.print_tables(tables, options, lambda: output.document(tables, records, comparisons, figures=whole))
     return 0

@@ -49,7 +49,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be measured, and stop")
     parser.add_argument("--json", action="store_true", help="print the new records, one JSON line each")
-    parser.set_defaults(verb=run)
+    parser.set_defaults(verb=run, resumes=True)
 
 
 def run(options: Namespace) -> int:

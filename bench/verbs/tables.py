@@ -33,11 +33,11 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "tables", help="the default: count, measure a few rows, print the tables", description=text
     )
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help="convnext_table1, ... (default: all)")
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help="convnext_table1, ... (default: the paper's)")
     arguments.add_where(parser)
     arguments.add_measuring(parser)
     arguments.add_output(parser)
-    parser.set_defaults(verb=run)
+    parser.set_defaults(verb=run, resumes=True)
 
 
 def run(options: Namespace) -> int:
@@ -52,7 +52,8 @@ def run(options: Namespace) -> int:
     computed = _count_gaps(reports, log.records, options.records)
     outcome = measure(_default_specs(reports, here), here, options)
     records = [*log.records, *computed, *outcome.records]
-    output.print_tables([report.layout(records) for report in reports], options)
+    comparisons = output.compared()
+    output.print_tables([report.layout(records, comparisons) for report in reports], options)
     _say_what_is_left(reports, here)
     return INTERRUPTED if outcome.interrupted else 0
 

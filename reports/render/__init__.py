@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.record.errors import choose
 from reports.table import Table
 
-FORMATS: tuple[str, ...] = ("terminal", "markdown", "latex", "csv", "json")
+FORMATS: tuple[str, ...] = ("terminal", "markdown", "latex", "csv", "json", "html")
 
 
 def render(table: Table, format: str, width: int | None = None, *, colour: bool = False) -> str:  # noqa: A002
@@ -29,6 +29,10 @@ def render(table: Table, format: str, width: int | None = None, *, colour: bool 
         from reports.render.latex import latex
 
         return latex(table)
+    if format == "html":
+        from reports.render.html import page
+
+        return page((table,))
     from reports.render import flat
 
     return flat.to_csv(table) if format == "csv" else flat.to_json(table)

@@ -120,6 +120,19 @@ def latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
+PREAMBLE = r"""\documentclass[10pt]{article}
+\usepackage[a4paper,margin=20mm]{geometry}
+\usepackage{booktabs}
+\begin{document}
+"""
+"""What a document needs: an engine that reads ASCII, and `booktabs`."""
+
+
+def document(tables: str) -> str:
+    """Tables as a document of their own, which any LaTeX engine compiles."""
+    return PREAMBLE + tables + "\\end{document}\n"
+
+
 def _size(table: Table) -> str:
     sizes = SIZES if len(table.rows) <= TALL else SIZES[1:]
     return next((size for limit, size in sizes if _across(table) <= limit), sizes[-1][1])

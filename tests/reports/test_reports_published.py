@@ -86,5 +86,6 @@ def test_a_report_declares_what_it_needs():
     assert sizes == {480, 384, 512}
     assert len(table1.measured_rows()) == len(set(table1.measured_rows())) == 26
     train = [spec for spec in REPORTS["convnext_table2"].computed_specs() if spec.task == "train"]
-    assert len(train) == 6
-    assert {(spec.batch_size, spec.attention) for spec in train} == {(32, "math")}
+    assert len(train) == 2 * 6
+    settings = {(spec.batch_size, spec.attention, spec.precision) for spec in train}
+    assert settings == {(32, "math", "fp32"), (32, "fused", "amp_bf16")}

@@ -12,17 +12,28 @@ from bench.record.errors import BenchError
 from reports import FORMATS, REPORTS, render
 from reports.render import latex, markdown
 from reports.table import Cell, Column, Row, Table
+from tests.reports import paired
 
-NAMES = {"convnext_table1": "table1", "convnext_table2": "table2", "convnext_table12": "table12"}
+NAMES = {
+    "convnext_table1": "table1",
+    "convnext_table2": "table2",
+    "convnext_table12": "table12",
+    "convnext_table10": "table10",
+    "effects": "effects",
+    "effects_grid": "effects_grid",
+}
+PAPER = [name for name in NAMES if name.startswith("convnext")]
+MARKED = [name for name in PAPER if name != "convnext_table10"]
 SUFFIXES = {"terminal": "txt", "markdown": "md", "latex": "tex", "csv": "csv", "json": "json"}
 
 
 @pytest.fixture(scope="session")
 def tables(measured):
-    return {name: report.layout(measured) for name, report in REPORTS.items()}
+    records, made = [*measured, *paired.grid()], [*paired.effects(), *paired.steps()]
+    return {name: report.layout(records, made) for name, report in REPORTS.items()}
 
 
-@pytest.mark.parametrize("form", [form for form in FORMATS if form != "json"])
+@pytest.mark.parametrize("form", [form for form in SUFFIXES if form != "json"])
 @pytest.mark.parametrize("name", NAMES)
 def test_golden(tables, golden, name, form):
     golden(f"{NAMES[name]}.{SUFFIXES[form]}", render(tables[name], form, 160))
@@ -31,6 +42,11 @@ def test_golden(tables, golden, name, form):
 @pytest.mark.parametrize("name", NAMES)
 def test_golden_narrow_terminal(tables, golden, name):
     golden(f"{NAMES[name]}_100.txt", render(tables[name], "terminal", 100))
+
+
+@pytest.mark.parametrize("name", ["effects", "effects_grid"])
+def test_golden_of_effects_at_80_columns(tables, golden, name):
+    golden(f"{name}_80.txt", render(tables[name], "terminal", 80))
 
 
 def test_golden_json(tables, golden):
@@ -73,7 +89,7 @@ def test_a_number_is_never_cut(tables):
     assert len(numbers[1]) > 50
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MARKED)
 def test_decimal_points_line_up(tables, name):
     """Within a column of computed numbers the points stand under each other."""
     lines = [line for line in render(tables[name], "terminal").splitlines() if line[:1] in "●○"][:-1]
@@ -123,23 +139,43 @@ def test_latex_is_ascii(tables):
     assert all(render(table, "latex").isascii() for table in tables.values())
 
 
-def test_latex_compiles(tables, tmp_path):
-    engine = shutil.which("pdflatex") or shutil.which("tectonic")
-    if engine is None:
-        pytest.skip("no TeX engine here")
+@pytest.fixture(scope="session")
+def engine():
+    found = next(filter(None, map(shutil.which, ("pdflatex", "lualatex", "xelatex", "tectonic"))), None)
+    return found or pytest.skip("no TeX engine here (pdflatex, lualatex, xelatex or tectonic)")
+
+
+def compiled(engine, folder):
+    """Compile `main.tex`, and give its log."""
+    done = subprocess.run([engine, "main.tex"], cwd=folder, capture_output=True, text=True, timeout=120, input="")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (folder / "main.pdf").stat().st_size > 0
+    return (folder / "main.log").read_text(errors="replace") if (folder / "main.log").exists() else ""
+
+
+def test_latex_compiles(tables, tmp_path, engine):
     for name, table in tables.items():
         (tmp_path / f"{name}.tex").write_text(render(table, "latex"), encoding="utf-8")
     inputs = "".join(rf"\input{{{name}}}" for name in tables)
     document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{inputs}\end{{document}}"
     (tmp_path / "main.tex").write_text(document, encoding="utf-8")
-    done = subprocess.run([engine, "main.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=120, input="")
-    assert done.returncode == 0, done.stdout[-2000:]
-    log = (tmp_path / "main.log").read_text(errors="replace") if (tmp_path / "main.log").exists() else ""
+    log = compiled(engine, tmp_path)
     assert "Overfull" not in log
     assert "Float too large" not in log
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_a_standalone_document_compiles_as_it_is(tables, tmp_path, engine):
+    text = latex.document("\n".join(render(table, "latex") for table in tables.values()))
+    assert text.startswith("\\documentclass")
+    assert text.isascii()
+    (tmp_path / "main.tex").write_text(text, encoding="utf-8")
+    log = compiled(engine, tmp_path)
+    assert "Overfull" not in log
+    assert "Float too large" not in log
+    assert "Missing character" not in log
+
+
+@pytest.mark.parametrize("name", MARKED)
 def test_csv_goes_through_pandas(tables, name):
     pandas = pytest.importorskip("pandas")
     table = tables[name]
@@ -169,7 +205,7 @@ def test_json_holds_everything(tables):
         assert len(data["rows"]) == len(table.rows)
         assert [column["key"] for column in data["columns"]] == [column.key for column in table.columns]
         cells = data["rows"][0]["cells"]
-        assert cells["macs_computed"]["value"] == table.rows[0].cells[[*cells].index("macs_computed")].value
+        assert [cell.get("value") for cell in cells.values()] == [cell.value for cell in table.rows[0].cells]
         notes = {note for row in data["rows"] for cell in row["cells"].values() for note in cell.get("notes", [])}
         assert notes == set(data["footnotes"].values())
 

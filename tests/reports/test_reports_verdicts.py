@@ -35,7 +35,7 @@ def ratio(centre: float, low: float | None = None, high: float | None = None) ->
 # --- golden files -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", SUFFIXES)
 def test_golden(golden, form):
     golden(f"gate_typical.{SUFFIXES[form]}", render(layout(gates.typical()), form, 140))
 
@@ -50,7 +50,7 @@ def test_golden_nasty_names(golden, form):
     golden(f"gate_nasty.{SUFFIXES[form]}", render(layout(gates.nasty()), form, 140))
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", SUFFIXES)
 def test_golden_changes(golden, form):
     table = changes(gates.nasty())
     assert table is not None

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 
+from bench.record.memory import PAPER_2022, PAPER_2022_COPIES, TODAY
 from bench.record.record import Environment
 from bench.record.spec import Spec
-from bench.trace import Trace, run, trace
+from bench.trace import Trace, run, step, trace
 from bench.trace.live import BLOCK, CATEGORIES, Curve, LiveTensors
 from bench.trace.skeleton import skeleton
 
@@ -141,6 +142,46 @@ def test_the_record_of_a_step_has_the_peak_and_its_parts(traced: Traced) -> None
     assert record.value("peak_memory_live") == curve_of(traced(spec)).peak
     parts = [record.value(f"peak_memory_live.{category}") for category in CATEGORIES]
     assert sum(part or 0 for part in parts) == record.value("peak_memory_live")
+
+
+KEPT = [
+    training("timm:resnet18", 8),
+    training("timm:convnext_atto", 4, memory_format="channels_last"),
+    training("timm:deit_tiny_patch16_224", 8, attention="math"),
+    training("timm:deit_tiny_patch16_224", 1, precision="amp_bf16"),  # a gradient that is a slice of another
+    training("timm:mobilenetv3_large_100", 4, precision="amp_bf16"),
+    training("timm:vgg11", 1),  # its peak is in the optimizer, where gradients live in any case
+    training("paper:convnext_iso_small", 2, attention="math"),
+]
+
+
+@pytest.mark.parametrize("spec", KEPT, ids=str)
+def test_what_kept_gradients_cost_is_what_a_step_with_kept_gradients_takes(
+    spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Worked out of a step that lets go of them, against a step traced with gradients that are there from the start."""
+    worked_out = curve_of(run(spec))
+    optimizer_of = step._optimizer_in_steady_state
+
+    def with_gradients(model: nn.Module) -> torch.optim.Optimizer:
+        optimizer = optimizer_of(model)
+        for parameter in optimizer.param_groups[0]["params"]:
+            parameter.grad = torch.empty_like(parameter)
+        return optimizer
+
+    monkeypatch.setattr(step, "_optimizer_in_steady_state", with_gradients)
+    kept = curve_of(run(spec))
+    assert worked_out.peak <= worked_out.peak_kept_gradients == kept.peak == kept.peak_kept_gradients
+
+
+def test_the_record_of_a_step_has_the_peak_with_kept_gradients() -> None:
+    record = trace(training("timm:resnet18", 8), Environment(device_type="meta"))
+    counted = PAPER_2022.peak(record)
+    assert counted is not None
+    assert counted > (TODAY.peak(record) or 0) > 0
+    assert PAPER_2022_COPIES.peak(record) == counted + 2 * (record.value("param_bytes") or 0) + (
+        record.value("buffer_bytes") or 0
+    )
 
 
 def test_two_steps_are_equal() -> None:

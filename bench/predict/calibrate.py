@@ -1,0 +1,247 @@
+"""From measured steps to a calibration: timm's tables, published rows, or one's own records.
+
+A model is traced once per way of running it and serves every table that has it; of a trace only the columns are kept,
+so memory stays bounded. Few rows hold what is believed of most multipliers and mend their common factor: the ridge
+sees to it. For a card with a dozen anchor models of one's own, what is believed is what was fitted on another card.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.metadata
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.predict import timm_tables
+from bench.predict.calibration import Calibration
+from bench.predict.heldout import Fitting, figures, held_out, interval, proportional, resolution
+from bench.predict.model import fit, fit_anchors
+from bench.predict.peaks import Peaks, peaks_of
+from bench.predict.priors import Array, priors
+from bench.predict.samples import Sample, Skipped, matrix, names, seconds
+from bench.predict.tracing import columns_at, marked
+from bench.record.derived import images_per_second
+from bench.record.devices import find
+from bench.record.errors import BenchError
+from bench.record.record import Record
+from bench.record.spec import Spec
+from bench.trace import Trace
+
+Progress = Callable[[int, int, str], None]
+"""(rows done, rows in all, the row's name)."""
+
+MIN_ROWS = 8
+MIN_FAMILIES = 2
+_COLLECT_EVERY = 25
+
+
+def silent(_done: int, _total: int, _name: str) -> None:
+    """No progress."""
+
+
+def from_timm(paths: Sequence[Path], progress: Progress = silent) -> list[tuple[Calibration, list[Skipped]]]:
+    """A calibration per table, and the rows of each that were left out. Raises `BenchError` for a file that is none."""
+    tables = timm_tables.described(paths)
+    gathered: dict[Path, list[Sample]] = {table.path: [] for table in tables}
+    skipped: dict[Path, list[Skipped]] = {table.path: [] for table in tables}
+    wanted = _wanted(tables)
+    for done, (spec, users) in enumerate(wanted.items()):
+        progress(done, len(wanted), spec.model)
+        for table, outcome in _outcomes(spec, users):
+            (gathered if isinstance(outcome, Sample) else skipped)[table.path].append(outcome)  # type: ignore[arg-type]
+        if done % _COLLECT_EVERY == 0:
+            gc.collect()
+    return [(_of_table(table, gathered[table.path], skipped[table.path]), skipped[table.path]) for table in tables]
+
+
+_Users = list[tuple[timm_tables.Table, timm_tables.Row]]
+
+
+def _wanted(tables: Sequence[timm_tables.Table]) -> dict[Spec, _Users]:
+    """What to trace, and for which rows: batch size and compilation do not change the operators."""
+    wanted: dict[Spec, _Users] = {}
+    for table in tables:
+        for row in timm_tables.rows(table.path):
+            spec = replace(table.spec(row), batch_size=1, compile_mode=None)
+            wanted.setdefault(spec, []).append((table, row))
+    return wanted
+
+
+def _outcomes(spec: Spec, users: _Users) -> Iterable[tuple[timm_tables.Table, Sample | Skipped]]:
+    try:
+        trace = marked(spec)
+    except BenchError as error:
+        reason = "not traced" if "does not run" in str(error) or "cannot be counted" in str(error) else "no such model"
+        return [(table, Skipped(row=f"{row.model}@{row.image_size}", reason=reason)) for table, row in users]
+    return [(table, timm_tables.sample(table, row, trace, timm_tables.peaks(table))) for table, row in users]
+
+
+def _of_table(table: timm_tables.Table, samples: Sequence[Sample], skipped: Sequence[Skipped]) -> Calibration:
+    version = ".".join(table.torch.split(".")[:2])
+    words = [table.device.key, table.precision, table.memory_format, table.task, f"torch{version}"]
+    words += ["compiled"] if table.compiled else []
+    return fitted(
+        samples,
+        precision=table.precision,
+        compiled=table.compiled,
+        skipped=skipped,
+        facts={
+            "id": "-".join(words),
+            "device": table.device.key,
+            "memory_format": table.memory_format,
+            "task": table.task,
+            "torch": table.torch,
+            "origin": "timm",
+            "sources": (
+                f"huggingface/pytorch-image-models, results/{table.path.name} (Apache-2.0), torch {table.torch}, "
+                f"CUDA {table.cuda}",
+            ),
+        },
+    )
+
+
+def fitted(
+    samples: Sequence[Sample],
+    *,
+    precision: str,
+    compiled: bool,
+    facts: dict[str, Any],
+    skipped: Sequence[Skipped] = (),
+    believed: dict[str, float] | None = None,
+) -> Calibration:
+    """Fit, hold every family out in turn, and keep what came of it. `believed` are multipliers of another card.
+
+    Raises `BenchError` for fewer than `MIN_ROWS` rows or `MIN_FAMILIES` families.
+    """
+    families = tuple(sorted({sample.family for sample in samples}))
+    if len(samples) < MIN_ROWS or len(families) < MIN_FAMILIES:
+        raise BenchError(
+            f"{len(samples)} rows of {len(families)} families are too few to calibrate: give at least 8 of 2."
+        )
+    columns = names(samples)
+    prior = _with(priors(columns, precision=precision, compiled=compiled), columns, believed or {})
+    fitting: Fitting = fit_anchors if believed else fit
+    predicted = held_out(samples, columns, prior, fitting)
+    multipliers = fitting(matrix(samples, columns), seconds(samples), prior)
+    low, high = interval(samples, predicted)
+    batches = [sample.batch_size for sample in samples]
+    return Calibration(
+        **facts,
+        precision=precision,
+        compiled=compiled,
+        made={"torch": importlib.metadata.version("torch"), "timm": importlib.metadata.version("timm")},
+        rows=len(samples),
+        skipped=dict(sorted(Counter(skip.reason for skip in skipped).items())),
+        families=families,
+        batches=(min(batches), max(batches)),
+        multipliers=dict(zip(columns, map(float, multipliers), strict=True)),
+        low=low,
+        high=high,
+        resolution=resolution(samples, predicted),
+        held_out={
+            "model": figures(samples, predicted, covered=True),
+            "flops": figures(samples, proportional(samples, lambda s: s.macs), covered=False),
+            "activations": figures(samples, proportional(samples, lambda s: s.activations), covered=False),
+        },
+    )
+
+
+def _with(prior: Array, columns: Sequence[str], believed: dict[str, float]) -> Array:
+    out = prior.copy()
+    for index, name in enumerate(columns):
+        out[index] = believed.get(name, out[index])
+    return out
+
+
+def from_records(
+    records: Sequence[Record], believed: Calibration | None = None, progress: Progress = silent
+) -> list[tuple[Calibration, list[Skipped]]]:
+    """A calibration per device and way of running from one's own measured records (anchors: 10 to 15 models will do).
+
+    `believed` is a calibration of another card to start from. Records without a throughput or of a device without a
+    data sheet are left out.
+    """
+    groups: dict[tuple[Any, ...], list[Record]] = {}
+    for record in records:
+        if record.source == "measured" and images_per_second(record) and record.environment.device_key:
+            groups.setdefault(_way(record), []).append(record)
+    return [_of_records(way, members, believed, progress) for way, members in groups.items()]
+
+
+def _way(record: Record) -> tuple[Any, ...]:
+    spec, place = record.spec, record.environment
+    compiled = spec.compile_mode is not None
+    return (place.device_key, spec.precision, spec.memory_format, spec.task, compiled, place.torch or "unknown")
+
+
+def _of_records(
+    way: tuple[Any, ...], members: Sequence[Record], believed: Calibration | None, progress: Progress
+) -> tuple[Calibration, list[Skipped]]:
+    device, precision, memory_format, task, compiled, torch = way
+    samples, skipped = _samples(members, progress)
+    words = [device, precision, memory_format, task, f"torch{torch.split('+')[0]}", "records"]
+    facts = {
+        "id": "-".join(words + (["compiled"] if compiled else [])),
+        "device": device,
+        "memory_format": memory_format,
+        "task": task,
+        "torch": torch,
+        "origin": "records",
+        "sources": (f"own records of {len(samples)} specs",),
+    }
+    start = believed.multipliers if believed else None
+    return fitted(
+        samples, precision=precision, compiled=compiled, facts=facts, skipped=skipped, believed=start
+    ), skipped
+
+
+def _samples(members: Sequence[Record], progress: Progress) -> tuple[list[Sample], list[Skipped]]:
+    """One sample per spec, its median launch."""
+    times: dict[Spec, list[float]] = {}
+    for record in members:
+        rate = images_per_second(record)
+        if rate:
+            times.setdefault(record.spec, []).append(record.spec.batch_size / rate)
+    sheet = find(members[0].environment.device_key or "")
+    if sheet is None:
+        raise BenchError(f"no data sheet of {members[0].environment.device}: add it to bench/record/devices.csv.")
+    peaks = peaks_of(sheet, members[0].spec.precision)
+    return measured_samples([(spec, median(values), peaks) for spec, values in times.items()], progress)
+
+
+def measured_samples(
+    steps: Sequence[tuple[Spec, float, Peaks]], progress: Progress = silent
+) -> tuple[list[Sample], list[Skipped]]:
+    """Specs with their seconds per step and the peaks that they met, traced: once per model, whatever its batches."""
+    samples: list[Sample] = []
+    skipped: list[Skipped] = []
+    by_model: dict[Spec, list[tuple[Spec, float, Peaks]]] = {}
+    for step in steps:
+        by_model.setdefault(replace(step[0], batch_size=1, compile_mode=None), []).append(step)
+    for done, (spec, group) in enumerate(by_model.items()):
+        progress(done, len(by_model), spec.model)
+        try:
+            trace = marked(spec)
+        except BenchError as error:
+            skipped += [Skipped(row=str(step[0]), reason=str(error)) for step in group]
+            continue
+        samples += [_sample(step, trace) for step in group]
+    return samples, skipped
+
+
+def _sample(step: tuple[Spec, float, Peaks], trace: Trace) -> Sample:
+    spec, step_seconds, peaks = step
+    return Sample(
+        model=spec.model,
+        family=trace.family,
+        image_size=spec.image_size,
+        batch_size=spec.batch_size,
+        seconds=step_seconds,
+        columns=columns_at(trace.operators, spec.batch_size, peaks, autocast=spec.precision.startswith("amp_")),
+        macs=trace.macs_per_image * spec.batch_size,
+        activations=trace.activations_per_image * spec.batch_size,
+    )

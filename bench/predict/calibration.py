@@ -1,0 +1,137 @@
+"""What was fitted, as data with its provenance: one JSON file per device, precision, memory format, task and compiler.
+
+A file is read strictly: an unknown or missing field, a negative multiplier or a broken interval is an error, for it
+would change a prediction in silence.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from bench.predict.heldout import Figures
+from bench.record.errors import BenchError, choose
+from bench.record.spec import MEMORY_FORMATS, PRECISIONS, TASKS, Spec
+
+SCHEMA = 1
+ORIGINS = ("timm", "published", "records")
+FOLDER = Path(__file__).parents[1] / "calibration"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Multipliers of the time model for one way of running on one device, and how wrong they were on held-out families.
+
+    `low` and `high` are the 80 % interval of log(measured / predicted), `resolution` the log ratio below which two
+    predictions say nothing about an order. `held_out` has `model` and the baselines `flops` and `activations`. `made`
+    is the versions of what traced the rows; `skipped` counts rows left out by reason; `batches` are the smallest and
+    largest.
+    """
+
+    id: str
+    device: str
+    precision: str
+    memory_format: str
+    task: str
+    compiled: bool
+    torch: str
+    origin: str
+    sources: tuple[str, ...]
+    made: dict[str, str]
+    rows: int
+    skipped: dict[str, int]
+    families: tuple[str, ...]
+    batches: tuple[int, int]
+    multipliers: dict[str, float]
+    low: float
+    high: float
+    resolution: float
+    held_out: dict[str, Figures]
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        choose("precision", self.precision, PRECISIONS)
+        choose("memory format", self.memory_format, MEMORY_FORMATS)
+        choose("task", self.task, TASKS)
+        choose("origin of a calibration", self.origin, ORIGINS)
+        if any(not math.isfinite(m) or m < 0 for m in self.multipliers.values()) or not self.multipliers:
+            raise BenchError(f"calibration {self.id} has multipliers that are no finite numbers of at least 0.")
+        if not self.low < self.high or self.rows < 1 or "model" not in self.held_out:
+            raise BenchError(f"calibration {self.id} has no valid interval, no rows or no held-out figures.")
+
+    def covers(self, spec: Spec) -> bool:
+        """Whether it was fitted on that way of running (the attention kernel excepted: the trace knows it)."""
+        asked = (spec.precision, spec.memory_format, spec.task, spec.compile_mode is not None)
+        return asked == (self.precision, self.memory_format, self.task, self.compiled)
+
+
+def write(calibration: Calibration, folder: Path = FOLDER) -> Path:
+    """Write it as `<id>.json`, readable and in a stable order."""
+    path = folder / f"{calibration.id}.json"
+    text = json.dumps(_rounded(asdict(calibration)), indent=1, sort_keys=True, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def _rounded(value: Any) -> Any:
+    """Six significant digits: more would claim what no fit knows, and makes every difference unreadable."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    return [_rounded(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def read(path: Path) -> Calibration:
+    """The calibration of a file. Raises `BenchError`, with the file's name, for anything that is none."""
+    try:
+        return from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, BenchError) as error:
+        raise BenchError(f"{path} is no calibration ({error}): write it anew with calibrate.") from error
+
+
+def from_json(text: str) -> Calibration:
+    """The calibration of a JSON text. Raises ValueError or `BenchError`."""
+    data = json.loads(text)
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise ValueError(f"its schema is not {SCHEMA}")
+    _exactly(data, {field.name for field in fields(Calibration)}, "calibration")
+    expected = {field.name for field in fields(Figures)}
+    for figures in data["held_out"].values():
+        _exactly(figures, expected, "held-out figures")
+    return Calibration(
+        **data
+        | {name: tuple(data[name]) for name in ("sources", "families", "batches")}
+        | {"held_out": {name: Figures(**figures) for name, figures in data["held_out"].items()}}
+    )
+
+
+def _exactly(data: dict[str, Any], wanted: set[str], what: str) -> None:
+    if set(data) != wanted:
+        odd = sorted(set(data) ^ wanted)
+        raise ValueError(f"its {what} has unknown or missing fields: {', '.join(odd)}")
+
+
+def shipped(folder: Path = FOLDER) -> tuple[Calibration, ...]:
+    """All calibrations of a folder, by name."""
+    return tuple(read(path) for path in sorted(folder.glob("*.json")))
+
+
+def best(calibrations: Iterable[Calibration], spec: Spec, device: str) -> Calibration | None:
+    """The calibration for `spec` on exactly that device, else on its sister (`v100-sxm2-16gb`, `v100-pcie-16gb`).
+
+    One's own measurements before others', and more rows before fewer. None where there is neither.
+    """
+    fitting = [c for c in calibrations if c.covers(spec) and chip(c.device) == chip(device)]
+    ranked = sorted(fitting, key=lambda c: (c.device != device, c.origin != "records", -c.rows))
+    return ranked[0] if ranked else None
+
+
+def chip(device: str) -> str:
+    """What a device's variants have in common: `a100-sxm4-80gb` and `a100-pcie-40gb` are both `a100`."""
+    first, _, rest = device.partition("-")
+    return f"{first}-{rest}" if first == "rtx" else first

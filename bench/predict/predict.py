@@ -1,0 +1,186 @@
+"""A spec and a card in, a record out: seconds of a step and training memory, each with an 80 % interval and a tier.
+
+The record says `predicted`, has no protocol, and names the card in its environment; it never meets a measured one. Its
+measurements are `step_time` (s) and, for training, `peak_memory_allocated`, `peak_memory_reserved` and `process_memory`
+(B), each with `.low80` and `.high80` beside it. Flags carry the tier and the calibration, warnings the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import cast, get_args
+
+from bench.predict.calibration import Calibration, shipped
+from bench.predict.features import features
+from bench.predict.memory import HIGH, LOW, capacity, memory
+from bench.predict.tiers import RATIO, Basis, Tier, basis, refusal
+from bench.predict.tracing import traced
+from bench.record.derived import images_per_second
+from bench.record.devices import DeviceSpec, find
+from bench.record.errors import BenchError, choose
+from bench.record.record import Environment, Failure, FailureKind, Measurement, Record
+from bench.record.spec import Spec
+from bench.trace import Trace
+
+STEP_TIME = "step_time"
+STAGE = "predict"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What a predicted record says of time: images per second, slowest and fastest of the 80 % interval around it."""
+
+    low: float
+    centre: float
+    high: float
+    tier: Tier
+    calibration: str
+    reason: str
+    resolution: float
+
+
+def predict(
+    spec: Spec,
+    device: DeviceSpec,
+    *,
+    calibrations: Sequence[Calibration] | None = None,
+    measured: Sequence[Record] = (),
+) -> Record:
+    """Predict `spec` on `device`; by default from the calibrations that visionbench ships.
+
+    `measured` are records of other cards: one of the same spec makes the tier "ratio". A refusal is a record with a
+    failure. Raises `BenchError` for a model that cannot be built or traced.
+    """
+    known = shipped() if calibrations is None else calibrations
+    try:
+        found = basis(spec, device, known)
+    except BenchError as error:
+        return _refused(spec, device, "unsupported", str(error))
+    return of_trace(
+        traced(replace(spec, compile_mode=None)), spec, device, found, _ratio(spec, device, known, measured)
+    )
+
+
+def of_trace(
+    trace: Trace, spec: Spec, device: DeviceSpec, found: Basis, ratio: tuple[Record, Basis] | None = None
+) -> Record:
+    """The prediction for a step that is traced already."""
+    columns = features(trace, found.peaks)
+    seconds = found.seconds(columns, spec)
+    reason = refusal(replace(trace, spec=spec), columns, seconds)
+    if reason is not None:
+        return _refused(spec, device, "unsupported", reason)
+    needed = memory(trace)
+    if needed is not None and needed.process * LOW > capacity(device):
+        needs = f"training needs about {needed.process / 2**30:.1f} GiB, the card has {capacity(device) / 2**30:.1f}"
+        return _refused(spec, device, "out_of_memory", f"{needs}: choose a smaller batch")
+    if ratio is not None:
+        seconds, found = _by_ratio(trace, spec, seconds, found, ratio)
+    return Record(
+        spec=spec,
+        protocol=None,
+        environment=_environment(device, found.torch),
+        measurements=(*_time(seconds, found), *_memory(trace)),
+        source="predicted",
+    )
+
+
+def _ratio(
+    spec: Spec, device: DeviceSpec, known: Sequence[Calibration], measured: Sequence[Record]
+) -> tuple[Record, Basis] | None:
+    """A record of the same spec on another card, with what founds a prediction for that card."""
+    for record in measured:
+        sheet = find(record.environment.device_key or "")
+        if record.spec != spec or record.source != "measured" or not images_per_second(record):
+            continue
+        if sheet is not None and sheet.key != device.key:
+            there = basis(spec, sheet, known)
+            if there.tier in ("calibrated", "anchored"):
+                return record, there
+    return None
+
+
+def _by_ratio(
+    trace: Trace, spec: Spec, seconds: float, here: Basis, ratio: tuple[Record, Basis]
+) -> tuple[float, Basis]:
+    """What the model gets wrong about a network it gets wrong on both cards."""
+    record, there = ratio
+    rate = images_per_second(record)
+    if here.tier not in ("calibrated", "anchored") or not rate:
+        return seconds, here
+    factor = spec.batch_size / rate / there.seconds(features(trace, there.peaks), spec)
+    reason = f"measured on {record.environment.device} ({rate:.4g} img/s), times the ratio of two predictions"
+    better = replace(here, tier="ratio", reason=reason, low=RATIO[0], high=RATIO[1], resolution=RATIO[1] * math.sqrt(2))
+    return seconds * factor, better
+
+
+def _time(seconds: float, found: Basis) -> Iterator[Measurement]:
+    flags = (f"tier:{found.tier}", f"calibration:{found.calibration}", f"resolution:{found.resolution:.3g}")
+    bounds = (seconds * math.exp(found.low), seconds * math.exp(found.high))
+    return _three(STEP_TIME, "s", seconds, bounds, flags, found.reason)
+
+
+def _memory(trace: Trace) -> Iterator[Measurement]:
+    needed = memory(trace)
+    if needed is None:
+        return
+    reason = "the trace's peak of live tensors; workspaces of the libraries come on top"
+    values = (needed.allocated, needed.reserved, needed.process)
+    names = ("peak_memory_allocated", "peak_memory_reserved", "process_memory")
+    for name, value in zip(names, values, strict=True):
+        yield from _three(name, "B", value, (value * LOW, value * HIGH), ("tier:data sheet",), reason)
+
+
+def _three(
+    metric: str, unit: str, value: float, bounds: tuple[float, float], flags: tuple[str, ...], reason: str
+) -> Iterator[Measurement]:
+    for suffix, number in (("", value), (".low80", bounds[0]), (".high80", bounds[1])):
+        yield Measurement(
+            metric=metric + suffix,
+            unit=unit,
+            better="lower",
+            assume="nothing",
+            values=(number,),
+            flags=flags,
+            warnings=(reason,) if not suffix else (),
+        )
+
+
+def _environment(device: DeviceSpec, torch: str | None) -> Environment:
+    return Environment(
+        device_type="cuda",
+        device_key=device.key,
+        device_name=device.names[0] if device.names else None,
+        device_memory=int(device.memory),
+        torch=torch,
+    )
+
+
+def _refused(spec: Spec, device: DeviceSpec, kind: FailureKind, reason: str) -> Record:
+    return Record(
+        spec=spec,
+        protocol=None,
+        environment=_environment(device, None),
+        failure=Failure(kind=kind, stage=STAGE, message=reason),
+        source="predicted",
+    )
+
+
+def prediction(record: Record) -> Prediction | None:
+    """A predicted record read back as images per second; None for a refusal or another source."""
+    found = record.get(STEP_TIME)
+    slow, centre, fast = (record.value(STEP_TIME + suffix) for suffix in (".high80", "", ".low80"))
+    if record.source != "predicted" or found is None or not slow or not centre or not fast:
+        return None
+    facts = dict(flag.split(":", 1) for flag in found.flags)
+    return Prediction(
+        low=record.spec.batch_size / slow,
+        centre=record.spec.batch_size / centre,
+        high=record.spec.batch_size / fast,
+        tier=cast(Tier, choose("tier", facts["tier"], get_args(Tier))),
+        calibration=facts["calibration"],
+        reason=found.warnings[0] if found.warnings else "",
+        resolution=float(facts["resolution"]),
+    )

@@ -1,0 +1,143 @@
+"""Records as one flat table, for pandas, spreadsheets and databases: one line per measurement of a launch.
+
+The schema does not grow with the metrics, so it can be relied on; a failed launch is one line without a metric.
+Columns:
+
+- `record`: number of the record in the export, from 0 (the lines of one launch share it).
+- `model`, `task`, `batch_size`, `image_size`, `precision`, `memory_format`, `compile_mode`, `attention`: the spec.
+- `source`: measured or computed; `protocol`: its name, empty for a count.
+- `device`, `device_type`, `device_name`, `threads`, `torch`, `timm`, `cuda`, `driver`, `python`, `git_commit`,
+  `git_dirty`, `started`: where and when. `device` is the short name that records of one machine share.
+- `failure_kind`, `failure_stage`, `failure_message`: why there is no number; empty where there is one.
+- `metric`, `unit`, `better`, `assume`: which measurement, in base units (s, B, count, J).
+- `iterations`: how many steps one value spans. `value`: the median of the values, of one step; `least`, `most`: the
+  smallest and the largest, of one step. `number`: how many values.
+- `images_per_second`: of a `throughput` line, batch size / `value`; empty elsewhere.
+- `flags`: what makes the values doubtful, separated by blanks.
+- `values`: all values as they were taken, chronological (a list; in CSV its JSON).
+
+What is not known is empty (null). `pandas.read_csv(path)` and `pandas.read_parquet(path)` read it as it is.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from importlib.util import find_spec
+from statistics import median
+from typing import Any
+
+from bench.record.derived import images_per_second
+from bench.record.errors import BenchError, choose
+from bench.record.record import Measurement, Record
+
+FORMATS = ("csv", "json", "parquet")
+
+SPEC = ("model", "task", "batch_size", "image_size", "precision", "memory_format", "compile_mode", "attention")
+PLACE = (
+    "device_type",
+    "device_name",
+    "threads",
+    "torch",
+    "timm",
+    "cuda",
+    "driver",
+    "python",
+    "git_commit",
+    "git_dirty",
+)
+FAILURE = ("kind", "stage", "message")
+NUMBERS = ("iterations", "value", "least", "most", "number", "images_per_second", "flags", "values")
+
+COLUMNS: tuple[str, ...] = (
+    "record",
+    *SPEC,
+    "source",
+    "protocol",
+    "device",
+    *PLACE,
+    "started",
+    *(f"failure_{name}" for name in FAILURE),
+    "metric",
+    "unit",
+    "better",
+    "assume",
+    *NUMBERS,
+)
+"""Every column, in order."""
+
+
+def lines(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """The flat table, line by line; every line has every column."""
+    for number, record in enumerate(records):
+        head = _head(number, record)
+        for measurement in record.measurements:
+            yield head | _numbers(record, measurement)
+        if not record.measurements:
+            yield head
+
+
+def _head(number: int, record: Record) -> dict[str, Any]:
+    spec, where, failure = asdict(record.spec), asdict(record.environment), record.failure
+    return dict.fromkeys(COLUMNS) | {
+        "record": number,
+        **{name: spec[name] for name in SPEC},
+        "source": record.source,
+        "protocol": record.protocol.name if record.protocol else None,
+        "device": record.environment.device,
+        **{name: where[name] for name in (*PLACE, "started")},
+        **{f"failure_{name}": getattr(failure, name, None) for name in FAILURE},
+    }
+
+
+def _numbers(record: Record, its: Measurement) -> dict[str, Any]:
+    per_step = [value / its.iterations for value in its.values]
+    known = {"value": median(per_step), "least": min(per_step), "most": max(per_step)} if per_step else {}
+    return {
+        "metric": its.metric,
+        "unit": its.unit,
+        "better": its.better,
+        "assume": its.assume,
+        "iterations": its.iterations,
+        **known,
+        "number": len(its.values),
+        "images_per_second": images_per_second(record) if its.metric == "throughput" else None,
+        "flags": " ".join(its.flags),
+        "values": list(its.values),
+    }
+
+
+def export(records: Iterable[Record], form: str) -> bytes:
+    """The flat table in one of `FORMATS`. Raises `BenchError` for another one, and for parquet without pyarrow."""
+    choose("format", form, FORMATS)
+    if form == "parquet":
+        return _parquet(list(lines(records)))
+    return (_csv(lines(records)) if form == "csv" else _json(lines(records))).encode()
+
+
+def _csv(table: Iterable[dict[str, Any]]) -> str:
+    file = io.StringIO()
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for line in table:
+        writer.writerow(line | {"values": None if line["values"] is None else json.dumps(line["values"])})
+    return file.getvalue()
+
+
+def _json(table: Iterable[dict[str, Any]]) -> str:
+    """One array, one object a line."""
+    return "[" + ",\n".join(json.dumps(line, ensure_ascii=False, allow_nan=False) for line in table) + "]\n"
+
+
+def _parquet(table: list[dict[str, Any]]) -> bytes:
+    if find_spec("pyarrow") is None:
+        raise BenchError("parquet needs pyarrow: pip install 'visionbench[parquet]', or say --format csv.")
+    import pandas as pd
+
+    file = io.BytesIO()
+    frame = pd.DataFrame(table, columns=list(COLUMNS)).convert_dtypes()
+    frame.to_parquet(file, index=False)
+    return file.getvalue()

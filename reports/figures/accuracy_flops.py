@@ -1,0 +1,173 @@
+"""Figure 1 of the ConvNeXt paper: accuracy against FLOPs, a bubble's area in proportion to its FLOPs.
+
+Accuracy is as published; FLOPs are ours, exact, one image's multiply-accumulates. The paper's figure has families side
+by side; here FLOPs have an axis of their own, so that "better at equal cost" is "above", and the networks of Table 1
+are shown at the sizes at which it prints them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.record.units import GIGA
+from reports import counts
+from reports.counts import Counts, count_spec
+from reports.figures import canvas, labels, panels
+from reports.figures.canvas import Entry, Sheet
+from reports.figures.families import FAMILIES, Family, family, short
+from reports.figures.figure import Drawing, Evidence, MissingError, Need, lacking
+from reports.figures.labels import Tag
+from reports.figures.style import POINT, Look, Theme
+from reports.paper import PaperRow, rows
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAME, TITLE = "figure1", "Accuracy against FLOPs (Figure 1 of the ConvNeXt paper)"
+
+SECTIONS = {
+    "ImageNet-1K trained models": "trained on ImageNet-1K",
+    "ImageNet-22K pre-trained models": "pre-trained on ImageNet-22K",
+}
+"""Table 1's sections, and how a panel calls them."""
+
+RESNETS = (("10", 2, "ResNet-50"), ("11", 2, "ResNet-200"))
+"""The ResNets of the paper's figure: trained with the enhanced recipe, printed in Tables 10 and 11."""
+
+AREA = 0.28
+"""Square millimetres of a bubble per GFLOP."""
+
+DOT = 0.85
+"""Radius of the mark in the middle of a bubble, mm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bubble:
+    """One network: `top1` in % as published in `row`, `macs` of one image counted by a trace."""
+
+    label: str
+    family: Family
+    panel: str
+    top1: float
+    macs: float
+    row: PaperRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """What the figure shows, and which printed rows it cannot show for want of a count."""
+
+    bubbles: tuple[Bubble, ...]
+    uncounted: tuple[str, ...]
+
+
+def _printed() -> tuple[tuple[str, str, PaperRow], ...]:
+    """(panel, label, row) of everything that belongs into the figure."""
+    first, *_ = SECTIONS.values()
+    resnets = [(first, label, row) for table, at, label in RESNETS for row in rows(table) if row.number == at]
+    table1 = [(SECTIONS[row.section], row.label, row) for row in rows("1")]
+    return (*resnets, *table1)
+
+
+def needs(evidence: Evidence) -> tuple[Need, ...]:
+    """Traces of printed rows that are not at hand."""
+    wanted = [Need(spec=count_spec(*row.network), metric="macs") for _, _, row in _printed()]
+    return lacking(evidence.records, tuple(dict.fromkeys(wanted)))
+
+
+def data(evidence: Evidence) -> Data:
+    """The bubbles of all printed rows whose FLOPs have been counted."""
+    exact = counts.index(evidence.records)
+    found = [_bubble(panel, label, row, exact) for panel, label, row in _printed()]
+    missing = [label for (_, label, row), one in zip(_printed(), found, strict=True) if one is None]
+    bubbles = tuple(one for one in found if one)
+    if not bubbles:
+        raise MissingError(f"{NAME}: no FLOPs have been counted; `python bench.py figures {NAME}` counts them.")
+    return Data(bubbles=bubbles, uncounted=tuple(dict.fromkeys(missing)))
+
+
+def _bubble(panel: str, label: str, row: PaperRow, exact: Counts) -> Bubble | None:
+    macs = exact.exact(*row.network, "macs")
+    if macs is None:
+        return None
+    name = short(label, row.image_size)
+    return Bubble(label=name, family=family(label), panel=panel, top1=row.printed["top1"].value, macs=macs, row=row)
+
+
+def radius(macs: float) -> float:
+    """Of a bubble, in mm: its area is in proportion."""
+    return math.sqrt(macs / GIGA * AREA / math.pi)
+
+
+def paint(evidence: Evidence, look: Look) -> Figure:
+    """The panels, one per training set."""
+    shown = data(evidence)
+    names = [name for name in SECTIONS.values() if any(bubble.panel == name for bubble in shown.bubbles)]
+    each = 78.0 if look.narrow else 92.0
+    body = panels.height(len(names), each, look.narrow)
+    sheet = canvas.sheet(look, TITLE, body, _sentences(shown), _legend(shown.bubbles, look.theme))
+    for axes, name in zip(panels.stand(sheet, len(names), each), names, strict=True):
+        _panel(sheet, axes, name, [bubble for bubble in shown.bubbles if bubble.panel == name])
+    return sheet.figure
+
+
+def _sentences(shown: Data) -> tuple[str, ...]:
+    told = (
+        "Accuracy: as published (arXiv 2201.03545v2, Table 1; ResNets with the enhanced recipe: Tables 10 and 11), "
+        "224 px unless @ says otherwise.",
+        "FLOPs: exact, counted by a trace (multiply-accumulates of one image, the paper's FLOPs); a disc's area is in "
+        "proportion to them.",
+    )
+    return (*told, f"Not shown, because not counted: {', '.join(shown.uncounted)}.") if shown.uncounted else told
+
+
+def _legend(bubbles: Sequence[Bubble], theme: Theme) -> tuple[Entry, ...]:
+    return legend_of((bubble.family for bubble in bubbles), theme)
+
+
+def legend_of(families: Iterable[Family], theme: Theme) -> tuple[Entry, ...]:
+    """The families that occur, in the palette's order."""
+    there = set(families)
+    order = [*(one for one in FAMILIES if one in there), *sorted(there - set(FAMILIES), key=lambda one: one.name)]
+    return tuple(Entry(word=one.name, marker=one.marker, colour=theme.hues[one.hue]) for one in order)
+
+
+def _panel(sheet: Sheet, axes: Axes, name: str, bubbles: Sequence[Bubble]) -> None:
+    (width, height), radii = panels.inner(sheet, axes), [radius(one.macs) for one in bubbles]
+    low, high = panels.around([math.log10(one.macs / GIGA) for one in bubbles], radii, width)
+    panels.logarithmic(axes, 10**low, 10**high)
+    panels.linear(axes, *panels.around([one.top1 for one in bubbles], radii, height), upward=True)
+    panels.name(sheet, axes, name, "ImageNet-1K top-1 accuracy, %", "GFLOPs of one image (exact)")
+    lines = [_draw_family(sheet, axes, kin) for kin in _by_family(bubbles)]
+    tags = [
+        Tag(x=b.macs / GIGA, y=b.top1, text=b.label, radius=DOT, bubble=radius(b.macs), hue=b.family.hue)
+        for b in bubbles
+    ]
+    labels.left_out(sheet, axes, labels.attach(sheet, axes, tags, lines=lines))
+
+
+def _by_family(bubbles: Sequence[Bubble]) -> list[list[Bubble]]:
+    """One list per family and image-size regime, by FLOPs, so that a line joins what was scaled."""
+    groups: dict[tuple[str, bool], list[Bubble]] = {}
+    for bubble in sorted(bubbles, key=lambda one: (one.macs, one.top1)):
+        groups.setdefault((bubble.family.name, bubble.row.image_size > 224), []).append(bubble)
+    return list(groups.values())
+
+
+def _draw_family(sheet: Sheet, axes: Axes, kin: Sequence[Bubble]) -> tuple[tuple[float, float], ...]:
+    """Discs, marks and the line that joins them; returns the line."""
+    colour = sheet.look.theme.hues[kin[0].family.hue]
+    points = tuple((one.macs / GIGA, one.top1) for one in kin)
+    across, up = zip(*points, strict=True)
+    discs = [(2 * radius(one.macs) / POINT) ** 2 for one in kin]
+    axes.scatter(across, up, s=discs, color=colour, alpha=0.16, linewidths=0, zorder=2)
+    axes.plot(across, up, color=colour, linewidth=0.7, alpha=0.7, zorder=3)
+    axes.plot(across, up, kin[0].family.marker, color=colour, markersize=2 * DOT / POINT, markeredgewidth=0, zorder=4)
+    return points
+
+
+DRAWING = Drawing(name=NAME, title=TITLE, paint=paint, needs=needs)

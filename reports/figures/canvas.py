@@ -1,0 +1,241 @@
+"""From a look to a matplotlib figure and on to bytes, with no global state and nothing in the file but the picture.
+
+A sheet is laid out in millimetres from its lower left corner: title and legend above, sentences below, the body between
+them, whose height the figure chooses. matplotlib's object-oriented interface only: `pyplot` keeps figures and a current
+one in global state. matplotlib is imported inside functions, because whoever lists figures should not pay for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+from xml.sax.saxutils import escape
+
+from reports.figures.style import BODY, FONT, POINT, SMALL, TITLE, Look, settings
+from reports.measured import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Format = Literal["svg", "pdf", "png"]
+FORMATS: tuple[Format, ...] = ("svg", "pdf", "png")
+
+DPI = 200
+"""Dots per inch of a PNG, and of the grid on which texts are measured."""
+
+HEAD, NOTE = "head", "note"
+"""The groups of the lines of a sheet's title, and of the sentences at its foot."""
+
+EDGE = 2.0
+"""Millimetres that stay free at a sheet's edges."""
+
+LINE = 1.35
+"""Height of a line over the size of its font."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One entry of a legend: a word with its mark. `marker` is matplotlib's letter, "-" for a line, "#" for a bar."""
+
+    word: str
+    marker: str
+    colour: str
+    hollow: bool = False
+    hatch: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """A figure with its look. The body lies between `bottom` and `top` (mm from the lower edge), in full width."""
+
+    figure: Figure
+    look: Look
+    height: float
+    bottom: float
+    top: float
+
+
+@contextmanager
+def styled(look: Look) -> Iterator[None]:
+    """The settings of matplotlib as it comes, then ours, for the time of a drawing; whoever called gets his back."""
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        parameters: Any = mpl.rcParams  # typed by name in some versions of matplotlib and not in others
+        parameters.update(settings(look.theme))
+        yield
+
+
+@functools.cache
+def size(text: str, points: float, bold: bool = False) -> tuple[float, float]:
+    """Width and height of one line of text in mm, as the renderer sets it."""
+    from matplotlib.backends import backend_agg
+    from matplotlib.font_manager import FontProperties
+
+    font = FontProperties(family=[FONT], size=points, weight="bold" if bold else "normal")
+    agg: Any = backend_agg  # without types
+    width, height, _ = agg.RendererAgg(8, 8, DPI).get_text_width_height_descent(text, font, ismath=False)
+    return width / DPI * 25.4, height / DPI * 25.4
+
+
+def line(points: float) -> float:
+    """Height of a line in mm."""
+    return points * POINT * LINE
+
+
+def wrapped(text: str, points: float, width: float, bold: bool = False) -> list[str]:
+    """A printable text in lines that are no wider than `width` mm."""
+    lines = [""]
+    for word in printable(text).split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and size(longer, points, bold)[0] > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def sheet(look: Look, title: str, body: float, sentences: Sequence[str], legend: Sequence[Entry] = ()) -> Sheet:
+    """An empty sheet around a body of that height: title and legend above it, what is to be known below."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    inner = look.width - 2 * EDGE
+    heading = wrapped(title, TITLE, inner, bold=True)
+    rows = _rows(legend, inner)
+    notes = [one for sentence in sentences for one in wrapped(sentence, SMALL, inner)]
+    above = EDGE + len(heading) * line(TITLE) + len(rows) * line(BODY) + (1.0 if rows else 0.0) + 1.0
+    below = EDGE + len(notes) * line(SMALL) + 1.0
+    height = above + body + below
+    figure = Figure(figsize=(look.width / 25.4, height / 25.4), dpi=DPI)
+    FigureCanvasAgg(figure)
+    made = Sheet(figure=figure, look=look, height=height, bottom=below, top=below + body)
+    _write_lines(made, height - EDGE, heading, TITLE, look.theme.ink, bold=True)
+    _write_lines(made, below - 1.0, notes, SMALL, look.theme.muted)
+    for place, text in enumerate(made.figure.texts):
+        text.set_gid(HEAD if place < len(heading) else NOTE)
+    _legend(made, rows, height - EDGE - len(heading) * line(TITLE) - 1.0)
+    return made
+
+
+def _write_lines(made: Sheet, top: float, lines: Sequence[str], points: float, colour: str, bold: bool = False) -> None:
+    for number, text in enumerate(lines):
+        write(made, EDGE, top - number * line(points), text, points=points, colour=colour, bold=bold, vertical="top")
+
+
+def write(
+    made: Sheet,
+    x: float,
+    y: float,
+    text: str,
+    *,
+    points: float = BODY,
+    colour: str = "",
+    bold: bool = False,
+    across: Literal["left", "center", "right"] = "left",
+    vertical: Literal["baseline", "center", "top", "bottom"] = "baseline",
+    boxed: bool = False,
+) -> None:
+    """One line of text, at mm of the sheet. `boxed`: it covers the lines below it.
+
+    Without control characters: names come from records, records from anywhere, and an SVG with one is no XML.
+    """
+    ground = {"facecolor": made.look.theme.ground, "linewidth": 0, "pad": 1.0}
+    made.figure.text(
+        x / made.look.width,
+        y / made.height,
+        printable(text),
+        fontsize=points,
+        color=colour or made.look.theme.ink,
+        fontweight="bold" if bold else "normal",
+        horizontalalignment=across,
+        verticalalignment=vertical,
+        parse_math=False,
+        bbox=ground if boxed else None,
+    )
+
+
+def axes(made: Sheet, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Axes whose frame is at those mm; tick labels lie outside of it."""
+    return made.figure.add_axes(
+        (left / made.look.width, bottom / made.height, width / made.look.width, height / made.height)
+    )
+
+
+_KEY = 4.5
+"""Millimetres of a legend's mark, with the gap to its word."""
+
+
+def _rows(legend: Sequence[Entry], width: float) -> list[list[Entry]]:
+    rows: list[list[Entry]] = []
+    used = width + 1
+    for entry in legend:
+        wide = _KEY + size(entry.word, BODY)[0] + 3.5
+        if used + wide - 3.5 > width:
+            rows.append([])
+            used = 0.0
+        rows[-1].append(entry)
+        used += wide
+    return rows
+
+
+def _legend(made: Sheet, rows: Sequence[Sequence[Entry]], top: float) -> None:
+    for number, row in enumerate(rows):
+        x, y = EDGE, top - (number + 0.5) * line(BODY)
+        for entry in row:
+            _mark(made, entry, x, y)
+            write(made, x + _KEY, y, entry.word, vertical="center")
+            x += _KEY + size(entry.word, BODY)[0] + 3.5
+
+
+def _mark(made: Sheet, entry: Entry, x: float, y: float) -> None:
+    """A legend's mark in the middle of its 3.5 mm."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Rectangle
+
+    across, up = 1 / made.look.width, 1 / made.height
+    if entry.marker == "#":
+        corner = (x * across, (y - 1.0) * up)
+        bar = Rectangle(corner, 3.5 * across, 2.0 * up, facecolor=entry.colour, hatch=entry.hatch, linewidth=0)
+        made.figure.add_artist(bar)
+    elif entry.marker == "-":
+        made.figure.add_artist(Line2D([x * across, (x + 3.5) * across], [y * up] * 2, color=entry.colour, linewidth=1))
+    else:
+        face = made.look.theme.ground if entry.hollow else entry.colour
+        style = {"marker": entry.marker, "markersize": 5, "markerfacecolor": face, "markeredgecolor": entry.colour}
+        made.figure.add_artist(Line2D([(x + 1.75) * across], [y * up], linestyle="none", **style))  # type: ignore[arg-type]
+
+
+def words(figure: Figure, group: str = NOTE) -> str:
+    """A figure's title, or the sentences at its foot, for whoever cannot see the rest."""
+    return " ".join(text.get_text() for text in figure.texts if text.get_gid() == group)
+
+
+def encode(figure: Figure, file_format: Format, title: str, description: str) -> bytes:
+    """The figure as a file. The same figure gives the same bytes: no date, no random names."""
+    buffer = io.BytesIO()
+    metadata: dict[str, dict[str, str | None]] = {
+        "svg": {"Date": None, "Creator": None, "Type": None, "Format": None},
+        "pdf": {"CreationDate": None, "Creator": "visionbench", "Title": title, "Subject": description},
+        "png": {"Software": None, "Title": title, "Description": description},
+    }
+    figure.savefig(buffer, format=file_format, dpi=DPI, metadata=metadata[file_format])
+    return _self_contained(buffer.getvalue(), title, description) if file_format == "svg" else buffer.getvalue()
+
+
+def _self_contained(svg: bytes, title: str, description: str) -> bytes:
+    """Without the document type and metadata, which name addresses elsewhere; with words for who cannot see it."""
+    text = svg.decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
+    words = f"<title>{escape(title)}</title>\n <desc>{escape(description)}</desc>\n"
+    opening = text.index(">") + 1
+    head = text[: opening - 1] + ' role="img">'
+    return f"{head}\n {words}{text[opening:].lstrip()}".encode()

@@ -1,0 +1,79 @@
+"""What a figure is to the rest of the house: a name, the counts that it needs, and a way from evidence to a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.record.comparison import Comparison
+from bench.record.errors import BenchError
+from bench.record.record import Record
+from bench.record.spec import Precision, Spec
+from reports.figures.style import Look
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class MissingError(BenchError):
+    """There is nothing to draw. The sentence says what to run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What figures of one model or one device are about; the others do not ask.
+
+    `model` is a qualified name, `device` a GPU's key or its beginning (`a100`). Without a `precision` it is TF32 where
+    the device has that, as in the paper's Table 12, else fp32.
+    """
+
+    model: str = "timm:convnext_tiny"
+    image_size: int | None = None
+    device: str = "a100-sxm4-80gb"
+    precision: Precision | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All that figures are drawn from: records of any source, comparisons, and what a user chose."""
+
+    records: Sequence[Record] = ()
+    comparisons: Sequence[Comparison] = ()
+    choice: Choice = Choice()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """A trace that a figure wants and the evidence does not hold: the spec, traced by a visionbench that counts enough.
+
+    An older record of the same spec may lack a `metric` that came later.
+    """
+
+    spec: Spec
+    metric: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """One figure. `needs` lists missing traces; `paint` draws, or raises `MissingError`.
+
+    `paint` works within `canvas.styled` (see `reports.figures.draw`), and never from a number that it cannot name the
+    source of.
+    """
+
+    name: str
+    title: str
+    paint: Callable[[Evidence, Look], Figure]
+    needs: Callable[[Evidence], tuple[Need, ...]] = lambda _evidence: ()
+
+
+def lacking(records: Sequence[Record], wanted: Sequence[Need]) -> tuple[Need, ...]:
+    """Those of the wanted traces that no record holds."""
+    held = {
+        (record.spec, measurement.metric)
+        for record in records
+        if record.source == "computed"
+        for measurement in record.measurements
+    }
+    return tuple(need for need in wanted if (need.spec, need.metric) not in held)

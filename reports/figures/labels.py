@@ -1,0 +1,103 @@
+"""Labels of points on axes: measured by the renderer, placed by `place`, with a leader line where one had to move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from reports.figures import canvas
+from reports.figures.canvas import Sheet
+from reports.figures.place import Box, Label, Place, Scene, Segment, place
+from reports.figures.style import SMALL, tinted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MARGIN = 0.25
+"""Millimetres around a label that stay free."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tag:
+    """A point in data coordinates, what it is called, and the radius of its mark and of its bubble in mm.
+
+    `hue` of the palette tints the text, so that it is known whose it is.
+    """
+
+    x: float
+    y: float
+    text: str
+    radius: float
+    bubble: float = 0.0
+    hue: str = "black"
+
+
+def attach(
+    sheet: Sheet,
+    axes: Axes,
+    tags: Sequence[Tag],
+    *,
+    lines: Sequence[tuple[tuple[float, float], ...]] = (),
+    hard: Sequence[Box] = (),
+    points: float = SMALL,
+) -> tuple[str, ...]:
+    """Write the tags' texts onto the axes (whose limits must be final); returns those for which there was no room.
+
+    `lines` are polylines in data coordinates that labels had better not cross, `hard` boxes in mm that they may not.
+    """
+    spots = [_mm(axes, tag.x, tag.y) for tag in tags]
+    marks = [_square(x, y, tag.radius) for (x, y), tag in zip(spots, tags, strict=True)]
+    bubbles = [_square(x, y, 0.8 * tag.bubble) for (x, y), tag in zip(spots, tags, strict=True) if tag.bubble]
+    drawn = [[_mm(axes, *point) for point in polyline] for polyline in lines]
+    segments = [Segment(x0=a[0], y0=a[1], x1=b[0], y1=b[1]) for line in drawn for a, b in pairwise(line)]
+    scene = Scene(canvas=_frame(axes), hard=(*marks, *hard), soft=tuple(bubbles), lines=tuple(segments))
+    places = place(tuple(_label(tag, spot, points) for tag, spot in zip(tags, spots, strict=True)), scene)
+    for tag, found in zip(tags, places, strict=True):
+        if found:
+            _write(sheet, tag, found, points)
+    return tuple(tag.text for tag, found in zip(tags, places, strict=True) if found is None)
+
+
+def _mm(axes: Axes, x: float, y: float) -> tuple[float, float]:
+    across, up = axes.transData.transform((x, y))
+    return float(across) / canvas.DPI * 25.4, float(up) / canvas.DPI * 25.4
+
+
+def _square(x: float, y: float, radius: float) -> Box:
+    return Box(left=x - radius, bottom=y - radius, right=x + radius, top=y + radius)
+
+
+def _frame(axes: Axes) -> Box:
+    """The axes' frame in mm."""
+    box = axes.get_window_extent()
+    left, bottom, right, top = (float(edge) / canvas.DPI * 25.4 for edge in (box.x0, box.y0, box.x1, box.y1))
+    return Box(left=left, bottom=bottom, right=right, top=top)
+
+
+def _label(tag: Tag, spot: tuple[float, float], points: float) -> Label:
+    width, height = canvas.size(tag.text, points)
+    return Label(x=spot[0], y=spot[1], width=width + 2 * MARGIN, height=height + 2 * MARGIN, radius=tag.radius)
+
+
+def _write(sheet: Sheet, tag: Tag, found: Place, points: float) -> None:
+    from matplotlib.lines import Line2D
+
+    box = found.box
+    middle = ((box.left + box.right) / 2, (box.bottom + box.top) / 2)
+    colour = tinted(sheet.look.theme, tag.hue)
+    canvas.write(sheet, *middle, tag.text, points=points, colour=colour, across="center", vertical="center")
+    if found.leader:
+        ends = found.leader
+        across = [ends.x0 / sheet.look.width, ends.x1 / sheet.look.width]
+        up = [ends.y0 / sheet.height, ends.y1 / sheet.height]
+        sheet.figure.add_artist(Line2D(across, up, color=sheet.look.theme.muted, linewidth=0.4))
+
+
+def left_out(sheet: Sheet, axes: Axes, missing: Sequence[str]) -> None:
+    """Say in the axes' upper corner how many labels found no room; nothing where all did."""
+    if missing:
+        frame = _frame(axes)
+        words = f"{len(missing)} more without a label"
+        canvas.write(sheet, frame.right, frame.top + 0.5, words, points=SMALL, across="right", vertical="bottom")

@@ -1,0 +1,222 @@
+"""Live memory over one training step of one network: who holds it, and where the peak is.
+
+All of it is counted, on no hardware (`bench.trace.live`): the horizontal axis is the order of allocations and releases,
+not time, and the peak is a lower bound of what an allocator reports. Parameters and optimizer state are there
+throughout, so they are layers of their own; what the rest is made of is known exactly at the peak, and shown beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.record import units
+from bench.record.record import Record
+from bench.record.spec import Spec
+from bench.record.units import GIB
+from reports.counts import TRAIN_BATCH
+from reports.figures import canvas, panels
+from reports.figures.canvas import Entry, Sheet
+from reports.figures.figure import Drawing, Evidence, MissingError, Need
+from reports.figures.style import BODY, SMALL, Look
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAME, TITLE = "memory_curve", "Live memory of a training step"
+
+CURVE, PEAK = "live_memory.", "peak_memory_live"
+PHASES = ("forward", "backward", "optimizer")
+
+LAYERS: tuple[tuple[str, str, str], ...] = (
+    ("parameters", "blue", ""),
+    ("optimizer", "orange", "////"),
+    ("gradients", "purple", "\\\\\\\\"),
+    ("activations", "green", ""),
+    ("temporaries", "grey", "xx"),
+)
+"""Categories of `bench.trace.live`, from the bottom up, with hue and hatch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """One step of `spec`: bytes after (groups of) events by phase, the peak, and its exact parts."""
+
+    spec: Spec
+    phases: tuple[tuple[str, tuple[float, ...]], ...]
+    peak: float
+    parts: tuple[tuple[str, float], ...]
+
+    @property
+    def totals(self) -> tuple[float, ...]:
+        """The whole curve."""
+        return tuple(value for _, values in self.phases for value in values)
+
+    @property
+    def standing(self) -> float:
+        """What is there from the first event to the last: parameters (with buffers) and optimizer state."""
+        return sum(value for name, value in self.parts if name in ("parameters", "optimizer"))
+
+
+def _recorded(evidence: Evidence) -> Record | None:
+    """The newest trace of a training step of the chosen model that has a curve."""
+    choice = evidence.choice
+    found = [
+        record
+        for record in evidence.records
+        if record.source == "computed"
+        and record.spec.task == "train"
+        and record.spec.model == choice.model
+        and choice.image_size in (None, record.spec.image_size)
+        and record.get(f"{CURVE}{PHASES[0]}")
+    ]
+    return found[-1] if found else None
+
+
+def needs(evidence: Evidence) -> tuple[Need, ...]:
+    """A trace of the chosen model's training step, as Table 2's batch, unless there is one."""
+    if _recorded(evidence):
+        return ()
+    size = evidence.choice.image_size or 224
+    spec = Spec(model=evidence.choice.model, image_size=size, task="train", batch_size=TRAIN_BATCH)
+    return (Need(spec=spec, metric=f"{CURVE}{PHASES[0]}"),)
+
+
+def data(evidence: Evidence) -> Data:
+    """The curve of the chosen model."""
+    record = _recorded(evidence)
+    if record is None:
+        model = evidence.choice.model
+        raise MissingError(
+            f"{NAME}: no training step of {model} has been traced; "
+            f"`python bench.py figures {NAME} --model {model}` does."
+        )
+    curves = ((phase, record.get(f"{CURVE}{phase}")) for phase in PHASES)
+    return Data(
+        spec=record.spec,
+        phases=tuple((phase, curve.values) for phase, curve in curves if curve),
+        peak=record.value(PEAK) or 0.0,
+        parts=tuple((name, record.value(f"{PEAK}.{name}") or 0.0) for name, _, _ in LAYERS),
+    )
+
+
+def paint(evidence: Evidence, look: Look) -> Figure:
+    """The curve, and beside it (below it, where it is narrow: in a narrower column) the parts of its peak."""
+    shown = data(evidence)
+    each = 66.0 if look.narrow else 80.0
+    theme = look.theme
+    legend = [
+        Entry(word=f"{name} state" if name == "optimizer" else name, marker="#", colour=theme.hues[hue], hatch=hatch)
+        for name, hue, hatch in LAYERS
+    ]
+    sheet = canvas.sheet(look, f"{TITLE}: {shown.spec.model}", each, _sentences(shown), legend)
+    split = 20.0 if look.narrow else 42.0
+    bottom, tall = sheet.bottom + panels.BELOW, each - panels.ABOVE - panels.BELOW
+    curve = canvas.axes(sheet, panels.LEFT, bottom, look.width - panels.LEFT - split - 2.0, tall)
+    bar = canvas.axes(sheet, look.width - split + 1.0, bottom, 6.0, tall)
+    _curve(sheet, curve, shown)
+    _split(sheet, bar, shown, look.width - split + 8.2)
+    return sheet.figure
+
+
+def _sentences(shown: Data) -> tuple[str, ...]:
+    spec = shown.spec
+    return (
+        f"Exact, counted by a trace of {spec}: forward, loss, backward, AdamW. Live tensors alone: without the "
+        "allocator's fragmentation, workspaces and the driver's context; a lower bound.",
+        "From left to right: allocations and releases in their order, each phase in its own scale; not time. Pale: "
+        "what the step itself holds (gradients, activations, temporaries); its parts are known exactly at the peak.",
+    )
+
+
+def _curve(sheet: Sheet, axes: Axes, shown: Data) -> None:
+    theme, totals = sheet.look.theme, [value / GIB for value in shown.totals]
+    events = range(len(totals))
+    base = dict(shown.parts)
+    floor = [base["parameters"] / GIB] * len(totals)
+    standing = [shown.standing / GIB] * len(totals)
+    hues = {name: (theme.hues[hue], hatch) for name, hue, hatch in LAYERS}
+    axes.fill_between(events, 0, floor, color=hues["parameters"][0], linewidth=0, zorder=2)
+    fill = {"facecolor": hues["optimizer"][0], "hatch": hues["optimizer"][1], "edgecolor": theme.ground}
+    axes.fill_between(events, floor, standing, linewidth=0, zorder=2, **fill)  # type: ignore[arg-type]
+    axes.fill_between(events, standing, totals, color=hues["activations"][0], alpha=0.35, linewidth=0, zorder=2)
+    axes.plot(events, totals, color=theme.ink, linewidth=0.9, zorder=4)
+    axes.set_xlim(0, len(totals) - 1)
+    axes.set_xticks([])
+    axes.grid(False, axis="x")
+    panels.linear(axes, 0, shown.peak / GIB * 1.16, upward=True)
+    spec = shown.spec
+    words = f"batch {spec.batch_size}, {spec.image_size} px, {spec.precision}, {spec.attention} attention"
+    panels.name(sheet, axes, words, "live tensors, GiB", "")
+    _phases(sheet, axes, shown)
+    _peak(sheet, axes, shown)
+
+
+def _phases(sheet: Sheet, axes: Axes, shown: Data) -> None:
+    """A border where a phase ends, and its name in the middle below."""
+    frame, at = axes.get_position(), 0
+    left, width = frame.x0 * sheet.look.width, frame.width * sheet.look.width
+    last = max(len(shown.totals) - 1, 1)
+    for number, (phase, values) in enumerate(shown.phases):
+        if number:
+            there, style = shown.totals[at] / GIB, (0, (3, 2))
+            axes.plot([at, at], [0, there], color=sheet.look.theme.ink, linewidth=0.7, linestyle=style, zorder=3)
+        middle = left + (at + len(values) / 2) / last * width
+        canvas.write(sheet, middle, sheet.bottom + panels.BELOW - 4.0, phase, points=BODY, across="center")
+        at += len(values)
+
+
+def _peak(sheet: Sheet, axes: Axes, shown: Data) -> None:
+    """A ring on the peak, and above it how much that is."""
+    at = shown.totals.index(max(shown.totals))
+    axes.plot([at], [shown.totals[at] / GIB], "o", color=sheet.look.theme.ink, markersize=4, zorder=5)
+    frame, (width, height) = axes.get_position(), panels.inner(sheet, axes)
+    x = frame.x0 * sheet.look.width + at / max(len(shown.totals) - 1, 1) * width
+    y = frame.y0 * sheet.height + shown.totals[at] / GIB / axes.get_ylim()[1] * height + 1.6
+    text = f"peak {units.size(shown.peak)}"
+    half = canvas.size(text, BODY, bold=True)[0] / 2
+    left, right = frame.x0 * sheet.look.width, frame.x1 * sheet.look.width
+    canvas.write(sheet, min(max(x, left + half + 1), right - half), y, text, points=BODY, bold=True, across="center")
+
+
+def _split(sheet: Sheet, axes: Axes, shown: Data, words: float) -> None:
+    """The peak's parts as one stacked bar, with their sizes beside it."""
+    theme, at = sheet.look.theme, 0.0
+    top = shown.peak / GIB * 1.16
+    axes.set_ylim(0, top)
+    axes.set_axis_off()
+    frame = axes.get_position()
+    bottom, tall = frame.y0 * sheet.height, frame.height * sheet.height
+    middles: list[float] = []
+    for (_, value), (_, hue, hatch) in zip(shown.parts, LAYERS, strict=True):
+        axes.bar(
+            0,
+            value / GIB,
+            1,
+            bottom=at / GIB,
+            facecolor=theme.hues[hue],
+            hatch=hatch,
+            edgecolor=theme.ground,
+            linewidth=0.4,
+        )
+        middles.append(bottom + (at + value / 2) / GIB / top * tall)
+        at += value
+    for (name, value), y in zip(shown.parts, apart(middles, canvas.line(SMALL)), strict=True):
+        text = units.size(value) if sheet.look.narrow else f"{units.size(value)} {name}"
+        canvas.write(sheet, words, y, text, points=SMALL, vertical="center")
+    canvas.write(
+        sheet, words - 7.2, bottom + shown.peak / GIB / top * tall + 3.2, "at the peak", points=SMALL, bold=True
+    )
+
+
+def apart(middles: Sequence[float], distance: float) -> list[float]:
+    """Ascending heights, moved up where needed, so that no two are nearer than `distance`."""
+    moved: list[float] = []
+    for middle in middles:
+        moved.append(max(middle, moved[-1] + distance) if moved else middle)
+    return moved
+
+
+DRAWING = Drawing(name=NAME, title=TITLE, paint=paint, needs=needs)

@@ -1,0 +1,115 @@
+"""Panels of a body and their axes: where they stand, what they are called, and ticks that read as numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from reports.figures import canvas
+from reports.figures.canvas import Sheet
+from reports.figures.style import BODY, SMALL
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LEFT, RIGHT, ABOVE, BELOW, BETWEEN = 9.0, 2.5, 8.0, 8.5, 3.0
+"""Millimetres around a panel's frame: tick labels, name and unit, and the distance to its neighbour."""
+
+
+def height(count: int, each: float, narrow: bool) -> float:
+    """Height of a body with panels of `each` mm: side by side, two in a row; above each other where it is narrow."""
+    return each * (count if narrow else math.ceil(count / 2))
+
+
+def stand(sheet: Sheet, count: int, each: float) -> list[Axes]:
+    """Axes for that many panels, row by row; one that would stand alone in its row gets all of it."""
+    columns = 1 if sheet.look.narrow or count == 1 else 2
+    width = (sheet.look.width - BETWEEN * (columns - 1)) / columns
+    made = []
+    for place in range(count):
+        row, column = divmod(place, columns)
+        left = column * (width + BETWEEN) + LEFT
+        bottom = sheet.top - (row + 1) * each + BELOW
+        wide = sheet.look.width if columns == 2 and column == 0 and place == count - 1 else width
+        made.append(canvas.axes(sheet, left, bottom, wide - LEFT - RIGHT, each - ABOVE - BELOW))
+    return made
+
+
+def name(sheet: Sheet, axes: Axes, title: str, upward: str, across: str) -> None:
+    """A panel's title, the words of its vertical axis below it, and those of its horizontal axis."""
+    frame = axes.get_position()
+    left, top = frame.x0 * sheet.look.width, frame.y1 * sheet.height
+    muted = sheet.look.theme.muted
+    canvas.write(sheet, left - LEFT + canvas.EDGE, top + 4.2, title, points=BODY, bold=True)
+    canvas.write(sheet, left - LEFT + canvas.EDGE, top + 1.2, upward, points=SMALL, colour=muted)
+    below, middle = frame.y0 * sheet.height, (frame.x0 + frame.x1) / 2 * sheet.look.width
+    canvas.write(sheet, middle, below - BELOW + 1.0, across, points=SMALL, colour=muted, across="center")
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2, 5, 10, 20, ...: those within; 1, 10, 100, ... where that would be many."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if len(decades) <= 4 else (1, 3) if len(decades) <= 5 else (1,)
+    return [tick for decade in decades for step in steps if low <= (tick := step * 10.0**decade) <= high]
+
+
+def even_ticks(low: float, high: float, about: int = 6) -> list[float]:
+    """Round numbers in even steps: those within."""
+    rough = (high - low) / about
+    magnitude = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * magnitude for m in (1, 2, 5, 10) if m * magnitude >= rough)
+    return [step * k for k in range(math.ceil(low / step), math.floor(high / step + 1e-9) + 1)]
+
+
+def number(value: float) -> str:
+    """`0.5`, `20`, `1,000`: a tick as a number."""
+    return f"{value:,.0f}" if value >= 10 or float(value).is_integer() else f"{value:g}"
+
+
+def logarithmic(axes: Axes, low: float, high: float, *, upward: bool = False) -> None:
+    """One axis on a logarithmic scale from `low` to `high`, with plain numbers at its ticks."""
+    axis = axes.yaxis if upward else axes.xaxis
+    (axes.set_yscale if upward else axes.set_xscale)("log")
+    (axes.set_ylim if upward else axes.set_xlim)(low, high)
+    ticks = log_ticks(low, high)
+    axis.set_ticks(ticks, labels=[number(tick) for tick in ticks])
+    axis.set_ticks([], minor=True)
+
+
+def linear(axes: Axes, low: float, high: float, *, upward: bool = False, about: int = 6) -> None:
+    """One axis from `low` to `high`, with round numbers at its ticks."""
+    axis = axes.yaxis if upward else axes.xaxis
+    (axes.set_ylim if upward else axes.set_xlim)(low, high)
+    ticks = even_ticks(low, high, about)
+    digits = 0 if all(abs(tick - round(tick)) < 1e-9 for tick in ticks) else 1
+    axis.set_ticks(ticks, labels=[f"{tick:,.{digits}f}" for tick in ticks])
+
+
+def margins(values: Sequence[float], share: float = 0.08) -> tuple[float, float]:
+    """A little more than the values span."""
+    low, high = min(values), max(values)
+    margin = (high - low or abs(high) or 1.0) * share
+    return low - margin, high + margin
+
+
+def log_margins(values: Sequence[float], share: float = 0.08) -> tuple[float, float]:
+    """The same, of positive values on a logarithmic scale."""
+    low, high = margins([math.log10(value) for value in values], share)
+    return 10.0**low, 10.0**high
+
+
+def around(values: Sequence[float], radii: Sequence[float], length: float, pad: float = 4.0) -> tuple[float, float]:
+    """Limits of an axis of `length` mm within which every value has room for a disc of its radius in mm, and `pad`."""
+    low, high = margins(values)
+    for _ in range(30 if max(values) > min(values) else 0):
+        unit = (high - low) / length
+        low = min(value - (radius + pad) * unit for value, radius in zip(values, radii, strict=True))
+        high = max(value + (radius + pad) * unit for value, radius in zip(values, radii, strict=True))
+    return low, high
+
+
+def inner(sheet: Sheet, axes: Axes) -> tuple[float, float]:
+    """Width and height of the frame, in mm."""
+    frame = axes.get_position()
+    return float(frame.width) * sheet.look.width, float(frame.height) * sheet.height

@@ -1,0 +1,292 @@
+"""A network's operators under a device's roofline: which kinds of work the memory holds up, and which the arithmetic.
+
+The roof is the data sheet's (Williams et al. 2009): at an intensity of I FLOPs per byte no more than min(peak,
+bandwidth * I) FLOP/s are possible. Kinds of operators lie *on* it, at what their exact counts allow at best: nothing
+here is measured but what is called so. Operators that the MAC rule counts no FLOPs of (norms, activations, copies) have
+no intensity; their bytes are in the bars beside, in proportion to all others.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.record.derived import throughput
+from bench.record.devices import DeviceSpec, select
+from bench.record.errors import BenchError
+from bench.record.record import Record
+from bench.record.spec import Precision, Spec
+from bench.record.units import GIGA, TERA
+from bench.record.units import size as in_bytes
+from reports.figures import canvas, labels, panels, share_bars
+from reports.figures.canvas import Entry, Sheet
+from reports.figures.figure import Choice, Drawing, Evidence, MissingError, Need
+from reports.figures.labels import Tag
+from reports.figures.style import POINT, Look, Theme
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAME, TITLE = "roofline", "Operators under the roofline"
+
+BYTES, MACS = "bytes.", "macs."
+BATCH = 64
+"""Images per step of a trace made for this figure: the paper's batch."""
+
+ENOUGH = 32
+"""A smaller batch moves mostly weights: its trace is drawn where there is no other, but not asked for."""
+
+AREA = 260.0
+"""Square millimetres of a bubble that stands for all bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of operators: bytes and FLOPs of a step; `attainable` FLOP/s, None where no FLOPs are counted."""
+
+    name: str
+    bytes: float
+    flops: float
+    share: float
+    attainable: float | None
+
+    @property
+    def intensity(self) -> float:
+        """FLOPs per byte."""
+        return self.flops / self.bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What a measurement of the same network on this device reached, in FLOP/s."""
+
+    flops: float
+    low: float | None
+    high: float | None
+    spec: Spec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """The roof and what lies under it: `peak` in FLOP/s for `precision`, `kinds` by bytes."""
+
+    spec: Spec
+    device: DeviceSpec
+    precision: str
+    peak: float
+    kinds: tuple[Kind, ...]
+    measured: tuple[Measured, ...]
+
+    @property
+    def ridge(self) -> float:
+        """The intensity at which the memory stops to be the limit."""
+        return self.peak / self.device.bandwidth
+
+    @property
+    def intensity(self) -> float:
+        """Of the whole step."""
+        return sum(kind.flops for kind in self.kinds) / sum(kind.bytes for kind in self.kinds)
+
+
+def _recorded(evidence: Evidence) -> Record | None:
+    """The trace of the chosen model's inference at the largest batch that tells its MACs by kind."""
+    choice = evidence.choice
+    found = [
+        record
+        for record in evidence.records
+        if record.source == "computed"
+        and record.spec.task == "inference"
+        and record.spec.model == choice.model
+        and record.spec.image_size == (choice.image_size or 224)
+        and _bytewise(record.spec.precision) == _bytewise(precision(choice))
+        and any(measurement.metric.startswith(MACS) for measurement in record.measurements)
+    ]
+    return max(found, key=lambda record: record.spec.batch_size, default=None)
+
+
+def precision(choice: Choice) -> Precision:
+    """As chosen, else the paper's on such a device."""
+    return choice.precision or ("tf32" if select(choice.device)[0].tf32 else "fp32")
+
+
+def _bytewise(precision: str) -> str:
+    """TF32 is fp32 in memory."""
+    return "fp32" if precision == "tf32" else precision
+
+
+def needs(evidence: Evidence) -> tuple[Need, ...]:
+    """A trace of the chosen model at a batch that keeps a GPU busy, unless there is one."""
+    found, choice = _recorded(evidence), evidence.choice
+    if found and found.spec.batch_size >= ENOUGH:
+        return ()
+    size, how = choice.image_size or 224, precision(choice)
+    spec = Spec(model=choice.model, image_size=size, batch_size=BATCH, precision=how)
+    return (Need(spec=spec, metric="bytes"),)
+
+
+def data(evidence: Evidence) -> Data:
+    """The chosen model on the chosen device."""
+    choice, record = evidence.choice, _recorded(evidence)
+    if record is None:
+        raise MissingError(
+            f"{NAME}: {choice.model} has not been counted kind by kind; "
+            f"`python bench.py figures {NAME} --model {choice.model}` does."
+        )
+    device = select(choice.device)[0]
+    peak = device.peak(precision(choice))
+    if peak is None:
+        raise BenchError(f"{NAME}: {device.key} has no {choice.precision}: choose another --precision.")
+    return Data(
+        spec=record.spec,
+        device=device,
+        precision=precision(choice),
+        peak=peak,
+        kinds=_kinds(record, peak, device.bandwidth),
+        measured=_measured(evidence, record, device),
+    )
+
+
+def _kinds(record: Record, peak: float, bandwidth: float) -> tuple[Kind, ...]:
+    everything = record.value("bytes") or 0.0
+    made = []
+    for measurement in record.measurements:
+        if measurement.metric.startswith(BYTES) and measurement.values[0]:
+            name, moved = measurement.metric.removeprefix(BYTES), measurement.values[0]
+            flops = 2 * (record.value(f"{MACS}{name}") or 0.0) * record.spec.batch_size
+            possible = min(peak, bandwidth * flops / moved) if flops else None
+            made.append(Kind(name=name, bytes=moved, flops=flops, share=moved / everything, attainable=possible))
+    return tuple(sorted(made, key=lambda kind: -kind.bytes))
+
+
+def _measured(evidence: Evidence, traced: Record, device: DeviceSpec) -> tuple[Measured, ...]:
+    """Throughput of the same network in this precision on this very device, as FLOP/s; one per way of running it."""
+    wanted = (traced.spec.model, traced.spec.image_size, "inference", precision(evidence.choice))
+    launches: dict[object, list[Record]] = {}
+    for record in evidence.records:
+        spec = record.spec
+        same = (spec.model, spec.image_size, spec.task, spec.precision) == wanted
+        if record.source == "measured" and same and record.environment.device_key == device.key:
+            launches.setdefault(record.key, []).append(record)
+    macs = traced.value("macs") or 0.0
+    rates = [(its[-1].spec, throughput(its)) for its in launches.values()]
+    return tuple(
+        Measured(
+            flops=2 * macs * rate.centre,
+            low=2 * macs * rate.low if rate.low else None,
+            high=2 * macs * rate.high if rate.high else None,
+            spec=spec,
+        )
+        for spec, rate in rates
+        if rate
+    )
+
+
+def bound(kind: Kind, ridge: float) -> tuple[str, str]:
+    """What holds a kind up at best, and the hue of that."""
+    if kind.attainable is None:
+        return "no FLOPs counted", "grey"
+    return ("arithmetic", "blue") if kind.intensity >= ridge else ("memory", "vermillion")
+
+
+def paint(evidence: Evidence, look: Look) -> Figure:
+    """The roof with its bubbles, and bars with all kinds' bytes."""
+    shown = data(evidence)
+    each = 70.0 if look.narrow else 84.0
+    title = f"{TITLE}: {shown.spec.model} on {shown.device.key}, {shown.precision}"
+    body = panels.height(2, each, look.narrow)
+    sheet = canvas.sheet(look, title, body, _sentences(shown), _legend(shown, look.theme))
+    roof, bars = panels.stand(sheet, 2, each)
+    _roof(sheet, roof, shown)
+    panels.name(sheet, bars, "where the bytes go", _moved(shown), "share of bytes, %")
+    share_bars.draw(
+        sheet, bars, [(kind.name.replace("_", " "), kind.share, bound(kind, shown.ridge)[1]) for kind in shown.kinds]
+    )
+    return sheet.figure
+
+
+def _moved(shown: Data) -> str:
+    return f"{in_bytes(sum(kind.bytes for kind in shown.kinds))} a step"
+
+
+def _legend(shown: Data, theme: Theme) -> tuple[Entry, ...]:
+    bounds = dict.fromkeys(bound(kind, shown.ridge) for kind in shown.kinds)
+    words = {"arithmetic": "bound by arithmetic", "memory": "bound by memory"}
+    entries = [Entry(word=words.get(word, word), marker="o", colour=theme.hues[hue]) for word, hue in bounds]
+    entries.append(Entry(word="the whole step", marker="D", colour=theme.ink, hollow=True))
+    if shown.measured:
+        entries.append(Entry(word="measured", marker="*", colour=theme.ink))
+    return tuple(entries)
+
+
+def _sentences(shown: Data) -> tuple[str, ...]:
+    told = (
+        f"FLOPs and bytes: exact, counted by a trace of {shown.spec}; every operator reads its inputs and writes its "
+        "outputs once. A disc's area is in proportion to its kind's bytes.",
+        f"Roof: the data sheet's dense {shown.precision} peak, {shown.peak / TERA:g} TFLOP/s, and "
+        f"{shown.device.bandwidth / GIGA:,.0f} GB/s. Discs lie where they could be at best: nothing on the roof is "
+        "measured.",
+    )
+    if not shown.measured:
+        return (*told, f"No measurement of this network on a {shown.device.key} is at hand.")
+    return (
+        *told,
+        *(f"Measured: {one.spec}; bar: 95 % interval over launches, where there are enough." for one in shown.measured),
+    )
+
+
+def _roof(sheet: Sheet, axes: Axes, shown: Data) -> None:
+    theme = sheet.look.theme
+    counted = [kind for kind in shown.kinds if kind.attainable is not None]
+    width, height = panels.inner(sheet, axes)
+    others = (shown.ridge / 10, shown.ridge, shown.intensity)  # a decade of the slope is always in sight
+    across = [math.log10(x) for x in (*(kind.intensity for kind in counted), *others)]
+    radii = [*(radius(kind) for kind in counted), 1.0, 1.0, 1.0]
+    low, high = panels.around(across, radii, width)
+    heights = [*(_limit(shown, 10**x) for x in across), *(one.flops / TERA for one in shown.measured)]
+    floor, ceiling = panels.around([math.log10(y) for y in heights], [*radii, *(1.0 for _ in shown.measured)], height)
+    panels.logarithmic(axes, 10**low, 10**high)
+    panels.logarithmic(axes, 10**floor, 10**ceiling, upward=True)
+    panels.name(sheet, axes, "roofline", "TFLOP/s at best", "FLOPs per byte")
+    corners = tuple((x, _limit(shown, x)) for x in (10**low, shown.ridge, 10**high))
+    axes.plot(*zip(*corners, strict=True), color=theme.ink, linewidth=1.0, zorder=3)
+    step = (shown.intensity, _limit(shown, shown.intensity))
+    axes.plot(*([value] for value in step), "D", color=theme.ink, markerfacecolor=theme.ground, markersize=5, zorder=5)
+    tags = [_bubble(sheet, axes, shown, kind) for kind in counted]
+    tags.append(Tag(x=step[0], y=step[1], text="whole step", radius=1.1))
+    tags.append(Tag(x=shown.ridge, y=shown.peak / TERA, text=f"ridge: {shown.ridge:.0f}", radius=0.4))
+    tags += [_star(axes, shown, one, theme) for one in shown.measured]
+    labels.left_out(sheet, axes, labels.attach(sheet, axes, tags, lines=(corners,)))
+
+
+def _limit(shown: Data, intensity: float) -> float:
+    """The roof at an intensity, in TFLOP/s."""
+    return min(shown.peak, shown.device.bandwidth * intensity) / TERA
+
+
+def radius(kind: Kind) -> float:
+    """Of a kind's disc, in mm."""
+    return math.sqrt(AREA * kind.share / math.pi)
+
+
+def _bubble(sheet: Sheet, axes: Axes, shown: Data, kind: Kind) -> Tag:
+    hue = bound(kind, shown.ridge)[1]
+    colour, spot = sheet.look.theme.hues[hue], (kind.intensity, _limit(shown, kind.intensity))
+    disc = (2 * radius(kind) / POINT) ** 2
+    axes.scatter([spot[0]], [spot[1]], s=[disc], color=colour, alpha=0.3, linewidths=0, zorder=2)
+    axes.plot([spot[0]], [spot[1]], "o", color=colour, markersize=3.5, markeredgewidth=0, zorder=4)
+    text = f"{kind.name.replace('_', ' ')}, {100 * kind.share:.0f} %"
+    return Tag(x=spot[0], y=spot[1], text=text, radius=0.7, bubble=radius(kind), hue=hue)
+
+
+def _star(axes: Axes, shown: Data, one: Measured, theme: Theme) -> Tag:
+    at = one.flops / TERA
+    if one.low and one.high:
+        span = [[(one.flops - one.low) / TERA], [(one.high - one.flops) / TERA]]
+        axes.errorbar(shown.intensity, at, yerr=span, ecolor=theme.ink, elinewidth=0.8, capsize=2.0, zorder=4)
+    axes.plot([shown.intensity], [at], "*", color=theme.ink, markersize=7, markeredgewidth=0, zorder=5)
+    return Tag(x=shown.intensity, y=at, text=f"measured, b{one.spec.batch_size}: {at:.3g} TFLOP/s", radius=1.2)
+
+
+DRAWING = Drawing(name=NAME, title=TITLE, paint=paint, needs=needs)

@@ -1,0 +1,146 @@
+"""How figures look: one palette in a light and a dark dress, one font, sizes in millimetres as they are printed.
+
+The hues are those of Okabe and Ito ("Color universal design", 2008), which people with any colour vision tell apart;
+where one is too pale for thin marks on white it is darkened, and on a dark ground lightened, to a contrast of at least
+3 : 1 (WCAG 2.1). No figure relies on colour alone: every colour has a marker's shape or a hatch of its own. The font is
+DejaVu Sans, which comes with matplotlib, so that a label measures the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+ThemeName = Literal["light", "dark"]
+
+FONT = "DejaVu Sans"
+
+POINT = 25.4 / 72
+"""Millimetres of a typographic point."""
+
+PAGE, COLUMN = 178.0, 85.0
+"""Millimetres: the text of a two-column page, and one of its columns."""
+
+NARROW = 120.0
+"""Below this width panels stand above each other."""
+
+TITLE, BODY, SMALL = 9.0, 7.0, 6.0
+"""Points. Nothing is smaller than `SMALL`, at any width: a narrow figure is laid out anew, not shrunk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Theme:
+    """Colours: the ground, `ink` for text, `muted` for what stands back, `grid`, and eight `hues` by name."""
+
+    name: ThemeName
+    ground: str
+    ink: str
+    muted: str
+    grid: str
+    hues: Mapping[str, str]
+
+
+LIGHT = Theme(
+    name="light",
+    ground="#ffffff",
+    ink="#1a1a1a",
+    muted="#5c5c5c",
+    grid="#e3e3e3",
+    hues=MappingProxyType(
+        {
+            "blue": "#0072b2",
+            "vermillion": "#d55e00",
+            "green": "#009e73",
+            "purple": "#b5578c",
+            "sky": "#3a9bdc",
+            "orange": "#a87000",
+            "grey": "#767676",
+            "black": "#1a1a1a",
+        }
+    ),
+)
+
+DARK = Theme(
+    name="dark",
+    ground="#15181c",
+    ink="#eceff1",
+    muted="#a9b2ba",
+    grid="#30363d",
+    hues=MappingProxyType(
+        {
+            "blue": "#4aa3e0",
+            "vermillion": "#ee7733",
+            "green": "#2dbd8e",
+            "purple": "#d98bb8",
+            "sky": "#8fd0f7",
+            "orange": "#e6b422",
+            "grey": "#8b949e",
+            "black": "#eceff1",
+        }
+    ),
+)
+
+THEMES: dict[str, Theme] = {theme.name: theme for theme in (LIGHT, DARK)}
+
+
+def tinted(theme: Theme, hue: str) -> str:
+    """A hue halfway to ink: still that hue, and dark (or light) enough for small text."""
+    pairs = zip(_channels(theme.hues[hue]), _channels(theme.ink), strict=True)
+    return "#" + "".join(f"{(a + b) // 2:02x}" for a, b in pairs)
+
+
+def _channels(colour: str) -> tuple[int, ...]:
+    return tuple(int(colour[at : at + 2], 16) for at in (1, 3, 5))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """A theme at a width in millimetres."""
+
+    theme: Theme = LIGHT
+    width: float = PAGE
+
+    @property
+    def narrow(self) -> bool:
+        """Whether panels stand above each other."""
+        return self.width < NARROW
+
+
+def settings(theme: Theme) -> dict[str, Any]:
+    """Matplotlib's settings for a theme: all that is not said where it is drawn."""
+    return {
+        "axes.axisbelow": True,
+        "axes.edgecolor": theme.muted,
+        "axes.facecolor": theme.ground,
+        "axes.grid": True,
+        "axes.labelcolor": theme.muted,
+        "axes.labelsize": SMALL,
+        "axes.linewidth": 0.5,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "figure.edgecolor": theme.ground,
+        "figure.facecolor": theme.ground,
+        "font.family": [FONT],
+        "font.size": BODY,
+        "grid.color": theme.grid,
+        "grid.linewidth": 0.4,
+        "hatch.color": theme.ground,
+        "hatch.linewidth": 0.6,
+        "pdf.fonttype": 42,
+        "savefig.edgecolor": theme.ground,
+        "savefig.facecolor": theme.ground,
+        "svg.fonttype": "path",
+        "svg.hashsalt": "visionbench",
+        "text.color": theme.ink,
+        "text.hinting": "none",
+        "xtick.color": theme.muted,
+        "xtick.labelsize": SMALL,
+        "xtick.major.size": 2.0,
+        "xtick.major.width": 0.5,
+        "ytick.color": theme.muted,
+        "ytick.labelsize": SMALL,
+        "ytick.major.size": 2.0,
+        "ytick.major.width": 0.5,
+    }

@@ -1,0 +1,219 @@
+"""Images per second against accuracy, a panel per device: which networks nothing else beats in both.
+
+Accuracy is as published, for networks trained on ImageNet-1K alone. Throughput is the paper's (V100, A100) or measured
+here, never both in one panel; measured ones carry their 95 % interval over launches, where there are enough of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.record.derived import throughput
+from bench.record.record import Source
+from reports.figures import canvas, labels, panels
+from reports.figures.accuracy_flops import legend_of
+from reports.figures.canvas import Entry, Sheet
+from reports.figures.families import Family, family, short
+from reports.figures.figure import Drawing, Evidence, MissingError
+from reports.figures.labels import Tag
+from reports.figures.style import POINT, Look
+from reports.measured import Group, describe, flags, groups, heads
+from reports.paper import PaperRow, rows
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAME, TITLE = "throughput_accuracy", "Throughput against accuracy, device by device"
+
+TABLES = ("1", "2", "12")
+SECTION_22K = "ImageNet-22K pre-trained models"
+
+PUBLISHED = (("V100", ("1", "2")), ("A100", ("12",)))
+"""GPUs of the paper, and the tables that print their throughput."""
+
+COPIED = "throughput-v100-deit"
+"""Rows under this protocol were not measured beside the others: they are drawn hollow and make no front."""
+
+GROUPS = 2
+"""Groups of measurements that are shown: the newest."""
+
+DOT = 0.85
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One network on one device: `top1` in %, `rate` in images/s with its interval, or None where there is none."""
+
+    label: str
+    family: Family
+    top1: float
+    rate: float
+    low: float | None
+    high: float | None
+    comparable: bool
+    row: PaperRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One device under one protocol. `front` are the points that no other beats in both, fastest last."""
+
+    name: str
+    source: Source
+    points: tuple[Point, ...]
+    front: tuple[Point, ...]
+    note: str = ""
+
+
+def data(evidence: Evidence) -> tuple[Panel, ...]:
+    """The paper's two GPUs, then what was measured, newest first."""
+    measured = groups(evidence.records, (row.network for row in _rows(TABLES)), "inference")[:GROUPS]
+    names = heads(measured)
+    found = [*_published(), *(_measured(group, name) for group, name in zip(measured, names, strict=True))]
+    kept = tuple(panel for panel in found if panel.points)
+    if not kept:
+        raise MissingError(
+            f"{NAME}: no throughput is printed or measured; `python bench.py run --table convnext_table1`."
+        )
+    return kept
+
+
+def _rows(tables: Iterable[str]) -> tuple[PaperRow, ...]:
+    """Rows with an accuracy on ImageNet-1K without further data, each network once, as first printed."""
+    printed = [row for table in tables for row in rows(table) if row.section != SECTION_22K and "top1" in row.printed]
+    return tuple({row.network: row for row in reversed(printed)}.values())[::-1]
+
+
+def _published() -> Iterator[Panel]:
+    for gpu, tables in PUBLISHED:
+        found = [
+            _point(row, rate.value, None, None, comparable=rate.protocol != COPIED)
+            for row in _rows(tables)
+            if (rate := row.printed.get("throughput"))
+        ]
+        yield Panel(name=f"{gpu}, as published", source="published", points=tuple(found), front=front(found))
+
+
+def _measured(group: Group, name: tuple[str, ...]) -> Panel:
+    found = []
+    for row in _rows(TABLES):
+        estimate = throughput(group.launches.get(row.network, []))
+        if estimate:
+            found.append(_point(row, estimate.centre, estimate.low, estimate.high))
+    return Panel(
+        name=f"{', '.join(name)}: measured",
+        source="measured",
+        points=tuple(found),
+        front=front(found),
+        note=f"{', '.join(name)}: {'; '.join((describe(group), *_doubts(group)))}.",
+    )
+
+
+def _doubts(group: Group) -> tuple[str, ...]:
+    """What any of the launches are flagged with, in words."""
+    words = [word for launches in group.launches.values() for word in flags(launches, "throughput")]
+    return tuple(f"of some rows: {word}" for word in dict.fromkeys(words))
+
+
+def _point(row: PaperRow, rate: float, low: float | None, high: float | None, *, comparable: bool = True) -> Point:
+    return Point(
+        label=short(row.label, row.image_size),
+        family=family(row.label),
+        top1=row.printed["top1"].value,
+        rate=rate,
+        low=low,
+        high=high,
+        comparable=comparable,
+        row=row,
+    )
+
+
+def front(points: Iterable[Point]) -> tuple[Point, ...]:
+    """The Pareto front: points that no other point of the panel equals or beats in both, most accurate first."""
+    kept: list[Point] = []
+    for point in sorted((one for one in points if one.comparable), key=lambda one: (-one.top1, -one.rate)):
+        if not kept or point.rate > kept[-1].rate:
+            kept.append(point)
+    return tuple(kept)
+
+
+def paint(evidence: Evidence, look: Look) -> Figure:
+    """The panels."""
+    shown = data(evidence)
+    each = 68.0 if look.narrow else 78.0
+    everything = [point for panel in shown for point in panel.points]
+    legend = (
+        *legend_of((point.family for point in everything), look.theme),
+        Entry(word="nothing is both faster and more accurate", marker="-", colour=look.theme.ink),
+    )
+    sheet = canvas.sheet(look, TITLE, panels.height(len(shown), each, look.narrow), _sentences(shown), legend)
+    for axes, panel in zip(panels.stand(sheet, len(shown), each), shown, strict=True):
+        _panel(sheet, axes, panel)
+    return sheet.figure
+
+
+def _sentences(shown: Sequence[Panel]) -> tuple[str, ...]:
+    published = any(panel.source == "published" for panel in shown)
+    hollow = any(not point.comparable for panel in shown for point in panel.points)
+    measured = [panel for panel in shown if panel.source == "measured"]
+    spans = any(point.low is not None for panel in measured for point in panel.points)
+    few = any(point.low is None for panel in measured for point in panel.points)
+    told = [
+        "Accuracy: as published (arXiv 2201.03545v2), trained on ImageNet-1K alone; 224 px unless @ says otherwise.",
+        "Published throughput: Tables 1 and 2 (V100), Table 12 (A100: TF32, channels_last); no interval is printed."
+        if published
+        else "",
+        "Hollow: copied from arXiv 2012.12877, another protocol; not part of the front." if hollow else "",
+        *(panel.note for panel in measured),
+        "Bars: 95 % interval over launches; the front goes through the centres, and is open where bars meet."
+        if spans
+        else "",
+        "A point without a bar has too few launches for an interval." if few else "",
+    ]
+    return tuple(sentence for sentence in told if sentence)
+
+
+def _panel(sheet: Sheet, axes: Axes, panel: Panel) -> None:
+    width, height = panels.inner(sheet, axes)
+    radii = [DOT] * len(panel.points)
+    ends = [math.log10(rate) for one in panel.points for rate in (one.low or one.rate, one.high or one.rate)]
+    low, high = panels.around(ends, [DOT] * len(ends), width, 6.0)
+    panels.logarithmic(axes, 10**low, 10**high)
+    panels.linear(axes, *panels.around([one.top1 for one in panel.points], radii, height, 5.0), upward=True)
+    panels.name(sheet, axes, panel.name, "ImageNet-1K top-1 accuracy, % (published)", "images per second")
+    steps = _steps(panel.front)
+    across, up = zip(*steps, strict=True)
+    axes.plot(across, up, color=sheet.look.theme.ink, linewidth=0.8, alpha=0.75, zorder=2)
+    for point in panel.points:
+        _draw(sheet, axes, point)
+    tags = [Tag(x=one.rate, y=one.top1, text=one.label, radius=DOT * 1.1, hue=one.family.hue) for one in panel.points]
+    bars = tuple(((one.low, one.top1), (one.high, one.top1)) for one in panel.points if one.low and one.high)
+    labels.left_out(sheet, axes, labels.attach(sheet, axes, tags, lines=(steps, *bars)))
+
+
+def _steps(points: Sequence[Point]) -> tuple[tuple[float, float], ...]:
+    """The front as a staircase: at least this fast, at most this accurate."""
+    corners = [(points[0].rate, points[0].top1)]
+    for one in points[1:]:
+        corners += [(corners[-1][0], one.top1), (one.rate, one.top1)]
+    return tuple(corners)
+
+
+def _draw(sheet: Sheet, axes: Axes, point: Point) -> None:
+    theme = sheet.look.theme
+    colour = theme.hues[point.family.hue]
+    if point.low is not None and point.high is not None:
+        span = [[point.rate - point.low], [point.high - point.rate]]
+        axes.errorbar(point.rate, point.top1, xerr=span, ecolor=colour, elinewidth=1.0, capsize=2.0, zorder=3)
+    face = colour if point.comparable else theme.ground
+    marker = point.family.marker
+    axes.plot(
+        [point.rate], [point.top1], marker, color=colour, markersize=2 * DOT / POINT, markerfacecolor=face, zorder=4
+    )
+
+
+DRAWING = Drawing(name=NAME, title=TITLE, paint=paint)

@@ -1,0 +1,77 @@
+"""From a spec to the command that makes its number again: what somebody types who does not believe it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from bench.record.comparison import Comparison
+from bench.record.record import Environment, Record
+from bench.record.spec import PROTOCOLS, Spec
+from bench.record.switches import switch_of
+from reports.roadmap import steps
+
+Option = tuple[str, object]
+
+ROADS = {"10": "t", "11": "b"}
+"""The paper's table of a road -> its name for `effects --roadmap`."""
+
+
+def traced(spec: Spec) -> str:
+    """The command that counts a spec."""
+    return _line("trace", spec.model, _spec(spec))
+
+
+def measured(launches: Sequence[Record]) -> str:
+    """The command that measures the spec of these launches in the same way. It insists on the GPU, if it was one."""
+    last = launches[-1]
+    options: list[Option] = [*_spec(last.spec, always=True)]
+    if last.protocol and last.protocol.name in PROTOCOLS:
+        options.append(("protocol", last.protocol.name))
+    return _line("run", last.spec.model, [*options, ("launches", len(launches)), *_where(last.environment)])
+
+
+def compared(comparison: Comparison) -> str | None:
+    """The command that measures a switch's or a step's effect again; None where a comparison was of something else."""
+    name, road, spec = switch_of(comparison), _road(comparison), comparison.baseline.spec
+    if name is None and road is None:
+        return None
+    size = [("image-size", spec.image_size)] if name else []  # a road has sizes and models of its own
+    launches = [("launches", len(comparison.launches))] if comparison.launches else []
+    what = [*size, *_spec(spec)[1:], *launches, ("seed", comparison.seed)]
+    gpu = comparison.environment.device_type != "cpu"
+    where = [("device", comparison.environment.device_type)] if gpu else _where(comparison.environment)
+    first: Option = ("switches", name) if name else ("roadmap", road)
+    return _line("effects", spec.model if name else None, [first, *what, *where])
+
+
+def _road(comparison: Comparison) -> str | None:
+    """Which road of `effects` a comparison is a step of."""
+    pair = (comparison.baseline.spec.model, comparison.candidate.spec.model)
+    roads = ((road, steps(table)) for table, road in ROADS.items())
+    return next((road for road, its in roads if pair in {(one.model, two.model) for one, two in its}), None)
+
+
+def _spec(spec: Spec, *, always: bool = False) -> list[Option]:
+    """What a spec is; `always`: also what a command would take for granted on some machine and not on another."""
+    plain = Spec(model=spec.model)
+    fields = [
+        ("task", spec.task, plain.task),
+        ("precision", spec.precision, None if always else plain.precision),
+        ("memory-format", spec.memory_format, None if always else plain.memory_format),
+        ("compile", spec.compile_mode, None),
+        ("attention", spec.attention, plain.attention),
+    ]
+    told = [(name, value) for name, value, granted in fields if value not in (None, granted)]
+    return [("image-size", spec.image_size), ("batch-size", spec.batch_size), *told]
+
+
+def _where(environment: Environment) -> list[Option]:
+    if environment.device_type == "cpu":
+        return [("device", "cpu"), *([("threads", environment.threads)] if environment.threads else [])]
+    return [("gpu", environment.device_key)] if environment.device_key else [("device", environment.device_type)]
+
+
+def _line(verb: str, model: str | None, options: Sequence[Option]) -> str:
+    words = [word for name, value in options for word in (f"--{name}", str(value))]
+    return shlex.join(["python", "bench.py", verb, *([model] if model else []), *words])

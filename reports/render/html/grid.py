@@ -1,0 +1,199 @@
+"""One table as a section of the page: the grid, the notes below it, and, row by row, where its numbers come from.
+
+A number's decimals stand under each other, because whatever follows it (an interval, a footnote's mark) has a place of
+equal width in all cells of its column. Each cell carries what is to be known of it as its title; the script shows the
+same when a cell is focused. Sections of a table are bodies of their own, so that sorting never mixes what the paper
+keeps apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from reports.render.html import evidence as behind
+from reports.render.html.evidence import Evidence
+from reports.render.html.markup import dress, head, is_number, name, pairs, prose, text
+from reports.table import DASH, Cell, Column, Note, Row, Table, column_notes, footnotes, spans
+
+WIDEST = 40
+"""Characters that the place behind a number may take; page.css has a class for each width."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """A table with what all of its parts need: the beginning of its ids, its marks, the widths behind its numbers."""
+
+    table: Table
+    evidence: Evidence
+    id: str
+    marks: dict[str, str]
+    behind: tuple[int, ...]
+
+
+def section(table: Table, evidence: Evidence, ident: str = "") -> str:
+    """The section of one table."""
+    ident, marks = ident or f"table-{name(table.name)}", footnotes(table)
+    widths = tuple(
+        min(max((_width(row.cells[at], marks) for row in table.rows), default=0), WIDEST)
+        for at in range(len(table.columns))
+    )
+    frame = Frame(table=table, evidence=evidence, id=ident, marks=marks, behind=widths)
+    parts = (_grid(frame), _notes(frame), _sources(frame)) if table.rows else (_notes(frame),)
+    title = f'<h2 id="{ident}-title">{text(table.title)}</h2>'
+    opening = f'<section class="table" id="{ident}" aria-labelledby="{ident}-title">'
+    return f"{opening}\n{title}\n{''.join(parts)}</section>\n"
+
+
+def _width(cell: Cell, marks: dict[str, str]) -> int:
+    mark = ",".join(marks[note] for note in cell.notes)
+    return len(cell.span) + len(mark) if is_number(cell) else 0
+
+
+# --- the grid --------------------------------------------------------------------------------------------------------
+
+
+def _grid(frame: Frame) -> str:
+    body = "".join(_bodies(frame))
+    caption = f"<caption>{text(frame.table.title)}</caption>"
+    return (
+        f'<div class="scroll" role="region" aria-labelledby="{frame.id}-title" tabindex="0">\n'
+        f"<table>{caption}\n<thead>{_heads(frame.table.columns)}</thead>\n{body}</table></div>\n"
+    )
+
+
+def _heads(columns: Sequence[Column]) -> str:
+    """A line of groups above a line of columns; a column without a group takes both."""
+    grouped = any(column.group for column in columns)
+    above: list[str] = []
+    below: list[str] = []
+    for group, first, last in spans(tuple(columns)):
+        cells = [_head(columns[at], at, tall=grouped and not group) for at in range(first, last)]
+        if group:
+            scope = f' scope="colgroup" colspan="{last - first}"' if last - first > 1 else ' scope="col"'
+            above.append(f'<th class="group"{scope} data-from="{first}" data-to="{last}">{text(group)}</th>')
+        (below if group else above).extend(cells)
+    return "".join(f"<tr>{''.join(line)}</tr>" for line in (above, below) if line)
+
+
+def _head(column: Column, at: int, *, tall: bool) -> str:
+    left = ' class="l"' if column.align == "left" else ""
+    rows = ' rowspan="2"' if tall else ""
+    first = ' data-first="descending"' if column.unit in ("1/s", "%") else ""
+    inner = head(column.head, column.source) or text(column.key)
+    return f'<th scope="col"{left}{rows} data-col="{at}" data-name="{text(column.name)}"{first}>{inner}</th>'
+
+
+def _bodies(frame: Frame) -> Iterator[str]:
+    numbered = enumerate(frame.table.rows)
+    for heading, its in groupby(numbered, key=lambda one: one[1].section):
+        wide = len(frame.table.columns)
+        top = f'<tr class="section"><th scope="rowgroup" colspan="{wide}"><span>{text(heading)}</span></th></tr>'
+        rows = "\n".join(_row(frame, row, number) for number, row in its)
+        yield f"<tbody>{top if heading else ''}\n{rows}</tbody>\n"
+
+
+def _row(frame: Frame, row: Row, number: int) -> str:
+    ident = f"{frame.id}-{number + 1}"
+    labels = [cell.text for cell in row.cells if cell.source is None]
+    found = text(" ".join((row.section, row.subject, *labels)).lower())
+    cells = [
+        _cell(frame, column, cell, at, f"{ident}-how")
+        for at, (column, cell) in enumerate(zip(frame.table.columns, row.cells, strict=True))
+    ]
+    gap = ' class="gap"' if row.gap else ""
+    return f'<tr id="{ident}"{gap} data-find="{found}">{"".join(cells)}</tr>'
+
+
+def _cell(frame: Frame, column: Column, cell: Cell, at: int, how: str) -> str:
+    if at == 0:
+        return f'<th scope="row"><a href="#{how}">{text(cell.text)}</a>{_marks(frame, cell)}</th>'
+    told = "\n".join(behind.lines(column, cell, frame.evidence.of(column, cell)))
+    attributes = f' title="{text(told)}"' if told and cell.text != DASH else ""
+    if is_number(cell):
+        attributes += f' data-v="{cell.value!r}"'
+    css = " ".join(word for word in ("l" if column.align == "left" else "", _kind(cell)) if word)
+    dressed = f' class="{css}"' if css else ""
+    return f"<td{dressed}{attributes}>{_inner(frame, cell, at)}</td>"
+
+
+def _kind(cell: Cell) -> str:
+    if cell.text == DASH:
+        return "none"
+    return "fail" if cell.source == "measured" and cell.value is None else ""
+
+
+def _inner(frame: Frame, cell: Cell, at: int) -> str:
+    """The number, and a place of equal width for what follows it."""
+    shown = text(cell.text) if cell.value is None else dress(cell.text, cell.source)
+    span = f"<small>{text(cell.span)}</small>" if cell.span else ""
+    after = span + _marks(frame, cell)
+    if frame.behind[at] and (is_number(cell) or cell.text == DASH):
+        return f'{shown}<span class="a w{frame.behind[at]}">{after}</span>'
+    return shown + after
+
+
+def _marks(frame: Frame, cell: Cell) -> str:
+    links = [f'<a href="#{frame.id}-note-{frame.marks[note]}">{frame.marks[note]}</a>' for note in cell.notes]
+    return f"<sup>{','.join(links)}</sup>" if links else ""
+
+
+# --- below it --------------------------------------------------------------------------------------------------------
+
+
+def _notes(frame: Frame) -> str:
+    legend = " ".join(f"<span>{_term(note)} {text(note.text)}</span>" for note in frame.table.legend)
+    columns = [(note.term, prose(note.text)) for note in column_notes(frame.table)]
+    marks = "".join(
+        f'<li id="{frame.id}-note-{mark}"><sup>{mark}</sup> {prose(note)}</li>' for note, mark in frame.marks.items()
+    )
+    parts = (
+        f'<p class="legend">{legend}</p>' if legend else "",
+        "".join(f"<p>{prose(remark)}</p>" for remark in frame.table.remarks),
+        pairs(columns) if columns else "",
+        f"<ul>{marks}</ul>" if marks else "",
+    )
+    return f'<div class="notes">{"".join(parts)}</div>\n'
+
+
+def _term(note: Note) -> str:
+    return f"{dress(note.term, note.source)}" if note.source else f"<b>{text(note.term)}</b>"
+
+
+def _sources(frame: Frame) -> str:
+    rows = "".join(_how(frame, row, f"{frame.id}-{number}") for number, row in enumerate(frame.table.rows, start=1))
+    summary = "Row by row: the command that reproduces it, and where each number comes from"
+    return f'<details class="how"><summary>{summary}</summary>\n{rows}</details>\n'
+
+
+def _how(frame: Frame, row: Row, ident: str) -> str:
+    """The commands of one row, and every number of it with its provenance."""
+    lines = behind.commands(row, frame.table.columns, frame.evidence)
+    shown = "".join(f"<li><span>{word}</span>{_command(line)}</li>" for line, word in lines.items())
+    facts = [
+        (column.name, _provenance(frame, column, cell))
+        for column, cell in zip(frame.table.columns, row.cells, strict=True)
+        if cell.source and cell.text != DASH
+    ]
+    subject = f" <code>{text(row.subject)}</code>" if row.subject else ""
+    title = f'<h3><a href="#{ident}">{text(row.cells[0].text)}</a>{subject}</h3>'
+    commands = f'<ul class="cmds">{shown}</ul>' if shown else ""
+    return f'<div class="row" id="{ident}-how">{title}{commands}{pairs(facts)}</div>\n'
+
+
+def _command(line: str) -> str:
+    """A command that is broken before an option and not within one."""
+    first, *options = line.split(" --")
+    words = " ".join(f"<span>{text(part)}</span>" for part in (first, *(f"--{option}" for option in options)))
+    return f'<code class="cmd">{words}</code>'
+
+
+def _provenance(frame: Frame, column: Column, cell: Cell) -> str:
+    launches = frame.evidence.of(column, cell)
+    told = " ".join(behind.lines(column, cell, launches))
+    place = frame.evidence.places.get(launches[-1].environment) if launches else None
+    where = f' <a href="#{place}">Environment {place.rpartition("-")[2]}</a>' if place else ""
+    shown = dress(cell.text, cell.source) if cell.value is not None else text(cell.text)
+    span = f" <small>{text(cell.span)}</small>" if cell.span else ""
+    return f'<span class="v">{shown}{span}</span> <span>{prose(told)}{where}</span>'

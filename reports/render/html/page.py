@@ -1,0 +1,86 @@
+"""The whole document: head with its policy, bar of contents, tables, figures, environments, protocols.
+
+It is a pure function of what is recorded: no clock, no machine, so that the same records give the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from bench.record.comparison import Comparison
+from bench.record.record import Record
+from reports.render.html import evidence as behind
+from reports.render.html import parts, picture
+from reports.render.html.grid import WIDEST, section
+from reports.render.html.markup import name, text
+from reports.render.html.picture import Picture
+from reports.table import Table
+
+FOLDER = Path(__file__).parent
+
+TITLE = "Vision models, counted and measured"
+
+
+def page(
+    tables: Sequence[Table],
+    figures: Sequence[Picture] = (),
+    records: Sequence[Record] = (),
+    comparisons: Sequence[Comparison] = (),
+    *,
+    title: str = TITLE,
+    version: str = "",
+) -> str:
+    """The document, ready to be written to a file and opened from there.
+
+    `records` and `comparisons` are what the tables were laid out from: cells find their launches, flags, environments
+    and commands in them. `version` is visionbench's own.
+    """
+    evidence = behind.gather(records, comparisons)
+    named = [(f"table-{number}-{name(table.name)}", table) for number, table in enumerate(tables, start=1)]
+    sections = "".join(section(table, evidence, ident) for ident, table in named)
+    protocols = parts.measuring(records, tables)
+    day = parts.newest(records, comparisons)
+    by = ("visionbench " + version).strip() + (f", newest record of {day}" if day else "")
+    bar = parts.contents(named, figures=bool(figures), protocol=bool(protocols))
+    body = (
+        f'<a class="skip" href="#tables">Skip to the tables</a>\n{bar}\n'
+        f'<header id="top"><p class="by">{text(by)}</p><h1>{text(title)}</h1>{parts.lead(tables)}</header>\n'
+        f'<main id="tables">\n{picture.section(figures)}\n{sections}'
+        f"{parts.environments(records, comparisons, evidence)}{protocols}</main>\n"
+        f"<footer><p>{text(by)}. One file: nothing is fetched, nothing is sent.</p></footer>\n"
+    )
+    return _document(title, body)
+
+
+def _document(title: str, body: str) -> str:
+    style, script = _asset("page.css") + _widths(), _asset("page.js")
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">\n'
+        f"<title>{text(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n{body}"
+        f"<script>{script}</script>\n</body>\n</html>\n"
+    )
+
+
+@lru_cache(maxsize=2)
+def _asset(file: str) -> str:
+    return (FOLDER / file).read_text(encoding="utf-8")
+
+
+def _widths() -> str:
+    """A class for each width of the place behind a number: inline styles are forbidden by the policy."""
+    return "".join(f".w{width}{{min-width:{width * 0.5 + 0.3:.2f}em}}" for width in range(1, WIDEST + 1)) + "\n"
+
+
+def _hash(inline: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()}'"

@@ -1,0 +1,159 @@
+"""What stands around the tables: how to read a number, the machines that were measured, the protocols, the contents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+
+from bench.record.comparison import Comparison
+from bench.record.record import Environment, Record, Source
+from bench.record.spec import Protocol
+from bench.record.units import GIB, plural, significant
+from reports.measured import device_name
+from reports.paper import protocols
+from reports.render.html import evidence as behind
+from reports.render.html.evidence import Evidence
+from reports.render.html.markup import SOURCES, arxiv, link, name, pairs, prose, text
+from reports.table import DASH, HEADS, Table
+
+PAPER = "2201.03545"
+
+MEANINGS: dict[Source, str] = {
+    "published": "copied as printed, with the table it stands in and the protocol behind it as far as it is stated",
+    "computed": "counted operator by operator from the model itself, on no hardware; the same on every machine",
+    "measured": "timed in fresh processes on a machine that its column names; [ ] is a 95 % interval over launches",
+    "predicted": "a model's estimate with its interval, made from exact counts; not a measurement",
+}
+
+
+def lead(tables: Sequence[Table]) -> str:
+    """What the page is, in two sentences, and how to read its numbers: one tile per source that occurs."""
+    found = behind.sources([row for table in tables for row in table.rows])
+    paper = link(arxiv(PAPER), "A ConvNet for the 2020s")
+    beside = f": what {paper} prints, beside exact counts and measurements" if "published" in found else ""
+    said = (
+        f'<p class="lead">{plural(sum(found.values()), "number")} in {plural(len(tables), "table")}{beside}. '
+        '<span class="screen">Point at a number, or move to it with Tab and the arrow keys, and it says where it comes '
+        "from; follow a row’s name to the command that makes its numbers again.</span></p>"
+    )
+    tiles = "".join(_tile(source, number) for source, number in found.items())
+    return f'{said}<ul class="tiles">{tiles}</ul>' if found else said
+
+
+def _tile(source: Source, number: int) -> str:
+    css, element = SOURCES[source]
+    figure = f'<{element} class="{css}">{number:,}</{element}> <span>{HEADS[source]}</span>'
+    return f'<li class="tile-{css}"><p>{figure}</p><p>{text(MEANINGS[source])}</p></li>'
+
+
+def contents(tables: Sequence[tuple[str, Table]], *, figures: bool, protocol: bool) -> str:
+    """The bar of links that stays at the top of the window."""
+    entries = [("figures", "Figures")] if figures else []
+    entries += [(ident, _short(table.title)) for ident, table in tables]
+    entries += [("environments", "Environments")] + ([("protocols", "Protocols")] if protocol else [])
+    links = "".join(f'<li><a href="#{ident}">{text(words)}</a></li>' for ident, words in entries)
+    return f'<nav aria-label="Contents"><a class="brand" href="#top">visionbench</a><ul>{links}</ul></nav>'
+
+
+def _short(title: str) -> str:
+    """`Classification on ImageNet-1K (Table 1 of the ConvNeXt paper)` -> `Table 1`."""
+    inside = title.rpartition("(")[2]
+    return inside.partition(" of ")[0] if inside.startswith("Table ") else title.partition(":")[0]
+
+
+def newest(records: Sequence[Record], comparisons: Sequence[Comparison] = ()) -> str:
+    """The day of the newest record; nothing where no record says when it was made."""
+    return max((where.started or "" for where in behind.environments(records, comparisons)), default="")[:10]
+
+
+# --- environments ----------------------------------------------------------------------------------------------------
+
+
+def environments(records: Sequence[Record], comparisons: Sequence[Comparison], evidence: Evidence) -> str:
+    """Every distinct environment, as a list of what is known of it."""
+    held: dict[str, list[Environment]] = {}
+    for where in behind.environments(records, comparisons):
+        held.setdefault(evidence.places[where], []).append(where)
+    body = "".join(_environment(ident, its) for ident, its in held.items()) or "<p>Nothing recorded.</p>"
+    return (
+        '<section id="environments" aria-labelledby="environments-title"><h2 id="environments-title">Environments</h2>'
+        f'<div class="cards">{body}</div></section>\n'
+    )
+
+
+def _environment(ident: str, its: Sequence[Environment]) -> str:
+    where = its[-1]
+    on_none = where.device_type == "meta"
+    title = "No hardware: exact counts" if on_none else device_name(where)
+    facts = [(term, text(what)) for term, what in (_software(where) if on_none else _hardware(where))]
+    facts += [(term, text(what)) for term, what in _when(its)]
+    return f'<div class="card" id="{ident}"><h3>{ident.rpartition("-")[2]}. {text(title)}</h3>{pairs(facts)}</div>'
+
+
+def _hardware(where: Environment) -> Iterator[tuple[str, str]]:
+    memory, limit = where.device_memory, where.power_limit
+    if where.device_type != "cpu":
+        yield "Device", where.device_name or where.device_key or DASH
+        yield "Memory", f"{significant(memory / GIB, 3)} GiB" if memory else DASH
+        yield "Power limit", f"{limit:g} W" if limit else DASH
+        yield "Driver", where.driver or DASH
+    yield "CPU", where.cpu or (where.device_name if where.device_type == "cpu" else None) or DASH
+    yield "Cores, threads", f"{where.cores or DASH}, {where.threads or DASH}"
+    yield from _software(where)
+
+
+def _software(where: Environment) -> Iterator[tuple[str, str]]:
+    yield "torch", where.torch or DASH
+    if where.device_type == "cuda":
+        yield "CUDA, cuDNN", f"{where.cuda or DASH}, {where.cudnn or DASH}"
+    yield "timm", where.timm or DASH
+    yield "Python", where.python or DASH
+    yield "Platform", where.platform or DASH
+
+
+def _when(its: Sequence[Environment]) -> Iterator[tuple[str, str]]:
+    days = sorted({(one.started or "")[:10] for one in its} - {""})
+    commits = dict.fromkeys(
+        f"{one.git_commit[:10]}{' with changes' if one.git_dirty else ''}" for one in its if one.git_commit
+    )
+    yield "visionbench", ", ".join(commits) or DASH
+    yield "Records", f"{len(its):,}" + (f", {' to '.join(dict.fromkeys((days[0], days[-1])))}" if days else "")
+
+
+# --- protocols -------------------------------------------------------------------------------------------------------
+
+
+def measuring(records: Sequence[Record], tables: Sequence[Table]) -> str:
+    """How the numbers were measured: our protocols, field by field, and what is known of those behind printed ones."""
+    ours = dict.fromkeys(record.protocol for record in records if record.protocol and record.source == "measured")
+    cells = (cell for table in tables for row in table.rows for cell in row.cells)
+    origins = {cell.origin for cell in cells if cell.source == "published"}
+    theirs = [key for key in protocols() if any(f"protocol {key}" in origin.split("; ") for origin in origins)]
+    cards = [_card(f"{one.name}, ours", _fields(one), number) for number, one in enumerate(ours, start=1)]
+    cards += [_card(f"{key}, published", _stated(key), len(cards) + 1) for key in theirs]
+    if not cards:
+        return ""
+    title = '<h2 id="protocols-title">Protocols</h2>'
+    body = f'<div class="cards">{"".join(cards)}</div>'
+    return f'<section id="protocols" aria-labelledby="protocols-title">{title}{body}</section>\n'
+
+
+def _card(title: str, facts: str, number: int) -> str:
+    return f'<div class="card" id="protocol-{name(title)}-{number}"><h3>{text(title)}</h3>{facts}</div>'
+
+
+def _fields(protocol: Protocol) -> str:
+    facts = [(field.name.replace("_", " "), getattr(protocol, field.name)) for field in fields(protocol)[1:]]
+    return pairs((term, text(_word(value))) for term, value in facts)
+
+
+def _word(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or DASH
+    return DASH if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _stated(key: str) -> str:
+    one = protocols()[key]
+    facts = (("stated", one.stated), ("inferred", one.inferred), ("not stated", one.unknown), ("source", one.source))
+    return pairs((term, prose(what)) for term, what in facts if what)

@@ -1,0 +1,101 @@
+"""The figures of a page: each in a light and a dark dress and at two widths, as images that hold all that they need.
+
+An image in a data URI is a document of its own: no script runs in it, nothing is fetched, and its ids meet nobody
+else's. A figure for which there is nothing to draw is left out. All of them at two widths would outgrow the page, so
+the narrow ones stop at a budget; a phone without one scrolls the wide one sideways.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from reports.figures import FIGURES, WIDTHS, Evidence, MissingError, ThemeName, draw
+from reports.render.html.markup import text
+
+BUDGET = 2_200_000
+"""Bytes that all images of a page may take."""
+
+THEMES: tuple[ThemeName, ThemeName] = ("light", "dark")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One figure as SVG, light and dark. `narrow` is the same for a phone, or () where there is none."""
+
+    name: str
+    title: str
+    wide: tuple[bytes, bytes]
+    narrow: tuple[bytes, bytes] | tuple[()] = ()
+
+    @property
+    def description(self) -> str:
+        """What the picture says of itself for those who cannot see it."""
+        found = re.search(r"<desc>(.*?)</desc>", self.wide[0].decode(), flags=re.DOTALL)
+        return html.unescape(found[1]).strip() if found else self.title
+
+
+def pictures(evidence: Evidence, names: Iterable[str] = tuple(FIGURES)) -> tuple[Picture, ...]:
+    """The figures of those names for which there is something to draw."""
+    wide = [one for name in names if (one := _drawn(name, evidence))]
+    room = BUDGET - sum(map(_bytes, (svg for one in wide for svg in one.wide)))
+    made = []
+    for one in wide:
+        narrow = _both(one.name, evidence, WIDTHS["column"]) if room > 0 else ()
+        room -= sum(map(_bytes, narrow))
+        made.append(replace(one, narrow=narrow) if room >= 0 else one)
+    return tuple(made)
+
+
+def _drawn(name: str, evidence: Evidence) -> Picture | None:
+    try:
+        return Picture(name=name, title=FIGURES[name].title, wide=_both(name, evidence, WIDTHS["page"]))
+    except MissingError:
+        return None
+
+
+def _both(name: str, evidence: Evidence, width: float) -> tuple[bytes, bytes]:
+    light, dark = (draw(name, evidence, theme=theme, width=width) for theme in THEMES)
+    return light, dark
+
+
+def _bytes(svg: bytes) -> int:
+    return len(_address(svg))
+
+
+def _address(svg: bytes) -> str:
+    """A data URI: percent-encoded where an address or an attribute needs it, which is shorter than base64.
+
+    Left out are matplotlib's comments, the ids that nothing refers to, and what is below a hundredth of a point.
+    """
+    compact = re.sub(r"<!--.*?-->| id=\"[A-Za-z2.]+_\d+\"", "", svg.decode(), flags=re.DOTALL)
+    compact = re.sub(r"\b([1-9]\d*\.\d\d)\d+", r"\1", compact)  # factors of scales are below 1, and stay
+    compact = re.sub(r"\s+", " ", re.sub(r">\s+<", "><", compact)).replace(' "', '"').replace("DejaVuSans-", "g")
+    for character, code in (("%", "%25"), ("#", "%23"), ("&", "%26"), ("'", "%27"), ('"', "'")):
+        compact = compact.replace(character, code)
+    return f"data:image/svg+xml,{compact}"
+
+
+def section(shown: Sequence[Picture]) -> str:
+    """The section of all figures; nothing for none."""
+    if not shown:
+        return ""
+    figures = "".join(_figure(one) for one in shown)
+    title = '<h2 id="figures-title">Figures</h2>'
+    return f'<section id="figures" aria-labelledby="figures-title">{title}{figures}</section>'
+
+
+def _figure(one: Picture) -> str:
+    css = "" if one.narrow else ' class="scrolls" tabindex="0"'
+    return f'<figure id="figure-{text(one.name)}"{css}>{"".join(_images(one))}</figure>\n'
+
+
+def _images(one: Picture) -> Iterator[str]:
+    """One image per dress and width; the style sheet shows the one that fits, and hides the others from everybody."""
+    alt = text(f"{one.title}. {one.description}")
+    for width, pair in (("wide", one.wide), ("narrow", one.narrow)):
+        for theme, svg in zip(THEMES, pair, strict=False):
+            css = f"{theme} {width if one.narrow else 'only'}"
+            yield f'<img class="{css}" alt="{alt}" src="{_address(svg)}">'

@@ -1,0 +1,159 @@
+"""Calibrations as files: strict when read, stable when written, chosen by device and way of running."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from bench.predict.calibration import FOLDER, best, chip, from_json, read, shipped, write
+from bench.predict.timm_tables import difference, rows, sample, table
+from bench.predict.tracing import marked
+from bench.record.devices import DEVICES, find
+from bench.record.errors import BenchError
+from bench.record.spec import Spec
+
+SHIPPED = shipped()
+AMP = Spec(model="timm:resnet50", batch_size=64, precision="amp_fp16")
+
+
+def test_every_file_in_the_folder_is_a_calibration_of_a_known_device():
+    assert len(SHIPPED) == len(list(FOLDER.glob("*.json"))) >= 9
+    for found in SHIPPED:
+        assert find(found.device) is not None, found.id
+        assert found.sources, found.id
+
+
+@pytest.mark.parametrize("found", SHIPPED, ids=lambda c: c.id)
+def test_held_out_figures_beat_both_baselines_and_the_interval_keeps_its_word(found):
+    model = found.held_out["model"]
+    assert model.rows == found.rows
+    assert model.mean < found.held_out["flops"].mean
+    assert model.mean < found.held_out["activations"].mean
+    assert 0.75 <= model.coverage <= 0.85
+
+
+def test_the_accuracy_that_was_asked_for():
+    """Held-out families: RTX 3090 and 4090 AMP contiguous (torch 2.4), V100 fp32 and A100 TF32 from printed rows."""
+    by_id = {found.id: found.held_out["model"] for found in SHIPPED}
+    for card in ("rtx-3090", "rtx-4090"):
+        figures = by_id[f"{card}-amp_fp16-contiguous-inference-torch2.4"]
+        assert figures.mean <= 0.08
+        assert figures.median <= 0.05
+        assert figures.rank >= 0.985
+        assert figures.rows > 1300
+    assert by_id["v100-sxm2-16gb-fp32-contiguous-inference-published"].mean <= 0.10
+    assert by_id["a100-sxm4-40gb-tf32-channels_last-inference-published"].mean <= 0.12
+
+
+def test_writing_and_reading_is_the_same(tmp_path):
+    first = write(SHIPPED[0], tmp_path)
+    assert read(first) == SHIPPED[0]
+    assert first.read_text() == (FOLDER / f"{SHIPPED[0].id}.json").read_text()
+
+
+def _spoilt(change) -> str:
+    data = json.loads((FOLDER / f"{SHIPPED[0].id}.json").read_text())
+    change(data)
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.update(surprise=1),
+        lambda d: d.pop("low"),
+        lambda d: d.update(schema=2),
+        lambda d: d.update(precision="fp12"),
+        lambda d: d.update(low=1.0, high=-1.0),
+        lambda d: d["multipliers"].update(launches=-1.0),
+        lambda d: d["multipliers"].clear(),
+        lambda d: d["held_out"]["model"].pop("mean"),
+        lambda d: d["held_out"].pop("model"),
+    ],
+)
+def test_a_spoilt_file_is_refused(change, tmp_path):
+    from_json(_spoilt(lambda d: None))
+    path = tmp_path / "spoilt.json"
+    path.write_text(_spoilt(change))
+    with pytest.raises(BenchError, match=r"spoilt\.json is no calibration"):
+        read(path)
+
+
+def test_the_best_calibration_is_of_the_card_then_of_its_sister_and_never_of_another():
+    found = best(SHIPPED, AMP, "rtx-3090")
+    assert (found.device, found.compiled) == ("rtx-3090", False)
+    assert best(SHIPPED, replace(AMP, compile_mode="default"), "rtx-4090").compiled
+    assert best(SHIPPED, replace(AMP, precision="fp32"), "v100-pcie-32gb").device == "v100-sxm2-16gb"
+    assert best(SHIPPED, AMP, "h100-sxm5-80gb") is None
+    own = replace(found, origin="records", rows=12, id="own")
+    assert best((*SHIPPED, own), AMP, "rtx-3090") is own
+
+
+def test_chips():
+    assert chip("a100-sxm4-80gb") == chip("a100-pcie-40gb") == "a100"
+    assert len({chip(d.key) for d in DEVICES if d.key.startswith("rtx")}) == 4
+
+
+# --- timm's tables: a made-up file with the true header ---
+
+NAME = "benchmark-infer-amp-nhwc-pt240-cu124-rtx4090-dynamo.csv"
+HEADER = (
+    "model,infer_img_size,infer_samples_per_sec,infer_step_time,infer_batch_size,param_count,infer_gmacs,infer_macts\n"
+)
+
+
+def test_a_tables_name_says_how_it_was_measured(tmp_path):
+    found = table(tmp_path / NAME)
+    assert (found.task, found.memory_format, found.torch, found.cuda) == ("inference", "channels_last", "2.4.0", "12.4")
+    assert (found.device.key, found.compiled) == ("rtx-4090", True)
+    old = table(tmp_path / "benchmark-train-amp-nchw-pt112-cu113-rtx3090.csv")
+    assert (old.task, old.torch, old.cuda) == ("train", "1.12", "11.3")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["results.csv", NAME.replace("rtx4090", "rtx9999"), NAME.replace("amp", "fp32"), NAME.replace("cu124", "cpu")],
+)
+def test_another_name_is_refused(name, tmp_path):
+    with pytest.raises(BenchError):
+        table(tmp_path / name)
+
+
+def test_rows_are_read_once_per_model_and_size(tmp_path):
+    path = tmp_path / NAME
+    path.write_text(
+        HEADER
+        + "resnet18.a1_in1k,224,8000.0,32.0,256,11.69,1.82,2.48\nresnet18.tv_in1k,224,1.0,1.0,256,11.69,1.82,2.48\n"
+    )
+    [row] = rows(path)
+    assert (row.model, row.image_size, row.batch_size) == ("resnet18", 224, 256)
+    assert row.seconds == pytest.approx(256 / 8000)
+    spec = table(path).spec(row)
+    assert (spec.model, spec.precision, spec.compile_mode, spec.attention) == (
+        "timm:resnet18",
+        "amp_fp16",
+        "default",
+        "fused",
+    )
+    path.write_text("model,infer_img_size\nresnet18,224\n")
+    with pytest.raises(BenchError, match="cannot be read"):
+        rows(path)
+
+
+def test_a_row_of_another_network_is_left_out_and_says_why(tmp_path):
+    path = tmp_path / NAME
+    path.write_text(HEADER + "resnet18.a1_in1k,224,8000.0,32.0,256,11.69,1.82,2.48\n")
+    [row] = rows(path)
+    of = table(path)
+    trace = marked(of.spec(row))
+    from bench.predict.timm_tables import peaks
+
+    good = sample(of, row, trace, peaks(of))
+    assert good.family == "timm.models.resnet"
+    assert good.macs == 256 * trace.macs_per_image
+    assert difference(replace(row, params=11.9e6), trace) == "parameters differ"
+    assert difference(replace(row, macs=1.9e9), trace) == "multiply-accumulates differ"
+    assert difference(replace(row, macs=None), trace) is None
+    assert sample(of, replace(row, params=5e6), trace, peaks(of)).reason == "parameters differ"

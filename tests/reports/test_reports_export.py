@@ -1,0 +1,79 @@
+"""The flat table: its schema, in three formats, as pandas reads them back."""
+
+import io
+import json
+import sys
+
+import pytest
+
+from bench.record.errors import BenchError
+from reports import export
+from reports.export import COLUMNS, FORMATS, lines
+
+pd = pytest.importorskip("pandas")
+
+READ = {"csv": pd.read_csv, "json": pd.read_json, "parquet": pd.read_parquet}
+
+
+@pytest.fixture
+def records(launches, counted):
+    return [
+        *launches("timm:convnext_tiny", rate=100.0, number=2, flags=("scattered", "throttled")),
+        *launches("timm:resnet18", number=1, failure="out_of_memory"),
+        counted("timm:resnet18", params=11e6, macs=1.8e9),
+    ]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_format_is_read_as_it_is(records, form):
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    frame = READ[form](io.BytesIO(export.export(records, form)))
+    assert tuple(frame.columns) == COLUMNS
+    assert frame["record"].tolist() == [0, 1, 2, 3, 3]
+    rates = frame[frame.metric == "throughput"].groupby("model").images_per_second.median()
+    assert rates["timm:convnext_tiny"] == pytest.approx(100.0, rel=1e-3)
+    failed = frame[frame.failure_kind == "out_of_memory"].iloc[0]
+    assert (failed.model, failed.failure_stage) == ("timm:resnet18", "warm-up")
+    assert pd.isna(failed.metric)
+    assert frame[frame.metric == "macs"].value.tolist() == [1.8e9]
+
+
+def test_a_value_is_of_one_step_and_the_raw_values_stay(records):
+    line = next(lines(records))
+    [raw] = line["values"]
+    assert line["iterations"] == 10
+    assert line["value"] == raw / 10
+    assert line["flags"] == "scattered throttled"
+    assert line["number"] == 1
+
+
+def test_every_line_has_every_column_and_every_column_is_documented(records):
+    assert all(tuple(line) == COLUMNS for line in lines(records))
+    assert all(f"`{name}`" in export.__doc__ for name in COLUMNS)
+
+
+def test_values_are_json_in_csv(records):
+    frame = pd.read_csv(io.BytesIO(export.export(records, "csv")))
+    assert isinstance(json.loads(frame["values"][0]), list)
+
+
+def test_nothing_recorded_is_a_table_without_lines():
+    assert export.export([], "csv").decode() == ",".join(COLUMNS) + "\n"
+    assert json.loads(export.export([], "json")) == []
+
+
+def test_without_pyarrow_one_sentence_says_what_to_do(records, monkeypatch):
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    with pytest.raises(BenchError, match=r"pip install 'visionbench\[parquet\]'.*--format csv"):
+        export.export(records, "parquet")
+
+
+def test_an_unknown_format_is_the_users_mistake(records):
+    with pytest.raises(BenchError, match="parquet"):
+        export.export(records, "parkett")
+
+
+def test_csv_needs_no_pandas(records, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert export.export(records, "csv").startswith(b"record,model,")
