@@ -25,6 +25,7 @@ from bench.verbs import (
     figures,
     gate,
     listing,
+    predict,
     report,
     run,
     selftest,
@@ -34,7 +35,7 @@ from bench.verbs import (
 )
 from models import ModelError
 
-VERBS = (tables, run, report, figures, trace, effects, gate, compare, selftest, trend, export, listing, doctor)
+VERBS = (tables, run, report, figures, trace, effects, gate, compare, selftest, trend, predict, export, listing, doctor)
 
 DESCRIPTION = """\
 Benchmarks of vision models that deserve trust.

@@ -238,6 +238,18 @@ def steps(options: Namespace, device: str) -> tuple[tuple[Spec, Spec], ...]:
     return tuple((spec(before, task), spec(row, task)) for task in tasks(options.task) for before, row in pairs)
 
 
+def predicted(options: Namespace, batch_size: int) -> tuple[Spec, ...]:
+    """The specs of `predict`: models and tables as named, Table 1 if none is."""
+    from reports import REPORTS
+
+    words = [word for word in options.models if word not in REPORTS]
+    tables = [*options.table, *(word for word in options.models if word in REPORTS)]
+    rows = _models(words, options.image_size)
+    rows += _tables(tables if tables or words else ["convnext_table1"], options.image_size)
+    there = Place(devices=("cuda",), protocol=SWIN, precision="fp32", memory_format="contiguous", batch_size=batch_size)
+    return tuple(_spec(model, size, options, there) for model, size in dict.fromkeys(rows))
+
+
 def counted(words: Iterable[str], image_size: int | None) -> tuple[Spec, ...]:
     """The specs of `compare --exact`: one image, at the default of everything else."""
     return tuple(Spec(model=model, image_size=size) for model, size in _rows(words, image_size))
