@@ -13,7 +13,7 @@ from bench import arguments, judged, output, progress
 from bench.arguments import Commands
 from bench.record import comparison, profile
 from bench.record.units import plural
-from bench.record.verdict import OK, Rule
+from bench.record.verdict import NOT_MEASURED, OK, Rule
 
 if TYPE_CHECKING:
     from bench.judge.selftest import Run, Suite
@@ -48,6 +48,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--profile", type=Path, default=profile.DEFAULT_FILE, metavar="FILE", help=f"default: {profile.DEFAULT_FILE}"
     )
+    parser.add_argument("--show", action="store_true", help="measure nothing: print the profiles there are")
     arguments.add_output(parser)
     parser.set_defaults(verb=run)
 
@@ -63,6 +64,8 @@ class _Suites(judged.Launches):
 
 def run(options: Namespace) -> int:
     """Measure suites of known truth, count, print, and write the profile."""
+    if options.show:
+        return _show(options)
     from bench.judge.duet import Stage, timer_of
     from bench.judge.selftest import ONE_SOURCE, Ask, in_trees, parse_share, selftest
     from bench.judge.tally import profile as tallied
@@ -100,3 +103,14 @@ def run(options: Namespace) -> int:
     output.print_tables([layout((made,))], options)
     progress.say(f"Noise profile: {options.profile}. Raw turns: {options.keep}. Seed: {seed}.")
     return OK
+
+
+def _show(options: Namespace) -> int:
+    """Print the profiles of the file; where there is none, those that visionbench was tested with."""
+    from reports import records as committed
+    from reports.selftests import layout
+
+    ours = Path(committed.__file__).parent / profile.DEFAULT_FILE
+    found = profile.read(options.profile if options.profile.exists() else ours)
+    output.print_tables([layout(found)], options)
+    return OK if found else NOT_MEASURED
