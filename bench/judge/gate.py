@@ -67,6 +67,9 @@ def gate(
     # Settled before anything is judged: a second look costs half of the error, and must be paid for in advance.
     enough = plan.launches >= launches_needed(rule, len(rows))
     rule = replace(rule, looks=rule.looks if enough and duet.time_is_left else 1)
+    if rule.looks != duet.looks:
+        duet.looks = rule.looks
+        keep(duet.comparisons())
     verdicts = judge(duet.comparisons(), rule, looks={})
     again = frozenset(needs_second_look(verdicts)) if rule.looks > 1 else frozenset()
     if again:
@@ -93,7 +96,7 @@ class _Duet:
         self._launches: dict[str, list[Launch]] = {row.name: [] for row in rows}
         self._broken: dict[str, Broken] = {}
         self._begun, self._longest = time.monotonic(), 0.0
-        self.cut_short = False
+        self.cut_short, self.looks = False, 2
 
     @property
     def time_is_left(self) -> bool:
@@ -141,6 +144,7 @@ class _Duet:
             environment=self._environment,
             timer=self._stage.timer,
             seed=self._plan.seed,
+            looks=self.looks,
             launches=tuple(self._launches[row.name]),
             failure=broken.failure if broken else None,
             failed=broken.side if broken else None,

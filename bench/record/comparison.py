@@ -76,7 +76,8 @@ class Launch:
 class Comparison:
     """One row, base against head or one way of running it against another.
 
-    `name` is the row's, unique within one gate. `timer` is the clock that the ratio is of. `failure` says why there are
+    `name` is the row's, unique within one gate. `timer` is the clock that the ratio is of. `looks` is how many looks at
+    the launches the error was split between. `failure` says why there are
     no launches, or no more of them; `failed` is the side that it befell, None for both.
     """
 
@@ -86,6 +87,7 @@ class Comparison:
     environment: Environment
     timer: Timer
     seed: int
+    looks: int = 2
     launches: tuple[Launch, ...] = ()
     failure: Failure | None = None
     failed: First | None = None
@@ -210,7 +212,7 @@ _REMEDY = "name a file that `gate` or `effects` wrote"
 def read(path: Path) -> tuple[Comparison, ...]:
     """The comparisons of a file. Raises `BenchError` for a file that is not there or holds something else."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
         return tuple(from_json(line) for line in lines if line.strip())
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

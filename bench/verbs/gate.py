@@ -164,7 +164,7 @@ def _rejudged(options: Namespace) -> Judgement:
 
     path: Path = options.rejudge
     found = comparison.read(path)
-    rule = Rule()
+    rule = replace(Rule(), looks=min((one.looks for one in found), default=1))
     return Judgement(
         title=f"judged again from {path}",
         rule=rule,
