@@ -26,7 +26,7 @@ RECORDS, COMPARISONS = Path("visionbench.jsonl"), Path("visionbench-effects.json
 
 
 def recorded(paths: Sequence[Path] | None) -> list[Record]:
-    """The user's records (the files named, or the default one) and, below them, the committed counts.
+    """The user's records (the files named, or the default one) and, below them, the committed counts and predictions.
 
     Where the user has measured nothing yet, the committed measurements too: a report always has something to show,
     and every measured column names the machine it was measured on.
@@ -38,8 +38,13 @@ def recorded(paths: Sequence[Path] | None) -> list[Record]:
     folder = Path(committed.__file__).parent
     ours = [record for path in sorted(folder.glob("*.jsonl")) for record in store.read(path).records]
     if any(record.source == "measured" for record in own):
-        ours = [record for record in ours if record.source == "computed"]
+        ours = [record for record in ours if record.source in ("computed", "predicted")]
     return [*ours, *own]
+
+
+def predicted() -> list[Record]:
+    """The committed predictions of the paper's rows on the paper's cards."""
+    return list(store.read(Path(committed.__file__).parent / "predicted.jsonl").records)
 
 
 def compared(paths: Sequence[Path] | None = None) -> list[Comparison]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bench.record.comparison import Comparison
 from bench.record.record import Record
-from reports import columns, counts, rates
+from reports import columns, counts, predicted, rates
 from reports.paper import rows
 from reports.report import Report, assemble
 from reports.table import Table
@@ -27,6 +27,7 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
         columns.printed(columns.TOP1, "top1"),
         columns.published_rate("V100", "throughput-v100"),
         columns.published_rate("A100", "throughput-a100", table="12", rank=7),
+        *predicted.plans(records, "V100", "A100"),
         *rates.plans(rates.shown(measured)),
     )
     return assemble(NAME, TITLE, printed, plans, remarks=rates.left_out(measured, NAME))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bench.record.comparison import Comparison
 from bench.record.record import Record
-from reports import cells, columns, counts, rates
+from reports import cells, columns, counts, predicted, rates
 from reports.columns import RATE, Plan
 from reports.paper import PaperRow, rival, rows
 from reports.rates import Rates
@@ -41,6 +41,7 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
         _accuracy("top1", "1K", 7),
         _accuracy("top1_22k", "22K", 6),
         *_published(),
+        *predicted.plans(records, "A100"),
         *(plan for its in shown for plan in _measured(its)),
         *(() if shown else (rates.nothing(),)),
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bench.record.comparison import Comparison
 from bench.record.record import Record
 from bench.record.spec import Spec
-from reports import columns, counts, memory, rates
+from reports import columns, counts, memory, predicted, rates
 from reports.columns import Plan
 from reports.measured import groups
 from reports.paper import PaperRow, rows
@@ -36,6 +36,7 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
         *columns.counted(exact, "macs"),
         columns.printed(columns.TOP1, "top1"),
         columns.published_rate("V100", "throughput-v100"),
+        *predicted.plans(records, "V100"),
         *rates.plans(rates.shown(measured)),
         *memory.plans(exact, trained[: memory.GROUPS]),
     )

@@ -51,7 +51,9 @@ def run(options: Namespace) -> int:
     output.tell(log.problems)
     computed = _count_gaps(reports, log.records, options.records)
     outcome = measure(_default_specs(reports, here), here, options)
-    records = [*log.records, *computed, *outcome.records]
+    # Of machines that are not here, what is predicted for them stands beside the paper's numbers.
+    elsewhere = output.predicted() if here.on_cpu else []
+    records = [*elsewhere, *log.records, *computed, *outcome.records]
     comparisons = output.compared()
     output.print_tables([report.layout(records, comparisons) for report in reports], options)
     _say_what_is_left(reports, here)

@@ -187,7 +187,7 @@ def test_less_than_seven_launches_claim_nothing(n):
             found = _judge(*[ratio] * n, rule=rule)
             assert found.word == "inconclusive"
             assert found.detectable is None
-            assert found.reason.startswith(f"{n} launch")
+            assert found.reason.startswith(f"no interval from {n} launch")
             assert found.reason.endswith(f"{launches_needed(rule)} are needed")
 
 
