@@ -70,7 +70,7 @@ def missing_kernels(name: str, capability: tuple[int, int]) -> str:
     here = f"torch {torch.__version__} has no kernels for {name} (sm_{capability[0]}{capability[1]})"
     if capability < TURING:
         return (
-            f"{here}: install torch 2.10 or older, or a build for CUDA 12.6 "
-            "(pip install torch --index-url https://download.pytorch.org/whl/cu126)"
+            f"{here}: install torch 2.10 or older (pip install 'torch<=2.10'), or a build for CUDA 12.6 "
+            "(PyTorch's installation page says how)"
         )
     return f"{here}: install a newer torch, or a build for a newer CUDA"
