@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TypeAlias
 
-from bench.output import RECORDS
+from bench.output import COMPARISONS, RECORDS
 from bench.record.spec import ATTENTIONS, COMPILE_MODES, EFFORTS, MEMORY_FORMATS, PRECISIONS, PROTOCOLS, TASKS
 from bench.record.verdict import USAGE
 from reports import FORMATS
@@ -45,6 +45,24 @@ def add_where(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: torch's choice)")
     where.add_argument(
         "--records", type=Path, default=RECORDS, metavar="FILE", help=f"append records there (default: {RECORDS})"
+    )
+
+
+def add_evidence(parser: argparse.ArgumentParser) -> None:
+    """Options that say which files to read: records, and comparisons."""
+    parser.add_argument(
+        "--records",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help=f"records to read (repeatable; default: {RECORDS} and the committed ones)",
+    )
+    parser.add_argument(
+        "--comparisons",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help=f"what `effects` has kept (repeatable; default: {COMPARISONS}, or the committed ones)",
     )
 
 

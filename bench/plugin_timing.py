@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 def timed(wanted: Wanted, now: Structures, asked: Asked) -> Found:
     """The model against the base, in turns, as a gate of one row."""
     from bench import sides
+    from bench.judge import duet
 
     options = Namespace(base=asked.base, head=None, environment="auto")
     with ExitStack() as stack:
         try:
-            spec, device, threads = _placed(wanted)
+            spec, device = _placed(wanted)
             found = sides.revisions(options, [spec], stack)
-            verdict, remarks = _judged(found, _stage(found, device, threads), asked)
+            verdict, remarks = _judged(found, duet.stage(device, wanted.threads, sources=found.sources), asked)
             behind = _behind(found, now, asked) if verdict.word == "regressed" else ()
         except BenchError as error:
             return Found(word="error", text=str(error), properties=(("verdict", "not measured"),))
@@ -48,23 +49,13 @@ _WORDS: dict[str, Word] = {
 }
 
 
-def _placed(wanted: Wanted) -> tuple[Spec, str, int | None]:
-    """The spec with its batch, the device and the threads, chosen as `gate` does."""
+def _placed(wanted: Wanted) -> tuple[Spec, str]:
+    """The spec with its batch, and the device, chosen as `gate` does."""
     from bench.measure.environment import find_device
-    from bench.selection import PAPER_BATCH
+    from bench.selection import usual_batch
 
     device = wanted.device or find_device()
-    on_cpu = device.startswith("cpu")
-    batch = wanted.batch_size or (1 if on_cpu else PAPER_BATCH)
-    return replace(wanted.spec, batch_size=batch), device, wanted.threads or (1 if on_cpu else None)
-
-
-def _stage(found: Sides, device: str, threads: int | None) -> Stage:
-    from bench.judge.duet import Stage, timer_of
-
-    baseline, candidate = found.sources
-    timer = timer_of(device, threads)
-    return Stage(baseline=baseline, candidate=candidate, device=device, threads=threads, timer=timer)
+    return replace(wanted.spec, batch_size=usual_batch(wanted.batch_size, device)), device
 
 
 def _judged(found: Sides, stage: Stage, asked: Asked) -> tuple[Verdict, tuple[str, ...]]:
@@ -72,16 +63,12 @@ def _judged(found: Sides, stage: Stage, asked: Asked) -> tuple[Verdict, tuple[st
 
     Each model is a gate of its own, so the false discoveries that a gate may make are shared out among them.
     """
-    import random
-
-    from bench.judge.gate import LAUNCHES, Plan, gate
+    from bench.judge.gate import LAUNCHES, Plan, drawn, gate
     from bench.judge.verdict import launches_needed
     from bench.measure.environment import describe
 
     rule = replace(Rule(), fdr=Rule().fdr / max(asked.models, 1))
-    plan = Plan(
-        launches=max(LAUNCHES, launches_needed(rule)), budget=asked.budget, seed=random.SystemRandom().randrange(2**31)
-    )
+    plan = Plan(launches=max(LAUNCHES, launches_needed(rule)), budget=asked.budget, seed=drawn(None))
     outcome = gate(found.rows, stage, describe(stage.device, stage.threads), plan, rule)
     cut = (f"The budget of {asked.budget:g} s ended before all launches were made.",) if outcome.cut_short else ()
     return outcome.verdicts[0], cut

@@ -190,10 +190,14 @@ def _spec(model: str, image_size: int, options: Namespace, here: Place) -> Spec:
     )
 
 
+def usual_batch(asked: int | None, device: str) -> int:
+    """Images a step of what takes turns: as asked, else one on a CPU and the paper's batch on a GPU."""
+    return asked or (1 if device.startswith("cpu") else PAPER_BATCH)
+
+
 def gated(options: Namespace, device: str) -> tuple[Spec, ...]:
     """The specs of `gate`: models and suites as named, the suite `ci` if none is."""
-    on_cpu = device.startswith("cpu")
-    batch = options.batch_size or (1 if on_cpu else PAPER_BATCH)
+    batch = usual_batch(options.batch_size, device)
     there = Place(devices=(device,), protocol=STEADY, precision="fp32", memory_format="contiguous", batch_size=batch)
     rows = _rows([*options.models, *options.model, *options.suite], options.image_size)
     return tuple(_spec(model, size, options, there) for model, size in rows)
@@ -203,7 +207,7 @@ def plain(options: Namespace, device: str) -> tuple[Spec, ...]:
     """The plain runs of `effects`, per model and task: fp32, contiguous, eager."""
     if not options.models:
         raise BenchError("nothing to compare: name models (`list models`), or a road with --roadmap t or --roadmap b.")
-    batch = options.batch_size or (1 if device.startswith("cpu") else PAPER_BATCH)
+    batch = usual_batch(options.batch_size, device)
     rows = dict.fromkeys(_rows(options.models, options.image_size))
     return tuple(
         Spec(model=model, task=task, batch_size=batch, image_size=size, attention=options.attention)
@@ -221,7 +225,7 @@ def steps(options: Namespace, device: str) -> tuple[tuple[Spec, Spec], ...]:
     """`effects --roadmap`: the specs of every step of the road, before and after."""
     from reports import roadmap
 
-    batch = options.batch_size or (1 if device.startswith("cpu") else PAPER_BATCH)
+    batch = usual_batch(options.batch_size, device)
     pairs = roadmap.steps({"t": "10", "b": "11"}[options.roadmap])
 
     def spec(row: PaperRow, task: Task) -> Spec:

@@ -14,6 +14,7 @@ from bench import progress
 from bench.judge import environments, worktrees
 from bench.judge.duet import Row
 from bench.judge.worktrees import Revision
+from bench.measure.player import is_ours
 from bench.measure.seat import Source
 from bench.record.comparison import Side
 from bench.record.errors import BenchError, choose
@@ -72,6 +73,8 @@ def revisions(options: Namespace, specs: Sequence[Spec], stack: ExitStack) -> Si
     named = options.head is not None
     head = stack.enter_context(worktrees.checked_out(root, options.head)) if named else worktrees.here(root)
     pythons, remarks = _pythons(options, base, head, stack)
+    if pythons[0] == pythons[1]:
+        _check_owned(specs, base, head)
     sources = [
         Source(tree=one.tree, python=python, repository=root) for one, python in zip((base, head), pythons, strict=True)
     ]
@@ -81,6 +84,18 @@ def revisions(options: Namespace, specs: Sequence[Spec], stack: ExitStack) -> Si
         sources=(sources[0], sources[1]),
         remarks=(*_remarks(base, head), *remarks),
     )
+
+
+def _check_owned(specs: Iterable[Spec], base: Revision, head: Revision) -> None:
+    """Raise `BenchError` for a model that neither revision holds: one environment would be compared with itself."""
+    if is_ours(base.tree) or is_ours(head.tree):
+        return
+    for spec in specs:
+        if not spec.model.startswith("user:"):
+            raise BenchError(
+                f"{spec.model} is not of this repository, so both revisions would run the same code: name one of its "
+                "own, --model user:package.module:factory."
+            )
 
 
 def _remarks(base: Revision, head: Revision) -> list[str]:

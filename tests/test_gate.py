@@ -295,6 +295,7 @@ MISTAKES = {
     "setting and revision": (["--vary", "precision=bf16", "--base", "HEAD"], "leave --base and --head away"),
     "setting and no revision": (["--vary", "precision=bf16", "--base", ""], "leave --base and --head away"),
     "unknown model": (["no_such_model_at_all"], "list models"),
+    "model of neither side": (["resnet18", "--base", "HEAD"], "--model user:"),
     "file that is no gate's": (["--rejudge", "NOTES"], "holds no comparisons"),
     "file that is not there": (["--rejudge", "nowhere.jsonl"], "no such file"),
     "no launches": (["--launches", "0"], "at least 1"),

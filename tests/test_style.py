@@ -31,6 +31,10 @@ def test_ruff_has_nothing_to_say():
     _run("ruff", "check", ".", "--output-format", "concise")
 
 
+def test_ruff_would_lay_nothing_out_otherwise():
+    _run("ruff", "format", "--check", ".")
+
+
 def _needs_checked_torch() -> None:
     """The annotations of torch itself differ between versions: ours are checked against the newest."""
     if tuple(int(part) for part in version("torch").split(".")[:2]) < CHECKED_TORCH:

@@ -87,6 +87,26 @@ class Broken:
     side: First | None
 
 
+def stage(
+    device: str,
+    threads: int | None,
+    *,
+    sources: tuple[Source, Source] = (Source(), Source()),
+    rounds: int | None = None,
+) -> Stage:
+    """The stage of a duet on that device; `threads` None: one on a CPU, whose time is then CPU time; elsewhere any."""
+    used = threads or (1 if device.startswith("cpu") else None)
+    baseline, candidate = sources
+    return Stage(
+        baseline=baseline,
+        candidate=candidate,
+        device=device,
+        threads=used,
+        timer=timer_of(device, used),
+        rounds=rounds,
+    )
+
+
 def timer_of(device: str, threads: int | None) -> Timer:
     """CPU time for one thread on a CPU; for more the wall, because CPU time cannot see waiting; events on a GPU."""
     if not device.startswith("cpu"):

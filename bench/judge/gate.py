@@ -39,6 +39,11 @@ class Plan:
     seed: int = 0
 
 
+def drawn(seed: int | None) -> int:
+    """The seed that was asked for, or one from the system, so that no two measurements share their orders."""
+    return random.SystemRandom().randrange(2**31) if seed is None else seed
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What was measured and what it came to; `rule` is the one that was applied.

@@ -43,6 +43,7 @@ LOG_SECONDS = 1.0
 LOG_BYTES = 16 * 2**20
 """How long it may get before it is cut: a print in an endless loop would fill the disk that the records are on."""
 
+
 @dataclass(slots=True, kw_only=True)
 class _Story:
     """What is known of a child so far. `deadline` by the monotonic clock; `exit_code` minus a signal's number."""

@@ -65,9 +65,7 @@ def _exact(options: Namespace) -> int:
     # Who names models asks about these: the baseline's other rows are not missing.
     others = set(before.rows) - set(now.rows) - set(now.failures) if options.what else set()
     try:
-        changes = compare(
-            before, now, allow_new=options.allow_new, allow_missing=[*options.allow_missing, *others]
-        )
+        changes = compare(before, now, allow_new=options.allow_new, allow_missing=[*options.allow_missing, *others])
     except structure.OtherVersionsError as error:
         progress.say(f"bench.py: {error}")
         return NOT_MEASURED

@@ -22,7 +22,7 @@ from bench.record.units import plural
 from bench.record.verdict import NOT_MEASURED, OK, Rule
 
 if TYPE_CHECKING:
-    from bench.judge.duet import Row, Stage
+    from bench.judge.duet import Row
 
 LONGEST = 900.0
 """Seconds that a launch of the grid may take: compiling from an empty cache on a busy CPU takes minutes."""
@@ -114,16 +114,13 @@ def _step(before: Spec, after: Spec) -> Row:
 
 def _compared(rows: Sequence[Row], device: str, options: Namespace) -> tuple[Comparison, ...]:
     """Measure all rows in turns; what this machine cannot do is not tried, and says so."""
-    import random
-
-    from bench.judge.duet import timer_of
-    from bench.judge.gate import LAUNCHES, Plan, gate
+    from bench.judge import duet
+    from bench.judge.gate import LAUNCHES, Plan, drawn, gate
     from bench.measure.environment import describe
 
-    threads = options.threads or (1 if device.startswith("cpu") else None)
-    seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
-    environment = describe(device, threads)
-    stage = _stage(device, threads, options)
+    stage = duet.stage(device, options.threads, rounds=options.rounds)
+    environment = describe(device, stage.threads)
+    plan = Plan(launches=options.launches or LAUNCHES, budget=options.budget, seed=drawn(options.seed))
     refused = {row.name: failure for row in rows if (failure := _refused(row, device))}
     impossible = tuple(
         Comparison(
@@ -131,8 +128,8 @@ def _compared(rows: Sequence[Row], device: str, options: Namespace) -> tuple[Com
             baseline=row.baseline,
             candidate=row.candidate,
             environment=environment,
-            timer=timer_of(device, threads),
-            seed=seed,
+            timer=stage.timer,
+            seed=plan.seed,
             failure=refused[row.name],
             failed="candidate",
         )
@@ -140,7 +137,6 @@ def _compared(rows: Sequence[Row], device: str, options: Namespace) -> tuple[Com
         if row.name in refused
     )
     possible = [row for row in rows if row.name not in refused]
-    plan = Plan(launches=options.launches or LAUNCHES, budget=options.budget, seed=seed)
     _announce(possible, impossible, plan.launches, device, options)
 
     def keep(made: Sequence[Comparison]) -> None:
@@ -161,20 +157,6 @@ def _announce(
     rows = f"{plural(len(possible), 'row')}{refused}"
     progress.say(
         f"Comparing {rows} in turns on {device}, {plural(launches, 'launch', 'launches')}; kept: {options.keep}"
-    )
-
-
-def _stage(device: str, threads: int | None, options: Namespace) -> Stage:
-    from bench.judge.duet import Stage, timer_of
-    from bench.measure.seat import Source
-
-    return Stage(
-        baseline=Source(),
-        candidate=Source(),
-        device=device,
-        threads=threads,
-        timer=timer_of(device, threads),
-        rounds=options.rounds,
     )
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from bench import arguments, output, progress
 from bench.arguments import Commands
-from bench.output import COMPARISONS, RECORDS
 from bench.record.errors import BenchError, choose
 from bench.record.spec import PRECISIONS
 from bench.record.units import plural
@@ -38,20 +37,7 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser("figures", help="draw figures from records", description=DESCRIPTION)
     parser.add_argument("names", nargs="*", metavar="NAME", help="figure1, figure2, throughput_accuracy, ...")
     parser.add_argument("--all", action="store_true", help="every figure for which there is something to draw")
-    parser.add_argument(
-        "--records",
-        type=Path,
-        action="append",
-        metavar="FILE",
-        help=f"records to read (repeatable; default: {RECORDS} and the committed ones)",
-    )
-    parser.add_argument(
-        "--comparisons",
-        type=Path,
-        action="append",
-        metavar="FILE",
-        help=f"what `effects` has kept (repeatable; default: {COMPARISONS})",
-    )
+    arguments.add_evidence(parser)
     about = parser.add_argument_group("what memory_curve and roofline are about")
     about.add_argument("--model", default="timm:convnext_tiny", metavar="MODEL", help="default: timm:convnext_tiny")
     about.add_argument("--image-size", type=arguments.positive, metavar="PIXELS", help="square input (default: 224)")

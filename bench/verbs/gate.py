@@ -103,33 +103,21 @@ def run(options: Namespace) -> int:
 def _set_up(options: Namespace, stack: ExitStack) -> tuple[Sides, Stage]:
     """The two sides and the stage that the options mean; work trees live as long as `stack`."""
     from bench import sides
-    from bench.judge.duet import Stage, timer_of
+    from bench.judge import duet
     from bench.measure.environment import find_device
     from bench.selection import gated
 
     device = options.device or find_device()
-    threads = options.threads or (1 if device.startswith("cpu") else None)
     specs = gated(options, device)
     found = sides.settings(options, specs) if options.vary else sides.revisions(options, specs, stack)
-    stage = Stage(
-        baseline=found.sources[0],
-        candidate=found.sources[1],
-        device=device,
-        threads=threads,
-        timer=timer_of(device, threads),
-        rounds=options.rounds,
-    )
-    return found, stage
+    return found, duet.stage(device, options.threads, sources=found.sources, rounds=options.rounds)
 
 
 def _played(rows: Sequence[Row], stage: Stage, options: Namespace) -> tuple[Outcome, int]:
-    import random
-
-    from bench.judge.gate import LAUNCHES, Plan, gate
+    from bench.judge.gate import LAUNCHES, Plan, drawn, gate
     from bench.measure.environment import describe
 
-    seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
-    plan = Plan(launches=options.launches or LAUNCHES, budget=options.budget, seed=seed)
+    plan = Plan(launches=options.launches or LAUNCHES, budget=options.budget, seed=drawn(options.seed))
     progress.say(
         f"Measuring {plural(len(rows), 'row')} in turns on {stage.device}, up to {plan.launches} launches a look; "
         f"raw turns: {options.keep}"
@@ -139,7 +127,7 @@ def _played(rows: Sequence[Row], stage: Stage, options: Namespace) -> tuple[Outc
     def keep(made: Sequence[comparison.Comparison]) -> None:
         comparison.write(options.keep, made)
 
-    return gate(rows, stage, environment, plan, Rule(), keep, judged.Launches()), seed
+    return gate(rows, stage, environment, plan, Rule(), keep, judged.Launches()), plan.seed
 
 
 def _judgement(outcome: Outcome, found: Sides, options: Namespace, seed: int) -> Judgement:

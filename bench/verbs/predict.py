@@ -73,9 +73,7 @@ def run(options: Namespace) -> int:
     devices = targets.target(options.gpu)
     measured = [record for path in options.records or () for record in store.read(path).records]
     with _quietly():
-        found = [
-            predict(spec, device, measured=measured) for device in devices for spec in _specs(options, device)
-        ]
+        found = [predict(spec, device, measured=measured) for device in devices for spec in _specs(options, device)]
     if options.lines:
         print("".join(to_json(record) + "\n" for record in found), end="")
     else:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from bench import arguments, output
 from bench.arguments import Commands
-from bench.output import COMPARISONS, RECORDS
 from bench.record.errors import BenchError
 
 
@@ -17,20 +16,7 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser("report", help="print tables from records", description=text)
     parser.add_argument("tables", nargs="*", metavar="TABLE", help="convnext_table1, ... (see `list tables`)")
     parser.add_argument("--all", action="store_true", help="every table")
-    parser.add_argument(
-        "--records",
-        type=Path,
-        action="append",
-        metavar="FILE",
-        help=f"records to read (repeatable; default: {RECORDS} and the committed ones)",
-    )
-    parser.add_argument(
-        "--comparisons",
-        type=Path,
-        action="append",
-        metavar="FILE",
-        help=f"comparisons to read, for tables of effects (repeatable; default: {COMPARISONS}, or the committed ones)",
-    )
+    arguments.add_evidence(parser)
     arguments.add_output(parser)
     parser.add_argument("--standalone", action="store_true", help="with --format latex: a document that compiles")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there instead of stdout")

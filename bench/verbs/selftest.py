@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from argparse import Namespace
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -66,29 +65,25 @@ def run(options: Namespace) -> int:
     """Measure suites of known truth, count, print, and write the profile."""
     if options.show:
         return _show(options)
-    from bench.judge.duet import Stage, timer_of
+    from bench.judge import duet
+    from bench.judge.gate import drawn
     from bench.judge.selftest import ONE_SOURCE, Ask, in_trees, parse_share, selftest
     from bench.judge.tally import profile as tallied
     from bench.measure.environment import describe, find_device
-    from bench.measure.seat import Source
     from models.ladder import KINDS
     from reports.selftests import layout
 
     device = options.device or find_device()
-    threads = options.threads or (1 if device.startswith("cpu") else None)
-    seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
+    stage = duet.stage(device, options.threads)
     ask = Ask(
         rows=options.aa,
         share=parse_share(options.ab),
         conditions=CONDITIONS[options.condition],
         launches=options.launches,
         budget=options.budget,
-        seed=seed,
+        seed=drawn(options.seed),
     )
-    here, rule, environment = Path.cwd(), Rule(), describe(device, threads)
-    stage = Stage(
-        baseline=Source(), candidate=Source(), device=device, threads=threads, timer=timer_of(device, threads)
-    )
+    here, rule, environment = Path.cwd(), Rule(), describe(device, stage.threads)
     profile.read(options.profile)  # a file of something else is told now, and not after an hour
 
     def keep(made: Sequence[Run]) -> None:
@@ -101,7 +96,7 @@ def run(options: Namespace) -> int:
     made = tallied(runs, ask, stage, environment, datetime.now(UTC).date())
     profile.write(options.profile, made)
     output.print_tables([layout((made,))], options)
-    progress.say(f"Noise profile: {options.profile}. Raw turns: {options.keep}. Seed: {seed}.")
+    progress.say(f"Noise profile: {options.profile}. Raw turns: {options.keep}. Seed: {ask.seed}.")
     return OK
 
 

@@ -55,7 +55,8 @@ def run(options: Namespace) -> int:
     elsewhere = output.predicted() if here.on_cpu else []
     records = [*elsewhere, *log.records, *computed, *outcome.records]
     comparisons = output.compared()
-    output.print_tables([report.layout(records, comparisons) for report in reports], options)
+    laid_out = [report.layout(records, comparisons) for report in reports]
+    output.print_tables(laid_out, options, lambda: output.document(laid_out, records, comparisons))
     _say_what_is_left(reports, here)
     return INTERRUPTED if outcome.interrupted else 0
 

@@ -93,12 +93,6 @@ def margins(values: Sequence[float], share: float = 0.08) -> tuple[float, float]
     return low - margin, high + margin
 
 
-def log_margins(values: Sequence[float], share: float = 0.08) -> tuple[float, float]:
-    """The same, of positive values on a logarithmic scale."""
-    low, high = margins([math.log10(value) for value in values], share)
-    return 10.0**low, 10.0**high
-
-
 def around(values: Sequence[float], radii: Sequence[float], length: float, pad: float = 4.0) -> tuple[float, float]:
     """Limits of an axis of `length` mm within which every value has room for a disc of its radius in mm, and `pad`."""
     low, high = margins(values)
