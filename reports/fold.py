@@ -10,18 +10,29 @@ from dataclasses import replace
 
 from reports.table import Table, only
 
-HALF_WIDTHS = "± is half of the 95 % interval."
-"""Said where an interval is shown by its `short_span`."""
+SHORT_SPANS = {
+    "measured": "± is half of the 95 % interval.",
+    "predicted": "Two signed percentages are the ends of the 80 % interval of a prediction.",
+}
+"""What is said where intervals of that source are shown by their `short_span`."""
 
 
-def fold(table: Table, fits: Callable[[Table], bool]) -> Table:
-    """The table without its least important columns, as many as are in the way of `fits`; rank 0 stays in any case."""
+def short_spans(table: Table) -> tuple[str, ...]:
+    """The sentences that the table's short intervals need."""
+    there = {cell.source for row in table.rows for cell in row.cells if cell.short_span}
+    return tuple(text for source, text in SHORT_SPANS.items() if source in there)
+
+
+def fold(table: Table, fits: Callable[[Table], bool], told: Callable[[Table], tuple[str, ...]] = lambda _: ()) -> Table:
+    """The table without its least important columns, as many as are in the way of `fits`; rank 0 stays in any case.
+
+    Its remarks say what was left out, and before that what is to be `told` of the columns that stay.
+    """
     kept = _chosen(table, fits)
+    narrow = only(table, kept)
     gone = "; ".join(column.name for column in table.columns if column.key not in kept)
-    if not gone:
-        return table
-    remark = f"Left out at this width: {gone}. A wider terminal or another format shows all columns."
-    return replace(only(table, kept), remarks=(*table.remarks, remark))
+    left_out = f"Left out at this width: {gone}. A wider terminal or another format shows all columns."
+    return replace(narrow, remarks=(*table.remarks, *told(narrow), *([left_out] if gone else [])))
 
 
 def _chosen(table: Table, fits: Callable[[Table], bool]) -> frozenset[str]:

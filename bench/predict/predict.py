@@ -9,36 +9,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import cast, get_args
+from dataclasses import replace
 
 from bench.predict.calibration import Calibration, shipped
 from bench.predict.features import features
 from bench.predict.memory import HIGH, LOW, capacity, memory
-from bench.predict.tiers import RATIO, Basis, Tier, basis, refusal
+from bench.predict.tiers import RATIO, Basis, basis, refusal
 from bench.predict.tracing import traced
 from bench.record.derived import images_per_second
 from bench.record.devices import DeviceSpec, find
-from bench.record.errors import BenchError, choose
+from bench.record.errors import BenchError
+from bench.record.predicted import STEP_TIME
 from bench.record.record import Environment, Failure, FailureKind, Measurement, Record
 from bench.record.spec import Spec
 from bench.trace import Trace
 
-STEP_TIME = "step_time"
 STAGE = "predict"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """What a predicted record says of time: images per second, slowest and fastest of the 80 % interval around it."""
-
-    low: float
-    centre: float
-    high: float
-    tier: Tier
-    calibration: str
-    reason: str
-    resolution: float
 
 
 def predict(
@@ -165,22 +151,4 @@ def _refused(spec: Spec, device: DeviceSpec, kind: FailureKind, reason: str) -> 
         environment=_environment(device, None),
         failure=Failure(kind=kind, stage=STAGE, message=reason),
         source="predicted",
-    )
-
-
-def prediction(record: Record) -> Prediction | None:
-    """A predicted record read back as images per second; None for a refusal or another source."""
-    found = record.get(STEP_TIME)
-    slow, centre, fast = (record.value(STEP_TIME + suffix) for suffix in (".high80", "", ".low80"))
-    if record.source != "predicted" or found is None or not slow or not centre or not fast:
-        return None
-    facts = dict(flag.split(":", 1) for flag in found.flags)
-    return Prediction(
-        low=record.spec.batch_size / slow,
-        centre=record.spec.batch_size / centre,
-        high=record.spec.batch_size / fast,
-        tier=cast(Tier, choose("tier", facts["tier"], get_args(Tier))),
-        calibration=facts["calibration"],
-        reason=found.warnings[0] if found.warnings else "",
-        resolution=float(facts["resolution"]),
     )

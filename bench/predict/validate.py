@@ -13,12 +13,13 @@ from pathlib import Path
 from bench.predict.calibrate import Progress, from_timm, silent
 from bench.predict.calibration import Calibration, shipped
 from bench.predict.heldout import Figures
-from bench.predict.predict import of_trace, prediction
+from bench.predict.predict import of_trace
 from bench.predict.published import published
-from bench.predict.tiers import Tier, basis
+from bench.predict.tiers import basis
 from bench.predict.tracing import traced
 from bench.record.devices import find
 from bench.record.errors import BenchError
+from bench.record.predicted import Tier, prediction
 from bench.record.spec import Spec
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import arguments, output, progress
-from bench.arguments import Commands
+from bench.arguments import LARGEST, Commands
 from bench.record.errors import BenchError
 from bench.record.record import Record, to_json
 from bench.record.spec import MemoryFormat, Precision, Spec
@@ -38,7 +38,12 @@ def add(commands: Commands) -> None:
         "--gpu", required=True, metavar="NAME", help="v100, a100, h100-sxm5-80gb, ..., or a TOML file of your own card"
     )
     spec = arguments.add_spec(parser)
-    spec.add_argument("--batch-size", type=arguments.positive, metavar="N", help="images per step (default: 64)")
+    spec.add_argument(
+        "--batch-size",
+        type=arguments.batch,
+        metavar="N",
+        help="images per step (default: 64); max: the largest training step that fits the card's memory",
+    )
     parser.add_argument("--records", type=Path, action="append", metavar="FILE", help="measured on other cards: ratios")
     parser.add_argument("--lines", action="store_true", help="print the predicted records, one JSON line each")
     arguments.add_output(parser)
@@ -93,8 +98,16 @@ def _specs(options: Namespace, device: DeviceSpec) -> list[Spec]:
     precision: Precision = options.precision or ("tf32" if modern else "fp32")
     usual: MemoryFormat = "channels_last" if modern and not options.precision else "contiguous"
     memory_format: MemoryFormat = options.memory_format or usual
-    specs = predicted(options, options.batch_size or PAPER_BATCH)
-    return [replace(spec, precision=precision, memory_format=memory_format) for spec in specs]
+    asked = options.batch_size if isinstance(options.batch_size, int) else PAPER_BATCH
+    specs = [replace(spec, precision=precision, memory_format=memory_format) for spec in predicted(options, asked)]
+    return [_at_largest(spec, device) for spec in specs] if options.batch_size == LARGEST else specs
+
+
+def _at_largest(spec: Spec, device: DeviceSpec) -> Spec:
+    """The spec at the largest batch that fits; where not even one image does, at one, which is then refused."""
+    from bench.predict.memory import largest_batch
+
+    return replace(spec, batch_size=max(1, largest_batch(spec, device)))
 
 
 def calibrate(options: Namespace) -> int:

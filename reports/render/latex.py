@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.record.record import Source
-from reports.fold import HALF_WIDTHS, fold
+from reports.fold import fold, short_spans
 from reports.table import DASH, Cell, Column, Table, column_notes, footnotes, head_lines, spans
 
 STYLES: dict[Source, str] = {
@@ -208,8 +208,7 @@ def _legend(table: Table) -> Iterator[str]:
     """What belongs right under the table: typography and footnotes, in one paragraph."""
     legend = "; ".join(f"{dress(note.term, note.source)}: {escape(note.text)}" for note in table.legend)
     yield from [f"{legend}."] if legend else []
-    if any(cell.span for row in table.rows for cell in row.cells):
-        yield escape(HALF_WIDTHS)
+    yield from map(escape, short_spans(table))
     for text, mark in footnotes(table).items():
         yield rf"\textsuperscript{{{mark}}}~{escape(text)}"
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from bench.record.record import Source
-from reports.fold import HALF_WIDTHS, fold
+from reports.fold import fold, short_spans
 from reports.table import Cell, Column, Row, Table, column_notes, footnotes, head_lines, spans
 
 GAP = "  "
@@ -51,9 +51,7 @@ def fit(table: Table, width: int | None) -> tuple[Table, tuple[Block, ...]]:
     blocks = _blocks(table, compact=False)
     if width is None or _width(blocks) <= width:
         return table, blocks
-    told = (HALF_WIDTHS,) if any(cell.span for row in table.rows for cell in row.cells) else ()
-    compact = replace(table, remarks=(*table.remarks, *told))
-    folded = fold(compact, lambda narrow: _width(_blocks(narrow, compact=True)) <= width)
+    folded = fold(table, lambda narrow: _width(_blocks(narrow, compact=True)) <= width, short_spans)
     return folded, _blocks(folded, compact=True)
 
 

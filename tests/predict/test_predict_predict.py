@@ -13,7 +13,7 @@ from bench.predict.calibration import shipped
 from bench.predict.features import features
 from bench.predict.memory import CONTEXT, FRAGMENTATION, capacity, largest_batch, memory
 from bench.predict.peaks import peaks_of
-from bench.predict.predict import of_trace, predict, prediction
+from bench.predict.predict import of_trace, predict
 from bench.predict.targets import from_toml, target
 from bench.predict.tiers import basis, distinguishable, refusal
 from bench.predict.tracing import traced
@@ -21,6 +21,7 @@ from bench.predict.validate import validate
 from bench.record.derived import images_per_second
 from bench.record.devices import DEVICES, find
 from bench.record.errors import BenchError
+from bench.record.predicted import prediction
 from bench.record.record import Environment, Measurement, Record, from_json, to_json
 from bench.record.spec import Spec
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from bench.predict.predict import predict
 from bench.record import store
 from bench.record.devices import find
-from reports import REPORTS
+from bench.record.spec import Spec
+from reports import REPORTS, predictions, render
 from reports import records as committed
+from reports.table import Cell, Table
 
 PREDICTED = store.read(Path(committed.__file__).parent / "predicted.jsonl").records
 
@@ -37,3 +40,43 @@ def test_the_committed_predictions_are_those_of_the_shipped_calibrations(place):
     again = predict(record.spec, device)
     assert again.value("step_time") == pytest.approx(record.value("step_time"), rel=1e-3)
     assert again.value("step_time.high80") == pytest.approx(record.value("step_time.high80"), rel=1e-3)
+
+
+def predictions_of(*words: str) -> Table:
+    card = find("v100-sxm2-16gb")
+    specs = [Spec(model=f"timm:{word}", task="train", batch_size=16) for word in words]
+    return predictions.layout([predict(spec, card) for spec in specs], "Predicted")
+
+
+def column(table: Table, key: str) -> list[Cell]:
+    index = [one.key for one in table.columns].index(key)
+    return [row.cells[index] for row in table.rows]
+
+
+def test_memory_is_said_three_times_and_grows_from_one_to_the_next():
+    table = predictions_of("resnet18", "resnet50")
+    found = [column(table, f"train_memory_{name}_predicted") for name in ("allocated", "reserved", "process")]
+    for allocated, reserved, process in zip(*found, strict=True):
+        assert 0 < allocated.value < reserved.value < process.value
+        assert all(cell.low < cell.value < cell.high for cell in (allocated, reserved, process))
+    assert [cell.text for cell in column(table, "rank")] == ["1", "2"]
+
+
+def test_what_has_no_print_and_no_rival_has_no_column_for_it():
+    keys = {one.key for one in predictions_of("resnet18").columns}
+    assert not keys & {"throughput_published", "rank"}
+
+
+@pytest.mark.parametrize("form", ["terminal", "latex"])
+def test_a_narrow_place_keeps_the_interval_and_says_which(form):
+    table = predictions_of("resnet18", "resnet50")
+    text = render(table, form, 70 if form == "terminal" else None, colour=False)
+    slow, fast = (re.escape(f"{end:+.0f}".replace("-", "−" if form == "terminal" else "$-$")) for end in ends(table))
+    assert re.search(rf"{slow}{fast} \\?%", text)
+    assert "the ends of the 80" in " ".join(text.split())
+    assert "half of the 95" not in text
+
+
+def ends(table: Table) -> tuple[float, float]:
+    cell = column(table, "throughput_predicted")[0]
+    return (cell.low / cell.value - 1) * 100, (cell.high / cell.value - 1) * 100
