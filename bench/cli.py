@@ -18,6 +18,7 @@ from bench.arguments import Parser
 from bench.record.errors import BenchError
 from bench.record.verdict import INTERRUPTED, OK, USAGE
 from bench.verbs import (
+    calibrate,
     compare,
     doctor,
     effects,
@@ -32,10 +33,16 @@ from bench.verbs import (
     tables,
     trace,
     trend,
+    validate_predictions,
 )
 from models import ModelError
 
-VERBS = (tables, run, report, figures, trace, effects, gate, compare, selftest, trend, predict, export, listing, doctor)
+VERBS = (
+    *(tables, run, report, figures, trace, effects),
+    *(gate, compare, selftest, trend),
+    *(predict, calibrate, validate_predictions),
+    *(export, listing, doctor),
+)
 
 DESCRIPTION = """\
 Benchmarks of vision models that deserve trust.

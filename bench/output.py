@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from reports.table import Table
 
 RECORDS, COMPARISONS = Path("visionbench.jsonl"), Path("visionbench-effects.jsonl")
+CALIBRATIONS = Path("visionbench-calibrations")
 
 
 def recorded(paths: Sequence[Path] | None) -> list[Record]:

@@ -30,9 +30,9 @@ def _plan(gpu: str, found: Sequence[Record]) -> Plan:
     spec = found[-1].spec
     note = Note(
         term=f"{RATE}, {HEADS['predicted']}, {gpu}",
-        text=f"an estimate from the trace for a {CARDS[gpu]}, {spec.precision}, {spec.memory_format}, batch "
-        f"{spec.batch_size}, with its 80 % interval; not measured, and fitted to printed rows of this card "
-        "(`predict`, `validate-predictions`).",
+        text=f"an estimate from the trace for a {CARDS[gpu]}, {spec.precision}, {spec.memory_format}, "
+        f"{spec.attention} attention, batch {spec.batch_size}, with its 80 % interval; not measured, and fitted to "
+        "printed rows of this card (`predict`, `validate-predictions`).",
     )
     column = Column(
         key=f"throughput_predicted_{gpu.lower()}",

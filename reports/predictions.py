@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
 
-from bench.record.predicted import Prediction, prediction, ranks
+from bench.record.predicted import MEMORY_METRICS, Prediction, prediction, ranks
 from bench.record.record import Record
 from bench.record.units import GIB
 from reports import cells
 from reports.paper import Number, prints
 from reports.table import DASH, HEADS, Cell, Column, Note, Row, Table
 
-NAME, VALIDATION = "predictions", "validation"
-
-MEMORY = {"allocated": "peak_memory_allocated", "reserved": "peak_memory_reserved", "process": "process_memory"}
-"""Our words for the three counters of memory, and their metrics."""
+NAME = "predictions"
 
 TIERS = {
     "ratio": "ratio: measured on another card, times the ratio of two predictions.",
@@ -33,7 +29,7 @@ TIERS = {
 
 def layout(records: Sequence[Record], title: str) -> Table:
     """One row per predicted record, a section per card and way of running. Pure."""
-    trained = any(record.get(MEMORY["allocated"]) for record in records)
+    trained = any(record.get(MEMORY_METRICS["allocated"]) for record in records)
     found = [prediction(record) for record in records]
     digits = cells.rate_digits([one.centre for one in found if one])
     places = _places(records, found)
@@ -88,7 +84,7 @@ def _columns(*, memory: bool, ranked: bool, printed: bool) -> Iterator[Column]:
         note = Note(term="rank", text="place by predicted img/s within its section; from the best to the worst that it "
                     "may be, as far as predictions can tell.")  # fmt: skip
         yield Column(key="rank", group="img/s", head=("rank",), rank=2, notes=(note,))
-    for index, name in enumerate(MEMORY if memory else ()):
+    for index, name in enumerate(MEMORY_METRICS if memory else ()):
         note = Note(term="training memory, predicted", text="GiB with the 80 % interval. allocated: the peak of live "
                     "tensors; reserved: what the allocator holds; process: with the CUDA context.")  # fmt: skip
         yield Column(key=f"train_memory_{name}_predicted", group="training memory, predicted", head=(name, "GiB"),
@@ -111,7 +107,7 @@ def _row(record: Record, digits: int, place: tuple[int, int] | None, shown: Cont
         "throughput_published": cells.published(_printed(record)),
         "throughput_predicted": rate_cell(record, digits),
         "rank": _rank(place),
-        **{f"train_memory_{name}_predicted": _memory(record, metric) for name, metric in MEMORY.items()},
+        **{f"train_memory_{name}_predicted": _memory(record, metric) for name, metric in MEMORY_METRICS.items()},
         "tier": _tier(record),
     }
     return Row(
@@ -176,55 +172,3 @@ def _tier(record: Record) -> Cell:
     if found is None:
         return Cell()
     return Cell(text=found.tier, value=found.tier, notes=(cells.sentence(found.reason),) if found.reason else ())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One calibration's held-out errors, as shares of a step's time, and those of two baselines."""
-
-    device: str
-    how: str
-    rows: int
-    families: int
-    mean: float
-    median: float
-    p90: float
-    rank: float
-    coverage: float | None
-    flops: float
-    activations: float
-
-
-def validation(lines: Sequence[Line]) -> Table:
-    """How wrong predictions were on families of networks that they were not fitted on. Pure."""
-    heads = (
-        ("device", ("device",), ""), ("how", ("precision, format, task",), ""), ("rows", ("rows",), "count"),
-        ("families", ("families",), "count"), ("mean", ("mean",), "%"), ("median", ("median",), "%"),
-        ("p90", ("90th",), "%"), ("rank", ("rank",), ""), ("coverage", ("80 % holds",), "%"),
-        ("flops", ("FLOPs only",), "%"), ("activations", ("acts only",), "%"),
-    )  # fmt: skip
-    groups = dict.fromkeys(("mean", "median", "p90"), "error")
-    groups |= dict.fromkeys(("flops", "activations"), "mean error of")
-    columns = tuple(
-        Column(key=key, group=groups.get(key, ""), head=head, unit="%" if unit == "%" else "count" if unit else "",
-               align="right" if unit or key == "rank" else "left")
-        for key, head, unit in heads
-    )  # fmt: skip
-    rows = tuple(Row(cells=tuple(_cell(getattr(line, column.key), column.key) for column in columns)) for line in lines)
-    remarks = (
-        "Errors are |predicted / measured - 1| of a step's time on families (modules of networks) that were left out "
-        "of the fit, one after the other; rank is Spearman's correlation; the 80 % interval is made of the others.",
-    )
-    return Table(name=VALIDATION, title="Predictions on families they were not fitted on", columns=columns, rows=rows,
-                 remarks=remarks)  # fmt: skip
-
-
-def _cell(value: str | float | None, key: str) -> Cell:
-    if value is None:
-        return Cell()
-    if isinstance(value, str) or key in ("rows", "families"):
-        return cells.word(f"{value:,}" if not isinstance(value, str) else value, value)
-    if key == "rank":
-        return Cell(text=f"{value:.3f}", value=value, digits=3)
-    text = cells.decimals(value * 100, 0 if key == "coverage" else 1)
-    return Cell(text=f"{text} %", value=value * 100, digits=1)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.cli import main
-from bench.record.record import from_json
+from bench.predict import memory_check
+from bench.predict.calibration import known, shipped, write
+from bench.predict.memory import capacity
+from bench.predict.predict import predict
+from bench.record import store
+from bench.record.devices import find
+from bench.record.predicted import prediction
+from bench.record.record import Environment, Measurement, Record, from_json
+from bench.record.spec import Spec
 
 
 def test_a_prediction_stands_beside_the_print_with_its_tier(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,3 +71,106 @@ def test_the_held_out_errors_meet_what_is_promised(capsys: pytest.CaptureFixture
     rows = capsys.readouterr().out.splitlines()
     assert len(rows) > 5
     assert any("rtx-3090" in row for row in rows)
+
+
+# --- a card of one's own: measured, calibrated, predicted ---
+
+CARD = "h100-sxm5-80gb"
+ANCHORS = (
+    *("resnet18", "resnet34", "vit_tiny_patch16_224", "vit_small_patch16_224", "mobilenetv3_small_050"),
+    *("convnext_atto", "convnext_pico", "regnetx_002", "mixer_s32_224", "efficientnet_b0"),
+)
+SLOWER = 1.5
+BATCH = 2048  # so large that no host decides, however small the network
+
+
+def _measured(spec: Spec) -> Record:
+    """As if a card took so many times what is predicted for it."""
+    step = predict(spec, find(CARD)).value("step_time")
+    assert step
+    time = Measurement(metric="throughput", unit="s", better="lower", assume="nothing", values=(SLOWER * step,))
+    place = Environment(device_type="cuda", device_key=CARD, torch="2.11.0")
+    return Record(spec=spec, protocol=None, environment=place, measurements=(time,), source="measured")
+
+
+def _predicted(capsys: pytest.CaptureFixture[str], *words: str) -> Record:
+    asked = ["predict", "--gpu", CARD, "resnet50", "--precision", "amp_fp16", "--batch-size", "256", "--lines"]
+    assert main([*asked, *words]) == 0
+    return from_json(capsys.readouterr().out)
+
+
+def test_anchors_of_ones_own_are_fitted_kept_and_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ANCHORS:
+        store.append(Path("own.jsonl"), _measured(Spec(model=f"timm:{name}", batch_size=BATCH, precision="amp_fp16")))
+    store.append(Path("own.jsonl"), _measured(Spec(model="timm:resnet18", task="train", batch_size=256)))
+    before = prediction(_predicted(capsys))
+    assert before is not None
+    assert before.tier == "data sheet"
+
+    assert main(["calibrate", "own.jsonl"]) == 0
+    [line] = capsys.readouterr().out.splitlines()  # one training row is too few, and spoils nothing
+    assert line.startswith("visionbench-calibrations/")
+    assert "10 rows" in line
+    after = prediction(_predicted(capsys))
+    assert after is not None
+    assert (after.tier, after.calibration) == ("calibrated", Path(line.split(":")[0]).stem)
+    assert before.centre / after.centre == pytest.approx(SLOWER, rel=0.05)
+    assert after.high / after.low < before.high / before.low
+    assert prediction(_predicted(capsys, "--calibrations", "elsewhere")) == before
+
+
+def test_one_s_own_calibration_replaces_a_shipped_one_of_its_name(tmp_path: Path) -> None:
+    first, *others = shipped()
+    write(replace(first, torch="9.9"), tmp_path)
+    found = known(tmp_path)
+    assert [one.id for one in found] == [one.id for one in (first, *others)]
+    assert [one.torch for one in found if one.id == first.id] == ["9.9"]
+    assert known(tmp_path / "nowhere") == shipped()
+
+
+def test_the_largest_batch_of_a_card_that_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["predict", "--gpu", "t4", "resnet18", "--precision", "fp16", "--batch-size", "max"]
+    assert main([*words, "--task", "train", "--lines"]) == 0
+    record = from_json(capsys.readouterr().out)
+    room = capacity(find("t4"))
+    assert room * 0.93 < (record.value("process_memory") or 0) <= room
+    assert main([*words, "--task", "inference"]) == 2
+    assert "--task train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["calibrate"], "--published"),
+        (["calibrate", "few.jsonl"], "run anchors"),
+        (["calibrate", "few.jsonl", "--output", "few.jsonl/folder"], "run anchors"),
+    ],
+)
+def test_a_calibration_of_nothing_says_what_to_measure(
+    words: list[str],
+    remedy: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store.append(Path("few.jsonl"), _measured(Spec(model="timm:resnet18", batch_size=BATCH, precision="amp_fp16")))
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert told.count("bench.py: ") == 1
+    assert remedy in told
+
+
+def test_printed_memory_is_validated_row_by_row(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = next(row for row in memory_check.printed_memory() if row.spec.model == "timm:resnet18" and row.fit)
+    monkeypatch.setattr(memory_check, "printed_memory", lambda: (row,))
+    assert main(["validate-predictions", "--memory", "--format", "json"]) == 0
+    table = json.loads(capsys.readouterr().out)
+    [cells] = [found["cells"] for found in table["rows"]]
+    assert cells["printed"]["value"] == pytest.approx(row.printed)
+    assert cells["predicted"]["value"] == pytest.approx(row.printed, rel=0.05)

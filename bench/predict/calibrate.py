@@ -17,15 +17,16 @@ from statistics import median
 from typing import Any
 
 from bench.predict import timm_tables
-from bench.predict.calibration import Calibration
+from bench.predict.calibration import Calibration, shipped
 from bench.predict.heldout import Fitting, figures, held_out, interval, proportional, resolution
 from bench.predict.model import fit, fit_anchors
 from bench.predict.peaks import Peaks, peaks_of
 from bench.predict.priors import Array, priors
 from bench.predict.samples import Sample, Skipped, matrix, names, seconds
+from bench.predict.tiers import basis
 from bench.predict.tracing import columns_at, marked
 from bench.record.derived import images_per_second
-from bench.record.devices import find
+from bench.record.devices import DeviceSpec, find
 from bench.record.errors import BenchError
 from bench.record.record import Record
 from bench.record.spec import Spec
@@ -112,10 +113,12 @@ def fitted(
     facts: dict[str, Any],
     skipped: Sequence[Skipped] = (),
     believed: dict[str, float] | None = None,
+    fitting: Fitting | None = None,
 ) -> Calibration:
     """Fit, hold every family out in turn, and keep what came of it. `believed` are multipliers of another card.
 
-    Raises `BenchError` for fewer than `MIN_ROWS` rows or `MIN_FAMILIES` families.
+    `fitting` is by default `fit_anchors` where something is believed and `fit` where not. Raises `BenchError` for
+    fewer than `MIN_ROWS` rows or `MIN_FAMILIES` families.
     """
     families = tuple(sorted({sample.family for sample in samples}))
     if len(samples) < MIN_ROWS or len(families) < MIN_FAMILIES:
@@ -124,9 +127,9 @@ def fitted(
         )
     columns = names(samples)
     prior = _with(priors(columns, precision=precision, compiled=compiled), columns, believed or {})
-    fitting: Fitting = fit_anchors if believed else fit
-    predicted = held_out(samples, columns, prior, fitting)
-    multipliers = fitting(matrix(samples, columns), seconds(samples), prior)
+    solve = fitting or (fit_anchors if believed else fit)
+    predicted = held_out(samples, columns, prior, solve)
+    multipliers = dict(zip(columns, map(float, solve(matrix(samples, columns), seconds(samples), prior)), strict=True))
     low, high = interval(samples, predicted)
     batches = [sample.batch_size for sample in samples]
     return Calibration(
@@ -138,7 +141,7 @@ def fitted(
         skipped=dict(sorted(Counter(skip.reason for skip in skipped).items())),
         families=families,
         batches=(min(batches), max(batches)),
-        multipliers=dict(zip(columns, map(float, multipliers), strict=True)),
+        multipliers=multipliers,
         low=low,
         high=high,
         resolution=resolution(samples, predicted),
@@ -162,14 +165,26 @@ def from_records(
 ) -> list[tuple[Calibration, list[Skipped]]]:
     """A calibration per device and way of running from one's own measured records (anchors: 10 to 15 models will do).
 
-    `believed` is a calibration of another card to start from. Records without a throughput or of a device without a
-    data sheet are left out.
+    `believed` is a calibration of another card to start from; by default what a prediction for that card would rest on
+    without these records. Records without a throughput or of a device without a data sheet are left out, and so is a
+    way of running with fewer than `MIN_ROWS` specs or `MIN_FAMILIES` families.
     """
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
         if record.source == "measured" and images_per_second(record) and record.environment.device_key:
             groups.setdefault(_way(record), []).append(record)
-    return [_of_records(way, members, believed, progress) for way, members in groups.items()]
+    made = (_of_records(way, members, believed, progress) for way, members in groups.items() if _enough(members))
+    found = [one for one in made if one is not None]
+    if groups and not found:
+        raise BenchError(
+            f"too few rows to calibrate on: measure {MIN_ROWS} networks of {MIN_FAMILIES} families or more, in one way "
+            "of running (`run anchors`)."
+        )
+    return found
+
+
+def _enough(members: Sequence[Record]) -> bool:
+    return len({record.spec for record in members}) >= MIN_ROWS
 
 
 def _way(record: Record) -> tuple[Any, ...]:
@@ -180,9 +195,11 @@ def _way(record: Record) -> tuple[Any, ...]:
 
 def _of_records(
     way: tuple[Any, ...], members: Sequence[Record], believed: Calibration | None, progress: Progress
-) -> tuple[Calibration, list[Skipped]]:
+) -> tuple[Calibration, list[Skipped]] | None:
     device, precision, memory_format, task, compiled, torch = way
     samples, skipped = _samples(members, progress)
+    if len(samples) < MIN_ROWS or len({sample.family for sample in samples}) < MIN_FAMILIES:
+        return None
     words = [device, precision, memory_format, task, f"torch{torch.split('+')[0]}", "records"]
     facts = {
         "id": "-".join(words + (["compiled"] if compiled else [])),
@@ -193,7 +210,7 @@ def _of_records(
         "origin": "records",
         "sources": (f"own records of {len(samples)} specs",),
     }
-    start = believed.multipliers if believed else None
+    start = believed.multipliers if believed else basis(members[0].spec, _sheet(members), shipped()).multipliers
     return fitted(
         samples, precision=precision, compiled=compiled, facts=facts, skipped=skipped, believed=start
     ), skipped
@@ -206,11 +223,16 @@ def _samples(members: Sequence[Record], progress: Progress) -> tuple[list[Sample
         rate = images_per_second(record)
         if rate:
             times.setdefault(record.spec, []).append(record.spec.batch_size / rate)
+    peaks = peaks_of(_sheet(members), members[0].spec.precision)
+    return measured_samples([(spec, median(values), peaks) for spec, values in times.items()], progress)
+
+
+def _sheet(members: Sequence[Record]) -> DeviceSpec:
+    """The data sheet of the card that the records are of."""
     sheet = find(members[0].environment.device_key or "")
     if sheet is None:
         raise BenchError(f"no data sheet of {members[0].environment.device}: add it to bench/record/devices.csv.")
-    peaks = peaks_of(sheet, members[0].spec.precision)
-    return measured_samples([(spec, median(values), peaks) for spec, values in times.items()], progress)
+    return sheet
 
 
 def measured_samples(

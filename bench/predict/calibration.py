@@ -70,10 +70,16 @@ class Calibration:
 
 
 def write(calibration: Calibration, folder: Path = FOLDER) -> Path:
-    """Write it as `<id>.json`, readable and in a stable order."""
+    """Write it as `<id>.json`, readable and in a stable order. Raises `BenchError` where that cannot be."""
     path = folder / f"{calibration.id}.json"
     text = json.dumps(_rounded(asdict(calibration)), indent=1, sort_keys=True, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise BenchError(
+            f"cannot write {path} ({(error.strerror or str(error)).lower()}): name another folder."
+        ) from error
     return path
 
 
@@ -121,6 +127,12 @@ def shipped(folder: Path = FOLDER) -> tuple[Calibration, ...]:
     return tuple(read(path) for path in sorted(folder.glob("*.json")))
 
 
+def known(own: Path) -> tuple[Calibration, ...]:
+    """The shipped calibrations and those of a folder of one's own, if it is there; of one id one's own."""
+    mine = shipped(own) if own.is_dir() else ()
+    return tuple({found.id: found for found in (*shipped(), *mine)}.values())
+
+
 def best(calibrations: Iterable[Calibration], spec: Spec, device: str) -> Calibration | None:
     """The calibration for `spec` on exactly that device, else on its sister (`v100-sxm2-16gb`, `v100-pcie-16gb`).
 
@@ -129,6 +141,24 @@ def best(calibrations: Iterable[Calibration], spec: Spec, device: str) -> Calibr
     fitting = [c for c in calibrations if c.covers(spec) and chip(c.device) == chip(device)]
     ranked = sorted(fitting, key=lambda c: (c.device != device, c.origin != "records", -c.rows))
     return ranked[0] if ranked else None
+
+
+def average(calibrations: Iterable[Calibration]) -> dict[str, float]:
+    """The mean of each multiplier over the calibrations that have it."""
+    found: dict[str, list[float]] = {}
+    for calibration in calibrations:
+        for name, value in calibration.multipliers.items():
+            found.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+def tabled(calibrations: Iterable[Calibration], memory_format: str, task: str) -> list[Calibration]:
+    """Those of timm's tables for eager steps on 2-byte numbers in that memory format: hundreds of models each."""
+    return [
+        c
+        for c in calibrations
+        if (c.origin, c.memory_format, c.task, c.compiled) == ("timm", memory_format, task, False)
+    ]
 
 
 def chip(device: str) -> str:

@@ -54,8 +54,12 @@ def fit_anchors(columns: Array, seconds: Array, prior: Array) -> Array:
 
     Cards differ most by a factor common to all models (how far power lets them go towards their data sheet).
     """
-    factor = float(np.exp(np.median(np.log(seconds / (columns @ prior)))))
-    return fit(columns, seconds, prior * factor, ANCHOR_RIDGE)
+    return fit(columns, seconds, prior * common_factor(columns, seconds, prior), ANCHOR_RIDGE)
+
+
+def common_factor(columns: Array, seconds: Array, prior: Array) -> float:
+    """How many times longer than `prior` says the rows took, in the middle."""
+    return float(np.exp(np.median(np.log(seconds / (columns @ prior)))))
 
 
 def _solve(design: Array, target: Array, firm: Array, prior: Array) -> Array:

@@ -13,13 +13,13 @@ from dataclasses import replace
 
 from bench.predict.calibration import Calibration, shipped
 from bench.predict.features import features
-from bench.predict.memory import HIGH, LOW, capacity, memory
+from bench.predict.memory import Memory, bounds, capacity, memory
 from bench.predict.tiers import RATIO, Basis, basis, refusal
 from bench.predict.tracing import traced
 from bench.record.derived import images_per_second
 from bench.record.devices import DeviceSpec, find
 from bench.record.errors import BenchError
-from bench.record.predicted import STEP_TIME
+from bench.record.predicted import MEMORY_METRICS, STEP_TIME
 from bench.record.record import Environment, Failure, FailureKind, Measurement, Record
 from bench.record.spec import Spec
 from bench.trace import Trace
@@ -58,8 +58,8 @@ def of_trace(
     reason = refusal(replace(trace, spec=spec), columns, seconds)
     if reason is not None:
         return _refused(spec, device, "unsupported", reason)
-    needed = memory(trace)
-    if needed is not None and needed.process * LOW > capacity(device):
+    needed = memory(trace, device)
+    if needed is not None and needed.process * bounds("process")[0] > capacity(device):
         needs = f"training needs about {needed.process / 2**30:.1f} GiB, the card has {capacity(device) / 2**30:.1f}"
         return _refused(spec, device, "out_of_memory", f"{needs}: choose a smaller batch")
     if ratio is not None:
@@ -68,7 +68,7 @@ def of_trace(
         spec=spec,
         protocol=None,
         environment=_environment(device, found.torch),
-        measurements=(*_time(seconds, found), *_memory(trace)),
+        measurements=(*_time(seconds, found), *_memory(needed)),
         source="predicted",
     )
 
@@ -108,15 +108,13 @@ def _time(seconds: float, found: Basis) -> Iterator[Measurement]:
     return _three(STEP_TIME, "s", seconds, bounds, flags, found.reason)
 
 
-def _memory(trace: Trace) -> Iterator[Measurement]:
-    needed = memory(trace)
+def _memory(needed: Memory | None) -> Iterator[Measurement]:
     if needed is None:
         return
-    reason = "the trace's peak of live tensors; workspaces of the libraries come on top"
-    values = (needed.allocated, needed.reserved, needed.process)
-    names = ("peak_memory_allocated", "peak_memory_reserved", "process_memory")
-    for name, value in zip(names, values, strict=True):
-        yield from _three(name, "B", value, (value * LOW, value * HIGH), ("tier:data sheet",), reason)
+    reason = "the trace's peak of live tensors and cuBLAS's workspaces (`validate-predictions --memory`)"
+    for number, metric in MEMORY_METRICS.items():
+        value, (low, high) = getattr(needed, number), bounds(number)
+        yield from _three(metric, "B", value, (value * low, value * high), ("tier:data sheet",), reason)
 
 
 def _three(

@@ -13,9 +13,19 @@ from typing import Literal, cast, get_args
 from bench.record.errors import choose
 from bench.record.record import Record
 
-STEP_TIME = "step_time"
+Counter = Literal["allocated", "reserved", "process"]
+"""Memory as torch's allocator hands it out, as it holds it, and as the driver counts it for the process."""
 
 Tier = Literal["ratio", "calibrated", "anchored", "data sheet", "refused"]
+
+STEP_TIME = "step_time"
+
+MEMORY_METRICS: dict[Counter, str] = {
+    "allocated": "peak_memory_allocated",
+    "reserved": "peak_memory_reserved",
+    "process": "process_memory",
+}
+"""The three counters of memory, and the metrics that they are recorded as."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -148,7 +148,29 @@ CI_MODELS: tuple[str, ...] = (
     "timm:swin_tiny_patch4_window7_224",
 )
 
+# What a card is calibrated on: every kind of work that the time model has a column for (dense, pointwise, grouped and
+# depthwise convolutions, batch and layer norm, windowed and global attention), large enough that a GPU and not its host
+# decides. From one GeForce card to another these bring a prediction as near as the mean of random fifteens does.
+ANCHOR_MODELS: tuple[str, ...] = (
+    "timm:resnet18",
+    "timm:resnet50",
+    "timm:resnet101",
+    "timm:regnety_040",
+    "timm:densenet121",
+    "timm:mobilenetv2_100",
+    "timm:mobilenetv3_large_100",
+    "timm:efficientnet_b0",
+    "timm:convnext_tiny",
+    "timm:convnext_base",
+    "timm:deit_small_patch16_224",
+    "timm:deit_base_patch16_224",
+    "timm:vit_base_patch16_224",
+    "timm:swin_tiny_patch4_window7_224",
+    "timm:swin_base_patch4_window7_224",
+)
+
 SUITES: dict[str, tuple[Spec, ...]] = {
     "ci": tuple(Spec(model=name, batch_size=1, image_size=64) for name in CI_MODELS),
+    "anchors": tuple(Spec(model=name, batch_size=64) for name in ANCHOR_MODELS),
     "smoke": tuple(Spec(model=name, batch_size=1) for name in SMOKE_MODELS),
 }

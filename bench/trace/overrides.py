@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from bench.trace.formulas import Cost, attention_backward_cost, attention_cost
+from bench.trace.stepwise import GeluOfOld, Softmax, SoftmaxOfOld, stepwise
 
 Kernel = Callable[[str, tuple[torch.Tensor, ...], tuple[torch.Tensor, ...], Cost], None]
 """Receives a kernel that torch's dispatcher does not show: (name, inputs, outputs, cost)."""
@@ -122,37 +123,51 @@ class _Casts:
         self._copies.clear()
 
 
-def _softmax(casts: _Casts) -> Callable[..., torch.Tensor]:
+def _softmax(casts: _Casts | None, former: bool) -> Callable[..., torch.Tensor]:
+    run = SoftmaxOfOld.apply if former else _aten._softmax.default
+
     def softmax(x: torch.Tensor, dim: int, dtype: torch.dtype | None = None) -> torch.Tensor:
         # fp16 in, fp32 out in one kernel; bf16 has no such kernel and is copied first (ATen/native/SoftMax.cpp).
-        if x.dtype == torch.float16 and dtype in (None, torch.float32):
-            return _aten._softmax.default(x, dim, True)  # type: ignore[no-any-return]
-        return _aten._softmax.default(casts.raised(x) if dtype is None else x.to(dtype), dim, False)  # type: ignore[no-any-return]
+        if casts and x.dtype == torch.float16 and dtype in (None, torch.float32):
+            return run(x, dim, True)  # type: ignore[no-any-return]
+        given = x.to(dtype) if dtype else casts.raised(x) if casts else x
+        return run(given, dim, False)  # type: ignore[no-any-return]
 
     return softmax
 
 
 @contextmanager
-def overrides(*, fused: bool, autocast: torch.dtype | None, seen: Kernel) -> Iterator[Callable[[], None]]:
+def overrides(
+    *, fused: bool, autocast: torch.dtype | None, seen: Kernel, former: bool = False
+) -> Iterator[Callable[[], None]]:
     """For the time of the `with` block, meta tensors get fused attention and/or autocast to that dtype.
 
-    `seen` is told of each fused kernel. Yields a function that ends the autocast region (drops the cached parameter
-    copies, as leaving `torch.autocast` does before the backward pass).
+    `seen` is told of each fused kernel. `former` keeps what torch before 1.11 kept (`stepwise`). Yields a function that
+    ends the autocast region (drops the cached parameter copies, as leaving `torch.autocast` does before the backward
+    pass).
     """
     library = torch.library.Library("aten", "IMPL")
     casts = _Casts(autocast) if autocast else None
     try:
-        for name, implementation in _implementations(fused, casts, seen).items():
+        for name, implementation in _implementations(fused, casts, seen, former).items():
             library.impl(name, implementation, "AutogradMeta")
         yield casts.forget if casts else lambda: None
     finally:
         library._destroy()
 
 
-def _implementations(fused: bool, casts: _Casts | None, seen: Kernel) -> dict[str, Callable[..., Any]]:
-    attention = _fused(seen) if fused else _in_steps
+def _implementations(fused: bool, casts: _Casts | None, seen: Kernel, former: bool) -> dict[str, Callable[..., Any]]:
+    softmax: Softmax = _softmax(casts, former)
+    in_steps = stepwise(softmax, _in_steps) if casts or former else _in_steps
+    attention = _fused(seen) if fused else in_steps
     if casts is None:
-        return {"scaled_dot_product_attention": attention} if fused else {}
+        own = {"softmax.int": softmax} if former else {}
+        return own | ({"scaled_dot_product_attention": attention} if fused or former else {})
+    return _cast(casts, attention) | {"softmax.int": softmax} | ({"gelu": _gelu(casts)} if former else {})
+
+
+def _cast(casts: _Casts, attention: Callable[..., torch.Tensor]) -> dict[str, Callable[..., Any]]:
+    """The operators that autocast casts the operands of."""
 
     def lowered(run: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **options: run(*casts.lower(args), **{k: casts.lower(v) for k, v in options.items()})
@@ -160,12 +175,20 @@ def _implementations(fused: bool, casts: _Casts | None, seen: Kernel) -> dict[st
     def raised(run: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **options: run(*map(casts.raised, args), **options)
 
-    table: dict[str, Callable[..., Any]] = {}
+    table: dict[str, Callable[..., Any]] = {"bmm": lowered(_Bmm.apply)}
     for name in _LOWER:
         table[name] = lowered(attention if name == "scaled_dot_product_attention" else _composed(name))
     for name in _FP32:
         table[name] = raised(_composed(name))
-    return table | {"softmax.int": _softmax(casts), "bmm": lowered(_Bmm.apply)}
+    return table
+
+
+def _gelu(casts: _Casts) -> Callable[..., torch.Tensor]:
+    def gelu(x: torch.Tensor, *, approximate: str = "none") -> torch.Tensor:
+        out: torch.Tensor = GeluOfOld.apply(casts.raised(x), approximate)
+        return out
+
+    return gelu
 
 
 def _composed(name: str) -> Callable[..., Any]:

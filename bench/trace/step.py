@@ -62,22 +62,22 @@ class Trace:
         return tuple(op for op in self.operators if not op.counted)
 
 
-def _stepped(model: torch.nn.Module, spec: Spec) -> Recorder:
+def _stepped(model: torch.nn.Module, spec: Spec, former: bool) -> Recorder:
     """Run the step. A forward pass that makes tensors of its own, on the default device, may need that to be ours."""
     try:
-        return _step(model, spec)
+        return _step(model, spec, former)
     except RuntimeError as error:
         if "device" not in str(error):
             raise
     with torch.device("meta"):
-        return _step(model, spec)
+        return _step(model, spec, former)
 
 
-def _step(model: torch.nn.Module, spec: Spec) -> Recorder:
+def _step(model: torch.nn.Module, spec: Spec, former: bool) -> Recorder:
     recorder = Recorder(LiveTensors() if spec.task == "train" else None)
     model.zero_grad(set_to_none=True)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        _STEPS[spec.task](model, spec, recorder)
+        _STEPS[spec.task](model, spec, recorder, former)
     return recorder
 
 
@@ -85,14 +85,14 @@ class UntraceableError(BenchError):
     """A model whose forward pass reads tensor values, which a trace without weights does not have. It may still run."""
 
 
-def run(spec: Spec) -> Trace:
-    """Trace one step of `spec`.
+def run(spec: Spec, *, former: bool = False) -> Trace:
+    """Trace one step of `spec`; `former`: as torch before 1.11, which kept more for the backward pass (`stepwise`).
 
     Raises `models.ModelError` (unknown model, size refused at construction), `UntraceableError`, or `BenchError`
     (the forward pass fails, mostly because it refuses the size).
     """
     with _collector_paused():
-        return _run(spec)
+        return _run(spec, former)
 
 
 @contextmanager
@@ -107,12 +107,12 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _run(spec: Spec) -> Trace:
+def _run(spec: Spec, former: bool) -> Trace:
     model = skeleton(spec.model, spec.image_size)
     model.train(spec.task == "train")
     _set_dtypes(model, spec)
     try:
-        recorder = _stepped(model, spec)
+        recorder = _stepped(model, spec, former)
     except Exception as error:  # any model may raise anything
         raise _failed(spec, error) from error
     return Trace(
@@ -154,20 +154,21 @@ def _images(spec: Spec) -> torch.Tensor:
 
 
 @contextmanager
-def _as_on_a_gpu(spec: Spec, recorder: Recorder) -> Iterator[Callable[[], None]]:
+def _as_on_a_gpu(spec: Spec, recorder: Recorder, former: bool) -> Iterator[Callable[[], None]]:
     autocast = _DTYPES[spec.precision.removeprefix("amp_")] if spec.precision.startswith("amp_") else None
-    with overrides(fused=spec.attention == "fused", autocast=autocast, seen=recorder.fused_kernel) as end_autocast:
+    fused, seen = spec.attention == "fused", recorder.fused_kernel
+    with overrides(fused=fused, autocast=autocast, seen=seen, former=former) as end_autocast:
         yield end_autocast
 
 
-def _infer(model: torch.nn.Module, spec: Spec, recorder: Recorder) -> None:
+def _infer(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool) -> None:
     # no_grad, not inference_mode: only so are composite operators taken apart before they reach the recorder.
     images = _images(spec)
-    with torch.no_grad(), _as_on_a_gpu(spec, recorder), recorder.watching(model), recorder:
+    with torch.no_grad(), _as_on_a_gpu(spec, recorder, former), recorder.watching(model), recorder:
         model(images)
 
 
-def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder) -> None:
+def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool) -> None:
     """Forward, cross-entropy, backward, AdamW, in the steady state: gradients start as None, optimizer state exists.
 
     What would be live if they were kept from step to step (`LiveTensors.peak_kept_gradients`) is worked out from when
@@ -184,7 +185,7 @@ def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder) -> None:
     live.add([t for state in optimizer.state.values() for t in state.values() if t.is_meta], "optimizer")
     live.add(images, "activations")
     live.add([p.grad for p in model.parameters() if p.grad is not None], "gradients")
-    with _as_on_a_gpu(spec, recorder) as end_autocast, recorder.watching(model), recorder:
+    with _as_on_a_gpu(spec, recorder, former) as end_autocast, recorder.watching(model), recorder:
         loss = _loss(model(images), spec)
         end_autocast()
         live.keep()
@@ -197,7 +198,7 @@ def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder) -> None:
         optimizer.step()
 
 
-_STEPS: dict[str, Callable[[torch.nn.Module, Spec, Recorder], None]] = {"inference": _infer, "train": _train}
+_STEPS: dict[str, Callable[[torch.nn.Module, Spec, Recorder, bool], None]] = {"inference": _infer, "train": _train}
 
 
 def _loss(output: torch.Tensor, spec: Spec) -> torch.Tensor:

@@ -15,13 +15,13 @@ from bench.predict.memory import CONTEXT, FRAGMENTATION, capacity, largest_batch
 from bench.predict.peaks import peaks_of
 from bench.predict.predict import of_trace, predict
 from bench.predict.targets import from_toml, target
-from bench.predict.tiers import basis, distinguishable, refusal
+from bench.predict.tiers import basis, refusal
 from bench.predict.tracing import traced
 from bench.predict.validate import validate
 from bench.record.derived import images_per_second
 from bench.record.devices import DEVICES, find
 from bench.record.errors import BenchError
-from bench.record.predicted import prediction
+from bench.record.predicted import distinguishable, prediction
 from bench.record.record import Environment, Measurement, Record, from_json, to_json
 from bench.record.spec import Spec
 
@@ -175,10 +175,10 @@ TRAIN = Spec(model="timm:resnet18", task="train", batch_size=32)
 
 
 def test_memory_is_three_numbers_in_order():
-    found = memory(traced(TRAIN))
+    found = memory(traced(TRAIN), V100)
     assert found.allocated < found.reserved < found.process
     assert found.process == pytest.approx(found.allocated / FRAGMENTATION + CONTEXT)
-    assert memory(traced(replace(TRAIN, task="inference"))) is None
+    assert memory(traced(replace(TRAIN, task="inference")), V100) is None
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_memory_is_three_numbers_in_order():
 def test_the_paper_s_ratio_of_training_memory(iso, vit, printed):
     """arXiv 2201.03545v2, Table 2: fp32, batch 32. The absolute figures hold more than a step (EMA, DDP)."""
     spec = Spec(model=iso, task="train", batch_size=32, attention="math")
-    ours = memory(traced(spec)).allocated / memory(traced(replace(spec, model=vit))).allocated
+    ours = memory(traced(spec), V100).allocated / memory(traced(replace(spec, model=vit)), V100).allocated
     assert ours == pytest.approx(printed, rel=0.06)
 
 
@@ -199,8 +199,8 @@ def test_the_largest_batch_fits_and_a_much_larger_one_does_not():
     card = find("t4")
     batch = largest_batch(TRAIN, card)
     room = (capacity(card) - CONTEXT) * FRAGMENTATION
-    assert memory(traced(replace(TRAIN, batch_size=batch))).allocated <= room
-    assert memory(traced(replace(TRAIN, batch_size=int(batch * 1.05)))).allocated > room
+    assert memory(traced(replace(TRAIN, batch_size=batch)), card).allocated <= room
+    assert memory(traced(replace(TRAIN, batch_size=int(batch * 1.05))), card).allocated > room
     with pytest.raises(BenchError, match="training only"):
         largest_batch(replace(TRAIN, task="inference"), card)
 

@@ -12,9 +12,9 @@ LANES = {"Volta": 64, "Turing": 64, "Hopper": 128, "Ada": 128, "Blackwell": 128}
 """FP32 lanes per multiprocessor (CUDA programming guide, arithmetic throughput); Ampere: 64 in 8.0, 128 in 8.6."""
 
 
-def test_the_table_has_twenty_devices_and_no_key_or_name_twice():
-    assert len(DEVICES) == 20
-    assert len({device.key for device in DEVICES}) == 20
+def test_the_table_has_twenty_one_devices_and_no_key_or_name_twice():
+    assert len(DEVICES) == 21
+    assert len({device.key for device in DEVICES}) == 21
     names = [name for device in DEVICES for name in device.names]
     assert len(set(names)) == len(names)
     assert all(name and name == name.strip() for name in names)
@@ -81,7 +81,7 @@ def test_the_drivers_exact_name_identifies(name, key):
         "NVIDIA GeForce RTX 4090 Laptop GPU",
         "NVIDIA GeForce RTX 4090 D",
         "NVIDIA A100-SXM4-80GB MIG 1g.10gb",
-        "NVIDIA H100 NVL",
+        "NVIDIA H100 NVL 47C",
         "AMD Instinct MI300X",
         "l4",
         "",
