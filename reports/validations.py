@@ -107,7 +107,7 @@ def printed(found: Sequence[Printed]) -> Table:
         Column(key="how", head=("precision, format",), align="left"),
         Column(key="tier", head=("tier",), align="left"),
         Column(key="rows", head=("rows",), unit="count"),
-        Column(key="sources", head=("publications",), unit="count", rank=1),
+        Column(key="sources", head=("sources",), unit="count", rank=1),
         Column(key="mean", group="error", head=("mean",), unit="%"),
         Column(key="median", group="error", head=("median",), unit="%"),
         Column(key="factor", group="predicted / printed", head=("in the middle",)),
@@ -130,7 +130,7 @@ def _all(found: Sequence[Printed], task: str) -> str:
     if not errors:
         return f"{task}: all rows were refused."
     return (
-        f"{task}: {plural(len(errors), 'row')} of {len({one.source for one in found})} publications, "
+        f"{task}: {plural(len(errors), 'row')} of {len({one.source for one in found})} sources, "
         f"{fmean(errors):.1%} off on average, {median(errors):.1%} in the middle; the 80 % interval holds {held}."
     )
 

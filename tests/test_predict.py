@@ -12,12 +12,12 @@ from bench.cli import main
 from bench.predict import memory_check
 from bench.predict.calibration import known, shipped, write
 from bench.predict.memory import capacity
-from bench.predict.predict import predict
 from bench.record import store
 from bench.record.devices import find
 from bench.record.predicted import prediction
-from bench.record.record import Environment, Measurement, Record, from_json
+from bench.record.record import Record, from_json
 from bench.record.spec import Spec
+from tests import anchors
 
 
 def test_a_prediction_stands_beside_the_print_with_its_tier(capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,26 +75,9 @@ def test_the_held_out_errors_meet_what_is_promised(capsys: pytest.CaptureFixture
 
 # --- a card of one's own: measured, calibrated, predicted ---
 
-CARD = "h100-sxm5-80gb"
-ANCHORS = (
-    *("resnet18", "resnet34", "vit_tiny_patch16_224", "vit_small_patch16_224", "mobilenetv3_small_050"),
-    *("convnext_atto", "convnext_pico", "regnetx_002", "mixer_s32_224", "efficientnet_b0"),
-)
-SLOWER = 1.5
-BATCH = 2048  # so large that no host decides, however small the network
-
-
-def _measured(spec: Spec) -> Record:
-    """As if a card took so many times what is predicted for it."""
-    step = predict(spec, find(CARD)).value("step_time")
-    assert step
-    time = Measurement(metric="throughput", unit="s", better="lower", assume="nothing", values=(SLOWER * step,))
-    place = Environment(device_type="cuda", device_key=CARD, torch="2.11.0")
-    return Record(spec=spec, protocol=None, environment=place, measurements=(time,), source="measured")
-
 
 def _predicted(capsys: pytest.CaptureFixture[str], *words: str) -> Record:
-    asked = ["predict", "--gpu", CARD, "resnet50", "--precision", "amp_fp16", "--batch-size", "256", "--lines"]
+    asked = ["predict", "--gpu", anchors.CARD, "resnet50", "--precision", "amp_fp16", "--batch-size", "256", "--lines"]
     assert main([*asked, *words]) == 0
     return from_json(capsys.readouterr().out)
 
@@ -103,9 +86,8 @@ def test_anchors_of_ones_own_are_fitted_kept_and_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ANCHORS:
-        store.append(Path("own.jsonl"), _measured(Spec(model=f"timm:{name}", batch_size=BATCH, precision="amp_fp16")))
-    store.append(Path("own.jsonl"), _measured(Spec(model="timm:resnet18", task="train", batch_size=256)))
+    anchors.write(Path("own.jsonl"))
+    store.append(Path("own.jsonl"), anchors.measured(Spec(model="timm:resnet18", task="train", batch_size=256)))
     before = prediction(_predicted(capsys))
     assert before is not None
     assert before.tier == "data sheet"
@@ -117,7 +99,7 @@ def test_anchors_of_ones_own_are_fitted_kept_and_used(
     after = prediction(_predicted(capsys))
     assert after is not None
     assert (after.tier, after.calibration) == ("calibrated", Path(line.split(":")[0]).stem)
-    assert before.centre / after.centre == pytest.approx(SLOWER, rel=0.05)
+    assert before.centre / after.centre == pytest.approx(anchors.SLOWER, rel=0.05)
     assert after.high / after.low < before.high / before.low
     assert prediction(_predicted(capsys, "--calibrations", "elsewhere")) == before
 
@@ -157,7 +139,7 @@ def test_a_calibration_of_nothing_says_what_to_measure(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    store.append(Path("few.jsonl"), _measured(Spec(model="timm:resnet18", batch_size=BATCH, precision="amp_fp16")))
+    store.append(Path("few.jsonl"), anchors.measured(anchors.spec("resnet18")))
     assert main(words) == 2
     told = capsys.readouterr().err
     assert told.count("bench.py: ") == 1

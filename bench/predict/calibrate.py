@@ -19,11 +19,11 @@ from typing import Any
 from bench.predict import timm_tables
 from bench.predict.calibration import Calibration, shipped
 from bench.predict.heldout import Fitting, figures, held_out, interval, proportional, resolution
-from bench.predict.model import fit, fit_anchors
+from bench.predict.model import common_factor, fit, fit_anchors
 from bench.predict.peaks import Peaks, peaks_of
 from bench.predict.priors import Array, priors
 from bench.predict.samples import Sample, Skipped, matrix, names, seconds
-from bench.predict.tiers import basis
+from bench.predict.tiers import Belief, believed
 from bench.predict.tracing import columns_at, marked
 from bench.record.derived import images_per_second
 from bench.record.devices import DeviceSpec, find
@@ -161,11 +161,11 @@ def _with(prior: Array, columns: Sequence[str], believed: dict[str, float]) -> A
 
 
 def from_records(
-    records: Sequence[Record], believed: Calibration | None = None, progress: Progress = silent
+    records: Sequence[Record], start: Belief | Calibration | None = None, progress: Progress = silent
 ) -> list[tuple[Calibration, list[Skipped]]]:
     """A calibration per device and way of running from one's own measured records (anchors: 10 to 15 models will do).
 
-    `believed` is a calibration of another card to start from; by default what a prediction for that card would rest on
+    `start` is a calibration of another card to start from; by default what a prediction for that card would rest on
     without these records. Records without a throughput or of a device without a data sheet are left out, and so is a
     way of running with fewer than `MIN_ROWS` specs or `MIN_FAMILIES` families.
     """
@@ -173,7 +173,7 @@ def from_records(
     for record in records:
         if record.source == "measured" and images_per_second(record) and record.environment.device_key:
             groups.setdefault(_way(record), []).append(record)
-    made = (_of_records(way, members, believed, progress) for way, members in groups.items() if _enough(members))
+    made = (_of_records(way, members, start, progress) for way, members in groups.items() if _enough(members))
     found = [one for one in made if one is not None]
     if groups and not found:
         raise BenchError(
@@ -194,7 +194,7 @@ def _way(record: Record) -> tuple[Any, ...]:
 
 
 def _of_records(
-    way: tuple[Any, ...], members: Sequence[Record], believed: Calibration | None, progress: Progress
+    way: tuple[Any, ...], members: Sequence[Record], start: Belief | Calibration | None, progress: Progress
 ) -> tuple[Calibration, list[Skipped]] | None:
     device, precision, memory_format, task, compiled, torch = way
     samples, skipped = _samples(members, progress)
@@ -210,10 +210,33 @@ def _of_records(
         "origin": "records",
         "sources": (f"own records of {len(samples)} specs",),
     }
-    start = believed.multipliers if believed else basis(members[0].spec, _sheet(members), shipped()).multipliers
-    return fitted(
-        samples, precision=precision, compiled=compiled, facts=facts, skipped=skipped, believed=start
-    ), skipped
+    start = start or believed(members[0].spec, _sheet(members), shipped())
+    made = fitted(
+        samples,
+        precision=precision,
+        compiled=compiled,
+        facts=facts,
+        skipped=skipped,
+        believed=start.multipliers if start else None,
+    )
+    return (_with_belief(made, samples, start) if start else made), skipped
+
+
+def _with_belief(made: Calibration, samples: Sequence[Sample], start: Belief | Calibration) -> Calibration:
+    """With what few rows cannot say: the multipliers of columns that none of them has, and how all networks scatter.
+
+    A dozen well-known networks scatter less than all there are, so the interval is no narrower than where it began.
+    """
+    columns = names(samples)
+    fitted_to = _with(priors(columns, precision=made.precision, compiled=made.compiled), columns, start.multipliers)
+    factor = common_factor(matrix(samples, columns), seconds(samples), fitted_to)
+    unseen = {name: value * factor for name, value in start.multipliers.items() if name not in columns}
+    return replace(
+        made,
+        multipliers=unseen | made.multipliers,
+        low=min(made.low, start.low),
+        high=max(made.high, start.high),
+    )
 
 
 def _samples(members: Sequence[Record], progress: Progress) -> tuple[list[Sample], list[Skipped]]:

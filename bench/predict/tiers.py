@@ -120,6 +120,24 @@ def basis(spec: Spec, device: DeviceSpec, calibrations: Sequence[Calibration]) -
     return _of_sheet(spec, device, peaks, calibrations) if found is None else _of_rows(found, device, peaks)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belief:
+    """What few rows of a card start from: multipliers, and the interval of networks that these were not fitted on."""
+
+    multipliers: dict[str, float]
+    low: float
+    high: float
+
+
+def believed(spec: Spec, device: DeviceSpec, calibrations: Sequence[Calibration]) -> Belief | None:
+    """What is believed of that way of running on that card without rows of one's own; None where nothing is."""
+    found = best(calibrations, spec, device.key)
+    others = [found] if found else _neighbours(calibrations, spec, device)
+    if not others:
+        return None
+    return Belief(multipliers=average(others), low=min(one.low for one in others), high=max(one.high for one in others))
+
+
 def _of_rows(found: Calibration, device: DeviceSpec, peaks: Peaks) -> Basis:
     sister = found.device != device.key
     many = found.origin == "timm" and found.rows >= CALIBRATED_ROWS

@@ -40,7 +40,7 @@ def test_rows_are_counted_by_card_and_way_of_running():
     assert found["inside"] == 0.5
     assert values(table, 2)["mean"] == pytest.approx(50.0)
     summed = " ".join(table.remarks)
-    assert "inference: 3 rows of 2 publications, 10.0% off on average, 5.0% in the middle" in summed
+    assert "inference: 3 rows of 2 sources, 10.0% off on average, 5.0% in the middle" in summed
     assert "interval holds 2." in summed
 
 
@@ -49,7 +49,7 @@ def test_a_refusal_is_no_error_and_no_hit():
     found = values(table, 0)
     assert found["rows"] == 2
     assert found["mean"] == pytest.approx(10.0)
-    assert "1 row of 1 publications" in " ".join(table.remarks)
+    assert "1 row of 1 sources" in " ".join(table.remarks)
     only = printed([row(None)])
     assert only.rows[0].cells[-1].text == "refused"
     assert "all rows were refused" in " ".join(only.remarks)
