@@ -22,6 +22,10 @@ MADE_WITH = (2, 15)
 """The torch whose traces the README shows; another release may dispatch a few operators more or less."""
 
 
+PREDICTIONS = ROOT / "docs" / "predictions.md"
+PREDICTED_WITH = {"torch": "2.15", "timm": "1.0.31"}
+"""What that page was made with: it traces three hundred networks, and any release may change one of them."""
+
 DRAWN_WITH = "3.11.2"
 """The matplotlib of the README's picture."""
 
@@ -83,27 +87,38 @@ def generated(words: str, part: str | None, run: Callable[[str], str]) -> str:
     return f"```text\n{section}\n```\n"
 
 
+@pytest.mark.parametrize("page", [README, PREDICTIONS], ids=lambda page: page.stem)
 def test_the_generated_blocks_are_what_the_tool_prints(
+    page: Path,
     request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    import torch
-
-    if tuple(map(int, torch.__version__.split(".")[:2])) < MADE_WITH:
-        pytest.skip(f"the README shows traces of torch {'.'.join(map(str, MADE_WITH))}")
+    _needs_what_it_was_made_with(page)
     monkeypatch.chdir(tmp_path)  # no records of this machine's own
 
     def run(words: str) -> str:
         assert main(shlex.split(words)) == 0
         return capsys.readouterr().out
 
-    text = README.read_text()
+    text = page.read_text()
     fresh = BLOCK.sub(lambda found: _block(found, generated(found["words"], found["part"], run)), text)
     if request.config.getoption("--update-golden"):
-        README.write_text(fresh)
-    assert README.read_text() == fresh, "run pytest tests/test_readme.py --update-golden and read the diff"
+        page.write_text(fresh)
+    assert page.read_text() == fresh, "run pytest tests/test_readme.py --update-golden and read the diff"
+
+
+def _needs_what_it_was_made_with(page: Path) -> None:
+    if tuple(map(int, version("torch").split(".")[:2])) < MADE_WITH:
+        pytest.skip(f"the README shows traces of torch {'.'.join(map(str, MADE_WITH))}")
+    if page == PREDICTIONS and any(not version(name).startswith(made) for name, made in PREDICTED_WITH.items()):
+        pytest.skip(f"the page was made with {PREDICTED_WITH}")
+
+
+def test_the_page_says_what_it_was_made_with() -> None:
+    text = PREDICTIONS.read_text()
+    assert all(f"{name} {made}" in text for name, made in PREDICTED_WITH.items())
 
 
 def test_the_picture_is_what_the_tool_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
