@@ -160,24 +160,35 @@ def test_expand_to_nothing_is_a_mistake() -> None:
 # build
 
 
-def test_build_leaves_train_mode_and_the_default_device() -> None:
-    with torch.device("meta"):
+@pytest.fixture
+def meta() -> torch.device:
+    """A device without memory, if this timm builds there: 1.0.15 reads values while it builds (`bench.trace.skeleton`)."""
+    try:
+        with torch.device("meta"):
+            build("timm:convnext_tiny", 224)
+    except NotImplementedError:
+        pytest.skip("this timm does not build on the meta device")
+    return torch.device("meta")
+
+
+def test_build_leaves_train_mode_and_the_default_device(meta: torch.device) -> None:
+    with meta:
         ours, theirs = build("convnext_iso_small", 224), build("timm:convnext_tiny", 224)
     assert ours.training
     assert theirs.training
     assert {p.device.type for m in (ours, theirs) for p in m.parameters()} == {"meta"}
 
 
-def test_a_fixed_size_is_passed_where_the_model_has_one() -> None:
-    with torch.device("meta"):
+def test_a_fixed_size_is_passed_where_the_model_has_one(meta: torch.device) -> None:
+    with meta:
         vit = build("timm:vit_tiny_patch16_224", 256)
     assert vit(torch.empty(1, 3, 256, 256, device="meta")).shape == (1, 1000)
     assert dict(vit.named_parameters())["pos_embed"].shape[1] == 16 * 16 + 1
 
 
 @pytest.mark.parametrize("arch", ["tiny_vit_5m_224", "vit_base_mci_224"])
-def test_there_are_1000_classes_whatever_timms_weights_have(arch: str) -> None:
-    with torch.device("meta"):
+def test_there_are_1000_classes_whatever_timms_weights_have(arch: str, meta: torch.device) -> None:
+    with meta:
         assert build(f"timm:{arch}", 224)(torch.empty(2, 3, 224, 224)).shape == (2, 1000)
 
 
