@@ -162,7 +162,7 @@ def test_expand_to_nothing_is_a_mistake() -> None:
 
 @pytest.fixture
 def meta() -> torch.device:
-    """A device without memory, if this timm builds there: 1.0.15 reads values while it builds (`bench.trace.skeleton`)."""
+    """A device without memory, if this timm builds there: 1.0.15 reads values as it builds (`bench.trace.skeleton`)."""
     try:
         with torch.device("meta"):
             build("timm:convnext_tiny", 224)
