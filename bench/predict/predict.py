@@ -55,6 +55,9 @@ def of_trace(
     """The prediction for a step that is traced already."""
     columns = features(trace, found.peaks)
     seconds = found.seconds(columns, spec)
+    if found.limit is not None:
+        limit = found.limit.seconds(features(trace, found.limit.peaks), replace(spec, precision="tf32"))
+        seconds = max(seconds, limit)
     reason = refusal(replace(trace, spec=spec), columns, seconds)
     if reason is not None:
         return _refused(spec, device, "unsupported", reason)

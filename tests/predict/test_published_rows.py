@@ -12,6 +12,7 @@ import pytest
 from bench.predict.calibration import average, chip, shipped, tabled
 from bench.predict.features import LAUNCH, features
 from bench.predict.model import fit
+from bench.predict.predict import predict
 from bench.predict.published import calibrate_published, fit_slower, published
 from bench.predict.tiers import DATA_SHEET, OF_HBM, OF_THE_CHIP, basis
 from bench.predict.tracing import traced
@@ -184,3 +185,36 @@ def test_tables_are_averaged_by_the_way_they_were_run():
     assert {c.device for c in found} == {"rtx-3090", "rtx-4090"}
     assert average(found)["copy"] == pytest.approx(sum(c.multipliers["copy"] for c in found) / 2)
     assert average([]) == {}
+
+
+# --- what is not carried over from one card to another ---
+
+
+def test_fp32_is_never_faster_than_tf32():
+    """An EfficientNet on an A100: its fp32 multipliers are a V100's, whose memory is another."""
+    spec = Spec(model="timm:efficientnet_b0", batch_size=256, memory_format="channels_last")
+    card = find("a100-sxm4-80gb")
+    founded = basis(spec, card, SHIPPED)
+    assert founded.limit is not None
+    alone = founded.seconds(features(traced(spec), founded.peaks), spec)
+    slow, fast = (predict(replace(spec, precision=way), card).value("step_time") for way in ("fp32", "tf32"))
+    assert slow == pytest.approx(fast)
+    assert alone < 0.95 * slow
+    assert basis(spec, find("v100-sxm2-16gb"), SHIPPED).limit is None
+    assert basis(replace(spec, precision="tf32"), card, SHIPPED).limit is None
+
+
+def test_what_makes_an_a100_slow_is_not_carried_to_a_geforce_card():
+    tf32 = replace(VIT, precision="tf32")
+    assert "a100" not in basis(tf32, find("rtx-4090"), SHIPPED).calibration
+    assert basis(tf32, find("h100-sxm5-80gb"), SHIPPED).calibration.startswith("a100")
+    times = [predict(replace(VIT, precision=way), find("l4")).value("step_time") for way in ("fp32", "tf32", "fp16")]
+    assert times == sorted(times, reverse=True)
+
+
+def test_one_card_s_slow_gradients_of_grouped_convolutions_stay_its_own():
+    spec = Spec(model="timm:resnext50_32x4d", task="train", batch_size=64, precision="amp_fp16",
+                memory_format="channels_last")  # fmt: skip
+    own, carried = (basis(spec, find(card), SHIPPED).multipliers for card in ("rtx-3090", "a100-sxm4-80gb"))
+    assert own["grouped.backward.scalar.last"] > 5 * carried["grouped.backward.scalar.last"]
+    assert own["elementwise"] == carried["elementwise"]
