@@ -239,11 +239,14 @@ def _arithmetic(precision: str) -> str:
 
 
 def _slower(spec: Spec, device: DeviceSpec) -> Slower | None:
-    """What printed rows of that chip, else of chips with the same kind of memory, say of all multipliers at once."""
+    """What printed rows of that chip, else of chips with the same kind of memory, say of all multipliers at once.
+
+    All of those ran eagerly. What makes a card slow does not end with compiling, but nobody has printed how much of it
+    stays: the same factor, and the wide interval.
+    """
     way = (_arithmetic(spec.precision), spec.task)
-    if spec.compile_mode is not None:
-        return None
-    return _SLOWER.get((chip(device.key), *way)) or _SLOWER.get((device.memory_type[:3], *way))
+    found = _SLOWER.get((chip(device.key), *way)) or _SLOWER.get((device.memory_type[:3], *way))
+    return found and (replace(found, interval=DATA_SHEET) if spec.compile_mode else found)
 
 
 def _sustained(peaks: Peaks, device: DeviceSpec) -> Peaks:
