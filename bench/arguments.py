@@ -15,6 +15,8 @@ from reports import FORMATS
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 """Where a verb adds its parser."""
 
+MOST = 10**9
+
 LARGEST = "max"
 """The batch size that means: the largest that fits."""
 
@@ -135,11 +137,13 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1."""
+    """A whole number of at least 1, and not beyond what anything here counts."""
     try:
         value = int(text)
     except ValueError:
         value = 0
+    if value > MOST:
+        raise argparse.ArgumentTypeError(f"{text} is too large: {MOST:,} at most")
     if value < 1:
         raise argparse.ArgumentTypeError(f"a whole number of at least 1 is needed, not '{text}'")
     return value

@@ -47,7 +47,7 @@ VERBS = (
 DESCRIPTION = """\
 Benchmarks of vision models that deserve trust.
 
-  python bench.py                       the first journey: count every row of the ConvNeXt paper's Tables 1, 2 and 12
+  python bench.py                       the first journey: count every row of the ConvNeXt paper's tables
                                         exactly, measure a few of them here, print the tables beside the paper's
   python bench.py --gpu a100            the same on an A100 (and only there), every row: TF32, channels_last
   python bench.py run convnext_tiny     measure models, tables or suites; resumes where it stopped

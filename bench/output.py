@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from reports.table import Table
 
 RECORDS, COMPARISONS = Path("visionbench.jsonl"), Path("visionbench-effects.jsonl")
+SUFFIXES = {".html": "html", ".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}
+"""What a file's name says of its format, where nothing else does."""
+
 CALIBRATIONS = Path("visionbench-calibrations")
 
 
@@ -75,6 +78,8 @@ def print_tables(laid_out: Sequence[Table], options: Namespace, page: Callable[[
     from reports import render
 
     to_file = getattr(options, "output", None)
+    if to_file is not None and options.format == "terminal":
+        options.format = SUFFIXES.get(to_file.suffix, options.format)
     coloured = colour() and to_file is None
     if options.format == "html":
         texts = [page() if page else document(laid_out)]

@@ -92,7 +92,7 @@ def _build_user(card: ModelCard, image_size: int) -> "nn.Module":
     factory = _factory(_import(module_name), factory_name)
     try:
         built = factory(**_size_argument(factory, image_size))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if _out_of_memory(error):
             raise
         raise ModelError(f"{card.name} raised {_said(error)}; call it by hand to see where") from error

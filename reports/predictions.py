@@ -18,11 +18,17 @@ from reports.table import DASH, HEADS, Cell, Column, Note, Row, Table
 
 NAME = "predictions"
 
+PRINTED = {
+    "V100": ("inference", 64, None, "fp32", "contiguous"),
+    "A100": ("inference", 64, None, "tf32", "channels_last"),
+}
+"""How the printed rows of our tables were measured: task, batch, compiler, precision and memory format."""
+
 TIERS = {
     "ratio": "ratio: measured on another card, times the ratio of two predictions.",
     "calibrated": "calibrated: fitted to many rows of this card, or to your own.",
     "anchored": "anchored: fitted to the rows that papers print for this card or its sister.",
-    "data sheet": "data sheet: no row of this card: other cards' multipliers on its peaks, a judged interval.",
+    "data sheet": "data sheet: no row of this card: multipliers of others, or believed ones; a judged interval.",
     "refused": "refused: nothing would be better than this guess; the footnote says why.",
 }  # fmt: skip
 
@@ -62,6 +68,11 @@ def _remarks(records: Sequence[Record], found: Sequence[Prediction | None]) -> I
     yield "Predicted, not measured: a model's estimate from a trace."
     tiers = {one.tier if one else "refused" for one in found}
     yield from (text for tier, text in TIERS.items() if tier in tiers)
+    if any(
+        (record.value("process_memory.high80") or 0) > (record.environment.device_memory or math.inf)
+        for record in records
+    ):
+        yield "The upper end of a process's memory is above what its card has: the batch may turn out not to fit."
     if tiers & {"calibrated", "anchored"}:
         yield ("The interval of calibrated and anchored rows held four of five networks of families that were left out "
                "(`validate-predictions`).")  # fmt: skip
@@ -73,7 +84,7 @@ def _remarks(records: Sequence[Record], found: Sequence[Prediction | None]) -> I
 def _columns(*, memory: bool, ranked: bool, printed: bool) -> Iterator[Column]:
     yield Column(key="model", head=("model",), align="left")
     yield Column(key="image_size", head=("size",), unit="px", rank=3)
-    yield Column(key="batch_size", head=("batch",), unit="count", rank=4)
+    yield Column(key="batch_size", head=("batch",), unit="count", rank=0 if memory else 4)
     if printed:
         yield Column(key="throughput_published", group="img/s", head=(HEADS["published"],), unit="1/s",
                      source="published", rank=1)  # fmt: skip
@@ -87,7 +98,7 @@ def _columns(*, memory: bool, ranked: bool, printed: bool) -> Iterator[Column]:
     for index, name in enumerate(MEMORY_METRICS if memory else ()):
         note = Note(term="training memory, predicted", text="GiB with the 80 % interval. allocated: the peak of live "
                     "tensors; reserved: what the allocator holds; process: with the CUDA context.")  # fmt: skip
-        yield Column(key=f"train_memory_{name}_predicted", group="training memory, predicted", head=(name, "GiB"),
+        yield Column(key=f"train_memory_{name}_predicted", group="training memory", head=(name, "GiB"),
                      unit="B", source="predicted", rank=5 if index else 0, notes=() if index else (note,))  # fmt: skip
     yield Column(key="tier", head=("tier",), align="left")
 
@@ -141,10 +152,11 @@ def rate_cell(record: Record, digits: int) -> Cell:
 
 
 def _printed(record: Record) -> Number | None:
-    """What a paper printed for this network on this kind of card: by its inference protocol, not necessarily ours."""
-    if record.spec.task != "inference":
-        return None
+    """What a paper printed for this network on this kind of card, run in that way."""
+    spec = record.spec
     card = record.environment.device.partition("-")[0].upper()
+    if (spec.task, spec.batch_size, spec.compile_mode, spec.precision, spec.memory_format) != PRINTED.get(card):
+        return None
     rows = prints("throughput").get((record.spec.model, record.spec.image_size), ())
     found = (row.printed["throughput"] for row in rows)
     return next((number for number in found if number.gpu == card), None)

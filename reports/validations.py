@@ -44,9 +44,10 @@ def held_out(lines: Sequence[Line]) -> Table:
     )  # fmt: skip
     groups = dict.fromkeys(("mean", "median", "p90"), "error")
     groups |= dict.fromkeys(("flops", "activations"), "mean error of")
+    ranks = {"families": 4, "p90": 3, "flops": 5, "activations": 5, "rank": 2}
     columns = tuple(
         Column(key=key, group=groups.get(key, ""), head=head, unit="%" if unit == "%" else "count" if unit else "",
-               align="right" if unit or key == "rank" else "left")
+               align="right" if unit or key == "rank" else "left", rank=ranks.get(key, 0))
         for key, head, unit in heads
     )  # fmt: skip
     rows = tuple(
@@ -183,7 +184,6 @@ def memory(found: Sequence[PrintedMemory]) -> Table:
         Column(key="printed", head=("printed", "GiB"), unit="B", source="published"),
         Column(key="predicted", head=("predicted", "GiB"), unit="B", source="predicted"),
         Column(key="ratio", head=("printed /", "predicted")),
-        Column(key="source", head=("printed by",), align="left", rank=3),
     )
     sections = {True: "configuration known", False: "configuration partly guessed; nothing is made of these rows"}
     ordered = sorted(found, key=lambda one: not one.known)
@@ -210,7 +210,8 @@ def _memory_row(one: PrintedMemory, section: str) -> Row:
         text=f"{one.predicted / GIB:.2f}", value=one.predicted, digits=2, source="predicted", low=one.low,
         high=one.high, span=f"[{one.low / GIB:.2f}, {one.high / GIB:.2f}]",
     )  # fmt: skip
-    shown = Cell(text=f"{one.printed / GIB:.2f}", value=one.printed, digits=2, source="published", origin=one.source)
+    shown = Cell(text=f"{one.printed / GIB:.2f}", value=one.printed, digits=2, source="published", origin=one.source,
+                 notes=(f"Printed by {one.source}.",))  # fmt: skip
     row = (
         cells.word(one.model.partition(":")[2], one.model),
         cells.word(str(one.batch_size), one.batch_size),
@@ -218,7 +219,6 @@ def _memory_row(one: PrintedMemory, section: str) -> Row:
         shown,
         predicted,
         _factor(one.printed / one.predicted),
-        cells.word(one.source),
     )
     return Row(cells=row, section=section, subject=one.model)
 

@@ -14,6 +14,7 @@ from bench.predict.calibration import known, shipped, write
 from bench.predict.memory import capacity
 from bench.record import store
 from bench.record.devices import find
+from bench.record.errors import BenchError
 from bench.record.predicted import prediction
 from bench.record.record import Record, from_json
 from bench.record.spec import Spec
@@ -101,16 +102,21 @@ def test_anchors_of_ones_own_are_fitted_kept_and_used(
     assert (after.tier, after.calibration) == ("calibrated", Path(line.split(":")[0]).stem)
     assert before.centre / after.centre == pytest.approx(anchors.SLOWER, rel=0.05)
     assert after.high / after.low < before.high / before.low
-    assert prediction(_predicted(capsys, "--calibrations", "elsewhere")) == before
+    Path("visionbench-calibrations").rename("elsewhere")
+    assert prediction(_predicted(capsys)) == before
+    assert prediction(_predicted(capsys, "--calibrations", "elsewhere")) == after
 
 
 def test_one_s_own_calibration_replaces_a_shipped_one_of_its_name(tmp_path: Path) -> None:
     first, *others = shipped()
     write(replace(first, torch="9.9"), tmp_path)
-    found = known(tmp_path)
+    found = known(tmp_path, Path("nowhere"))
     assert [one.id for one in found] == [one.id for one in (first, *others)]
     assert [one.torch for one in found if one.id == first.id] == ["9.9"]
-    assert known(tmp_path / "nowhere") == shipped()
+    assert known(None, tmp_path) == found
+    assert known(None, tmp_path / "nowhere") == shipped()
+    with pytest.raises(BenchError, match="calibrate FILE"):
+        known(tmp_path / "nowhere", tmp_path)
 
 
 def test_the_largest_batch_of_a_card_that_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,3 +162,124 @@ def test_printed_memory_is_validated_row_by_row(
     [cells] = [found["cells"] for found in table["rows"]]
     assert cells["printed"]["value"] == pytest.approx(row.printed)
     assert cells["predicted"]["value"] == pytest.approx(row.printed, rel=0.05)
+
+
+# --- what is refused ---
+
+CARD_FILE = """
+key = "my-card"
+names = ["NVIDIA My Card"]
+architecture = "Ada"
+capability = "8.9"
+multiprocessors = 60
+clock = 2.4e9
+fp32 = 3.7e13
+fp16 = 1.5e14
+memory = 1.6e10
+memory_type = "GDDR6X"
+bandwidth = 7.0e11
+l2 = 4.8e7
+power = 285
+source = "the maker's data sheet"
+"""
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("names", "5"), ("names", '"x"'), ("key", "5"), ("key", '""'), ("key", '"v100-sxm2-16gb"'),
+        ("fp32", "37"), ("fp32", "1e-300"), ("bandwidth", "nan"), ("bandwidth", "inf"), ("bandwidth", "true"),
+        ("memory", "16"), ("multiprocessors", "60.5"), ("architecture", "5"), ("source", "3"),
+        ("capability", '"new"'), ("capability", "8.9"),
+    ],
+)  # fmt: skip
+def test_a_slip_in_one_s_own_data_sheet_is_one_sentence(
+    field: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "card.toml"
+    lines = [line for line in CARD_FILE.splitlines() if not line.startswith(f"{field} =")]
+    file.write_text("\n".join([*lines, f"{field} = {value}"]))
+    assert main(["predict", "--gpu", str(file), "resnet18"]) == 2
+    [told] = capsys.readouterr().err.splitlines()
+    assert told.startswith("bench.py: ")
+    assert f"{field} = " in told
+
+
+NETWORKS = """
+import torch
+from torch import nn
+
+class Reads(nn.Module):
+    def forward(self, x):
+        return x * x.sum().item()
+
+def nothing():
+    return nn.Identity()
+
+def reads():
+    return Reads()
+
+def exits():
+    raise SystemExit(7)
+
+def talks():
+    print("HELLO")
+    return nn.Conv2d(3, 8, 16, 16)
+"""
+
+
+@pytest.fixture
+def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "odd_networks.py").write_text(NETWORKS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["user:odd_networks:nothing"], "nothing that takes time"),
+        (["user:odd_networks:reads"], "reads tensor values"),
+        (["convnext_xlarge", "--batch-size", "1000000000"], "choose a smaller batch"),
+        (["resnet18", "--image-size", "20000"], "choose a smaller batch"),
+    ],
+)
+@pytest.mark.usefixtures("networks")
+def test_what_cannot_be_predicted_says_why(words: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--gpu", "v100-sxm2-16gb", *words]) == 4
+    out = capsys.readouterr().out
+    assert "refused" in out
+    assert reason in " ".join(out.split())
+
+
+@pytest.mark.usefixtures("networks")
+def test_one_refusal_does_not_take_the_others_along(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["user:odd_networks:reads", "resnet18", "--lines"]
+    assert main(["predict", "--gpu", "v100-sxm2-16gb", *words]) == 0
+    refused, found = (from_json(line) for line in capsys.readouterr().out.splitlines())
+    assert refused.failure is not None
+    assert prediction(found) is not None
+
+
+@pytest.mark.usefixtures("networks")
+def test_a_factory_that_exits_is_one_sentence_and_one_that_prints_spoils_no_output(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for verb in (["trace"], ["predict", "--gpu", "v100-sxm2-16gb"]):
+        assert main([*verb, "user:odd_networks:exits"]) == 2
+        assert "raised SystemExit" in capsys.readouterr().err
+    assert main(["predict", "--gpu", "v100-sxm2-16gb", "user:odd_networks:talks", "--json", "--batch-size", "512"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "predictions"
+
+
+def test_a_print_of_another_way_of_running_does_not_stand_beside(capsys: pytest.CaptureFixture[str]) -> None:
+    card = ["predict", "--gpu", "a100-sxm4-40gb", "convnext_tiny"]
+    for words, there in (([], True), (["--precision", "amp_fp16"], False), (["--batch-size", "128"], False)):
+        assert main([*card, *words]) == 0
+        assert ("1,943.5" in capsys.readouterr().out) == there  # arXiv 2201.03545v2, Table 12
+
+
+def test_a_file_s_name_says_its_format(tmp_path: Path) -> None:
+    for name, start in (("page.html", "<!"), ("table.md", "**"), ("table.json", "{"), ("table.txt", "Isotropic")):
+        assert main(["report", "convnext_table2", "--output", str(tmp_path / name)]) == 0
+        assert (tmp_path / name).read_text().lstrip().startswith(start)

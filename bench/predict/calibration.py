@@ -127,9 +127,14 @@ def shipped(folder: Path = FOLDER) -> tuple[Calibration, ...]:
     return tuple(read(path) for path in sorted(folder.glob("*.json")))
 
 
-def known(own: Path) -> tuple[Calibration, ...]:
-    """The shipped calibrations and those of a folder of one's own, if it is there; of one id one's own."""
-    mine = shipped(own) if own.is_dir() else ()
+def known(own: Path | None, usual: Path) -> tuple[Calibration, ...]:
+    """The shipped calibrations and those of a folder of one's own; of one id one's own.
+
+    None is the `usual` folder, if it is there. Raises `BenchError` for another one without calibrations.
+    """
+    mine = shipped(own or usual)
+    if own and not mine:
+        raise BenchError(f"{own} is no folder with calibrations: `calibrate FILE... --output {own}` makes one.")
     return tuple({found.id: found for found in (*shipped(), *mine)}.values())
 
 

@@ -20,6 +20,7 @@ and 3 % to fit that did not, by less than 8 %. A bracket bounds the error and do
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from bench.predict.tracing import traced
@@ -66,6 +67,12 @@ class Memory:
 def memory(trace: Trace, device: DeviceSpec) -> Memory | None:
     """The memory of a traced training step; None for inference, which the trace does not follow."""
     return None if trace.curve is None else of_allocated(trace.curve.peak + workspaces(device.capability))
+
+
+def least(trace: Trace) -> float:
+    """Bytes that any step must have at once: its parameters, or all that its largest operator reads and writes."""
+    works_on = (sum(math.prod(shape) * itemsize for shape, _, itemsize in op.operands) for op in set(trace.operators))
+    return max(trace.param_bytes, *works_on, 0)
 
 
 def workspaces(capability: tuple[int, int]) -> float:

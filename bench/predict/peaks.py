@@ -26,7 +26,7 @@ def peaks_of(device: DeviceSpec, precision: str) -> Peaks:
     """The peaks that a spec of that precision meets on a device. Raises `BenchError` where the device lacks it."""
     peak = device.peak(precision)
     if peak is None:
-        raise BenchError(f"{device.key} has no {precision}: choose another --precision.")
+        raise BenchError(f"a {device.key} has no {precision}: choose another --precision.")
     two_bytes = precision not in ("fp32", "tf32")
     return Peaks(
         half=peak if two_bytes else device.fp16,

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from bench.predict.calibration import Calibration, shipped
 from bench.predict.features import features
-from bench.predict.memory import Memory, bounds, capacity, memory
+from bench.predict.memory import Memory, bounds, capacity, least, memory
 from bench.predict.tiers import RATIO, Basis, basis, refusal
 from bench.predict.tracing import traced
 from bench.record.derived import images_per_second
@@ -22,7 +22,7 @@ from bench.record.errors import BenchError
 from bench.record.predicted import MEMORY_METRICS, STEP_TIME
 from bench.record.record import Environment, Failure, FailureKind, Measurement, Record
 from bench.record.spec import Spec
-from bench.trace import Trace
+from bench.trace import Trace, UntraceableError
 
 STAGE = "predict"
 
@@ -37,16 +37,18 @@ def predict(
     """Predict `spec` on `device`; by default from the calibrations that visionbench ships.
 
     `measured` are records of other cards: one of the same spec makes the tier "ratio". A refusal is a record with a
-    failure. Raises `BenchError` for a model that cannot be built or traced.
+    failure. Raises `BenchError` for a model that cannot be built, or does not run at that size.
     """
     known = shipped() if calibrations is None else calibrations
     try:
         found = basis(spec, device, known)
     except BenchError as error:
         return _refused(spec, device, "unsupported", str(error))
-    return of_trace(
-        traced(replace(spec, compile_mode=None)), spec, device, found, _ratio(spec, device, known, measured)
-    )
+    try:
+        trace = traced(replace(spec, compile_mode=None))
+    except UntraceableError as error:
+        return _refused(spec, device, "unsupported", str(error))
+    return of_trace(trace, spec, device, found, _ratio(spec, device, known, measured))
 
 
 def of_trace(
@@ -62,9 +64,9 @@ def of_trace(
     if reason is not None:
         return _refused(spec, device, "unsupported", reason)
     needed = memory(trace, device)
-    if needed is not None and needed.process * bounds("process")[0] > capacity(device):
-        needs = f"training needs about {needed.process / 2**30:.1f} GiB, the card has {capacity(device) / 2**30:.1f}"
-        return _refused(spec, device, "out_of_memory", f"{needs}: choose a smaller batch")
+    too_much = _too_much(trace, needed, capacity(device))
+    if too_much:
+        return _refused(spec, device, "out_of_memory", too_much)
     if ratio is not None:
         seconds, found = _by_ratio(trace, spec, seconds, found, ratio)
     return Record(
@@ -74,6 +76,15 @@ def of_trace(
         measurements=(*_time(seconds, found), *_memory(needed)),
         source="predicted",
     )
+
+
+def _too_much(trace: Trace, needed: Memory | None, room: float) -> str:
+    """Why the step does not fit, or nothing. Of inference only a bound is known: what its largest operator works on."""
+    bound = max(least(trace), needed.process * bounds("process")[0] if needed else 0.0)
+    if bound <= room:
+        return ""
+    about = f"training needs about {needed.process / 2**30:.1f}" if needed else f"it needs at least {bound / 2**30:.1f}"
+    return f"{about} GiB, the card has {room / 2**30:.1f}: choose a smaller batch or image"
 
 
 def _ratio(

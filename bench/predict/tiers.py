@@ -32,7 +32,7 @@ from bench.predict.calibration import Calibration, average, best, chip
 from bench.predict.features import LAUNCH, LAUNCH_SECONDS
 from bench.predict.peaks import Peaks, peaks_of
 from bench.predict.priors import prior
-from bench.record.devices import DeviceSpec
+from bench.record.devices import DEVICES, DeviceSpec
 from bench.record.predicted import Tier
 from bench.record.spec import Spec, Task
 
@@ -45,7 +45,7 @@ OF_THE_CHIP = (math.log(0.88), math.log(1.2))
 """Inference, where rows of the same chip, run in another way, say how fast it is (80 % of 82: 0.90 to 1.14)."""
 
 OF_HBM = (math.log(0.8), math.log(1.35))
-"""Inference, where rows of another chip with stacked memory do (80 % of 116 rows of an H100: 0.93 to 1.22)."""
+"""Inference, where rows of another chip with stacked memory do (80 % of 116 rows of an H100: 0.86 to 1.18)."""
 
 RESOLUTION: Mapping[Task, float] = {"inference": 0.19, "train": 0.52}
 """Of the data-sheet tier: four of five pairs of printed rows of one card and way of running err less."""
@@ -250,16 +250,23 @@ def _slower(spec: Spec, device: DeviceSpec) -> Slower | None:
 
 
 def _sustained(peaks: Peaks, device: DeviceSpec) -> Peaks:
-    """The tensor cores' peak lowered to the best matrix rate that others measured on that card, where one is known."""
-    if device.achieved_bf16 is None or device.bf16 is None:
+    """The tensor cores' peak lowered to the best matrix rate that others measured on that chip, where one is known."""
+    shares = [
+        other.achieved_bf16 / other.bf16
+        for other in (device, *DEVICES)
+        if chip(other.key) == chip(device.key) and other.achieved_bf16 and other.bf16
+    ]
+    if not shares:
         return peaks
-    share = device.achieved_bf16 / device.bf16
+    share = shares[0]
     on_tensor_cores = peaks.single != device.fp32
     return replace(peaks, half=peaks.half * share, single=peaks.single * (share if on_tensor_cores else 1))
 
 
 def refusal(trace: Trace, columns: dict[str, float], seconds: float) -> str | None:
     """Why no number is better than this one, or None."""
+    if seconds <= 0:
+        return "it does nothing that takes time: no operator of its step moves or multiplies anything"
     unknown = sum(op.bytes for op in trace.operators if op.kind == "other" and op.name not in _CLASSIFIED)
     if unknown > UNKNOWN_SHARE * trace.bytes:
         return f"operators that nobody has classified move {unknown / trace.bytes:.0%} of its bytes (allowed: 10 %)"

@@ -8,6 +8,6 @@ random state survives it.
 
 from __future__ import annotations
 
-from bench.trace.step import Trace, run, trace
+from bench.trace.step import Trace, UntraceableError, run, trace
 
-__all__ = ["Trace", "run", "trace"]
+__all__ = ["Trace", "UntraceableError", "run", "trace"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 
 import torch
@@ -91,7 +92,8 @@ def run(spec: Spec, *, former: bool = False) -> Trace:
     Raises `models.ModelError` (unknown model, size refused at construction), `UntraceableError`, or `BenchError`
     (the forward pass fails, mostly because it refuses the size).
     """
-    with _collector_paused():
+    # What a user's factory prints is no result of ours.
+    with _collector_paused(), redirect_stdout(sys.stderr):
         return _run(spec, former)
 
 
@@ -113,7 +115,7 @@ def _run(spec: Spec, former: bool) -> Trace:
     _set_dtypes(model, spec)
     try:
         recorder = _stepped(model, spec, former)
-    except Exception as error:  # any model may raise anything
+    except (Exception, SystemExit) as error:  # any model may raise anything, and a script may well exit
         raise _failed(spec, error) from error
     return Trace(
         spec=spec,
@@ -128,11 +130,11 @@ def _run(spec: Spec, former: bool) -> Trace:
     )
 
 
-def _failed(spec: Spec, error: Exception) -> BenchError:
+def _failed(spec: Spec, error: BaseException) -> BenchError:
     reason = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")
     if "meta" in reason.lower() and any(word in reason.lower() for word in ("item", "data", "numpy", "meta tensors")):
         return UntraceableError(
-            f"{spec.model} cannot be counted without weights: its forward pass reads tensor values."
+            f"{spec.model} cannot be counted without weights: try `run`, for its forward pass reads tensor values."
         )
     return BenchError(
         f"{spec.model} does not run at {spec.image_size} px ({reason}): choose another --image-size, or mend the model."

@@ -57,7 +57,7 @@ def run(options: Namespace) -> int:
 
     devices = targets.target(options.gpu)
     measured = [record for path in options.records or () for record in store.read(path).records]
-    calibrations = known(options.calibrations)
+    calibrations = known(options.calibrations, output.CALIBRATIONS)
     with quietly():
         found = [
             predict(spec, device, calibrations=calibrations, measured=measured)

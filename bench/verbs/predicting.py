@@ -17,7 +17,6 @@ def add_calibrations(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibrations",
         type=Path,
-        default=CALIBRATIONS,
         metavar="FOLDER",
         help=f"of your own, used before ours (`calibrate` writes them; default: {CALIBRATIONS})",
     )

@@ -85,7 +85,7 @@ def _published(options: Namespace) -> Table:
             low=one.low,
             high=one.high,
         )
-        for one in check_published(known(options.calibrations), told)
+        for one in check_published(known(options.calibrations, output.CALIBRATIONS), told)
     ]
     return validations.printed(rows)
 
