@@ -122,8 +122,10 @@ def fitted(
     """
     families = tuple(sorted({sample.family for sample in samples}))
     if len(samples) < MIN_ROWS or len(families) < MIN_FAMILIES:
+        reasons = ", ".join(sorted({skip.reason for skip in skipped}))
+        left_out = f" ({len(skipped)} more were left out: {reasons})" if skipped else ""
         raise BenchError(
-            f"{len(samples)} rows of {len(families)} families are too few to calibrate: give at least 8 of 2."
+            f"{len(samples)} rows of {len(families)} families{left_out} are too few to calibrate: give at least 8 of 2."
         )
     columns = names(samples)
     prior = _with(priors(columns, precision=precision, compiled=compiled), columns, believed or {})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench import arguments, output
+from bench import arguments, output, progress
 from bench.arguments import Commands
 from bench.record.errors import BenchError
 
@@ -35,9 +36,19 @@ def run(options: Namespace) -> int:
 
     chosen = list(REPORTS.values()) if whole else output.chosen(options.tables)
     records, comparisons = output.recorded(options.records), output.compared(options.comparisons)
+    if options.tables and not options.comparisons and not output.COMPARISONS.exists():
+        _say_whose(options.tables)
     laid_out = [one.layout(records, comparisons) for one in chosen]
     # Of all tables those that have something to say; one that is named says that it has nothing.
     tables = [table for table in laid_out if table.rows or not whole]
     # The whole page shows the figures, too; drawing them takes longer than everything else.
     output.print_tables(tables, options, lambda: output.document(tables, records, comparisons, figures=whole))
     return 0
+
+
+def _say_whose(tables: Sequence[str]) -> None:
+    shown = [name for name in tables if name.startswith("effects")]
+    if shown:
+        progress.say(
+            f"{', '.join(shown)}: nothing compared here yet (`effects`); shown is what comes with visionbench."
+        )

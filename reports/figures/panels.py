@@ -47,11 +47,16 @@ def name(sheet: Sheet, axes: Axes, title: str, upward: str, across: str) -> None
     canvas.write(sheet, middle, below - BELOW + 1.0, across, points=SMALL, colour=muted, across="center")
 
 
+FEWEST_TICKS = 3
+"""With fewer nobody can read a value off."""
+
+
 def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5, 10, 20, ...: those within; 1, 10, 100, ... where that would be many."""
+    """1, 2, 5, 10, 20, ...: those within; 1, 10, 100, ... where that would be many, even steps where too few."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1, 2, 5) if len(decades) <= 4 else (1, 3) if len(decades) <= 5 else (1,)
-    return [tick for decade in decades for step in steps if low <= (tick := step * 10.0**decade) <= high]
+    found = [tick for decade in decades for step in steps if low <= (tick := step * 10.0**decade) <= high]
+    return found if len(found) >= FEWEST_TICKS else even_ticks(low, high)
 
 
 def even_ticks(low: float, high: float, about: int = 6) -> list[float]:

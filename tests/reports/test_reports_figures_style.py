@@ -8,6 +8,7 @@ import math
 import pytest
 
 from reports.figures.families import FAMILIES, OTHER, family, short
+from reports.figures.panels import log_ticks
 from reports.figures.style import LIGHT, THEMES, tinted
 
 
@@ -81,3 +82,11 @@ def test_families_differ_in_shape_too() -> None:
 def test_a_label_beside_its_legend(label: str, size: int, kin: str, reads: str) -> None:
     assert family(label).name == kin
     assert short(label, size) == reads
+
+
+def test_a_logarithmic_axis_has_ticks_enough_to_read_a_value_off():
+    assert log_ticks(40, 1400) == [50, 100, 200, 500, 1000]
+    few = log_ticks(4.1, 14.0)
+    assert len(few) >= 3
+    assert all(4.1 <= tick <= 14.0 for tick in few)
+    assert all(len(log_ticks(low, low * 1.5)) >= 3 for low in (0.2, 3.0, 70.0, 900.0))
