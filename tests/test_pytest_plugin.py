@@ -100,8 +100,8 @@ def comparison(row, word):
 module("bench.trace.structure", structures=structures)
 module("bench.measure.environment", find_device=lambda: "cpu", describe=lambda *_: None)
 module("bench.sides", revisions=revisions)
-module("bench.judge.duet", Stage=SimpleNamespace, timer_of=lambda *_: "cpu")
-module("bench.judge.gate", LAUNCHES=10, Plan=SimpleNamespace, gate=gate)
+module("bench.judge.duet", stage=lambda device, threads, **_: SimpleNamespace(device=device, threads=threads))
+module("bench.judge.gate", LAUNCHES=10, Plan=SimpleNamespace, drawn=lambda _: 0, gate=gate)
 module("bench.judge.verdict", launches_needed=lambda rule: 10)
 '''
 
