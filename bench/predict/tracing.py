@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from bench.predict.features import distinct, total
 from bench.predict.peaks import Peaks
+from bench.record.errors import BenchError
 from bench.record.spec import Spec
 from bench.trace import Trace, run
 from bench.trace.calls import Operand
@@ -28,8 +29,15 @@ def traced(spec: Spec) -> Trace:
 
 
 def marked(spec: Spec) -> Trace:
-    """The step of `spec` at a batch of `MARK`, for `columns_at`."""
-    return run(replace(spec, batch_size=MARK))
+    """The step of `spec` at a batch of `MARK`, for `columns_at`. Raises `BenchError` for whatever is wrong with it.
+
+    A table holds names that this timm does not know (`models.ModelError`, a ValueError), and old ones that it knows and
+    cannot build (RuntimeError).
+    """
+    try:
+        return run(replace(spec, batch_size=MARK))
+    except (ValueError, RuntimeError) as error:
+        raise BenchError(f"{spec.model} cannot be built: {str(error).splitlines()[0]}.") from error
 
 
 def columns_at(operators: Iterable[Operator], batch_size: int, peaks: Peaks, *, autocast: bool) -> dict[str, float]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.predict import calibrate, published, tiers
+from bench.predict import calibrate, published, tiers, tracing
 from bench.predict.calibration import shipped
 from bench.predict.features import features
 from bench.predict.memory import CONTEXT, FRAGMENTATION, capacity, largest_batch, memory
@@ -180,6 +180,24 @@ def test_anchors_of_ones_own_make_a_card_calibrated():
 def test_too_few_anchors_are_refused():
     with pytest.raises(BenchError, match="too few"):
         calibrate.from_records([_measured(replace(VIT, precision="amp_fp16"), "rtx-3090", 0.1)])
+
+
+@pytest.mark.parametrize("trouble", [None, RuntimeError("Invalid pretrained tag (sam)\nand more")])
+def test_a_row_whose_model_cannot_be_built_is_left_out_and_takes_nothing_along(trouble, monkeypatch):
+    names = ["no_such_network_at_all", "resnet18"]
+    if trouble:
+        names[0] = "resnet34"
+        plain = tracing.run
+        monkeypatch.setattr(tracing, "run", lambda spec: plain(spec) if "18" in spec.model else _raise(trouble))
+    steps = [(Spec(model=f"timm:{name}", batch_size=8), 0.1, peaks_of(V100, "fp32")) for name in names]
+    samples, skipped = calibrate.measured_samples(steps)
+    assert [sample.model for sample in samples] == ["timm:resnet18"]
+    assert [skip.row for skip in skipped] == [str(steps[0][0])]
+    assert "\n" not in skipped[0].reason
+
+
+def _raise(error):
+    raise error
 
 
 # --- memory ---
