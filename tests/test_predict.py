@@ -19,6 +19,7 @@ from bench.record.predicted import prediction
 from bench.record.record import Record, from_json
 from bench.record.spec import Spec
 from tests import anchors
+from tests.cards import TOML
 
 
 def test_a_prediction_stands_beside_the_print_with_its_tier(capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,23 +167,6 @@ def test_printed_memory_is_validated_row_by_row(
 
 # --- what is refused ---
 
-CARD_FILE = """
-key = "my-card"
-names = ["NVIDIA My Card"]
-architecture = "Ada"
-capability = "8.9"
-multiprocessors = 60
-clock = 2.4e9
-fp32 = 3.7e13
-fp16 = 1.5e14
-memory = 1.6e10
-memory_type = "GDDR6X"
-bandwidth = 7.0e11
-l2 = 4.8e7
-power = 285
-source = "the maker's data sheet"
-"""
-
 
 @pytest.mark.parametrize(
     ("field", "value"),
@@ -197,7 +181,7 @@ def test_a_slip_in_one_s_own_data_sheet_is_one_sentence(
     field: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "card.toml"
-    lines = [line for line in CARD_FILE.splitlines() if not line.startswith(f"{field} =")]
+    lines = [line for line in TOML.splitlines() if not line.startswith(f"{field} =")]
     file.write_text("\n".join([*lines, f"{field} = {value}"]))
     assert main(["predict", "--gpu", str(file), "resnet18"]) == 2
     [told] = capsys.readouterr().err.splitlines()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from bench.predict import targets
 from tests import anchors
+from tests.cards import TOML
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -63,7 +63,7 @@ def test_a_command_of_the_readme_runs(
     monkeypatch.syspath_prepend(tmp_path)
     words = shlex.split(command)
     if "my_card.toml" in words:
-        (tmp_path / "my_card.toml").write_text(re.findall(r"```toml\n(.*?)```", targets.__doc__ or "", re.DOTALL)[0])
+        (tmp_path / "my_card.toml").write_text(TOML)
     if words[0] == "calibrate":
         anchors.write(tmp_path / "visionbench.jsonl")
     words += ["--dry-run"] if words[0] == "run" else []

@@ -6,7 +6,7 @@ may be off by a factor of its protocol. The others are kept to check predictions
 Few rows cannot say what each kernel costs, but GeForce cards' tables can: on tensor cores the multipliers of the 3090
 and the 4090, all slowed by one factor, already predict V100, A100 and H100 rows to 5 to 12 %. So those start there,
 and are mended by `PUBLISHED_RIDGE`, between `fit_anchors` (0.3, best within V100) and the bare factor (best within
-A100). For fp32 there is no such table; there are 150 rows instead, enough to start from the priors.
+A100). For fp32 there is no such table; there are over 150 rows instead, enough to start from the priors.
 
 Publications were left out in turn to try two things more. A factor of each publication's own, shrunk to 1, lowered the
 error by 0.15 points at most and raised it by up to 1: not kept. V100 fp32 from nine publications and not from six: 7.4

@@ -5,7 +5,7 @@
 | ratio | the same spec measured on another card, times the ratio of two predictions | 1.15 times either way |
 | calibrated | 100 or more rows of this card by one protocol, or one's own anchors | of held-out families |
 | anchored | rows that papers print for this card, or rows of its sister | of held-out families |
-| data sheet | no row of this card run that way: the multipliers of others, its own peaks | 0.7 to 1.65 times |
+| data sheet | no row of this card run that way: others' multipliers, its own peaks | `DATA_SHEET` or narrower |
 | refused | nothing: launch-bound, unknown operators, or a precision that the card lacks | |
 
 The data-sheet interval is wide and leans to the slow side because power limits forbid what data sheets promise: four
@@ -81,7 +81,7 @@ _SLOWER: Mapping[tuple[str, str, str], Slower] = {
     ("HBM", "two bytes", "train"): Slower(factor=1.15, of="V100 and A100", interval=DATA_SHEET),
     ("HBM", "tf32", "train"): Slower(factor=1.5, of="A100", interval=DATA_SHEET),
 }
-"""By chip, else by kind of memory: measured over predicted time in `published_rows.csv`, medians over publications."""
+"""By chip, else by kind of memory: measured over predicted time in `published_rows.csv`, medians; 1 is not slowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from bench.record.errors import BenchError
 from bench.record.predicted import distinguishable, prediction
 from bench.record.record import Environment, Measurement, Record, from_json, to_json
 from bench.record.spec import Spec
+from tests.cards import TOML
 
 SHIPPED = shipped()
 VIT = Spec(model="timm:deit_small_patch16_224", batch_size=64)
@@ -242,23 +243,6 @@ def test_a_step_that_cannot_fit_is_refused():
 
 
 # --- cards ---
-
-TOML = """
-key = "my-card"
-names = ["NVIDIA My Card"]
-architecture = "Ada"
-capability = "8.9"
-multiprocessors = 60
-clock = 2.4e9
-fp32 = 3.7e13
-fp16 = 1.5e14
-memory = 1.6e10
-memory_type = "GDDR6X"
-bandwidth = 7.0e11
-l2 = 4.8e7
-power = 285
-source = "the maker's data sheet"
-"""
 
 
 def test_a_card_of_ones_own(tmp_path):
