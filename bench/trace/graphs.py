@@ -155,13 +155,20 @@ def counting(models: Iterable[tuple[str, int]]) -> Iterator[Ask]:
     """Start to count the graphs of these models, each once, in child processes; yields how to ask for one of them."""
     wanted = list(dict.fromkeys(models))
     processes = max(1, min(len(wanted), os.cpu_count() or 1, _PROCESSES))
-    # What the parent made is not garbage: looking at it for some would copy its pages.
-    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("fork"), initializer=gc.freeze)
+    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("fork"), initializer=_settle_in)
     try:
         futures: dict[tuple[str, int], Future[Graphs]] = {one: pool.submit(count, *one) for one in wanted}
         yield lambda model, image_size: _answer(futures[model, image_size])
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _settle_in() -> None:
+    """A fork's first act. What the parent made is not garbage: looking at it for some would copy its pages. And of its
+    pool of threads, if it has one, nothing is here but the memory that says so: waiting for it would never end.
+    """
+    gc.freeze()
+    torch.set_num_threads(1)
 
 
 def _answer(future: Future[Graphs]) -> Graphs:
