@@ -1,4 +1,4 @@
-"""The networks of arXiv 2201.03545v2 that timm does not have, by bare name: the registry behind `paper:`.
+"""The networks of arXiv 2201.03545v2 that timm does not have, or not in this form: the registry behind `paper:`.
 
 Registering one more is one entry here: its name and the function that builds it, which is called with that
 name.
@@ -8,18 +8,19 @@ from collections.abc import Callable
 
 from torch import nn
 
-from models import convnext_isotropic, roadmap
+from models import convnext, convnext_isotropic, roadmap
 
 PAPER: dict[str, Callable[[str], nn.Module]] = {
+    **dict.fromkeys(convnext.SIZES, convnext.build),
     **dict.fromkeys(convnext_isotropic.SIZES, convnext_isotropic.build),
     **dict.fromkeys(roadmap.RUNGS, roadmap.build),
 }
-"""Isotropic S, B, L (Table 2), then every rung of Tables 10 and 11 in the order of the tables."""
+"""ConvNeXt T to XL (Table 1), isotropic S, B, L (Table 2), then every rung of Tables 10 and 11 in the order of the tables."""
 
 SMALLEST_IMAGE = 32
 """Pixels: the roadmap halves the image five times, the isotropic networks cut it into 16-pixel patches."""
 
 
 def family(name: str) -> str:
-    """The module of ours that defines `name`: `convnext_isotropic` or `roadmap`."""
+    """The module of ours that defines `name`: `convnext`, `convnext_isotropic` or `roadmap`."""
     return PAPER[name].__module__.rpartition(".")[2]

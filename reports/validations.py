@@ -11,7 +11,9 @@ from bench.record.units import GIB, plural
 from reports import cells
 from reports.table import Cell, Column, Row, Table
 
-VALIDATION, PRINTED, MEMORY = "validation", "validation_printed", "validation_memory"
+VALIDATION, PUBLICATIONS = "validation", "validation_publications"
+PRINTED, MEMORY = "validation_printed", "validation_memory"
+ERRORS = ("mean", "median", "p90")
 
 NEAR = 0.05
 """What counts as near a printed peak."""
@@ -42,7 +44,7 @@ def held_out(lines: Sequence[Line]) -> Table:
         ("p90", ("90th",), "%"), ("rank", ("rank",), ""), ("coverage", ("80 % holds",), "%"),
         ("flops", ("FLOPs only",), "%"), ("activations", ("acts only",), "%"),
     )  # fmt: skip
-    groups = dict.fromkeys(("mean", "median", "p90"), "error")
+    groups = dict.fromkeys(ERRORS, "error")
     groups |= dict.fromkeys(("flops", "activations"), "mean error of")
     ranks = {"families": 4, "p90": 3, "flops": 5, "activations": 5, "rank": 2}
     columns = tuple(
@@ -60,6 +62,42 @@ def held_out(lines: Sequence[Line]) -> Table:
     )
     return Table(name=VALIDATION, title="Predictions on families they were not fitted on", columns=columns, rows=rows,
                  remarks=remarks)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """The held-out errors of one publication's rows within a calibration of several, as shares of a step's time."""
+
+    device: str
+    how: str
+    source: str
+    rows: int
+    families: int
+    mean: float
+    median: float
+    p90: float
+    rank: float
+
+
+def by_publication(found: Sequence[Publication]) -> Table:
+    """The held-out errors of printed rows, publication by publication. Pure."""
+    heads = (("source", "publication"), ("rows", "rows"), ("families", "families"), ("mean", "mean"),
+             ("median", "median"), ("p90", "90th"), ("rank", "rank"))  # fmt: skip
+    columns = tuple(
+        Column(key=key, group="error" if key in ERRORS else "", head=(head,), align="left" if key == "source" else "right",
+               unit="%" if key in ERRORS else "count" if key in ("rows", "families") else "")
+        for key, head in heads
+    )  # fmt: skip
+    rows = tuple(
+        Row(cells=tuple(_cell(getattr(one, column.key), column.key) for column in columns),
+            section=f"{one.device}, {one.how}", subject=one.device)
+        for one in found
+    )  # fmt: skip
+    remarks = (
+        "The same errors, of those rows alone; publications with fewer than 8 rows are left out. A network's family is "
+        "held out with all its rows, whoever printed them.",
+    )
+    return Table(name=PUBLICATIONS, title="The same by publication", columns=columns, rows=rows, remarks=remarks)
 
 
 def _cell(value: str | float | None, key: str) -> Cell:

@@ -18,11 +18,11 @@ from typing import Any
 
 from bench.predict import timm_tables
 from bench.predict.calibration import Calibration, shipped
-from bench.predict.heldout import Fitting, figures, held_out, interval, proportional, resolution
+from bench.predict.heldout import Figures, Fitting, figures, held_out, interval, proportional, resolution
 from bench.predict.model import common_factor, fit, fit_anchors
-from bench.predict.peaks import Peaks, peaks_of
+from bench.predict.peaks import peaks_of
 from bench.predict.priors import Array, priors
-from bench.predict.samples import Sample, Skipped, matrix, names, seconds
+from bench.predict.samples import Sample, Skipped, Step, matrix, names, relatives, seconds
 from bench.predict.tiers import Belief, believed
 from bench.predict.tracing import columns_at, marked
 from bench.record.derived import images_per_second
@@ -147,12 +147,25 @@ def fitted(
         low=low,
         high=high,
         resolution=resolution(samples, predicted),
+        by_source=_by_source(samples, predicted),
         held_out={
             "model": figures(samples, predicted, covered=True),
             "flops": figures(samples, proportional(samples, lambda s: s.macs), covered=False),
             "activations": figures(samples, proportional(samples, lambda s: s.activations), covered=False),
         },
     )
+
+
+def _by_source(samples: Sequence[Sample], predicted: Array) -> dict[str, Figures]:
+    """The held-out errors of each publication with `MIN_ROWS` rows or more."""
+    rows: dict[str, list[int]] = {}
+    for index, sample in enumerate(samples):
+        rows.setdefault(sample.source, []).append(index)
+    return {
+        source: figures([samples[index] for index in members], predicted[members], covered=False)
+        for source, members in sorted(rows.items())
+        if source and len(members) >= MIN_ROWS
+    }
 
 
 def _with(prior: Array, columns: Sequence[str], believed: dict[str, float]) -> Array:
@@ -249,7 +262,8 @@ def _samples(members: Sequence[Record], progress: Progress) -> tuple[list[Sample
         if rate:
             times.setdefault(record.spec, []).append(record.spec.batch_size / rate)
     peaks = peaks_of(_sheet(members), members[0].spec.precision)
-    return measured_samples([(spec, median(values), peaks) for spec, values in times.items()], progress)
+    steps = [Step(spec=spec, seconds=median(values), peaks=peaks) for spec, values in times.items()]
+    return measured_samples(steps, progress)
 
 
 def _sheet(members: Sequence[Record]) -> DeviceSpec:
@@ -260,35 +274,34 @@ def _sheet(members: Sequence[Record]) -> DeviceSpec:
     return sheet
 
 
-def measured_samples(
-    steps: Sequence[tuple[Spec, float, Peaks]], progress: Progress = silent
-) -> tuple[list[Sample], list[Skipped]]:
-    """Specs with their seconds per step and the peaks that they met, traced: once per model, whatever its batches."""
+def measured_samples(steps: Sequence[Step], progress: Progress = silent) -> tuple[list[Sample], list[Skipped]]:
+    """Measured steps, traced: once per model, whatever its batches."""
     samples: list[Sample] = []
     skipped: list[Skipped] = []
-    by_model: dict[Spec, list[tuple[Spec, float, Peaks]]] = {}
+    by_model: dict[Spec, list[Step]] = {}
     for step in steps:
-        by_model.setdefault(replace(step[0], batch_size=1, compile_mode=None), []).append(step)
+        by_model.setdefault(replace(step.spec, batch_size=1, compile_mode=None), []).append(step)
     for done, (spec, group) in enumerate(by_model.items()):
         progress(done, len(by_model), spec.model)
         try:
             trace = marked(spec)
         except BenchError as error:
-            skipped += [Skipped(row=str(step[0]), reason=str(error)) for step in group]
+            skipped += [Skipped(row=str(step.spec), reason=str(error)) for step in group]
             continue
         samples += [_sample(step, trace) for step in group]
     return samples, skipped
 
 
-def _sample(step: tuple[Spec, float, Peaks], trace: Trace) -> Sample:
-    spec, step_seconds, peaks = step
+def _sample(step: Step, trace: Trace) -> Sample:
+    spec = step.spec
     return Sample(
         model=spec.model,
-        family=trace.family,
+        family=relatives(trace.family),
         image_size=spec.image_size,
         batch_size=spec.batch_size,
-        seconds=step_seconds,
-        columns=columns_at(trace.operators, spec.batch_size, peaks, autocast=spec.precision.startswith("amp_")),
+        seconds=step.seconds,
+        columns=columns_at(trace.operators, spec.batch_size, step.peaks, autocast=spec.precision.startswith("amp_")),
         macs=trace.macs_per_image * spec.batch_size,
         activations=trace.activations_per_image * spec.batch_size,
+        source=step.source,
     )

@@ -17,7 +17,7 @@ from bench.predict.heldout import Figures
 from bench.record.errors import BenchError, choose
 from bench.record.spec import MEMORY_FORMATS, PRECISIONS, TASKS, Spec
 
-SCHEMA = 1
+SCHEMA = 2
 ORIGINS = ("timm", "published", "records")
 FOLDER = Path(__file__).parents[1] / "calibration"
 
@@ -27,7 +27,8 @@ class Calibration:
     """Multipliers of the time model for one way of running on one device, and how wrong they were on held-out families.
 
     `low` and `high` are the 80 % interval of log(measured / predicted), `resolution` the log ratio below which two
-    predictions say nothing about an order. `held_out` has `model` and the baselines `flops` and `activations`. `made`
+    predictions say nothing about an order. `held_out` has `model` and the baselines `flops` and `activations`,
+    `by_source` the model's of each publication with some rows. `made`
     is the versions of what traced the rows; `skipped` counts rows left out by reason; `batches` are the smallest and
     largest.
     """
@@ -51,6 +52,7 @@ class Calibration:
     high: float
     resolution: float
     held_out: dict[str, Figures]
+    by_source: dict[str, Figures]
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -107,12 +109,13 @@ def from_json(text: str) -> Calibration:
         raise ValueError(f"its schema is not {SCHEMA}")
     _exactly(data, {field.name for field in fields(Calibration)}, "calibration")
     expected = {field.name for field in fields(Figures)}
-    for figures in data["held_out"].values():
+    tables = ("held_out", "by_source")
+    for figures in (entry for table in tables for entry in data[table].values()):
         _exactly(figures, expected, "held-out figures")
     return Calibration(
         **data
         | {name: tuple(data[name]) for name in ("sources", "families", "batches")}
-        | {"held_out": {name: Figures(**figures) for name, figures in data["held_out"].items()}}
+        | {table: {name: Figures(**figures) for name, figures in data[table].items()} for table in tables}
     )
 
 

@@ -153,8 +153,9 @@ def _backward(op: Operator, peaks: Peaks) -> Iterator[Column]:
     last = ".last" if conv.last or is_channels_last(grad) else ""
     kind = op.kind.removesuffix("_conv")
     if kind == "depthwise":
-        yield f"depthwise.backward.taps{last}", conv.flops * (peaks.half if conv.half else peaks.single) / peaks.scalar
-        yield f"depthwise.backward.bytes{last}", moved
+        way = "last" if last else _depthwise_way(conv)
+        yield f"depthwise.backward.taps.{way}", 2 * op.macs / peaks.scalar
+        yield f"depthwise.backward.bytes.{way}", moved
         return
     products = 2 * op.macs / (peaks.half if conv.half else peaks.single)
     yield f"{kind}.backward.flops{last}", products

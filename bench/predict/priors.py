@@ -39,6 +39,15 @@ _TENSOR: dict[str, float] = {
     "grouped.tile": 1.2,
     "grouped.flops": 0.3,
     "spatial.backward.flops": 0.3,
+    # As 3090's training tables say when they are fitted: the kernel that gives the weights' gradient is a slow one.
+    "depthwise.backward.bytes.last": 8.0,
+    "depthwise.backward.bytes.cudnn": 5.0,
+    "depthwise.backward.bytes.plain": 8.0,
+    "depthwise.backward.bytes.strided": 5.0,
+    "depthwise.backward.taps.last": 0.3,
+    "depthwise.backward.taps.cudnn": 0.3,
+    "depthwise.backward.taps.plain": 10.0,
+    "depthwise.backward.taps.strided": 30.0,
 }
 _ORDINARY: dict[str, float] = {
     "launches": 1.0,

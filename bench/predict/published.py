@@ -27,7 +27,7 @@ from bench.predict.calibration import Calibration, average, chip, shipped, table
 from bench.predict.model import common_factor, fit
 from bench.predict.peaks import Peaks, peaks_of
 from bench.predict.priors import Array
-from bench.predict.samples import Sample, Skipped
+from bench.predict.samples import Sample, Skipped, Step
 from bench.record.devices import find
 from bench.record.errors import BenchError
 from bench.record.spec import Attention, MemoryFormat, Precision, Spec, Task
@@ -82,7 +82,8 @@ def _published(line: dict[str, str]) -> Published:
 
 def samples_of(rows: Sequence[Published], progress: Progress = silent) -> tuple[list[Sample], list[Skipped]]:
     """The rows with their columns, on the peaks of the device that each was printed for."""
-    return measured_samples([(row.spec, row.seconds, _peaks(row)) for row in rows], progress)
+    steps = [Step(spec=row.spec, seconds=row.seconds, peaks=_peaks(row), source=row.source) for row in rows]
+    return measured_samples(steps, progress)
 
 
 def _peaks(row: Published) -> Peaks:

@@ -7,14 +7,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.predict.peaks import Peaks
 from bench.predict.priors import Array
+from bench.record.spec import Spec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A measured step, not traced yet: what ran, its seconds, the peaks that it met and who printed it."""
+
+    spec: Spec
+    seconds: float
+    peaks: Peaks
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One measured step. `columns` are ideal seconds by kind of work; `macs` and `activations` are of the whole batch.
 
-    `family` is the module that defines the network: near-relatives are held out together.
+    `family` is the module that defines the network: near-relatives are held out together. `source` is the publication
+    of a printed row.
     """
 
     model: str
@@ -25,6 +38,7 @@ class Sample:
     columns: dict[str, float]
     macs: int
     activations: int
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +47,15 @@ class Skipped:
 
     row: str
     reason: str
+
+
+_OF_CONVNEXT = frozenset(("models.roadmap", "models.convnext_isotropic"))
+# Ours, built of the block of timm's; the authors' own sizes among them.
+
+
+def relatives(module: str) -> str:
+    """The family of a network that `module` defines: networks that could tell of each other are one."""
+    return "timm.models.convnext" if module in _OF_CONVNEXT else module
 
 
 def names(samples: Sequence[Sample]) -> tuple[str, ...]:

@@ -37,8 +37,15 @@ class Validation:
     model: Figures
     flops: Figures
     activations: Figures
+    by_source: dict[str, Figures]
     resolution: float
     recomputed: bool
+
+    @property
+    def how(self) -> str:
+        """The way of running, in words."""
+        words = (self.precision, self.memory_format, self.task, *(("compiled",) if self.compiled else ()))
+        return ", ".join(words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +85,7 @@ def _validation(found: Calibration, *, recomputed: bool) -> Validation:
         model=found.held_out["model"],
         flops=found.held_out["flops"],
         activations=found.held_out["activations"],
+        by_source=found.by_source,
         resolution=found.resolution,
         recomputed=recomputed,
     )

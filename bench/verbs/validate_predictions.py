@@ -37,7 +37,7 @@ def run(options: Namespace) -> int:
     others = options.published or options.memory
     with quietly():
         tables = [
-            *([_held_out(options)] if options.files or not others else ()),
+            *(_held_out(options) if options.files or not others else ()),
             *([_published(options)] if options.published else ()),
             *([_memory()] if options.memory else ()),
         ]
@@ -45,14 +45,15 @@ def run(options: Namespace) -> int:
     return OK if all(table.rows for table in tables) else NOT_MEASURED
 
 
-def _held_out(options: Namespace) -> Table:
+def _held_out(options: Namespace) -> list[Table]:
     from bench.predict.validate import validate
     from reports import validations
 
+    found = validate(options.files, told)
     lines = [
         validations.Line(
             device=one.device,
-            how=f"{one.precision}, {one.memory_format}, {one.task}{', compiled' if one.compiled else ''}",
+            how=one.how,
             rows=one.model.rows,
             families=one.model.families,
             mean=one.model.mean,
@@ -63,9 +64,24 @@ def _held_out(options: Namespace) -> Table:
             flops=one.flops.mean,
             activations=one.activations.mean,
         )
-        for one in validate(options.files, told)
+        for one in found
     ]
-    return validations.held_out(lines)
+    publications = [
+        validations.Publication(
+            device=one.device,
+            how=one.how,
+            source=source,
+            rows=figures.rows,
+            families=figures.families,
+            mean=figures.mean,
+            median=figures.median,
+            p90=figures.p90,
+            rank=figures.rank,
+        )
+        for one in found
+        for source, figures in one.by_source.items()
+    ]
+    return [validations.held_out(lines), *([validations.by_publication(publications)] if publications else ())]
 
 
 def _published(options: Namespace) -> Table:

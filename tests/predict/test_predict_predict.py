@@ -14,6 +14,7 @@ from bench.predict.features import features
 from bench.predict.memory import CONTEXT, FRAGMENTATION, capacity, largest_batch, memory
 from bench.predict.peaks import peaks_of
 from bench.predict.predict import of_trace, predict
+from bench.predict.samples import Step
 from bench.predict.targets import from_toml, target
 from bench.predict.tiers import basis, refusal
 from bench.predict.tracing import traced
@@ -190,10 +191,11 @@ def test_a_row_whose_model_cannot_be_built_is_left_out_and_takes_nothing_along(t
         names[0] = "resnet34"
         plain = tracing.run
         monkeypatch.setattr(tracing, "run", lambda spec: plain(spec) if "18" in spec.model else _raise(trouble))
-    steps = [(Spec(model=f"timm:{name}", batch_size=8), 0.1, peaks_of(V100, "fp32")) for name in names]
+    peaks = peaks_of(V100, "fp32")
+    steps = [Step(spec=Spec(model=f"timm:{name}", batch_size=8), seconds=0.1, peaks=peaks) for name in names]
     samples, skipped = calibrate.measured_samples(steps)
     assert [sample.model for sample in samples] == ["timm:resnet18"]
-    assert [skip.row for skip in skipped] == [str(steps[0][0])]
+    assert [skip.row for skip in skipped] == [str(steps[0].spec)]
     assert "\n" not in skipped[0].reason
 
 

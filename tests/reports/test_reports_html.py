@@ -228,9 +228,9 @@ def test_a_measured_row_is_reproduced_as_it_was_measured(launches):
 
 
 def test_of_two_settings_each_cell_finds_its_own(launches):
-    mine = launches("timm:convnext_tiny", flags=("throttled",))
+    mine = launches("paper:convnext_original_tiny", flags=("throttled",))
     other = replace(mine[0].environment, device_key="v100-sxm2-16gb")
-    theirs = [replace(record, environment=other) for record in launches("timm:convnext_tiny", number=3)]
+    theirs = [replace(record, environment=other) for record in launches("paper:convnext_original_tiny", number=3)]
     found = list(commands(page([REPORTS["convnext_table1"].layout([*mine, *theirs])], (), [*mine, *theirs])))
     assert sum("--launches 7 --gpu a100-sxm4-80gb" in line for line in found) == 1
     assert sum("--launches 3 --gpu v100-sxm2-16gb" in line for line in found) == 1

@@ -10,7 +10,7 @@ from reports import REPORTS
 from reports.counts import train_spec
 from reports.table import footnotes
 
-TINY, SWIN_T = "timm:convnext_tiny", "timm:swin_tiny_patch4_window7_224"
+TINY, SWIN_T = "paper:convnext_original_tiny", "timm:swin_tiny_patch4_window7_224"
 
 
 def columns(table, start):

@@ -70,7 +70,7 @@ def test_another_size_must_be_much_nearer(counted):
 
 
 def test_printed_otherwise_and_right_there(counted):
-    said = note(row_of("1", "ConvNeXt-B", 384, "1K"), [counted("timm:convnext_base", 384, macs=45.12e9)])
+    said = note(row_of("1", "ConvNeXt-B", 384, "1K"), [counted("paper:convnext_original_base", 384, macs=45.12e9)])
     assert said.endswith(
         "The same network is printed as 45.1 G in Table 1 (ImageNet-22K pre-trained models), "
         "which is the exact count rounded."
@@ -78,12 +78,12 @@ def test_printed_otherwise_and_right_there(counted):
 
 
 def test_printed_otherwise_and_wrong_there_too(counted):
-    said = note(row_of("1", "ConvNeXt-B", 384, "1K"), [counted("timm:convnext_base", 384, macs=46.0e9)])
+    said = note(row_of("1", "ConvNeXt-B", 384, "1K"), [counted("paper:convnext_original_base", 384, macs=46.0e9)])
     assert said.endswith("pre-trained models); neither is the exact count rounded.")
 
 
 def test_the_right_print_of_two_has_no_footnote(counted):
-    records = [counted("timm:convnext_base", 384, macs=45.12e9)]
+    records = [counted("paper:convnext_original_base", 384, macs=45.12e9)]
     assert note(row_of("1", "ConvNeXt-B", 384, "22K"), records) is None
 
 
