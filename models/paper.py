@@ -15,7 +15,7 @@ PAPER: dict[str, Callable[[str], nn.Module]] = {
     **dict.fromkeys(convnext_isotropic.SIZES, convnext_isotropic.build),
     **dict.fromkeys(roadmap.RUNGS, roadmap.build),
 }
-"""ConvNeXt T to XL (Table 1), isotropic S, B, L (Table 2), then every rung of Tables 10 and 11 in the order of the tables."""
+"""ConvNeXt T to XL (Table 1), isotropic S, B, L (Table 2), every rung of Tables 10 and 11 in their order."""
 
 SMALLEST_IMAGE = 32
 """Pixels: the roadmap halves the image five times, the isotropic networks cut it into 16-pixel patches."""

@@ -83,11 +83,17 @@ def by_publication(found: Sequence[Publication]) -> Table:
     """The held-out errors of printed rows, publication by publication. Pure."""
     heads = (("source", "publication"), ("rows", "rows"), ("families", "families"), ("mean", "mean"),
              ("median", "median"), ("p90", "90th"), ("rank", "rank"))  # fmt: skip
+    units = dict.fromkeys(ERRORS, "%") | dict.fromkeys(("rows", "families"), "count")
     columns = tuple(
-        Column(key=key, group="error" if key in ERRORS else "", head=(head,), align="left" if key == "source" else "right",
-               unit="%" if key in ERRORS else "count" if key in ("rows", "families") else "")
+        Column(
+            key=key,
+            group="error" if key in ERRORS else "",
+            head=(head,),
+            unit=units.get(key, ""),
+            align="left" if key == "source" else "right",
+        )
         for key, head in heads
-    )  # fmt: skip
+    )
     rows = tuple(
         Row(cells=tuple(_cell(getattr(one, column.key), column.key) for column in columns),
             section=f"{one.device}, {one.how}", subject=one.device)
