@@ -83,13 +83,13 @@ def by_publication(found: Sequence[Publication]) -> Table:
     """The held-out errors of printed rows, publication by publication. Pure."""
     heads = (("source", "publication"), ("rows", "rows"), ("families", "families"), ("mean", "mean"),
              ("median", "median"), ("p90", "90th"), ("rank", "rank"))  # fmt: skip
-    units = dict.fromkeys(ERRORS, "%") | dict.fromkeys(("rows", "families"), "count")
+    counts = ("rows", "families")
     columns = tuple(
         Column(
             key=key,
             group="error" if key in ERRORS else "",
             head=(head,),
-            unit=units.get(key, ""),
+            unit="%" if key in ERRORS else "count" if key in counts else "",
             align="left" if key == "source" else "right",
         )
         for key, head in heads

@@ -126,9 +126,9 @@ PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (SMOKE
 SMOKE_MODELS: tuple[str, ...] = (
     "timm:deit_small_patch16_224",
     "timm:swin_tiny_patch4_window7_224",
-    "timm:convnext_tiny",
+    "paper:convnext_original_tiny",
     "paper:convnext_iso_small",
-    "timm:convnext_small",
+    "paper:convnext_original_small",
 )
 
 # What CI gates: one small network of each kind of operator that the zoo is made of, at a size at which one core makes
