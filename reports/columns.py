@@ -27,6 +27,12 @@ FLOPS = Note(
     "image; norms, activations and softmax are not counted.",
 )
 
+AUTHORS = Note(
+    term="ConvNeXt",
+    text="the authors' program (`paper:convnext_original_tiny` and so on), which the printed throughput is of. timm's "
+    "(`timm:convnext_tiny`) has the same counts and another memory order, and is not this row.",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -36,13 +42,13 @@ class Plan:
     fill: Callable[[PaperRow], Cell]
 
 
-def model() -> Plan:
+def model(*notes: Note) -> Plan:
     """The row's name with its marker. The qualified name is in `Row.subject`."""
 
     def fill(row: PaperRow) -> Cell:
         return cells.word(f"{row.marker} {row.label}".strip(), row.label)
 
-    return Plan(column=Column(key="model", head=("model",), align="left"), fill=fill)
+    return Plan(column=Column(key="model", head=("model",), align="left", notes=notes), fill=fill)
 
 
 def image_size() -> Plan:

@@ -20,7 +20,7 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
     exact = counts.index(records)
     measured = rates.inference_groups(records, printed)
     plans = (
-        columns.model(),
+        columns.model(columns.AUTHORS),
         columns.image_size(),
         *columns.counted(exact, "params"),
         *columns.counted(exact, "macs"),

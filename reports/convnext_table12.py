@@ -35,7 +35,7 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
     measured = rates.inference_groups(records, printed)
     shown = rates.shown(measured)
     plans = (
-        columns.model(),
+        columns.model(columns.AUTHORS),
         columns.image_size(),
         *columns.counted(exact, "macs"),
         _accuracy("top1", "1K", 7),
