@@ -23,7 +23,7 @@ from tests.cards import TOML
 
 
 def test_a_prediction_stands_beside_the_print_with_its_tier(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["predict", "--gpu", "v100-sxm2-16gb", "convnext_tiny", "--format", "json"]) == 0
+    assert main(["predict", "--gpu", "v100-sxm2-16gb", "convnext_original_tiny", "--format", "json"]) == 0
     table = json.loads(capsys.readouterr().out)
     assert table["name"] == "predictions"
     text = json.dumps(table)
@@ -257,7 +257,7 @@ def test_a_factory_that_exits_is_one_sentence_and_one_that_prints_spoils_no_outp
 
 
 def test_a_print_of_another_way_of_running_does_not_stand_beside(capsys: pytest.CaptureFixture[str]) -> None:
-    card = ["predict", "--gpu", "a100-sxm4-40gb", "convnext_tiny"]
+    card = ["predict", "--gpu", "a100-sxm4-40gb", "convnext_original_tiny"]
     for words, there in (([], True), (["--precision", "amp_fp16"], False), (["--batch-size", "128"], False)):
         assert main([*card, *words]) == 0
         assert ("1,943.5" in capsys.readouterr().out) == there  # arXiv 2201.03545v2, Table 12

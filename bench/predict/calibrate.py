@@ -1,8 +1,7 @@
-"""From measured steps to a calibration: timm's tables, published rows, or one's own records.
+"""From measured steps to a calibration; and timm's tables, read as such. Printed rows and one's own are next door.
 
 A model is traced once per way of running it and serves every table that has it; of a trace only the columns are kept,
-so memory stays bounded. Few rows hold what is believed of most multipliers and mend their common factor: the ridge
-sees to it. For a card with a dozen anchor models of one's own, what is believed is what was fitted on another card.
+so memory stays bounded.
 """
 
 from __future__ import annotations
@@ -13,22 +12,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from bench.predict import timm_tables
-from bench.predict.calibration import Calibration, shipped
+from bench.predict.calibration import Calibration
 from bench.predict.heldout import Figures, Fitting, figures, held_out, interval, proportional, resolution
-from bench.predict.model import common_factor, fit, fit_anchors
-from bench.predict.peaks import peaks_of
+from bench.predict.model import fit, fit_anchors
 from bench.predict.priors import Array, priors
 from bench.predict.samples import Sample, Skipped, Step, matrix, names, relatives, seconds
-from bench.predict.tiers import Belief, believed
 from bench.predict.tracing import columns_at, marked
-from bench.record.derived import images_per_second
-from bench.record.devices import DeviceSpec, find
 from bench.record.errors import BenchError
-from bench.record.record import Record
 from bench.record.spec import Spec
 from bench.trace import Trace
 
@@ -128,7 +121,7 @@ def fitted(
             f"{len(samples)} rows of {len(families)} families{left_out} are too few to calibrate: give at least 8 of 2."
         )
     columns = names(samples)
-    prior = _with(priors(columns, precision=precision, compiled=compiled), columns, believed or {})
+    prior = with_beliefs(priors(columns, precision=precision, compiled=compiled), columns, believed or {})
     solve = fitting or (fit_anchors if believed else fit)
     predicted = held_out(samples, columns, prior, solve)
     multipliers = dict(zip(columns, map(float, solve(matrix(samples, columns), seconds(samples), prior)), strict=True))
@@ -168,110 +161,12 @@ def _by_source(samples: Sequence[Sample], predicted: Array) -> dict[str, Figures
     }
 
 
-def _with(prior: Array, columns: Sequence[str], believed: dict[str, float]) -> Array:
+def with_beliefs(prior: Array, columns: Sequence[str], believed: dict[str, float]) -> Array:
+    """`prior` of the columns, but for those of which `believed` knows more."""
     out = prior.copy()
     for index, name in enumerate(columns):
         out[index] = believed.get(name, out[index])
     return out
-
-
-def from_records(
-    records: Sequence[Record], start: Belief | Calibration | None = None, progress: Progress = silent
-) -> list[tuple[Calibration, list[Skipped]]]:
-    """A calibration per device and way of running from one's own measured records (anchors: 10 to 15 models will do).
-
-    `start` is a calibration of another card to start from; by default what a prediction for that card would rest on
-    without these records. Records without a throughput or of a device without a data sheet are left out, and so is a
-    way of running with fewer than `MIN_ROWS` specs or `MIN_FAMILIES` families.
-    """
-    groups: dict[tuple[Any, ...], list[Record]] = {}
-    for record in records:
-        if record.source == "measured" and images_per_second(record) and record.environment.device_key:
-            groups.setdefault(_way(record), []).append(record)
-    made = (_of_records(way, members, start, progress) for way, members in groups.items() if _enough(members))
-    found = [one for one in made if one is not None]
-    if groups and not found:
-        raise BenchError(
-            f"too few rows to calibrate on: measure {MIN_ROWS} networks of {MIN_FAMILIES} families or more, in one way "
-            "of running (`run anchors`)."
-        )
-    return found
-
-
-def _enough(members: Sequence[Record]) -> bool:
-    return len({record.spec for record in members}) >= MIN_ROWS
-
-
-def _way(record: Record) -> tuple[Any, ...]:
-    spec, place = record.spec, record.environment
-    compiled = spec.compile_mode is not None
-    return (place.device_key, spec.precision, spec.memory_format, spec.task, compiled, place.torch or "unknown")
-
-
-def _of_records(
-    way: tuple[Any, ...], members: Sequence[Record], start: Belief | Calibration | None, progress: Progress
-) -> tuple[Calibration, list[Skipped]] | None:
-    device, precision, memory_format, task, compiled, torch = way
-    samples, skipped = _samples(members, progress)
-    if len(samples) < MIN_ROWS or len({sample.family for sample in samples}) < MIN_FAMILIES:
-        return None
-    words = [device, precision, memory_format, task, f"torch{torch.split('+')[0]}", "records"]
-    facts = {
-        "id": "-".join(words + (["compiled"] if compiled else [])),
-        "device": device,
-        "memory_format": memory_format,
-        "task": task,
-        "torch": torch,
-        "origin": "records",
-        "sources": (f"own records of {len(samples)} specs",),
-    }
-    start = start or believed(members[0].spec, _sheet(members), shipped())
-    made = fitted(
-        samples,
-        precision=precision,
-        compiled=compiled,
-        facts=facts,
-        skipped=skipped,
-        believed=start.multipliers if start else None,
-    )
-    return (_with_belief(made, samples, start) if start else made), skipped
-
-
-def _with_belief(made: Calibration, samples: Sequence[Sample], start: Belief | Calibration) -> Calibration:
-    """With what few rows cannot say: the multipliers of columns that none of them has, and how all networks scatter.
-
-    A dozen well-known networks scatter less than all there are, so the interval is no narrower than where it began.
-    """
-    columns = names(samples)
-    fitted_to = _with(priors(columns, precision=made.precision, compiled=made.compiled), columns, start.multipliers)
-    factor = common_factor(matrix(samples, columns), seconds(samples), fitted_to)
-    unseen = {name: value * factor for name, value in start.multipliers.items() if name not in columns}
-    return replace(
-        made,
-        multipliers=unseen | made.multipliers,
-        low=min(made.low, start.low),
-        high=max(made.high, start.high),
-    )
-
-
-def _samples(members: Sequence[Record], progress: Progress) -> tuple[list[Sample], list[Skipped]]:
-    """One sample per spec, its median launch."""
-    times: dict[Spec, list[float]] = {}
-    for record in members:
-        rate = images_per_second(record)
-        if rate:
-            times.setdefault(record.spec, []).append(record.spec.batch_size / rate)
-    peaks = peaks_of(_sheet(members), members[0].spec.precision)
-    steps = [Step(spec=spec, seconds=median(values), peaks=peaks) for spec, values in times.items()]
-    return measured_samples(steps, progress)
-
-
-def _sheet(members: Sequence[Record]) -> DeviceSpec:
-    """The data sheet of the card that the records are of."""
-    sheet = find(members[0].environment.device_key or "")
-    if sheet is None:
-        raise BenchError(f"no data sheet of {members[0].environment.device}: add it to bench/record/devices.csv.")
-    return sheet
 
 
 def measured_samples(steps: Sequence[Step], progress: Progress = silent) -> tuple[list[Sample], list[Skipped]]:

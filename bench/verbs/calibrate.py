@@ -57,7 +57,8 @@ def run(options: Namespace) -> int:
 
 
 def _made(options: Namespace) -> Iterator[tuple[Calibration, list[Skipped]]]:
-    from bench.predict.calibrate import from_records, from_timm
+    from bench.predict.anchors import from_records
+    from bench.predict.calibrate import from_timm
     from bench.predict.published import calibrate_published
     from bench.record import store
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.predict import calibrate, published, tiers, tracing
+from bench.predict import anchors, calibrate, published, tiers, tracing
 from bench.predict.calibration import shipped
 from bench.predict.features import features
 from bench.predict.memory import CONTEXT, FRAGMENTATION, capacity, largest_batch, memory
@@ -166,7 +166,7 @@ def test_anchors_of_ones_own_make_a_card_calibrated():
             )
             step = founded.seconds(features(traced(spec), founded.peaks), spec)
             records.append(_measured(spec, h200.key, 1.4 * step))
-    [(found, skipped)] = calibrate.from_records(records, start)
+    [(found, skipped)] = anchors.from_records(records, start)
     assert (found.device, found.origin, found.torch, skipped) == ("h200-sxm-141gb", "records", "2.8.0", [])
     assert found.held_out["model"].mean < 0.06
     # What these six say nothing of stays as believed, slowed like the rest; no dozen makes the interval narrower.
@@ -181,7 +181,7 @@ def test_anchors_of_ones_own_make_a_card_calibrated():
 
 def test_too_few_anchors_are_refused():
     with pytest.raises(BenchError, match="too few"):
-        calibrate.from_records([_measured(replace(VIT, precision="amp_fp16"), "rtx-3090", 0.1)])
+        anchors.from_records([_measured(replace(VIT, precision="amp_fp16"), "rtx-3090", 0.1)])
 
 
 @pytest.mark.parametrize("trouble", [None, RuntimeError("Invalid pretrained tag (sam)\nand more")])

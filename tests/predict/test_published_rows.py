@@ -14,7 +14,7 @@ from bench.predict.features import LAUNCH, features
 from bench.predict.model import fit
 from bench.predict.predict import predict
 from bench.predict.published import calibrate_published, fit_slower, published
-from bench.predict.tiers import DATA_SHEET, OF_HBM, OF_THE_CHIP, basis
+from bench.predict.tiers import DATA_SHEET, OF_HBM, OF_THE_CHIP, TRAINING_OF_HBM, basis
 from bench.predict.tracing import traced
 from bench.record.devices import find
 from bench.record.spec import Spec
@@ -156,7 +156,8 @@ def test_intervals_by_how_near_the_evidence_is():
     assert interval("a100-pcie-40gb") == ("data sheet", OF_THE_CHIP)
     assert interval("v100-sxm2-16gb", precision="fp16") == ("data sheet", OF_THE_CHIP)
     assert interval("h100-sxm5-80gb") == ("data sheet", OF_HBM)
-    assert interval("a100-sxm4-80gb", task="train") == ("data sheet", DATA_SHEET)
+    assert interval("a100-sxm4-80gb", task="train") == ("data sheet", TRAINING_OF_HBM)
+    assert interval("rtx-5090", task="train") == ("data sheet", DATA_SHEET)
     assert interval("l40s") == ("data sheet", DATA_SHEET)
     assert OF_THE_CHIP[1] - OF_THE_CHIP[0] < OF_HBM[1] - OF_HBM[0] < DATA_SHEET[1] - DATA_SHEET[0]
 
