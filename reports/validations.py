@@ -14,14 +14,16 @@ from reports.table import Cell, Column, Row, Table
 VALIDATION, PUBLICATIONS = "validation", "validation_publications"
 PRINTED, MEMORY = "validation_printed", "validation_memory"
 ERRORS = ("mean", "median", "p90")
+RANKS = {"families": 4, "p90": 3, "flops": 5, "activations": 5, "rank": 2}
+"""How important a column is where the page is narrow (see `Column.rank`)."""
 
 NEAR = 0.05
 """What counts as near a printed peak."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One calibration's held-out errors, as shares of a step's time, and those of two baselines."""
+class Errors:
+    """Held-out errors of some rows of one calibration, as shares of a step's time; rank correlation."""
 
     device: str
     how: str
@@ -31,6 +33,12 @@ class Line:
     median: float
     p90: float
     rank: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line(Errors):
+    """The errors of a whole calibration, and the mean ones of two baselines."""
+
     coverage: float | None
     flops: float
     activations: float
@@ -46,10 +54,9 @@ def held_out(lines: Sequence[Line]) -> Table:
     )  # fmt: skip
     groups = dict.fromkeys(ERRORS, "error")
     groups |= dict.fromkeys(("flops", "activations"), "mean error of")
-    ranks = {"families": 4, "p90": 3, "flops": 5, "activations": 5, "rank": 2}
     columns = tuple(
         Column(key=key, group=groups.get(key, ""), head=head, unit="%" if unit == "%" else "count" if unit else "",
-               align="right" if unit or key == "rank" else "left", rank=ranks.get(key, 0))
+               align="right" if unit or key == "rank" else "left", rank=RANKS.get(key, 0))
         for key, head, unit in heads
     )  # fmt: skip
     rows = tuple(
@@ -65,18 +72,10 @@ def held_out(lines: Sequence[Line]) -> Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Publication:
-    """The held-out errors of one publication's rows within a calibration of several, as shares of a step's time."""
+class Publication(Errors):
+    """The errors of one publication's rows within a calibration of several."""
 
-    device: str
-    how: str
     source: str
-    rows: int
-    families: int
-    mean: float
-    median: float
-    p90: float
-    rank: float
 
 
 def by_publication(found: Sequence[Publication]) -> Table:
@@ -91,6 +90,7 @@ def by_publication(found: Sequence[Publication]) -> Table:
             head=(head,),
             unit="%" if key in ERRORS else "count" if key in counts else "",
             align="left" if key == "source" else "right",
+            rank=RANKS.get(key, 0),
         )
         for key, head in heads
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import arguments, output
 from bench.arguments import Commands
@@ -12,6 +12,8 @@ from bench.record.verdict import NOT_MEASURED, OK
 from bench.verbs.predicting import add_calibrations, quietly, told
 
 if TYPE_CHECKING:
+    from bench.predict.heldout import Figures
+    from bench.predict.validate import Validation
     from reports.table import Table
 
 DESCRIPTION = """\
@@ -52,14 +54,7 @@ def _held_out(options: Namespace) -> list[Table]:
     found = validate(options.files, told)
     lines = [
         validations.Line(
-            device=one.device,
-            how=one.how,
-            rows=one.model.rows,
-            families=one.model.families,
-            mean=one.model.mean,
-            median=one.model.median,
-            p90=one.model.p90,
-            rank=one.model.rank,
+            **_errors(one, one.model),
             coverage=one.model.coverage,
             flops=one.flops.mean,
             activations=one.activations.mean,
@@ -67,21 +62,17 @@ def _held_out(options: Namespace) -> list[Table]:
         for one in found
     ]
     publications = [
-        validations.Publication(
-            device=one.device,
-            how=one.how,
-            source=source,
-            rows=figures.rows,
-            families=figures.families,
-            mean=figures.mean,
-            median=figures.median,
-            p90=figures.p90,
-            rank=figures.rank,
-        )
+        validations.Publication(**_errors(one, figures), source=source)
         for one in found
         for source, figures in one.by_source.items()
     ]
     return [validations.held_out(lines), *([validations.by_publication(publications)] if publications else ())]
+
+
+def _errors(one: Validation, figures: Figures) -> dict[str, Any]:
+    """What every row of held-out errors says."""
+    names = ("rows", "families", "mean", "median", "p90", "rank")
+    return {"device": one.device, "how": one.how} | {name: getattr(figures, name) for name in names}
 
 
 def _published(options: Namespace) -> Table:
