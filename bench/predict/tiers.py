@@ -196,7 +196,7 @@ def _carried_over(multipliers: dict[str, float], spec: Spec) -> dict[str, float]
     """The multipliers of other cards, but for kernels that were theirs and their release's alone.
 
     In the 3090's table (torch 1.12) the gradients of grouped convolutions in channels_last take up to seven times what
-    is believed; carried over, ResNeXts on V100 and A100 came out 1.5 to 2 times too slow, as believed within 11 %.
+    is believed; carried over, ResNeXts on V100 and A100 came out 1.5 to 2 times too slow, as believed within 20 %.
     """
     compiled = spec.compile_mode is not None
     return {
