@@ -6,7 +6,8 @@ no column.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from bench.record.record import Record
 from reports import predictions
@@ -20,14 +21,27 @@ CARDS = {"V100": "v100-sxm2-16gb", "A100": "a100-sxm4-40gb"}
 
 def plans(records: Sequence[Record], *gpus: str) -> tuple[Plan, ...]:
     """One column per card of `gpus` for which there are predictions."""
-    found = [record for record in records if record.source == "predicted" and record.spec.task == "inference"]
-    made = ((gpu, [one for one in found if one.environment.device_key == CARDS[gpu]]) for gpu in gpus)
-    return tuple(_plan(gpu, its) for gpu, its in made if its)
+    cards = by_card(records)
+    return tuple(_plan(gpu, cards[CARDS[gpu]]) for gpu in gpus if CARDS[gpu] in cards)
 
 
-def _plan(gpu: str, found: Sequence[Record]) -> Plan:
-    by_network = {(record.spec.model, record.spec.image_size): record for record in found}
-    spec = found[-1].spec
+def by_card(records: Iterable[Record]) -> dict[str, dict[tuple[str, int], Record]]:
+    """Predictions of inference by card (its key) and network (model, image size): those run as the card's last one."""
+    cards: dict[str, list[Record]] = {}
+    for record in records:
+        if record.source == "predicted" and record.spec.task == "inference":
+            cards.setdefault(record.environment.device_key or "", []).append(record)
+    return {card: _run_alike(found) for card, found in cards.items()}
+
+
+def _run_alike(found: Sequence[Record]) -> dict[tuple[str, int], Record]:
+    last = found[-1].spec
+    alike = (one for one in found if replace(one.spec, model=last.model, image_size=last.image_size) == last)
+    return {(one.spec.model, one.spec.image_size): one for one in alike}
+
+
+def _plan(gpu: str, by_network: dict[tuple[str, int], Record]) -> Plan:
+    spec = next(iter(by_network.values())).spec
     note = Note(
         term=f"{RATE}, {HEADS['predicted']}, {gpu}",
         text=f"an estimate from the trace for a {CARDS[gpu]}, {spec.precision}, {spec.memory_format}, "

@@ -123,14 +123,16 @@ def test_the_page_says_what_it_was_made_with() -> None:
     assert all(f"{name} {made}" in text for name, made in PREDICTED_WITH.items())
 
 
-def test_the_picture_is_what_the_tool_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    committed = (ROOT / "docs" / "figure1.svg").read_text()
-    assert "docs/figure1.svg" in README.read_text()
+@pytest.mark.parametrize("name", ["figure1", "throughput_accuracy"])
+def test_the_pictures_are_what_the_tool_draws(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    committed = (ROOT / "docs" / f"{name}.svg").read_text()
+    assert f"docs/{name}.svg" in README.read_text()
     if version("matplotlib") != DRAWN_WITH:
         pytest.skip("the picture was drawn by another matplotlib, which sets text a little differently")
     monkeypatch.chdir(tmp_path)  # no records of this machine's own
-    assert main(["figures", "figure1", "--output", "."]) == 0
-    assert (tmp_path / "figure1.svg").read_text() == committed, "draw it again: bench.py figures figure1 --output docs"
+    assert main(["figures", name, "--output", "."]) == 0
+    drawn = (tmp_path / f"{name}.svg").read_text()
+    assert drawn == committed, f"draw it again: bench.py figures {name} --output docs"
 
 
 def _block(found: re.Match[str], text: str) -> str:

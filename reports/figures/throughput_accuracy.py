@@ -1,18 +1,20 @@
 """Images per second against accuracy, a panel per device: which networks nothing else beats in both.
 
-Accuracy is as published, for networks trained on ImageNet-1K alone. Throughput is the paper's (V100, A100) or measured
-here, never both in one panel; measured ones carry their 95 % interval over launches, where there are enough of them.
+Accuracy is as published, for networks trained on ImageNet-1K alone. Throughput is the paper's (V100, A100),
+predicted, or measured here, never two of them in one panel. Predictions carry their 80 % interval, measurements their
+95 % one over launches, where there are enough of them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.record.derived import throughput
-from bench.record.record import Source
+from bench.record.predicted import prediction
+from bench.record.record import Record, Source
 from reports.figures import canvas, labels, panels
 from reports.figures.accuracy_flops import legend_of
 from reports.figures.canvas import Entry, Sheet
@@ -22,6 +24,7 @@ from reports.figures.labels import Tag
 from reports.figures.style import POINT, Look
 from reports.measured import Group, describe, flags, groups, heads
 from reports.paper import PaperRow, rows
+from reports.predicted import by_card
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +42,7 @@ COPIED = "throughput-v100-deit"
 """Rows under this protocol were not measured beside the others: they are drawn hollow and make no front."""
 
 GROUPS = 2
-"""Groups of measurements that are shown: the newest."""
+"""Groups of measurements that are shown, and cards of predictions: the newest."""
 
 DOT = 0.85
 
@@ -70,10 +73,12 @@ class Panel:
 
 
 def data(evidence: Evidence) -> tuple[Panel, ...]:
-    """The paper's two GPUs, then what was measured, newest first."""
+    """The paper's two GPUs, then what was predicted, then what was measured, newest first."""
     measured = groups(evidence.records, (row.network for row in _rows(TABLES)), "inference")[:GROUPS]
     names = heads(measured)
-    found = [*_published(), *(_measured(group, name) for group, name in zip(measured, names, strict=True))]
+    predicted = list(by_card(evidence.records).items())[-GROUPS:]
+    estimated = (_predicted(card, by_network) for card, by_network in predicted)
+    found = [*_published(), *estimated, *(_measured(group, name) for group, name in zip(measured, names, strict=True))]
     kept = tuple(panel for panel in found if panel.points)
     if not kept:
         raise MissingError(
@@ -96,6 +101,23 @@ def _published() -> Iterator[Panel]:
             if (rate := row.printed.get("throughput"))
         ]
         yield Panel(name=f"{gpu}, as published", source="published", points=tuple(found), front=front(found))
+
+
+def _predicted(card: str, by_network: Mapping[tuple[str, int], Record]) -> Panel:
+    found = []
+    for row in _rows(TABLES):
+        record = by_network.get(row.network)
+        estimate = record and prediction(record)
+        if estimate:
+            found.append(_point(row, estimate.centre, estimate.low, estimate.high))
+    spec = next(iter(by_network.values())).spec
+    return Panel(
+        name=f"{card}: predicted",
+        source="predicted",
+        points=tuple(found),
+        front=front(found),
+        note=f"{card}: predicted for {spec.precision}, {spec.memory_format}, batch {spec.batch_size}; not measured.",
+    )
 
 
 def _measured(group: Group, name: tuple[str, ...]) -> Panel:
@@ -160,6 +182,7 @@ def _sentences(shown: Sequence[Panel]) -> tuple[str, ...]:
     published = any(panel.source == "published" for panel in shown)
     hollow = any(not point.comparable for panel in shown for point in panel.points)
     measured = [panel for panel in shown if panel.source == "measured"]
+    predicted = [panel for panel in shown if panel.source == "predicted"]
     spans = any(point.low is not None for panel in measured for point in panel.points)
     few = any(point.low is None for panel in measured for point in panel.points)
     told = [
@@ -168,13 +191,18 @@ def _sentences(shown: Sequence[Panel]) -> tuple[str, ...]:
         if published
         else "",
         "Hollow: copied from arXiv 2012.12877, another protocol; not part of the front." if hollow else "",
-        *(panel.note for panel in measured),
-        "Bars: 95 % interval over launches; the front goes through the centres, and is open where bars meet."
-        if spans
-        else "",
+        *(panel.note for panel in (*predicted, *measured)),
+        _bars(predicted=bool(predicted), measured=spans),
         "A point without a bar has too few launches for an interval." if few else "",
     ]
     return tuple(sentence for sentence in told if sentence)
+
+
+def _bars(*, predicted: bool, measured: bool) -> str:
+    """What the bars are, if there are any."""
+    kinds = {"80 % interval of predictions": predicted, "95 % interval over launches": measured}
+    shown = " and ".join(kind for kind, there in kinds.items() if there)
+    return f"Bars: {shown}; the front goes through the centres, and is open where bars meet." if shown else ""
 
 
 def _panel(sheet: Sheet, axes: Axes, panel: Panel) -> None:

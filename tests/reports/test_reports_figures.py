@@ -177,12 +177,13 @@ def test_figure2_has_both_regimes_step_by_step(evidence: Evidence) -> None:
 
 
 def test_throughput_is_the_printed_or_the_measured_one_and_no_panel_mixes_them(evidence: Evidence) -> None:
-    v100, a100, *measured = throughput_accuracy.data(evidence)
+    v100, a100, *others = throughput_accuracy.data(evidence)
     for panel in (v100, a100):
         assert panel.source == "published"
         assert all(point.rate == float(point.row.printed["throughput"].text) for point in panel.points)
         assert all(point.low is None for point in panel.points)
     assert {point.row.table for point in a100.points} == {"12"}
+    measured = [panel for panel in others if panel.source == "measured"]
     assert measured
     for panel in measured:
         for point in panel.points:
@@ -193,6 +194,17 @@ def test_throughput_is_the_printed_or_the_measured_one_and_no_panel_mixes_them(e
             assert estimate is not None
             assert (point.rate, point.low, point.high) == (estimate.centre, estimate.low, estimate.high)
             assert point.top1 == float(point.row.printed["top1"].text)
+
+
+def test_predictions_have_panels_of_their_own_with_their_intervals(evidence: Evidence) -> None:
+    shown = throughput_accuracy.data(evidence)
+    assert [panel.source for panel in shown[:4]] == ["published", "published", "predicted", "predicted"]
+    for panel in shown[2:4]:
+        assert panel.name in ("v100-sxm2-16gb: predicted", "a100-sxm4-40gb: predicted")
+        assert "not measured" in panel.note
+        assert all(point.low < point.rate < point.high for point in panel.points if point.low and point.high)
+        assert {"DeiT-S", "V2-L@480"} <= {point.label for point in panel.points}
+    assert all(panel.source == "measured" for panel in shown[4:])
 
 
 def test_the_front_is_what_nothing_beats_in_both(evidence: Evidence) -> None:

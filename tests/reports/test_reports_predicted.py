@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from bench.record.devices import find
 from bench.record.spec import Spec
 from reports import REPORTS, predictions, render
 from reports import records as committed
+from reports.predicted import by_card
 from reports.table import Cell, Table
 
 PREDICTED = store.read(Path(committed.__file__).parent / "predicted.jsonl").records
@@ -31,6 +33,15 @@ def test_a_column_per_card_and_none_without_predictions(name, gpus):
         assert shown
         assert all(cell.source == "predicted" and cell.low < cell.value < cell.high and cell.span for cell in shown)
     assert columns([])[0] == []
+
+
+def test_a_column_never_mixes_two_ways_of_running():
+    """Of a card's predictions those count that were run as the last one: its note says how."""
+    record = next(one for one in PREDICTED if one.environment.device_key == "v100-sxm2-16gb")
+    half = replace(record, spec=replace(record.spec, precision="amp_fp16"))
+    assert by_card([record, half])["v100-sxm2-16gb"] == {(record.spec.model, record.spec.image_size): half}
+    table = REPORTS["convnext_table1"].layout([half, *PREDICTED])
+    assert table == REPORTS["convnext_table1"].layout(PREDICTED)
 
 
 @pytest.mark.parametrize("place", [0, -1])
