@@ -117,7 +117,7 @@ def _refuse_devices(path: Path | str) -> None:
     except OSError:
         return  # what is wrong with it, opening it says better
     if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-        raise BenchError(f"{path} is a device, not a file of records: name a file with --records.")
+        raise BenchError(f"{path} is a device, not a file of records: name another file.")
 
 
 def _first_words(error: Exception) -> str:
@@ -126,5 +126,6 @@ def _first_words(error: Exception) -> str:
 
 def _cannot(verb: str, path: Path | str, error: OSError) -> BenchError:
     reason = (error.strerror or str(error)).lower()
-    remedy = "free some space" if error.errno == 28 else "name another file with --records"
+    elsewhere = "name another file" if verb == "read" else "name another file with --records"
+    remedy = "free some space" if error.errno == 28 else elsewhere
     return BenchError(f"cannot {verb} records at {path} ({reason}): {remedy}. Nothing already recorded is lost.")

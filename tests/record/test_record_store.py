@@ -440,4 +440,4 @@ def test_a_file_without_permission_is_one_sentence_and_unharmed(mode, read_works
     for sentence in [checking, appending] if read_works else [reading, checking, appending]:
         assert str(path) in sentence
         assert "permission denied" in sentence
-        assert "--records" in sentence
+        assert "name another file" in sentence
