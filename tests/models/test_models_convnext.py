@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from bench.trace.skeleton import skeleton
 from models import build, resolve
 from models.convnext import SIZES
 
 
 def params(name: str) -> int:
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in build(name, 224).parameters())
+    return sum(parameter.numel() for parameter in skeleton(name, 224).parameters())
 
 
 @pytest.mark.parametrize(
