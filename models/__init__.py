@@ -4,10 +4,11 @@
     expand("timm:convnext_*")          -> every qualified name that matches
     build("timm:convnext_tiny", 224)   -> torch.nn.Module
 
-Four homes: `timm:` (most of the world), `paper:` (what timm lacks of arXiv 2201.03545v2: the isotropic
-ConvNeXts and the roadmap from ResNet to ConvNeXt), `user:module:factory` (a function of yours that returns a
-network) and `ladder:` (equal blocks, for the gate's test of itself; in no list). A model that timm has needs no
-file here; one that it lacks needs one, and an entry in `models.paper`.
+Four homes: `timm:` (most of the world), `paper:` (what timm lacks of arXiv 2201.03545v2, or has as another
+program: ConvNeXt as its authors wrote it, the isotropic ones, the roadmap from ResNet to ConvNeXt),
+`user:module:factory` (a function of yours that returns a network) and `ladder:` (equal blocks, for the gate's test
+of itself; in no list). A model that timm has needs no file here; one that it lacks needs one, and an entry in
+`models.paper`.
 
 Importing this package imports neither torch nor timm; the functions do.
 """

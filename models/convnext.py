@@ -1,12 +1,14 @@
-"""ConvNeXt as its authors wrote it: timm's networks, weight for weight, in another memory order.
+"""ConvNeXt as its authors wrote it: timm's networks weight for weight, and another program.
 
 Source: arXiv 2201.03545v2, section 3 (depths and widths) and Table 5 (stochastic depth, layer scale); the end of the
 road of `models.rungs`, in five sizes.
 
-timm's ConvNeXt (`timm:convnext_tiny`) computes the same function with the same MACs, and is another program: it adds
-branch + shortcut and not shortcut + branch, so from the second block on a contiguous network's maps lie channels last.
-Then its depthwise convolutions go to cuDNN, and these to PyTorch's own kernel, which in half precision is many times
-slower. The paper's throughput, and that of papers which took the authors' file, was measured with this program.
+timm's ConvNeXt (`timm:convnext_tiny`) computes the same function with the same MACs. But its LayerNorm permutes and its
+sum is branch + shortcut, so that a contiguous network's maps lie channels last from the stem on: its depthwise
+convolutions go to cuDNN, and these to PyTorch's own kernel, which in half precision is many times slower. Here the
+LayerNorm between stages is written out, which takes more kernels, and training drops paths as the authors' recipe does
+(timm's default drops none). The paper's throughput, and that of papers which took the authors' file, is of this
+program.
 """
 
 from dataclasses import replace

@@ -35,8 +35,8 @@ TABLES = sorted({row.network for table in ("1", "2", "12") for row in rows(table
 
 HELD_BY_FVCORE = [
     ("paper:convnext_iso_small", 224),
-    ("timm:convnext_base", 384),
-    ("timm:convnext_tiny", 224),
+    ("paper:convnext_original_base", 384),
+    ("paper:convnext_original_tiny", 224),
     ("timm:deit_base_patch16_224", 224),
     ("timm:deit_small_patch16_224", 224),
     ("timm:regnety_160", 224),

@@ -30,7 +30,7 @@ FLOPS = Note(
 AUTHORS = Note(
     term="ConvNeXt",
     text="the authors' program (`paper:convnext_original_tiny` and so on), which the printed throughput is of. timm's "
-    "(`timm:convnext_tiny`) has the same counts and another memory order, and is not this row.",
+    "(`timm:convnext_tiny`) has the same counts, other kernels and another memory order, and is not this row.",
 )
 
 

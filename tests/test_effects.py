@@ -79,7 +79,8 @@ MISTAKES = {
     "comparisons are missing": (["report", "effects", "--comparisons", "missing.jsonl"], "effects"),
     "comparisons are records": (["report", "effects", "--comparisons", "net_of_effects.py"], "holds no comparisons"),
     "no document of that format": (["report", "--all", "--standalone"], "--format latex"),
-    "nothing to export": (["export", "missing.jsonl"], "--records"),
+    "nothing to export": (["export", "missing.jsonl"], "name another file"),
+    "an ending that is no format": (["export", "some.jsonl", "--output", "page.xyz"], ".parquet"),
     "parquet to a terminal": (["export", "some.jsonl", "--format", "parquet"], "--output"),
     "a file of notes is not overwritten": (
         ["effects", "user:net_of_effects:tiny", *SMALL, "--keep", "net_of_effects.py"],

@@ -75,6 +75,22 @@ def test_the_held_out_errors_meet_what_is_promised(capsys: pytest.CaptureFixture
     assert any("rtx-3090" in row for row in rows)
 
 
+def test_the_publications_stand_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate-predictions", "--json"]) == 0
+    _, by_publication = json.loads(capsys.readouterr().out)
+    assert by_publication["name"] == "validation_publications"
+    assert "arXiv 2201.03545v2, Tables 1 and 2" in json.dumps(by_publication)
+
+
+def test_calibrations_of_ones_own_are_validated_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = replace(shipped()[0], id="mine", device="h200")
+    write(mine, tmp_path)
+    assert main(["validate-predictions", "--calibrations", str(tmp_path), "--format", "csv"]) == 0
+    assert "h200" in capsys.readouterr().out
+    assert main(["validate-predictions", "--calibrations", str(tmp_path / "nothing")]) == 2
+    assert "calibrate FILE" in capsys.readouterr().err
+
+
 # --- a card of one's own: measured, calibrated, predicted ---
 
 

@@ -1,6 +1,6 @@
-"""From one's own measured records to a calibration: a dozen anchors, and what other cards' tables say.
+"""From one's own measured records to a calibration: a dozen or two of anchors, and what other cards' tables say.
 
-A dozen rows cannot say what each kernel costs. They start from what a prediction for that card would rest on without
+So few rows cannot say what each kernel costs. They start from what a prediction for that card would rest on without
 them, mend the factor that all networks have in common and, held firmly, each multiplier.
 """
 

@@ -118,7 +118,8 @@ def fitted(
         reasons = ", ".join(sorted({skip.reason for skip in skipped}))
         left_out = f" ({len(skipped)} more were left out: {reasons})" if skipped else ""
         raise BenchError(
-            f"{len(samples)} rows of {len(families)} families{left_out} are too few to calibrate: give at least 8 of 2."
+            f"{len(samples)} rows of {len(families)} families{left_out} are too few to calibrate: give at least "
+            f"{MIN_ROWS} of {MIN_FAMILIES}."
         )
     columns = names(samples)
     prior = with_beliefs(priors(columns, precision=precision, compiled=compiled), columns, believed or {})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -106,17 +106,63 @@ def from_json(text: str) -> Calibration:
     """The calibration of a JSON text. Raises ValueError or `BenchError`."""
     data = json.loads(text)
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        raise ValueError(f"its schema is not {SCHEMA}")
+        found = data.get("schema") if isinstance(data, dict) else None
+        raise ValueError(f"its schema is {found}, and this visionbench reads {SCHEMA}")
     _exactly(data, {field.name for field in fields(Calibration)}, "calibration")
-    expected = {field.name for field in fields(Figures)}
+    for name, right in _FORM.items():
+        if not right(data[name]):
+            raise ValueError(f"its {name} is not what a calibration has there")
     tables = ("held_out", "by_source")
-    for figures in (entry for table in tables for entry in data[table].values()):
-        _exactly(figures, expected, "held-out figures")
     return Calibration(
         **data
         | {name: tuple(data[name]) for name in ("sources", "families", "batches")}
         | {table: {name: Figures(**figures) for name, figures in data[table].items()} for table in tables}
     )
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _word(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _listed(right: Callable[[Any], bool], length: int | None = None) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and length in (None, len(value)) and all(map(right, value))
+
+
+def _named(right: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(right, value.values()))
+
+
+def _figures(value: Any) -> bool:
+    """Held-out figures: all numbers; the coverage may be missing."""
+    names = {field.name for field in fields(Figures)}
+    return (
+        isinstance(value, dict)
+        and set(value) == names
+        and all(_number(entry) or (name == "coverage" and entry is None) for name, entry in value.items())
+    )
+
+
+_FORM: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("id", "device", "precision", "memory_format", "task", "torch", "origin"), _word),
+    **dict.fromkeys(("low", "high", "resolution"), _number),
+    **dict.fromkeys(("sources", "families"), _listed(_word)),
+    **dict.fromkeys(("held_out", "by_source"), _named(_figures)),
+    "compiled": lambda value: isinstance(value, bool),
+    "made": _named(_word),
+    "rows": _count,
+    "skipped": _named(_count),
+    "batches": _listed(_count, 2),
+    "multipliers": _named(_number),
+}
+"""What the fields of a file must look like: JSON's own types, before anything is made of them."""
 
 
 def _exactly(data: dict[str, Any], wanted: set[str], what: str) -> None:

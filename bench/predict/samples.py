@@ -49,12 +49,12 @@ class Skipped:
     reason: str
 
 
+# `models.roadmap` builds the authors' ConvNeXts, too; of the ResNets that it also builds nobody prints throughput.
 _OF_CONVNEXT = frozenset(("models.roadmap", "models.convnext_isotropic"))
-# Ours, built of the block of timm's; the authors' own sizes among them.
 
 
 def relatives(module: str) -> str:
-    """The family of a network that `module` defines: networks that could tell of each other are one."""
+    """The family of a network whose class is in `module`: networks built of one block are held out together."""
     return "timm.models.convnext" if module in _OF_CONVNEXT else module
 
 

@@ -121,7 +121,7 @@ EFFORTS: dict[str, int] = {"quick": 1, "standard": 3, "rigorous": 10}
 
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (SMOKE, STEADY, SWIN)}
 
-# The default journey's handful on a machine without a GPU: one small row of each family, batch 1, so that two cores
+# The default journey's handful on a machine without a GPU: small rows of the main families, batch 1, so that two cores
 # finish in about a minute. The rest of every table is one `run` away.
 SMOKE_MODELS: tuple[str, ...] = (
     "timm:deit_small_patch16_224",

@@ -126,6 +126,7 @@ def _first_words(error: Exception) -> str:
 
 def _cannot(verb: str, path: Path | str, error: OSError) -> BenchError:
     reason = (error.strerror or str(error)).lower()
-    elsewhere = "name another file" if verb == "read" else "name another file with --records"
-    remedy = "free some space" if error.errno == 28 else elsewhere
+    if verb == "read":
+        return BenchError(f"cannot read records at {path} ({reason}): name another file.")
+    remedy = "free some space" if error.errno == 28 else "name another file with --records"
     return BenchError(f"cannot {verb} records at {path} ({reason}): {remedy}. Nothing already recorded is lost.")

@@ -47,4 +47,6 @@ def run(options: Namespace) -> int:
 
 def _by_name(path: Path | None) -> str:
     found = path.suffix.removeprefix(".") if path else ""
-    return found if found in FORMATS else "csv"
+    if found and found not in FORMATS:
+        raise BenchError(f"{path} names no format (.{found}): end it in .{', .'.join(FORMATS)}, or say --format.")
+    return found or "csv"

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 How wrong predictions are: on families of networks left out of a fit, beside two baselines (stored with each
-calibration, or computed anew from files of timm's results); with --published on printed rows that nothing was fitted
-on; with --memory on printed peaks of training memory.
+calibration, your own included, or computed anew from files of timm's results); with --published on printed rows that
+nothing was fitted on; with --memory on printed peaks of training memory.
 """
 
 
@@ -48,10 +48,11 @@ def run(options: Namespace) -> int:
 
 
 def _held_out(options: Namespace) -> list[Table]:
+    from bench.predict.calibration import known
     from bench.predict.validate import validate
     from reports import validations
 
-    found = validate(options.files, told)
+    found = validate(options.files, known(options.calibrations, output.CALIBRATIONS), told)
     lines = [
         validations.Line(
             **_errors(one, one.model),

@@ -80,6 +80,15 @@ def _spoilt(change) -> str:
         lambda d: d["held_out"]["model"].pop("mean"),
         lambda d: d["held_out"].pop("model"),
         lambda d: d["by_source"].update(somebody={"mean": 0.1}),
+        lambda d: d.update(by_source=[]),
+        lambda d: d.update(multipliers=None),
+        lambda d: d.update(resolution=None),
+        lambda d: d.update(rows=True),
+        lambda d: d.update(batches=[1]),
+        lambda d: d.update(sources="a word"),
+        lambda d: d.update(made=3),
+        lambda d: d["held_out"]["model"].update(mean="abc"),
+        lambda d: d["multipliers"].update(launches=float("nan")),
     ],
 )
 def test_a_spoilt_file_is_refused(change, tmp_path):

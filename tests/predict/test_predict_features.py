@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from bench.predict.features import columns, features
@@ -68,6 +70,10 @@ def test_an_unfilled_tile_is_seen():
 def test_a_depthwise_convolution_goes_the_way_that_torch_sends_it(x, kernel, out, way):
     weight = contiguous(x[0][1], 1, kernel, kernel, itemsize=x[2])
     assert f"depthwise.taps.{way}" in of(operator("convolution", "depthwise_conv", x, weight, out))
+    gradients = operator("convolution_backward", "depthwise_conv", out, x, weight, x, weight, macs=1000)
+    assert of(gradients)[f"depthwise.backward.taps.{way}"] == 2000
+    moved = sum(math.prod(shape) * itemsize for shape, _, itemsize in (out, x, weight, x, weight))
+    assert of(gradients)[f"depthwise.backward.bytes.{way}"] == moved
 
 
 def test_winograd_has_a_column_of_its_own_in_fp32_alone():

@@ -14,6 +14,7 @@ from bench.predict.features import LAUNCH, features
 from bench.predict.model import fit
 from bench.predict.predict import predict
 from bench.predict.published import calibrate_published, fit_slower, published
+from bench.predict.samples import relatives
 from bench.predict.tiers import DATA_SHEET, OF_HBM, OF_THE_CHIP, TRAINING_OF_HBM, basis
 from bench.predict.tracing import traced
 from bench.record.devices import find
@@ -31,6 +32,22 @@ def _groups():
         if row.fit:
             groups[(chip(row.device), row.spec.precision, row.spec.memory_format, row.spec.task)].append(row)
     return groups
+
+
+def test_networks_of_convnext_s_block_are_held_out_together():
+    names = ("paper:convnext_original_tiny", "paper:convnext_iso_small", "timm:convnext_tiny", "timm:resnet18")
+    *block, other = (relatives(traced(Spec(model=name)).family) for name in names)
+    assert len(set(block)) == 1
+    assert other not in block
+
+
+def test_rows_of_the_authors_program_say_so():
+    """arXiv 2201.03545 and 2401.10166 ran the authors' ConvNeXt, throughput-bench runs timm's."""
+    for row in ROWS:
+        if "2201.03545" in row.source or "2401.10166" in row.source:
+            assert not row.spec.model.startswith("timm:convnext")
+        if "throughput-bench" in row.source:
+            assert row.spec.model.startswith("timm:")
 
 
 def test_a_group_is_fitted_only_if_two_publications_print_it():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reports.validations import Printed, PrintedMemory, memory, printed
+from reports.render.terminal import terminal
+from reports.validations import Printed, PrintedMemory, Publication, by_publication, memory, printed
 
 GIB = 2**30
 
@@ -16,6 +17,32 @@ def row(ratio: float | None, **changes: str) -> Printed:
         at = {"predicted": 100 * ratio, "low": 90 * ratio, "high": 110 * ratio}
     words = {"device": "v100", "how": "fp32, contiguous", "task": "inference", "tier": "anchored", "source": "a"}
     return Printed(**words | changes, printed=100.0, **at)  # type: ignore[arg-type]
+
+
+def test_a_long_source_is_cut_and_whole_in_a_footnote_and_the_table_fits_80_columns():
+    sources = ("arXiv 2201.03545v2, Tables 1 and 2", "github.com/somebody/some-benchmark, results/of_a_card.csv (2026)")
+    table = by_publication(
+        [
+            Publication(
+                device="v100",
+                how="fp32",
+                source=source,
+                rows=28,
+                families=5,
+                mean=0.048,
+                median=0.043,
+                p90=0.1,
+                rank=0.99,
+            )
+            for source in sources
+        ]
+    )
+    assert [row.cells[0].text for row in table.rows] == [sources[0], "github.com/somebody/some-benchmark"]
+    assert [row.cells[0].value for row in table.rows] == list(sources)
+    text = terminal(table, 80, colour=False)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "results/of_a_card.csv" in text
+    assert "4.8 %" in text
 
 
 def values(table, row_index: int) -> dict[str, object]:
