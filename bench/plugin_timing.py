@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bench.plugin_tiers import Asked, Found, Wanted, Word, changes_of, lines
+from bench.plugin_structure import changes_of, lines
+from bench.plugin_words import Asked, Found, Wanted, Word
 from bench.record import structure
 from bench.record.errors import BenchError
 from bench.record.spec import Spec

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from bench.plugin_tiers import Asked, Found
+    from bench.plugin_words import Asked, Found
 
 ENTRY_POINT = "visionbench"
 """The plugin's name where it is installed (`-p visionbench`)."""
@@ -142,7 +142,7 @@ def _settings(node: pytest.Item) -> dict[str, Any]:
 
 def _asked(request: pytest.FixtureRequest) -> Asked:
     """What the command line and the ini file say."""
-    from bench.plugin_tiers import Asked
+    from bench.plugin_words import Asked
 
     config, uses = request.config, request.fixturename
     return Asked(
