@@ -72,7 +72,7 @@ MISTAKES = {
     "factory raises": (["run", "user:zoo_of_mine:broken"], "kaputt"),
     "factory returns no module": (["run", "user:zoo_of_mine:number"], "int"),
     "forward reads values": (["trace", "user:zoo_of_mine:ReadsValues"], "reads tensor values"),
-    "records file is missing": (["report", "--all", "--records", "missing.jsonl"], "--records"),
+    "records file is missing": (["report", "--all", "--records", "missing.jsonl"], "name another file"),
     "records file is a folder": (["report", "--all", "--records", "."], "directory"),
     "records file is not ours": (["report", "--all", "--records", "zoo_of_mine.py"], "not a visionbench records file"),
     "records folder is missing": (["--records", "missing/x.jsonl"], "--records"),
