@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -119,10 +119,13 @@ def _profile(data: dict[str, Any]) -> Profile:
 def write(path: Path, profile: Profile) -> None:
     """Put a profile in the place of its machine's last one, in one piece; the other machines' stay.
 
+    So do findings under other conditions of the same day, made in the same way: idle now, busy an hour later.
     Raises `BenchError` if the file cannot be written, or holds something else than profiles.
     """
-    others = [one for one in read(path) if one.fingerprint != profile.fingerprint]
-    ordered = sorted([*others, profile], key=lambda one: one.fingerprint)
+    before = read(path)
+    others = [one for one in before if one.fingerprint != profile.fingerprint]
+    mine = next((one for one in before if one.fingerprint == profile.fingerprint), profile)
+    ordered = sorted([*others, _with_conditions(profile, mine)], key=lambda one: one.fingerprint)
     data = {"schema": PROFILE_SCHEMA, "profiles": [asdict(one) for one in ordered]}
     partial = path.with_name(path.name + ".part")
     try:
@@ -130,6 +133,14 @@ def write(path: Path, profile: Profile) -> None:
         partial.replace(path)
     except OSError as error:
         raise BenchError(f"cannot write {path} ({_reason(error)}): name another file.") from error
+
+
+def _with_conditions(profile: Profile, before: Profile) -> Profile:
+    if replace(before, findings=profile.findings) != profile:  # another day, rule or number of launches
+        return profile
+    new = {one.condition for one in profile.findings}
+    kept = tuple(one for one in before.findings if one.condition not in new)
+    return replace(profile, findings=(*kept, *profile.findings))
 
 
 def _reason(error: OSError) -> str:

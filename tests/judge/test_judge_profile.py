@@ -75,6 +75,19 @@ def test_a_machine_has_one_profile_and_leaves_the_others_alone(file):
     assert {(one.torch, one.date) for one in read(file)} == {("2.15.0", "2026-11-23"), ("2.16.0", "2026-11-22")}
 
 
+def test_another_condition_of_the_same_day_joins_and_one_of_another_way_replaces(file):
+    idle, busy = (replace(profile_of(HERE), findings=(one,)) for one in (IDLE, BUSY))
+    write(file, idle)
+    write(file, busy)
+    assert read(file) == (profile_of(HERE),)
+    again = replace(idle, findings=(replace(IDLE, found=58),))
+    write(file, again)
+    assert {one.condition: one.found for one in read(file)[0].findings} == {"idle": 58, "busy": 0}
+    for other in (replace(idle, launches=7), replace(idle, date="2026-11-23")):
+        write(file, other)
+        assert read(file) == (other,)
+
+
 def test_it_is_current_for_a_month_and_for_this_machine(file):
     assert current(file, HERE, DAY) is None
     write(file, profile_of(HERE))
