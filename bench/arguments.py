@@ -16,6 +16,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 """Where a verb adds its parser."""
 
 MOST = 10**9
+"""No batch, image or count of anything here is larger."""
 
 LARGEST = "max"
 """The batch size that means: the largest that fits."""

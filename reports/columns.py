@@ -29,7 +29,7 @@ FLOPS = Note(
 
 AUTHORS = Note(
     term="ConvNeXt",
-    text="the authors' program (`paper:convnext_original_tiny` and so on), which the printed throughput is of. timm's "
+    text="the program that its authors published (`paper:convnext_original_tiny` and so on). timm's "
     "(`timm:convnext_tiny`) has the same counts, other kernels and another memory order, and is not this row.",
 )
 

@@ -47,21 +47,32 @@ class Line(Errors):
     activations: float
 
 
+HEADS = {
+    "device": "device", "how": "precision, format, task", "source": "publication", "rows": "rows",
+    "families": "families", "mean": "mean", "median": "median", "p90": "90th", "rank": "rank",
+    "coverage": "80 % holds", "flops": "FLOPs only", "activations": "acts only",
+}  # fmt: skip
+GROUPS = dict.fromkeys(ERRORS, "error") | dict.fromkeys(("flops", "activations"), "mean error of")
+WORDS, COUNTS = ("device", "how", "source"), ("rows", "families")
+
+
+def _columns(*keys: str) -> tuple[Column, ...]:
+    return tuple(
+        Column(
+            key=key,
+            group=GROUPS.get(key, ""),
+            head=(HEADS[key],),
+            unit="count" if key in COUNTS else "" if key in (*WORDS, "rank") else "%",
+            align="left" if key in WORDS else "right",
+            rank=RANKS.get(key, 0),
+        )
+        for key in keys
+    )
+
+
 def held_out(lines: Sequence[Line]) -> Table:
     """How wrong predictions were on families of networks that they were not fitted on. Pure."""
-    heads = (
-        ("device", ("device",), ""), ("how", ("precision, format, task",), ""), ("rows", ("rows",), "count"),
-        ("families", ("families",), "count"), ("mean", ("mean",), "%"), ("median", ("median",), "%"),
-        ("p90", ("90th",), "%"), ("rank", ("rank",), ""), ("coverage", ("80 % holds",), "%"),
-        ("flops", ("FLOPs only",), "%"), ("activations", ("acts only",), "%"),
-    )  # fmt: skip
-    groups = dict.fromkeys(ERRORS, "error")
-    groups |= dict.fromkeys(("flops", "activations"), "mean error of")
-    columns = tuple(
-        Column(key=key, group=groups.get(key, ""), head=head, unit="%" if unit == "%" else "count" if unit else "",
-               align="right" if unit or key == "rank" else "left", rank=RANKS.get(key, 0))
-        for key, head, unit in heads
-    )  # fmt: skip
+    columns = _columns(*(key for key in HEADS if key != "source"))
     rows = tuple(
         Row(cells=tuple(_cell(getattr(line, column.key), column.key) for column in columns), subject=line.device)
         for line in lines
@@ -83,20 +94,7 @@ class Publication(Errors):
 
 def by_publication(found: Sequence[Publication]) -> Table:
     """The held-out errors of printed rows, publication by publication. Pure."""
-    heads = (("source", "publication"), ("rows", "rows"), ("families", "families"), ("mean", "mean"),
-             ("median", "median"), ("p90", "90th"), ("rank", "rank"))  # fmt: skip
-    counts = ("rows", "families")
-    columns = tuple(
-        Column(
-            key=key,
-            group="error" if key in ERRORS else "",
-            head=(head,),
-            unit="%" if key in ERRORS else "count" if key in counts else "",
-            align="left" if key == "source" else "right",
-            rank=RANKS.get(key, 0),
-        )
-        for key, head in heads
-    )
+    columns = _columns("source", *COUNTS, *ERRORS, "rank")
     rows = tuple(
         Row(
             cells=(_named(one.source), *(_cell(getattr(one, column.key), column.key) for column in columns[1:])),

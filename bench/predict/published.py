@@ -8,9 +8,11 @@ and the 4090, all slowed by one factor, already predict V100, A100 and H100 rows
 and are mended by `PUBLISHED_RIDGE`, between `fit_anchors` (0.3, best within V100) and the bare factor (best within
 A100). For fp32 there is no such table; there are over 150 rows instead, enough to start from the priors.
 
-Publications were left out in turn to try two things more. A factor of each publication's own, shrunk to 1, lowered the
-error by 0.15 points at most and raised it by up to 1: not kept. V100 fp32 from nine publications and not from six: 7.4
-and not 8.5 %. Left out in turn, they are 7 % (V100 AMP), 12 % (A100 AMP) and 11 % (A100 TF32) off.
+Left out in turn, publications are 7 % (V100 fp32 and AMP), 12 % (A100 TF32) and 14 % (A100 AMP) off. A factor of each
+publication's own, shrunk to 1, did not help, and is not kept.
+
+A row names the program that was run, as far as its publisher's repository says: arXiv 2201.03545, 2401.10166 and
+2303.16900 ran the authors' ConvNeXt, throughput-bench timm's. Where it does not say, timm's network is taken.
 """
 
 from __future__ import annotations

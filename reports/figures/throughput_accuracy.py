@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.record.derived import throughput
-from bench.record.predicted import prediction
+from bench.record.derived import Estimate, throughput
+from bench.record.predicted import Prediction, prediction
 from bench.record.record import Record, Source
 from reports.figures import canvas, labels, panels
 from reports.figures.accuracy_flops import legend_of
@@ -104,34 +104,34 @@ def _published() -> Iterator[Panel]:
 
 
 def _predicted(card: str, by_network: Mapping[tuple[str, int], Record]) -> Panel:
-    found = []
-    for row in _rows(TABLES):
-        record = by_network.get(row.network)
-        estimate = record and prediction(record)
-        if estimate:
-            found.append(_point(row, estimate.centre, estimate.low, estimate.high))
+    found = _estimated({network: prediction(record) for network, record in by_network.items()})
     spec = next(iter(by_network.values())).spec
     return Panel(
         name=f"{card}: predicted",
         source="predicted",
-        points=tuple(found),
+        points=found,
         front=front(found),
         note=f"{card}: predicted for {spec.precision}, {spec.memory_format}, batch {spec.batch_size}; not measured.",
     )
 
 
 def _measured(group: Group, name: tuple[str, ...]) -> Panel:
-    found = []
-    for row in _rows(TABLES):
-        estimate = throughput(group.launches.get(row.network, []))
-        if estimate:
-            found.append(_point(row, estimate.centre, estimate.low, estimate.high))
+    found = _estimated({network: throughput(launches) for network, launches in group.launches.items()})
     return Panel(
         name=f"{', '.join(name)}: measured",
         source="measured",
-        points=tuple(found),
+        points=found,
         front=front(found),
         note=f"{', '.join(name)}: {'; '.join((describe(group), *_doubts(group)))}.",
+    )
+
+
+def _estimated(estimates: Mapping[tuple[str, int], Estimate | Prediction | None]) -> tuple[Point, ...]:
+    """The rows of whose networks there are estimates, with their intervals."""
+    return tuple(
+        _point(row, estimate.centre, estimate.low, estimate.high)
+        for row in _rows(TABLES)
+        if (estimate := estimates.get(row.network))
     )
 
 
