@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The script's face of visionbench: `python bench.py` is the package `bench` run as a program. Never imported."""
+"""`python bench.py` runs visionbench from a checkout, installed or not. Never imported."""
 
-from bench.cli import main
+from visionbench.command.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

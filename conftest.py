@@ -67,7 +67,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 def _device() -> tuple[str, int | None]:
     """Where the suite `ci` is measured: on the GPU if there is one, else by one thread, as the gate does."""
-    from bench.measure.environment import find_device
+    from visionbench.machine.environment import find_device
 
     device = find_device()
     return device, 1 if device == "cpu" else None
@@ -82,8 +82,8 @@ def place() -> tuple[str, int | None]:
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     """What a time depends on beside the processor: GPU, driver, clocks, power limit, threads, torch, timm."""
-    from bench.measure.environment import describe
-    from bench.record.fingerprint import fingerprint, fingerprint_id
+    from visionbench.machine.environment import describe
+    from visionbench.record.fingerprint import fingerprint, fingerprint_id
 
     device, threads = _device()
     here = describe(device, threads)
@@ -93,7 +93,7 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 
 def _highest_clock(device: str) -> float | None:
     """The highest clock of the GPU's multiprocessors in Hz; that of the moment is no property of the machine."""
-    from bench.measure import nvml
+    from visionbench.machine import nvml
 
     gpu = nvml.open_gpu(device)
     if gpu is None:
@@ -108,8 +108,8 @@ def _highest_clock(device: str) -> float | None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_compare_machine_info(machine_info: dict[str, Any], compared_benchmark: dict[str, Any]) -> None:
     """Numbers of another machine are not compared: the run ends before anything is measured, with exit code 4."""
-    from bench.record.fingerprint import differing
-    from bench.record.pytest_benchmark import machine
+    from visionbench.record.fingerprint import differing
+    from visionbench.record.pytest_benchmark import machine
 
     found = differing(machine(compared_benchmark["machine_info"] or {}), machine(machine_info))
     if found:

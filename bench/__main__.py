@@ -1,6 +1,6 @@
-"""`python -m bench`: the same program as `python bench.py` and `visionbench`."""
+"""`python -m visionbench`: the same program as `python bench.py` and `visionbench`."""
 
-from bench.cli import main
+from visionbench.command.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -8,12 +8,12 @@ Four homes: `timm:` (most of the world), `paper:` (what timm lacks of arXiv 2201
 program: ConvNeXt as its authors wrote it, the isotropic ones, the roadmap from ResNet to ConvNeXt),
 `user:module:factory` (a function of yours that returns a network) and `ladder:` (equal blocks, for the gate's test
 of itself; in no list). A model that timm has needs no file here; one that it lacks needs one, and an entry in
-`models.paper`.
+`visionbench.models.paper`.
 
 Importing this package imports neither torch nor timm; the functions do.
 """
 
-from models.building import build, load
-from models.catalog import ModelCard, ModelError, expand, names, resolve
+from visionbench.models.building import build, load
+from visionbench.models.catalog import ModelCard, ModelError, expand, names, resolve
 
 __all__ = ["ModelCard", "ModelError", "build", "expand", "load", "names", "resolve"]

@@ -16,13 +16,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from models.catalog import ModelCard, ModelError, near_misses, resolve
+from visionbench import ROOT
+from visionbench.models.catalog import ModelCard, ModelError, near_misses, resolve
 
 if TYPE_CHECKING:
     from torch import nn
-
-OURS = ("bench", "models", "reports")
-"""Our own top-level packages, which hide a user's of the same name."""
 
 CLASSES = 1000
 """Said aloud, because timm's default is that of some weights: 21841 for tiny_vit, none for CLIP's towers."""
@@ -69,7 +67,7 @@ def _build_timm(card: ModelCard, image_size: int) -> "nn.Module":
 
 
 def _build_paper(card: ModelCard, image_size: int) -> "nn.Module":
-    from models.paper import PAPER, SMALLEST_IMAGE
+    from visionbench.models.paper import PAPER, SMALLEST_IMAGE
 
     if image_size < SMALLEST_IMAGE:
         raise _refused(card, image_size, f"nothing is left of an image under {SMALLEST_IMAGE} pixels")
@@ -78,7 +76,7 @@ def _build_paper(card: ModelCard, image_size: int) -> "nn.Module":
 
 
 def _build_ladder(card: ModelCard, image_size: int) -> "nn.Module":
-    from models import ladder
+    from visionbench.models import ladder
 
     if image_size % ladder.IMAGE_SIZE:
         raise _refused(card, image_size, f"it is cut into windows of {ladder.IMAGE_SIZE} pixels")
@@ -102,19 +100,22 @@ def _build_user(card: ModelCard, image_size: int) -> "nn.Module":
 
 
 def _import(name: str) -> ModuleType:
-    """Import a user's module; the current directory comes last, so that it shadows nothing installed."""
-    here = str(Path.cwd())
-    if here not in sys.path:
+    """Import a user's module; the current directory comes after what is installed, so that it shadows nothing of it.
+
+    The checkout that holds visionbench comes last of all: its folders `bench`, `models` and `reports` are called what
+    many a user's are.
+    """
+    here, ours = str(Path.cwd()), str(ROOT)
+    if (ROOT / "pyproject.toml").exists() and ours in sys.path and here != ours:
+        sys.path[:] = [*(entry for entry in sys.path if entry != ours), *(() if here in sys.path else (here,)), ours]
+        importlib.invalidate_caches()
+    elif here not in sys.path:
         sys.path.append(here)
         importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # a script without a __main__ guard may well exit
-        remedy = "install it, or run from its folder"
-        hidden = ((error.name or "") if isinstance(error, ImportError) else "").partition(".")[0]
-        if hidden in OURS:
-            remedy = f"visionbench's own package {hidden!r} hides yours: rename it, or move it into a package of yours"
-        raise ModelError(f"cannot import {name!r} ({_said(error)}); {remedy}") from error
+        raise ModelError(f"cannot import {name!r} ({_said(error)}); install it, or run from its folder") from error
 
 
 def _factory(module: ModuleType, name: str) -> Callable[..., Any]:

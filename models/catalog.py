@@ -129,7 +129,7 @@ def _paper_card(bare: str) -> ModelCard:
     known = _paper_names()
     if bare not in known:
         raise ModelError(_unknown(f"paper:{bare}", (f"paper:{name}" for name in known)))
-    from models.paper import family
+    from visionbench.models.paper import family
 
     return ModelCard(
         name=f"paper:{bare}",
@@ -153,7 +153,7 @@ def _user_card(rest: str) -> ModelCard:
 
 def _ladder_card(bare: str) -> ModelCard:
     """The card of a network for `selftest`; it is not among `names()`, because it is no benchmark's subject."""
-    from models.ladder import IMAGE_SIZE, KINDS, MOST_BLOCKS, parse
+    from visionbench.models.ladder import IMAGE_SIZE, KINDS, MOST_BLOCKS, parse
 
     if parse(bare) is None:
         raise ModelError(
@@ -176,7 +176,7 @@ def _timm_names() -> list[str]:
 
 
 def _paper_names() -> tuple[str, ...]:
-    from models.paper import PAPER
+    from visionbench.models.paper import PAPER
 
     return tuple(PAPER)
 

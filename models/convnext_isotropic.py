@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from models.residual import EPS, Residual, convnext_branch, drop_path_rates, pooled_head
+from visionbench.models.residual import EPS, Residual, convnext_branch, drop_path_rates, pooled_head
 
 PATCH = 16
 """Side of a patch in pixels."""

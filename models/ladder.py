@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.residual import Permute, Residual, convnext_branch
+from visionbench.models.residual import Permute, Residual, convnext_branch
 
 IMAGE_SIZE = 64
 """Pixels, and what an image's side must be a multiple of: windows of 16 positions of 4 pixels."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from models import convnext, convnext_isotropic, roadmap
+from visionbench.models import convnext, convnext_isotropic, roadmap
 
 PAPER: dict[str, Callable[[str], nn.Module]] = {
     **dict.fromkeys(convnext.SIZES, convnext.build),

@@ -1,7 +1,7 @@
 """The networks between ResNet and ConvNeXt: one network that reads a `Rung` (arXiv 2201.03545v2, section 2).
 
-`models.rungs` tells the story, this module its shapes. Four stages; stage i works at 1/4, 1/8, 1/16, 1/32 of
-the image. A branch is always three convolutions, and what moves along the road is which of them is spatial
+`visionbench.models.rungs` tells the story, this module its shapes. Four stages; stage i works at 1/4, 1/8, 1/16, 1/32
+of the image. A branch is always three convolutions, and what moves along the road is which of them is spatial
 and where the wide one sits. w is the stage's width; the stride s is 2 in the first block of stages 2 to 4:
 
     bottleneck   1x1 to w,        3x3 (stride s),               1x1 to 4w          stage output 4w
@@ -19,8 +19,8 @@ from itertools import accumulate, pairwise
 
 from torch import Tensor, nn
 
-from models.residual import EPS, LayerNorm2d, Residual, convnext_branch, drop_path_rates, pooled_head
-from models.rungs import ROWS, RUNGS, Row, Rung
+from visionbench.models.residual import EPS, LayerNorm2d, Residual, convnext_branch, drop_path_rates, pooled_head
+from visionbench.models.rungs import ROWS, RUNGS, Row, Rung
 
 __all__ = ["ROWS", "RUNGS", "Roadmap", "Row", "Rung", "build"]
 

@@ -31,7 +31,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """One network of the road, complete; `models.roadmap` builds it.
+    """One network of the road, complete; `visionbench.models.roadmap` builds it.
 
     `table` and `labels` are the paper's table and its row's words, verbatim (two rows for the starting point:
     one network, two recipes). `depths` are the blocks per stage. `width` is the channels of stage 1, doubled

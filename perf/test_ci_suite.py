@@ -23,9 +23,9 @@ from typing import Any
 
 import pytest
 
-from bench.record.derived import MIN_LAUNCHES, throughput
-from bench.record.record import Record
-from bench.record.spec import SUITES, Protocol, Spec
+from visionbench.record.record import Record
+from visionbench.record.spec import SUITES, Protocol, Spec
+from visionbench.record.statistics import MIN_LAUNCHES, throughput
 
 QUICK = Protocol(
     name="ci",
@@ -87,14 +87,14 @@ def test_ci(row: str, benchmark: Any, place: tuple[str, int | None], request: py
 
 def exists(spec: Spec) -> None:
     """The cheap check where benchmarks are off: there is a model of that name."""
-    import models
+    from visionbench import models
 
     assert models.resolve(spec.model).name == spec.model
 
 
 def launched(spec: Spec, device: str, threads: int | None) -> list[Record]:
     """The records of the protocol's launches; a launch without a number fails the test with its cause."""
-    from bench.measure.launch import launch
+    from visionbench.measuring.process.launch import launch
 
     records = [launch(spec, QUICK, device, threads) for _ in range(QUICK.launches)]
     for failure in (record.failure for record in records if record.failure):
@@ -110,8 +110,8 @@ def iteration_seconds(record: Record) -> list[float]:
 
 def described(spec: Spec, records: list[Record]) -> dict[str, Any]:
     """What a file says about a row beside its times: the exact counts, and what the launches come to."""
-    from bench.record.fingerprint import fingerprint_id
-    from bench.trace import run
+    from visionbench.record.fingerprint import fingerprint_id
+    from visionbench.tracing import run
 
     traced, rate = run(spec), throughput(records)
     flags = (flag for record in records for one in record.measurements for flag in one.flags)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from bench.record.record import Environment, Measurement, Record, to_json
-from bench.record.spec import SWIN, Spec
-from reports.paper import rows
+from visionbench.record.record import Environment, Measurement, Record, to_json
+from visionbench.record.spec import SWIN, Spec
+from visionbench.reports.printed import rows
 
 ROOT = Path(__file__).parents[1]
 Versus = Callable[..., Any]

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 import torch
 
-import models
-from bench.measure import timing
-from bench.measure.launch import launch, prepare
-from bench.measure.sweep import sweep
-from bench.measure.worker import measure
-from bench.measure.workload import build
-from bench.record.derived import estimate, images_per_second
-from bench.record.spec import Protocol, Spec
+from visionbench import models
+from visionbench.measuring import timing
+from visionbench.measuring.process.launch import launch, prepare
+from visionbench.measuring.sweep import sweep
+from visionbench.measuring.worker import measure
+from visionbench.measuring.workload import build
+from visionbench.record.spec import Protocol, Spec
+from visionbench.record.statistics import estimate, images_per_second
 
 BLOCK = 5
 """Iterations of ResNet-18 per block: about a quarter of a second on one core."""

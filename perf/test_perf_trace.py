@@ -21,11 +21,11 @@ import torch
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.record.spec import Spec
-from bench.trace import run
-from bench.trace.skeleton import skeleton
-from models import build
-from reports.paper import rows
+from visionbench.models import build
+from visionbench.record.spec import Spec
+from visionbench.reports.printed import rows
+from visionbench.tracing import run
+from visionbench.tracing.skeleton import skeleton
 
 ROOT = Path(__file__).parents[1]
 Versus = Callable[..., Any]
@@ -118,7 +118,7 @@ def test_tracing_the_tables_takes_at_most_1_3_times_what_counting_flops_takes(be
 def test_tracing_the_tables_takes_at_most_1_2_gigabytes(benchmark: Any) -> None:
     networks = [("timm:convnext_tiny", 224)] if benchmark.disabled else TABLES
     code = (
-        "import json, sys, timm; from bench.trace import run; from bench.record.spec import Spec\n"
+        "import json, sys, timm; from visionbench.tracing import run; from visionbench.record.spec import Spec\n"
         "for model, size in json.loads(sys.argv[1]): run(Spec(model=model, image_size=size))\n"
         # not `ru_maxrss`, which begins with the peak of the process that started this one
         "print(1024 * int(next(l.split()[1] for l in open('/proc/self/status') if l.startswith('VmHWM'))))"

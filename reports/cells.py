@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from bench.record.derived import Estimate
-from reports.paper import Number
-from reports.table import Cell
+from visionbench.record.statistics import Estimate
+from visionbench.reports.printed import Number
+from visionbench.reports.table import Cell
 
 DERIVED_DIGITS = 3
 """Significant digits that a rate keeps at least: two launches of one program rarely agree on a fourth."""

@@ -30,9 +30,9 @@ from importlib.util import find_spec
 from statistics import median
 from typing import Any
 
-from bench.record.derived import images_per_second
-from bench.record.errors import BenchError, choose
-from bench.record.record import Measurement, Record
+from visionbench.record.errors import BenchError, choose
+from visionbench.record.record import Measurement, Record
+from visionbench.record.statistics import images_per_second
 
 FORMATS = ("csv", "json", "parquet")
 

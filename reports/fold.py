@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from reports.table import Table, only
+from visionbench.reports.table import Table, only
 
 SHORT_SPANS = {
     "measured": "± is half of the 95 % interval.",

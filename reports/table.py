@@ -1,7 +1,7 @@
 """A table between its records and its formats: rows of cells that already know how they read and where they
 come from.
 
-A report lays out one `Table`; every renderer (`reports.render`) shows that same table, so a number cannot
+A report lays out one `Table`; every renderer (`visionbench.reports.render`) shows that same table, so a number cannot
 differ between the terminal and the LaTeX. A cell never mixes sources, and a column holds one source only,
 which its header names.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from bench.record.record import Source
+from visionbench.record.record import Source
 
 DASH = "–"
 """What is not printed, not computed or not measured."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.predict.predict import predict
-from bench.record import store
-from bench.record.devices import find
-from bench.record.record import Environment, Measurement, Record
-from bench.record.spec import Spec
+from visionbench.predicting.step_time import predict
+from visionbench.record import store
+from visionbench.record.devices import find
+from visionbench.record.record import Environment, Measurement, Record
+from visionbench.record.spec import Spec
 
 CARD = "h100-sxm5-80gb"
 NETWORKS = (

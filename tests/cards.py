@@ -1,9 +1,9 @@
-"""A data sheet of one's own, as `bench.predict.targets` shows it."""
+"""A data sheet of one's own, as `visionbench.predicting.targets` shows it."""
 
 from __future__ import annotations
 
 import re
 
-from bench.predict import targets
+from visionbench.predicting import targets
 
 [TOML] = re.findall(r"```toml\n(.*?)```", targets.__doc__ or "", re.DOTALL)

@@ -22,37 +22,46 @@ PACKAGES = ("bench", "models", "reports")
 
 # Room -> what it may import beside the standard library and itself. The longest name that fits a module is its room.
 ROOMS: dict[str, set[str]] = {
-    "bench.record": set(),
+    "visionbench.record": set(),
     "models": {"torch", "timm"},
-    "bench.trace": {"torch", "bench.record", "models"},
-    "bench.measure": {"torch", "bench.record"},
-    "bench.judge": {"numpy", "scipy", "bench.record"},
-    "bench.predict": {"numpy", "scipy", "bench.record", "bench.trace"},
-    "reports": {"pandas", "rich", "matplotlib", "bench.record"},
+    "visionbench.tracing": {"torch", "visionbench.record", "models"},
+    "visionbench.measuring": {"torch", "visionbench.record"},
+    "visionbench.judging": {"numpy", "scipy", "visionbench.record"},
+    "visionbench.predicting": {"numpy", "scipy", "visionbench.record", "visionbench.tracing"},
+    "reports": {"pandas", "rich", "matplotlib", "visionbench.record"},
     # The composition root: the command line, its verbs and its progress bar. Everything, but heavy things late (below).
     "bench": {"torch", "timm", "rich", "models", "reports"},
 }
 
 # Single modules that may import one thing more, each for the reason that made it a module.
 DOORS: dict[str, set[str]] = {
-    "bench.measure.workload": {"models"},  # builds the network that is measured
-    "bench.measure.player": {"models"},  # chooses whose `models` a side of a duet uses
-    "bench.measure.environment": {"pynvml"},  # asks the driver what machine this is
-    "bench.measure.nvml": {"pynvml"},  # and what it did meanwhile
-    "bench.trace.second_opinion": {"fvcore"},
-    "bench.pytest_plugin": {"pytest"},  # is loaded by it
-    "bench.judge.duet": {"bench.measure"},  # measures the two sides in turns
+    "visionbench.measuring.workload": {"models"},  # builds the network that is measured
+    "visionbench.measuring.process.side_process": {"models"},  # chooses whose `models` a side of a duet uses
+    "visionbench.machine.environment": {"pynvml"},  # asks the driver what machine this is
+    "visionbench.machine.nvml": {"pynvml"},  # and what it did meanwhile
+    "visionbench.tracing.second_opinion": {"fvcore"},
+    "visionbench.plugin.hooks": {"pytest"},  # is loaded by it
+    "visionbench.judging.duet": {"visionbench.measuring"},  # measures the two sides in turns
 }
 
 # Imports by a name that is data: a user's factory; PRELOAD, which the fork server imports once for all its children.
-BY_NAME = {"models.building", "bench.measure.fork_server"}
+BY_NAME = {"visionbench.models.building", "visionbench.measuring.process.fork_server"}
 
 # What `--help` must not pay for: outside functions the composition root imports none of these. (`models` and `reports`
 # are light until they are used: the subprocess tests below see to it.)
-HEAVY = {"torch", "timm", "rich", "bench.trace", "bench.measure", "bench.judge", "bench.predict", "bench.sides"}
+HEAVY = {
+    "torch",
+    "timm",
+    "rich",
+    "visionbench.tracing",
+    "visionbench.measuring",
+    "visionbench.judging",
+    "visionbench.predicting",
+    "visionbench.command.sides",
+}
 
 # Modules of the composition root that are heavy themselves, and so imported inside functions only.
-LATE = {"bench.sides"}
+LATE = {"visionbench.command.sides"}
 
 NAMELESS = {"util", "utils", "common", "helper", "helpers", "base", "core", "misc"}
 
@@ -111,7 +120,11 @@ def _within(name: str, places: set[str]) -> bool:
 def _room(module: str) -> str | None:
     """The room of a module; None for a folder under `bench` that has no row in the table."""
     room = max((room for room in ROOMS if _within(module, {room})), key=len)
-    return None if room == "bench" and module.count(".") > 1 and not _within(module, {"bench.verbs"}) else room
+    return (
+        None
+        if room == "bench" and module.count(".") > 1 and not _within(module, {"visionbench.command.verbs"})
+        else room
+    )
 
 
 def _may_import(module: str, room: str, name: str) -> bool:
@@ -176,7 +189,7 @@ def test_the_house_keeps_its_rules(rule):
 
 def test_the_rules_are_applied_to_something():
     found = dict(modules(ROOT))
-    for room in ("bench.record", "bench.trace", "bench.measure", "models", "reports"):
+    for room in ("visionbench.record", "visionbench.tracing", "visionbench.measuring", "models", "reports"):
         assert sum(_room(module) == room for module in found) >= 3, room
     seen = {entry.name.split(".")[0] for module, path in found.items() for entry in imports(path, module)}
     assert {"torch", "timm", "rich", "bench", "models", "reports"} <= seen
@@ -184,9 +197,9 @@ def test_the_rules_are_applied_to_something():
 
 def test_every_row_of_the_table_of_rooms_points_at_the_record():
     ours = {room: {name for name in names if _within(name, set(PACKAGES))} for room, names in ROOMS.items()}
-    assert not ours["bench.record"]
-    assert ours["reports"] == ours["bench.measure"] == {"bench.record"}
-    assert not _within("torch", ROOMS["reports"] | ROOMS["bench.record"])
+    assert not ours["visionbench.record"]
+    assert ours["reports"] == ours["visionbench.measuring"] == {"visionbench.record"}
+    assert not _within("torch", ROOMS["reports"] | ROOMS["visionbench.record"])
 
 
 # --- the rules, broken: each of them can fail ------------------------------------------------------------------------
@@ -202,11 +215,15 @@ def _house(folder: Path, path: str, source: str) -> Path:
 @pytest.mark.parametrize(
     ("path", "source", "complaint"),
     [
-        ("bench/record/store.py", "import torch", ":1: bench.record may not import torch"),
-        ("bench/record/store.py", "import os.path, numpy.linalg", "bench.record may not import numpy.linalg"),
-        ("bench/record/store.py", "from bench import trace", ":1: bench.record may not import bench.trace"),
-        ("bench/record/store.py", "from ..measure import timing", "may not import bench.measure.timing"),
-        ("bench/record/__init__.py", "from ..cli import main", "may not import bench.cli.main"),
+        ("bench/record/store.py", "import torch", ":1: visionbench.record may not import torch"),
+        ("bench/record/store.py", "import os.path, numpy.linalg", "visionbench.record may not import numpy.linalg"),
+        (
+            "bench/record/store.py",
+            "from bench import trace",
+            ":1: visionbench.record may not import visionbench.tracing",
+        ),
+        ("bench/record/store.py", "from ..measure import timing", "may not import visionbench.measuring.timing"),
+        ("bench/record/__init__.py", "from ..cli import main", "may not import visionbench.command.main.main"),
         ("bench/record/store.py", "import recordings", "may not import recordings"),
         ("reports/table.py", "def f():\n    import torch.nn", ":2: reports may not import torch.nn"),
         ("reports/table.py", "class A:\n    async def f(self):\n        from torch import nn", ":3: reports may not"),
@@ -214,21 +231,49 @@ def _house(folder: Path, path: str, source: str) -> Path:
         ("reports/table.py", "import importlib\nimportlib.import_module('torch')", ":2: reports may not import torch"),
         ("reports/table.py", "__import__('torch')", "reports may not import torch"),
         ("reports/table.py", "import importlib\nimportlib.import_module(name)", "may not import <a name that is data>"),
-        ("reports/table.py", "from bench.measure.timing import clock", "reports may not import bench.measure.timing"),
+        (
+            "reports/table.py",
+            "from visionbench.measuring.timing import clock",
+            "reports may not import visionbench.measuring.timing",
+        ),
         ("reports/table.py", "from models import names", "reports may not import models.names"),
         ("reports/render/html.py", "import bench", "reports may not import bench"),
         ("reports/render/html.py", "from bench import *", "reports may not import bench.*"),
-        ("models/roadmap.py", "from bench.record.errors import BenchError", "models may not import bench.record"),
-        ("bench/measure/timing.py", "import models", "bench.measure may not import models"),
-        ("bench/measure/sweep.py", "from reports import table", "bench.measure may not import reports.table"),
-        ("bench/measure/metrics/energy.py", "import pynvml", "bench.measure may not import pynvml"),
-        ("bench/trace/step.py", "from fvcore.nn import FlopCountAnalysis", "bench.trace may not import fvcore.nn"),
-        ("bench/trace/step.py", "import bench.measure.workload", "bench.trace may not import bench.measure.workload"),
-        ("bench/judge/verdict.py", "from bench.measure import launch", "bench.judge may not import bench.measure"),
-        ("bench/predict/roofline.py", "import torch", "bench.predict may not import torch"),
-        ("bench/cli.py", "import torch", ":1: torch is heavy"),
-        ("bench/verbs/run.py", "from bench.measure.sweep import sweep", "bench.measure.sweep.sweep is heavy"),
-        ("bench/cli.py", "import flask", "bench may not import flask"),
+        (
+            "models/roadmap.py",
+            "from visionbench.record.errors import BenchError",
+            "models may not import visionbench.record",
+        ),
+        ("bench/measuring/timing.py", "import models", "visionbench.measuring may not import models"),
+        (
+            "bench/measuring/sweep.py",
+            "from reports import table",
+            "visionbench.measuring may not import visionbench.reports.table",
+        ),
+        ("bench/measuring/metrics/energy.py", "import pynvml", "visionbench.measuring may not import pynvml"),
+        (
+            "bench/tracing/step.py",
+            "from fvcore.nn import FlopCountAnalysis",
+            "visionbench.tracing may not import fvcore.nn",
+        ),
+        (
+            "bench/tracing/step.py",
+            "import visionbench.measuring.workload",
+            "visionbench.tracing may not import visionbench.measuring.workload",
+        ),
+        (
+            "bench/judging/verdict.py",
+            "from visionbench.measuring import launch",
+            "visionbench.judging may not import visionbench.measuring",
+        ),
+        ("bench/predicting/roofline.py", "import torch", "visionbench.predicting may not import torch"),
+        ("bench/command/main.py", "import torch", ":1: torch is heavy"),
+        (
+            "bench/command/verbs/run.py",
+            "from visionbench.measuring.sweep import sweep",
+            "visionbench.measuring.sweep.sweep is heavy",
+        ),
+        ("bench/command/main.py", "import flask", "bench may not import flask"),
         ("bench/attic/old.py", "", "no room of the table"),
     ],
 )
@@ -240,16 +285,22 @@ def test_a_broken_wall_is_seen(tmp_path, path, source, complaint):
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("bench/record/store.py", "import json\nfrom . import spec\nfrom bench.record.spec import Spec"),
-        ("models/roadmap.py", "from torch import nn\nimport timm.layers\nfrom models.residual import Residual"),
+        ("bench/record/store.py", "import json\nfrom . import spec\nfrom visionbench.record.spec import Spec"),
+        (
+            "models/roadmap.py",
+            "from torch import nn\nimport timm.layers\nfrom visionbench.models.residual import Residual",
+        ),
         ("models/building.py", "import importlib\nimportlib.import_module(name)"),
-        ("bench/measure/workload.py", "def f():\n    import models"),
-        ("bench/measure/environment.py", "def f():\n    import pynvml"),
-        ("bench/trace/second_opinion.py", "def f():\n    from fvcore.nn import FlopCountAnalysis"),
-        ("bench/predict/roofline.py", "import numpy as np\nfrom bench.trace import trace"),
+        ("bench/measuring/workload.py", "def f():\n    import models"),
+        ("bench/machine/environment.py", "def f():\n    import pynvml"),
+        ("bench/tracing/second_opinion.py", "def f():\n    from fvcore.nn import FlopCountAnalysis"),
+        ("bench/predicting/roofline.py", "import numpy as np\nfrom visionbench.tracing import trace"),
         ("reports/figures/bars.py", "import matplotlib.pyplot as plt\nfrom ..table import Table"),
-        ("bench/cli.py", "from bench import verbs\ndef f():\n    import torch\n    from reports import REPORTS"),
-        ("bench/progress.py", "if TYPE_CHECKING:\n    from rich.progress import Progress"),
+        (
+            "bench/command/main.py",
+            "from bench import verbs\ndef f():\n    import torch\n    from reports import REPORTS",
+        ),
+        ("bench/command/progress.py", "if TYPE_CHECKING:\n    from rich.progress import Progress"),
     ],
 )
 def test_a_lawful_import_is_let_through(tmp_path, path, source):
@@ -313,10 +364,10 @@ def test_the_package_wins_over_the_script_because_its_init_exists_and_imports_no
 
 def test_the_script_is_a_face_and_nothing_else():
     [script] = [path for path in ROOT.glob("*.py") if path.stem == "bench"]
-    assert {entry.name for entry in imports(script, "bench")} == {"bench.cli.main"}
+    assert {entry.name for entry in imports(script, "bench")} == {"visionbench.command.main.main"}
     for module, path in modules(ROOT):
-        if module not in {"bench.__main__", "bench.cli"}:
-            assert not any(_within(entry.name, {"bench.cli"}) for entry in imports(path, module)), module
+        if module not in {"visionbench.__main__", "visionbench.command.main"}:
+            assert not any(_within(entry.name, {"visionbench.command.main"}) for entry in imports(path, module)), module
 
 
 def test_every_folder_of_modules_is_in_the_distribution():
@@ -353,9 +404,9 @@ def _bench(*arguments: str) -> str:
     "code",
     [
         "import bench",
-        "import bench.cli",
+        "import visionbench.command.main",
         "import models",
-        *(f"import {module}" for module, _ in modules(ROOT) if _within(module, {"reports", "bench.record"})),
+        *(f"import {module}" for module, _ in modules(ROOT) if _within(module, {"reports", "visionbench.record"})),
         _bench("--help"),
         _bench("report", "--help"),
         _bench("list", "tables"),

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import main
-from bench.record import store
-from bench.record.spec import Spec
+from visionbench.command.main import main
+from visionbench.record import store
+from visionbench.record.spec import Spec
 
 ROOT = Path(__file__).parents[1]
 

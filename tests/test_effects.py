@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import main
-from bench.record import comparison, store
-from bench.record.switches import switch_of
+from visionbench.command.main import main
+from visionbench.comparison import comparison
+from visionbench.comparison.switches import switch_of
+from visionbench.record import store
 
 FACTORY = """
 import torch

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-import models
-from bench.cli import main
-from bench.judge import worktrees
-from bench.record import comparison
-from models import ModelError
+from visionbench import models
+from visionbench.command.main import main
+from visionbench.comparison import comparison
+from visionbench.judging import worktrees
+from visionbench.models import ModelError
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,9 +17,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from bench.judge.records import compare
-from bench.judge.samples import load
-from bench.record import pytest_benchmark
+from visionbench.judging.result_files import load
+from visionbench.judging.stored import compare
+from visionbench.record import pytest_benchmark
 
 pytest.importorskip("pytest_benchmark")
 
@@ -33,8 +33,8 @@ import os
 import sys
 from types import ModuleType, SimpleNamespace
 
-from bench.record import spec
-from bench.record.record import Environment, Failure, Measurement, Record
+from visionbench.record import spec
+from visionbench.record.record import Environment, Failure, Measurement, Record
 
 ROWS = os.environ.get("FAKE_ROWS", "one two").split()
 spec.SUITES["ci"] = tuple(spec.Spec(model=f"timm:{name}", image_size=64) for name in ROWS)
@@ -64,9 +64,9 @@ def launch(what, protocol, device, threads):
     )
 
 
-module("bench.measure.environment", find_device=lambda: "cpu", describe=describe)
-module("bench.measure.launch", launch=launch)
-module("bench.trace", run=lambda what: SimpleNamespace(params=11, macs_per_image=22))
+module("visionbench.machine.environment", find_device=lambda: "cpu", describe=describe)
+module("visionbench.measuring.process.launch", launch=launch)
+module("visionbench.tracing", run=lambda what: SimpleNamespace(params=11, macs_per_image=22))
 module("models", resolve=lambda name: SimpleNamespace(name=name))
 
 

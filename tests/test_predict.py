@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import main
-from bench.predict import memory_check
-from bench.predict.calibration import known, shipped, write
-from bench.predict.memory import capacity
-from bench.record import store
-from bench.record.devices import find
-from bench.record.errors import BenchError
-from bench.record.predicted import prediction
-from bench.record.record import Record, from_json
-from bench.record.spec import Spec
 from tests import anchors
 from tests.cards import TOML
+from visionbench.command.main import main
+from visionbench.predicting import memory_check
+from visionbench.predicting.calibration import known, shipped, write
+from visionbench.predicting.memory import capacity
+from visionbench.record import store
+from visionbench.record.devices import find
+from visionbench.record.errors import BenchError
+from visionbench.record.prediction import prediction
+from visionbench.record.record import Record, from_json
+from visionbench.record.spec import Spec
 
 
 def test_a_prediction_stands_beside_the_print_with_its_tier(capsys: pytest.CaptureFixture[str]) -> None:

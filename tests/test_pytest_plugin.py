@@ -47,11 +47,11 @@ FAKES = '''
 import sys
 from types import ModuleType, SimpleNamespace
 
-from bench.record.comparison import Comparison, Launch, Round, Side
-from bench.record.derived import Estimate
-from bench.record.record import Environment, Failure
-from bench.record.structure import Layer, Structure, Structures
-from bench.record.verdict import Verdict
+from visionbench.comparison.comparison import Comparison, Launch, Round, Side
+from visionbench.record.statistics import Estimate
+from visionbench.record.record import Environment, Failure
+from visionbench.comparison.structure import Layer, Structure, Structures
+from visionbench.comparison.verdict import Verdict
 
 TREE = None
 
@@ -97,12 +97,12 @@ def comparison(row, word):
     )
 
 
-module("bench.trace.structure", structures=structures)
-module("bench.measure.environment", find_device=lambda: "cpu", describe=lambda *_: None)
-module("bench.sides", revisions=revisions)
-module("bench.judge.duet", stage=lambda device, threads, **_: SimpleNamespace(device=device, threads=threads))
-module("bench.judge.gate", LAUNCHES=10, Plan=SimpleNamespace, drawn=lambda _: 0, gate=gate)
-module("bench.judge.verdict", launches_needed=lambda rule: 10)
+module("visionbench.tracing.structure", structures=structures)
+module("visionbench.machine.environment", find_device=lambda: "cpu", describe=lambda *_: None)
+module("visionbench.command.sides", revisions=revisions)
+module("visionbench.judging.duet", stage=lambda device, threads, **_: SimpleNamespace(device=device, threads=threads))
+module("visionbench.judging.gate", LAUNCHES=10, Plan=SimpleNamespace, drawn=lambda _: 0, gate=gate)
+module("visionbench.judging.verdict", launches_needed=lambda rule: 10)
 '''
 
 
@@ -112,7 +112,7 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
-    pytester.makeini("[pytest]\naddopts = --strict-markers -p bench.pytest_plugin -p no:cacheprovider\n")
+    pytester.makeini("[pytest]\naddopts = --strict-markers -p visionbench.plugin.hooks -p no:cacheprovider\n")
     return pytester
 
 
@@ -261,7 +261,8 @@ def test_a_baseline_of_other_releases_is_an_error_and_no_regression(suite: pytes
 
 def test_the_ini_file_names_the_baseline_and_the_rootdir_is_where_models_come_from(suite: pytest.Pytester) -> None:
     suite.makeini(
-        "[pytest]\nvisionbench_baseline = kept/nets.json\naddopts = -p bench.pytest_plugin --import-mode=importlib\n"
+        "[pytest]\nvisionbench_baseline = kept/nets.json\n"
+        "addopts = -p visionbench.plugin.hooks --import-mode=importlib\n"
     )
     faked(suite)
     suite.mkpydir("zoo_of_mine")
@@ -348,19 +349,19 @@ def test_a_suite_that_does_not_use_it_pays_nothing(suite: pytest.Pytester) -> No
     suite.makepyfile(test_theirs="def test_theirs(): pass")
     done = run(suite, fakes=False)
     done.assert_outcomes(passed=1)
-    done.stdout.fnmatch_lines(["loaded: [[]] [[]'bench', 'bench.pytest_plugin']"])
+    done.stdout.fnmatch_lines(["loaded: [[]] [[]'bench', 'visionbench.plugin.hooks']"])
 
 
-@pytest.mark.parametrize("also", [(), ("-p", "bench.pytest_plugin"), ("-p", "visionbench"), ("-p", "theirs")])
+@pytest.mark.parametrize("also", [(), ("-p", "visionbench.plugin.hooks"), ("-p", "visionbench"), ("-p", "theirs")])
 def test_the_plugin_is_loaded_once_however_often_it_is_named(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, also: tuple[str, ...]
 ) -> None:
     installed = suite.mkdir("visionbench-9.9.dist-info")
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: visionbench\nVersion: 9.9\n")
-    (installed / "entry_points.txt").write_text("[pytest11]\nvisionbench = bench.pytest_plugin\n")
+    (installed / "entry_points.txt").write_text("[pytest11]\nvisionbench = visionbench.plugin.hooks\n")
     monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
     suite.makeini("[pytest]\naddopts = -p no:cacheprovider\n")
-    suite.makepyfile(theirs="pytest_plugins = ['bench.pytest_plugin']")
+    suite.makepyfile(theirs="pytest_plugins = ['visionbench.plugin.hooks']")
     done = run(suite, *also, "--markers", fakes=False)
     assert done.ret == 0, done.stderr.str()
     assert sum("@pytest.mark.visionbench" in line for line in done.outlines) == 1
@@ -368,4 +369,4 @@ def test_the_plugin_is_loaded_once_however_often_it_is_named(
 
 def test_the_entry_point_is_the_plugin() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
-    assert declared == {"visionbench": "bench.pytest_plugin"}
+    assert declared == {"visionbench": "visionbench.plugin.hooks"}

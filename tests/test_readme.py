@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import main
 from tests import anchors
 from tests.cards import TOML
+from visionbench.command.main import main
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

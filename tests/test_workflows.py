@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.cli import _parser
+from visionbench.command.main import _parser
 
 yaml = pytest.importorskip("yaml")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from bench.record.errors import BenchError, choose
+from visionbench.record.errors import BenchError, choose
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
-from bench.record.derived import Estimate, over_launches, throughput
-from bench.record.devices import DeviceSpec
-from bench.record.record import Record
+from visionbench.record.devices import DeviceSpec
+from visionbench.record.record import Record
+from visionbench.record.statistics import Estimate, over_launches, throughput
 
 ENERGY, ENERGY_SECONDS, IDLE_POWER = "energy", "energy_seconds", "idle_power"
 """Joules of each window of many iterations, the window's seconds, and the watts of the device doing nothing."""

@@ -16,7 +16,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.record.record import Environment
+from visionbench.record.record import Environment
 
 Fact = str | int | float | None
 """One value of a fingerprint. None is unknown."""

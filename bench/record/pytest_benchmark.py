@@ -15,8 +15,8 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from bench.record.errors import BenchError
-from bench.record.fingerprint import Fact, minor_version
+from visionbench.record.errors import BenchError
+from visionbench.record.fingerprint import Fact, minor_version
 
 _SIGN = '"machine_info"'
 _REMEDY = "name a file that `pytest --benchmark-json` wrote"

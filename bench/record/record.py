@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import Any, Literal, TypeVar, cast, get_args
 
-from bench.record.errors import BenchError, choose
-from bench.record.spec import Protocol, Spec
+from visionbench.record.errors import BenchError, choose
+from visionbench.record.spec import Protocol, Spec
 
 SCHEMA = 1
 """Version of a line. 1 (2026-11): first."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from bench.record.errors import BenchError, choose
+from visionbench.record.errors import BenchError, choose
 
 Task = Literal["inference", "train"]
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "amp_fp16", "amp_bf16"]

@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.record.errors import BenchError
-from bench.record.record import NewerSchemaError, Record, from_json, to_json
+from visionbench.record.errors import BenchError
+from visionbench.record.record import NewerSchemaError, Record, from_json, to_json
 
 HEAD = '{"spec":'
 """How every line of ours begins: a file that holds nothing else than a piece of one is a torn file of ours."""

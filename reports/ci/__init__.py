@@ -1,6 +1,6 @@
 """A judgement for the programs around a job: a page, annotations, a test report, and other people's trackers.
 
-    text = reports.ci.form("junit", judgement)
+    text = visionbench.reports.ci.form("junit", judgement)
 
 Each is a pure function of the judgement; the command line writes the files. What a gate decides is a ratio within one
 job. The trackers' files carry absolute times as well, and say that these are of this job only.
@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench.record.errors import choose
-from bench.record.verdict import Judgement
-from reports.ci.annotations import commands
-from reports.ci.bencher import metrics
-from reports.ci.benchmark_action import entries
-from reports.ci.junit import document
-from reports.ci.summary import page
+from visionbench.comparison.verdict import Judgement
+from visionbench.record.errors import choose
+from visionbench.reports.ci.annotations import commands
+from visionbench.reports.ci.bencher import metrics
+from visionbench.reports.ci.benchmark_action import entries
+from visionbench.reports.ci.junit import document
+from visionbench.reports.ci.summary import page
 
 FORMS: dict[str, Callable[[Judgement], str]] = {
     "summary": page,

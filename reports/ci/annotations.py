@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.record.units import plural
-from bench.record.verdict import Judgement
-from reports import verdict_words as words
+from visionbench.comparison.verdict import Judgement
+from visionbench.record.units import plural
+from visionbench.reports.results import verdict_text as words
 
 SHOWN = 10
 """Annotations of one kind that GitHub shows per step."""

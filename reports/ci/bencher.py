@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 
-from bench.record.derived import Estimate
-from bench.record.units import GIGA
-from bench.record.verdict import Judgement
-from reports import verdict_words as words
+from visionbench.comparison.verdict import Judgement
+from visionbench.record.statistics import Estimate
+from visionbench.record.units import GIGA
+from visionbench.reports.results import verdict_text as words
 
 
 def metrics(judgement: Judgement) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 
-from bench.record.derived import Estimate
-from bench.record.units import KILO, plural
-from bench.record.verdict import Judgement, Verdict
-from reports import verdict_words as words
+from visionbench.comparison.verdict import Judgement, Verdict
+from visionbench.record.statistics import Estimate
+from visionbench.record.units import KILO, plural
+from visionbench.reports.results import verdict_text as words
 
 
 def entries(judgement: Judgement) -> str:

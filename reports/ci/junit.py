@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree as ET
 
-from bench.record.units import plural
-from bench.record.verdict import Judgement, Verdict
-from reports import verdict_words as words
+from visionbench.comparison.verdict import Judgement, Verdict
+from visionbench.record.units import plural
+from visionbench.reports.results import verdict_text as words
 
 TIME, STRUCTURE = "visionbench.time", "visionbench.structure"
 

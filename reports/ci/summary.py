@@ -11,12 +11,12 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from bench.record.units import plural
-from bench.record.verdict import Judgement
-from reports import verdict_words as words
-from reports.render.markdown import escape, markdown
-from reports.table import DASH, Column, Table, column_notes, only
-from reports.verdicts import changes, layout
+from visionbench.comparison.verdict import Judgement
+from visionbench.record.units import plural
+from visionbench.reports.render.markdown import escape, markdown
+from visionbench.reports.results import verdict_text as words
+from visionbench.reports.results.verdicts import changes, layout
+from visionbench.reports.table import DASH, Column, Table, column_notes, only
 
 LIMIT = 900 * 1024
 """Bytes of the page; GitHub takes 1 MiB of a step."""

@@ -8,11 +8,19 @@ here. Importing this costs nothing: matplotlib is loaded by the first `draw`.
 
 from __future__ import annotations
 
-from bench.record.errors import choose
-from reports.figures import accuracy_flops, canvas, effects, memory_curve, roadmap, roofline, throughput_accuracy
-from reports.figures.canvas import FORMATS, Format
-from reports.figures.figure import Choice, Drawing, Evidence, MissingError, Need
-from reports.figures.style import COLUMN, PAGE, THEMES, Look, ThemeName
+from visionbench.record.errors import choose
+from visionbench.reports.figures import (
+    accuracy_flops,
+    canvas,
+    effects,
+    memory_curve,
+    roadmap,
+    roofline,
+    throughput_accuracy,
+)
+from visionbench.reports.figures.canvas import FORMATS, Format
+from visionbench.reports.figures.figure import Choice, Drawing, Evidence, MissingError, Need
+from visionbench.reports.figures.style import COLUMN, PAGE, THEMES, Look, ThemeName
 
 FIGURES: dict[str, Drawing] = {
     module.DRAWING.name: module.DRAWING

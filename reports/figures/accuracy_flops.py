@@ -12,16 +12,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.record.units import GIGA
-from reports import counts
-from reports.counts import Counts, count_spec
-from reports.figures import canvas, labels, panels
-from reports.figures.canvas import Entry, Sheet
-from reports.figures.families import FAMILIES, Family, family, short
-from reports.figures.figure import Drawing, Evidence, MissingError, Need, lacking
-from reports.figures.labels import Tag
-from reports.figures.style import POINT, Look, Theme
-from reports.paper import PaperRow, rows
+from visionbench.record.units import GIGA
+from visionbench.reports.figures import canvas, labels, panels
+from visionbench.reports.figures.canvas import Entry, Sheet
+from visionbench.reports.figures.families import FAMILIES, Family, family, short
+from visionbench.reports.figures.figure import Drawing, Evidence, MissingError, Need, lacking
+from visionbench.reports.figures.labels import Tag
+from visionbench.reports.figures.style import POINT, Look, Theme
+from visionbench.reports.paper import counts
+from visionbench.reports.paper.counts import Counts, count_spec
+from visionbench.reports.printed import PaperRow, rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from xml.sax.saxutils import escape
 
-from reports.figures.style import BODY, FONT, POINT, SMALL, TITLE, Look, settings
-from reports.measured import printable
+from visionbench.reports.figures.style import BODY, FONT, POINT, SMALL, TITLE, Look, settings
+from visionbench.reports.settings import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

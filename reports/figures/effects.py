@@ -1,8 +1,9 @@
 """What a switch brings: speed-up of each setting over the plain run, network by network, from comparisons in turns.
 
 A dot is the centre over launches of the ratio of times, without the switch over with it, so above 1 is faster; its bar
-is the exact 95 % interval. What may be said of it has the words of the table of effects (`reports.paired`): filled is
-faster or slower, a hollow square a tie, a hollow dot cannot be told. What failed has its row and its cause.
+is the exact 95 % interval. What may be said of it has the words of the table of effects
+(`visionbench.reports.paired_ratio`): filled is faster or slower, a hollow square a tie, a hollow dot cannot be told.
+What failed has its row and its cause.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.record.comparison import Comparison, speed_up
-from bench.record.derived import Estimate
-from bench.record.spec import Spec
-from bench.record.switches import ABOUT, SWITCHES, switch_of
-from bench.record.units import plural
-from reports import paired
-from reports.figures import canvas, panels
-from reports.figures.canvas import Entry, Sheet
-from reports.figures.figure import Drawing, Evidence, MissingError
-from reports.figures.style import SMALL, Look, Theme
-from reports.measured import CAUSES, printable
+from visionbench.comparison.comparison import Comparison, speed_up
+from visionbench.comparison.switches import ABOUT, SWITCHES, switch_of
+from visionbench.record.spec import Spec
+from visionbench.record.statistics import Estimate
+from visionbench.record.units import plural
+from visionbench.reports import paired_ratio
+from visionbench.reports.figures import canvas, panels
+from visionbench.reports.figures.canvas import Entry, Sheet
+from visionbench.reports.figures.figure import Drawing, Evidence, MissingError
+from visionbench.reports.figures.style import SMALL, Look, Theme
+from visionbench.reports.settings import CAUSES, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +62,7 @@ class Data:
 
 def data(evidence: Evidence) -> Data:
     """One effect per comparison of two ways of running one network, of the newest machine."""
-    shown = paired.newest([one for one in evidence.comparisons if switch(one)])
+    shown = paired_ratio.newest([one for one in evidence.comparisons if switch(one)])
     if not shown.comparisons:
         raise MissingError(
             f"{NAME}: no switch has been compared; `python bench.py effects convnext_tiny` measures what each does."
@@ -92,7 +93,7 @@ def _effect(one: Comparison) -> Effect:
         group=switch(one),
         model=_name(one.candidate.spec),
         speedup=found,
-        finding=paired.finding(one),
+        finding=paired_ratio.finding(one),
         cause="" if found else _cause(one),
         comparison=one,
     )
@@ -164,13 +165,13 @@ def _sentences(found: Data) -> tuple[str, ...]:
     shown = found.effects
     numbers = sorted({len(effect.comparison.launches) for effect in shown if effect.speedup})
     launches = " to ".join(str(number) for number in dict.fromkeys(numbers[:1] + numbers[-1:])) or "no"
-    doubts = dict.fromkeys(doubt for effect in shown for doubt in paired.doubts_of(effect.comparison))
-    where = paired.machine(shown[0].comparison)
+    doubts = dict.fromkeys(doubt for effect in shown for doubt in paired_ratio.doubts_of(effect.comparison))
+    where = paired_ratio.machine(shown[0].comparison)
     told = (
         f"Measured in turns by two processes beside each other ({where}; {launches} launches a row): time without the "
         "switch over time with it. Bar: exact 95 % interval over launches.",
-        f"Tie: all of the interval lies within {100 * paired.TIE:g} % of 1. Cannot tell: it holds 1 and more, there "
-        "are too few launches for one, or the machine was not fit to measure.",
+        f"Tie: all of the interval lies within {100 * paired_ratio.TIE:g} % of 1. Cannot tell: it holds 1 and more, "
+        "there are too few launches for one, or the machine was not fit to measure.",
         f"Of some rows: {'; '.join(doubts)}." if doubts else "",
         f"{plural(found.left_out, 'comparison')} of other machines or software left out." if found.left_out else "",
     )

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.record.comparison import Comparison
-from bench.record.errors import BenchError
-from bench.record.record import Record
-from bench.record.spec import Precision, Spec
-from reports.figures.style import Look
+from visionbench.comparison.comparison import Comparison
+from visionbench.record.errors import BenchError
+from visionbench.record.record import Record
+from visionbench.record.spec import Precision, Spec
+from visionbench.reports.figures.style import Look
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,8 +58,8 @@ class Need:
 class Drawing:
     """One figure. `needs` lists missing traces; `paint` draws, or raises `MissingError`.
 
-    `paint` works within `canvas.styled` (see `reports.figures.draw`), and never from a number that it cannot name the
-    source of.
+    `paint` works within `canvas.styled` (see `visionbench.reports.figures.draw`), and never from a number that it
+    cannot name the source of.
     """
 
     name: str

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from reports.figures import canvas
-from reports.figures.canvas import Sheet
-from reports.figures.place import Box, Label, Place, Scene, Segment, place
-from reports.figures.style import SMALL, tinted
+from visionbench.reports.figures import canvas
+from visionbench.reports.figures.canvas import Sheet
+from visionbench.reports.figures.place import Box, Label, Place, Scene, Segment, place
+from visionbench.reports.figures.style import SMALL, tinted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

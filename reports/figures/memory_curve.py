@@ -1,7 +1,7 @@
 """Live memory over one training step of one network: who holds it, and where the peak is.
 
-All of it is counted, on no hardware (`bench.trace.live`): the horizontal axis is the order of allocations and releases,
-not time, and the peak is a lower bound of what an allocator reports. Parameters and optimizer state are there
+All of it is counted, on no hardware (`visionbench.tracing.live`): the horizontal axis is the order of allocations and
+releases, not time, and the peak is a lower bound of what an allocator reports. Parameters and optimizer state are there
 throughout, so they are layers of their own; what the rest is made of is known exactly at the peak, and shown beside it.
 """
 
@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.record import units
-from bench.record.record import Record
-from bench.record.spec import Spec
-from bench.record.units import GIB
-from reports.counts import TRAIN_BATCH
-from reports.figures import canvas, panels
-from reports.figures.canvas import Entry, Sheet
-from reports.figures.figure import Drawing, Evidence, MissingError, Need
-from reports.figures.style import BODY, SMALL, Look
+from visionbench.record import units
+from visionbench.record.record import Record
+from visionbench.record.spec import Spec
+from visionbench.record.units import GIB
+from visionbench.reports.figures import canvas, panels
+from visionbench.reports.figures.canvas import Entry, Sheet
+from visionbench.reports.figures.figure import Drawing, Evidence, MissingError, Need
+from visionbench.reports.figures.style import BODY, SMALL, Look
+from visionbench.reports.paper.counts import TRAIN_BATCH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,7 @@ LAYERS: tuple[tuple[str, str, str], ...] = (
     ("activations", "green", ""),
     ("temporaries", "grey", "xx"),
 )
-"""Categories of `bench.trace.live`, from the bottom up, with hue and hatch."""
+"""Categories of `visionbench.tracing.live`, from the bottom up, with hue and hatch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

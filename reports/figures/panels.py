@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from reports.figures import canvas
-from reports.figures.canvas import Sheet
-from reports.figures.style import BODY, SMALL
+from visionbench.reports.figures import canvas
+from visionbench.reports.figures.canvas import Sheet
+from visionbench.reports.figures.style import BODY, SMALL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

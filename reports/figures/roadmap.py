@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from bench.record.units import GIGA
-from reports import counts
-from reports.counts import Counts, count_spec
-from reports.figures import canvas, panels
-from reports.figures.canvas import Entry, Sheet
-from reports.figures.figure import Drawing, Evidence, MissingError, Need, lacking
-from reports.figures.style import SMALL, Look
-from reports.paper import Number, PaperRow, rows
+from visionbench.record.units import GIGA
+from visionbench.reports.figures import canvas, panels
+from visionbench.reports.figures.canvas import Entry, Sheet
+from visionbench.reports.figures.figure import Drawing, Evidence, MissingError, Need, lacking
+from visionbench.reports.figures.style import SMALL, Look
+from visionbench.reports.paper import counts
+from visionbench.reports.paper.counts import Counts, count_spec
+from visionbench.reports.printed import Number, PaperRow, rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,18 +12,18 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.record.derived import throughput
-from bench.record.devices import DeviceSpec, select
-from bench.record.errors import BenchError
-from bench.record.record import Record
-from bench.record.spec import Precision, Spec
-from bench.record.units import GIGA, TERA
-from bench.record.units import size as in_bytes
-from reports.figures import canvas, labels, panels, share_bars
-from reports.figures.canvas import Entry, Sheet
-from reports.figures.figure import Choice, Drawing, Evidence, MissingError, Need
-from reports.figures.labels import Tag
-from reports.figures.style import POINT, Look, Theme
+from visionbench.record.devices import DeviceSpec, select
+from visionbench.record.errors import BenchError
+from visionbench.record.record import Record
+from visionbench.record.spec import Precision, Spec
+from visionbench.record.statistics import throughput
+from visionbench.record.units import GIGA, TERA
+from visionbench.record.units import size as in_bytes
+from visionbench.reports.figures import canvas, labels, panels, share_bars
+from visionbench.reports.figures.canvas import Entry, Sheet
+from visionbench.reports.figures.figure import Choice, Drawing, Evidence, MissingError, Need
+from visionbench.reports.figures.labels import Tag
+from visionbench.reports.figures.style import POINT, Look, Theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

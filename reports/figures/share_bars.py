@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from reports.figures import canvas, panels
-from reports.figures.canvas import Sheet
-from reports.figures.style import SMALL
+from visionbench.reports.figures import canvas, panels
+from visionbench.reports.figures.canvas import Sheet
+from visionbench.reports.figures.style import SMALL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,19 +12,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.record.derived import Estimate, throughput
-from bench.record.predicted import Prediction, prediction
-from bench.record.record import Record, Source
-from reports.figures import canvas, labels, panels
-from reports.figures.accuracy_flops import legend_of
-from reports.figures.canvas import Entry, Sheet
-from reports.figures.families import Family, family, short
-from reports.figures.figure import Drawing, Evidence, MissingError
-from reports.figures.labels import Tag
-from reports.figures.style import POINT, Look
-from reports.measured import Group, describe, flags, groups, heads
-from reports.paper import PaperRow, rows
-from reports.predicted import by_card
+from visionbench.record.prediction import Prediction, prediction
+from visionbench.record.record import Record, Source
+from visionbench.record.statistics import Estimate, throughput
+from visionbench.reports.figures import canvas, labels, panels
+from visionbench.reports.figures.accuracy_flops import legend_of
+from visionbench.reports.figures.canvas import Entry, Sheet
+from visionbench.reports.figures.families import Family, family, short
+from visionbench.reports.figures.figure import Drawing, Evidence, MissingError
+from visionbench.reports.figures.labels import Tag
+from visionbench.reports.figures.style import POINT, Look
+from visionbench.reports.paper.predicted_rates import by_card
+from visionbench.reports.printed import PaperRow, rows
+from visionbench.reports.settings import Group, describe, flags, groups, heads
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.record.errors import choose
-from reports.table import Table
+from visionbench.record.errors import choose
+from visionbench.reports.table import Table
 
 FORMATS: tuple[str, ...] = ("terminal", "markdown", "latex", "csv", "json", "html")
 
@@ -18,21 +18,21 @@ def render(table: Table, format: str, width: int | None = None, *, colour: bool 
     choose("format", format, FORMATS)
     # Each renderer is imported when it is needed: `--help` and the other formats never pay for rich.
     if format == "terminal":
-        from reports.render.terminal import terminal
+        from visionbench.reports.render.terminal import terminal
 
         return terminal(table, width, colour=colour)
     if format == "markdown":
-        from reports.render.markdown import markdown
+        from visionbench.reports.render.markdown import markdown
 
         return markdown(table)
     if format == "latex":
-        from reports.render.latex import latex
+        from visionbench.reports.render.latex import latex
 
         return latex(table)
     if format == "html":
-        from reports.render.html import page
+        from visionbench.reports.render.html import page
 
         return page((table,))
-    from reports.render import flat
+    from visionbench.reports.render import flat
 
     return flat.to_csv(table) if format == "csv" else flat.to_json(table)

@@ -13,7 +13,7 @@ import csv
 import io
 import json
 
-from reports.table import DASH, Cell, Column, Note, Table, column_notes, footnotes
+from visionbench.reports.table import DASH, Cell, Column, Note, Table, column_notes, footnotes
 
 UNIT_WORDS = {
     "": "",

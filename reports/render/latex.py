@@ -11,9 +11,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.record.record import Source
-from reports.fold import fold, short_spans
-from reports.table import DASH, Cell, Column, Table, column_notes, footnotes, head_lines, spans
+from visionbench.record.record import Source
+from visionbench.reports.fold import fold, short_spans
+from visionbench.reports.table import DASH, Cell, Column, Table, column_notes, footnotes, head_lines, spans
 
 STYLES: dict[Source, str] = {
     "computed": r"\textsf{{{}}}",

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from bench.record.record import Source
-from reports.table import Cell, Column, Row, Table, column_notes, footnotes
+from visionbench.record.record import Source
+from visionbench.reports.table import Cell, Column, Row, Table, column_notes, footnotes
 
 STYLES: dict[Source, str] = {"computed": "`{}`", "measured": "**{}**", "predicted": "*{}*"}
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~$])")

@@ -12,9 +12,9 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from bench.record.record import Source
-from reports.fold import fold, short_spans
-from reports.table import Cell, Column, Row, Table, column_notes, footnotes, head_lines, spans
+from visionbench.record.record import Source
+from visionbench.reports.fold import fold, short_spans
+from visionbench.reports.table import Cell, Column, Row, Table, column_notes, footnotes, head_lines, spans
 
 GAP = "  "
 NOTE_WIDTH = 100

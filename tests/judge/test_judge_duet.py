@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from bench.judge import duet
-from bench.judge.duet import Broken, Row, Stage, launch, timer_of
-from bench.measure.seat import SeatError, Source
-from bench.record.comparison import Launch, Side
-from bench.record.record import Failure
-from bench.record.spec import Spec
+from visionbench.comparison.comparison import Launch, Side
+from visionbench.judging import duet
+from visionbench.judging.duet import Broken, Row, Stage, launch, timer_of
+from visionbench.measuring.process.side import SeatError, Source
+from visionbench.record.record import Failure
+from visionbench.record.spec import Spec
 
 BASE, HEAD = Source(tree=Path("/base")), Source(tree=Path("/head"))
 

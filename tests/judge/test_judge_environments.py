@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from bench.judge import environments
-from bench.judge.environments import ROOT, build
-from bench.record.errors import BenchError
+from visionbench.judging import virtualenvs
+from visionbench.judging.virtualenvs import ROOT, build
+from visionbench.record.errors import BenchError
 
 # Notes its words and its directory; what is called a virtual environment gets a Python that does the same.
 FAKE = """#!{python}
@@ -43,7 +43,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
             (folder / name).write_text(FAKE.format(python=sys.executable, log=str(log), fails=fails))
             (folder / name).chmod(0o755)
         monkeypatch.setenv("PATH", str(folder))
-        monkeypatch.setattr(environments.sys, "executable", str(folder / "python"))
+        monkeypatch.setattr(virtualenvs.sys, "executable", str(folder / "python"))
         return lambda: [json.loads(line) for line in log.read_text().splitlines()]
 
     return make
@@ -105,9 +105,9 @@ def test_what_a_tree_asks_for(
 
 
 def test_an_installed_engine_is_asked_for_by_its_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(environments, "ROOT", tmp_path)
-    monkeypatch.setattr(environments, "version", lambda name: "1.2")
-    assert environments._engine() == "visionbench==1.2"
+    monkeypatch.setattr(virtualenvs, "ROOT", tmp_path)
+    monkeypatch.setattr(virtualenvs, "version", lambda name: "1.2")
+    assert virtualenvs._engine() == "visionbench==1.2"
 
 
 @pytest.mark.parametrize("uv", [True, False])
@@ -124,6 +124,6 @@ def test_an_installation_without_end_is_a_mistake(
 ) -> None:
     tools(uv=False)
     (tmp_path / "tools" / "python").write_text("#!/bin/sh\nexec /bin/sleep 100\n")
-    monkeypatch.setattr(environments, "INSTALL_SECONDS", 0.3)
+    monkeypatch.setattr(virtualenvs, "INSTALL_SECONDS", 0.3)
     with pytest.raises(BenchError, match="--environment same"):
         build(tmp_path / "env", tree(**PROJECT), "main")

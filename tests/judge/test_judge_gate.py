@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.judge import gate as gates
-from bench.judge.duet import Broken, Row, Stage
-from bench.judge.gate import Outcome, Plan, gate
-from bench.measure.seat import Source
-from bench.record.comparison import Comparison, Launch, Round, Side, read, write
-from bench.record.record import Environment, Failure
-from bench.record.spec import Spec
-from bench.record.verdict import Rule
+from visionbench.comparison.comparison import Comparison, Launch, Round, Side, read, write
+from visionbench.comparison.verdict import Rule
+from visionbench.judging import gate as gates
+from visionbench.judging.duet import Broken, Row, Stage
+from visionbench.judging.gate import Outcome, Plan, gate
+from visionbench.measuring.process.side import Source
+from visionbench.record.record import Environment, Failure
+from visionbench.record.spec import Spec
 
 STAGE = Stage(baseline=Source(), candidate=Source(), device="cpu", threads=1, timer="cpu")
 HERE = Environment(device_type="cpu")

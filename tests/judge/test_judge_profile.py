@@ -8,13 +8,22 @@ from datetime import date, timedelta
 
 import pytest
 
-from bench.record.errors import BenchError
-from bench.record.fingerprint import fingerprint, fingerprint_id
-from bench.record.profile import CURRENT_DAYS, USUAL_MINUTES, Findings, Profile, current, read, remark, write
-from bench.record.record import Environment
-from bench.record.verdict import Rule
-from reports import render
-from reports.selftests import layout
+from visionbench.comparison.noise_profile import (
+    CURRENT_DAYS,
+    USUAL_MINUTES,
+    Findings,
+    Profile,
+    current,
+    read,
+    remark,
+    write,
+)
+from visionbench.comparison.verdict import Rule
+from visionbench.record.errors import BenchError
+from visionbench.record.fingerprint import fingerprint, fingerprint_id
+from visionbench.record.record import Environment
+from visionbench.reports import render
+from visionbench.reports.results.selftests import layout
 
 HERE = Environment(device_type="cpu", device_name="Fixture CPU", threads=1, torch="2.15.0")
 NEW_TORCH = replace(HERE, torch="2.16.0")

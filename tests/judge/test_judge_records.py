@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from bench.judge.records import compare
-from bench.judge.samples import from_records, load
-from bench.record import store
-from bench.record.compared import StoredComparison, exit_code
-from bench.record.errors import BenchError
-from bench.record.record import Environment, Failure, Measurement, Record
-from bench.record.spec import STEADY, Spec
+from visionbench.comparison.stored import StoredComparison, exit_code
+from visionbench.judging.result_files import from_records, load
+from visionbench.judging.stored import compare
+from visionbench.record import store
+from visionbench.record.errors import BenchError
+from visionbench.record.record import Environment, Failure, Measurement, Record
+from visionbench.record.spec import STEADY, Spec
 
 CPU = Environment(
     device_type="cpu",

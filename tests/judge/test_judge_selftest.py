@@ -20,17 +20,17 @@ from pathlib import Path
 import pytest
 from scipy.stats import binomtest
 
-from bench.judge import gate as judging
-from bench.judge.duet import Broken, Stage
-from bench.judge.neighbour import busy_core
-from bench.judge.selftest import IMAGE_SIZE, Ask, depths, in_trees, parse_share, rows, schedule, selftest
-from bench.judge.tally import at_least, at_most, findings, profile
-from bench.measure.seat import Source
-from bench.record.comparison import Launch, Round
-from bench.record.errors import BenchError
-from bench.record.record import Environment, Failure
-from bench.record.verdict import Rule
-from models import ladder, resolve
+from visionbench.comparison.comparison import Launch, Round
+from visionbench.comparison.verdict import Rule
+from visionbench.judging import gate as judging
+from visionbench.judging.busy_core import busy_core
+from visionbench.judging.duet import Broken, Stage
+from visionbench.judging.selftest import IMAGE_SIZE, Ask, depths, in_trees, parse_share, rows, schedule, selftest
+from visionbench.judging.tally import at_least, at_most, findings, profile
+from visionbench.measuring.process.side import Source
+from visionbench.models import ladder, resolve
+from visionbench.record.errors import BenchError
+from visionbench.record.record import Environment, Failure
 
 KINDS = tuple(ladder.KINDS)
 FIVE = Fraction(1, 20)
@@ -301,7 +301,7 @@ def test_a_neighbour_keeps_its_core_busy_and_goes():
 @on_linux
 def test_a_neighbour_goes_with_a_parent_that_is_killed():
     code = (
-        "import os, random, sys, time\nfrom pathlib import Path\nfrom bench.judge.neighbour import busy_core\n"
+        "import os, random, sys, time\nfrom pathlib import Path\nfrom visionbench.judging.busy_core import busy_core\n"
         "with busy_core(random.Random(0)):\n"
         "    print(Path(f'/proc/{os.getpid()}/task/{os.getpid()}/children').read_text(), flush=True)\n"
         "    time.sleep(60)"

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, mannwhitneyu
 
-from bench.judge.simulate import MACHINES, duet, one_after_the_other
-from bench.judge.verdict import judge, needs_second_look
-from bench.record.comparison import Comparison, Launch, Round, Side
-from bench.record.record import Environment
-from bench.record.spec import Spec
-from bench.record.verdict import Rule, Verdict
+from visionbench.comparison.comparison import Comparison, Launch, Round, Side
+from visionbench.comparison.verdict import Rule, Verdict
+from visionbench.judging.simulate import MACHINES, duet, one_after_the_other
+from visionbench.judging.verdict import judge, needs_second_look
+from visionbench.record.record import Environment
+from visionbench.record.spec import Spec
 
 RULE = Rule()
 FALSE_PER_ROW, FALSE_PER_SUITE, FOUND, ROWS = 0.01, 0.05, 0.95, 40

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from bench.judge.structure import WHERE, compare
-from bench.record.errors import BenchError
-from bench.record.structure import Layer, OtherVersionsError, Structure, Structures, from_text, to_text
+from visionbench.comparison.structure import Layer, OtherVersionsError, Structure, Structures, from_text, to_text
+from visionbench.judging.structure import WHERE, compare
+from visionbench.record.errors import BenchError
 
 NORM = Layer(operators={"native_layer_norm": 1}, params=8, bytes=64)
 FC = Layer(operators={"addmm": 1}, params=20, macs=100, activations=10, bytes=80)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.judge.change_point import PERMUTATIONS, SHORTEST, _null, changes, p_value
-from bench.judge.samples import from_records
-from bench.judge.trend import ALPHA, exit_code, trend
-from bench.record.drift import Trend
-from bench.record.record import Environment, Measurement, Record
-from bench.record.spec import STEADY, Spec
+from visionbench.comparison.trend import Trend
+from visionbench.judging.change_point import PERMUTATIONS, SHORTEST, _null, changes, p_value
+from visionbench.judging.result_files import from_records
+from visionbench.judging.trend import ALPHA, exit_code, trend
+from visionbench.record.record import Environment, Measurement, Record
+from visionbench.record.spec import STEADY, Spec
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CPU = Environment(device_type="cpu", device_name="Fixture CPU", threads=2, torch="2.15.0")

@@ -10,11 +10,19 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control, wilcoxon
 
-from bench.judge.verdict import DOUBTS, detectable, judge, launches_needed, needs_second_look, p_above, suite_ratio
-from bench.record.comparison import Comparison, Launch, Round, Side, log_ratios
-from bench.record.record import Environment, Failure
-from bench.record.spec import Spec
-from bench.record.verdict import Rule
+from visionbench.comparison.comparison import Comparison, Launch, Round, Side, log_ratios
+from visionbench.comparison.verdict import Rule
+from visionbench.judging.verdict import (
+    DOUBTS,
+    detectable,
+    judge,
+    launches_needed,
+    needs_second_look,
+    p_above,
+    suite_ratio,
+)
+from visionbench.record.record import Environment, Failure
+from visionbench.record.spec import Spec
 
 RULE = Rule()
 TORN = (0.97, 1.12, 0.98, 1.11, 0.99, 1.10, 1.00, 1.09, 1.01, 1.08)  # may be anything

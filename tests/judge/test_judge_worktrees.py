@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.judge import worktrees
-from bench.judge.worktrees import (
+from visionbench.judging import worktrees
+from visionbench.judging.worktrees import (
     PREFIX,
     changed_declarations,
     checked_out,
@@ -20,7 +20,7 @@ from bench.judge.worktrees import (
     repository,
     sweep_up,
 )
-from bench.record.errors import BenchError
+from visionbench.record.errors import BenchError
 
 
 def git(root: Path, *words: str) -> str:

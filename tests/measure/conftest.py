@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.record.spec import Protocol
+from visionbench.record.spec import Protocol
 
 FACTORIES = """
 import os, signal, subprocess, sys, time

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench.measure.agenda import MAX_LAUNCHES, Agenda, Budget, precise
-from bench.record.record import Environment, Failure, Measurement, Record
-from bench.record.spec import Protocol, Spec
+from visionbench.measuring.agenda import MAX_LAUNCHES, Agenda, Budget, precise
+from visionbench.record.record import Environment, Failure, Measurement, Record
+from visionbench.record.spec import Protocol, Spec
 
 A, B = (Spec(model=f"timm:{name}") for name in "ab")
 ONE = Protocol(name="one", warmup_iterations=1, blocks=1, block_iterations=1)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from bench.measure.batch import CEILING, FIT, METRIC, known, largest_batch
-from bench.record.record import Environment, Failure, Record
-from bench.record.spec import Spec
+from visionbench.measuring.largest_batch import CEILING, FIT, METRIC, known, largest_batch
+from visionbench.record.record import Environment, Failure, Record
+from visionbench.record.spec import Spec
 
 SPEC = Spec(model="timm:a", batch_size=64)
 HERE = Environment(device_type="cuda", device_name="Card", torch="2.11.0")

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from bench.measure import doctor, doctor_cpu, doctor_gpu, nvml
-from bench.measure.finding import Finding
-from bench.record.errors import BenchError
 from tests.measure.fake_nvml import NOT_SUPPORTED, WIDE, FakeNvml, FakeNVMLError, process
 from tests.measure.fake_nvml import pretend_cuda as pretend
+from visionbench.machine import doctor, doctor_cpu, doctor_gpu, nvml
+from visionbench.machine.finding import Finding
+from visionbench.record.errors import BenchError
 
 REFUSED = FakeNVMLError(NOT_SUPPORTED)
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from bench.measure import nvml
-from bench.measure.instruments import Instruments
-from bench.measure.metrics import energy
-from bench.measure.telemetry import Watch
-from bench.measure.timing import WarmUp
-from bench.record.record import Measurement
-from bench.record.spec import SMOKE
 from tests.measure.fake_nvml import NOT_SUPPORTED, WIDE, FakeNvml, FakeNVMLError
 from tests.measure.fake_nvml import pretend_cuda as pretend
+from visionbench.machine import nvml
+from visionbench.machine.telemetry import Watch
+from visionbench.measuring.instruments import Instruments
+from visionbench.measuring.metrics import energy
+from visionbench.measuring.timing import WarmUp
+from visionbench.record.record import Measurement
+from visionbench.record.spec import SMOKE
 
 STEP = 0.1
 

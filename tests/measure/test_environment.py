@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.measure import environment
-from bench.measure.environment import describe, find_device
-from bench.record.errors import BenchError
-from bench.record.record import Record, from_json, to_json
-from bench.record.spec import Spec
+from visionbench.machine import environment
+from visionbench.machine.environment import describe, find_device
+from visionbench.record.errors import BenchError
+from visionbench.record.record import Record, from_json, to_json
+from visionbench.record.spec import Spec
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.measure.failures import LONGEST, UnsupportedError, failure
+from visionbench.machine.support import UnsupportedError
+from visionbench.measuring.failures import LONGEST, failure
 
 ALLOCATOR = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"
 

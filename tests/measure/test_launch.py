@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.measure import launch as launching
-from bench.measure.launch import launch
-from bench.record.errors import BenchError
-from bench.record.record import Record
-from bench.record.spec import Protocol, Spec
+from visionbench.measuring.process import launch as launching
+from visionbench.measuring.process.launch import launch
+from visionbench.record.errors import BenchError
+from visionbench.record.record import Record
+from visionbench.record.spec import Protocol, Spec
 
 ROOT = Path(__file__).resolve().parents[2]
 Factories = Callable[[str], str]
@@ -158,8 +158,8 @@ def test_a_mistake_comes_back_as_one(once: Protocol, change: dict[str, object], 
 PROGRAM = """
     import sys
     sys.path.insert(0, {root!r})
-    from bench.measure.launch import launch
-    from bench.record.spec import Protocol, Spec
+    from visionbench.measuring.process.launch import launch
+    from visionbench.record.spec import Protocol, Spec
     once = Protocol(name="once", warmup_iterations=2, blocks=1, block_iterations=1)
     for name in {models!r}:
         try:

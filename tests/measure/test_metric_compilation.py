@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench.measure.metrics import compilation
-from bench.measure.metrics.compilation import Mark, mark, measurements, recompiled_since
+from visionbench.measuring.metrics import compilation
+from visionbench.measuring.metrics.compilation import Mark, mark, measurements, recompiled_since
 
 Counters = defaultdict[str, Counter[str]]
 
@@ -83,13 +83,13 @@ def test_the_cold_cache_is_fresh_and_gone_afterwards() -> None:
 
 
 def test_it_does_not_need_torch() -> None:
-    code = "import bench.measure.metrics.compilation, sys; sys.exit('torch' in sys.modules)"
+    code = "import visionbench.measuring.metrics.compilation, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
 
 
 COMPILED = """
 import torch
-from bench.measure.metrics.compilation import mark, measurements, recompiled_since
+from visionbench.measuring.metrics.compilation import mark, measurements, recompiled_since
 
 class Whole(torch.nn.Module):
     offset = 1.0

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from bench.measure.metrics import latency
-from bench.measure.timing import WarmUp
-from bench.record.derived import percentile
-from bench.record.spec import SMOKE, STEADY, SWIN, Protocol
+from visionbench.measuring.metrics import latency
+from visionbench.measuring.timing import WarmUp
+from visionbench.record.spec import SMOKE, STEADY, SWIN, Protocol
+from visionbench.record.statistics import percentile
 
 WARM = WarmUp(first_call=8.0, iterations=50, iteration_seconds=0.25, finite=True)
 

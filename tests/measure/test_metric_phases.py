@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-import models
-from bench.measure.metrics import phases
-from bench.measure.timing import WarmUp
-from bench.measure.workload import Phase, Workload, build
-from bench.record.spec import Protocol, Spec
+from visionbench import models
+from visionbench.measuring.metrics import phases
+from visionbench.measuring.timing import WarmUp
+from visionbench.measuring.workload import Phase, Workload, build
+from visionbench.record.spec import Protocol, Spec
 
 WARM = WarmUp(first_call=8.0, iterations=9, iteration_seconds=1.0, finite=True)
 PROTOCOL = Protocol(name="p", warmup_iterations=1, blocks=1, block_iterations=2)

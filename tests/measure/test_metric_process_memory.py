@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from bench.measure import nvml
-from bench.measure.metrics import process_memory
-from bench.measure.metrics.process_memory import Idle, idle, measure
+from visionbench.machine import nvml
+from visionbench.measuring.metrics import process_memory
+from visionbench.measuring.metrics.process_memory import Idle, idle, measure
 
 MIB = 2**20
 
@@ -68,7 +68,7 @@ def test_without_the_kernels_word_it_is_unknown(tmp_path: Path) -> None:
 
 FORKED = """
 import os, sys
-from bench.measure.metrics.process_memory import idle, measure
+from visionbench.measuring.metrics.process_memory import idle, measure
 size = 300 << 20
 def fill(size):
     block = bytearray(size)

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench.measure import nvml
-from bench.record.errors import BenchError
 from tests.measure.fake_nvml import NARROW, NO_PERMISSION, NOT_SUPPORTED, WIDE, FakeNvml, FakeNVMLError, process
 from tests.measure.fake_nvml import pretend_cuda as pretend
+from visionbench.machine import nvml
+from visionbench.record.errors import BenchError
 
 REFUSED = FakeNVMLError(NOT_SUPPORTED)
 ALL = frozenset({"thermal", "hw_slowdown", "power_brake", "power_cap"})

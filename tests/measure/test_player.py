@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from bench.measure.player import Origin, _same_place, _Seat, bind, check_origin, is_ours, own_path
-from bench.record.errors import BenchError
-from bench.record.spec import Spec
+from visionbench.measuring.process.side_process import Origin, _same_place, _Seat, bind, check_origin, is_ours, own_path
+from visionbench.record.errors import BenchError
+from visionbench.record.spec import Spec
 
 Factories = Callable[[str], str]
 

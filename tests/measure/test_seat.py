@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from bench.measure import seat as seats
-from bench.measure.seat import Seat, SeatError, Source
-from bench.record.spec import Spec
+from visionbench.measuring.process import side as seats
+from visionbench.measuring.process.side import Seat, SeatError, Source
+from visionbench.record.spec import Spec
 
 ROOT = Path(__file__).parents[2]
 
@@ -233,7 +233,7 @@ def test_a_python_that_cannot_start_the_engine_is_a_failure(tmp_path: Path) -> N
 PROGRAM = """
     import random, sys, time
     sys.path.insert(0, {root!r})
-    from bench.measure.seat import Seat, Source
+    from visionbench.measuring.process.side import Seat, Source
     with Seat(Source(), "cpu", 1, random.Random(0)) as seat:
         print(seat._process.pid, flush=True)
         time.sleep(1000)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.measure.failures import UnsupportedError
-from bench.measure.support import check, has_kernels
-from bench.record.errors import BenchError
-from bench.record.spec import Spec
+from visionbench.machine.support import UnsupportedError, check, has_kernels
+from visionbench.record.errors import BenchError
+from visionbench.record.spec import Spec
 
 TORCH_2_15 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
 TORCH_2_10 = ["sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from bench.measure import sweep as sweeping
-from bench.measure.agenda import Budget
-from bench.measure.environment import describe
-from bench.measure.sweep import plan, sweep
-from bench.record.errors import BenchError
-from bench.record.record import Environment, Failure, Record
-from bench.record.spec import Protocol, Spec
-from bench.record.store import append, read
+from visionbench.machine.environment import describe
+from visionbench.measuring import sweep as sweeping
+from visionbench.measuring.agenda import Budget
+from visionbench.measuring.sweep import plan, sweep
+from visionbench.record.errors import BenchError
+from visionbench.record.record import Environment, Failure, Record
+from visionbench.record.spec import Protocol, Spec
+from visionbench.record.store import append, read
 
 A, B, C = (Spec(model=f"timm:{name}") for name in "abc")
 THREE = Protocol(name="three", warmup_iterations=1, blocks=1, block_iterations=1, launches=3)

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.measure import host, nvml
-from bench.measure.environment import describe
-from bench.measure.telemetry import Watch, Weather, flags, locked_clocks, measurements, surroundings
-from bench.record.errors import BenchError
-from bench.record.record import Record, from_json, to_json
-from bench.record.spec import Spec
 from tests.measure.fake_nvml import NO_PERMISSION, NOT_SUPPORTED, WIDE, FakeNvml, FakeNVMLError, process
 from tests.measure.fake_nvml import pretend_cuda as pretend
+from visionbench.machine import linux, nvml
+from visionbench.machine.environment import describe
+from visionbench.machine.telemetry import Watch, Weather, flags, locked_clocks, measurements, surroundings
+from visionbench.record.errors import BenchError
+from visionbench.record.record import Record, from_json, to_json
+from visionbench.record.spec import Spec
 
 QUIET = Weather(
     wall=1.0,
@@ -87,7 +87,7 @@ def test_a_block_on_a_cpu(tmp_path: Path) -> None:
 
 def test_the_clocks_are_read_next_to_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    monkeypatch.setattr(host, "ticks", lambda _: order.append("ticks"))
+    monkeypatch.setattr(linux, "ticks", lambda _: order.append("ticks"))
     watch = Watch("cpu", now=lambda: order.append("wall") or 0.0, cpu_now=lambda: order.append("cpu") or 0.0)
     watch.before()
     order.append("block")
@@ -397,30 +397,30 @@ def test_without_a_card_there_is_nothing_to_lock(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("text", ["", "cpu  1 2 3\n", "cpu  a b c d e f g h\n"])
 def test_a_stat_that_is_none_is_unknown(tmp_path: Path, text: str) -> None:
-    assert host.ticks(proc(tmp_path, text)) is None
+    assert linux.ticks(proc(tmp_path, text)) is None
 
 
 def test_idle_time_that_is_taken_back_is_none(tmp_path: Path) -> None:
-    before, after = host.Ticks(total=100, idle=50, steal=0), host.Ticks(total=110, idle=48, steal=0)
-    assert host.shares(before, after) == host.Shares(steal=0.0, idle=0.0)
+    before, after = linux.Ticks(total=100, idle=50, steal=0), linux.Ticks(total=110, idle=48, steal=0)
+    assert linux.shares(before, after) == linux.Shares(steal=0.0, idle=0.0)
 
 
 def test_lineage_goes_up_to_those_that_started_us(tmp_path: Path) -> None:
-    assert {os.getpid(), os.getppid()} <= host.lineage()
-    code = "from bench.measure import host; print(*host.lineage())"
+    assert {os.getpid(), os.getppid()} <= linux.lineage()
+    code = "from visionbench.measuring import host; print(*host.lineage())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert str(os.getpid()) in done.stdout.split()
-    assert host.lineage(tmp_path) == {os.getpid()}
+    assert linux.lineage(tmp_path) == {os.getpid()}
 
 
 @pytest.mark.parametrize(("text", "cores"), [("max 100000\n", None), ("150000 100000\n", 1.5), ("", None)])
 def test_a_containers_quota(tmp_path: Path, text: str, cores: float | None) -> None:
     (tmp_path / "cpu.max").write_text(text)
-    assert host.cpu_quota(tmp_path / "cpu.max") == cores
+    assert linux.cpu_quota(tmp_path / "cpu.max") == cores
 
 
 def test_a_loadavg_is_sampled_by_its_median(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = count()
     monkeypatch.setattr(time, "sleep", lambda _: proc(tmp_path, "", f"0 0 0 {(1, 9, 2, 1)[next(looks) % 4]}/5 9\n"))
     proc(tmp_path, "", "0 0 0 3/5 9\n")
-    assert host.runnable_others(tmp_path) == 1  # looks 3, 1, 9, 2, 1 less this thread
+    assert linux.runnable_others(tmp_path) == 1  # looks 3, 1, 9, 2, 1 less this thread

@@ -8,11 +8,11 @@ from itertools import groupby
 
 import pytest
 
-from bench.measure import timing
-from bench.measure.instruments import Instruments
-from bench.measure.metrics import throughput
-from bench.record.errors import BenchError
-from bench.record.spec import SMOKE, STEADY, SWIN, Protocol
+from visionbench.measuring import timing
+from visionbench.measuring.instruments import Instruments
+from visionbench.measuring.metrics import throughput
+from visionbench.record.errors import BenchError
+from visionbench.record.spec import SMOKE, STEADY, SWIN, Protocol
 
 HOST = 0.001
 """Seconds that enqueueing one iteration takes."""

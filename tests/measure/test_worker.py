@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.measure.worker import measure
-from bench.record.errors import BenchError
-from bench.record.record import from_json, to_json
-from bench.record.spec import Protocol, Spec
+from visionbench.measuring.worker import measure
+from visionbench.record.errors import BenchError
+from visionbench.record.record import from_json, to_json
+from visionbench.record.spec import Protocol, Spec
 
 Factories = Callable[[str], str]
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import models
-from bench.measure import workload
-from bench.measure.workload import build
-from bench.record.spec import PRECISIONS, Spec
+from visionbench import models
+from visionbench.measuring import workload
+from visionbench.measuring.workload import build
+from visionbench.record.spec import PRECISIONS, Spec
 
 
 @dataclass

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-import models
-from models import ModelCard, ModelError, build, expand, names, paper, resolve
+from visionbench import models
+from visionbench.models import ModelCard, ModelError, build, expand, names, paper, resolve
 
 ROOT = Path(models.__file__).parents[1]
 
@@ -162,7 +162,7 @@ def test_expand_to_nothing_is_a_mistake() -> None:
 
 @pytest.fixture
 def meta() -> torch.device:
-    """A device without memory, if this timm builds there: 1.0.15 reads values as it builds (`bench.trace.skeleton`)."""
+    """A device without memory, if this timm builds there: 1.0.15 reads values as it builds (`tracing.skeleton`)."""
     try:
         with torch.device("meta"):
             build("timm:convnext_tiny", 224)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from bench.trace.skeleton import skeleton
-from models import build, resolve
-from models.convnext import SIZES
-from models.rungs import RUNGS
+from visionbench.models import build, resolve
+from visionbench.models.convnext import SIZES
+from visionbench.models.rungs import RUNGS
+from visionbench.tracing.skeleton import skeleton
 
 
 def params(name: str) -> int:

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.convnext_isotropic import SIZES, build
-from models.residual import DropPath, LayerNorm2d, LayerScale, Residual, drop_path_rates
+from visionbench.models.convnext_isotropic import SIZES, build
+from visionbench.models.residual import DropPath, LayerNorm2d, LayerScale, Residual, drop_path_rates
 
 # arXiv 2201.03545v2 Table 2: million parameters, "FLOPs" in G (multiply-adds), at 224 pixels.
 TABLE2 = {

@@ -7,11 +7,11 @@ from functools import cache
 import pytest
 import torch
 
-import models
-from bench.record.spec import Spec
-from bench.trace import Trace, run
-from models import ModelError, build, expand, names, resolve
-from models.ladder import IMAGE_SIZE, KINDS, MOST_BLOCKS, parse
+from visionbench import models
+from visionbench.models import ModelError, build, expand, names, resolve
+from visionbench.models.ladder import IMAGE_SIZE, KINDS, MOST_BLOCKS, parse
+from visionbench.record.spec import Spec
+from visionbench.tracing import Trace, run
 
 STEM_SHARE = 0.015
 """Of the bytes that all operators move: what the stem, which computes nothing, may add to those of 20 blocks."""

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench.predict.memory import ALLOCATED, bounds, of_allocated, workspaces
-from bench.predict.memory_check import (
+from visionbench.predicting.memory import ALLOCATED, bounds, of_allocated, workspaces
+from visionbench.predicting.memory_check import (
     ENOUGH,
     MemoryCheck,
     PrintedMemory,
@@ -16,8 +16,8 @@ from bench.predict.memory_check import (
     predicted,
     printed_memory,
 )
-from bench.record.spec import Spec
-from bench.trace import Trace, run
+from visionbench.record.spec import Spec
+from visionbench.tracing import Trace, run
 
 NEAR = 0.05
 ROWS = printed_memory()

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from bench.predict.calibration import FOLDER, best, chip, from_json, read, shipped, write
-from bench.predict.timm_tables import difference, rows, sample, table
-from bench.predict.tracing import marked
-from bench.record.devices import DEVICES, find
-from bench.record.errors import BenchError
-from bench.record.spec import Spec
+from visionbench.predicting.calibration import FOLDER, best, chip, from_json, read, shipped, write
+from visionbench.predicting.timm_tables import difference, rows, sample, table
+from visionbench.predicting.tracing import marked
+from visionbench.record.devices import DEVICES, find
+from visionbench.record.errors import BenchError
+from visionbench.record.spec import Spec
 
 SHIPPED = shipped()
 AMP = Spec(model="timm:resnet50", batch_size=64, precision="amp_fp16")
@@ -166,7 +166,7 @@ def test_a_row_of_another_network_is_left_out_and_says_why(tmp_path):
     [row] = rows(path)
     of = table(path)
     trace = marked(of.spec(row))
-    from bench.predict.timm_tables import peaks
+    from visionbench.predicting.timm_tables import peaks
 
     good = sample(of, row, trace, peaks(of))
     assert good.family == "timm.models.resnet"

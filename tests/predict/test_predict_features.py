@@ -6,13 +6,13 @@ import math
 
 import pytest
 
-from bench.predict.features import columns, features
-from bench.predict.peaks import Peaks, peaks_of
-from bench.predict.tracing import MARK, columns_at, marked, traced
-from bench.record.devices import find
-from bench.record.errors import BenchError
-from bench.record.spec import Spec
-from bench.trace.operators import Operator
+from visionbench.predicting.features import columns, features
+from visionbench.predicting.peaks import Peaks, peaks_of
+from visionbench.predicting.tracing import MARK, columns_at, marked, traced
+from visionbench.record.devices import find
+from visionbench.record.errors import BenchError
+from visionbench.record.spec import Spec
+from visionbench.tracing.operators import Operator
 
 ONE = Peaks(half=1.0, single=1.0, scalar=1.0, bandwidth=1.0, l2=0.0)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.predict.heldout import coverage, figures, held_out, interval, proportional, resolution
-from bench.predict.model import fit, fit_anchors
-from bench.predict.priors import prior, priors
-from bench.predict.samples import Sample, matrix, names, seconds
+from visionbench.predicting.fit import fit, fit_anchors
+from visionbench.predicting.heldout import coverage, figures, held_out, interval, proportional, resolution
+from visionbench.predicting.priors import prior, priors
+from visionbench.predicting.samples import Sample, matrix, names, seconds
 
 COLUMNS = ("conv", "elementwise", "launches", "linear")
 TRUTH = np.array([1.4, 1.1, 0.5, 1.8])

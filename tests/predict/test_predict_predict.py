@@ -8,24 +8,25 @@ from dataclasses import replace
 
 import pytest
 
-from bench.predict import anchors, calibrate, published, tiers, tracing
-from bench.predict.calibration import shipped
-from bench.predict.features import features
-from bench.predict.memory import CONTEXT, FRAGMENTATION, capacity, largest_batch, memory
-from bench.predict.peaks import peaks_of
-from bench.predict.predict import of_trace, predict
-from bench.predict.samples import Step
-from bench.predict.targets import from_toml, target
-from bench.predict.tiers import basis, refusal
-from bench.predict.tracing import traced
-from bench.predict.validate import validate
-from bench.record.derived import images_per_second
-from bench.record.devices import DEVICES, find
-from bench.record.errors import BenchError
-from bench.record.predicted import distinguishable, prediction
-from bench.record.record import Environment, Measurement, Record, from_json, to_json
-from bench.record.spec import Spec
 from tests.cards import TOML
+from visionbench.predicting import anchors, calibrate, published, tracing
+from visionbench.predicting import basis as tiers
+from visionbench.predicting.basis import basis, refusal
+from visionbench.predicting.calibration import shipped
+from visionbench.predicting.features import features
+from visionbench.predicting.memory import CONTEXT, FRAGMENTATION, capacity, largest_batch, memory
+from visionbench.predicting.peaks import peaks_of
+from visionbench.predicting.samples import Step
+from visionbench.predicting.step_time import of_trace, predict
+from visionbench.predicting.targets import from_toml, target
+from visionbench.predicting.tracing import traced
+from visionbench.predicting.validate import validate
+from visionbench.record.devices import DEVICES, find
+from visionbench.record.errors import BenchError
+from visionbench.record.prediction import distinguishable, prediction
+from visionbench.record.record import Environment, Measurement, Record, from_json, to_json
+from visionbench.record.spec import Spec
+from visionbench.record.statistics import images_per_second
 
 SHIPPED = shipped()
 VIT = Spec(model="timm:deit_small_patch16_224", batch_size=64)

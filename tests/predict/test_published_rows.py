@@ -9,16 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.predict.calibration import average, chip, shipped, tabled
-from bench.predict.features import LAUNCH, features
-from bench.predict.model import fit
-from bench.predict.predict import predict
-from bench.predict.published import calibrate_published, fit_slower, published
-from bench.predict.samples import relatives
-from bench.predict.tiers import DATA_SHEET, OF_HBM, OF_THE_CHIP, basis
-from bench.predict.tracing import traced
-from bench.record.devices import find
-from bench.record.spec import Spec
+from visionbench.predicting.basis import DATA_SHEET, OF_HBM, OF_THE_CHIP, basis
+from visionbench.predicting.calibration import average, chip, shipped, tabled
+from visionbench.predicting.features import LAUNCH, features
+from visionbench.predicting.fit import fit
+from visionbench.predicting.published import calibrate_published, fit_slower, published
+from visionbench.predicting.samples import relatives
+from visionbench.predicting.step_time import predict
+from visionbench.predicting.tracing import traced
+from visionbench.record.devices import find
+from visionbench.record.spec import Spec
 
 SHIPPED = shipped()
 ROWS = published()

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from bench.record.derived import estimate
+from visionbench.record.statistics import estimate
 
 REPETITIONS, LAUNCHES = 200, 10
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bench.record import comparison
-from bench.record.comparison import (
+from visionbench.comparison import comparison
+from visionbench.comparison.comparison import (
     Comparison,
     Launch,
     Round,
@@ -25,9 +25,9 @@ from bench.record.comparison import (
     wall_log_ratios,
     write,
 )
-from bench.record.errors import BenchError
-from bench.record.record import Environment, Failure
-from bench.record.spec import Spec
+from visionbench.record.errors import BenchError
+from visionbench.record.record import Environment, Failure
+from visionbench.record.spec import Spec
 
 
 def turns(*values: tuple[float, float], **rest: Any) -> Launch:

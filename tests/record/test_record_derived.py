@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from bench.record.derived import MIN_LAUNCHES, _cut, estimate, images_per_second, throughput
-from bench.record.record import Environment, Failure, Measurement, Record
-from bench.record.spec import SWIN, Spec
+from visionbench.record.record import Environment, Failure, Measurement, Record
+from visionbench.record.spec import SWIN, Spec
+from visionbench.record.statistics import MIN_LAUNCHES, _cut, estimate, images_per_second, throughput
 
 # Critical values of the Wilcoxon signed-rank statistic, two-sided 5 % and 1 %, as textbooks print them (n: T).
 CRITICAL = {6: 0, 7: 2, 8: 3, 9: 5, 10: 8, 11: 10, 12: 13, 13: 17, 14: 21, 15: 25, 16: 29, 17: 34, 18: 40, 19: 46}

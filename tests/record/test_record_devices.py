@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bench.record.devices import DEVICES, find, identify, select
-from bench.record.errors import BenchError
-from bench.record.spec import PRECISIONS
+from visionbench.record.devices import DEVICES, find, identify, select
+from visionbench.record.errors import BenchError
+from visionbench.record.spec import PRECISIONS
 
 LANES = {"Volta": 64, "Turing": 64, "Hopper": 128, "Ada": 128, "Blackwell": 128}
 """FP32 lanes per multiprocessor (CUDA programming guide, arithmetic throughput); Ampere: 64 in 8.0, 128 in 8.6."""

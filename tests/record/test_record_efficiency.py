@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench.record import devices
-from bench.record.derived import _ranks, latency, over_launches, percentile, typical
-from bench.record.efficiency import (
+from visionbench.record import devices
+from visionbench.record.efficiency import (
     achieved_bandwidth,
     arithmetic_intensity,
     images_to_break_even,
@@ -19,8 +18,9 @@ from bench.record.efficiency import (
     mfu,
     wall_over_cpu,
 )
-from bench.record.record import Environment, Measurement, Record
-from bench.record.spec import STEADY, Spec
+from visionbench.record.record import Environment, Measurement, Record
+from visionbench.record.spec import STEADY, Spec
+from visionbench.record.statistics import _ranks, latency, over_launches, percentile, typical
 
 A100 = devices.find("a100-sxm4-80gb")
 V100 = devices.find("v100-sxm2-16gb")

@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from bench.record.fingerprint import Difference, differences, digest, fingerprint, fingerprint_id
-from bench.record.record import Environment
+from visionbench.record.fingerprint import Difference, differences, digest, fingerprint, fingerprint_id
+from visionbench.record.record import Environment
 
 GPU = Environment(
     device_type="cuda",

@@ -8,9 +8,9 @@ from typing import get_args
 
 import pytest
 
-from bench.record import record as record_module
-from bench.record.errors import BenchError
-from bench.record.record import (
+from visionbench.record import record as record_module
+from visionbench.record.errors import BenchError
+from visionbench.record.record import (
     SCHEMA,
     Environment,
     Failure,
@@ -22,7 +22,7 @@ from bench.record.record import (
     from_json,
     to_json,
 )
-from bench.record.spec import SMOKE, STEADY, SWIN, Protocol, Spec
+from visionbench.record.spec import SMOKE, STEADY, SWIN, Protocol, Spec
 
 BARE = Record(
     spec=Spec(model="timm:resnet50"), protocol=None, environment=Environment(device_type="meta"), source="computed"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bench.record.memory import MEMORY_PROTOCOLS, PAPER_2022, PAPER_2022_COPIES, TODAY, MemoryProtocol
-from bench.record.record import Environment, Measurement, Record
+from visionbench.record.memory_protocol import MEMORY_PROTOCOLS, PAPER_2022, PAPER_2022_COPIES, TODAY, MemoryProtocol
+from visionbench.record.record import Environment, Measurement, Record
 
 NUMBERS = {"peak_memory_live": 1000, "peak_memory_kept_gradients": 1100, "param_bytes": 100, "buffer_bytes": 7}
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from bench.record.predicted import Prediction, distinguishable, prediction, ranks
-from bench.record.record import Environment, Measurement, Record
-from bench.record.spec import Spec
+from visionbench.record.prediction import Prediction, distinguishable, prediction, ranks
+from visionbench.record.record import Environment, Measurement, Record
+from visionbench.record.spec import Spec
 
 ONE = Prediction(low=90.0, centre=100.0, high=110.0, tier="anchored", calibration="x", reason="", resolution=0.1)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bench.record.errors import BenchError
-from bench.record.pytest_benchmark import machine, parse, read
+from visionbench.record.errors import BenchError
+from visionbench.record.pytest_benchmark import machine, parse, read
 
 MACHINE: dict[str, Any] = {
     "node": "runner-1",

@@ -6,9 +6,9 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from bench.record import spec as spec_module
-from bench.record.errors import BenchError, choose
-from bench.record.spec import PRECISIONS, PROTOCOLS, SMOKE, STEADY, SUITES, SWIN, Protocol, Spec
+from visionbench.record import spec as spec_module
+from visionbench.record.errors import BenchError, choose
+from visionbench.record.spec import PRECISIONS, PROTOCOLS, SMOKE, STEADY, SUITES, SWIN, Protocol, Spec
 
 TINY = Spec(model="timm:convnext_tiny")
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.record import store
-from bench.record.errors import BenchError
-from bench.record.record import SCHEMA, Environment, Failure, Record, to_json
-from bench.record.spec import SMOKE, Spec
-from bench.record.store import append, check_writable, newest, read, read_if_there
+from visionbench.record import store
+from visionbench.record.errors import BenchError
+from visionbench.record.record import SCHEMA, Environment, Failure, Record, to_json
+from visionbench.record.spec import SMOKE, Spec
+from visionbench.record.store import append, check_writable, newest, read, read_if_there
 
 ROOT = Path(__file__).parents[2]
 
@@ -170,9 +170,9 @@ def test_each_bad_line_is_reported_by_its_number_and_the_rest_is_read(path):
 
 WRITER = """
 import sys
-from bench.record.record import Environment, Failure, Record
-from bench.record.spec import Spec
-from bench.record.store import append
+from visionbench.record.record import Environment, Failure, Record
+from visionbench.record.spec import Spec
+from visionbench.record.store import append
 path, name, count, length = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -347,9 +347,9 @@ def test_a_disk_that_writes_little_at_a_time_still_gets_the_whole_line(path, mon
 
 LIMITED = """
 import resource, sys
-from bench.record.errors import BenchError
-from bench.record.record import from_json
-from bench.record.store import append
+from visionbench.record.errors import BenchError
+from visionbench.record.record import from_json
+from visionbench.record.store import append
 path, (first, second) = sys.argv[1], map(from_json, sys.argv[2:4])
 append(path, first)
 size = len(open(path, "rb").read())
@@ -400,9 +400,9 @@ def test_check_writable_changes_nothing_that_is_there(path):
 # A child, so that it can stop being root: to root no file is read-only.
 POWERLESS = """
 import os, sys
-from bench.record.errors import BenchError
-from bench.record.record import from_json
-from bench.record.store import append, check_writable, read
+from visionbench.record.errors import BenchError
+from visionbench.record.record import from_json
+from visionbench.record.store import append, check_writable, read
 path, record = sys.argv[1], from_json(sys.argv[2])
 if os.geteuid() == 0:
     try:

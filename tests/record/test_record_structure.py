@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.record.errors import BenchError
-from bench.record.folding import fold, unfold
-from bench.record.spec import SUITES, Spec
-from bench.record.structure import Layer, Structure, Structures, read, structure_specs, to_text, write
+from visionbench.comparison.fold_names import fold, unfold
+from visionbench.comparison.structure import Layer, Structure, Structures, read, structure_specs, to_text, write
+from visionbench.record.errors import BenchError
+from visionbench.record.spec import SUITES, Spec
 
 ROW = "timm:net@64 inference b1 fp32"
 

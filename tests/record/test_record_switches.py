@@ -5,12 +5,10 @@ from itertools import pairwise
 
 import pytest
 
-from bench.record import comparison
-from bench.record.comparison import Side, merge, read, speed_up
-from bench.record.errors import BenchError
-from bench.record.record import Failure
-from bench.record.spec import Spec
-from bench.record.switches import (
+from tests.reports.paired import GPU, TINY, effect, pair
+from visionbench.comparison import comparison
+from visionbench.comparison.comparison import Side, merge, read, speed_up
+from visionbench.comparison.switches import (
     ABOUT,
     SWITCHES,
     configuration,
@@ -19,7 +17,9 @@ from bench.record.switches import (
     switch_of,
     switched,
 )
-from tests.reports.paired import GPU, TINY, effect, pair
+from visionbench.record.errors import BenchError
+from visionbench.record.record import Failure
+from visionbench.record.spec import Spec
 
 SPEC = Spec(model=TINY, batch_size=64)
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from bench.record.units import count, duration, significant, size
+from visionbench.record.units import count, duration, significant, size
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bench.record.comparison import Comparison, Side
-from bench.record.record import Environment
-from bench.record.spec import Spec
-from bench.record.verdict import Change, Judgement, Rule, Verdict, Word, exit_code
+from visionbench.comparison.comparison import Comparison, Side
+from visionbench.comparison.verdict import Change, Judgement, Rule, Verdict, Word, exit_code
+from visionbench.record.record import Environment
+from visionbench.record.spec import Spec
 
 SIDE = Side(label="main", spec=Spec(model="timm:resnet18"))
 ROW = Comparison(

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.record.record import Environment, Failure, FailureKind, Measurement, Record
-from bench.record.spec import SMOKE, STEADY, Protocol, Spec
-from reports import memory
-from reports.counts import count_spec, train_spec
-from reports.paper import rows
+from visionbench.record.record import Environment, Failure, FailureKind, Measurement, Record
+from visionbench.record.spec import SMOKE, STEADY, Protocol, Spec
+from visionbench.reports.paper import training_memory
+from visionbench.reports.paper.counts import count_spec, train_spec
+from visionbench.reports.printed import rows
 
 COUNTS = Path(__file__).parent / "counts.csv"
 """Params and MACs of one image: conv + linear + both attention products, by torch's `FlopCounterMode` (halved) on the
@@ -59,7 +59,7 @@ def counts() -> list[Record]:
             _counted(line["model"], int(line["image_size"]), params=int(line["params"]), macs=int(line["macs"]))
             for line in csv.DictReader(file)
         ]
-    peaks = {row.network: (row.number, memory.specs_of(row)) for row in rows("2")}
+    peaks = {row.network: (row.number, training_memory.specs_of(row)) for row in rows("2")}
     peaks |= {row.network: (row.number, (train_spec(*row.network),)) for table in ("10", "11") for row in rows(table)}
     return [*known, *(_train_peak(spec, number) for number, specs in peaks.values() for spec in specs)]
 

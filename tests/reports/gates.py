@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from bench.record.comparison import Comparison, Launch, Round, Side, log_ratios, wall_log_ratios
-from bench.record.derived import Estimate, estimate
-from bench.record.record import Environment, Failure
-from bench.record.spec import Spec
-from bench.record.verdict import Change, Judgement, Rule, Verdict, Word
+from visionbench.comparison.comparison import Comparison, Launch, Round, Side, log_ratios, wall_log_ratios
+from visionbench.comparison.verdict import Change, Judgement, Rule, Verdict, Word
+from visionbench.record.record import Environment, Failure
+from visionbench.record.spec import Spec
+from visionbench.record.statistics import Estimate, estimate
 
 CPU = Environment(
     device_type="cpu",

@@ -6,11 +6,11 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from bench.record.comparison import Comparison, Launch, Round, Side
-from bench.record.record import Environment, Failure, Measurement, Record
-from bench.record.spec import STEADY, Spec
-from bench.record.switches import every_configuration, switched
-from reports import roadmap
+from visionbench.comparison.comparison import Comparison, Launch, Round, Side
+from visionbench.comparison.switches import every_configuration, switched
+from visionbench.record.record import Environment, Failure, Measurement, Record
+from visionbench.record.spec import STEADY, Spec
+from visionbench.reports.paper import roadmap
 
 GPU = Environment(
     device_type="cuda",

@@ -11,11 +11,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from bench.record.errors import BenchError
-from bench.record.verdict import Change, Judgement, Rule, Verdict
-from reports import ci
-from reports.ci import summary
 from tests.reports import gates
+from visionbench.comparison.verdict import Change, Judgement, Rule, Verdict
+from visionbench.record.errors import BenchError
+from visionbench.reports import ci
+from visionbench.reports.ci import summary
 
 SUFFIXES = {"summary": "md", "annotations": "txt", "junit": "xml", "gab": "json", "bmf": "json"}
 JUDGED = {"typical": gates.typical, "nasty": gates.nasty, "nothing": gates.judgement}
@@ -233,6 +233,9 @@ def test_a_judgement_of_any_rule_renders_in_every_form():
 
 def test_it_costs_nothing_heavy():
     heavy = "{'torch', 'timm', 'numpy', 'scipy', 'pandas', 'matplotlib', 'rich', 'models'}"
-    program = f"import sys, reports.ci, reports.verdicts; print(sorted({heavy} & set(sys.modules)))"
+    program = (
+        "import sys, visionbench.reports.ci, visionbench.reports.results.verdicts; "
+        f"print(sorted({heavy} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

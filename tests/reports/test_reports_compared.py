@@ -9,13 +9,14 @@ from dataclasses import replace
 
 import pytest
 
-from bench.record.compared import Entry, Provenance, Recorded, StoredComparison
-from bench.record.derived import Estimate
-from bench.record.drift import Series, Session, Shift, Trend
-from bench.record.fingerprint import Difference
-from reports import FORMATS, render, trends
-from reports.compared import NO_VERDICT, ONE_COMMIT, layouts, shown_in
-from reports.table import footnotes
+from visionbench.comparison.stored import Entry, Provenance, Recorded, StoredComparison
+from visionbench.comparison.trend import Series, Session, Shift, Trend
+from visionbench.record.fingerprint import Difference
+from visionbench.record.statistics import Estimate
+from visionbench.reports import FORMATS, render
+from visionbench.reports.results import trends
+from visionbench.reports.results.stored import NO_VERDICT, ONE_COMMIT, layouts, shown_in
+from visionbench.reports.table import footnotes
 
 OLD = Provenance(
     label="old.jsonl", launches=14, started=("2026-01-02T03:04:05+00:00", "2026-01-03T00:00:00"), commits=("a" * 40,)

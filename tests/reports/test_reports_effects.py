@@ -4,14 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from bench.record.record import Failure
-from bench.record.spec import Spec
-from bench.record.switches import switched
-from reports import REPORTS, effects, effects_grid, paper, roadmap
-from reports.paired import finding, newest
-from reports.table import DASH
 from tests.reports import paired
 from tests.reports.paired import CPU, SWIN, TINY, effect, pair
+from visionbench.comparison.switches import switched
+from visionbench.record.record import Failure
+from visionbench.record.spec import Spec
+from visionbench.reports import REPORTS, printed
+from visionbench.reports.paired_ratio import finding, newest
+from visionbench.reports.paper import roadmap
+from visionbench.reports.results import effects, effects_grid
+from visionbench.reports.table import DASH
 
 
 def column(table, key):
@@ -123,7 +125,7 @@ def test_compiling_says_what_it_cost_where_a_sweep_has_measured_it():
 
 
 def test_memory_of_a_training_step_is_exact_and_only_there_where_it_is_counted(counts):
-    table2 = paper.rows("2")[0]
+    table2 = printed.rows("2")[0]
     spec = Spec(model=table2.model, task="train", batch_size=32, attention="math")
     one = pair(spec, switched(spec, "amp_bf16"), 2.0)
     table = effects.layout(counts, [one])

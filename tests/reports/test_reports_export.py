@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from bench.record.errors import BenchError
-from reports import export
-from reports.export import COLUMNS, FORMATS, lines
+from visionbench.record.errors import BenchError
+from visionbench.reports import export
+from visionbench.reports.export import COLUMNS, FORMATS, lines
 
 pd = pytest.importorskip("pandas")
 

@@ -16,15 +16,14 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from bench.record import store
-from bench.record.comparison import Comparison, Launch, Round, Side
-from bench.record.derived import throughput
-from bench.record.devices import find
-from bench.record.errors import BenchError
-from bench.record.record import Environment, Failure, Measurement, Record
-from bench.record.spec import Spec
-from reports.counts import count_spec
-from reports.figures import (
+from visionbench.comparison.comparison import Comparison, Launch, Round, Side
+from visionbench.record import store
+from visionbench.record.devices import find
+from visionbench.record.errors import BenchError
+from visionbench.record.record import Environment, Failure, Measurement, Record
+from visionbench.record.spec import Spec
+from visionbench.record.statistics import throughput
+from visionbench.reports.figures import (
     FIGURES,
     THEMES,
     WIDTHS,
@@ -40,9 +39,10 @@ from reports.figures import (
     roofline,
     throughput_accuracy,
 )
-from reports.figures.style import Look
-from reports.paper import rows
-from reports.records import __file__ as committed
+from visionbench.reports.figures.style import Look
+from visionbench.reports.paper.counts import count_spec
+from visionbench.reports.printed import rows
+from visionbench.reports.records import __file__ as committed
 
 GPU = Environment(
     device_type="cuda", device_key="a100-sxm4-80gb", device_name="NVIDIA A100-SXM4-80GB", torch="2.15.0", started="2026"
@@ -418,6 +418,6 @@ def test_drawing_leaves_matplotlib_as_it_was(evidence: Evidence) -> None:
 
 def test_listing_figures_loads_nothing_heavy() -> None:
     heavy = "{'torch', 'timm', 'numpy', 'pandas', 'matplotlib', 'rich'}"
-    program = f"import sys, reports.figures; print(sorted({heavy} & set(sys.modules)))"
+    program = f"import sys, visionbench.reports.figures; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from reports.figures.place import Box, Label, Scene, Segment, place
+from visionbench.reports.figures.place import Box, Label, Scene, Segment, place
 
 CANVAS = Box(left=0, bottom=0, right=100, top=80)
 

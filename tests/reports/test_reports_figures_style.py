@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from reports.figures.families import FAMILIES, OTHER, family, short
-from reports.figures.panels import log_ticks
-from reports.figures.style import LIGHT, THEMES, tinted
+from visionbench.reports.figures.families import FAMILIES, OTHER, family, short
+from visionbench.reports.figures.panels import log_ticks
+from visionbench.reports.figures.style import LIGHT, THEMES, tinted
 
 
 def _linear(colour: str) -> list[float]:

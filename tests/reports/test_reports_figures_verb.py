@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import main
-from reports.figures import FIGURES
+from visionbench.command.main import main
+from visionbench.reports.figures import FIGURES
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def test_a_mistake_is_one_sentence_with_its_remedy(words: list[str], remedy: str
 
 
 def test_without_comparisons_there_is_no_picture_of_effects(here: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("bench.output.compared", lambda _paths=None: [])
+    monkeypatch.setattr("visionbench.command.output.compared", lambda _paths=None: [])
     assert main(["figures", "effects"]) == 2
     assert "python bench.py effects" in capsys.readouterr().err
     assert not list(here.iterdir())

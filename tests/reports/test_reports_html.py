@@ -11,19 +11,19 @@ from html.parser import HTMLParser
 
 import pytest
 
-from bench.cli import _parser
-from bench.output import recorded
-from bench.record.spec import Spec
-from reports import REPORTS, render
-from reports.figures import Evidence as Drawable
-from reports.render.html import Picture, page, pictures
-from reports.render.html.page import FOLDER
-from reports.render.html.picture import BUDGET
-from reports.runs import layout as runs
-from reports.table import DASH, Cell, Column, Note, Row, Table
-from reports.verdicts import layout as verdicts
 from tests.reports import gates, paired
 from tests.reports.chromium import PROGRAM, Browser
+from visionbench.command.main import _parser
+from visionbench.command.output import recorded
+from visionbench.record.spec import Spec
+from visionbench.reports import REPORTS, render
+from visionbench.reports.figures import Evidence as Drawable
+from visionbench.reports.render.html import Picture, page, pictures
+from visionbench.reports.render.html.page import FOLDER
+from visionbench.reports.render.html.picture import BUDGET
+from visionbench.reports.results.runs import layout as runs
+from visionbench.reports.results.verdicts import layout as verdicts
+from visionbench.reports.table import DASH, Cell, Column, Note, Row, Table
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 LIMIT = 3_000_000
@@ -263,7 +263,7 @@ def test_it_is_small_and_needs_no_torch():
 
 
 def test_pictures_are_drawn_in_both_dresses_and_missing_ones_left_out(counts):
-    from reports.render.html import picture
+    from visionbench.reports.render.html import picture
 
     drawn = pictures(Drawable(records=counts), ("figure1", "effects"))
     assert [one.name for one in drawn] == ["figure1"]

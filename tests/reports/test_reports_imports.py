@@ -15,7 +15,7 @@ def test_rendering_needs_no_torch_either():
     program = (
         "import sys, reports\n"
         "table = reports.REPORTS['convnext_table1'].layout([])\n"
-        "for format in reports.FORMATS: reports.render(table, format, 100, colour=True)\n"
+        "for format in reports.FORMATS: visionbench.reports.render(table, format, 100, colour=True)\n"
         "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from bench.record.record import Measurement, Record
-from bench.record.spec import SWIN
-from reports import REPORTS
-from reports.counts import train_spec
-from reports.table import footnotes
+from visionbench.record.record import Measurement, Record
+from visionbench.record.spec import SWIN
+from visionbench.reports import REPORTS
+from visionbench.reports.paper.counts import train_spec
+from visionbench.reports.table import footnotes
 
 TINY, SWIN_T = "paper:convnext_original_tiny", "timm:swin_tiny_patch4_window7_224"
 
@@ -161,7 +161,7 @@ def test_measured_training_memory_and_its_ratio():
 
 
 def _trained(model, gib):
-    from bench.record.record import Environment
+    from visionbench.record.record import Environment
 
     counters = [
         Measurement(

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from bench.predict.predict import predict
-from bench.record import store
-from bench.record.devices import find
-from bench.record.spec import Spec
-from reports import REPORTS, predictions, render
-from reports import records as committed
-from reports.predicted import by_card
-from reports.table import Cell, Table
+from visionbench.predicting.step_time import predict
+from visionbench.record import store
+from visionbench.record.devices import find
+from visionbench.record.spec import Spec
+from visionbench.reports import REPORTS, render
+from visionbench.reports import records as committed
+from visionbench.reports.paper.predicted_rates import by_card
+from visionbench.reports.results import predictions
+from visionbench.reports.table import Cell, Table
 
 PREDICTED = store.read(Path(committed.__file__).parent / "predicted.jsonl").records
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from models.rungs import ROWS as RUNGS
-from reports import REPORTS, paper
+from visionbench.models.rungs import ROWS as RUNGS
+from visionbench.reports import REPORTS
+from visionbench.reports import printed as paper
 
 PUBLISHED = Path(paper.__file__).parent / "published"
 

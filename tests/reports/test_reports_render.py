@@ -8,11 +8,11 @@ import subprocess
 
 import pytest
 
-from bench.record.errors import BenchError
-from reports import FORMATS, REPORTS, render
-from reports.render import latex, markdown
-from reports.table import Cell, Column, Row, Table
 from tests.reports import paired
+from visionbench.record.errors import BenchError
+from visionbench.reports import FORMATS, REPORTS, render
+from visionbench.reports.render import latex, markdown
+from visionbench.reports.table import Cell, Column, Row, Table
 
 NAMES = {
     "convnext_table1": "table1",

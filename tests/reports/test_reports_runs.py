@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from bench.record.record import Environment, Failure, Measurement, Record
-from bench.record.spec import STEADY, SWIN, Spec
-from reports import FORMATS, render
-from reports.run_columns import LABELS, METRICS
-from reports.runs import layout
-from reports.table import Cell, Table, footnotes
+from visionbench.record.record import Environment, Failure, Measurement, Record
+from visionbench.record.spec import STEADY, SWIN, Spec
+from visionbench.reports import FORMATS, render
+from visionbench.reports.results.run_columns import LABELS, METRICS
+from visionbench.reports.results.runs import layout
+from visionbench.reports.table import Cell, Table, footnotes
 
 GPU = Environment(
     device_type="cuda",

@@ -2,9 +2,9 @@
 
 import pytest
 
-from reports import slips
-from reports.counts import index
-from reports.paper import Number, rows
+from visionbench.reports.paper import slips
+from visionbench.reports.paper.counts import index
+from visionbench.reports.printed import Number, rows
 
 
 def row_of(table, label, size=224, section=""):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reports.render.terminal import terminal
-from reports.validations import Printed, PrintedMemory, Publication, by_publication, memory, printed
+from visionbench.reports.render.terminal import terminal
+from visionbench.reports.results.validations import Printed, PrintedMemory, Publication, by_publication, memory, printed
 
 GIB = 2**30
 

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from bench.record.derived import Estimate
-from bench.record.verdict import INCONCLUSIVE, NOT_MEASURED, OK, REGRESSED, Judgement, Rule, exit_code
-from reports import FORMATS, render
-from reports import verdict_words as words
-from reports.table import Cell, Table
-from reports.verdicts import NAME_WIDTH, changes, layout
 from tests.reports import gates
+from visionbench.comparison.verdict import INCONCLUSIVE, NOT_MEASURED, OK, REGRESSED, Judgement, Rule, exit_code
+from visionbench.record.statistics import Estimate
+from visionbench.reports import FORMATS, render
+from visionbench.reports.results import verdict_text as words
+from visionbench.reports.results.verdicts import NAME_WIDTH, changes, layout
+from visionbench.reports.table import Cell, Table
 
 SUFFIXES = {"terminal": "txt", "markdown": "md", "latex": "tex", "csv": "csv", "json": "json"}
 

@@ -12,9 +12,9 @@ import pytest
 import timm  # noqa: F401  (before any trace: torch 2.6 cannot import it while tensors are born on the meta device)
 from torch import nn
 
-from bench.record.spec import Spec
-from bench.trace import Trace, run
-from models import paper
+from visionbench.models import paper
+from visionbench.record.spec import Spec
+from visionbench.tracing import Trace, run
 
 IMPORTS = """
 import torch

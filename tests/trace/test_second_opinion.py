@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.record.spec import Spec
-from bench.trace.second_opinion import Opinion, second_opinion
-from models import ModelError
+from visionbench.models import ModelError
+from visionbench.record.spec import Spec
+from visionbench.tracing.second_opinion import Opinion, second_opinion
 
 Network = Callable[..., str]
 

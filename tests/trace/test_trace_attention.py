@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.record.spec import Spec
-from bench.trace import Trace, run
+from visionbench.record.spec import Spec
+from visionbench.tracing import Trace, run
 
 Network = Callable[..., str]
 

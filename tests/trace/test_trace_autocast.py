@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from bench.record.spec import Spec
-from bench.trace import Trace, run
+from visionbench.record.spec import Spec
+from visionbench.tracing import Trace, run
 
 Network = Callable[..., str]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.record.record import Environment, from_json, to_json
-from bench.record.spec import Spec
-from bench.trace import Trace, run, trace
-from models import names, paper
-from reports.paper import rows
+from visionbench.models import names, paper
+from visionbench.record.record import Environment, from_json, to_json
+from visionbench.record.spec import Spec
+from visionbench.reports.printed import rows
+from visionbench.tracing import Trace, run, trace
 
 ROOT = Path(__file__).parents[2]
 Traced = Callable[[Spec], Trace]
@@ -167,7 +167,7 @@ def test_the_largest_network_takes_no_memory() -> None:
     # 937 million parameters would be 3.7 GB. What this process holds is torch's and timm's code. Its own high-water
     # mark, and not `ru_maxrss`: that begins with the peak of whoever started it, which is this test process.
     code = (
-        "import timm; from bench.trace import run; from bench.record.spec import Spec\n"
+        "import timm; from visionbench.tracing import run; from visionbench.record.spec import Spec\n"
         "t = run(Spec(model='timm:resnetv2_152x4_bit', image_size=480))\n"
         "print(t.params, next(l.split()[1] for l in open('/proc/self/status') if l.startswith('VmHWM')))"
     )

@@ -19,12 +19,12 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
-from bench.record.errors import BenchError
-from bench.record.spec import Spec
-from bench.trace import run
-from bench.trace.second_opinion import second_opinion
-from bench.trace.step import UntraceableError
-from models import ModelError
+from visionbench.models import ModelError
+from visionbench.record.errors import BenchError
+from visionbench.record.spec import Spec
+from visionbench.tracing import run
+from visionbench.tracing.second_opinion import second_opinion
+from visionbench.tracing.step import UntraceableError
 
 ROOT = Path(__file__).parents[2]
 Network = Callable[..., str]
@@ -278,7 +278,7 @@ def test_constants_of_a_users_module_keep_their_values(network: Network) -> None
 
 def test_the_first_thing_a_process_does_may_be_a_trace() -> None:
     code = (
-        "from bench.trace import run; from bench.record.spec import Spec\n"
+        "from visionbench.tracing import run; from visionbench.record.spec import Spec\n"
         "print(run(Spec(model='timm:resnet18', image_size=64)).params)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

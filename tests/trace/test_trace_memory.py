@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from bench.record.memory import PAPER_2022, PAPER_2022_COPIES, TODAY
-from bench.record.record import Environment
-from bench.record.spec import Spec
-from bench.trace import Trace, run, step, trace
-from bench.trace.live import BLOCK, CATEGORIES, Curve, LiveTensors
-from bench.trace.skeleton import skeleton
+from visionbench.record.memory_protocol import PAPER_2022, PAPER_2022_COPIES, TODAY
+from visionbench.record.record import Environment
+from visionbench.record.spec import Spec
+from visionbench.tracing import Trace, run, step, trace
+from visionbench.tracing.live import BLOCK, CATEGORIES, Curve, LiveTensors
+from visionbench.tracing.skeleton import skeleton
 
 Traced = Callable[[Spec], Trace]
 Network = Callable[..., str]

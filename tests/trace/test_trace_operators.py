@@ -7,10 +7,10 @@ from math import prod
 
 import pytest
 
-from bench.record.spec import Spec
-from bench.trace import Trace, run
-from bench.trace.kinds import KINDS
-from bench.trace.operators import Operator
+from visionbench.record.spec import Spec
+from visionbench.tracing import Trace, run
+from visionbench.tracing.kinds import KINDS
+from visionbench.tracing.operators import Operator
 
 Network = Callable[..., str]
 

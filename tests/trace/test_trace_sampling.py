@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bench.record.record import Environment
-from bench.record.spec import Spec
-from bench.trace.live import CATEGORIES
-from bench.trace.sampling import SAMPLES
-from bench.trace.step import run, to_record, trace
+from visionbench.record.record import Environment
+from visionbench.record.spec import Spec
+from visionbench.tracing.live import CATEGORIES
+from visionbench.tracing.sampling import SAMPLES
+from visionbench.tracing.step import run, to_record, trace
 
 META = Environment(device_type="meta")
 

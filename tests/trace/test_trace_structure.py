@@ -11,13 +11,13 @@ import pytest
 import torch
 import torch._dynamo
 
-from bench.judge.structure import compare
-from bench.record.spec import Spec
-from bench.record.structure import Structure, Structures, from_text, read, structure_specs, to_text
-from bench.trace.graphs import Graphs, count
-from bench.trace.step import run, to_record
-from bench.trace.structure import structure, structures
-from bench.trace.values import values_as_zero
+from visionbench.comparison.structure import Structure, Structures, from_text, read, structure_specs, to_text
+from visionbench.judging.structure import compare
+from visionbench.record.spec import Spec
+from visionbench.tracing.graphs import Graphs, count
+from visionbench.tracing.step import run, to_record
+from visionbench.tracing.structure import structure, structures
+from visionbench.tracing.values import values_as_zero
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,7 +8,7 @@ sorted, filtered and asked.
 
 from __future__ import annotations
 
-from reports.render.html.page import page
-from reports.render.html.picture import Picture, pictures
+from visionbench.reports.render.html.page import page
+from visionbench.reports.render.html.picture import Picture, pictures
 
 __all__ = ["Picture", "page", "pictures"]

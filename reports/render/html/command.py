@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from bench.record.comparison import Comparison
-from bench.record.record import Environment, Record
-from bench.record.spec import PROTOCOLS, Spec
-from bench.record.switches import switch_of
-from reports.roadmap import steps
+from visionbench.comparison.comparison import Comparison
+from visionbench.comparison.switches import switch_of
+from visionbench.record.record import Environment, Record
+from visionbench.record.spec import PROTOCOLS, Spec
+from visionbench.reports.paper.roadmap import steps
 
 Option = tuple[str, object]
 

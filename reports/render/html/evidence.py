@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from bench.record.comparison import Comparison
-from bench.record.record import Environment, Record, Source
-from bench.record.spec import Spec
-from reports.measured import FLAGS
-from reports.render.html import command
-from reports.table import DASH, Cell, Column, Row
+from visionbench.comparison.comparison import Comparison
+from visionbench.record.record import Environment, Record, Source
+from visionbench.record.spec import Spec
+from visionbench.reports.render.html import command
+from visionbench.reports.settings import FLAGS
+from visionbench.reports.table import DASH, Cell, Column, Row
 
 _PARTS = re.compile(r"; |: |, |^trace of ")
 AGAINST = " against "

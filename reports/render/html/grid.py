@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from reports.render.html import evidence as behind
-from reports.render.html.evidence import Evidence
-from reports.render.html.markup import dress, head, is_number, name, pairs, prose, text
-from reports.table import DASH, Cell, Column, Note, Row, Table, column_notes, footnotes, spans
+from visionbench.reports.render.html import evidence as behind
+from visionbench.reports.render.html.evidence import Evidence
+from visionbench.reports.render.html.markup import dress, head, is_number, name, pairs, prose, text
+from visionbench.reports.table import DASH, Cell, Column, Note, Row, Table, column_notes, footnotes, spans
 
 WIDEST = 40
 """Characters that the place behind a number may take; page.css has a class for each width."""

@@ -6,8 +6,8 @@ import html
 import re
 from collections.abc import Iterable
 
-from bench.record.record import Source
-from reports.table import HEADS, Cell
+from visionbench.record.record import Source
+from visionbench.reports.table import HEADS, Cell
 
 SOURCES: dict[Source, tuple[str, str]] = {
     "published": ("p", "span"),

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from bench.record.comparison import Comparison
-from bench.record.record import Record
-from reports.render.html import evidence as behind
-from reports.render.html import parts, picture
-from reports.render.html.grid import WIDEST, section
-from reports.render.html.markup import name, text
-from reports.render.html.picture import Picture
-from reports.table import Table
+from visionbench.comparison.comparison import Comparison
+from visionbench.record.record import Record
+from visionbench.reports.render.html import evidence as behind
+from visionbench.reports.render.html import parts, picture
+from visionbench.reports.render.html.grid import WIDEST, section
+from visionbench.reports.render.html.markup import name, text
+from visionbench.reports.render.html.picture import Picture
+from visionbench.reports.table import Table
 
 FOLDER = Path(__file__).parent
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
-from bench.record.comparison import Comparison
-from bench.record.record import Environment, Record, Source
-from bench.record.spec import Protocol
-from bench.record.units import GIB, plural, significant
-from reports.measured import device_name
-from reports.paper import protocols
-from reports.render.html import evidence as behind
-from reports.render.html.evidence import Evidence
-from reports.render.html.markup import SOURCES, arxiv, link, name, pairs, prose, text
-from reports.table import DASH, HEADS, Table
+from visionbench.comparison.comparison import Comparison
+from visionbench.record.record import Environment, Record, Source
+from visionbench.record.spec import Protocol
+from visionbench.record.units import GIB, plural, significant
+from visionbench.reports.printed import protocols
+from visionbench.reports.render.html import evidence as behind
+from visionbench.reports.render.html.evidence import Evidence
+from visionbench.reports.render.html.markup import SOURCES, arxiv, link, name, pairs, prose, text
+from visionbench.reports.settings import device_name
+from visionbench.reports.table import DASH, HEADS, Table
 
 PAPER = "2201.03545"
 

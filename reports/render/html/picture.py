@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from reports.figures import FIGURES, WIDTHS, Evidence, MissingError, ThemeName, draw
-from reports.render.html.markup import text
+from visionbench.reports.figures import FIGURES, WIDTHS, Evidence, MissingError, ThemeName, draw
+from visionbench.reports.render.html.markup import text
 
 BUDGET = 2_200_000
 """Bytes that all images of a page may take."""

@@ -1,0 +1,100 @@
+"""How a judgement reaches its readers: the terminal, a job's summary page, annotations, test reports, trackers."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from visionbench.command import output, progress
+from visionbench.comparison.verdict import Judgement, exit_code
+from visionbench.record.errors import BenchError
+
+if TYPE_CHECKING:
+    from visionbench.reports.table import Table
+
+FORMS = {
+    "summary": "Markdown for a job's summary page (appended to $GITHUB_STEP_SUMMARY without being asked)",
+    "junit": "a test report: regressed is a failure, inconclusive skipped, not measured an error",
+    "gab": "for github-action-benchmark (customSmallerIsBetter)",
+    "bmf": "for bencher.dev",
+}
+
+
+def add_forms(parser: argparse.ArgumentParser) -> None:
+    """Options that say where else to write what was found out."""
+    group = parser.add_argument_group("for CI")
+    group.add_argument("--strict", action="store_true", help="inconclusive rows end with exit code 3")
+    for form, text in FORMS.items():
+        group.add_argument(f"--{form}", type=Path, metavar="FILE", help=text)
+
+
+def command(options: Namespace) -> str:
+    """This command line, as it can be typed again."""
+    return shlex.join(["python", "bench.py", *options.words])
+
+
+def show(judgement: Judgement, options: Namespace) -> int:
+    """Print the judgement, write what else was asked for, and return the exit code."""
+    from visionbench.reports import ci
+    from visionbench.reports.results import verdict_text, verdicts
+
+    tables: list[Table | None] = [verdicts.changes(judgement)]
+    if judgement.verdicts or not judgement.structures:
+        tables.append(verdicts.layout(judgement))
+    shown = [table for table in tables if table]
+    if shown:
+        output.print_tables(shown, options)
+    else:
+        print(f"{verdict_text.headline(judgement)}.")
+    for form in FORMS:
+        path: Path | None = getattr(options, form)
+        if path is not None:
+            _write(path, ci.form(form, judgement))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        print(ci.form("annotations", judgement), end="")
+    page = os.environ.get("GITHUB_STEP_SUMMARY")
+    if page:
+        _write(Path(page), ci.form("summary", judgement), append=True)
+    return exit_code(judgement, strict=options.strict)
+
+
+def _write(path: Path, text: str, *, append: bool = False) -> None:
+    try:
+        with path.open("a" if append else "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BenchError(f"cannot write {path} ({reason}): name another file.") from error
+
+
+class Launches:
+    """Progress of a gate as lines on stderr: one when a launch ends."""
+
+    def launched(self, done: int, planned: int, rows: int, seconds_left: float) -> None:
+        """`launch 3/10 of 12 rows (about 4 min 20 s left in this look)`."""
+        from visionbench.record.units import duration, plural
+
+        left = f" (about {duration(seconds_left)} left in this look)" if seconds_left else ""
+        progress.say(f"launch {done}/{planned} of {plural(rows, 'row')}{left}")
+
+
+@contextmanager
+def ended_politely() -> Iterator[None]:
+    """A CI job that is cancelled sends SIGTERM: end as by Ctrl-C, so that no process and no work tree is left."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

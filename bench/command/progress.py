@@ -1,0 +1,79 @@
+"""Progress on stderr: a bar on a terminal, plain lines elsewhere (a log file, CI), results never."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from visionbench.record.record import Record
+from visionbench.record.spec import Spec
+from visionbench.record.statistics import images_per_second
+from visionbench.record.units import duration, significant
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def outcome(record: Record) -> str:
+    """What a launch came to, in a few words: `41.3 img/s`, or the failure's cause."""
+    if record.failure:
+        cause = textwrap.shorten(record.failure.message, 160, placeholder=" ...")
+        return f"failed: {record.failure.kind.replace('_', ' ')} ({cause})"
+    rate = images_per_second(record)
+    return f"{significant(rate, 4)} img/s" if rate else "recorded"
+
+
+class Lines:
+    """Progress as lines: one when a launch ends."""
+
+    def started(self, spec: Spec, index: int, total: int) -> None:
+        """Nothing: a line per launch is enough for a log."""
+
+    def finished(self, record: Record, index: int, total: int, eta_seconds: float) -> None:
+        """`[3/12] timm:convnext_tiny@224 ...: 41.3 img/s (about 20 s left)`."""
+        left = f" (about {duration(eta_seconds)} left)" if eta_seconds >= 1 else ""
+        say(f"[{index}/{total}] {record.spec}: {outcome(record)}{left}")
+
+
+class Bar:
+    """Progress as one line that stays at the bottom, with a line above it for each launch that ended."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+
+    def started(self, spec: Spec, index: int, total: int) -> None:
+        """The bar shows what runs now."""
+        if self._task is None:
+            self._task = self._progress.add_task("", total=total)
+        self._progress.update(self._task, description=f"{spec.model}@{spec.image_size}", completed=index - 1)
+
+    def finished(self, record: Record, index: int, total: int, eta_seconds: float) -> None:  # noqa: ARG002 -- the bar counts
+        """What it came to, above the bar."""
+        self._progress.console.print(
+            f"[{index}/{total}] {record.spec}: {outcome(record)}", markup=False, highlight=False
+        )
+        if self._task is not None:
+            self._progress.update(self._task, completed=index)
+
+
+@contextmanager
+def shown() -> Iterator[Lines | Bar]:
+    """The progress that fits where stderr goes."""
+    if not sys.stderr.isatty():
+        yield Lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield Bar(progress)

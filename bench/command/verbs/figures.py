@@ -1,0 +1,134 @@
+"""The verb `figures`: pictures from what is recorded. Counts that are missing are traced; nothing is measured."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from visionbench.command import options as arguments
+from visionbench.command import output, progress
+from visionbench.command.options import Commands
+from visionbench.record.errors import BenchError, choose
+from visionbench.record.spec import PRECISIONS
+from visionbench.record.units import plural
+
+if TYPE_CHECKING:
+    from visionbench.record.record import Record
+    from visionbench.reports.figures import Choice, Evidence
+    from visionbench.reports.figures.figure import Drawing, Need
+
+FORMATS = ("svg", "png", "pdf")
+THEMES = ("light", "dark")
+WIDTHS = ("page", "column")
+
+DESCRIPTION = """\
+Draw figures from recorded numbers, the paper's printed ones and exact counts; counts that are not at hand are traced.
+figure1: accuracy against FLOPs. figure2: from a ResNet to a ConvNeXt. throughput_accuracy: per device, with the Pareto
+front. memory_curve: one training step of --model. roofline: operators of --model on --device. effects: speed-ups of
+switches, from --comparisons.
+"""
+
+
+def add(commands: Commands) -> None:
+    """What a user may ask."""
+    parser = commands.add_parser("figures", help="draw figures from records", description=DESCRIPTION)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="figure1, figure2, throughput_accuracy, ...")
+    parser.add_argument("--all", action="store_true", help="every figure for which there is something to draw")
+    arguments.add_evidence(parser)
+    about = parser.add_argument_group("what memory_curve and roofline are about")
+    about.add_argument("--model", default="timm:convnext_tiny", metavar="MODEL", help="default: timm:convnext_tiny")
+    about.add_argument("--image-size", type=arguments.positive, metavar="PIXELS", help="square input (default: 224)")
+    about.add_argument("--device", default="a100-sxm4-80gb", metavar="NAME", help="a GPU's key (`list devices`)")
+    about.add_argument("--precision", choices=PRECISIONS, help="of the roof (default: tf32 where the GPU has it)")
+    how = parser.add_argument_group("output")
+    how.add_argument("--theme", choices=THEMES, default="light", help="default: light")
+    how.add_argument("--format", choices=FORMATS, default="svg", help="default: svg")
+    how.add_argument("--width", choices=WIDTHS, default="page", help="178 mm, or 85 mm (default: page)")
+    how.add_argument("--output", type=Path, default=Path(), metavar="DIR", help="where files go (default: here)")
+    parser.set_defaults(verb=run)
+
+
+def run(options: Namespace) -> int:
+    """Write each figure to a file of its name, and say where."""
+    from visionbench.reports.figures import FIGURES, Evidence
+
+    if not options.names and not options.all:
+        raise BenchError(f"which figure? Name one ({', '.join(FIGURES)}) or say --all.")
+    names = list(FIGURES) if options.all else [choose("figure", name, FIGURES) for name in options.names]
+    evidence = Evidence(
+        records=output.recorded(options.records),
+        comparisons=output.compared(options.comparisons),
+        choice=_choice(options),
+    )
+    for name in dict.fromkeys(names):
+        _draw(FIGURES[name], evidence, options)
+    return 0
+
+
+def _choice(options: Namespace) -> Choice:
+    from visionbench.record.devices import select
+    from visionbench.reports.figures import Choice
+
+    keys = [device.key for device in select(options.device)]
+    if len(keys) > 1:
+        progress.say(f"--device {options.device}: drawn for {keys[0]}; others of that name: {', '.join(keys[1:])}.")
+    return Choice(
+        model=_qualified(options.model),
+        image_size=options.image_size,
+        device=keys[0],
+        precision=options.precision,
+    )
+
+
+def _qualified(model: str) -> str:
+    """`convnext_tiny` -> `timm:convnext_tiny`. A qualified name is not looked up before it must be: that loads timm."""
+    from visionbench import models
+
+    return model if ":" in model else models.resolve(model).name
+
+
+def _draw(drawing: Drawing, evidence: Evidence, options: Namespace) -> None:
+    """One figure. Of --all, one for which there is nothing is passed over, with its sentence."""
+    from dataclasses import replace
+
+    from visionbench.reports.figures import WIDTHS as MILLIMETRES
+    from visionbench.reports.figures import MissingError, draw
+
+    full = replace(evidence, records=(*evidence.records, *_traced(drawing.name, drawing.needs(evidence))))
+    width = MILLIMETRES[options.width]
+    try:
+        file = draw(drawing.name, full, theme=options.theme, file_format=options.format, width=width)
+    except MissingError as nothing:
+        if not options.all:
+            raise
+        progress.say(f"bench.py: {nothing}")
+        return
+    path = options.output / f"{drawing.name}.{options.format}"
+    _make_folder(options.output)
+    output.write(path, file)
+    print(path)
+
+
+def _traced(name: str, needs: Sequence[Need]) -> list[Record]:
+    """The counts that the figure wants and nobody has recorded."""
+    if not needs:
+        return []
+    from visionbench.machine.environment import describe
+    from visionbench.tracing import trace
+
+    progress.say(f"{name}: counting {plural(len(needs), 'network')} on the meta device ...")
+    environment = describe("meta")
+    with redirect_stdout(sys.stderr):  # what a user's factory prints is no result of ours
+        return [trace(need.spec, environment) for need in needs]
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BenchError(f"cannot make the folder {folder} ({reason}): name another one with --output.") from error

@@ -1,0 +1,221 @@
+"""The comparison: two sides of one row, measured in turns. What a gate judges and what a table of effects shows.
+
+A *launch* is a pair of fresh processes, one per side, that live beside each other and take turns; a *round* is one turn
+of each, in random order. Both turns of a round lie within a tenth of a second or so, so whatever the machine does
+meets both sides, and their ratio does not notice. Raw values only, chronological; ratios, intervals and verdicts are
+derived when read, as everywhere in this house.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal, get_args
+
+from visionbench.record.errors import BenchError, choose
+from visionbench.record.record import Environment, Failure, make
+from visionbench.record.spec import Spec
+from visionbench.record.statistics import Estimate, estimate
+
+COMPARISON_SCHEMA = 1
+"""Version of a line. 1 (2026-11): first."""
+
+Timer = Literal["cpu", "wall", "device"]
+"""Whose clock: the process's CPU time, the wall's, or the accelerator's own (CUDA events)."""
+
+First = Literal["baseline", "candidate"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One of the two: what was run, and from which source.
+
+    `label` is for people (`origin/main`, `working tree`, `channels_last`). `commit` is the revision's full hash, None
+    where there is none; `dirty`: it was measured with uncommitted changes.
+    """
+
+    label: str
+    spec: Spec
+    commit: str | None = None
+    dirty: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One turn of each side: seconds of one iteration by the comparison's timer, and by the wall.
+
+    `first` had its turn first. By CPU time a turn's value is the minimum of its readings, because what disturbs CPU
+    time only adds; by the other clocks it is their median.
+    """
+
+    first: First
+    baseline: float
+    candidate: float
+    baseline_wall: float
+    candidate_wall: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """One pair of processes: its rounds in order, and what they ran on.
+
+    `cores` are those that both sides were bound to, () where they were not. `flags` doubt the numbers (`throttled`,
+    `clock_unsteady`, `noisy_env`, ...).
+    """
+
+    rounds: tuple[Round, ...]
+    cores: tuple[int, ...] = ()
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One row, base against head or one way of running it against another.
+
+    `name` is the row's, unique within one gate. `timer` is the clock that the ratio is of. `looks` is how many looks at
+    the launches the error was split between. `failure` says why there are
+    no launches, or no more of them; `failed` is the side that it befell, None for both.
+    """
+
+    name: str
+    baseline: Side
+    candidate: Side
+    environment: Environment
+    timer: Timer
+    seed: int
+    looks: int = 2
+    launches: tuple[Launch, ...] = ()
+    failure: Failure | None = None
+    failed: First | None = None
+    schema: int = COMPARISON_SCHEMA
+
+    def __post_init__(self) -> None:
+        choose("timer", self.timer, get_args(Timer))
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The flags of all launches, each once."""
+        return tuple(dict.fromkeys(flag for launch in self.launches for flag in launch.flags))
+
+    @property
+    def key(self) -> tuple[Spec, Spec, str | None, str | None, str, str | None, Timer]:
+        """Comparisons of one key ask the same of the same machine: the newer one replaces the older."""
+        one, other, where = self.baseline, self.candidate, self.environment
+        return (one.spec, other.spec, one.commit, other.commit, where.device, where.torch, self.timer)
+
+
+def speed_up(comparison: Comparison) -> Estimate | None:
+    """Baseline time / candidate time of an iteration, over launches: 2 is twice as fast. None without launches."""
+    ratios = [math.exp(-value) for value in log_ratios(comparison)]
+    return estimate(ratios) if ratios else None
+
+
+def log_ratios(comparison: Comparison) -> tuple[float, ...]:
+    """One number per launch: the median over its rounds of log(candidate / baseline) of an iteration's time.
+
+    Positive: the candidate is slower. Rounds are not replicates (a process's layout in memory biases all of its
+    rounds alike), launches are.
+    """
+    return tuple(
+        median(math.log(one.candidate / one.baseline) for one in launch.rounds) for launch in comparison.launches
+    )
+
+
+def wall_log_ratios(comparison: Comparison) -> tuple[float, ...]:
+    """As `log_ratios`, by the wall clock: shown beside a ratio of CPU times, which cannot see waiting."""
+    return tuple(
+        median(math.log(one.candidate_wall / one.baseline_wall) for one in launch.rounds)
+        for launch in comparison.launches
+    )
+
+
+def iteration_seconds(comparison: Comparison, side: First) -> float | None:
+    """Seconds of one iteration of a side by the comparison's timer: the median over launches of rounds' medians."""
+    pick: Callable[[Round], float] = (lambda r: r.baseline) if side == "baseline" else (lambda r: r.candidate)
+    if not comparison.launches:
+        return None
+    return median(median(pick(one) for one in launch.rounds) for launch in comparison.launches)
+
+
+def to_json(comparison: Comparison) -> str:
+    """One line of JSON, without the newline."""
+    return json.dumps(asdict(comparison), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+
+
+def from_json(line: str) -> Comparison:
+    """The comparison of one line. Raises ValueError for anything else, with the reason."""
+    data = json.loads(line)
+    if not isinstance(data, dict) or data.get("schema") != COMPARISON_SCHEMA or "baseline" not in data:
+        raise ValueError(f"no comparison of schema {COMPARISON_SCHEMA}")
+    try:
+        return make(
+            Comparison,
+            data
+            | {
+                "baseline": _side(data["baseline"]),
+                "candidate": _side(data["candidate"]),
+                "environment": make(Environment, data["environment"]),
+                "launches": tuple(_launch(one) for one in data.get("launches", ())),
+                "failure": make(Failure, data["failure"]) if data.get("failure") else None,
+            },
+        )
+    except (KeyError, TypeError, BenchError) as error:
+        raise ValueError(f"a comparison is wrong: {error}") from error
+
+
+def _side(data: dict[str, Any]) -> Side:
+    return make(Side, data | {"spec": make(Spec, data["spec"])})
+
+
+def _launch(data: dict[str, Any]) -> Launch:
+    rounds = tuple(make(Round, one) for one in data["rounds"])
+    clocks = [v for r in rounds for v in (r.baseline, r.candidate, r.baseline_wall, r.candidate_wall)]
+    if not rounds or not all(isinstance(value, (int, float)) and 0 < value < math.inf for value in clocks):
+        raise ValueError("a launch holds no rounds, or times that are none")
+    return make(Launch, data | {"rounds": rounds, "cores": tuple(data["cores"]), "flags": tuple(data["flags"])})
+
+
+def write(path: Path, comparisons: Iterable[Comparison]) -> None:
+    """Write comparisons as JSON Lines, in one piece: a reader sees the old file or the new one.
+
+    Raises `BenchError` if the file cannot be written.
+    """
+    partial = path.with_name(path.name + ".part")
+    try:
+        partial.write_text("".join(to_json(one) + "\n" for one in comparisons), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BenchError(f"cannot write {path} ({reason}): name another file.") from error
+
+
+def merge(path: Path, comparisons: Iterable[Comparison]) -> None:
+    """Put comparisons into a file: each replaces the one of its key, the others stay. In one piece, as `write`.
+
+    One that was not tried (no launches, no failure) replaces nothing. Raises `BenchError` for a file that is not ours.
+    """
+    kept = {one.key: one for one in (read(path) if path.exists() else ())}
+    for one in comparisons:
+        if one.launches or one.failure:
+            kept.pop(one.key, None)  # what is new stands last
+            kept[one.key] = one
+    write(path, kept.values())
+
+
+_REMEDY = "name a file that `gate` or `effects` wrote"
+
+
+def read(path: Path) -> tuple[Comparison, ...]:
+    """The comparisons of a file. Raises `BenchError` for a file that is not there or holds something else."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return tuple(from_json(line) for line in lines if line.strip())
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BenchError(f"cannot read {path} ({reason}): {_REMEDY}.") from error
+    except ValueError as error:
+        raise BenchError(f"{path} holds no comparisons ({error}): {_REMEDY}.") from error

@@ -1,0 +1,179 @@
+"""The noise profile of a machine: what the gate was seen to do on it when the truth was known.
+
+A false-alarm rate belongs to a rule on a machine: the same rule that never errs on a quiet host may err on a shared
+one. `selftest` measures it there, and the profile keeps what came out, under the machine's fingerprint: a new version
+of torch, another kernel or another number of threads is another machine. After a month it is no longer believed,
+because neighbours and clouds change without a version number.
+
+One JSON file holds one profile per fingerprint, so that several machines can share it in git.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from visionbench.comparison.verdict import Rule
+from visionbench.record.errors import BenchError, choose
+from visionbench.record.fingerprint import Fact, differing, fingerprint, fingerprint_id
+from visionbench.record.record import Environment, make
+from visionbench.record.units import plural
+
+PROFILE_SCHEMA = 1
+"""Version of the file. 1 (2026-11): first."""
+
+DEFAULT_FILE = Path("noise_profile.json")
+
+CURRENT_DAYS = 30
+"""A profile of that age is no longer current."""
+
+USUAL_MINUTES = 75
+"""What `selftest` takes as it comes, on two cores: 30 + 30 rows, idle and beside a busy core, ten launches a look."""
+
+Condition = Literal["idle", "busy"]
+"""What else the machine did: nothing of ours, or a loop that kept one core busy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What the gate said under one condition about rows whose truth was known.
+
+    Of `same` rows with equal sides `regressed` and `improved` were called so, wrongly, and `inconclusive` were left
+    open; of `suites` such runs `failed_suites` would have failed a build. Of `slower` rows whose candidate costs
+    `share` more, exactly, `found` were called regressed. `*_at_most` and `*_at_least` are one-sided 95 % bounds
+    (Clopper and Pearson 1934) of the rates, None where nothing was tried. `covered` of `intervals` 95 % intervals held
+    the true ratio. `*_ratio` are the medians of the rows' ratios, `detectable` the median of the smallest detectable
+    slow-downs, `launch_seconds` that of what a launch of a whole suite took. `lost` rows could not be measured and
+    count nowhere.
+    """
+
+    condition: Condition
+    share: float
+    same: int
+    regressed: int
+    improved: int
+    inconclusive: int
+    regressed_at_most: float | None
+    suites: int
+    failed_suites: int
+    failed_suites_at_most: float | None
+    slower: int
+    found: int
+    found_at_least: float | None
+    intervals: int
+    covered: int
+    same_ratio: float | None = None
+    slower_ratio: float | None = None
+    detectable: float | None = None
+    launch_seconds: float | None = None
+    lost: int = 0
+
+    def __post_init__(self) -> None:
+        choose("condition", self.condition, get_args(Condition))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """One self-test: on which machine (`facts` is its fingerprint, field by field), when, how, and what was found.
+
+    `date` is ISO 8601. `launches` is how many a look took at most, `rounds` how many turns of each side a launch had
+    (None: as many as there was time for, by the duet's own rule).
+    """
+
+    fingerprint: str
+    facts: Mapping[str, Fact]
+    date: str
+    device: str
+    torch: str | None
+    launches: int
+    rounds: int | None
+    rule: Rule
+    findings: tuple[Findings, ...]
+
+
+def read(path: Path) -> tuple[Profile, ...]:
+    """The profiles of a file, none where there is no file. Raises `BenchError` for a file that holds something else."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict) or data.get("schema") != PROFILE_SCHEMA:
+            raise ValueError(f"it is not of schema {PROFILE_SCHEMA}")
+        return tuple(_profile(one) for one in data["profiles"])
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise BenchError(f"cannot read {path} ({_reason(error)}): name another file.") from error
+    except (ValueError, KeyError, TypeError, BenchError) as error:
+        raise BenchError(f"{path} holds no noise profiles ({error}): name a file that `selftest` wrote.") from error
+
+
+def _profile(data: dict[str, Any]) -> Profile:
+    date.fromisoformat(data["date"])
+    findings = tuple(make(Findings, one) for one in data["findings"])
+    return make(Profile, data | {"rule": make(Rule, data["rule"]), "findings": findings})
+
+
+def write(path: Path, profile: Profile) -> None:
+    """Put a profile in the place of its machine's last one, in one piece; the other machines' stay.
+
+    So do findings under other conditions of the same day, made in the same way: idle now, busy an hour later.
+    Raises `BenchError` if the file cannot be written, or holds something else than profiles.
+    """
+    before = read(path)
+    others = [one for one in before if one.fingerprint != profile.fingerprint]
+    mine = next((one for one in before if one.fingerprint == profile.fingerprint), profile)
+    ordered = sorted([*others, _with_conditions(profile, mine)], key=lambda one: one.fingerprint)
+    data = {"schema": PROFILE_SCHEMA, "profiles": [asdict(one) for one in ordered]}
+    partial = path.with_name(path.name + ".part")
+    try:
+        partial.write_text(json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise BenchError(f"cannot write {path} ({_reason(error)}): name another file.") from error
+
+
+def _with_conditions(profile: Profile, before: Profile) -> Profile:
+    if replace(before, findings=profile.findings) != profile:  # another day, rule or number of launches
+        return profile
+    new = {one.condition for one in profile.findings}
+    kept = tuple(one for one in before.findings if one.condition not in new)
+    return replace(profile, findings=(*kept, *profile.findings))
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def current(path: Path, environment: Environment, today: date) -> Profile | None:
+    """The profile of exactly this machine, if it is younger than `CURRENT_DAYS`. Raises `BenchError` as `read`."""
+    here = fingerprint_id(environment)
+    return next((one for one in read(path) if one.fingerprint == here and _age(one, today) < CURRENT_DAYS), None)
+
+
+def _age(profile: Profile, today: date) -> int:
+    return (today - date.fromisoformat(profile.date)).days
+
+
+def remark(path: Path, environment: Environment, today: date) -> str:
+    """What a gate has to say about the profile: why it has none that is current, and the remedy; "" if it has one."""
+    if current(path, environment, today) is not None:
+        return ""
+    return (
+        f"{_what_is_wrong(read(path), environment, today)}, so the gate's false-alarm rate here is not known; "
+        f"`python bench.py selftest` measures it in about {USUAL_MINUTES} min."
+    )
+
+
+def _what_is_wrong(known: tuple[Profile, ...], environment: Environment, today: date) -> str:
+    if not known:
+        return "This machine has no current noise profile"
+    here = fingerprint(environment)
+    nearest = min(known, key=lambda one: len(differing(one.facts, here)))
+    apart = differing(nearest.facts, here)
+    if not apart:
+        return f"This machine has no current noise profile: its last one is {plural(_age(nearest, today), 'day')} old"
+    more = f" and {plural(len(apart) - 1, 'more difference')}" if len(apart) > 1 else ""
+    return f"This machine has no current noise profile (the nearest is of another: {apart[0]}{more})"

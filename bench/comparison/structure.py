@@ -1,0 +1,211 @@
+"""The structure of a row: what it consists of, exactly, layer by layer; and the file in git that keeps it.
+
+Structure needs no clock and has no noise: parameters, multiply-accumulates, operators, bytes, live memory, graphs. The
+same code gives the same numbers on every machine, so a difference of one is a difference. The file is made to be
+reviewed: one line per count and per layer, equal layers of repeated blocks on one line (`blocks.{0..11}.norm1`), always
+in the same order, so that the diff of a pull request shows the layers that changed and nothing else.
+
+Operators are what one release of torch makes of a model, and what one release of timm calls a model: the file says
+which, and is compared under no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from visionbench.comparison.fold_names import fold, unfold
+from visionbench.record.errors import BenchError
+from visionbench.record.record import make
+from visionbench.record.spec import Spec
+
+STRUCTURE_SCHEMA = 1
+"""Version of the file. 1 (2026-11): first."""
+
+UPDATE = "compare --exact --update"
+"""The command that writes the file anew."""
+
+MODEL, BACKWARD, OPTIMIZER = "(model)", "(backward)", "(optimizer)"
+"""Where operators belong that no layer calls: the model's own, and the phases after the forward pass."""
+
+
+class OtherVersionsError(BenchError):
+    """A baseline of another torch or timm: nothing can be compared (exit code 4), and nothing has regressed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """What one layer does itself, without the layers inside it, in one step of the whole batch.
+
+    `operators` is how often it calls which. `params` and `buffers` are the elements that it owns.
+    """
+
+    operators: dict[str, int] = field(default_factory=dict)
+    params: int = 0
+    buffers: int = 0
+    macs: int = 0
+    activations: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Structure:
+    """One row. `row` is the spec in words; `totals` are the exact counts by the names that records use.
+
+    MACs and activations of `totals` are per image, those of `layers` of the whole batch. A training step's row holds
+    what the inference's does not: its own counts, its peak of live memory, and of its layers the operators alone.
+    `graphs`, `graph_breaks` and `recompiles` are there for inference, and None where torch's compiler cannot follow the
+    model; `remark` says why. `breaks` counts the graph breaks by their reason.
+    """
+
+    row: str
+    totals: dict[str, int | None]
+    layers: dict[str, Layer]
+    breaks: dict[str, int] = field(default_factory=dict)
+    remark: str = ""
+
+    @property
+    def model(self) -> str:
+        """The model's qualified name."""
+        return self.row.partition("@")[0]
+
+    @property
+    def hash(self) -> str:
+        """Twelve digits that stand for the operators: sha256 of the sorted counts by phase and name."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for path, layer in self.layers.items():
+            phase = path if path in (BACKWARD, OPTIMIZER) else "(forward)"
+            counts.update({(phase, name): count for name, count in layer.operators.items()})
+        text = "\n".join(f"{phase} {name} {count}" for (phase, name), count in sorted(counts.items()))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Structures:
+    """Rows by their words, and the releases they were counted with: torch's minor (`2.15`) and timm's.
+
+    `failures` are the rows that could not be counted, each with its reason; a baseline has none.
+    """
+
+    torch: str
+    timm: str
+    rows: dict[str, Structure]
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def structure_specs(specs: Iterable[Spec]) -> tuple[Spec, ...]:
+    """What is counted for a gate of these specs: of each its inference and its training step.
+
+    The two share a model, and what is said of it once (parameters, each layer's numbers) is said of the inference. A
+    training step has at least two images: batch norm trains on no fewer. A compile mode changes no count, so specs
+    that differ in it alone are one.
+    """
+    found: dict[Spec, None] = {}
+    for spec in specs:
+        inference = replace(spec, task="inference", compile_mode=None)
+        training = replace(inference, task="train", batch_size=max(2, spec.batch_size))
+        found |= {inference: None, training: None}
+    return tuple(found)
+
+
+def to_text(structures: Structures) -> str:
+    """The file: JSON with one line per count and per layer."""
+    rows = ",\n".join(_row_text(structure) for structure in structures.rows.values())
+    made_with = f'"schema": {STRUCTURE_SCHEMA},\n"torch": {_json(structures.torch)},\n"timm": {_json(structures.timm)}'
+    return f'{{\n{made_with},\n"rows": {{\n{rows}\n}}\n}}\n'
+
+
+def _row_text(structure: Structure) -> str:
+    parts = [_block("totals", structure.totals.items()), f'  "hash": {_json(structure.hash)}']
+    parts += [_block("breaks", structure.breaks.items())] if structure.breaks else []
+    parts += [f'  "remark": {_json(structure.remark)}'] if structure.remark else []
+    layers = fold((path, _json(_sparse(layer))) for path, layer in structure.layers.items())
+    lines = ",\n".join(f"    {_json(one.pattern)}: {one.value}" for one in layers)
+    parts += [f'  "layers": {{\n{lines}\n  }}']
+    return f" {_json(structure.row)}: {{\n" + ",\n".join(parts) + "\n }"
+
+
+def _block(name: str, items: Iterable[tuple[str, Any]]) -> str:
+    lines = ",\n".join(f"    {_json(key)}: {_json(value)}" for key, value in items)
+    return f'  "{name}": {{\n{lines}\n  }}'
+
+
+def _sparse(layer: Layer) -> dict[str, Any]:
+    """What a layer has; what it has not goes without saying. Operators by name: their order is not ours to promise."""
+    data = {name: value for name, value in asdict(layer).items() if value}
+    return data | ({"operators": dict(sorted(layer.operators.items()))} if layer.operators else {})
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def from_text(text: str) -> Structures:
+    """The rows of a file's text. Raises `BenchError` for a newer schema, ValueError for no such file."""
+    data = json.loads(text)
+    if not isinstance(data, dict) or not isinstance(data.get("schema"), int):
+        raise ValueError("it has no schema number")
+    if data["schema"] != STRUCTURE_SCHEMA:
+        raise BenchError(
+            f"it has schema {data['schema']}, this visionbench reads {STRUCTURE_SCHEMA}: "
+            f"use the visionbench that wrote it, or write it anew with `{UPDATE}`."
+        )
+    try:
+        rows = {row: _structure(row, found) for row, found in data["rows"].items()}
+        return Structures(torch=str(data["torch"]), timm=str(data["timm"]), rows=rows)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"something is missing or of the wrong type: {error}") from error
+
+
+def _structure(row: str, data: dict[str, Any]) -> Structure:
+    layers = {path: make(Layer, layer) for pattern, layer in data["layers"].items() for path in unfold(pattern)}
+    stated = {name: value for name, value in data.items() if name != "hash"}
+    structure = make(Structure, stated | {"row": row, "layers": layers})
+    if data["hash"] != structure.hash or any(_contradictions(structure)):
+        raise ValueError(f"the totals of {row} are not those of its layers")
+    return structure
+
+
+def _contradictions(structure: Structure) -> Iterator[bool]:
+    """A merge of two branches may take the totals of one and the layers of the other."""
+    layers = structure.layers.values()
+    yield structure.totals["operators"] != sum(sum(layer.operators.values()) for layer in layers)
+    for name in ("params", "buffers", "bytes") if "params" in structure.totals else ():
+        yield structure.totals[name] != sum(getattr(layer, name) for layer in layers)
+
+
+def write(path: Path, structures: Structures) -> None:
+    """Write the file in one piece. Raises `BenchError` if it cannot be written, or if a row could not be counted."""
+    for row, reason in structures.failures.items():
+        raise BenchError(f"no baseline is written, because {row} cannot be counted ({reason.rstrip('.')}): mend it.")
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(to_text(structures), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise BenchError(f"cannot write {path} ({_reason(error)}): name another file.") from error
+
+
+def read(path: Path) -> Structures:
+    """The rows of a file. Raises `BenchError` for a file that is not there or holds something else."""
+    try:
+        return from_text(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BenchError(f"there is no baseline {path}: write it with `{UPDATE}` and commit it.") from error
+    except OSError as error:
+        raise BenchError(f"cannot read {path} ({_reason(error)}): name another file.") from error
+    except ValueError as error:
+        remedy = f"restore it with git, or write it anew with `{UPDATE}`"
+        raise BenchError(f"{path} is no baseline of structure ({error}): {remedy}.") from error
+    except BenchError as error:
+        raise BenchError(f"{path} cannot be used: {error}") from error
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,111 @@
+"""The verdict: what was found out about a comparison, in one of five words, and the rule by which.
+
+Doubt is a verdict. `inconclusive` says that the launches could not tell; it is shown, and never counted as `ok`, which
+is a claim too: shown to be less than `limit` slower.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from visionbench.comparison.comparison import Comparison
+from visionbench.record.statistics import Estimate
+
+Word = Literal["regressed", "improved", "ok", "inconclusive", "not measured"]
+
+OK, REGRESSED, USAGE, INCONCLUSIVE, NOT_MEASURED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+"""Exit codes: nothing worse; a regression; a mistake in what was asked; inconclusive rows under `--strict`; nothing
+could be measured or compared; Ctrl-C. "0 rows compared" is never 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """When a row is called what. Ratios are of time, candidate over baseline; shares are of 1.
+
+    `regressed`: "the ratio is at most 1 + `margin`" is rejected by the exact one-sided signed-rank test over launches
+    (p < `alpha` of the look, and Benjamini-Hochberg over all rows of the gate at `fdr`), and the centre is at least
+    1 + `centre`. `improved` is its mirror image. `ok`: the one-sided 95 % upper bound lies below 1 + `limit`. `looks`
+    is how often the rows may be looked at: `alpha` is split evenly between looks, `limit`'s 95 % hold for each.
+    """
+
+    margin: float = 0.01
+    alpha: float = 0.01
+    fdr: float = 0.05
+    centre: float = 0.025
+    limit: float = 0.05
+    looks: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What one comparison came to.
+
+    `ratio` is the Hodges-Lehmann centre over launches with its exact 95 % interval; `wall` the same by the wall clock,
+    for information. `p_*` are one-sided p-values against the margin, `q_*` adjusted for the number of rows.
+    `detectable` is the smallest slow-down (0.03: 3 %) of this row alone that launches scattering as these do would
+    have shown; None where so few show nothing. `reason` is one sentence: why it is inconclusive or not measured, or "".
+    """
+
+    word: Word
+    comparison: Comparison
+    ratio: Estimate | None = None
+    wall: Estimate | None = None
+    p_slower: float | None = None
+    p_faster: float | None = None
+    q_slower: float | None = None
+    q_faster: float | None = None
+    detectable: float | None = None
+    looks: int = 1
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One exact difference between a baseline of structure and what the code does now.
+
+    `row` is the spec in words, `what` the count that changed (`params`, `operators`, `graph breaks`, ...) or `row`
+    itself where it is missing or new. `before` and `after` read as they are shown; `where` names the layers and
+    operators behind it, one line each.
+    """
+
+    row: str
+    what: str
+    before: str
+    after: str
+    where: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """All that a gate found out: what a terminal, a job's summary and a test report show.
+
+    `changes` are exact differences in structure, `structures` how many rows were compared for them (0: none was asked
+    for). `suite` is the geometric mean of all rows' ratios with its interval over launches: it sees a small change of
+    every row that no row can show. `remarks` are sentences about the whole (a dirty tree, a machine without a noise
+    profile). `command` repeats this gate. `seconds` is what it took.
+    """
+
+    title: str
+    rule: Rule
+    verdicts: tuple[Verdict, ...] = ()
+    changes: tuple[Change, ...] = ()
+    structures: int = 0
+    suite: Estimate | None = None
+    remarks: tuple[str, ...] = ()
+    command: str = ""
+    seconds: float | None = None
+
+    def rows(self, *words: Word) -> tuple[Verdict, ...]:
+        """The verdicts of those words, in order."""
+        return tuple(verdict for verdict in self.verdicts if verdict.word in words)
+
+
+def exit_code(judgement: Judgement, *, strict: bool = False) -> int:
+    """What the process ends with (see `OK` and its neighbours). A regression outweighs a row that failed."""
+    compared = [verdict for verdict in judgement.verdicts if verdict.word != "not measured"]
+    if judgement.changes or judgement.rows("regressed"):
+        return REGRESSED
+    if judgement.rows("not measured") or not (compared or judgement.structures):
+        return NOT_MEASURED
+    return INCONCLUSIVE if strict and judgement.rows("inconclusive") else OK

@@ -1,0 +1,285 @@
+"""The duet: two sides of every row, alive beside each other, taking turns. One function makes one launch.
+
+Why turns, and why on one core: a machine's speed drifts by tens of percent within minutes and by some percent within
+seconds, so the two sides must be compared within a tenth of a second, not one after the other; and two cores of a
+virtual machine were seen 20 to 30 % apart for minutes, so both sides are bound to the same core, drawn anew for each
+launch (they never work at the same time). Why CPU time, with one thread on a CPU: what a neighbour takes is not in it.
+Its noise only adds, so a turn's value is the minimum of its readings; the other clocks' is the median.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from visionbench.comparison.comparison import First, Launch, Round, Side, Timer
+from visionbench.measuring.process.side import Seat, SeatError, Source
+from visionbench.record.record import Failure
+
+ROW_SECONDS = 1.6
+"""What all turns of a row take together in a launch, about; `FEWEST_ROUNDS` go first."""
+
+FEWEST_ROUNDS, MOST_ROUNDS = 10, 40
+
+TURN_SECONDS = 0.015
+"""What a turn's readings take together, about: long against the clock's cost, short against a machine's moods.
+
+On two busy virtual cores, 40 rounds of such turns scattered by 1.6 % between launches and 10 rounds of 50 ms by 2.1 to
+3.4 %: whether a neighbour has the sibling of our core changes many times a second, and must meet both sides.
+"""
+
+MOST_READINGS = 4
+
+DROPPED = {"cuda": 2, "cpu": 1}
+"""Iterations at the beginning of a turn that are not timed: the caches hold what the other side left in them."""
+
+CLOCKS_APART = 0.01
+"""How far the two sides' median SM clocks may lie apart in a launch."""
+
+CLOCKS_DIFFER = "clocks_differ"
+"""Flag: they lay further apart, so the ratio is partly the clock's."""
+
+START_SECONDS = 300.0
+"""How long both sides may take to import torch from a cold disk."""
+
+SHORTEST = 1e-9
+"""Seconds: no iteration is shorter, whatever a coarse clock says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of a duet: its name, and what each side runs."""
+
+    name: str
+    baseline: Side
+    candidate: Side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What all launches of a duet share: the two sources, the device, the threads and the clock.
+
+    `rounds` is the turns of each side per launch and row, None for as many as `ROW_SECONDS` allow. `row_seconds` is how
+    long one order may take (building and compiling included) before the row counts as hung.
+    """
+
+    baseline: Source
+    candidate: Source
+    device: str
+    threads: int | None
+    timer: Timer
+    rounds: int | None = None
+    row_seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """A row that could not be measured: why, and on which side (None: on both)."""
+
+    failure: Failure
+    side: First | None
+
+
+def stage(
+    device: str,
+    threads: int | None,
+    *,
+    sources: tuple[Source, Source] = (Source(), Source()),
+    rounds: int | None = None,
+) -> Stage:
+    """The stage of a duet on that device; `threads` None: one on a CPU, whose time is then CPU time; elsewhere any."""
+    used = threads or (1 if device.startswith("cpu") else None)
+    baseline, candidate = sources
+    return Stage(
+        baseline=baseline,
+        candidate=candidate,
+        device=device,
+        threads=used,
+        timer=timer_of(device, used),
+        rounds=rounds,
+    )
+
+
+def timer_of(device: str, threads: int | None) -> Timer:
+    """CPU time for one thread on a CPU; for more the wall, because CPU time cannot see waiting; events on a GPU."""
+    if not device.startswith("cpu"):
+        return "device"
+    return "cpu" if threads == 1 else "wall"
+
+
+def launch(
+    rows: Sequence[Row], stage: Stage, chance: random.Random, watch: Callable[[Row], None] = lambda _: None
+) -> dict[str, Launch | Broken]:
+    """One pair of fresh processes plays all rows, in an order drawn from `chance`; by row name, what came of it.
+
+    A side that dies takes its row along; the remaining rows go on in a new pair. Processes never outlive the call.
+    """
+    left = list(rows)
+    chance.shuffle(left)
+    played: dict[str, Launch | Broken] = {}
+    while left:
+        try:
+            with _pair(stage, chance) as pair:
+                _play_all(left, pair, stage, chance, played, watch)
+        except _PairError as error:  # before any row: all of them have the same trouble
+            played |= {row.name: error.broken for row in left}
+            break
+    return played
+
+
+class _PairError(Exception):
+    """The pair did not come to life."""
+
+    def __init__(self, broken: Broken) -> None:
+        super().__init__(broken.failure.message)
+        self.broken = broken
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    baseline: Seat
+    candidate: Seat
+
+    def seats(self) -> tuple[tuple[First, Seat], ...]:
+        return (("baseline", self.baseline), ("candidate", self.candidate))
+
+
+class _SideError(Exception):
+    """What befell one side of the row under way; `side` is None if it befell both."""
+
+    def __init__(self, side: First | None, error: SeatError) -> None:
+        super().__init__(str(error))
+        self.broken, self.died = Broken(failure=error.failure, side=side), error.died
+
+
+@contextmanager
+def _pair(stage: Stage, chance: random.Random) -> Iterator[_Pair]:
+    """Both processes, started together: importing torch is what takes longest."""
+    with ExitStack() as stack:
+        seats = [
+            stack.enter_context(Seat(source, stage.device, stage.threads, chance))
+            for source in (stage.baseline, stage.candidate)
+        ]
+        pair = _Pair(*seats)
+        try:
+            _answers(pair, "start", START_SECONDS)
+        except _SideError as error:
+            raise _PairError(error.broken) from error
+        yield pair
+
+
+def _play_all(
+    left: list[Row],
+    pair: _Pair,
+    stage: Stage,
+    chance: random.Random,
+    played: dict[str, Launch | Broken],
+    watch: Callable[[Row], None],
+) -> None:
+    """Play rows off `left` until none is left or a side has died."""
+    cores = _cores(stage, chance)
+    while left:
+        row = left.pop()
+        watch(row)
+        try:
+            played[row.name] = _play(row, pair, stage, cores, chance)
+        except _SideError as error:
+            played[row.name] = error.broken
+            # A side that is alive may still hold the row's memory or be in the middle of an answer: start afresh.
+            return
+
+
+def _cores(stage: Stage, chance: random.Random) -> tuple[int, ...]:
+    """The core that both sides are bound to in this launch; as many as there are threads; () where that is unknown."""
+    if not hasattr(os, "sched_getaffinity") or not stage.device.startswith("cpu"):
+        return ()
+    there = sorted(os.sched_getaffinity(0))
+    return tuple(sorted(chance.sample(there, min(stage.threads or len(there), len(there)))))
+
+
+def _play(row: Row, pair: _Pair, stage: Stage, cores: tuple[int, ...], chance: random.Random) -> Launch:
+    seed, everywhere = chance.randrange(2**31), sorted(os.sched_getaffinity(0)) if cores else []
+    for side, seat in pair.seats():
+        seat.order(do="prepare", spec=asdict(_spec(row, side)), seed=seed, cores=everywhere)
+    _answers(pair, "build", stage.row_seconds)
+    seconds = max(_ask(pair, side, "warm-up", stage, do="warm", cores=cores)["seconds"] for side, _ in pair.seats())
+    turn = _turn(seconds, stage.device)
+    wanted = stage.rounds or _rounds(turn, seconds)
+    rounds = tuple(_round(pair, stage, turn, chance) for _ in range(wanted))
+    ends = [_ask(pair, side, "time", stage, do="finish") for side, _ in pair.seats()]
+    return Launch(rounds=rounds, cores=cores, flags=_flags(ends))
+
+
+def _spec(row: Row, side: First) -> Any:
+    return (row.baseline if side == "baseline" else row.candidate).spec
+
+
+def _turn(seconds: float, device: str) -> dict[str, Any]:
+    """How a turn is made up when an iteration takes that long; the same on both sides."""
+    iterations = max(1, math.ceil(TURN_SECONDS / MOST_READINGS / max(seconds, SHORTEST)))
+    readings = min(max(1, round(TURN_SECONDS / (iterations * max(seconds, SHORTEST)))), MOST_READINGS)
+    dropped = DROPPED[device.partition(":")[0]]
+    return {"do": "turn", "drop": dropped, "readings": readings, "iterations": iterations}
+
+
+def _rounds(turn: dict[str, Any], seconds: float) -> int:
+    """How many rounds of such turns `ROW_SECONDS` allow."""
+    a_round: float = 2 * (turn["drop"] + turn["readings"] * turn["iterations"]) * max(seconds, SHORTEST)
+    return min(max(round(ROW_SECONDS / a_round), FEWEST_ROUNDS), MOST_ROUNDS)
+
+
+def _round(pair: _Pair, stage: Stage, turn: dict[str, Any], chance: random.Random) -> Round:
+    first: First = chance.choice(("baseline", "candidate"))
+    second: First = "candidate" if first == "baseline" else "baseline"
+    heard = {side: _ask(pair, side, "time", stage, **turn) for side in (first, second)}
+    return Round(
+        first=first,
+        baseline=_value(heard["baseline"], stage.timer),
+        candidate=_value(heard["candidate"], stage.timer),
+        baseline_wall=median(heard["baseline"]["wall"]),
+        candidate_wall=median(heard["candidate"]["wall"]),
+    )
+
+
+def _value(heard: dict[str, Any], timer: Timer) -> float:
+    """One turn's value from its readings."""
+    readings: list[float] = heard[timer] or heard["wall"]
+    return max(min(readings) if timer == "cpu" else median(readings), SHORTEST)
+
+
+def _flags(ends: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    flags = [flag for end in ends for flag in end["flags"]]
+    clocks = [end["sm_clock"] for end in ends]
+    if all(clocks) and abs(math.log(clocks[0] / clocks[1])) > CLOCKS_APART:
+        flags.append(CLOCKS_DIFFER)
+    return tuple(dict.fromkeys(flags))
+
+
+def _ask(pair: _Pair, side: First, stage_name: str, stage: Stage, **order: Any) -> dict[str, Any]:
+    seat = pair.baseline if side == "baseline" else pair.candidate
+    seat.order(**order)
+    try:
+        return seat.answer(stage_name, stage.row_seconds)
+    except SeatError as error:
+        raise _SideError(side, error) from error
+
+
+def _answers(pair: _Pair, stage_name: str, seconds: float) -> None:
+    """Hear both sides out, so that a model that fails on both is not blamed on one."""
+    deadline = time.monotonic() + seconds
+    failed: list[tuple[First, SeatError]] = []
+    for side, seat in pair.seats():
+        try:
+            seat.answer(stage_name, math.ceil(max(deadline - time.monotonic(), 1.0)))
+        except SeatError as error:
+            failed.append((side, error))
+    if failed:
+        side, first = failed[0]
+        raise _SideError(side if len(failed) == 1 else None, first) from first

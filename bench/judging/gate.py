@@ -1,0 +1,156 @@
+"""The gate: launches of a duet until there are enough, or the budget is spent; then the verdicts.
+
+How many launches is decided by the clock and by what was asked for, never by how the ratios look: a test that is tried
+until it succeeds succeeds too often (with a look after each launch, three times as often as it says). Rows that came
+out regressed or inconclusive are looked at once more, with as many launches again, and each look gets half of the
+error that the rule allows.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from visionbench.comparison.comparison import Comparison, Launch
+from visionbench.comparison.verdict import Rule, Verdict
+from visionbench.judging.duet import Broken, Row, Stage, launch
+from visionbench.judging.verdict import judge, launches_needed, needs_second_look
+from visionbench.record.record import Environment
+
+LAUNCHES = 10
+
+
+class Progress(Protocol):
+    """Who is told how far the gate is."""
+
+    def launched(self, done: int, planned: int, rows: int, seconds_left: float) -> None:
+        """A launch has ended; this look takes about so many seconds more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How long to measure: `launches` per look, `budget` in seconds for all (None: no end), and the `seed`."""
+
+    launches: int = LAUNCHES
+    budget: float | None = None
+    seed: int = 0
+
+
+def drawn(seed: int | None) -> int:
+    """The seed that was asked for, or one from the system, so that no two measurements share their orders."""
+    return random.SystemRandom().randrange(2**31) if seed is None else seed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What was measured and what it came to; `rule` is the one that was applied.
+
+    `cut_short`: the budget ended before all launches were made.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    verdicts: tuple[Verdict, ...]
+    rule: Rule
+    cut_short: bool
+
+
+def gate(
+    rows: Sequence[Row],
+    stage: Stage,
+    environment: Environment,
+    plan: Plan,
+    rule: Rule,
+    keep: Callable[[Sequence[Comparison]], None] = lambda _: None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Measure all rows and judge them. `keep` gets everything measured so far after every launch."""
+    duet = _Duet(rows, stage, environment, plan, keep, progress)
+    duet.play(frozenset(row.name for row in rows))
+    # Settled before anything is judged: a second look costs half of the error, and must be paid for in advance.
+    enough = plan.launches >= launches_needed(rule, len(rows))
+    rule = replace(rule, looks=rule.looks if enough and duet.time_is_left else 1)
+    if rule.looks != duet.looks:
+        duet.looks = rule.looks
+        keep(duet.comparisons())
+    verdicts = judge(duet.comparisons(), rule, looks={})
+    again = frozenset(needs_second_look(verdicts)) if rule.looks > 1 else frozenset()
+    if again:
+        duet.play(again)
+        verdicts = judge(duet.comparisons(), rule, looks=dict.fromkeys(again, 2))
+    return Outcome(comparisons=duet.comparisons(), verdicts=verdicts, rule=rule, cut_short=duet.cut_short)
+
+
+class _Duet:
+    """The launches so far, by row, and the time that they took."""
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        stage: Stage,
+        environment: Environment,
+        plan: Plan,
+        keep: Callable[[Sequence[Comparison]], None],
+        progress: Progress | None,
+    ) -> None:
+        self._rows, self._stage, self._environment, self._plan = rows, stage, environment, plan
+        self._keep, self._progress = keep, progress
+        self._chance = random.Random(plan.seed)  # noqa: S311  # orders and cores, no secrets
+        self._launches: dict[str, list[Launch]] = {row.name: [] for row in rows}
+        self._broken: dict[str, Broken] = {}
+        self._begun, self._longest = time.monotonic(), 0.0
+        self.cut_short, self.looks = False, 2
+
+    @property
+    def time_is_left(self) -> bool:
+        """Whether the budget, if there is one, lasts for another launch as long as the longest so far."""
+        spent = time.monotonic() - self._begun
+        return self._plan.budget is None or spent + self._longest <= self._plan.budget
+
+    def play(self, names: frozenset[str]) -> None:
+        """One look: the plan's number of launches of these rows, or as many as there is time for, at least one."""
+        for number in range(self._plan.launches):
+            rows = [row for row in self._rows if row.name in names and row.name not in self._broken]
+            if not rows:
+                return
+            if not self.time_is_left:
+                self.cut_short = True
+                return
+            began = time.monotonic()
+            self._take(launch(rows, self._stage, self._chance))
+            self._longest = max(time.monotonic() - began, self._longest if number else 0.0)
+            self._keep(self.comparisons())
+            self._tell(number + 1, len(rows), time.monotonic() - began)
+
+    def _take(self, played: dict[str, Launch | Broken]) -> None:
+        for name, came_of_it in played.items():
+            if isinstance(came_of_it, Broken):  # and it is not tried again: a row that fails once is no row to trust
+                self._broken[name] = came_of_it
+            else:
+                self._launches[name].append(came_of_it)
+
+    def _tell(self, done: int, rows: int, seconds: float) -> None:
+        if self._progress is not None:
+            left = (self._plan.launches - done) * seconds
+            self._progress.launched(done, self._plan.launches, rows, left)
+
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Everything measured so far, a comparison per row."""
+        return tuple(self._comparison(row) for row in self._rows)
+
+    def _comparison(self, row: Row) -> Comparison:
+        broken = self._broken.get(row.name)
+        return Comparison(
+            name=row.name,
+            baseline=row.baseline,
+            candidate=row.candidate,
+            environment=self._environment,
+            timer=self._stage.timer,
+            seed=self._plan.seed,
+            looks=self.looks,
+            launches=tuple(self._launches[row.name]),
+            failure=broken.failure if broken else None,
+            failed=broken.side if broken else None,
+        )

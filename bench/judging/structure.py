@@ -1,0 +1,208 @@
+"""Exact differences between a baseline of structure and what the code does now, with the layers behind them.
+
+Two-sided: fewer operators are a difference as much as more. A gain that nobody wrote down is a gain that the next
+change may eat up unnoticed; so the baseline is updated by a command, and its diff is reviewed like code. No difference
+means that the command would leave the file as it is. What structure cannot see is a kernel that became slower while it
+kept its name and its shapes: that is for the clock to find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+
+from visionbench.comparison.fold_names import Fold, fold
+from visionbench.comparison.structure import UPDATE, Layer, OtherVersionsError, Structure, Structures
+from visionbench.comparison.verdict import Change
+
+WHERE = 12
+"""Lines about one change that are shown; the rest is a number."""
+
+# What a row is compared by -> the totals it stands for. The first is shown, a second of bytes behind it in brackets.
+_WHAT: dict[str, tuple[str, ...]] = {
+    "params": ("params", "param_bytes"),
+    "buffers": ("buffers", "buffer_bytes"),
+    "MACs": ("macs",),
+    "activations": ("activations",),
+    "operators": ("operators",),
+    "bytes": ("bytes",),
+    "values read": ("values_read",),
+    "peak live memory": ("peak_memory_live",),
+    "graphs": ("graphs",),
+    "graph breaks": ("graph_breaks",),
+    "recompiles": ("recompiles",),
+}
+_PEAK = "peak_memory_live."
+
+Entry = tuple[str, tuple[str, str]]
+"""A layer's path, and what is said of it: the text, and "new", "gone" or ""."""
+
+
+def compare(
+    baseline: Structures, now: Structures, *, allow_new: Collection[str] = (), allow_missing: Collection[str] = ()
+) -> tuple[Change, ...]:
+    """Every difference, row by row. A row on one side alone is one, unless it or its model is allowed by name.
+
+    Raises `OtherVersionsError` where the sides were counted with different releases of torch or timm.
+    """
+    _comparable(baseline, now)
+    changes: list[Change] = []
+    for row, before in baseline.rows.items():
+        if row in now.rows:
+            changes += _differences(before, now.rows[row])
+        elif row in now.failures:
+            changes += [_whole(row, "present", "cannot be counted", now.failures[row])]
+        elif not _allowed(row, allow_missing):
+            changes += [_whole(row, "present", "missing")]
+    new = dict.fromkeys(now.rows, "") | now.failures
+    return (*changes, *(_new(row, why) for row, why in new.items() if _unknown(row, why, baseline, allow_new)))
+
+
+def _comparable(baseline: Structures, now: Structures) -> None:
+    if (baseline.torch, baseline.timm) != (now.torch, now.timm):
+        raise OtherVersionsError(
+            f"the baseline was counted with torch {baseline.torch} and timm {baseline.timm}, here are torch "
+            f"{now.torch} and timm {now.timm}, which make other operators of the same models: install those, or write "
+            f"it anew with `{UPDATE}`."
+        )
+
+
+def _allowed(row: str, names: Collection[str]) -> bool:
+    return row in names or row.partition("@")[0] in names
+
+
+def _unknown(row: str, failure: str, baseline: Structures, allow_new: Collection[str]) -> bool:
+    """A row that the baseline lacks. One that cannot even be counted is nothing that a name could allow."""
+    return row not in baseline.rows and (bool(failure) or not _allowed(row, allow_new))
+
+
+def _new(row: str, failure: str) -> Change:
+    return _whole(row, "missing", "cannot be counted" if failure else "new", failure)
+
+
+def _whole(row: str, before: str, after: str, reason: str = "") -> Change:
+    return Change(row=row, what="row", before=before, after=after, where=(reason,) if reason else ())
+
+
+def _differences(before: Structure, after: Structure) -> tuple[Change, ...]:
+    found = []
+    for what, names in _all_what(before, after).items():
+        if _compared(before, what, names) != _compared(after, what, names):
+            shown = (_shown(before, what, names), _shown(after, what, names))
+            where = _where(what, before, after)
+            found.append(Change(row=after.row, what=what, before=shown[0], after=shown[1], where=where))
+    if not found and before.layers != after.layers:
+        where = _cut(_lines(_operator_entries(before, after)) or _any_lines(before, after))
+        layers = [f"{len(side.layers):,} layers" for side in (before, after)]
+        found.append(Change(row=after.row, what="layers", before=layers[0], after=layers[1], where=where))
+    return tuple(found)
+
+
+def _all_what(before: Structure, after: Structure) -> dict[str, tuple[str, ...]]:
+    """What is compared: what is known by a name of its own, and any total that is not."""
+    known = {name for names in _WHAT.values() for name in names}
+    others = [name for name in (before.totals | after.totals) if name not in known and not name.startswith(_PEAK)]
+    return _WHAT | {name: (name,) for name in others}
+
+
+def _compared(side: Structure, what: str, names: tuple[str, ...]) -> object:
+    """What must be equal: more than is shown of operators (which they are), of memory (whose) and of breaks (why)."""
+    values = [side.totals.get(name) for name in names]
+    if what == "operators":
+        return values, side.hash
+    if what == "peak live memory":
+        return values, _split(side)
+    return (values, side.breaks) if what == "graph breaks" else values
+
+
+def _split(side: Structure) -> dict[str, int]:
+    return {name.removeprefix(_PEAK): value or 0 for name, value in side.totals.items() if name.startswith(_PEAK)}
+
+
+def _shown(side: Structure, what: str, names: tuple[str, ...]) -> str:
+    first, *more = (_number(side.totals.get(name)) for name in names)
+    if what == "operators":
+        return f"{first} (hash {side.hash})"
+    unit = " B" if what in ("bytes", "peak live memory") else ""
+    return f"{first}{unit} ({more[0]} B)" if more else f"{first}{unit}"
+
+
+def _number(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _where(what: str, before: Structure, after: Structure) -> tuple[str, ...]:
+    """The lines behind one change: layers, parts of the memory, reasons of the compiler."""
+    if what == "operators":
+        return _cut(_lines(_operator_entries(before, after)))
+    if what == "peak live memory":
+        return _cut(_counts(_split(before), _split(after), " B"))
+    if what in ("graphs", "graph breaks", "recompiles"):
+        reasons = (after.remark or before.remark,) if after.remark or before.remark else ()
+        return _cut([*_counts(before.breaks, after.breaks, ""), *reasons])
+    read = _QUANTITIES.get(what)
+    return _cut(_lines(_quantity_entries(before, after, what, read))) if read else ()
+
+
+_QUANTITIES: dict[str, Callable[[Layer], int]] = {
+    "params": lambda layer: layer.params,
+    "buffers": lambda layer: layer.buffers,
+    "MACs": lambda layer: layer.macs,
+    "activations": lambda layer: layer.activations,
+    "bytes": lambda layer: layer.bytes,
+}
+
+
+def _counts(before: dict[str, int], after: dict[str, int], unit: str) -> list[str]:
+    names = dict.fromkeys([*after, *before])
+    pairs = [(name, before.get(name, 0), after.get(name, 0)) for name in names]
+    return [f"{name}: {old:,} -> {new:,}{unit}" for name, old, new in pairs if old != new]
+
+
+def _pairs(before: Structure, after: Structure) -> Iterator[tuple[str, Layer, Layer, str]]:
+    """Layers side by side, in the order of execution, those that are gone last; an absent one does nothing."""
+    for path in dict.fromkeys([*after.layers, *before.layers]):
+        status = "new" if path not in before.layers else "gone" if path not in after.layers else ""
+        yield path, before.layers.get(path, Layer()), after.layers.get(path, Layer()), status
+
+
+def _operator_entries(before: Structure, after: Structure) -> Iterator[Entry]:
+    for path, old, new, status in _pairs(before, after):
+        names = sorted(old.operators.keys() | new.operators.keys())
+        counts = [(name, old.operators.get(name, 0), new.operators.get(name, 0)) for name in names]
+        text = ", ".join(_operator(*count, status) for count in counts if count[1] != count[2])
+        if text:
+            yield path, (text, status)
+
+
+def _operator(name: str, old: int, new: int, status: str) -> str:
+    if status:
+        return f"+ {name} x{new}" if status == "new" else f"- {name} x{old}"
+    return f"{name} {old} -> {new}"
+
+
+def _quantity_entries(before: Structure, after: Structure, what: str, read: Callable[[Layer], int]) -> Iterator[Entry]:
+    for path, old, new, status in _pairs(before, after):
+        if read(old) != read(new):
+            yield path, (f"{what} {read(old):,} -> {read(new):,}", status)
+
+
+def _any_lines(before: Structure, after: Structure) -> list[str]:
+    """Layers that differ in anything but their operators: the totals agree, so something moved."""
+    return [line for what, read in _QUANTITIES.items() for line in _lines(_quantity_entries(before, after, what, read))]
+
+
+def _lines(entries: Iterable[Entry]) -> list[str]:
+    return [_line(one) for one in fold(entries)]
+
+
+def _line(one: Fold[tuple[str, str]]) -> str:
+    text, status = one.value
+    if one.count == 1:
+        note = {"new": " (new layer)", "gone": " (layer gone)", "": ""}[status]
+        return f"{one.pattern}: {text}{note}"
+    layers = {"new": "new layers", "gone": "layers gone", "": "layers"}[status]
+    return f"{one.pattern}: {text} each ({one.count} {layers})"
+
+
+def _cut(lines: list[str]) -> tuple[str, ...]:
+    return tuple(lines) if len(lines) <= WHERE else (*lines[:WHERE], f"and {len(lines) - WHERE:,} more")

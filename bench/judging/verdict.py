@@ -1,0 +1,258 @@
+"""Comparisons in, verdicts out: the arithmetic of the gate, pure and exact.
+
+A row's data are its launches' log ratios x_1 ... x_n (`comparison.log_ratios`). Everything is read off their Walsh
+averages (x_i + x_j) / 2, i <= j, of which there are N = n (n + 1) / 2:
+
+- The centre is their median (Hodges & Lehmann 1963).
+- "The ratio is at most 1 + margin" is tested by T, the number of Walsh averages that do not exceed log(1 + margin):
+  Wilcoxon's (1945) signed-rank sum of the launches below the margin. Where x is symmetric about the margin each of the
+  2^n patterns of signs is equally likely, so P(T <= t) is counted out, never approximated. The symmetry comes with the
+  design and not from a belief about noise (Hoefler & Belli 2015, rule 6): two sides without a difference can be
+  swapped, which turns x into -x, and a slow-down that is a factor only shifts x.
+- A bound is the test inverted, the t-th smallest average, so no interval contradicts the p-value beside it.
+
+An average that equals the margin counts as not above it. Zeros and ties so count for "nothing happened": p is then at
+least what any way of breaking them would give, and the test keeps its level.
+
+Of m rows at p < 0.01 a hundredth would be called by chance, so p is adjusted over all measured rows of the gate, for
+slower and for faster separately (Benjamini & Hochberg 1995). And a difference is tested against a margin, not against
+none: two builds are never exactly equal, so with launches enough every difference is significant.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import false_discovery_control
+
+from visionbench.comparison.comparison import Comparison, log_ratios, wall_log_ratios
+from visionbench.comparison.verdict import Rule, Verdict, Word
+from visionbench.record.statistics import MIN_LAUNCHES, Estimate, estimate
+from visionbench.record.units import plural
+
+Floats = npt.NDArray[np.float64]
+
+EQUAL = 1e-12
+"""Logarithms that differ by less are equal: the rounding of a division, far below what any clock resolves."""
+
+DOUBTS = {
+    "throttled": "the GPU slowed itself down (throttled)",
+    "clock_unsteady": "the GPU's clock moved by more than 1 % (clock_unsteady)",
+    "clocks_differ": "the GPU's clock was more than 1 % higher for one side than for the other (clocks_differ)",
+}
+"""Flags that make a ratio one of clocks and not of code. No verdict is then better than `inconclusive`, and no number
+of further launches mends it."""
+
+WALL_DOUBTS = {"noisy_env": "other programs took the cores, and the wall clock cannot tell (noisy_env)"}
+"""As `DOUBTS`, for rows timed by the wall. CPU time does not run while another program has the core."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Test:
+    """One direction of one row: its p-value against the margin, and the same adjusted for all rows."""
+
+    p: float
+    q: float
+
+
+def judge(comparisons: Sequence[Comparison], rule: Rule, *, looks: int | Mapping[str, int] = 1) -> tuple[Verdict, ...]:
+    """One verdict per comparison, in their order.
+
+    `looks` says how often a row has been looked at, this time included: one number for all, or by the row's name (1 for
+    those without one). It is stored; every look is tested at `rule.alpha / rule.looks`, however many there were.
+    """
+    measured = [one for one in comparisons if _is_measured(one)]
+    logs = [log_ratios(one) for one in measured]
+    slower = _tests(logs, rule)
+    faster = _tests([[-value for value in row] for row in logs], rule)
+    rows = zip(measured, logs, slower, faster, strict=True)
+    judged = iter([_judge_one(one, values, up, down, rule, len(measured)) for one, values, up, down in rows])
+    verdicts = (next(judged) if _is_measured(one) else _not_measured(one) for one in comparisons)
+    return tuple(replace(verdict, looks=_looks(verdict, looks)) for verdict in verdicts)
+
+
+def needs_second_look(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    """The rows that more launches could bring to another word: regressed or inconclusive, and no flag doubts them.
+
+    The gate stops when a row has had `Rule.looks` of them.
+    """
+    open_rows = (one for one in verdicts if one.word in ("regressed", "inconclusive"))
+    return tuple(one.comparison.name for one in open_rows if not _doubts(one.comparison))
+
+
+def suite_ratio(comparisons: Sequence[Comparison]) -> Estimate | None:
+    """The geometric mean of the rows' ratios with its interval over launches; None if no row can take part.
+
+    Launch i of every row is one pair of processes, so the mean is taken over rows within a launch, and the interval
+    over launches: as many as every row has, the first ones, because later ones were made only for rows that stood out.
+    Rows that were not measured or that a flag doubts stay away. Geometric, because ratios have no other mean that is
+    the same whichever side is the baseline (Hoefler & Belli 2015, rule 4).
+    """
+    rows = [log_ratios(one) for one in comparisons if _is_measured(one) and not _doubts(one)]
+    return estimate([math.exp(sum(launch) / len(rows)) for launch in zip(*rows, strict=False)]) if rows else None
+
+
+def launches_needed(rule: Rule, rows: int = 1) -> int:
+    """The fewest launches with which one row among `rows` can be called regressed by one look.
+
+    n launches on one side of the margin have p = 2^-n, and alone among m rows q = m 2^-n.
+    """
+    needed = MIN_LAUNCHES
+    while 2.0**-needed >= rule.alpha / rule.looks or rows * 2.0**-needed > rule.fdr:
+        needed += 1
+    return needed
+
+
+def _is_measured(comparison: Comparison) -> bool:
+    """Whether a row takes part. A side that died on the way leaves launches, but nothing half known is ever `ok`."""
+    return bool(comparison.launches) and comparison.failure is None
+
+
+def _looks(verdict: Verdict, looks: int | Mapping[str, int]) -> int:
+    return looks if isinstance(looks, int) else looks.get(verdict.comparison.name, 1)
+
+
+def _tests(rows: Sequence[Sequence[float]], rule: Rule) -> list[_Test]:
+    """Whether each row's ratio exceeds the margin."""
+    if not rows:
+        return []
+    p_values = [p_above(row, rule.margin) for row in rows]
+    return [_Test(p=p, q=float(q)) for p, q in zip(p_values, false_discovery_control(p_values), strict=True)]
+
+
+def p_above(logs: Sequence[float], margin: float) -> float:
+    """The exact one-sided p-value against "the centre of `logs` is at most log(1 + margin)"."""
+    not_above = np.count_nonzero(_walsh(logs) <= math.log(1 + margin) + EQUAL)
+    return float(_null(len(logs))[not_above])
+
+
+def _walsh(logs: Sequence[float]) -> Floats:
+    """The Walsh averages, ascending."""
+    values = np.asarray(logs, dtype=np.float64)
+    first, second = np.triu_indices(len(values))
+    return np.sort((values[first] + values[second]) / 2)
+
+
+@functools.cache
+def _null(n: int) -> Floats:
+    """P(T <= t) for t = 0 ... n (n + 1) / 2: rank k adds k or nothing, each with probability 1/2.
+
+    Without rounding up to n = 53, because every chance is then a whole number of 2^-n.
+    """
+    chances = np.ones(1)
+    for rank in range(1, n + 1):
+        chances = (np.pad(chances, (0, rank)) + np.pad(chances, (rank, 0))) / 2
+    return np.cumsum(chances)
+
+
+def detectable(logs: Sequence[float], rule: Rule, rows: int = 1) -> float | None:
+    """The smallest slow-down, as a share, at which launches that scatter like `logs` would have been called regressed.
+
+    Shift the launches so that their centre is log(1 + s). They are called if s >= `rule.centre` and the Walsh average
+    that bounds the test from below, W_(t+1) with t the largest for which P(T <= t) is small enough, exceeds the margin:
+    log(1 + s) > log(1 + margin) + (centre - W_(t+1)). Small enough is for a row that is slower alone, the hardest case:
+    below alpha of the look, and at most `rule.fdr` / rows. None where so few launches show nothing, however slow.
+    """
+    chances = _null(len(logs))
+    usable = int(np.count_nonzero((chances < rule.alpha / rule.looks) & (chances * rows <= rule.fdr)))
+    if len(logs) < MIN_LAUNCHES or not usable:
+        return None
+    averages = _walsh(logs)
+    to_bound = float(np.median(averages) - averages[usable - 1])
+    return max(rule.centre, (1 + rule.margin) * math.exp(to_bound) - 1)
+
+
+def _judge_one(
+    comparison: Comparison, logs: Sequence[float], slower: _Test, faster: _Test, rule: Rule, rows: int
+) -> Verdict:
+    ratios = [math.exp(value) for value in logs]
+    ratio = estimate(ratios)
+    found = Verdict(
+        word="inconclusive",
+        comparison=comparison,
+        ratio=ratio,
+        wall=estimate([math.exp(value) for value in wall_log_ratios(comparison)]),
+        p_slower=slower.p,
+        p_faster=faster.p,
+        q_slower=slower.q,
+        q_faster=faster.q,
+        detectable=detectable(logs, rule, rows),
+    )
+    if doubt := "; ".join(_doubts(comparison)):
+        return replace(found, reason=doubt)
+    # The upper end of a two-sided 90 % interval is the one-sided 95 % bound.
+    word = _word(math.log(ratio.centre), estimate(ratios, confidence=0.90).high, slower, faster, rule)
+    return replace(found, word=word, reason=_why(ratio, slower, rule, rows) if word == "inconclusive" else "")
+
+
+def _word(centre: float, upper: float | None, slower: _Test, faster: _Test, rule: Rule) -> Word:
+    """The verdict by `Rule`; `centre` is a logarithm, `upper` a ratio, None where there are too few launches."""
+    if upper is None:
+        return "inconclusive"
+    enough = math.log(1 + rule.centre) - EQUAL
+    if _is_shown(slower, rule) and centre >= enough:
+        return "regressed"
+    if _is_shown(faster, rule) and -centre >= enough:
+        return "improved"
+    return "ok" if math.log(upper) < math.log(1 + rule.limit) - EQUAL else "inconclusive"
+
+
+def _is_shown(test: _Test, rule: Rule) -> bool:
+    return test.p < rule.alpha / rule.looks and test.q <= rule.fdr
+
+
+def _doubts(comparison: Comparison) -> list[str]:
+    """In words, what makes every claim about this row unsafe."""
+    words = DOUBTS | (WALL_DOUBTS if comparison.timer == "wall" else {})
+    launches = comparison.launches
+    counts = {flag: sum(flag in launch.flags for launch in launches) for flag in words}
+    return [
+        f"{words[flag]} in {count} of {plural(len(launches), 'launch', 'launches')}"
+        for flag, count in counts.items()
+        if count
+    ]
+
+
+def _why(ratio: Estimate, slower: _Test, rule: Rule, rows: int) -> str:
+    """One sentence: what the launches of an inconclusive row could not settle."""
+    launches, alpha = plural(ratio.launches, "launch", "launches"), rule.alpha / rule.looks
+    if ratio.low is None or ratio.high is None:
+        return f"no interval from {launches}: {launches_needed(rule)} are needed"
+    between = _between(ratio.low, ratio.high)
+    if ratio.launches < (needed := launches_needed(rule)):
+        return f"{between}: {launches} cannot show a difference at p < {alpha:.2g}, {needed} are needed"
+    if slower.p < alpha and slower.q > rule.fdr:
+        return f"{between} (p = {slower.p:.2g}), which may be chance among {rows} rows (q = {slower.q:.2g})"
+    if slower.p < alpha:
+        centre = f"{(ratio.centre - 1) * 100:.1f} %"
+        return f"{between}: a centre of {centre} is below {_percent(rule.centre)}, the end above {_percent(rule.limit)}"
+    if ratio.low > 1 + rule.margin:
+        return f"{between}, but p = {slower.p:.2g} of {launches} is not below {alpha:.2g}"
+    return f"{between}: the scatter of {launches} cannot exclude {_percent(rule.limit)}"
+
+
+def _between(low: float, high: float) -> str:
+    """`between 2.1 % faster and 6.3 % slower`, in shares of time."""
+    ends = [f"{abs(end - 1) * 100:.1f} % {'slower' if end >= 1 else 'faster'}" for end in (low, high)]
+    return f"between {ends[0]} and {ends[1]}"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:g} %"
+
+
+def _not_measured(comparison: Comparison) -> Verdict:
+    """One sentence for what did not happen. A failed row with launches shows no number: it was not finished."""
+    failure = comparison.failure
+    if failure is None:
+        reason = "no launch was made"
+    else:
+        who = f"the {comparison.failed}" if comparison.failed else "both sides"
+        made = f" after {plural(len(comparison.launches), 'launch', 'launches')}" if comparison.launches else ""
+        reason = f"{who} failed at {failure.stage}{made} ({failure.kind.replace('_', ' ')}): {failure.message}"
+    return Verdict(word="not measured", comparison=comparison, reason=reason)

@@ -1,0 +1,175 @@
+"""What machine this is, as far as it can be told without changing it. Unknown is None, never a guess.
+
+What does not change while the process lives is asked once: the fork server asks before it forks, so a launch pays
+nothing for it. That also makes the git commit the one of the code that is loaded, not of an edit made meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from visionbench import ROOT
+from visionbench.record import devices
+from visionbench.record.errors import BenchError
+from visionbench.record.record import Environment
+
+GIT_SECONDS = 3.0
+
+
+def find_device() -> str:
+    """The device that a measurement uses unless told otherwise: "cuda" if torch sees one, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def describe(device: str, threads: int | None = None) -> Environment:
+    """The environment of a measurement on `device`, or of a count on "meta", which touches no hardware.
+
+    `threads` is what torch will be told to use; None means what it uses now. A CUDA device that is not there yields an
+    environment without its name: the failure to measure on it is a record too. Raises `BenchError` for a word that is
+    no device.
+    """
+    kind = device_type(device)
+    commit, dirty = _checkout()
+    software = Environment(
+        device_type=kind,
+        torch=str(torch.__version__),
+        timm=_version("timm"),
+        python=platform.python_version(),
+        platform=_platform(),
+        git_commit=commit,
+        git_dirty=dirty,
+        started=utc_now(),
+    )
+    if kind == "meta":
+        return software
+    host = replace(software, cpu=_cpu_model(), cores=_cores(), threads=threads or torch.get_num_threads())
+    return _with_cuda(host, device) if kind == "cuda" else replace(host, device_name=_cpu_model())
+
+
+def device_type(device: str) -> str:
+    """`cuda:1` -> `cuda`. Raises `BenchError` for a word that is no device of torch's."""
+    try:
+        return torch.device(device).type
+    except RuntimeError as error:
+        raise BenchError(f"there is no device '{device}': use cpu, cuda, or cuda:1.") from error
+
+
+def cuda_is_there(device: str) -> bool:
+    """Whether torch sees that CUDA device."""
+    return torch.cuda.is_available() and (torch.device(device).index or 0) < torch.cuda.device_count()
+
+
+def utc_now() -> str:
+    """Now, as ISO 8601 in UTC to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _with_cuda(host: Environment, device: str) -> Environment:
+    if not cuda_is_there(device):
+        return replace(host, cuda=torch.version.cuda)
+    properties = torch.cuda.get_device_properties(device)
+    known = devices.identify(properties.name)
+    driver, power_limit = _nvml(str(getattr(properties, "uuid", "")))
+    index = torch.device(device).index
+    return replace(
+        host,
+        device_key=known.key if known else None,
+        device_name=properties.name,
+        device_memory=properties.total_memory,
+        device_index=torch.cuda.current_device() if index is None else index,
+        driver=driver,
+        cuda=torch.version.cuda,
+        cudnn=str(torch.backends.cudnn.version()),
+        power_limit=power_limit,
+    )
+
+
+def _nvml(uuid: str) -> tuple[str | None, float | None]:
+    """Driver version and power limit in watts, by NVIDIA's management library where it is installed.
+
+    The device is found by its UUID: NVML counts all devices of the machine, CUDA only the visible ones.
+    """
+    try:
+        import pynvml
+    except ImportError:
+        return None, None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None, None
+    driver: str | None = None
+    try:
+        driver = str(pynvml.nvmlSystemGetDriverVersion())
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid.removeprefix('GPU-')}")
+        return driver, pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000
+    except pynvml.NVMLError:  # a slice of a GPU (MIG) has no power limit of its own
+        return driver, None
+    finally:
+        pynvml.nvmlShutdown()
+
+
+@cache
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
+def _cores() -> int | None:
+    """The cores that this process may use; a container often has fewer than the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+@cache
+def _platform() -> str:
+    return platform.platform()
+
+
+@cache
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@cache
+def _checkout() -> tuple[str | None, bool | None]:
+    """Commit of the checkout that this file is part of, and whether tracked files differ from it."""
+    found = _git("rev-parse", "--show-toplevel", "HEAD")
+    # Installed into an environment inside somebody's repository, the commit would be that repository's.
+    if found is None or Path(found.split("\n")[0]).resolve() != ROOT:
+        return None, None
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return found.split("\n")[1], None if changes is None else changes != ""
+
+
+def _git(*words: str) -> str | None:
+    # Inside a git hook the GIT_ variables point at the user's repository; optional locks disturb its other commands.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *words],
+            check=False,
+            env={**environ, "GIT_OPTIONAL_LOCKS": "0"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=GIT_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,79 @@
+"""What this machine cannot do, said before a minute is spent on building it.
+
+Only what torch itself would not say, or would say wrongly, is checked here: TF32 on a card without it silently
+computes in fp32, bf16 on a card without it is emulated at a fraction of the speed, and a wheel without kernels for the
+card fails somewhere in the first convolution. Everything else is left to torch, whose refusal becomes the failure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+
+from visionbench.machine.environment import cuda_is_there, device_type
+from visionbench.record.spec import Spec
+
+AMPERE = (8, 0)
+"""The first compute capability with TF32 and bf16 matrix units."""
+
+TURING = (7, 5)
+"""The oldest compute capability in PyPI's default torch wheels from 2.11 on; Volta (7.0) was dropped then."""
+
+
+class UnsupportedError(Exception):
+    """This machine, or this torch on it, cannot do what the spec asks for. The message holds the remedy, if any."""
+
+
+def check(spec: Spec, device: str) -> None:
+    """Raise `UnsupportedError`, with the remedy, if `device` cannot run `spec`."""
+    kind = device_type(device)
+    if kind not in ("cpu", "cuda"):
+        raise UnsupportedError(f"no workload runs on a device of type '{kind}': use cuda or cpu")
+    if kind == "cpu":
+        if spec.precision == "tf32":
+            raise UnsupportedError("TF32 is a format of NVIDIA's matrix units: a CPU has none, use fp32")
+        return
+    if not cuda_is_there(device):
+        count = torch.cuda.device_count()
+        raise UnsupportedError(f"{device} is not here: torch sees {count} CUDA devices; check the driver, or use cpu")
+    name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
+    if not has_kernels(capability, torch.cuda.get_arch_list()):
+        raise UnsupportedError(missing_kernels(name, capability))
+    if spec.precision in ("tf32", "bf16", "amp_bf16") and capability < AMPERE:
+        raise UnsupportedError(
+            f"{name} (compute capability {capability[0]}.{capability[1]}) has no {spec.precision}: it came with 8.0"
+        )
+
+
+def has_kernels(capability: tuple[int, int], architectures: Sequence[str]) -> bool:
+    """Whether a build for `architectures` (`torch.cuda.get_arch_list()`) runs on a device of that capability.
+
+    Machine code (`sm_80`) runs on its own major version from its own minor on; portable code (`compute_80`) on
+    everything newer. A letter after the number binds it to one device family (CUDA C++ Programming Guide, section
+    "Compute capabilities").
+    """
+    for architecture in architectures:
+        found = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", architecture)
+        if found is None:
+            continue
+        kind, major, minor, bound = found.groups()
+        built = (int(major), int(minor))
+        if built == capability:
+            return True
+        same_major = built[0] == capability[0] and built[1] < capability[1]
+        if bound != "a" and (same_major or (kind == "compute" and not bound and built < capability)):
+            return True
+    return False
+
+
+def missing_kernels(name: str, capability: tuple[int, int]) -> str:
+    """The sentence for a card that this build of torch has no kernels for."""
+    here = f"torch {torch.__version__} has no kernels for {name} (sm_{capability[0]}{capability[1]})"
+    if capability < TURING:
+        return (
+            f"{here}: install torch 2.10 or older (pip install 'torch<=2.10'), or a build for CUDA 12.6 "
+            "(PyTorch's installation page says how)"
+        )
+    return f"{here}: install a newer torch, or a build for a newer CUDA"

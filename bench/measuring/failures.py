@@ -1,0 +1,49 @@
+"""From an exception to a `Failure`: what kind it is, and the one or two lines of it that a person needs."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from visionbench.machine.support import UnsupportedError
+from visionbench.record.record import Failure, FailureKind
+
+LONGEST = 300
+"""Characters of a message. It stands in a table's footnote, not in a log."""
+
+# torch has a class for the allocator's refusal only on devices; the libraries and the host's allocator raise
+# RuntimeError with these words.
+_MEMORY = re.compile(r"DefaultCPUAllocator: (can't allocate|not enough) memory|out of memory|CU\w+_STATUS_ALLOC_FAILED")
+_UNSUPPORTED = re.compile(r"not implemented for '|no kernel image is available")
+
+
+def failure(error: BaseException, stage: str) -> Failure:
+    """The failure that `error` is, met at `stage`."""
+    return Failure(kind=_kind(error), stage=stage, message=_message(error))
+
+
+def _kind(error: BaseException) -> FailureKind:
+    if isinstance(error, SystemExit):
+        return "crashed"
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return "out_of_memory"
+    if isinstance(error, (UnsupportedError, NotImplementedError)):
+        return "unsupported"
+    if isinstance(error, RuntimeError) and _MEMORY.search(str(error)):
+        return "out_of_memory"
+    return "unsupported" if _UNSUPPORTED.search(str(error)) else "error"
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, UnsupportedError):
+        return str(error)
+    if isinstance(error, SystemExit):
+        return f"the model left the process by sys.exit({error.code!r})"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return shorten(" ".join([f"{type(error).__name__}:", *lines[:2]]) if lines else type(error).__name__)
+
+
+def shorten(text: str) -> str:
+    """`text` cut to `LONGEST` characters, with an ellipsis if anything is gone."""
+    return text if len(text) <= LONGEST else text[: LONGEST - 1].rstrip() + "…"

@@ -1,0 +1,76 @@
+"""The largest batch that fits, by trying: doubling until one does not, then bisection, each try in a fresh process.
+
+A fresh process, because an allocator that has once run out of memory is fragmented and refuses what would fit. The
+batch of a row is never changed behind anybody's back: the size found is a record of its own, and a row measured at
+it says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from visionbench.record.record import Failure, Measurement, Record
+from visionbench.record.spec import Protocol, Spec
+
+METRIC = "largest_batch"
+
+FIT = Protocol(name="fit", metrics=(), warmup_iterations=3, blocks=0, block_iterations=1, max_seconds=300.0)
+"""Three iterations: the second training step is the first that has gradients and optimizer state at once."""
+
+CEILING = 2**17
+"""Larger batches are not tried: a tiny model on a large card would fit millions."""
+
+PRECISION = 64
+"""The size is found to within one part in so many: a finer answer depends on the weather in the allocator."""
+
+Try = Callable[[Spec], Record]
+"""Launches a spec under `FIT` and returns its record."""
+
+
+def largest_batch(spec: Spec, try_: Try) -> Record:
+    """The record of the largest batch of `spec` that fits, under protocol `FIT`, at that batch size.
+
+    Its `largest_batch` is the size. If not even one image fits, or something else than memory is in the way, it is the
+    failure that says so.
+    """
+    fitting, too_large = None, None
+    size = 1
+    while too_large is None and size <= CEILING:
+        record = try_(replace(spec, batch_size=size))
+        if record.failure is None:
+            fitting, size = record, size * 2
+        elif fitting is None or not _out_of_memory(record.failure):
+            return record
+        else:
+            too_large = size
+    assert fitting is not None
+    while too_large is not None and too_large - fitting.spec.batch_size > max(1, fitting.spec.batch_size // PRECISION):
+        middle = (fitting.spec.batch_size + too_large) // 2
+        record = try_(replace(spec, batch_size=middle))
+        if record.failure is None:
+            fitting = record
+        elif _out_of_memory(record.failure):
+            too_large = middle
+        else:
+            return record
+    return replace(fitting, measurements=(*fitting.measurements, _size(fitting.spec.batch_size)))
+
+
+def _out_of_memory(failure: Failure) -> bool:
+    return failure.kind == "out_of_memory"
+
+
+def _size(batch_size: int) -> Measurement:
+    return Measurement(metric=METRIC, unit="count", better="higher", assume="nothing", values=(float(batch_size),))
+
+
+def known(spec: Spec, records: Iterable[Record], device: str, torch: str | None) -> Record | None:
+    """The newest record that says the largest batch of `spec` on that device under that torch, or None."""
+    found = None
+    for record in records:
+        same = replace(record.spec, batch_size=spec.batch_size) == spec
+        where = (record.environment.device, record.environment.torch) == (device, torch)
+        if same and where and record.value(METRIC) is not None:
+            found = record
+    return found

@@ -1,0 +1,37 @@
+"""Peak memory of the timed iterations on a CUDA device, by the two counters of torch's allocator.
+
+*Allocated* is what live tensors held at the worst moment; *reserved* is what the allocator had taken from the driver to
+serve them, so it depends on fragmentation and on what ran before. Neither holds the driver's context and the libraries'
+code (some hundred MB), which belong to process memory, a third number. The counters are reset after the warm-up: the
+workspaces that cuDNN's autotuning tries once are not the model's need. On a CPU torch counts nothing, so there is no
+number.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from visionbench.record.record import Measurement
+
+ALLOCATED = "peak_memory_allocated"
+RESERVED = "peak_memory_reserved"
+
+
+def reset(device: str) -> None:
+    """Start counting anew, from what is held now."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def measure(device: str) -> tuple[Measurement, ...]:
+    """Both counters in bytes since `reset`; nothing on a device whose memory torch does not count."""
+    if torch.device(device).type != "cuda":
+        return ()
+    return (
+        _bytes(ALLOCATED, torch.cuda.max_memory_allocated(device)),
+        _bytes(RESERVED, torch.cuda.max_memory_reserved(device)),
+    )
+
+
+def _bytes(metric: str, value: int) -> Measurement:
+    return Measurement(metric=metric, unit="B", better="lower", assume="nothing", values=(value,))

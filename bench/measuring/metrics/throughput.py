@@ -1,0 +1,99 @@
+"""Throughput: the seconds of a block of back-to-back iterations, one synchronisation at its end.
+
+A block keeps the device's queue full, so it tells what a server under load gets, not how long one batch takes: on a
+GPU the host enqueues the next iteration while the last one is running. What is stored is the cost (seconds per
+block); images per second is derived when read, because a mean of rates is not the rate of the mean cost (Hoefler &
+Belli 2015, rule 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from statistics import quantiles
+
+from visionbench.machine import device_clock, telemetry
+from visionbench.measuring.instruments import Instruments
+from visionbench.measuring.timing import Blocks, Steps, WarmUp, Weather, block_iterations, clock_cost, time_blocks
+from visionbench.record.record import Measurement
+from visionbench.record.spec import Protocol
+
+METRIC = "throughput"
+
+NAN_OUTPUT = "nan_output"
+"""Flag: the warm-up's result held a NaN or an infinity. A multiplier that is fed with NaN switches fewer bits, so a
+power-limited GPU may run faster than on real values."""
+
+NO_STEADY_STATE = "no_steady_state"
+"""Flag: something was still moving when the warm-up's time was up; the warning says what."""
+
+
+def measure(workload: Steps, protocol: Protocol, warm: WarmUp, tools: Instruments) -> tuple[Measurement, ...]:
+    """Seconds of each of the protocol's blocks, by the wall; by the device's clock and the CPU's where they exist."""
+    cost = clock_cost(workload, tools.now) if protocol.block_iterations is None else 0.0
+    iterations = block_iterations(protocol, warm.iteration_seconds, cost)
+    blocks = time_blocks(
+        workload, blocks=protocol.blocks, iterations=iterations, now=tools.now, watch=tools.watch, clock=tools.clock
+    )
+    alone = tools.unhindered(workload.step)
+    return (
+        Measurement(
+            metric=METRIC,
+            unit="s",
+            better="lower",
+            assume="nothing",
+            values=blocks.wall,
+            iterations=iterations,
+            warmups=warm.iterations,
+            flags=_flags(blocks, warm, iterations, alone, tools),
+            warnings=_warnings(blocks, warm),
+        ),
+        *_device_times(blocks, iterations, alone),
+        *telemetry.measurements(_seen(blocks.weather), iterations=iterations),
+    )
+
+
+SCATTERED = "scattered"
+"""Flag: the blocks' interquartile range is more than a tenth of their median, from where on torch.utils.benchmark warns
+too: half of this launch's blocks disagree by that much, so its median is worth little."""
+
+SCATTER = 0.10
+
+
+def _scattered(blocks: tuple[float, ...]) -> bool:
+    if len(blocks) < 4:
+        return False
+    low, middle, high = quantiles(blocks, n=4, method="inclusive")
+    return high - low > SCATTER * middle
+
+
+def _flags(
+    blocks: Blocks, warm: WarmUp, iterations: int, alone: tuple[float, ...], tools: Instruments
+) -> tuple[str, ...]:
+    doubts: tuple[str, ...] = () if warm.finite else (NAN_OUTPUT,)
+    doubts += (NO_STEADY_STATE,) if warm.moving else ()
+    doubts += (SCATTERED,) if _scattered(blocks.wall) else ()
+    weather = telemetry.flags(_seen((*blocks.weather, *blocks.bad_weather)))
+    clocks = device_clock.flags(blocks.wall, blocks.device, iterations, alone)
+    return tuple(dict.fromkeys((*doubts, *clocks, *weather, *tools.surroundings)))
+
+
+def _warnings(blocks: Blocks, warm: WarmUp) -> tuple[str, ...]:
+    told = (f"not steady after {warm.iterations} iterations: {warm.moving}",) if warm.moving else ()
+    bad = len(blocks.bad_weather)
+    discarded = f"{bad} of {bad + len(blocks.wall)} blocks discarded: the device slowed itself down"
+    return (*told, discarded) if bad else told
+
+
+def _seen(weather: Iterable[Weather]) -> list[telemetry.Weather]:
+    """The weather that a real watch saw; a test's has nothing to tell."""
+    return [one for one in weather if isinstance(one, telemetry.Weather)]
+
+
+def _device_times(blocks: Blocks, iterations: int, alone: tuple[float, ...]) -> tuple[Measurement, ...]:
+    """The same blocks by the device's clock, and single iterations that did not wait for the host."""
+    times = (("device_time", blocks.device, iterations), ("device_time_unhindered", alone, 1))
+    return tuple(
+        Measurement(metric=name, unit="s", better="lower", assume="nothing", values=values, iterations=n)
+        for name, values, n in times
+        if values
+    )

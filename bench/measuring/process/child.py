@@ -1,0 +1,113 @@
+"""One launch's process, from the fork to its end: cut loose from the server, told what to measure, heard, gone."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+
+MOST_KILLABLE = "1000"
+"""The highest `oom_score_adj`: when memory ends, this process goes, not the user's shell."""
+
+
+def run(channel: int, log: int, server: int) -> NoReturn:
+    """Be the launch that talks on `channel` and prints to `log`. Never returns: `server`'s loop is not ours."""
+    code = 1
+    try:
+        _cut_loose(log, server)
+        with socket.socket(fileno=channel) as line:
+            _answer(line)
+        code = 0
+    except BaseException:  # to the log, whose end goes into the failure
+        traceback.print_exc()
+    finally:
+        with suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)  # the exit handlers are the server's
+
+
+def tell(line: socket.socket, message: dict[str, Any]) -> None:
+    """Say one thing to the parent. The leading newline ends a line in the middle of which a process died."""
+    with suppress(OSError):  # nobody listens any more
+        line.sendall(b"\n" + json.dumps(message).encode() + b"\n")
+
+
+def _cut_loose(log: int, server: int) -> None:
+    """Leave the server's group, its signals and its output, but not its life."""
+    with suppress(OSError):
+        os.setpgid(0, 0)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears a Ctrl-C and ends us
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    die_with(server)
+
+
+def die_with(parent: int) -> None:
+    """End when `parent` does, and be the first to go when memory ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
+            score.write(MOST_KILLABLE)
+    if os.getppid() != parent:  # it died before the kernel was told to watch it
+        os._exit(1)
+
+
+def limit_memory(status: str = "/proc/self/status", meminfo: str = "/proc/meminfo") -> None:
+    """Take no more memory than the machine has free, so that what does not fit is an exception and not a kill.
+
+    Without a limit Linux promises any amount, and then kills whom it likes, or swaps for an hour. Not on a GPU: its
+    driver reserves address space by the terabyte.
+    """
+    with suppress(OSError, ValueError, KeyError):  # no such files, or a limit lower than ours: the kernel decides
+        taken, free = _kilobytes(status)["VmData"], _kilobytes(meminfo)["MemAvailable"]
+        resource.setrlimit(resource.RLIMIT_DATA, (1024 * (taken + free), resource.RLIM_INFINITY))
+
+
+def _kilobytes(path: str) -> dict[str, int]:
+    lines = (line.split() for line in Path(path).read_text(encoding="ascii").splitlines())
+    return {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) == 3 and words[2] == "kB"}
+
+
+def _answer(line: socket.socket) -> None:
+    """Read the request, become like the process that sent it, measure, send the record."""
+    with line.makefile("r", encoding="utf-8") as lines:
+        request = json.loads(lines.readline())
+    os.chdir(request["directory"])
+    os.environ.clear()
+    os.environ.update(request["environ"])
+    sys.path[:] = request["path"]
+    importlib.invalidate_caches()
+    if request["device"].startswith("cpu"):
+        limit_memory()
+    # Preloaded by the server; imported here so that this module, which the server needs first, is light.
+    from visionbench.measuring.worker import measure
+    from visionbench.record.errors import BenchError
+    from visionbench.record.record import to_json
+    from visionbench.record.spec import Protocol, Spec
+
+    spec = Spec(**request["spec"])
+    protocol = Protocol(**request["protocol"] | {"metrics": tuple(request["protocol"]["metrics"])})
+
+    def tell_stage(stage: str) -> None:
+        tell(line, {"stage": stage})
+
+    try:
+        record = measure(spec, protocol, request["device"], request["threads"], tell_stage=tell_stage)
+    except BenchError as mistake:
+        tell(line, {"mistake": str(mistake)})
+    else:
+        tell(line, {"record": to_json(record)})

@@ -1,0 +1,153 @@
+"""One side of a duet, from outside: a live process that is given orders and heard, and always ended.
+
+Unlike a launch of a sweep it is started anew and not forked: what a fork would share, the layout of the address space
+and the seed of string hashes, can make a program some percent faster or slower (Mytkowicz et al. 2009), and would do
+so in every launch of one side. Here both are drawn anew for each launch, and the environment's size with them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from visionbench import ROOT
+from visionbench.measuring.process.exit_status import ended, timed_out
+from visionbench.measuring.process.fork_server import import_path
+from visionbench.record.record import Failure
+
+BOOT = (
+    "import json, sys; request = json.loads(sys.argv[3]); sys.path[:] = request['path'] + sys.path * request['own']; "
+    "from visionbench.measuring.process.side_process import play; play(int(sys.argv[1]), int(sys.argv[2]), request)"
+)
+
+STOP_SECONDS = 2.0
+"""How long a side may take to see that it is no longer wanted, before it is killed."""
+
+
+class SeatError(Exception):
+    """A side that failed: its `failure` says at what, `died` whether its process is gone with it."""
+
+    def __init__(self, failure: Failure, *, died: bool) -> None:
+        super().__init__(failure.message)
+        self.failure, self.died = failure, died
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where one side's code comes from. `tree` is its work tree, None for what is installed; `python` runs it.
+
+    `repository` is the checkout that the caller runs in, whose places on the import path the tree replaces.
+    """
+
+    tree: Path | None = None
+    python: str = sys.executable
+    repository: Path | None = None
+
+
+class Seat:
+    """A side's process. Enter it to start it; leaving it ends the process and all that it started."""
+
+    def __init__(self, source: Source, device: str, threads: int | None, chance: random.Random) -> None:
+        self._source, self._device, self._threads, self._chance = source, device, threads, chance
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the process
+        self._line: socket.socket | None = None
+        self._buffer = b""
+
+    def __enter__(self) -> Seat:
+        own = self._source.python != sys.executable  # an environment of its own: ours must not shine through
+        request = {
+            "path": [str(ROOT)] if own else import_path(),
+            "own": own,
+            "tree": str(self._source.tree) if self._source.tree else None,
+            "repository": str(self._source.repository) if self._source.repository else None,
+            "device": self._device,
+            "threads": self._threads,
+        }
+        self._line, theirs = socket.socketpair()
+        with theirs:
+            words = [str(theirs.fileno()), str(os.getpid()), json.dumps(request)]
+            self._process = subprocess.Popen(
+                [self._source.python, "-P", "-c", BOOT, *words],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                start_new_session=True,  # a Ctrl-C in the terminal is the parent's to answer
+                env=os.environ | self._drawn(),
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._line is not None:
+            self._line.close()
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                if kind is None:
+                    self._process.wait(STOP_SECONDS)
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # compilers and data loaders go too
+            self._process.wait()
+        self._log.close()
+
+    def _drawn(self) -> dict[str, str]:
+        """What is random about a process and costs nothing: its hash seed, and where its stack begins."""
+        padding = "x" * self._chance.randrange(4096)
+        return {"PYTHONHASHSEED": str(self._chance.randrange(2**32)), "VISIONBENCH_PADDING": padding}
+
+    def order(self, **order: Any) -> None:
+        """Give an order; `answer` waits for what comes of it. Orders to two sides can be under way together."""
+        assert self._line is not None, "a seat is entered first"
+        with suppress(OSError):  # it died: `answer` says so
+            self._line.sendall(json.dumps(order).encode() + b"\n")
+
+    def answer(self, stage: str, seconds: float) -> dict[str, Any]:
+        """The answer to the last order (or to having been started). Raises `SeatError`."""
+        message = json.loads(self._hear(stage, seconds))
+        if "failed" in message:
+            raise SeatError(Failure(**message["failed"]), died=False)
+        heard: dict[str, Any] = message
+        return heard
+
+    def _hear(self, stage: str, seconds: float) -> bytes:
+        assert self._line is not None, "a seat is entered first"
+        deadline = time.monotonic() + seconds
+        while True:
+            head, found, self._buffer = self._buffer.partition(b"\n")
+            if found and head.strip():
+                return head
+            if found:
+                continue
+            self._buffer = head
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._line], [], [], left)[0]:
+                raise SeatError(timed_out(seconds, stage, self._log), died=True)
+            try:
+                received = self._line.recv(65536)
+            except OSError:  # reset: the other end went before it had read all
+                received = b""
+            if not received:
+                raise SeatError(self._ending(stage), died=True)
+            self._buffer += received
+
+    def _ending(self, stage: str) -> Failure:
+        assert self._process is not None
+        try:
+            return ended(self._process.wait(STOP_SECONDS), stage, self._log)
+        except subprocess.TimeoutExpired:
+            return ended(1, stage, self._log)

@@ -1,0 +1,187 @@
+"""Many launches, one after another: what is missing, in which order, kept as it comes.
+
+A sweep of hours is cut short by a deadline, a Ctrl-C or a power cut more often than it ends. So every record is on the
+disk before the next launch starts, a second sweep measures only what the first has left, and the order is such that
+every row is measured once before any row is measured twice.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol as Interface
+
+from visionbench.measuring.agenda import Agenda, Budget
+from visionbench.measuring.process.launch import launch, prepare
+from visionbench.record.record import Environment, Record
+from visionbench.record.spec import Protocol, Spec
+from visionbench.record.store import append, check_writable, read_if_there
+
+NO_LIMIT = Budget()
+
+
+class Progress(Interface):
+    """Who is told how the sweep goes. `index` counts launches from 1 to `total`."""
+
+    def started(self, spec: Spec, index: int, total: int) -> None:
+        """A launch begins."""
+
+    def finished(self, record: Record, index: int, total: int, eta_seconds: float) -> None:
+        """A launch has ended and its record is on the disk; the rest takes about `eta_seconds`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a sweep did. Counts are launches: of those wanted, `skipped` were recorded before, `left` remain.
+
+    `records` are this sweep's, `measured` and `failed` count them. `left` counts what a cut-off sweep did not come to
+    and the further launches of a spec that failed. `interrupted`: ended by Ctrl-C; `cut_off`: by its own deadline.
+    """
+
+    records: tuple[Record, ...]
+    measured: int
+    failed: int
+    skipped: int
+    left: int
+    interrupted: bool
+    cut_off: bool
+
+
+def plan(
+    specs: Iterable[Spec],
+    protocol: Protocol,
+    done: Sequence[Record],
+    environment: Environment,
+    *,
+    retry_failures: bool = False,
+) -> list[Spec]:
+    """The launches still missing, in the order in which to make them: a spec appears once per launch.
+
+    `done` are the records there are and `environment` is this one: only records that a launch would repeat count, those
+    with its key. A spec that failed once is done, unless `retry_failures`.
+    """
+    launched = Counter(record.key for record in done if record.failure is None)
+    failed = {record.key for record in done if record.failure is not None}
+    missing: list[tuple[int, Spec]] = []
+    for spec in dict.fromkeys(specs):
+        key = Record(spec=spec, protocol=protocol, environment=environment, source="measured").key
+        if retry_failures or key not in failed:
+            missing += [(ordinal, spec) for ordinal in range(launched[key], protocol.launches)]
+    return [spec for _, spec in sorted(missing, key=lambda launch: launch[0])]
+
+
+def sweep(
+    specs: Iterable[Spec],
+    protocol: Protocol,
+    path: Path | str,
+    devices: Sequence[str],
+    *,
+    threads: int | None = None,
+    budget: Budget = NO_LIMIT,
+    retry_failures: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Make the launches that `path` lacks and append their records to it.
+
+    Rows are spread over `devices`, one worker each; they must be alike, because a row's launches may fall on any of
+    them. When the budget ends no launch is started; the one that runs is not cut short, for its time limit is the
+    protocol's. Raises `BenchError` before the first launch if the file cannot be read or written or a device is no
+    device, and later if a record cannot be written: the records before it are safe.
+    """
+    wanted = tuple(dict.fromkeys(specs))
+    check_writable(path)
+    prepare()
+    from visionbench.machine.environment import describe  # imports torch, while the fork server does the same
+
+    here = describe(devices[0], threads)
+    known = read_if_there(path).records
+    missing = plan(wanted, protocol, known, here, retry_failures=retry_failures)
+    keys = {spec: Record(spec=spec, protocol=protocol, environment=here, source="measured").key for spec in wanted}
+    ours = [record for record in known if record.key == keys.get(record.spec)]
+    failed_before = set() if retry_failures else {record.spec for record in ours if record.failure is not None}
+    rows = [spec for spec in wanted if spec not in failed_before]
+    agenda = Agenda(missing, rows, (r for r in ours if r.failure is None), protocol, budget)
+    crew = _Crew(agenda, protocol, path, threads, progress, total=len(missing))
+    interrupted = crew.work(devices)
+    failed = sum(record.failure is not None for record in crew.records)
+    return Outcome(
+        records=tuple(crew.records),
+        measured=len(crew.records) - failed,
+        failed=failed,
+        skipped=len(wanted) * protocol.launches - len(missing),
+        left=agenda.not_made,
+        interrupted=interrupted,
+        cut_off=agenda.cut_off,
+    )
+
+
+class _Crew:
+    """One worker per device, all taking from one agenda and writing to one file."""
+
+    def __init__(
+        self,
+        agenda: Agenda,
+        protocol: Protocol,
+        path: Path | str,
+        threads: int | None,
+        progress: Progress | None,
+        total: int,
+    ) -> None:
+        self._agenda, self._protocol, self._path, self._threads = agenda, protocol, path, threads
+        self._progress, self._total = progress, total
+        self._start = time.monotonic()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._made = 0
+        self.records: list[Record] = []
+
+    def work(self, devices: Sequence[str]) -> bool:
+        """Work until nothing is left; True if a Ctrl-C came first. What ends one worker ends all, and is raised."""
+        try:
+            if len(devices) == 1:
+                self._worker(devices[0])
+                return False
+            with ThreadPoolExecutor(max_workers=len(devices)) as pool:
+                futures = [pool.submit(self._worker, device) for device in devices]
+                try:
+                    for future in as_completed(futures):
+                        future.result()
+                finally:
+                    self._stop.set()
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    def _worker(self, device: str) -> None:
+        while not self._stop.is_set():
+            spec = self._agenda.take()
+            if spec is None:
+                return
+            start = time.monotonic()
+            try:
+                self._tell_started(spec)
+                record = launch(spec, self._protocol, device, self._threads, stop=self._stop)
+            except BaseException:
+                self._agenda.put_back(spec)
+                raise
+            with self._lock:
+                append(self._path, record)
+                self.records.append(record)
+                self._agenda.give(spec, record, time.monotonic() - start)
+                self._tell_finished(record, len(self.records))
+
+    def _tell_started(self, spec: Spec) -> None:
+        if self._progress is not None:
+            with self._lock:
+                self._made += 1
+                self._progress.started(spec, self._made, max(self._total, self._made))
+
+    def _tell_finished(self, record: Record, index: int) -> None:
+        if self._progress is not None:
+            left = self._agenda.left * (time.monotonic() - self._start) / index
+            self._progress.finished(record, index, max(self._total, index), left)

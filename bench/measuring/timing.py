@@ -1,0 +1,272 @@
+"""Clocks, warm-up and blocks: the loop that everything else serves. No torch here.
+
+An accelerator works through a queue: `step()` returns when the work is enqueued, not when it is done, so a clock read
+without a synchronisation times the queue. A synchronisation drains the queue, and the device idles until the host has
+filled it again. So a block is n iterations back to back with ONE synchronisation at its end: the idle gap is paid once,
+as in the paper's protocol.
+
+The loop takes its clock as an argument, so a test can play the clock and check every reading.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any, Protocol
+
+from visionbench.record import spec
+from visionbench.record.errors import BenchError
+
+Now = Callable[[], float]
+"""A clock: seconds from any origin, never backwards."""
+
+
+class Steps(Protocol):
+    """What can be timed. `workload.Workload` is one; another execution backend would be another."""
+
+    def step(self) -> Any:
+        """Enqueue one iteration and return its result, which may not be computed yet."""
+
+    def synchronize(self) -> None:
+        """Wait until all that was enqueued is done."""
+
+    def is_finite(self, result: Any) -> bool:
+        """Whether a step's result holds neither NaN nor infinity."""
+
+
+class Weather(Protocol):
+    """What the machine did during a block, as far as this loop asks (see `telemetry.Weather`)."""
+
+    @property
+    def discard(self) -> bool:
+        """Whether the block's time says more about the machine's trouble than about the model."""
+
+
+class Watch(Protocol):
+    """Who looks at the machine before and after each block (see `telemetry.Watch`)."""
+
+    def before(self) -> None:
+        """A block begins."""
+
+    def after(self) -> Weather:
+        """A block has ended."""
+
+
+class DeviceClock(Protocol):
+    """The device's own clock (see `device_clock`); `seconds` is None where it has none."""
+
+    def start(self) -> None:
+        """The stretch begins with what is enqueued next."""
+
+    def stop(self) -> None:
+        """The stretch ends with what was enqueued last."""
+
+    def seconds(self) -> float | None:
+        """How long the device took."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmUp:
+    """What the iterations before the clock were like.
+
+    `first_call` is the first iteration's time and `iteration_seconds` that of one iteration of the last burst, in
+    seconds; `iterations` counts all of them, the first call included. `finite`: the last result was. `moving` says what
+    had not settled when the time was up; None if the run was steady, or if the protocol does not ask.
+    """
+
+    first_call: float
+    iterations: int
+    iteration_seconds: float
+    finite: bool
+    moving: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocks:
+    """The blocks that were kept, in order: seconds by the wall, by the device's clock (or ()), and their weather.
+
+    `bad_weather` is that of the blocks that were discarded.
+    """
+
+    wall: tuple[float, ...]
+    device: tuple[float, ...]
+    weather: tuple[Weather, ...]
+    bad_weather: tuple[Weather, ...] = ()
+
+
+def check(protocol: spec.Protocol) -> None:
+    """Raise `BenchError` for a protocol that this engine cannot follow."""
+    if protocol.clock != "wall":
+        raise BenchError(f"protocol '{protocol.name}' asks for the clock '{protocol.clock}': only wall is built.")
+    if protocol.block_iterations is None and protocol.block_seconds <= 0:
+        raise BenchError(f"protocol '{protocol.name}' has neither block_iterations nor block_seconds: set one.")
+
+
+def first_call(workload: Steps, now: Now) -> tuple[float, Any]:
+    """Run the first iteration alone; its seconds and its result."""
+    start = now()
+    result = workload.step()
+    workload.synchronize()
+    return now() - start, result
+
+
+def warm_up(workload: Steps, protocol: spec.Protocol, first: tuple[float, Any], now: Now) -> WarmUp:
+    """Iterate until the protocol's iterations and seconds have both passed; `first` is `first_call`'s answer.
+
+    The first call counts as one of the iterations (the paper's 50 warm-up forwards include it), but not towards the
+    seconds: compiling is no load. It goes in bursts of `warmup_iterations` with one synchronisation each: without any,
+    the host would run ahead by as much as the device's queue holds and the time would mean nothing. A burst that is
+    repeated was shorter than `warmup_seconds`, so overshooting costs at most that.
+    """
+    seconds, result = first
+    done, iteration_seconds, elapsed = 1, seconds, 0.0
+    while done < protocol.warmup_iterations or elapsed < protocol.warmup_seconds:
+        burst = max(1, protocol.warmup_iterations - done if done == 1 else protocol.warmup_iterations)
+        start = now()
+        for _ in range(burst):
+            result = workload.step()
+        workload.synchronize()
+        spent = now() - start
+        done, iteration_seconds, elapsed = done + burst, spent / burst, elapsed + spent
+    return WarmUp(
+        first_call=seconds,
+        iterations=done,
+        iteration_seconds=iteration_seconds,
+        finite=workload.is_finite(result),
+    )
+
+
+SETTLING_BLOCK = 0.05
+"""Seconds per block while waiting for the steady state: short, so that two windows of them are a second."""
+
+
+def settle(
+    workload: Steps,
+    protocol: spec.Protocol,
+    warm: WarmUp,
+    unsteady: Callable[[Sequence[float]], str | None],
+    events: Callable[[], int] = lambda: 0,
+    now: Now = time.perf_counter,
+) -> WarmUp:
+    """Go on until `unsteady` finds nothing moving in the block times, or `protocol.steady_within` seconds have passed.
+
+    `events` counts what a steady run does not do any more (recompile, grow its memory); when it moves, the blocks
+    so far are forgotten. A protocol without `steady_within` is left as it is.
+    """
+    if protocol.steady_within is None:
+        return warm
+    per_block = max(1, math.ceil(SETTLING_BLOCK / max(warm.iteration_seconds, SHORTEST)))
+    blocks: list[float] = []
+    start, seen, done = now(), events(), 0
+    moving = unsteady(blocks)
+    while moving and now() - start < protocol.steady_within:
+        blocks.append(_time_block(workload, per_block, now))
+        done += per_block
+        if events() != seen:
+            seen, blocks = events(), []
+        moving = unsteady(blocks)
+    seconds = blocks[-1] / per_block if blocks else warm.iteration_seconds
+    return replace(warm, iterations=warm.iterations + done, iteration_seconds=seconds, moving=moving)
+
+
+CLOCK_SHARE = 1e-4
+"""The most of a block that reading the clock and synchronising may take (torch.utils.benchmark uses the same)."""
+
+SHORTEST = 1e-7
+"""Seconds: no step is shorter. It only keeps a stopped clock from asking for an endless block."""
+
+
+def clock_cost(workload: Steps, now: Now) -> float:
+    """Seconds that timing an empty block takes: two readings of the clock and a synchronisation of an idle device."""
+    costs = []
+    for _ in range(21):
+        start = now()
+        workload.synchronize()
+        costs.append(now() - start)
+    return median(costs)
+
+
+def block_iterations(protocol: spec.Protocol, iteration_seconds: float, cost: float = 0.0) -> int:
+    """Iterations per block: the protocol's own, or as many as fill its `block_seconds`, at least 1.
+
+    A block is never so short that the clock's own `cost` is more than `CLOCK_SHARE` of it.
+    """
+    if protocol.block_iterations is not None:
+        return protocol.block_iterations
+    seconds = max(protocol.block_seconds, cost / CLOCK_SHARE)
+    return max(1, math.ceil(seconds / max(iteration_seconds, SHORTEST)))
+
+
+PAUSE, PAUSE_GROWTH, LONGEST_PAUSE = 0.05, 1.5, 0.5
+"""Seconds to wait after a discarded block, and how that grows (NVIDIA's nvbench waits so for a throttled clock)."""
+
+
+def time_blocks(
+    workload: Steps,
+    *,
+    blocks: int,
+    iterations: int,
+    now: Now,
+    watch: Watch | None = None,
+    clock: DeviceClock | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Blocks:
+    """Time blocks until `blocks` of them are kept. The device must be idle when this is called.
+
+    A block whose weather says so is discarded and, after a growing pause, repeated; as many may be discarded as
+    were asked for, so a machine that throttles all the time ends with fewer blocks, or none, and not never.
+    """
+    kept: list[tuple[float, float | None, Weather | None]] = []
+    bad: list[Weather] = []
+    pause = PAUSE
+    while len(kept) < blocks and len(bad) <= blocks:
+        if watch is not None:
+            watch.before()
+        wall = _time_block(workload, iterations, now, clock)
+        weather = watch.after() if watch is not None else None
+        if weather is not None and weather.discard:
+            bad.append(weather)
+            sleep(pause)
+            pause = min(pause * PAUSE_GROWTH, LONGEST_PAUSE)
+            continue
+        kept.append((wall, clock.seconds() if clock is not None else None, weather))
+    return Blocks(
+        wall=tuple(wall for wall, _, _ in kept),
+        device=tuple(seconds for _, seconds, _ in kept if seconds is not None),
+        weather=tuple(weather for _, _, weather in kept if weather is not None),
+        bad_weather=tuple(bad),
+    )
+
+
+def _time_block(workload: Steps, iterations: int, now: Now, clock: DeviceClock | None = None) -> float:
+    step, repetitions = workload.step, range(iterations)  # looked up before the clock starts
+    with without_gc():
+        start = now()
+        if clock is not None:
+            clock.start()
+        for _ in repetitions:
+            step()
+        if clock is not None:
+            clock.stop()
+        workload.synchronize()
+        return now() - start
+
+
+@contextmanager
+def without_gc() -> Iterator[None]:
+    """No garbage collection inside a block: one costs tens of milliseconds, and falls on whichever block is unlucky.
+
+    Between blocks it is on again, so a model that makes cycles does not keep their memory for the whole run.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,135 @@
+"""One launch, from inside: the named steps from a spec to its record. It runs in the child, or in-process in a test.
+
+A model that does not fit, does not compile or does not exist is a result like any other: its exception becomes a
+`Failure` with the stage at which it was met. What no `except` can catch (a kill, a segmentation fault, a hang) is
+`launch`'s to notice, so each stage is announced before it begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from visionbench.machine import support
+from visionbench.machine.environment import describe, device_type
+from visionbench.measuring import timing
+from visionbench.measuring.failures import failure
+from visionbench.measuring.instruments import Instruments, instruments
+from visionbench.measuring.metrics import (
+    compilation,
+    energy,
+    first_call,
+    latency,
+    peak_memory,
+    phases,
+    process_memory,
+    throughput,
+)
+from visionbench.measuring.steady import unsteady
+from visionbench.measuring.workload import Workload, build
+from visionbench.record.errors import choose
+from visionbench.record.record import Measurement, Record
+from visionbench.record.spec import Protocol, Spec
+
+Metric = Callable[[Workload, Protocol, timing.WarmUp, Instruments], tuple[Measurement, ...]]
+
+METRICS: dict[str, Metric] = {
+    throughput.METRIC: throughput.measure,
+    latency.METRIC: lambda workload, protocol, warm, tools: latency.measure(workload, protocol, warm, tools.now),
+    phases.METRIC: lambda workload, protocol, warm, tools: phases.measure(workload, protocol, warm, tools.now),
+    energy.METRIC: energy.measure,
+}
+"""What a protocol may ask for by name, each a pass of its own; one that does not apply (phases of an inference, energy
+without a counter) measures nothing. What costs no pass of its own (first call, memory) is in every record."""
+
+
+class _Stages:
+    """The stage that the launch is at, told to whoever watches as it begins."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self.current = "check"
+
+    def enter(self, stage: str) -> None:
+        self.current = stage
+        self._tell(stage)
+
+
+def measure(
+    spec: Spec,
+    protocol: Protocol,
+    device: str,
+    threads: int | None = None,
+    *,
+    tell_stage: Callable[[str], None] = lambda _: None,
+) -> Record:
+    """Measure `spec` by `protocol` on `device`, in this process; never raises because of the model.
+
+    Torch's flags are as before when it returns. Raises `BenchError` for a device or a protocol that is a mistake.
+    """
+    timing.check(protocol)
+    for metric in protocol.metrics:
+        choose("metric", metric, METRICS)
+    environment = describe(device, threads)
+    record = Record(spec=spec, protocol=protocol, environment=environment, source="measured")
+    stages = _Stages(tell_stage)
+    try:
+        return replace(record, measurements=_measurements(spec, protocol, device, threads, stages))
+    except (Exception, SystemExit) as error:  # any model may raise anything; Ctrl-C passes
+        return replace(record, failure=failure(error, stages.current))
+
+
+def _measurements(
+    spec: Spec, protocol: Protocol, device: str, threads: int | None, stages: _Stages
+) -> tuple[Measurement, ...]:
+    stages.enter("check")
+    support.check(spec, device)
+    idle = process_memory.idle()
+    stages.enter("build")
+    with instruments(device) as tools, _opened(spec, protocol, device, threads) as workload:
+        stages.enter("first call")
+        fresh = compilation.mark()
+        first = timing.first_call(workload, tools.now)
+        called = compilation.mark()
+        stages.enter("warm-up")
+        warm = _warm(workload, protocol, first, device, tools)
+        peak_memory.reset(device)
+        stages.enter("time")
+        begun = compilation.mark()
+        timed = [one for metric in protocol.metrics for one in METRICS[metric](workload, protocol, warm, tools)]
+        if compilation.recompiled_since(begun):
+            timed = [replace(one, flags=(*one.flags, compilation.RECOMPILED)) for one in timed]
+        stages.enter("memory")
+        compiled = compilation.measurements(first[0], fresh, called, compilation.mark()) if spec.compile_mode else ()
+        memory = (*peak_memory.measure(device), *process_memory.measure(device, idle))
+        return (*timed, *memory, first_call.measurement(warm.first_call), *compiled)
+
+
+def _warm(
+    workload: Workload, protocol: Protocol, first: tuple[float, Any], device: str, tools: Instruments
+) -> timing.WarmUp:
+    """Warm up by the protocol's minimum, and then until the run is steady, if the protocol asks for that."""
+    kind = device_type(device)
+
+    def events() -> int:
+        reserved = torch.cuda.memory_reserved(device) if kind == "cuda" else 0
+        return compilation.mark().frames + reserved
+
+    warm = timing.warm_up(workload, protocol, first, tools.now)
+    return timing.settle(workload, protocol, warm, lambda blocks: unsteady(blocks, kind), events, tools.now)
+
+
+@contextmanager
+def _opened(spec: Spec, protocol: Protocol, device: str, threads: int | None) -> Iterator[Workload]:
+    workload = build(spec, device, seed=protocol.seed, cudnn_benchmark=protocol.cudnn_benchmark, threads=threads)
+    try:
+        yield workload
+    except BaseException:
+        with suppress(Exception):  # on a dead device closing fails too, and would hide the cause
+            workload.close()
+        raise
+    workload.close()

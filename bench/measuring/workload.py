@@ -1,0 +1,224 @@
+"""From a spec to something that can be timed: model, inputs, one step. The only setter of torch's flags.
+
+What changes a number is decided here, once, and explicitly: whether TF32 is on has a different default for matrix
+products and for convolutions and changed between versions of torch, so both are set, always. What is set globally is
+put back by `Workload.close`. The flags are set through the properties `allow_tf32`: torch 2.9 added others
+(`fp32_precision`) and raises where both are used, but the old ones work, silently, from 2.6 to 2.15.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from visionbench.machine.support import UnsupportedError
+from visionbench.record.spec import Spec
+
+CHANNELS = 3
+
+_WEIGHTS = {"fp16": torch.float16, "bf16": torch.bfloat16}
+_AUTOCAST = {"amp_fp16": torch.float16, "amp_bf16": torch.bfloat16}
+_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+Autocast = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A named part of a step. `run()` enqueues it; what a phase leaves for the next one stays with the workload."""
+
+    name: str
+    run: Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A spec made runnable on one device; satisfies `timing.Steps`.
+
+    `step()` enqueues one iteration and returns its logits (inference) or its loss (train). `phases`, run in their
+    order, are one step taken apart, on the same model and optimizer; inference has none. `close()` restores torch's
+    flags and random state; a workload is closed exactly once.
+    """
+
+    step: Callable[[], Tensor]
+    synchronize: Callable[[], None]
+    close: Callable[[], None]
+    phases: tuple[Phase, ...] = ()
+
+    def is_finite(self, result: Tensor) -> bool:
+        """Whether no element is NaN or infinite. Waits for the device."""
+        return bool(torch.isfinite(result).all())
+
+
+def build(
+    spec: Spec,
+    device: str,
+    *,
+    seed: int = 0,
+    cudnn_benchmark: bool = True,
+    threads: int | None = None,
+) -> Workload:
+    """The workload of `spec` on `device`, with weights, inputs and labels drawn from `seed`.
+
+    Raises what the model raises; torch's flags are then as they were. One workload at a time: flags are global.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_flags(spec, device, cudnn_benchmark, threads))
+        stack.enter_context(_random(device, seed))
+        model = _model(spec, device)
+        images = _images(spec, device, seed)
+        autocast = _autocast(spec, device)
+        if spec.task == "train":
+            step, phases = _training(model, images, autocast, seed)
+        else:
+            step, phases = _inference_step(model, images, autocast), ()
+        return Workload(step=step, synchronize=_synchronize(device), close=stack.pop_all().close, phases=phases)
+
+
+@contextmanager
+def _flags(spec: Spec, device: str, cudnn_benchmark: bool, threads: int | None) -> Iterator[None]:
+    """Set what is global in torch as the spec says, and put back what was found."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    found = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, torch.get_num_threads())
+    try:
+        matmul.allow_tf32 = cudnn.allow_tf32 = spec.precision == "tf32"
+        cudnn.benchmark = cudnn_benchmark
+        if threads is not None:
+            torch.set_num_threads(threads)
+        math_only = sdpa_kernel(SDPBackend.MATH) if spec.attention == "math" else nullcontext()
+        on_device = torch.cuda.device(device) if torch.device(device).type == "cuda" else nullcontext()
+        with math_only, on_device:
+            yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, count = found
+        if threads is not None:
+            torch.set_num_threads(count)
+
+
+@contextmanager
+def _random(device: str, seed: int) -> Iterator[None]:
+    """Draw weights, and what a training step draws, from `seed`; put the generators back afterwards."""
+    on_cuda = torch.device(device).type == "cuda"
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if on_cuda else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _model(spec: Spec, device: str) -> nn.Module:
+    from visionbench import models
+
+    # Drawing 350 million weights takes a CPU seconds and a GPU none. A user's factory may rely on the CPU.
+    born = nullcontext() if spec.model.startswith("user:") else torch.device(device)
+    with born:
+        model = models.build(spec.model, spec.image_size)
+    model.to(device=device, dtype=_WEIGHTS.get(spec.precision)).to(memory_format=_FORMATS[spec.memory_format])
+    model.train(spec.task == "train")
+    if spec.compile_mode is None:
+        return model
+    return cast(nn.Module, torch.compile(model, mode=spec.compile_mode))
+
+
+def _images(spec: Spec, device: str, seed: int) -> Tensor:
+    """One batch (N, 3, H, W), normal random: a GPU that multiplies zeros switches fewer bits and runs faster."""
+    generator = torch.Generator(device).manual_seed(seed)
+    shape = (spec.batch_size, CHANNELS, spec.image_size, spec.image_size)
+    images = torch.randn(shape, generator=generator, device=device, dtype=_WEIGHTS.get(spec.precision))
+    return images.to(memory_format=_FORMATS[spec.memory_format])
+
+
+def _autocast(spec: Spec, device: str) -> Autocast:
+    """The context of a step's forward. It is entered anew in each step, as a training loop and a server do: the casts
+    of the weights, which autocast keeps until it is left, are part of the cost.
+    """
+    dtype = _AUTOCAST.get(spec.precision)
+    if dtype is None:
+        return nullcontext
+    kind = torch.device(device).type
+    autocast = partial(torch.autocast, kind, dtype=dtype)
+    with autocast():
+        if not torch.is_autocast_enabled(kind):  # it warns and goes on in fp32
+            raise UnsupportedError(f"autocast to {dtype} does not work on this {kind}")
+    return autocast
+
+
+def _inference_step(model: nn.Module, images: Tensor, autocast: Autocast) -> Callable[[], Tensor]:
+    def step() -> Tensor:
+        with torch.inference_mode(), autocast():
+            return _logits(model(images))
+
+    return step
+
+
+def _training(
+    model: nn.Module, images: Tensor, autocast: Autocast, seed: int
+) -> tuple[Callable[[], Tensor], tuple[Phase, ...]]:
+    """A step of forward, cross-entropy, backward and AdamW at torch's defaults; and the same step in three phases.
+
+    The backward pass and the optimizer run outside autocast, as torch's documentation demands. There is no
+    `GradScaler`: it costs two small kernels and a synchronisation of the host per step, guards accuracy, not speed, and
+    bf16 needs none.
+    """
+    optimizer = torch.optim.AdamW(model.parameters())
+    labels: Tensor | None = None  # the number of classes is known after the first forward
+    between: list[tuple[Tensor, Tensor]] = []  # what a phase leaves for the next; a step keeps it to itself
+
+    def forward() -> tuple[Tensor, Tensor]:
+        nonlocal labels
+        optimizer.zero_grad(set_to_none=True)
+        with autocast():
+            logits = _logits(model(images))
+            if labels is None:
+                labels = _labels(logits, seed)
+            return logits, nn.functional.cross_entropy(logits, labels)
+
+    def step() -> Tensor:
+        _kept, loss = forward()  # a training loop's logits live until the step ends, so they do here
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    def backward() -> None:
+        between[0][1].backward()
+
+    def update() -> None:
+        optimizer.step()
+        between.clear()
+
+    return step, (
+        Phase(name="forward", run=lambda: between.append(forward())),
+        Phase(name="backward", run=backward),
+        Phase(name="optimizer", run=update),
+    )
+
+
+def _labels(logits: Tensor, seed: int) -> Tensor:
+    """Random classes for logits (N, C, ...): integers (N, ...) below C."""
+    generator = torch.Generator(logits.device).manual_seed(seed)
+    shape = (logits.shape[0], *logits.shape[2:])
+    return torch.randint(logits.shape[1], shape, generator=generator, device=logits.device)
+
+
+def _logits(output: object) -> Tensor:
+    """A model's output as one tensor: itself, or the first tensor of a tuple, a list or a mapping."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        output = tuple(output.values())
+    if isinstance(output, Sequence):
+        for part in output:
+            if isinstance(part, Tensor):
+                return part
+    raise TypeError(f"the model returned {type(output).__name__}: it must return a tensor of logits")
+
+
+def _synchronize(device: str) -> Callable[[], None]:
+    if torch.device(device).type == "cuda":
+        return partial(torch.cuda.synchronize, device)
+    return lambda: None  # a CPU's operators return when they are done

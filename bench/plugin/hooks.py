@@ -1,0 +1,167 @@
+"""A pytest plugin for other people's repositories: their models under both tiers of the gate, as ordinary tests.
+
+    @pytest.mark.visionbench(image_size=64)
+    def test_my_model(visionbench):
+        visionbench("user:my_pkg.nets:small")
+
+The structure (parameters, operators, bytes, graphs: exact, no hardware) is compared with a file in their repository,
+always. With `--visionbench-base REVISION` the model is also timed against that revision, in turns. What is found out
+is told as any test tells it: worse is a failure, "cannot tell" a skip, "could not be measured" an error.
+
+pytest loads this module in every project of an environment that has visionbench in it, so it imports pytest and
+nothing else, adds no cost to a run that does not use the fixture, and refuses nothing that was not asked for by one of
+its own options.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from visionbench.plugin.words import Asked, Found
+
+ENTRY_POINT = "visionbench"
+"""The plugin's name where it is installed (`-p visionbench`)."""
+
+MARKER = (
+    "visionbench(**settings): how the `visionbench` fixture runs the model: fields of a spec (batch_size, image_size, "
+    "precision, memory_format, compile_mode, attention, task); training=False counts no training step; device and "
+    "threads are for timing"
+)
+
+Check = Callable[[str], None]
+"""What the fixture gives: call it with a model's name."""
+
+
+class NotMeasuredError(Exception):
+    """There is no number to judge: an error in pytest's sense, and not a failure of the model."""
+
+
+def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager) -> None:
+    """Named twice, by the entry point and by `-p visionbench.plugin.hooks` or a conftest, it is loaded once."""
+    if plugin is sys.modules[__name__]:
+        for name in {ENTRY_POINT, __name__} - {manager.get_name(plugin)}:
+            manager.set_blocked(name)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options on the command line, and `visionbench_baseline` in the ini file."""
+    group = parser.getgroup("visionbench", "models under test (visionbench)")
+    group.addoption(
+        "--visionbench-update",
+        action="store_true",
+        help="write the structure of the models under test into the baseline, to be read in its diff",
+    )
+    group.addoption(
+        "--visionbench-base",
+        metavar="REVISION",
+        help="also time each model against that git revision, in turns (about a minute each)",
+    )
+    group.addoption(
+        "--visionbench-budget", metavar="TIME", type=_seconds, help="of timing one model: 90s, 2m (default: no end)"
+    )
+    group.addoption(
+        "--visionbench-strict", action="store_true", help="a model about whose speed nothing can be said is a failure"
+    )
+    parser.addini(
+        "visionbench_baseline",
+        "file that keeps the models' structure, relative to the rootdir",
+        default="structure.json",
+    )
+
+
+def _seconds(text: str) -> float:
+    """The same times as on our own command line, which is loaded only where the option is used."""
+    from visionbench.command.options import seconds
+
+    return seconds(text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker; and what cannot be done by several processes at once is refused before any test runs."""
+    config.addinivalue_line("markers", MARKER)
+    asked = [name for name in ("base", "update") if config.getoption(f"visionbench_{name}")]
+    if asked and _is_distributed(config):
+        why = {
+            "base": "models are timed one at a time, and nothing else may run beside them",
+            "update": "several processes would write one file",
+        }
+        raise pytest.UsageError(f"--visionbench-{asked[0]}: {why[asked[0]]}: leave pytest-xdist's -n away.")
+
+
+def _is_distributed(config: pytest.Config) -> bool:
+    """Whether pytest-xdist spreads the tests over processes, seen from the parent or from one of them."""
+    return config.getoption("dist", "no") != "no" or "PYTEST_XDIST_WORKER" in os.environ
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What fails outside a test's call is an error to pytest: so is what was not measured."""
+    report = yield
+    if call.excinfo is not None and isinstance(call.excinfo.value, NotMeasuredError):
+        report.when, report.longrepr = "setup", str(call.excinfo.value)
+    return report
+
+
+@pytest.fixture
+def visionbench(request: pytest.FixtureRequest) -> Check:
+    """`visionbench("user:my_pkg.nets:small")`: its structure is as committed; with a base, it is no slower than there.
+
+    Takes any model of visionbench's: `timm:resnet18`, or `user:package.module:function` for a function that returns a
+    network. The marker `visionbench` says how it is run.
+    """
+
+    def check(model: str) -> None:
+        __tracebackhide__ = True
+        from visionbench.plugin import check as plugin_tiers
+
+        found = plugin_tiers.look(model, _settings(request.node), _asked(request))
+        request.node.user_properties += [(f"visionbench.{name}", value) for name, value in found.properties]
+        _tell(found)
+
+    return check
+
+
+def _settings(node: pytest.Item) -> dict[str, Any]:
+    """The markers' keywords; the one nearest to the test wins."""
+    settings: dict[str, Any] = {}
+    for marker in reversed(list(node.iter_markers("visionbench"))):
+        if marker.args:
+            pytest.fail("the marker visionbench takes settings by name: image_size=64.", pytrace=False)
+        settings |= marker.kwargs
+    return settings
+
+
+def _asked(request: pytest.FixtureRequest) -> Asked:
+    """What the command line and the ini file say."""
+    from visionbench.plugin.words import Asked
+
+    config, uses = request.config, request.fixturename
+    return Asked(
+        folder=Path(config.rootpath),
+        baseline=config.rootpath / str(config.getini("visionbench_baseline")),
+        update=config.getoption("visionbench_update"),
+        base=config.getoption("visionbench_base"),
+        budget=config.getoption("visionbench_budget"),
+        strict=config.getoption("visionbench_strict"),
+        models=sum(uses in getattr(item, "fixturenames", ()) for item in request.session.items),
+    )
+
+
+def _tell(found: Found) -> None:
+    """The outcome in pytest's words, and no traceback: it would be of our code."""
+    __tracebackhide__ = True
+    if found.word == "failed":
+        pytest.fail(found.text, pytrace=False)
+    if found.word == "error":
+        raise NotMeasuredError(found.text)
+    if found.word == "skipped":
+        pytest.skip(found.text)

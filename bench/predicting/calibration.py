@@ -1,0 +1,221 @@
+"""What was fitted, as data with its provenance: one JSON file per device, precision, memory format, task and compiler.
+
+A file is read strictly: an unknown or missing field, a negative multiplier or a broken interval is an error, for it
+would change a prediction in silence.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from visionbench.predicting.heldout import Figures
+from visionbench.record.errors import BenchError, choose
+from visionbench.record.spec import MEMORY_FORMATS, PRECISIONS, TASKS, Spec
+
+SCHEMA = 2
+ORIGINS = ("timm", "published", "records")
+FOLDER = Path(__file__).parent / "calibrations"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Multipliers of the time model for one way of running on one device, and how wrong they were on held-out families.
+
+    `low` and `high` are the 80 % interval of log(measured / predicted), `resolution` the log ratio below which two
+    predictions say nothing about an order. `held_out` has `model` and the baselines `flops` and `activations`,
+    `by_source` the model's of each publication with some rows. `made`
+    is the versions of what traced the rows; `skipped` counts rows left out by reason; `batches` are the smallest and
+    largest.
+    """
+
+    id: str
+    device: str
+    precision: str
+    memory_format: str
+    task: str
+    compiled: bool
+    torch: str
+    origin: str
+    sources: tuple[str, ...]
+    made: dict[str, str]
+    rows: int
+    skipped: dict[str, int]
+    families: tuple[str, ...]
+    batches: tuple[int, int]
+    multipliers: dict[str, float]
+    low: float
+    high: float
+    resolution: float
+    held_out: dict[str, Figures]
+    by_source: dict[str, Figures]
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        choose("precision", self.precision, PRECISIONS)
+        choose("memory format", self.memory_format, MEMORY_FORMATS)
+        choose("task", self.task, TASKS)
+        choose("origin of a calibration", self.origin, ORIGINS)
+        if any(not math.isfinite(m) or m < 0 for m in self.multipliers.values()) or not self.multipliers:
+            raise BenchError(f"calibration {self.id} has multipliers that are no finite numbers of at least 0.")
+        if not self.low < self.high or self.rows < 1 or "model" not in self.held_out:
+            raise BenchError(f"calibration {self.id} has no valid interval, no rows or no held-out figures.")
+
+    def covers(self, spec: Spec) -> bool:
+        """Whether it was fitted on that way of running (the attention kernel excepted: the trace knows it)."""
+        asked = (spec.precision, spec.memory_format, spec.task, spec.compile_mode is not None)
+        return asked == (self.precision, self.memory_format, self.task, self.compiled)
+
+
+def write(calibration: Calibration, folder: Path = FOLDER) -> Path:
+    """Write it as `<id>.json`, readable and in a stable order. Raises `BenchError` where that cannot be."""
+    path = folder / f"{calibration.id}.json"
+    text = json.dumps(_rounded(asdict(calibration)), indent=1, sort_keys=True, allow_nan=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise BenchError(
+            f"cannot write {path} ({(error.strerror or str(error)).lower()}): name another folder."
+        ) from error
+    return path
+
+
+def _rounded(value: Any) -> Any:
+    """Six significant digits: more would claim what no fit knows, and makes every difference unreadable."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    return [_rounded(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def read(path: Path) -> Calibration:
+    """The calibration of a file. Raises `BenchError`, with the file's name, for anything that is none."""
+    try:
+        return from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, BenchError) as error:
+        raise BenchError(f"{path} is no calibration ({error}): write it anew with calibrate.") from error
+
+
+def from_json(text: str) -> Calibration:
+    """The calibration of a JSON text. Raises ValueError or `BenchError`."""
+    data = json.loads(text)
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        found = data.get("schema") if isinstance(data, dict) else None
+        raise ValueError(f"its schema is {found}, and this visionbench reads {SCHEMA}")
+    _exactly(data, {field.name for field in fields(Calibration)}, "calibration")
+    for name, right in _FORM.items():
+        if not right(data[name]):
+            raise ValueError(f"its {name} is not what a calibration has there")
+    tables = ("held_out", "by_source")
+    return Calibration(
+        **data
+        | {name: tuple(data[name]) for name in ("sources", "families", "batches")}
+        | {table: {name: Figures(**figures) for name, figures in data[table].items()} for table in tables}
+    )
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _word(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _listed(right: Callable[[Any], bool], length: int | None = None) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and length in (None, len(value)) and all(map(right, value))
+
+
+def _named(right: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(right, value.values()))
+
+
+def _figures(value: Any) -> bool:
+    """Held-out figures: all numbers; the coverage may be missing."""
+    names = {field.name for field in fields(Figures)}
+    return (
+        isinstance(value, dict)
+        and set(value) == names
+        and all(_number(entry) or (name == "coverage" and entry is None) for name, entry in value.items())
+    )
+
+
+_FORM: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("id", "device", "precision", "memory_format", "task", "torch", "origin"), _word),
+    **dict.fromkeys(("low", "high", "resolution"), _number),
+    **dict.fromkeys(("sources", "families"), _listed(_word)),
+    **dict.fromkeys(("held_out", "by_source"), _named(_figures)),
+    "compiled": lambda value: isinstance(value, bool),
+    "made": _named(_word),
+    "rows": _count,
+    "skipped": _named(_count),
+    "batches": _listed(_count, 2),
+    "multipliers": _named(_number),
+}
+"""What the fields of a file must look like: JSON's own types, before anything is made of them."""
+
+
+def _exactly(data: dict[str, Any], wanted: set[str], what: str) -> None:
+    if set(data) != wanted:
+        odd = sorted(set(data) ^ wanted)
+        raise ValueError(f"its {what} has unknown or missing fields: {', '.join(odd)}")
+
+
+def shipped(folder: Path = FOLDER) -> tuple[Calibration, ...]:
+    """All calibrations of a folder, by name."""
+    return tuple(read(path) for path in sorted(folder.glob("*.json")))
+
+
+def known(own: Path | None, usual: Path) -> tuple[Calibration, ...]:
+    """The shipped calibrations and those of a folder of one's own; of one id one's own.
+
+    None is the `usual` folder, if it is there. Raises `BenchError` for another one without calibrations.
+    """
+    mine = shipped(own or usual)
+    if own and not mine:
+        raise BenchError(f"{own} is no folder with calibrations: `calibrate FILE... --output {own}` makes one.")
+    return tuple({found.id: found for found in (*shipped(), *mine)}.values())
+
+
+def best(calibrations: Iterable[Calibration], spec: Spec, device: str) -> Calibration | None:
+    """The calibration for `spec` on exactly that device, else on its sister (`v100-sxm2-16gb`, `v100-pcie-16gb`).
+
+    One's own measurements before others', and more rows before fewer. None where there is neither.
+    """
+    fitting = [c for c in calibrations if c.covers(spec) and chip(c.device) == chip(device)]
+    ranked = sorted(fitting, key=lambda c: (c.device != device, c.origin != "records", -c.rows))
+    return ranked[0] if ranked else None
+
+
+def average(calibrations: Iterable[Calibration]) -> dict[str, float]:
+    """The mean of each multiplier over the calibrations that have it."""
+    found: dict[str, list[float]] = {}
+    for calibration in calibrations:
+        for name, value in calibration.multipliers.items():
+            found.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+def tabled(calibrations: Iterable[Calibration], memory_format: str, task: str) -> list[Calibration]:
+    """Those of timm's tables for eager steps on 2-byte numbers in that memory format: hundreds of models each."""
+    return [
+        c
+        for c in calibrations
+        if (c.origin, c.memory_format, c.task, c.compiled) == ("timm", memory_format, task, False)
+    ]
+
+
+def chip(device: str) -> str:
+    """What a device's variants have in common: `a100-sxm4-80gb` and `a100-pcie-40gb` are both `a100`."""
+    first, _, rest = device.partition("-")
+    return f"{first}-{rest}" if first == "rtx" else first

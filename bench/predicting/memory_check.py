@@ -1,0 +1,187 @@
+"""Training memory that GPUs measured and people printed, beside what is predicted for the same step.
+
+A printed number is worth a check only where it is known what was in memory: which steps attention took, what the
+optimizer keeps, whether gradients live from step to step, how many copies of the parameters there were beside (a moving
+average, the buckets of a distributed run), what that release of torch kept, and which counter was read. Every row of
+`published_memory.csv` says so, and says in its note what of it was inferred. Rows whose configuration is a guess have
+`fit` no: they are compared too, but nothing is made of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from visionbench.predicting.calibrate import Progress, silent
+from visionbench.predicting.heldout import INTERVAL
+from visionbench.predicting.memory import THREADS, bounds, of_allocated, workspaces
+from visionbench.record.spec import Attention, Precision, Spec
+from visionbench.tracing import Trace, run
+
+PATH = Path(__file__).parent / "published_memory.csv"
+
+Counter = Literal["allocated", "forward", "reserved", "process"]
+"""What was read: a step's peak of live memory, what was live after its forward pass, the allocator's, the process's."""
+
+UNITS = {"B": 1, "MiB": 2**20, "GB": 10**9}
+
+ENOUGH = 15
+"""Fewer rows make no interval."""
+
+COUNTED = 2
+"""The first release of torch that takes cuBLAS's workspaces out of its own allocator."""
+
+AMPERE = (8, 0)
+
+_MOMENTS = 2
+"""Numbers per parameter that the traced optimizer keeps (AdamW)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrintedMemory:
+    """One printed number and the step it was read of.
+
+    `states` are numbers per parameter that the optimizer keeps (SGD 0, with momentum 1, AdamW 2); below 2 the peak is
+    before its step. `copies` of the parameters live beside. `former`: a torch before 1.11
+    (`visionbench.tracing.old_torch`).
+    """
+
+    spec: Spec
+    torch: str
+    former: bool
+    states: int
+    kept_gradients: bool
+    copies: int
+    counter: Counter
+    printed: float
+    fit: bool
+    source: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryCheck:
+    """Bytes printed and predicted, the interval around the prediction, and where the printed ones are from."""
+
+    model: str
+    batch_size: int
+    counter: Counter
+    printed: float
+    predicted: float
+    low: float
+    high: float
+    fit: bool
+    source: str
+
+    @property
+    def ratio(self) -> float:
+        """Printed / predicted."""
+        return self.printed / self.predicted
+
+    @property
+    def inside(self) -> bool:
+        """Whether the interval holds the printed number."""
+        return self.low <= self.printed <= self.high
+
+
+def printed_memory(path: Path = PATH) -> tuple[PrintedMemory, ...]:
+    """All rows of the file."""
+    with path.open(encoding="utf-8", newline="") as lines:
+        return tuple(_printed(line) for line in csv.DictReader(lines))
+
+
+def _printed(line: dict[str, str]) -> PrintedMemory:
+    return PrintedMemory(
+        spec=Spec(
+            model=line["model"],
+            task="train",
+            batch_size=int(line["batch"]),
+            image_size=int(line["image_size"]),
+            precision=cast(Precision, line["precision"]),
+            attention=cast(Attention, line["attention"]),
+        ),
+        torch=line["torch"],
+        former=line["former"] == "yes",
+        states=int(line["states"]),
+        kept_gradients=line["kept_gradients"] == "yes",
+        copies=int(line["copies"]),
+        counter=cast(Counter, line["counter"]),
+        printed=float(line["printed"]) * UNITS[line["unit"]],
+        fit=line["fit"] == "yes",
+        source=line["source"],
+        note=line["note"],
+    )
+
+
+def check_memory(progress: Progress = silent, rows: Sequence[PrintedMemory] | None = None) -> tuple[MemoryCheck, ...]:
+    """Every printed row beside the prediction for the same step. Raises as `visionbench.tracing.run`."""
+    known = printed_memory() if rows is None else rows
+    traces: dict[tuple[Spec, bool], Trace] = {}
+    checks = []
+    for done, row in enumerate(known):
+        progress(done, len(known), str(row.spec))
+        step = (row.spec, row.former)
+        if step not in traces:
+            traces[step] = run(row.spec, former=row.former)
+        checks.append(_check(row, predicted(row, traces[step])))
+    return tuple(checks)
+
+
+def _check(row: PrintedMemory, value: float) -> MemoryCheck:
+    low, high = bounds("allocated" if row.counter == "forward" else row.counter)
+    return MemoryCheck(
+        model=row.spec.model,
+        batch_size=row.spec.batch_size,
+        counter=row.counter,
+        printed=row.printed,
+        predicted=value,
+        low=value * low,
+        high=value * high,
+        fit=row.fit,
+        source=row.source,
+    )
+
+
+def predicted(row: PrintedMemory, trace: Trace) -> float:
+    """Bytes that the row's counter would read, from the trace of its step."""
+    allocated = _live(row, trace) + row.copies * trace.param_bytes + _workspaces(row)
+    if row.counter == "reserved":
+        return of_allocated(allocated).reserved
+    return of_allocated(allocated).process if row.counter == "process" else allocated
+
+
+def _workspaces(row: PrintedMemory) -> float:
+    """What cuBLAS holds of torch's memory: before 2.0 none, before the backward pass half. No row is of Hopper."""
+    if int(row.torch.partition(".")[0]) < COUNTED:
+        return 0.0
+    return workspaces(AMPERE) / (THREADS if row.counter == "forward" else 1)
+
+
+def _live(row: PrintedMemory, trace: Trace) -> float:
+    curve = trace.curve
+    assert curve is not None
+    first = {name: event for event, name in curve.phases}
+    # The traced step has AdamW's moments from its beginning to its end.
+    missing = curve.split["optimizer"] * (1 - row.states / _MOMENTS)
+    if row.counter == "forward":
+        return curve.totals[first["backward"] - 1] - missing
+    if row.kept_gradients:
+        return curve.peak_kept_gradients - missing
+    return (max(curve.totals[: first["optimizer"]]) if row.states < _MOMENTS else curve.peak) - missing
+
+
+def interval(checks: Sequence[MemoryCheck]) -> tuple[float, float] | None:
+    """What `INTERVAL` of new rows' printed / predicted peaks lie in, if they are like these; None of too few rows.
+
+    Split-conformal (Vovk et al. 2005): of n exchangeable rows and a new one, the new one is as likely in any place. So
+    the bounds are the k-th ratios from both ends, k the whole part of (n + 1) times half of what is left out.
+    """
+    ratios = sorted(check.ratio for check in checks if check.fit and check.counter == "allocated")
+    if len(ratios) < ENOUGH:
+        return None
+    place = math.floor((len(ratios) + 1) * (1 - INTERVAL) / 2)
+    return ratios[place - 1], ratios[-place]

@@ -1,0 +1,176 @@
+"""timm's published result tables: CSV files that the user has, named by how they were measured.
+
+`benchmark-infer-amp-nhwc-pt240-cu124-rtx4090-dynamo.csv`: task, precision (timm's `amp` is fp16), memory format,
+torch, CUDA, device, compiled or not. A row is a model (`name.weights`), its input size and batch (the largest that
+fitted), and img/s (https://github.com/huggingface/pytorch-image-models, results/, Apache-2.0). The tables are older
+than the installed timm: a row counts only if the model of that name still has the row's parameters and
+multiply-accumulates.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from visionbench.predicting.peaks import Peaks, peaks_of
+from visionbench.predicting.samples import Sample, Skipped
+from visionbench.predicting.tracing import MARK, columns_at, norm_elements
+from visionbench.record.devices import DEVICES, DeviceSpec
+from visionbench.record.errors import BenchError
+from visionbench.record.spec import MemoryFormat, Spec, Task
+from visionbench.tracing import Trace
+
+_NAME = re.compile(
+    r"benchmark-(?P<task>infer|train)-amp-(?P<layout>nchw|nhwc)-pt(?P<torch>\d+)-cu(?P<cuda>\d+)-(?P<gpu>[a-z0-9_]+)"
+    r"(?P<dynamo>-dynamo)?"
+)
+_FIRST_FUSED = (2, 0)
+"""The torch release with `scaled_dot_product_attention`; before it every model computed attention step by step."""
+
+TOLERANCE = 0.01
+_ROUNDED = 0.006
+_NORM_WORK = 5
+"""fvcore, which counted the tables, gives norms up to 5 operations per element; the rule here gives them none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """How a table was measured, by its file's name."""
+
+    path: Path
+    task: Task
+    memory_format: MemoryFormat
+    device: DeviceSpec
+    torch: str
+    cuda: str
+    compiled: bool
+
+    @property
+    def precision(self) -> str:
+        """Timm's `amp` is autocast to fp16."""
+        return "amp_fp16"
+
+    def spec(self, row: Row) -> Spec:
+        """The row as a spec of ours; attention is fused from torch 2.0 on."""
+        major, minor = self.torch.split(".")[:2]
+        return Spec(
+            model=f"timm:{row.model}",
+            task=self.task,
+            batch_size=row.batch_size,
+            image_size=row.image_size,
+            precision="amp_fp16",
+            memory_format=self.memory_format,
+            compile_mode="default" if self.compiled else None,
+            attention="fused" if (int(major), int(minor)) >= _FIRST_FUSED else "math",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One measured row; `macs` (of one image) and `params` are the table's own counts, None where it has none."""
+
+    model: str
+    image_size: int
+    batch_size: int
+    seconds: float
+    params: float
+    macs: float | None
+
+
+def table(path: Path) -> Table:
+    """What a file's name says. Raises `BenchError` for another name or a device without a data sheet."""
+    found = _NAME.fullmatch(path.stem)
+    if found is None:
+        raise BenchError(
+            f"{path.name} is not named like timm's tables: benchmark-infer-amp-nchw-pt240-cu124-rtx4090.csv."
+        )
+    device = next((d for d in DEVICES if d.key.replace("-", "") == re.sub("[_-]", "", found["gpu"])), None)
+    if device is None:
+        raise BenchError(f"{path.name}: no data sheet of '{found['gpu']}'; add it to bench/record/devices.csv.")
+    return Table(
+        path=path,
+        task="inference" if found["task"] == "infer" else "train",
+        memory_format="contiguous" if found["layout"] == "nchw" else "channels_last",
+        device=device,
+        torch=_version(found["torch"]),
+        cuda=f"{found['cuda'][:-1]}.{found['cuda'][-1]}",
+        compiled=found["dynamo"] is not None,
+    )
+
+
+def _version(digits: str) -> str:
+    """`240` is 2.4.0, `112` is 1.12, `2101` is 2.10.1: torch's first number has had one digit so far."""
+    major, rest = digits[0], digits[1:]
+    return f"{major}.{rest}" if major == "1" else f"{major}.{rest[:-1]}.{rest[-1]}"
+
+
+def rows(path: Path) -> list[Row]:
+    """The rows of a file, one per model and size (weights differ, speed does not). Raises `BenchError`."""
+    prefix = "infer" if table(path).task == "inference" else "train"
+    found: dict[tuple[str, int], Row] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            for line in csv.DictReader(lines):
+                row = _row(line, prefix)
+                found.setdefault((row.model, row.image_size), row)
+    except (OSError, KeyError, ValueError) as error:
+        raise BenchError(f"{path} cannot be read as timm's table ({error}).") from error
+    return list(found.values())
+
+
+def _row(line: dict[str, str], prefix: str) -> Row:
+    batch, macs = int(line[f"{prefix}_batch_size"]), line.get(f"{prefix}_gmacs")
+    return Row(
+        model=line["model"].split(".")[0],
+        image_size=int(line[f"{prefix}_img_size"]),
+        batch_size=batch,
+        seconds=batch / float(line[f"{prefix}_samples_per_sec"]),
+        params=float(line["param_count"]) * 1e6,
+        macs=float(macs) * 1e9 if macs else None,
+    )
+
+
+def sample(of: Table, row: Row, trace: Trace, peaks: Peaks) -> Sample | Skipped:
+    """A row with its columns, or why it is left out. `trace` is one at `MARK` images of the same spec."""
+    reason = difference(row, trace)
+    if reason is not None:
+        return Skipped(row=f"{row.model}@{row.image_size}", reason=reason)
+    return Sample(
+        model=row.model,
+        family=trace.family,
+        image_size=row.image_size,
+        batch_size=row.batch_size,
+        seconds=row.seconds,
+        columns=columns_at(trace.operators, row.batch_size, peaks, autocast=of.precision.startswith("amp")),
+        macs=trace.macs_per_image * row.batch_size,
+        activations=trace.activations_per_image * row.batch_size,
+    )
+
+
+def difference(row: Row, trace: Trace) -> str | None:
+    """Why this is another network than the row's, or None.
+
+    The table's multiply-accumulates may miss fused attention and may hold the norms, so they need only lie between.
+    """
+    if abs(trace.params - row.params) > TOLERANCE * row.params + _ROUNDED * 1e6:
+        return "parameters differ"
+    if row.macs is None:
+        return None
+    fused = sum(op.macs for op in trace.operators if op.kind == "attention") / MARK
+    least = trace.macs_per_image - fused
+    most = trace.macs_per_image + _NORM_WORK * norm_elements(trace.operators)
+    slack = TOLERANCE * row.macs + _ROUNDED * 1e9
+    return None if least - slack <= row.macs <= most + slack else "multiply-accumulates differ"
+
+
+def peaks(of: Table) -> Peaks:
+    """The peaks that a table's rows meet."""
+    return peaks_of(of.device, of.precision)
+
+
+def described(paths: Sequence[Path]) -> list[Table]:
+    """All tables, their names checked before the first row is traced."""
+    return [table(path) for path in paths]

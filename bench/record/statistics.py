@@ -1,0 +1,181 @@
+"""What is shown, computed from what is stored: rates, centres and intervals. Standard library only.
+
+The statistics of a measurement are over *launches* (fresh processes). Iterations of one process are autocorrelated, so
+an interval over them is too narrow by factors (Kalibera & Jones 2013; Georges et al. 2007): a launch gives one value,
+the median of its blocks. Over launches the centre is the Hodges-Lehmann estimate and the interval inverts the exact
+Wilcoxon signed-rank test, which assumes a symmetric distribution and nothing about its shape.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, median
+
+from visionbench.record.record import Record
+
+MIN_LAUNCHES = 7
+"""Fewer launches get no interval: with 5 the exact 95 % interval does not exist, with 6 it is the whole range."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A centre with its interval at `confidence`; `low` and `high` are None where `launches` allow no interval."""
+
+    centre: float
+    low: float | None
+    high: float | None
+    launches: int
+    confidence: float = 0.95
+
+
+def images_per_second(record: Record) -> float | None:
+    """The throughput of one launch: batch size / (median block's time / iterations), a rate of a cost.
+
+    Never a mean of rates (Hoefler & Belli 2015, rule 3). None if the record has no throughput.
+    """
+    found = record.get("throughput")
+    if found is None or not found.values or median(found.values) <= 0:
+        return None
+    return record.spec.batch_size * found.iterations / median(found.values)
+
+
+def latency(records: Sequence[Record], quantile: float = 0.5) -> Estimate | None:
+    """A percentile of the seconds of one batch over the launches of one key.
+
+    Each launch gives one value, if it has iterations enough for that percentile (`percentile`). None if none has.
+    """
+
+    def of_launch(record: Record) -> float | None:
+        taken = record.get("latency")
+        found = percentile(taken.values, quantile) if taken else None
+        return found.value if found else None
+
+    return over_launches(records, of_launch)
+
+
+def typical(record: Record, metric: str) -> float | None:
+    """The median of a launch's raw values of `metric`, or None where it has none."""
+    found = record.get(metric)
+    return median(found.values) if found and found.values else None
+
+
+def over_launches(records: Sequence[Record], value: Callable[[Record], float | None]) -> Estimate | None:
+    """The estimate over the launches that have a value; one of zero or less is a fault of a meter, and is none."""
+    values = [found for record in records if (found := value(record)) is not None and found > 0]
+    return estimate(values) if values else None
+
+
+def throughput(records: Sequence[Record]) -> Estimate | None:
+    """Images per second over the launches of one key. None if none of them has a number."""
+    return over_launches(records, images_per_second)
+
+
+def estimate(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Hodges-Lehmann centre and exact signed-rank interval of positive `values`, on the logarithmic scale.
+
+    Walsh averages W = (x_i + x_j) / 2, i <= j; the centre is their median (Hodges & Lehmann 1963), the interval is
+    [W_(t+1), W_(N-t)] with t the largest value for which P(T <= t) <= (1 - confidence) / 2 under the null distribution
+    of the signed-rank statistic T. Raises ValueError for no values or a value that is not positive.
+    """
+    if not values or min(values) <= 0:
+        raise ValueError("an estimate needs positive values")
+    return _estimate(tuple(values), confidence)
+
+
+@functools.lru_cache(maxsize=4096)
+def _estimate(values: tuple[float, ...], confidence: float) -> Estimate:
+    # Sorted first, because the averages then come as ascending runs, which Python's sort merges instead of sorting.
+    logs = sorted(math.log(value) for value in values)
+    walsh = sorted((a + b) / 2 for i, a in enumerate(logs) for b in logs[i:])
+    low = high = None
+    cut = _cut(len(values), (1 - confidence) / 2) if len(values) >= MIN_LAUNCHES else -1
+    if cut >= 0:  # below, not even the outermost averages are that certain
+        low, high = math.exp(walsh[cut]), math.exp(walsh[-1 - cut])
+    return Estimate(centre=math.exp(median(walsh)), low=low, high=high, launches=len(values), confidence=confidence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Percentile:
+    """The value below which a share `quantile` of single iterations lies, with its interval at `confidence`."""
+
+    quantile: float
+    value: float
+    low: float
+    high: float
+    samples: int
+    confidence: float = 0.95
+
+
+def percentile(values: Sequence[float], quantile: float, confidence: float = 0.95) -> Percentile | None:
+    """The empirical quantile, the ceil(n q)-th smallest of n values; None where n is too small to say.
+
+    The number of values below the true quantile is binomial(n, q), whatever their distribution, so two of the sorted
+    values are an interval of at least that confidence (David & Nagaraja 2003, "Order Statistics", section 7.1). It
+    exists if the largest value is above the quantile with enough certainty, q^n <= (1 - confidence) / 2, and the
+    smallest below it, (1 - q)^n <= (1 - confidence) / 2: at 95 % from 6 values for the median, 36 for the 90th
+    percentile and 368 for the 99th. That is the least that means anything, no precision: MLPerf asks for 23,886
+    queries for the 90th percentile within 0.5 % and 262,742 for the 99th within 0.05 %, at 99 % confidence
+    (mlcommons/inference_policies, inference_rules.adoc). The interval takes the iterations for independent; those of
+    one process are not quite, so it speaks for this launch alone. Raises ValueError for a quantile outside (0, 1).
+    """
+    if not 0 < quantile < 1:
+        raise ValueError(f"a quantile lies between 0 and 1, not at {quantile}")
+    ranks = _ranks(len(values), quantile, (1 - confidence) / 2)
+    if ranks is None:
+        return None
+    ordered = sorted(values)
+    centre = math.ceil(round(len(ordered) * quantile, 9))  # 10 * 0.7 is 7.000000000000001
+    return Percentile(
+        quantile=quantile,
+        value=ordered[max(centre, 1) - 1],
+        low=ordered[ranks[0] - 1],
+        high=ordered[ranks[1] - 1],
+        samples=len(ordered),
+        confidence=confidence,
+    )
+
+
+@functools.cache
+def _ranks(n: int, quantile: float, tail: float) -> tuple[int, int] | None:
+    """Which of n sorted values (counted from 1) bound the quantile; None if the outermost two do not.
+
+    With B ~ binomial(n, quantile): the largest l with P(B <= l - 1) <= tail, the smallest u with P(B >= u) <= tail.
+    """
+    if n == 0:
+        return None
+    ways = [_binomial(n, k, quantile) for k in range(n + 1)]
+    below, above = list(itertools.accumulate(ways)), list(itertools.accumulate(reversed(ways)))
+    low, beyond = bisect.bisect_right(below, tail), bisect.bisect_right(above, tail)
+    return (low, n + 1 - beyond) if low and beyond else None
+
+
+def _binomial(n: int, k: int, p: float) -> float:
+    """P(B = k), by logarithms: the coefficient alone exceeds a float from n = 1030 on."""
+    choose = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    return math.exp(choose + k * math.log(p) + (n - k) * math.log1p(-p))
+
+
+EXACT_UP_TO = 60
+"""Launches up to which the signed-rank distribution is counted out; beyond, its normal approximation is as good."""
+
+
+@functools.cache
+def _cut(n: int, tail: float) -> int:
+    """How many Walsh averages to leave out at each end: the largest t for which P(T <= t) <= tail.
+
+    The interval misses the centre by exactly that event: at most t of the Walsh averages lie on one side of it.
+    """
+    if n > EXACT_UP_TO:
+        mean, deviation = n * (n + 1) / 4, math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
+        return math.floor(NormalDist(mean, deviation).inv_cdf(tail) - 0.5)
+    ways = [1] + [0] * (n * (n + 1) // 2)  # ways[t]: subsets of {1..n} that sum to t
+    for rank in range(1, n + 1):
+        for total in range(len(ways) - 1, rank - 1, -1):
+            ways[total] += ways[total - rank]
+    cumulative = list(itertools.accumulate(ways))
+    return bisect.bisect_right(cumulative, tail * 2**n) - 1

@@ -1,0 +1,197 @@
+"""Each different operator call is worked out once.
+
+The output of an operator that aliases nothing depends on the shapes, strides and types of its inputs alone. Models
+repeat their blocks, and torch's shape functions for meta tensors are slow Python (about 100 us for an addition), so
+what a call returns and costs is remembered under its signature, and a repetition allocates its (dataless) outputs
+directly. This is what makes a trace faster than counting FLOPs alone with torch's own counter.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch._prims_common import suggest_memory_format
+
+from visionbench.tracing.formulas import FORMULAS, Cost
+from visionbench.tracing.kinds import kind_of
+
+Template = tuple[tuple[int, ...], tuple[int, ...], torch.dtype] | None
+"""Shape, strides and type of one output; None for an output that was not asked for."""
+
+Operand = tuple[tuple[int, ...], tuple[int, ...], int]
+"""A tensor that a kernel reads or writes: shape, strides, bytes per element."""
+
+Outcome = Literal["free", "first argument", "nothing", "new", "unknown"]
+"""What an operator returns. "free": it launches nothing (a view, an allocation); "unknown": only running it tells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What a call does: its name, cost and bytes, and the outputs that a repetition of it returns.
+
+    `operands` are the tensors it is called with, in order, then those it returns. `outputs` is None where only running
+    the call gives them; `container` is the type they come in (None: bare).
+    """
+
+    name: str
+    cost: Cost
+    bytes: int
+    counted: bool
+    operands: tuple[Operand, ...]
+    outputs: tuple[Template, ...] | None
+    container: type | None
+
+    def repeat(self) -> Any:
+        """Fresh outputs, made without running the call."""
+        assert self.outputs is not None
+        made = [_make(template) for template in self.outputs]
+        return made[0] if self.container is None else self.container(made)
+
+
+def _make(template: Template) -> torch.Tensor | None:
+    if template is None:
+        return None
+    shape, strides, dtype = template
+    return torch.empty_strided(shape, strides, dtype=dtype, device="meta")
+
+
+def empty_as(tensor: torch.Tensor) -> torch.Tensor:
+    """A meta tensor like `tensor`; `torch.empty_like` takes ten times as long there."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+def on_cuda(name: str, args: Sequence[Any], out: Any) -> Any:
+    """The output of a convolution, laid out as cuDNN lays it out: channels last if the input or the weight is.
+
+    On the meta device torch returns it contiguous whatever it is given; what follows would be counted on other strides
+    than a GPU sees (ATen/native/ConvUtils.h, `cudnn_conv_suggest_memory_format`).
+    """
+    if name != "convolution" or out.dim() != 4 or not any(map(_channels_last, args[:2])):
+        return out
+    return out.to(memory_format=torch.channels_last)
+
+
+def _channels_last(tensor: torch.Tensor) -> bool:
+    return tensor.dim() == 4 and suggest_memory_format(tensor) == torch.channels_last
+
+
+def signature(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
+    """A key under which calls with equal outcomes are equal; None if an argument's values may decide the outcome."""
+    try:
+        key = (func, *map(_facts, args), *[(name, _facts(value)) for name, value in kwargs.items()])
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def _facts(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        if not value.is_meta:
+            raise TypeError("a tensor with data may decide the outcome by its values")
+        return (value.shape, value.stride(), value.dtype)
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_facts, value))
+    return (type(value), value)  # 1, 1.0 and True are equal, yet give different types
+
+
+@functools.cache
+def outcome(func: Any) -> Outcome:
+    """What an operator returns, by its schema."""
+    if func.is_view or torch.Tag.inplace_view in func.tags or func.overloadpacket.__name__ in _FREE:
+        return "free"
+    schema = func._schema
+    aliases = [output.alias_info for output in schema.returns]
+    if not aliases:
+        return "nothing"
+    if not any(aliases):
+        return "new"
+    first = schema.arguments[0].alias_info
+    return "first argument" if len(aliases) == 1 and first is not None and first.is_write else "unknown"
+
+
+# Operators that launch nothing on a device: allocation and bookkeeping.
+_FREE = frozenset(
+    """
+    empty empty_like empty_strided new_empty new_empty_strided detach lift_fresh alias as_strided_ resize_ set_
+    _unsafe_view _reshape_alias is_same_size _local_scalar_dense _record_function_enter_new _record_function_exit
+    """.split()  # noqa: SIM905 -- a list of names is read more easily without quotes
+)
+
+
+def describe(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> Call:
+    """Work out a call from its arguments and the outputs that it returned."""
+    formula = FORMULAS.get(func.overloadpacket)
+    cost = formula(args, out) if formula else Cost(kind=kind_of(func), macs=0, activations=0)
+    outputs = out if isinstance(out, (list, tuple)) else (out,)
+    repeatable = outcome(func) == "new" and all(
+        o is None or (isinstance(o, torch.Tensor) and o.is_meta) for o in outputs
+    )
+    return Call(
+        name=str(func.overloadpacket).removeprefix("aten."),
+        cost=cost,
+        bytes=tensor_bytes(_read(func, args))
+        + tensor_bytes(kwargs.values())
+        + tensor_bytes(_written(func, args, outputs)),
+        counted=formula is not None,
+        operands=(*operands(args), *operands(kwargs.values()), *operands(outputs)),
+        outputs=tuple(map(_template, outputs)) if repeatable else None,
+        container=type(out) if outputs is out else None,
+    )
+
+
+# Operators that write their first argument, or one like it, without reading it.
+_WRITE_ONLY = frozenset(
+    """
+    zero_ fill_ copy_ normal_ uniform_ bernoulli_ exponential_ random_ zeros_like ones_like full_like rand_like
+    randn_like new_zeros new_ones new_full
+    """.split()  # noqa: SIM905 -- as above
+)
+
+
+def _read(func: Any, args: Sequence[Any]) -> Sequence[Any]:
+    return args[1:] if func.overloadpacket.__name__ in _WRITE_ONLY else args
+
+
+def _written(func: Any, args: Sequence[Any], outputs: Sequence[Any]) -> Sequence[Any]:
+    """What a call writes; an operator that returns nothing (`_foreach_add_`) writes its first argument."""
+    return (args[0],) if outcome(func) == "nothing" and args else outputs
+
+
+def _template(out: torch.Tensor | None) -> Template:
+    return None if out is None else (tuple(out.shape), out.stride(), out.dtype)
+
+
+def operands(values: Any) -> tuple[Operand, ...]:
+    """All tensors among `values`, in order, lists included."""
+    found: list[Operand] = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append((tuple(value.shape), value.stride(), value.element_size()))
+        elif isinstance(value, (list, tuple)):
+            found.extend(operands(value))
+    return tuple(found)
+
+
+def tensor_bytes(values: Any) -> int:
+    """Bytes of all tensors among `values`, lists included; an expanded dimension (stride 0) is one element."""
+    total = 0
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            total += _elements(value) * value.element_size()
+        elif isinstance(value, (list, tuple)):
+            total += tensor_bytes(value)
+    return total
+
+
+def _elements(tensor: torch.Tensor) -> int:
+    elements: int = tensor.numel()
+    strides = tensor.stride()
+    if 0 in strides:
+        for length, stride in zip(tensor.shape, strides, strict=True):
+            elements = elements // length if stride == 0 and length else elements
+    return elements

@@ -1,0 +1,152 @@
+"""Multiply-accumulates and activations per operator, each formula with its source.
+
+The rule is the paper's (arXiv 2201.03545, "FLOPs" columns; the same as fvcore's and pycls's for these operators): one
+multiply-accumulate of a convolution, a linear layer or a matrix product is one, and nothing else counts: no norm, no
+activation function, no softmax, no bias, no pooling. FLOPs are 2 x MACs. Both products of attention count, fused in one
+kernel or not: a model does not get cheaper because a kernel got better.
+
+*Activations* are the output elements of the same operators (Radosavovic et al. 2020, "Designing Network Design Spaces",
+section 3), for attention of both products, so that this number too does not depend on the kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from visionbench.tracing.kinds import Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one call costs by the rule: `macs` and `activations`, both for the whole batch."""
+
+    kind: Kind
+    macs: int
+    activations: int
+
+
+Formula = Callable[[Sequence[Any], Any], Cost]
+"""(arguments of the operator, its output) -> Cost."""
+
+
+def _mm(args: Sequence[Any], out: Any) -> Cost:
+    """(m, k) @ (k, n): m k n."""
+    return _product(args[0], out)
+
+
+def _addmm(args: Sequence[Any], out: Any) -> Cost:
+    """As `_mm`: c + (m, k) @ (k, n); adding c is the bias and not counted."""
+    return _product(args[1], out)
+
+
+def _product(left: torch.Tensor, out: torch.Tensor) -> Cost:
+    elements = out.numel()
+    return Cost(kind="matmul", macs=elements * left.shape[-1], activations=elements)
+
+
+def _linear(args: Sequence[Any], out: torch.Tensor) -> Cost:
+    """(..., k) @ (n, k)^T: k per output element."""
+    return _product(args[0], out)
+
+
+def _addbmm(args: Sequence[Any], out: torch.Tensor) -> Cost:
+    """As `_bmm` with the batch summed up: c + sum over b of (m, k) @ (k, n): b m k n."""
+    batch, _, inner = args[1].shape
+    return Cost(kind="matmul", macs=batch * out.numel() * inner, activations=out.numel())
+
+
+def _trilinear(args: Sequence[Any], out: torch.Tensor) -> Cost:
+    """`nn.Bilinear`: x1 (n, i), weight (o, i, j), x2 (n, j), expanded to four dimensions: n o i j, the product of all.
+
+    Counted as the products of weight and x1 alone; the sum over j that follows is the smaller part and not a matrix
+    product of torch's.
+    """
+    rows = max(args[0].shape[0], args[2].shape[0])
+    return Cost(kind="matmul", macs=rows * args[1].numel(), activations=out.numel())
+
+
+def _dot(args: Sequence[Any], out: torch.Tensor) -> Cost:
+    """(k) . (k): k."""
+    return Cost(kind="matmul", macs=args[0].numel(), activations=out.numel())
+
+
+def convolution_macs(x: Sequence[int], weight: Sequence[int], out: Sequence[int], transposed: bool) -> int:
+    """MACs of one convolution: every output element takes (C_in / groups) x kernel multiply-accumulates.
+
+    Shapes: x (N, C_in, ...), weight (C_out, C_in / groups, kernel...), out (N, C_out, ...). A transposed convolution
+    is the same sum seen from the input: its weight is (C_in, C_out / groups, kernel...).
+    """
+    positions = math.prod(x if transposed else out)
+    return positions * math.prod(weight[1:])
+
+
+def _convolution(args: Sequence[Any], out: torch.Tensor) -> Cost:
+    x, weight, transposed, groups = args[0], args[1], args[6], args[8]
+    macs = convolution_macs(x.shape, weight.shape, out.shape, transposed)
+    return Cost(kind=_conv_kind(weight, groups, transposed), macs=macs, activations=out.numel())
+
+
+def _convolution_backward(args: Sequence[Any], out: Sequence[torch.Tensor | None]) -> Cost:
+    """Each gradient asked for (input, weight) is a convolution with as many MACs as the forward one; bias adds none."""
+    grad, x, weight, transposed, groups, mask = args[0], args[1], args[2], args[7], args[9], args[10]
+    forward = convolution_macs(x.shape, weight.shape, grad.shape, transposed)
+    elements = sum(g.numel() for g in out[:2] if g is not None)
+    return Cost(kind=_conv_kind(weight, groups, transposed), macs=forward * (mask[0] + mask[1]), activations=elements)
+
+
+def _conv_kind(weight: torch.Tensor, groups: int, transposed: bool) -> Kind:
+    if groups == 1:
+        return "conv"
+    per_group = weight.shape[0] // groups if transposed else weight.shape[1]
+    return "depthwise_conv" if per_group == 1 else "grouped_conv"
+
+
+def attention_cost(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Cost:
+    """softmax(Q K^T) V: N_q N_k (d + d_v) MACs per head (Vaswani et al. 2017, section 3.2.1), activations of both
+    products.
+
+    Shapes: query (..., N_q, d), key (..., N_k, d), value (..., N_k, d_v).
+    """
+    heads, n_query, depth = math.prod(query.shape[:-2]), query.shape[-2], query.shape[-1]
+    n_key, depth_value = key.shape[-2], value.shape[-1]
+    return Cost(
+        kind="attention",
+        macs=heads * n_query * n_key * (depth + depth_value),
+        activations=heads * n_query * (n_key + depth_value),
+    )
+
+
+def attention_backward_cost(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Cost:
+    """Five products: Q K^T again (it was not kept), then dV, dP, dQ, dK (Dao et al. 2022, algorithm 4)."""
+    heads, n_query, depth = math.prod(query.shape[:-2]), query.shape[-2], query.shape[-1]
+    n_key, depth_value = key.shape[-2], value.shape[-1]
+    return Cost(
+        kind="attention",
+        macs=heads * n_query * n_key * (3 * depth + 2 * depth_value),
+        activations=query.numel() + key.numel() + value.numel(),
+    )
+
+
+_aten = torch.ops.aten
+
+FORMULAS: dict[Any, Formula] = {
+    _aten.mm: _mm,
+    _aten.bmm: _mm,
+    _aten.mv: _mm,
+    _aten.addmm: _addmm,
+    _aten.baddbmm: _addmm,
+    _aten.addmv: _addmm,
+    _aten.linear: _linear,
+    _aten.addbmm: _addbmm,
+    _aten._trilinear: _trilinear,
+    _aten.dot: _dot,
+    _aten.vdot: _dot,
+    _aten.convolution: _convolution,
+    _aten._convolution: _convolution,
+    _aten.convolution_backward: _convolution_backward,
+}

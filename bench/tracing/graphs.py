@@ -1,0 +1,178 @@
+"""How many graphs torch's compiler makes of a model, where it breaks off, and when it has to start again.
+
+A graph break costs a way back to Python and a fusion that does not happen; a recompilation costs seconds at run time.
+Neither needs a compiler to be counted: only the front end (torch._dynamo) runs, with a back end that compiles nothing,
+on meta tensors. The counters say what happened; `torch._dynamo.explain` missed breaks that they show.
+
+The model is called twice, with two images and with three. The batch dimension is announced to be dynamic, so whatever
+the second call compiles it compiles again: for an attribute that changed, or for a batch that became a constant (behind
+a graph break it always does, as nobody announces there).
+
+The compiler's front end takes seconds per model and keeps much to itself, so it runs in child processes, one per core.
+They are forked, which costs no imports; they touch no GPU and start no threads.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import multiprocessing
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+import torch
+
+from visionbench.models import ModelError
+from visionbench.record.errors import BenchError
+from visionbench.tracing.skeleton import skeleton
+from visionbench.tracing.values import values_as_zero
+
+_PROCESSES = 4
+"""Children at most: each takes some 500 MB."""
+
+# What the environment could set and what changes the counts. Of these, what torch of this release has.
+_CONFIG = {
+    "disable": False,
+    "suppress_errors": False,
+    "capture_scalar_outputs": False,
+    "error_on_recompile": False,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graphs:
+    """Graphs of the first call, its breaks by reason, graphs that the second added; None and a remark if unknown."""
+
+    graphs: int | None = None
+    breaks: dict[str, int] = field(default_factory=dict)
+    recompiles: int | None = None
+    remark: str = ""
+
+    @property
+    def graph_breaks(self) -> int | None:
+        """All breaks of the first call."""
+        return None if self.graphs is None else sum(self.breaks.values())
+
+
+def count(model: str, image_size: int) -> Graphs:
+    """Count the graphs of a model's forward pass at fp32. Whatever it raises becomes a remark.
+
+    What this process has compiled so far is forgotten (`torch._dynamo.reset`).
+    """
+    try:
+        module = skeleton(model, image_size).eval()
+        with _fresh_compiler(), values_as_zero(), torch.random.fork_rng(devices=[]), torch.no_grad():
+            return _counted(module, image_size)
+    except (BenchError, ModelError) as error:
+        return Graphs(remark=str(error))
+    except Exception as error:  # a model, and torch about a model, may raise anything
+        return Graphs(remark=f"torch's compiler cannot follow the model on the meta device ({type(error).__name__})")
+
+
+def _counted(module: torch.nn.Module, image_size: int) -> Graphs:
+    compiled = torch.compile(module, backend="eager")
+    compiled(_images(2, image_size))
+    first, breaks = _graphs(), _breaks()
+    compiled(_images(3, image_size))
+    return Graphs(graphs=first, breaks=breaks, recompiles=_graphs() - first)
+
+
+def _images(batch: int, image_size: int) -> torch.Tensor:
+    images = torch.empty((batch, 3, image_size, image_size), device="meta")
+    torch._dynamo.maybe_mark_dynamic(images, 0)
+    return images
+
+
+@contextmanager
+def _fresh_compiler() -> Iterator[None]:
+    """The compiler as it is at the start of a process, silent; and again so afterwards."""
+    import torch._dynamo.config as config
+
+    log = logging.getLogger("torch._dynamo")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # it warns of each break on stderr
+    _reset()
+    try:
+        with config.patch({name: value for name, value in _CONFIG.items() if hasattr(config, name)}):
+            yield
+    finally:
+        _reset()
+        log.setLevel(level)
+
+
+def _reset() -> None:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+
+
+def _graphs() -> int:
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+
+def _breaks() -> dict[str, int]:
+    """Breaks by reason and place, from the longer of two lists of them.
+
+    The counters know of frames that were given up as a whole, the list of reasons of branches in the rest of a frame
+    that broke before; where both know of a break they may call it by different names. A break inside a function that
+    was to be inlined is one of each frame that it cuts.
+    """
+    counted: Counter[str] = Counter()
+    for reason, times in torch._dynamo.utils.counters["graph_break"].items():
+        counted[_first_line(reason)] += times
+    placed = Counter(_with_place(broken) for broken in torch._dynamo.utils.graph_break_reasons)
+    return dict(sorted(max(placed, counted, key=Counter.total).items()))
+
+
+def _first_line(reason: str) -> str:
+    """Without the folders of this machine."""
+    return re.sub(r"/\S*/", "", reason.strip().split("\n")[0])
+
+
+def _with_place(broken: Any) -> str:
+    """`Tensor.item, in forward (net.py)`: no line number, which any edit above it would change."""
+    reason = _first_line(broken.reason)
+    if not broken.user_stack:
+        return reason
+    frame = broken.user_stack[-1]
+    name = re.sub(r"torch_dynamo_resume_in_|_at_\d+", "", frame.name)
+    return f"{reason}, in {name} ({PurePath(frame.filename).name})"
+
+
+Ask = Callable[[str, int], Graphs]
+"""(model, image size) -> its graphs, waited for."""
+
+
+@contextmanager
+def counting(models: Iterable[tuple[str, int]]) -> Iterator[Ask]:
+    """Start to count the graphs of these models, each once, in child processes; yields how to ask for one of them."""
+    wanted = list(dict.fromkeys(models))
+    processes = max(1, min(len(wanted), os.cpu_count() or 1, _PROCESSES))
+    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("fork"), initializer=_settle_in)
+    try:
+        futures: dict[tuple[str, int], Future[Graphs]] = {one: pool.submit(count, *one) for one in wanted}
+        yield lambda model, image_size: _answer(futures[model, image_size])
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _settle_in() -> None:
+    """A fork's first act. What the parent made is not garbage: looking at it for some would copy its pages. And of its
+    pool of threads, if it has one, nothing is here but the memory that says so: waiting for it would never end.
+    """
+    gc.freeze()
+    torch.set_num_threads(1)
+
+
+def _answer(future: Future[Graphs]) -> Graphs:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return Graphs(remark="the process that counted its graphs died")

@@ -1,0 +1,164 @@
+"""The same count by somebody else: fvcore, on real tensors.
+
+fvcore (Meta, last released 2022) walks a `torch.jit` trace instead of the dispatcher, so it shares no code and no
+method with our recorder: where the two agree, both are probably right. Where they differ the operator that explains
+it is named. It needs real tensors (its convolution check refuses the meta device), counts norms and pools too, and
+does not know `scaled_dot_product_attention` (ViT-B comes out 4 % low), for which we hand it the formula.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from visionbench.record.spec import Spec
+from visionbench.tracing.formulas import FORMULAS
+from visionbench.tracing.step import Trace, run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One group of operators that the two count differently: multiply-accumulates of one image, and why."""
+
+    operator: str
+    ours: int
+    theirs: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opinion:
+    """Both totals for one image. They agree if `ours` equals `theirs` less what the MAC rule excludes."""
+
+    spec: Spec
+    ours: int
+    theirs: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """True if every difference is an operator that the MAC rule leaves out on purpose."""
+        return all(d.ours == 0 and d.operator in _EXCLUDED for d in self.differences)
+
+
+# What fvcore counts and the paper's rule does not.
+_EXCLUDED = frozenset(
+    """
+    batch_norm layer_norm group_norm instance_norm adaptive_avg_pool2d upsample_nearest2d upsample_bilinear2d
+    grid_sampler
+    """.split()  # noqa: SIM905 -- a list of names is read more easily without quotes
+)
+
+# fvcore's names -> one name per formula; a linear layer is a matrix product however it is spelt.
+_GROUPS = dict.fromkeys(("linear", "addmm", "matmul", "bmm", "baddbmm", "mm", "einsum", "mv", "dot"), "matmul")
+_OURS = {"conv": "conv", "grouped_conv": "conv", "depthwise_conv": "conv", "matmul": "matmul", "attention": "attention"}
+
+
+def second_opinion(spec: Spec) -> Opinion:
+    """Count one image of `spec`'s forward pass with the trace and with fvcore.
+
+    The model's weights are really allocated (uninitialised) and one forward really runs on the CPU. Raises as
+    `trace.run`.
+    """
+    single = Spec(model=spec.model, image_size=spec.image_size, attention=spec.attention)
+    traced = run(single)
+    theirs, unknown, trouble = _fvcore(single)
+    ours = _by_group(traced)
+    found = [Difference(operator="all", ours=traced.macs_per_image, theirs=0, reason=trouble)] if trouble else []
+    found += (
+        [] if trouble else [_difference(name, ours[name], theirs[name], unknown) for name in _unequal(ours, theirs)]
+    )
+    return Opinion(spec=single, ours=traced.macs_per_image, theirs=sum(theirs.values()), differences=tuple(found))
+
+
+def _by_group(traced: Trace) -> Counter[str]:
+    ours: Counter[str] = Counter()
+    for op in traced.operators:
+        if op.counted:
+            ours[_OURS[op.kind]] += op.macs
+    return ours
+
+
+def _unequal(ours: Counter[str], theirs: Counter[str]) -> list[str]:
+    return [name for name in sorted(set(ours) | set(theirs)) if ours[name] != theirs[name]]
+
+
+def _difference(name: str, ours: int, theirs: int, unknown: tuple[str, ...]) -> Difference:
+    if name in _EXCLUDED:
+        reason = "fvcore counts it, the MAC rule does not"
+    elif ours > theirs and unknown:
+        reason = f"fvcore has no handle for {', '.join(unknown)}"
+    elif ours:
+        reason = "the two take it apart differently"
+    else:
+        reason = "fvcore counts an operator that the MAC rule does not know"
+    return Difference(operator=name, ours=ours, theirs=theirs, reason=reason)
+
+
+_PRODUCTS = frozenset(packet.__name__ for packet in FORMULAS)
+
+
+def _fvcore(spec: Spec) -> tuple[Counter[str], tuple[str, ...], str]:
+    """MACs by group; the products that fvcore has no handle for; and what it stumbled over, if it did."""
+    from visionbench.tracing.skeleton import weightless
+
+    model = weightless(spec.model, spec.image_size).eval()
+    image = torch.zeros(1, 3, spec.image_size, spec.image_size)
+    with torch.no_grad(), _quietly(), _plain_transformer_layers(), torch.random.fork_rng(devices=[]):
+        from fvcore.nn import FlopCountAnalysis
+
+        analysis = FlopCountAnalysis(model, image).set_op_handle("aten::scaled_dot_product_attention", _attention)
+        try:
+            counted = analysis.by_operator()
+        except Exception as error:  # its handles assume shapes, and raise whatever comes of it
+            return Counter(), (), f"fvcore failed ({type(error).__name__}: {str(error)[:100]})"
+        names = sorted(name.removeprefix("aten::") for name in analysis.unsupported_ops())
+    total: Counter[str] = Counter()
+    for name, macs in counted.items():
+        total[_GROUPS.get(name, name)] += int(macs)
+    return total, tuple(name for name in names if name in _PRODUCTS), ""
+
+
+def _attention(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
+    """A handle as fvcore wants it: values of the jit graph in, a Counter of what they cost out."""
+    from fvcore.nn.jit_handles import get_shape
+
+    query, key, value = (get_shape(i) for i in inputs[:3])
+    heads = 1
+    for length in query[:-2]:
+        heads *= length
+    return Counter({"attention": heads * query[-2] * key[-2] * (query[-1] + value[-1])})
+
+
+@contextmanager
+def _plain_transformer_layers() -> Iterator[None]:
+    """`nn.TransformerEncoderLayer` in eval is otherwise one operator that no counter looks into."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """No noise: fvcore warns of every operator it skips, torch of tracing as such; the differences say what matters."""
+    loggers = [logging.getLogger(name) for name in ("fvcore.nn.jit_analysis", "fvcore")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,86 @@
+"""A model without its weights: every parameter on the meta device, nothing initialised, nothing allocated.
+
+A trace needs shapes, not values. torch's meta device gives tensors without data; what is left of a model's construction
+time is then its random initialisation, which on meta tensors does nothing at some cost per call, so it is skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from visionbench.models import ModelError, build, load
+
+_METHODS = (
+    "normal_",
+    "uniform_",
+    "erfinv_",
+    "bernoulli_",
+    "exponential_",
+    "random_",
+    "fill_",
+    "zero_",
+    "clamp_",
+    "mul_",
+    "add_",
+)
+_FILLS = frozenset(
+    [getattr(torch.Tensor, name) for name in _METHODS]
+    # torch.nn.init hands itself to a function mode, and what it calls inside is then no longer seen
+    + [fill for name, fill in vars(torch.nn.init).items() if name.endswith("_") and callable(fill)]
+)
+
+
+class _SkipFills(TorchFunctionMode):
+    """In-place fills of meta tensors and of large ones return at once: nobody will read what they write.
+
+    Small tensors with data keep theirs, because a constructor may compute with them
+    (`torch.linspace(...).mul_(r).tolist()`).
+    """
+
+    SMALL = 4096
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        target = args[0] if args else kwargs.get("tensor")
+        if func in _FILLS and isinstance(target, torch.Tensor) and (target.is_meta or target.numel() > self.SMALL):
+            return target
+        return func(*args, **kwargs)
+
+
+def skeleton(name: str, image_size: int) -> torch.nn.Module:
+    """The module of that name with all parameters and buffers on the meta device. Raises `ModelError`.
+
+    A model whose constructor reads tensor values (`.item()`), which meta tensors do not have, is built without
+    initialisation on the CPU and moved; memory that nobody writes to is not taken from the machine either.
+    """
+    # What importing timm or the user's module makes belongs to the process and not to the trace: before any mode. So
+    # does the compiler, which torch loads at its first dispatch to Python, and which torch 2.6 cannot load under one.
+    import torch._dynamo
+
+    load(name)
+    try:
+        with _untouched(), torch.device("meta"):
+            module = build(name, image_size)
+    except (ModelError, RuntimeError):  # timm 1.0.15 reads values while it builds
+        module = weightless(name, image_size)
+    return module.to("meta")
+
+
+def weightless(name: str, image_size: int) -> torch.nn.Module:
+    """The module on the CPU with uninitialised weights: real tensors whose values mean nothing. Raises `ModelError`."""
+    with _untouched(), torch.device("cpu"):
+        return build(name, image_size)
+
+
+@contextmanager
+def _untouched() -> Iterator[None]:
+    """Build without filling weights and without moving the process's random state."""
+    with torch.random.fork_rng(devices=[]), _SkipFills():
+        yield

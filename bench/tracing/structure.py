@@ -1,0 +1,155 @@
+"""Structure from traces: what `compare --exact` holds against its baseline. Seconds, no GPU, no weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from importlib import metadata
+
+import torch
+
+from visionbench.comparison.structure import BACKWARD, MODEL, OPTIMIZER, Layer, Structure, Structures
+from visionbench.models import ModelError
+from visionbench.record.errors import BenchError
+from visionbench.record.spec import Spec
+from visionbench.tracing.graphs import Graphs, count, counting
+from visionbench.tracing.live import CATEGORIES
+from visionbench.tracing.operators import Operator
+from visionbench.tracing.skeleton import skeleton
+from visionbench.tracing.step import Trace, run
+from visionbench.tracing.values import values_as_zero
+
+_PHASES = {"backward": BACKWARD, "optimizer": OPTIMIZER}
+
+
+def structure(spec: Spec) -> Structure:
+    """The structure of one row, graphs included if it is an inference. Raises as `run`.
+
+    The compiler runs in this process, which forgets what it has compiled; `structures` leaves it alone.
+    """
+    traced = _traced(spec)
+    return _with_graphs(traced, count(spec.model, spec.image_size)) if spec.task == "inference" else traced
+
+
+def structures(specs: Iterable[Spec], progress: Callable[[str], None] | None = None) -> Structures:
+    """The structure of many rows. A row that cannot be counted is among the failures, with its reason.
+
+    Graphs are counted in child processes meanwhile; call it before any thread is started, as they are forked.
+    `progress` is told each row when it is done.
+    """
+    wanted = list(dict.fromkeys(specs))
+    rows: dict[str, Structure] = {}
+    failures: dict[str, str] = {}
+    with counting((spec.model, spec.image_size) for spec in wanted if spec.task == "inference") as graphs:
+        for spec in wanted:
+            try:
+                rows[str(spec)] = _traced(spec)
+            except (BenchError, ModelError) as error:
+                failures[str(spec)] = str(error)
+        for spec in wanted:
+            if spec.task == "inference" and str(spec) in rows:
+                rows[str(spec)] = _with_graphs(rows[str(spec)], graphs(spec.model, spec.image_size))
+            if progress:
+                progress(str(spec))
+    return Structures(torch=_torch(), timm=metadata.version("timm"), rows=rows, failures=failures)
+
+
+def _torch() -> str:
+    """The release of torch without its patch: `2.15`."""
+    return ".".join(str(torch.__version__).split(".")[:2])
+
+
+def _traced(spec: Spec) -> Structure:
+    with values_as_zero() as readings:
+        traced = run(spec)
+    return Structure(
+        row=str(spec),
+        totals=_totals(traced) | {"values_read": readings.count},
+        layers=_layers_of_training(traced) if spec.task == "train" else _layers(traced, _owned(spec)),
+    )
+
+
+def _totals(traced: Trace) -> dict[str, int | None]:
+    """The exact counts of a record, less what follows from others, and what the row of the inference says already."""
+    step: dict[str, int | None] = {
+        "macs": traced.macs_per_image,
+        "activations": traced.activations_per_image,
+        "operators": len(traced.operators),
+        "bytes": traced.bytes,
+    }
+    if traced.curve:
+        split = {f"peak_memory_live.{name}": traced.curve.split[name] for name in CATEGORIES}
+        return step | {"peak_memory_live": traced.curve.peak} | split
+    model: dict[str, int | None] = {
+        "params": traced.params,
+        "param_bytes": traced.param_bytes,
+        "buffers": traced.buffers,
+        "buffer_bytes": traced.buffer_bytes,
+    }
+    return model | step
+
+
+def _with_graphs(traced: Structure, graphs: Graphs) -> Structure:
+    counts = {"graphs": graphs.graphs, "graph_breaks": graphs.graph_breaks, "recompiles": graphs.recompiles}
+    return replace(traced, totals=traced.totals | counts, breaks=graphs.breaks, remark=graphs.remark)
+
+
+@dataclass(slots=True)
+class _Owned:
+    """Elements of the parameters and buffers of one module itself."""
+
+    params: int = 0
+    buffers: int = 0
+
+
+def _owned(spec: Spec) -> dict[str, _Owned]:
+    """Who owns what; a tensor of several owners belongs to the first, as it is counted once."""
+    model = skeleton(spec.model, spec.image_size)
+    owned: dict[str, _Owned] = {}
+    for name, parameter in model.named_parameters():
+        owned.setdefault(_owner(name), _Owned()).params += parameter.numel()
+    for name, buffer in model.named_buffers():
+        owned.setdefault(_owner(name), _Owned()).buffers += buffer.numel()
+    return owned
+
+
+def _owner(name: str) -> str:
+    return name.rpartition(".")[0] or MODEL
+
+
+def _layers(traced: Trace, owned: dict[str, _Owned]) -> dict[str, Layer]:
+    """Layers in the order of execution, then those that own something and call no operator."""
+    members = _by_layer(traced)
+    return {path: _layer(members.get(path, []), owned.get(path, _Owned())) for path in members | owned}
+
+
+def _layers_of_training(traced: Trace) -> dict[str, Layer]:
+    """Of the forward pass the operators alone: the inference has the rest, and so all blocks fold into one line."""
+    later = set(_PHASES.values())
+    return {
+        path: _layer(members, _Owned()) if path in later else Layer(operators=_names(members))
+        for path, members in _by_layer(traced).items()
+    }
+
+
+def _by_layer(traced: Trace) -> dict[str, list[Operator]]:
+    members: dict[str, list[Operator]] = {}
+    for op in traced.operators:
+        members.setdefault(_PHASES.get(op.phase, op.module or MODEL), []).append(op)
+    return members
+
+
+def _names(operators: list[Operator]) -> dict[str, int]:
+    return dict(sorted(Counter(op.name for op in operators).items()))
+
+
+def _layer(operators: list[Operator], owned: _Owned) -> Layer:
+    return Layer(
+        operators=_names(operators),
+        params=owned.params,
+        buffers=owned.buffers,
+        macs=sum(op.macs for op in operators),
+        activations=sum(op.activations for op in operators),
+        bytes=sum(op.bytes for op in operators),
+    )

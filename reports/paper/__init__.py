@@ -1,0 +1,1 @@
+"""Tables of a paper: its rows with printed, counted, measured and predicted numbers side by side."""

@@ -1,0 +1,1 @@
+"""Tables of what one has measured: runs, effects, predictions, verdicts."""

@@ -1,0 +1,176 @@
+"""One model's card: what it is, what one step costs, where, and what the MAC rule leaves out; for training,
+its memory.
+
+The card is a few tables over one computed record and its breakdowns. All numbers on it are exact counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from visionbench.record import units
+from visionbench.record.record import Record
+from visionbench.reports.table import Cell, Column, Row, Table
+
+
+class Line(Protocol):
+    """What a breakdown's line must have (`visionbench.tracing.summary.Line` has it): counts of the whole batch."""
+
+    @property
+    def name(self) -> str:
+        """What the line is about."""
+
+    @property
+    def operators(self) -> int:
+        """How many operators."""
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+
+    @property
+    def activations(self) -> int:
+        """Output elements of the counted operators."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes read and written."""
+
+
+def facts(record: Record, title: str, origin: str) -> Table:
+    """The first table: parameters and the counts of one image and of one step."""
+    batch = record.spec.batch_size
+    step = "forward" if record.spec.task == "inference" else "forward, backward and AdamW"
+    image = f"one image, {step}" if batch == 1 else f"one image of {batch}, {step}"
+    shown = (
+        ("params", "params", "count", "all parameters, tied ones once"),
+        ("MACs", "macs", "count", f"{image}; convolutions, linear layers, both attention products"),
+        ("FLOPs", "flops", "count", f"{image}; 2 x MACs"),
+        ("activations", "activations", "count", f"{image}; output elements of the same operators"),
+        ("operators", "operators", "count", f"one step of {batch}; views not counted"),
+        (
+            "memory traffic",
+            "bytes",
+            "B",
+            f"one step of {batch}; every operator reads its inputs and writes its outputs",
+        ),
+        ("peak memory", "peak_memory_live", "B", _peak_note(record)),
+    )
+    rows = [
+        Row(
+            cells=(
+                _word(name),
+                _count(record.value(metric), unit),
+                _exactly(record.value(metric), unit),
+                _word(note),
+            )
+        )
+        for name, metric, unit, note in shown
+        if record.value(metric) is not None
+    ]
+    columns = (
+        _column("count", "left"),
+        _column("value"),
+        _column("exactly"),
+        _column("of what", "left", rank=1),
+    )
+    return Table(name="facts", title=title, columns=columns, rows=tuple(rows), remarks=(origin,))
+
+
+def _peak_note(record: Record) -> str:
+    return f"live tensors, {record.spec.attention} attention; a lower bound of the allocator's"
+
+
+def memory(record: Record, peak_phase: str, curve: Sequence[int]) -> Table:
+    """The split of the peak of live tensor memory, whose parts add up to it, and the curve that leads there.
+
+    `curve` is live bytes after every event of one step, in order.
+    """
+    peak = record.value("peak_memory_live") or 0
+    parts = [m for m in record.measurements if m.metric.startswith("peak_memory_live.")]
+    rows = tuple(
+        Row(cells=(_word(m.metric.partition(".")[2]), _count(m.values[0], "B"), _share(m.values[0], peak)))
+        for m in parts
+    )
+    columns = (_column("at the peak", "left"), _column("memory"), _column("share"))
+    title = f"Live memory of a training step, with its peak in {peak_phase}"
+    drawn = f"Forward, backward, optimizer, from 0 to {units.size(peak)}: {_sparkline(curve)}"
+    return Table(name="memory", title=title, columns=columns, rows=rows, remarks=(drawn,))
+
+
+_BARS = " ▁▂▃▄▅▆▇█"
+
+
+def _sparkline(curve: Sequence[int], width: int = 48) -> str:
+    """The curve as one line of bars from 0 to its peak; each stands for the highest of an equal share of the events."""
+    share = max(-(-len(curve) // width), 1)
+    heights = [max(curve[i : i + share]) for i in range(0, len(curve), share)]
+    return "".join(_BARS[round(height / max(heights) * (len(_BARS) - 1))] for height in heights)
+
+
+def breakdown(title: str, lines: Sequence[Line]) -> Table:
+    """Lines with their shares of MACs and of memory traffic."""
+    macs, moved = sum(line.macs for line in lines), sum(line.bytes for line in lines)
+    rows = tuple(
+        Row(
+            cells=(
+                _word(line.name),
+                _count(line.operators, "count"),
+                _count(line.macs, "count") if line.macs else Cell(),
+                _share(line.macs, macs),
+                _count(line.activations, "count") if line.activations else Cell(),
+                _count(line.bytes, "B"),
+                _share(line.bytes, moved),
+            )
+        )
+        for line in lines
+    )
+    columns = (
+        _column("part", "left"),
+        _column("operators"),
+        _column("MACs"),
+        _column("MACs, share"),
+        _column("activations", rank=1),
+        _column("traffic"),
+        _column("traffic, share"),
+    )
+    return Table(name="breakdown", title=title, columns=columns, rows=rows)
+
+
+def not_counted(lines: Iterable[Line], record: Record) -> str:
+    """One sentence that lists what the MAC rule leaves out, so that nothing is missed silently."""
+    operators, moved = record.value("operators") or 0, record.value("bytes") or 0
+    total, traffic = record.value("uncounted_operators") or 0, record.value("uncounted_bytes") or 0
+    if not total:
+        return "The MAC rule counts every operator of this step."
+    names = ", ".join(f"{line.name} x{line.operators}" for line in lines)
+    share = f"{total:.0f} of {operators:.0f} operators, {traffic / moved:.0%} of the memory traffic"
+    return f"Not in the MACs: {share}: {names}."
+
+
+def _column(name: str, align: str = "right", rank: int = 0) -> Column:
+    return Column(key=name, head=(name,), align="left" if align == "left" else "right", rank=rank)
+
+
+def _word(text: str) -> Cell:
+    return Cell(text=text, value=text)
+
+
+def _count(value: float | None, unit: str) -> Cell:
+    if value is None:
+        return Cell()
+    text = units.size(value) if unit == "B" else units.count(value)
+    return Cell(text=text, value=int(value), source="computed")
+
+
+def _exactly(value: float | None, unit: str) -> Cell:
+    if value is None:
+        return Cell()
+    return Cell(text=f"{value:,.0f}{' B' if unit == 'B' else ''}", value=int(value), source="computed")
+
+
+def _share(part: float, whole: float) -> Cell:
+    if not whole or not part:
+        return Cell()
+    return Cell(text=f"{part / whole:.1%}", value=part / whole, source="computed")

@@ -1,0 +1,227 @@
+"""Two files of recorded numbers, side by side: exact counts that changed, and times with what may be said of them.
+
+Counts and times are two tables, because a column holds one source: a count that changed is a fact about the code, a
+time that moved is a fact about two jobs. The words of a row promise no more than that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from visionbench.comparison.stored import COMPARED, Entry, Provenance, Recorded, StoredComparison
+from visionbench.record.record import Source
+from visionbench.record.units import GIB, plural
+from visionbench.reports import cells
+from visionbench.reports.results.verdict_text import clean, signed
+from visionbench.reports.settings import FLAGS
+from visionbench.reports.table import DASH, Cell, Column, Note, Row, Table
+
+TIMES, COUNTS = "compared", "compared_counts"
+
+NO_VERDICT = (
+    "Not a verdict: the sides ran in different jobs. One source's time has been seen to differ by 26 % between jobs of "
+    "one CI, and by 0.3 % within a job (github.com/namecheap/fast_mail_parser/pull/128). An interval here is over the "
+    "launches of its own job and knows nothing of that. To judge a change, measure both sides in one job, in turns: "
+    "`python bench.py gate`."
+)
+ONE_COMMIT = "Both sides are of one commit: what differs here is the machine, or the hour."
+
+_NAMES = {"throughput": "img/s", "latency": "latency p50", "energy": "energy/img", "median": "median of rounds"}
+_INTERVALS = {"apart": "intervals apart", "overlapping": "intervals overlap", "no interval": "no interval"}
+_NAMED = 3
+"""Commits that a sentence names before it counts the rest."""
+
+_UNCHANGED = 0.0005
+"""A change that would print as 0.0 %."""
+
+
+def layouts(compared: StoredComparison) -> tuple[Table, ...]:
+    """The tables of what was found: exact counts, if any were recorded, and times, if any were or nothing else was."""
+    counts = [entry for entry in compared.entries if _is_count(entry)]
+    times = [entry for entry in compared.entries if not _is_count(entry)]
+    tables = (_counts(compared, counts),) if counts else ()
+    return (*tables, _times(compared, times)) if times or not counts else tables
+
+
+def _is_count(entry: Entry) -> bool:
+    return entry.source == "computed" or entry.word in ("equal", "changed")
+
+
+def _counts(compared: StoredComparison, entries: Sequence[Entry]) -> Table:
+    """What is equal is a number in a sentence; a row is what is not."""
+    rows = tuple(_row(entry, _count) for entry in entries if entry.word != "equal")
+    remarks = [_equal(entries), *_unlike(entries), *_provenance(compared)]
+    return Table(
+        name=COUNTS,
+        title="Exact counts, compared",
+        columns=_columns("computed", "exact: one value each; a difference is the code's."),
+        rows=rows,
+        legend=_legend(rows),
+        remarks=tuple(remark for remark in remarks if remark),
+    )
+
+
+def _times(compared: StoredComparison, entries: Sequence[Entry]) -> Table:
+    rows = tuple(_row(entry, _time) for entry in entries)
+    jobs = _jobs(compared) if any(entry.word in COMPARED for entry in entries) else ()
+    return Table(
+        name=TIMES,
+        title="Recorded numbers, compared",
+        columns=_columns("measured", "[ ] 95 % interval over launches; ( ) quartiles of one process's rounds."),
+        rows=rows,
+        legend=_legend(rows),
+        remarks=(*_unlike(entries), *_provenance(compared), *jobs),
+    )
+
+
+def _legend(rows: Sequence[Row]) -> tuple[Note, ...]:
+    dash = any(cell.text == DASH for row in rows for cell in row.cells)
+    return (Note(term=DASH, text="not recorded, or not compared"),) if dash else ()
+
+
+def _columns(source: Source, note: str) -> tuple[Column, ...]:
+    # The rows have different units: each says its own, and these columns are in the row's.
+    sides = Note(term="baseline, candidate", text=note)
+    cost = "of the cost, candidate over baseline: time per image for img/s; above zero is worse."
+    ratio = (Note(term="change", text=cost),) if source == "measured" else ()
+    return (
+        Column(key="row", head=("row",), align="left"),
+        Column(key="metric", head=("metric",), align="left"),
+        Column(key="unit", head=("unit",), align="left", rank=1),
+        Column(key="baseline", head=("baseline",), unit="1", source=source, notes=(sides,)),
+        Column(key="candidate", head=("candidate",), unit="1", source=source),
+        Column(key="change", head=("change",), unit="1", source=source, notes=ratio),
+        Column(key="finding", head=("finding",), align="left"),
+    )
+
+
+def _row(entry: Entry, fill: Callable[[Entry], tuple[Cell, ...]]) -> Row:
+    """One entry; for a row that has nothing to compare the finding says why, to machines too."""
+    row, metric = cells.word(clean(entry.row.removeprefix("timm:")), entry.row), Cell()
+    if entry.metric:
+        metric = cells.word(metric_name(entry.metric), entry.metric)
+    return Row(cells=(row, metric, *fill(entry), _finding(entry)), subject=entry.subject)
+
+
+def _finding(entry: Entry) -> Cell:
+    told = "; ".join((*map(str, entry.differences), *([entry.reason] if entry.reason else ())))
+    text: str = entry.word
+    if entry.word in _INTERVALS and entry.baseline and entry.candidate:
+        text = f"{_direction(entry)}; {_INTERVALS[entry.word]}"
+    value = f"{entry.word}: {clean(told)}" if told else entry.word
+    return replace(cells.word(text, value), notes=(cells.sentence(clean(told)),) if told else ())
+
+
+def _direction(entry: Entry) -> str:
+    """Faster, slower; of bytes, joules and counts, more and less."""
+    slower, faster = ("slower", "faster") if entry.unit in ("s", "1/s") else ("more", "less")
+    if entry.cost is None:  # from zero there is no ratio
+        grown = entry.baseline and entry.candidate and entry.candidate.estimate.centre > entry.baseline.estimate.centre
+        return slower if grown else "alike"
+    if abs(entry.cost - 1) < _UNCHANGED:
+        return "alike"
+    return slower if entry.cost > 1 else faster
+
+
+def _count(entry: Entry) -> tuple[Cell, ...]:
+    a, b = entry.baseline, entry.candidate
+    difference = Cell()
+    if a and b:
+        more = b.estimate.centre - a.estimate.centre
+        difference = replace(cells.computed(more, 1, 0, ""), text=f"{more:+,.0f}".replace("-", "−"))
+    sides = (cells.computed(side.estimate.centre if side else None, 1, 0, "") for side in (a, b))
+    return (cells.word(entry.unit) if entry.unit else Cell(), *sides, difference)
+
+
+def _time(entry: Entry) -> tuple[Cell, ...]:
+    known = [side for side in (entry.baseline, entry.candidate) if side]
+    if not known:
+        return Cell(), Cell(), Cell(), Cell()
+    scale, unit = shown_in(entry.unit, min(side.estimate.centre for side in known))
+    digits = cells.rate_digits(side.estimate.centre / scale for side in known) if entry.unit != "count" else 0
+    sides = (_side(side, scale, digits) for side in (entry.baseline, entry.candidate))
+    return (cells.word(unit, entry.unit), *sides, change(entry.cost))
+
+
+def change(cost: float | None) -> Cell:
+    """A ratio of costs as percent of the first; a dash where there is none."""
+    return Cell() if cost is None else Cell(text=f"{signed(cost)} %", value=cost - 1, digits=1, source="measured")
+
+
+def _side(side: Recorded | None, scale: float, digits: int) -> Cell:
+    """A side's number with its interval, or with the quartiles of its one process; its doubts are footnotes."""
+    if side is None:
+        return Cell()
+    failed = (f"{plural(side.failed, 'launch', 'launches')} beside these failed.",) if side.failed else ()
+    doubts = tuple(cells.sentence(FLAGS.get(flag, flag)) for flag in side.flags)
+    launches = f"launches: {side.estimate.launches}"
+    cell = cells.measured(side.estimate, digits, (*doubts, *failed), launches, scale=scale)
+    if cell.span or side.spread is None:
+        return cell
+    low, high = (cells.decimals(value / scale, digits) for value in side.spread)
+    return replace(cell, span=f"({low}, {high})")
+
+
+def metric_name(metric: str) -> str:
+    """How a metric of a records file is called in a table of files: `peak_memory_allocated` without its underscores."""
+    return clean(_NAMES.get(metric, metric.replace("_", " ")))
+
+
+def shown_in(unit: str, smallest: float) -> tuple[float, str]:
+    """In which unit a number is shown, in base units, and that unit's name: by the smaller of two sides."""
+    if unit == "s":
+        steps: tuple[tuple[float, str], ...] = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+    elif unit == "B":
+        steps = ((GIB, "GiB"), (2.0**20, "MiB"), (1.0, "B"))
+    else:
+        steps = ((1.0, "1/s" if unit == "1/s" else unit),)
+    return next((step for step in steps if smallest >= step[0]), steps[-1])
+
+
+def _equal(entries: Sequence[Entry]) -> str:
+    equal = [entry for entry in entries if entry.word == "equal"]
+    rows = plural(len({entry.row for entry in equal}), "row")
+    return f"Equal: {len(equal):,} of {len(entries):,} counts, in {rows}." if equal else ""
+
+
+def _unlike(entries: Sequence[Entry]) -> Iterator[str]:
+    """What could not be compared, and what that means."""
+    words = Counter(entry.word for entry in entries)
+    if refused := words["not comparable"]:
+        yield (
+            f"Refused: {plural(refused, 'row')} recorded otherwise on the two sides (footnotes: what differs). "
+            "Their ratio would be of the machines or the protocols."
+        )
+    if gone := words["vanished"]:
+        yield f"Vanished: {gone} of the baseline's rows or numbers; what is not recorded any more, nobody watches."
+    if not any(words[word] for word in COMPARED):
+        yield "Nothing was compared."
+
+
+def _provenance(compared: StoredComparison) -> Iterator[str]:
+    """One sentence per side: how much, when, of which commit."""
+    sides = (compared.baseline, compared.candidate)
+    for name, side in zip(("Baseline", "Candidate"), sides, strict=True):
+        yield f"{name} {clean(side.label)}: {'; '.join(_told(side))}."
+
+
+def _jobs(compared: StoredComparison) -> Iterator[str]:
+    """What holds for every two files of times."""
+    sides = (compared.baseline, compared.candidate)
+    if all(len(side.commits) == 1 and not side.dirty for side in sides) and sides[0].commits == sides[1].commits:
+        yield ONE_COMMIT
+    yield NO_VERDICT
+
+
+def _told(side: Provenance) -> Iterator[str]:
+    yield plural(side.launches, "launch", "launches")
+    if days := tuple(dict.fromkeys(moment[:10] for moment in side.started)):
+        yield " to ".join(days)
+    if side.commits:
+        named = ", ".join(clean(commit[:7]) for commit in side.commits[:_NAMED])
+        more = f" and {len(side.commits) - _NAMED} more" if len(side.commits) > _NAMED else ""
+        yield f"commits {named}{more}, pooled" if len(side.commits) > 1 else f"commit {named}"
+    if side.dirty:
+        yield "with uncommitted changes"

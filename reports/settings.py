@@ -1,0 +1,203 @@
+"""What was measured, in groups that may share a column: one device, one protocol, one way of running.
+
+Numbers of different settings are never averaged and never share a column. A failure is a cell of its group:
+it says its cause instead of a number. Launches of one key are repetitions, and the interval is over them
+(`visionbench.record.statistics`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from visionbench.record.record import Environment, Record
+from visionbench.record.spec import Spec, Task
+from visionbench.record.units import plural
+
+CAUSES = {
+    "out_of_memory": "out of memory",
+    "unsupported": "unsupported",
+    "timeout": "timeout",
+    "crashed": "crashed",
+    "error": "error",
+}
+
+FLAGS = {
+    "throttled": "the device slowed its clock meanwhile, and those blocks were discarded",
+    "clocks_differ": "the device's clock differed by more than 1 % between the two sides",
+    "noisy_env": "something else was running on the machine meanwhile",
+    "busy_machine": "other programs wanted the cores when it began",
+    "scattered": "its blocks differ by more than a tenth among themselves",
+    "nan_output": "the model's output held NaN or infinity",
+    "recompiled": "something was compiled again while it was timed",
+    "warm_cache": "the compiler found work of an earlier run on the disk",
+    "clocks_disagree": "the device's clock and the wall clock differ by more than 2 %",
+    "power_capped": "the device ran at its power limit",
+    "clock_unsteady": "the device's clock moved by more than 1 %",
+    "throttle_unknown": "the driver does not say whether the device slowed itself down",
+    "other_gpu_processes": "another process was on the GPU",
+    "mig": "the GPU is a slice of a card (MIG)",
+    "ecc": "error correction takes some of the memory's bandwidth",
+    "persistence_off": "the driver unloads between processes",
+    "power_limit_lowered": "the power limit is below the card's default",
+    "powersave_governor": "the CPU's governor saves power",
+    "host_bound": "the host, not the device, set the pace",
+    "no_steady_state": "the blocks had not settled when the time was up",
+}
+"""What a measurement's flag means to a reader; a flag that is not here is shown by its name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """All that a column of measured numbers has in common."""
+
+    device: str
+    protocol: str
+    task: Task
+    batch_size: int
+    precision: str
+    memory_format: str
+    compile_mode: str | None
+    attention: str
+    torch: str | None
+
+    @property
+    def slug(self) -> str:
+        """The setting as part of a column's key: unique, and stable from run to run."""
+        parts = [self.device, self.protocol, self.precision, f"b{self.batch_size}"]
+        parts += [self.memory_format] if self.memory_format != "contiguous" else []
+        parts += [f"compile-{self.compile_mode}"] if self.compile_mode else []
+        parts += ["math-attention"] if self.attention == "math" else []
+        parts += [f"torch-{self.torch}"] if self.torch else []
+        return "_".join(parts)
+
+    def words(self) -> dict[str, str]:
+        """The setting in words, by field, the most telling first."""
+        return {
+            "precision": self.precision,
+            "batch_size": f"batch {self.batch_size}",
+            "memory_format": self.memory_format,
+            "compile_mode": f"compiled ({self.compile_mode})" if self.compile_mode else "eager",
+            "attention": f"{self.attention} attention",
+            "protocol": f"protocol {self.protocol}",
+            "torch": f"torch {self.torch}" if self.torch else "torch unknown",
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """All records of one setting, by network (model and image size), in the order of the file."""
+
+    setting: Setting
+    launches: dict[tuple[str, int], list[Record]]
+    newest: tuple[str, int]
+
+    @property
+    def environments(self) -> tuple[Environment, ...]:
+        """The different environments of its records; one, unless software or machine changed in between."""
+        return tuple(dict.fromkeys(r.environment for records in self.launches.values() for r in records))
+
+
+def groups(records: Sequence[Record], networks: Iterable[tuple[str, int]], task: Task) -> tuple[Group, ...]:
+    """The groups that have something to say about these networks, the newest first. One pass over the records."""
+    wanted = frozenset(networks)
+    found: dict[Setting, dict[tuple[str, int], list[Record]]] = {}
+    newest: dict[Setting, tuple[str, int]] = {}
+    for place, record in enumerate(records):
+        spec = record.spec
+        network = (spec.model, spec.image_size)
+        if record.source != "measured" or spec.task != task or network not in wanted:
+            continue
+        setting = _setting(spec, record)
+        found.setdefault(setting, {}).setdefault(network, []).append(record)
+        newest[setting] = max(newest.get(setting, ("", 0)), (record.environment.started or "", place))
+    made = (Group(setting=key, launches=launches, newest=newest[key]) for key, launches in found.items())
+    return tuple(sorted(made, key=lambda group: group.newest, reverse=True))
+
+
+def _setting(spec: Spec, record: Record) -> Setting:
+    return Setting(
+        device=record.environment.device,
+        protocol=record.protocol.name if record.protocol else "none",
+        task=spec.task,
+        batch_size=spec.batch_size,
+        precision=spec.precision,
+        memory_format=spec.memory_format,
+        compile_mode=spec.compile_mode,
+        attention=spec.attention,
+        torch=record.environment.torch,
+    )
+
+
+def device_name(environment: Environment) -> str:
+    """Short enough to stand over a column: `A100-SXM4-80GB`, `CPU, 2 threads`; the column's note has the full name."""
+    if environment.device_type == "cpu":
+        return f"CPU, {plural(environment.threads, 'thread')}" if environment.threads else "CPU"
+    if environment.device_key:
+        return environment.device_key.upper()
+    return printable(environment.device_name or environment.device_type).removeprefix("NVIDIA ")
+
+
+def printable(text: str) -> str:
+    """`text` without control characters: a records file may come from anywhere, and a terminal obeys what it gets."""
+    return "".join(character for character in text if character.isprintable())
+
+
+def heads(shown: Sequence[Group]) -> list[tuple[str, ...]]:
+    """The headers of groups that stand beside each other: what two of them do not share is always in the header."""
+    short = [_head(group) for group in shown]
+    lines = []
+    for group, head in zip(shown, short, strict=True):
+        twins = [other.setting.words() for other, its in zip(shown, short, strict=True) if its == head]
+        mine = group.setting.words()
+        telling = [mine[field] for field in mine if len({twin[field] for twin in twins}) > 1]
+        lines.append((*head, *telling))
+    return lines
+
+
+IN_HEAD = ("precision", "batch_size")
+"""What every measured column says of its setting in its header."""
+
+
+def _head(group: Group) -> tuple[str, ...]:
+    words = group.setting.words()
+    return (device_name(group.environments[-1]), ", ".join(words[field] for field in IN_HEAD))
+
+
+def describe(group: Group) -> str:
+    """What a column's header does not say of its measurements: machine, settings, software, launches, day."""
+    seen = group.environments
+    numbers = {sum(record.failure is None for record in records) for records in group.launches.values()} - {0}
+    words = [word for field, word in group.setting.words().items() if field not in IN_HEAD]
+    parts = [
+        _all(printable(environment.device_name or environment.cpu or "") for environment in seen),
+        ", ".join(words),
+        _all(f"CUDA {environment.cuda}" for environment in seen if environment.cuda),
+        f"{_range(numbers)} launch{'' if numbers == {1} else 'es'} a row" if numbers else "",
+        f"newest of {day}" if (day := group.newest[0][:10]) else "",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _range(numbers: set[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _all(words: Iterable[str | None]) -> str:
+    """Two versions in one column are said, not hidden."""
+    return " and ".join(dict.fromkeys(word for word in words if word))
+
+
+def failure(launches: Sequence[Record]) -> Record | None:
+    """The newest failure among launches of which none has a number; None if one has."""
+    if any(record.failure is None for record in launches):
+        return None
+    return launches[-1] if launches else None
+
+
+def flags(launches: Sequence[Record], metric: str) -> tuple[str, ...]:
+    """Every flag of a cell's launches, in words."""
+    found = [record.get(metric) for record in launches]
+    names = dict.fromkeys(flag for measurement in found if measurement for flag in measurement.flags)
+    return tuple(FLAGS.get(name, f"flagged {name.replace('_', ' ')}") for name in names)
