@@ -12,17 +12,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from visionbench.comparison.comparison import Comparison, First, iteration_seconds, speed_up
+from visionbench.record.flags import meaning, voids_ratio
 from visionbench.record.statistics import MIN_LAUNCHES
 from visionbench.record.units import plural
 from visionbench.reports import cells
-from visionbench.reports.settings import CAUSES, FLAGS, device_name, printable
+from visionbench.reports.settings import CAUSES, device_name, printable
 from visionbench.reports.table import Cell
 
 TIE = 0.01
 """An interval within this share of 1 is a tie: a smaller effect is not worth a decision."""
-
-DOUBTS = frozenset({"throttled", "clock_unsteady", "clocks_differ"})
-"""Flags that make a ratio one of clocks and not of what was compared."""
 
 CLOCKS = {"cpu": "CPU time", "wall": "the wall clock", "device": "the device's own clock"}
 
@@ -74,7 +72,7 @@ def doubts_of(one: Comparison) -> Iterator[str]:
     """The launches' flags in words; one that a CPU clock does not see is no doubt."""
     for flag in one.flags:
         if not (flag == "noisy_env" and one.timer == "cpu"):
-            yield FLAGS.get(flag, f"flagged {flag.replace('_', ' ')}")
+            yield meaning(flag)
 
 
 def finding(one: Comparison) -> str:
@@ -82,7 +80,7 @@ def finding(one: Comparison) -> str:
     its = speed_up(one) if one.failure is None else None
     if its is None:
         return ""
-    if any(flag in DOUBTS or (flag == "noisy_env" and one.timer == "wall") for flag in one.flags):
+    if any(voids_ratio(flag, one.timer) for flag in one.flags):
         return "doubtful"
     if its.low is None or its.high is None:
         return "too few launches"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from visionbench.record.flags import meaning
 from visionbench.record.record import Environment, Record
 from visionbench.record.spec import Spec, Task
 from visionbench.record.units import plural
@@ -21,30 +22,6 @@ CAUSES = {
     "crashed": "crashed",
     "error": "error",
 }
-
-FLAGS = {
-    "throttled": "the device slowed its clock meanwhile, and those blocks were discarded",
-    "clocks_differ": "the device's clock differed by more than 1 % between the two sides",
-    "noisy_env": "something else was running on the machine meanwhile",
-    "busy_machine": "other programs wanted the cores when it began",
-    "scattered": "its blocks differ by more than a tenth among themselves",
-    "nan_output": "the model's output held NaN or infinity",
-    "recompiled": "something was compiled again while it was timed",
-    "warm_cache": "the compiler found work of an earlier run on the disk",
-    "clocks_disagree": "the device's clock and the wall clock differ by more than 2 %",
-    "power_capped": "the device ran at its power limit",
-    "clock_unsteady": "the device's clock moved by more than 1 %",
-    "throttle_unknown": "the driver does not say whether the device slowed itself down",
-    "other_gpu_processes": "another process was on the GPU",
-    "mig": "the GPU is a slice of a card (MIG)",
-    "ecc": "error correction takes some of the memory's bandwidth",
-    "persistence_off": "the driver unloads between processes",
-    "power_limit_lowered": "the power limit is below the card's default",
-    "powersave_governor": "the CPU's governor saves power",
-    "host_bound": "the host, not the device, set the pace",
-    "no_steady_state": "the blocks had not settled when the time was up",
-}
-"""What a measurement's flag means to a reader; a flag that is not here is shown by its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,4 +177,4 @@ def flags(launches: Sequence[Record], metric: str) -> tuple[str, ...]:
     """Every flag of a cell's launches, in words."""
     found = [record.get(metric) for record in launches]
     names = dict.fromkeys(flag for measurement in found if measurement for flag in measurement.flags)
-    return tuple(FLAGS.get(name, f"flagged {name.replace('_', ' ')}") for name in names)
+    return tuple(meaning(name) for name in names)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from visionbench.comparison.stored import COMPARED, Entry, Provenance, Recorded, StoredComparison
+from visionbench.record.flags import meaning
 from visionbench.record.record import Source
 from visionbench.record.units import GIB, plural
 from visionbench.reports import cells
 from visionbench.reports.results.verdict_text import clean, signed
-from visionbench.reports.settings import FLAGS
 from visionbench.reports.table import DASH, Cell, Column, Note, Row, Table
 
 TIMES, COUNTS = "compared", "compared_counts"
@@ -155,7 +155,7 @@ def _side(side: Recorded | None, scale: float, digits: int) -> Cell:
     if side is None:
         return Cell()
     failed = (f"{plural(side.failed, 'launch', 'launches')} beside these failed.",) if side.failed else ()
-    doubts = tuple(cells.sentence(FLAGS.get(flag, flag)) for flag in side.flags)
+    doubts = tuple(cells.sentence(meaning(flag)) for flag in side.flags)
     launches = f"launches: {side.estimate.launches}"
     cell = cells.measured(side.estimate, digits, (*doubts, *failed), launches, scale=scale)
     if cell.span or side.spread is None:

@@ -14,10 +14,11 @@ from statistics import median
 
 from visionbench.comparison.comparison import First, Side, Timer, iteration_seconds
 from visionbench.comparison.verdict import Change, Judgement, Rule, Verdict, Word
+from visionbench.record.flags import meaning
 from visionbench.record.record import Environment
 from visionbench.record.statistics import Estimate, estimate
 from visionbench.record.units import KILO, duration, plural, significant
-from visionbench.reports.settings import CAUSES, FLAGS, device_name, printable
+from visionbench.reports.settings import CAUSES, device_name, printable
 
 ORDER: tuple[Word, ...] = ("regressed", "not measured", "inconclusive", "improved", "ok")
 """What a reader must see first."""
@@ -121,7 +122,7 @@ def why(verdict: Verdict) -> Iterator[str]:
 def doubts(verdict: Verdict) -> tuple[str, ...]:
     """The flags of its launches, in words; not those that its reason names."""
     flags = (flag for flag in verdict.comparison.flags if flag not in verdict.reason)
-    return tuple(FLAGS.get(flag, f"flagged {flag.replace('_', ' ')}") for flag in flags)
+    return tuple(meaning(flag) for flag in flags)
 
 
 def detail(verdict: Verdict) -> str:

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from visionbench.comparison.comparison import Comparison
+from visionbench.record.flags import meaning
 from visionbench.record.record import Environment, Record, Source
 from visionbench.record.spec import Spec
 from visionbench.reports.render.html import command
-from visionbench.reports.settings import FLAGS
 from visionbench.reports.table import DASH, Cell, Column, Row
 
 _PARTS = re.compile(r"; |: |, |^trace of ")
@@ -123,7 +123,7 @@ def _value(column: Column, cell: Cell, value: float) -> str:
 def flags_of(launches: Sequence[Record]) -> tuple[str, ...]:
     """Every flag of these launches, in words."""
     names = dict.fromkeys(flag for record in launches for one in record.measurements for flag in one.flags)
-    return tuple(FLAGS.get(name, name.replace("_", " ")) for name in names)
+    return tuple(meaning(name) for name in names)
 
 
 def commands(row: Row, columns: Sequence[Column], evidence: Evidence) -> dict[str, str]:
