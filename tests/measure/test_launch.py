@@ -171,7 +171,7 @@ PROGRAM = """
 
 
 def program(directory: Path, *names: str) -> subprocess.Popen[str]:
-    for name in ("models", "bench", "torch"):
+    for name in ("models", "visionbench", "torch"):
         (directory / name).mkdir()
         (directory / name / "__init__.py").write_text("raise RuntimeError('somebody else')")
     process = subprocess.Popen(

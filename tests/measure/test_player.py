@@ -135,8 +135,8 @@ def test_the_engine_and_what_is_installed_may_lie_in_the_callers_checkout(
     trees: tuple[Path, Path], loaded: Loaded
 ) -> None:
     repository, tree = trees
-    loaded("bench.of_tomorrow", str(repository / "bench" / "of_tomorrow.py"))
-    loaded("models.of_tomorrow", str(repository / "models" / "of_tomorrow.py"))
+    loaded("visionbench.of_tomorrow", str(repository / "bench" / "of_tomorrow.py"))
+    loaded("visionbench.models.of_tomorrow", str(repository / "models" / "of_tomorrow.py"))
     loaded("yaml_of_mine", str(repository / ".venv" / "lib" / "site-packages" / "yaml_of_mine.py"))
     loaded("a_file_that_is_none", 3)
     check_origin("timm:resnet18", Origin(tree, repository))
@@ -163,8 +163,8 @@ def test_of_a_checkout_of_ours_the_zoo_must_be_the_trees(trees: tuple[Path, Path
     for file in ("models/catalog.py", "bench/record/spec.py"):
         (tree / file).parent.mkdir(parents=True)
         (tree / file).touch()
-    loaded("models.of_tomorrow", str(repository / "models" / "of_tomorrow.py"))
-    with pytest.raises(BenchError, match=r"models\.of_tomorrow comes from"):
+    loaded("visionbench.models.of_tomorrow", str(repository / "models" / "of_tomorrow.py"))
+    with pytest.raises(BenchError, match=r"visionbench\.models\.of_tomorrow comes from"):
         check_origin("timm:resnet18", Origin(tree, repository))
 
 

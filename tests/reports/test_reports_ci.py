@@ -232,7 +232,7 @@ def test_a_judgement_of_any_rule_renders_in_every_form():
 
 
 def test_it_costs_nothing_heavy():
-    heavy = "{'torch', 'timm', 'numpy', 'scipy', 'pandas', 'matplotlib', 'rich', 'models'}"
+    heavy = "{'torch', 'timm', 'numpy', 'scipy', 'pandas', 'matplotlib', 'rich', 'visionbench.models'}"
     program = (
         "import sys, visionbench.reports.ci, visionbench.reports.results.verdicts; "
         f"print(sorted({heavy} & set(sys.modules)))"
