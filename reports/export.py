@@ -17,6 +17,8 @@ Columns:
 - `values`: all values as they were taken, chronological (a list; in CSV its JSON).
 
 What is not known is empty (null). `pandas.read_csv(path)` and `pandas.read_parquet(path)` read it as it is.
+
+`history` is another table, for programs that look for a change of level: one line per file, one column per row.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from statistics import median
@@ -32,9 +34,9 @@ from typing import Any
 
 from visionbench.record.errors import BenchError, choose
 from visionbench.record.record import Measurement, Record
-from visionbench.record.statistics import images_per_second
+from visionbench.record.statistics import images_per_second, throughput
 
-FORMATS = ("csv", "json", "parquet")
+FORMATS = ("csv", "json", "parquet", "otava")
 
 SPEC = ("model", "task", "batch_size", "image_size", "precision", "memory_format", "compile_mode", "attention")
 PLACE = (
@@ -110,9 +112,15 @@ def _numbers(record: Record, its: Measurement) -> dict[str, Any]:
     }
 
 
-def export(records: Iterable[Record], form: str) -> bytes:
-    """The flat table in one of `FORMATS`. Raises `BenchError` for another one, and for parquet without pyarrow."""
+def export(files: Sequence[Sequence[Record]], form: str) -> bytes:
+    """The records of some files in one of `FORMATS`.
+
+    Raises `BenchError` for another format, for parquet without pyarrow, and for a history without a common row.
+    """
     choose("format", form, FORMATS)
+    if form == "otava":
+        return history(files).encode()
+    records = [record for file in files for record in file]
     if form == "parquet":
         return _parquet(list(lines(records)))
     return (_csv(lines(records)) if form == "csv" else _json(lines(records))).encode()
@@ -130,6 +138,38 @@ def _csv(table: Iterable[dict[str, Any]]) -> str:
 def _json(table: Iterable[dict[str, Any]]) -> str:
     """One array, one object a line."""
     return "[" + ",\n".join(json.dumps(line, ensure_ascii=False, allow_nan=False) for line in table) + "]\n"
+
+
+def history(files: Sequence[Sequence[Record]]) -> str:
+    """A CSV that Apache Otava reads: a line per file, `time` and `commit`, then images per second of every row.
+
+    A row is a spec on a device by a protocol. Only rows that every file has are columns, because Otava takes no gaps;
+    versions of torch are not told apart, because a history is there to show them. `time` is when the newest launch of
+    the file began. Raises `BenchError` where no row is in all files.
+    """
+    sessions = [_session(file) for file in files]
+    common = [row for row in sessions[0][2] if all(row in rates for _, _, rates in sessions)] if sessions else []
+    if not common:
+        raise BenchError("no measured row is in all of these files: export files that measured the same rows.")
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("time", "commit", *common))
+    for started, commit, rates in sorted(sessions, key=lambda session: session[0]):
+        writer.writerow((started, commit, *(rates[row] for row in common)))
+    return file.getvalue()
+
+
+def _session(file: Sequence[Record]) -> tuple[str, str, dict[str, float]]:
+    """When a file's newest launch began, of which commit it was, and the images per second of its rows."""
+    launches: dict[str, list[Record]] = {}
+    for record in file:
+        if record.source == "measured" and record.protocol is not None:
+            row = f"{record.spec}, {record.environment.device}, {record.protocol.name}"
+            launches.setdefault(row, []).append(record)
+    places = [record.environment for record in file]
+    newest = max(((place.started or "", place.git_commit or "") for place in places), default=("", ""))
+    rates = {row: rate.centre for row, records in launches.items() if (rate := throughput(records)) is not None}
+    return *newest, rates
 
 
 def _parquet(table: list[dict[str, Any]]) -> bytes:

@@ -30,7 +30,6 @@ from visionbench.command.verbs import (
     selftest,
     tables,
     trace,
-    trend,
     validate_predictions,
 )
 from visionbench.comparison.verdict import INTERRUPTED, OK, USAGE
@@ -39,7 +38,7 @@ from visionbench.record.errors import BenchError
 
 VERBS = (
     *(tables, run, report, figures, trace, effects),
-    *(gate, compare, selftest, trend),
+    *(gate, compare, selftest),
     *(predict, calibrate, validate_predictions),
     *(export, listing, doctor),
 )

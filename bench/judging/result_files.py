@@ -1,4 +1,4 @@
-"""Launches out of any file of results, in one shape: what a comparison of files and a trend read.
+"""Launches out of any file of results, in one shape: what a comparison of files reads.
 
 A sample is one launch (one process) of one row: which machine, by which protocol, and one value per metric. Where our
 own records and pytest-benchmark's files differ is settled here, so that nothing behind this module asks which it was.

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, mannwhitneyu
 
+from tests.judge.simulated_machines import MACHINES, duet, one_after_the_other
 from visionbench.comparison.comparison import Comparison, Launch, Round, Side
 from visionbench.comparison.verdict import Rule, Verdict
-from visionbench.judging.simulate import MACHINES, duet, one_after_the_other
 from visionbench.judging.verdict import judge, needs_second_look
 from visionbench.record.record import Environment
 from visionbench.record.spec import Spec

@@ -10,11 +10,9 @@ from dataclasses import replace
 import pytest
 
 from visionbench.comparison.stored import Entry, Provenance, Recorded, StoredComparison
-from visionbench.comparison.trend import Series, Session, Shift, Trend
 from visionbench.record.fingerprint import Difference
 from visionbench.record.statistics import Estimate
 from visionbench.reports import FORMATS, render
-from visionbench.reports.results import trends
 from visionbench.reports.results.stored import NO_VERDICT, ONE_COMMIT, layouts, shown_in
 from visionbench.reports.table import footnotes
 
@@ -155,79 +153,8 @@ def test_a_row_chooses_its_unit(unit, value, shown):
     assert shown_in(unit, value)[1] == shown
 
 
-# --- the history -----------------------------------------------------------------------------------------------------
-
-
-def series(course: str = "steady", *shifts: Shift, **rest: object) -> Series:
-    sessions = tuple(
-        Session(started=f"2026-01-{day:02d}T04:00:00+00:00", value=774.7, launches=3, commit=f"{day:07d}" + "e" * 33)
-        for day in range(1, 31)
-    )
-    known = {
-        "row": "timm:convnext_tiny@224 inference b64 fp32",
-        "subject": "timm:convnext_tiny",
-        "metric": "throughput",
-        "unit": "1/s",
-        "better": "higher",
-        "device": "a100-sxm4-80gb",
-        "fingerprint": "0123456789ab",
-        "sessions": sessions,
-    }
-    return Series(course=course, shifts=shifts, **{**known, **rest})  # type: ignore[arg-type]
-
-
-SHIFT = Shift(
-    place=14, earliest=13, latest=15, before=774.7, after=752.1, cost=774.7 / 752.1, sessions=(14, 16), p=0.0001
-)
-HISTORY = Trend(
-    series=(
-        series("shifted", SHIFT),
-        series("shifted", replace(SHIFT, before=0.0, after=2.0, cost=None), metric="graph_breaks", unit="count"),
-        series(fingerprint="ba9876543210"),
-        series("too short", metric="latency"),
-    ),
-    alpha=0.001,
-    fdr=0.05,
-    shortest=12,
-    undated=2,
-)
-
-
-def test_a_history(golden):
-    golden("compared_trend.txt", render(trends.layout(HISTORY), "terminal", 160))
-
-
-def test_the_commits_are_those_of_the_sessions_that_are_surely_on_either_side():
-    [row, _] = trends.layout(HISTORY).rows
-    between = next(
-        cell for cell, column in zip(row.cells, trends.layout(HISTORY).columns, strict=True) if column.key == "between"
-    )
-    assert between.text == "0000013..0000016"
-    sessions = HISTORY.series[0].sessions
-    assert between.value == f"{sessions[12].commit}..{sessions[15].commit}"
-
-
-def test_a_history_without_shifts_says_how_much_was_looked_at():
-    table = trends.layout(replace(HISTORY, series=HISTORY.series[2:]))
-    assert table.rows == ()
-    assert table.remarks[:2] == (
-        "1 series judged: 0 shifted, 1 steady.",
-        "1 of fewer than 12 sessions: too short to tell.",
-    )
-    for form in FORMATS:
-        assert render(table, form)
-
-
-def test_unknown_commits_are_a_dash_and_equal_ones_say_within():
-    bare = tuple(replace(one, commit=None) for one in HISTORY.series[0].sessions)
-    same = tuple(replace(one, commit="f" * 40) for one in bare)
-    for sessions, text in ((bare, "–"), (same, "within fffffff")):
-        table = trends.layout(replace(HISTORY, series=(replace(HISTORY.series[0], sessions=sessions),)))
-        assert text in [cell.text for cell in table.rows[0].cells]
-
-
 def test_machines_read_both():
-    for table in (*layouts(ALL), trends.layout(HISTORY)):
+    for table in layouts(ALL):
         lines = list(csv.DictReader(io.StringIO(render(table, "csv"))))
         assert len(lines) == len(table.rows)
         assert json.loads(render(table, "json"))["name"] == table.name
