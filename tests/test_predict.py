@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from perf.prediction import memory_check
+from perf.prediction.__main__ import main as workshop
 from tests import anchors
 from tests.cards import TOML
 from visionbench.command.main import main
-from visionbench.predicting import memory_check
 from visionbench.predicting.calibration import known, shipped, write
 from visionbench.predicting.memory import capacity
 from visionbench.record import store
@@ -54,7 +56,6 @@ def test_training_has_memory_and_records_say_predicted(capsys: pytest.CaptureFix
         ["predict", "--gpu", "gtx-9999", "resnet18"],
         ["predict", "--gpu", "missing.toml", "resnet18"],
         ["predict", "--gpu", "v100", "no_such_network"],
-        ["calibrate", "missing.csv"],
         ["calibrate", "missing.jsonl"],
     ],
 )
@@ -149,7 +150,7 @@ def test_the_largest_batch_of_a_card_that_is_not_here(capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
-        (["calibrate"], "--published"),
+        (["calibrate"], "run anchors"),
         (["calibrate", "few.jsonl"], "run anchors"),
         (["calibrate", "few.jsonl", "--output", "few.jsonl/folder"], "run anchors"),
     ],
@@ -169,12 +170,26 @@ def test_a_calibration_of_nothing_says_what_to_measure(
     assert remedy in told
 
 
+def test_a_file_of_records_imports_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "somebodys_code.py").write_text("raise SystemExit('it ran')\n")
+    row = anchors.measured(anchors.spec("resnet18"))
+    for size in range(8):
+        spec = replace(row.spec, model="user:somebodys_code:net", image_size=64 + size)
+        store.append(Path("strange.jsonl"), replace(row, spec=spec))
+    assert main(["calibrate", "strange.jsonl"]) == 2
+    assert "8 rows of user: models left out" in capsys.readouterr().err
+    assert "somebodys_code" not in sys.modules
+
+
 def test_printed_memory_is_validated_row_by_row(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = next(row for row in memory_check.printed_memory() if row.spec.model == "timm:resnet18" and row.fit)
     monkeypatch.setattr(memory_check, "printed_memory", lambda: (row,))
-    assert main(["validate-predictions", "--memory", "--format", "json"]) == 0
+    assert workshop(["check", "memory", "--format", "json"]) == 0
     table = json.loads(capsys.readouterr().out)
     [cells] = [found["cells"] for found in table["rows"]]
     assert cells["printed"]["value"] == pytest.approx(row.printed)

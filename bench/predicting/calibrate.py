@@ -1,20 +1,13 @@
-"""From measured steps to a calibration; and timm's tables, read as such. Printed rows and one's own are next door.
-
-A model is traced once per way of running it and serves every table that has it; of a trace only the columns are kept,
-so memory stays bounded.
-"""
+"""From measured steps to a calibration: traced once per model, fitted, and held out family by family."""
 
 from __future__ import annotations
 
-import gc
 import importlib.metadata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from visionbench.predicting import timm_tables
 from visionbench.predicting.calibration import Calibration
 from visionbench.predicting.fit import fit, fit_anchors
 from visionbench.predicting.heldout import Figures, Fitting, figures, held_out, interval, proportional, resolution
@@ -30,72 +23,10 @@ Progress = Callable[[int, int, str], None]
 
 MIN_ROWS = 8
 MIN_FAMILIES = 2
-_COLLECT_EVERY = 25
 
 
 def silent(_done: int, _total: int, _name: str) -> None:
     """No progress."""
-
-
-def from_timm(paths: Sequence[Path], progress: Progress = silent) -> list[tuple[Calibration, list[Skipped]]]:
-    """A calibration per table, and the rows of each that were left out. Raises `BenchError` for a file that is none."""
-    tables = timm_tables.described(paths)
-    gathered: dict[Path, list[Sample]] = {table.path: [] for table in tables}
-    skipped: dict[Path, list[Skipped]] = {table.path: [] for table in tables}
-    wanted = _wanted(tables)
-    for done, (spec, users) in enumerate(wanted.items()):
-        progress(done, len(wanted), spec.model)
-        for table, outcome in _outcomes(spec, users):
-            (gathered if isinstance(outcome, Sample) else skipped)[table.path].append(outcome)  # type: ignore[arg-type]
-        if done % _COLLECT_EVERY == 0:
-            gc.collect()
-    return [(_of_table(table, gathered[table.path], skipped[table.path]), skipped[table.path]) for table in tables]
-
-
-_Users = list[tuple[timm_tables.Table, timm_tables.Row]]
-
-
-def _wanted(tables: Sequence[timm_tables.Table]) -> dict[Spec, _Users]:
-    """What to trace, and for which rows: batch size and compilation do not change the operators."""
-    wanted: dict[Spec, _Users] = {}
-    for table in tables:
-        for row in timm_tables.rows(table.path):
-            spec = replace(table.spec(row), batch_size=1, compile_mode=None)
-            wanted.setdefault(spec, []).append((table, row))
-    return wanted
-
-
-def _outcomes(spec: Spec, users: _Users) -> Iterable[tuple[timm_tables.Table, Sample | Skipped]]:
-    try:
-        trace = marked(spec)
-    except BenchError as error:
-        reason = "not traced" if "does not run" in str(error) or "cannot be counted" in str(error) else "no such model"
-        return [(table, Skipped(row=f"{row.model}@{row.image_size}", reason=reason)) for table, row in users]
-    return [(table, timm_tables.sample(table, row, trace, timm_tables.peaks(table))) for table, row in users]
-
-
-def _of_table(table: timm_tables.Table, samples: Sequence[Sample], skipped: Sequence[Skipped]) -> Calibration:
-    version = ".".join(table.torch.split(".")[:2])
-    words = [table.device.key, table.precision, table.memory_format, table.task, f"torch{version}"]
-    words += ["compiled"] if table.compiled else []
-    return fitted(
-        samples,
-        precision=table.precision,
-        compiled=table.compiled,
-        skipped=skipped,
-        facts={
-            "id": "-".join(words),
-            "device": table.device.key,
-            "memory_format": table.memory_format,
-            "task": table.task,
-            "torch": table.torch,
-            "origin": "timm",
-            "sources": (
-                f"huggingface/pytorch-image-models, results/{table.path.name} (Apache-2.0), torch {table.torch}, "
-                f"CUDA {table.cuda}",
-            ),
-        },
-    )
 
 
 def fitted(

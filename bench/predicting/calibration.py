@@ -65,6 +65,11 @@ class Calibration:
         if not self.low < self.high or self.rows < 1 or "model" not in self.held_out:
             raise BenchError(f"calibration {self.id} has no valid interval, no rows or no held-out figures.")
 
+    @property
+    def how(self) -> str:
+        """The way of running, in words."""
+        return ", ".join((self.precision, self.memory_format, self.task, *(("compiled",) if self.compiled else ())))
+
     def covers(self, spec: Spec) -> bool:
         """Whether it was fitted on that way of running (the attention kernel excepted: the trace knows it)."""
         asked = (spec.precision, spec.memory_format, spec.task, spec.compile_mode is not None)

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from visionbench.predicting.memory import ALLOCATED, bounds, of_allocated, workspaces
-from visionbench.predicting.memory_check import (
+from perf.prediction.memory_check import (
     ENOUGH,
     MemoryCheck,
     PrintedMemory,
@@ -16,6 +15,7 @@ from visionbench.predicting.memory_check import (
     predicted,
     printed_memory,
 )
+from visionbench.predicting.memory import ALLOCATED, bounds, of_allocated, workspaces
 from visionbench.record.spec import Spec
 from visionbench.tracing import Trace, run
 

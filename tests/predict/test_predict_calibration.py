@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from perf.prediction.timm_tables import difference, rows, sample, table
 from visionbench.predicting.calibration import FOLDER, best, chip, from_json, read, shipped, write
-from visionbench.predicting.timm_tables import difference, rows, sample, table
 from visionbench.predicting.tracing import marked
 from visionbench.record.devices import DEVICES, find
 from visionbench.record.errors import BenchError
@@ -166,7 +166,7 @@ def test_a_row_of_another_network_is_left_out_and_says_why(tmp_path):
     [row] = rows(path)
     of = table(path)
     trace = marked(of.spec(row))
-    from visionbench.predicting.timm_tables import peaks
+    from perf.prediction.timm_tables import peaks
 
     good = sample(of, row, trace, peaks(of))
     assert good.family == "timm.models.resnet"

@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from perf.prediction.published import calibrate_published, fit_slower, published
 from visionbench.predicting.basis import DATA_SHEET, OF_HBM, OF_THE_CHIP, basis
 from visionbench.predicting.calibration import average, chip, shipped, tabled
 from visionbench.predicting.features import LAUNCH, features
 from visionbench.predicting.fit import fit
-from visionbench.predicting.published import calibrate_published, fit_slower, published
 from visionbench.predicting.samples import relatives
 from visionbench.predicting.step_time import predict
 from visionbench.predicting.tracing import traced

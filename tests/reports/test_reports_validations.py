@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from perf.prediction.memory_check import MemoryCheck
+from perf.prediction.memory_check import table_of as memory
+from perf.prediction.printed import Check
+from perf.prediction.printed import table_of as printed
+from visionbench.predicting.heldout import Figures
+from visionbench.record.spec import Spec
 from visionbench.reports.render.terminal import terminal
-from visionbench.reports.results.validations import Printed, PrintedMemory, Publication, by_publication, memory, printed
+from visionbench.reports.results.validations import by_publication
 
 GIB = 2**30
 
 
-def row(ratio: float | None, **changes: str) -> Printed:
+def row(ratio: float | None, task: str = "inference", **changes: str) -> Check:
     """A printed row of 100 images per second, predicted `ratio` times as fast, give or take a tenth; None: refused."""
     at = {"predicted": None, "low": None, "high": None}
     if ratio:
         at = {"predicted": 100 * ratio, "low": 90 * ratio, "high": 110 * ratio}
-    words = {"device": "v100", "how": "fp32, contiguous", "task": "inference", "tier": "anchored", "source": "a"}
-    return Printed(**words | changes, printed=100.0, **at)  # type: ignore[arg-type]
+    words = {"device": "v100", "tier": "anchored", "source": "a", "reason": ""}
+    return Check(**words | changes, spec=Spec(model="timm:a", task=task), printed=100.0, **at)  # type: ignore[arg-type]
 
 
 def test_a_long_source_is_cut_and_whole_in_a_footnote_and_the_table_fits_80_columns():
     sources = ("arXiv 2201.03545v2, Tables 1 and 2", "github.com/somebody/some-benchmark, results/of_a_card.csv (2026)")
-    table = by_publication(
-        [
-            Publication(
-                device="v100",
-                how="fp32",
-                source=source,
-                rows=28,
-                families=5,
-                mean=0.048,
-                median=0.043,
-                p90=0.1,
-                rank=0.99,
-            )
-            for source in sources
-        ]
-    )
+    figures = Figures(rows=28, families=5, mean=0.048, median=0.043, p90=0.1, rank=0.99)
+    table = by_publication([SimpleNamespace(device="v100", how="fp32", by_source=dict.fromkeys(sources, figures))])
     assert [row.cells[0].text for row in table.rows] == [sources[0], "github.com/somebody/some-benchmark"]
     assert [row.cells[0].value for row in table.rows] == list(sources)
     text = terminal(table, 80, colour=False)
@@ -82,10 +76,10 @@ def test_a_refusal_is_no_error_and_no_hit():
     assert "all rows were refused" in " ".join(only.remarks)
 
 
-def peak(ratio: float, *, known: bool = True, model: str = "timm:a", how: str = "allocated") -> PrintedMemory:
-    return PrintedMemory(
-        model=model, batch_size=8, how=how, printed=ratio * GIB, predicted=GIB, low=0.99 * GIB, high=1.02 * GIB,
-        known=known, source="somewhere",
+def peak(ratio: float, *, known: bool = True, model: str = "timm:a", how: str = "allocated") -> MemoryCheck:
+    return MemoryCheck(
+        model=model, batch_size=8, counter=how, printed=ratio * GIB, predicted=GIB, low=0.99 * GIB, high=1.02 * GIB,
+        fit=known, source="somewhere",
     )  # fmt: skip
 
 

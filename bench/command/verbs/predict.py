@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from visionbench.command import options as arguments
 from visionbench.command import output
+from visionbench.command.calibrations import add_calibrations, without_warnings
 from visionbench.command.options import LARGEST, Commands
-from visionbench.command.verbs.predicting import add_calibrations, quietly
 from visionbench.comparison.verdict import NOT_MEASURED, OK
 from visionbench.record.record import to_json
 from visionbench.record.spec import MemoryFormat, Precision, Spec
@@ -59,7 +59,7 @@ def run(options: Namespace) -> int:
     devices = targets.target(options.gpu)
     measured = [record for path in options.records or () for record in store.read(path).records]
     calibrations = known(options.calibrations, output.CALIBRATIONS)
-    with quietly():
+    with without_warnings():
         found = [
             predict(spec, device, calibrations=calibrations, measured=measured)
             for device in devices

@@ -1,4 +1,4 @@
-"""What the verbs of prediction share: traces of many models, quietly and with a word now and then."""
+"""What the verbs of prediction share: where calibrations are, and how long rows of traces report themselves."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from visionbench.command.output import CALIBRATIONS
 
 
 def add_calibrations(parser: argparse.ArgumentParser) -> None:
-    """The option that says where calibrations of one's own lie."""
+    """Add the option that names a folder of one's own calibrations."""
     parser.add_argument(
         "--calibrations",
         type=Path,
         metavar="FOLDER",
-        help=f"of your own, used before ours (`calibrate` writes them; default: {CALIBRATIONS})",
+        help=f"your own calibrations, used before ours (`calibrate` writes them; default: {CALIBRATIONS})",
     )
 
 
-def told(done: int, total: int, name: str) -> None:
-    """Every fiftieth model of a long row of traces, on stderr."""
+def announce_progress(done: int, total: int, name: str) -> None:
+    """Report progress every 50 models, on stderr."""
     if done % 50 == 0:
         progress.say(f"traced {done}/{total}: {name}")
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
-    """Timm warns of every old name in an old table."""
+def without_warnings() -> Iterator[None]:
+    """Silence timm's deprecation warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -10,14 +10,18 @@ multiply-accumulates.
 from __future__ import annotations
 
 import csv
+import gc
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
+from visionbench.predicting.calibrate import Progress, fitted, silent
+from visionbench.predicting.calibration import Calibration
 from visionbench.predicting.peaks import Peaks, peaks_of
 from visionbench.predicting.samples import Sample, Skipped
-from visionbench.predicting.tracing import MARK, columns_at, norm_elements
+from visionbench.predicting.tracing import MARK, columns_at, marked, norm_elements
 from visionbench.record.devices import DEVICES, DeviceSpec
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import MemoryFormat, Spec, Task
@@ -174,3 +178,68 @@ def peaks(of: Table) -> Peaks:
 def described(paths: Sequence[Path]) -> list[Table]:
     """All tables, their names checked before the first row is traced."""
     return [table(path) for path in paths]
+
+
+_COLLECT_EVERY = 25
+"""Networks between two collections of garbage: of a trace only the columns are kept."""
+
+
+def from_timm(paths: Sequence[Path], progress: Progress = silent) -> list[tuple[Calibration, list[Skipped]]]:
+    """A calibration per table, and the rows of each that were left out. Raises `BenchError` for a file that is none."""
+    tables = described(paths)
+    gathered: dict[Path, list[Sample]] = {table.path: [] for table in tables}
+    skipped: dict[Path, list[Skipped]] = {table.path: [] for table in tables}
+    wanted = _wanted(tables)
+    for done, (spec, users) in enumerate(wanted.items()):
+        progress(done, len(wanted), spec.model)
+        for table, outcome in _outcomes(spec, users):
+            (gathered if isinstance(outcome, Sample) else skipped)[table.path].append(outcome)  # type: ignore[arg-type]
+        if done % _COLLECT_EVERY == 0:
+            gc.collect()
+    return [(_of_table(table, gathered[table.path], skipped[table.path]), skipped[table.path]) for table in tables]
+
+
+_Users: TypeAlias = list[tuple[Table, Row]]
+
+
+def _wanted(tables: Sequence[Table]) -> dict[Spec, _Users]:
+    """What to trace, and for which rows: batch size and compilation do not change the operators."""
+    wanted: dict[Spec, _Users] = {}
+    for table in tables:
+        for row in rows(table.path):
+            spec = replace(table.spec(row), batch_size=1, compile_mode=None)
+            wanted.setdefault(spec, []).append((table, row))
+    return wanted
+
+
+def _outcomes(spec: Spec, users: _Users) -> Iterable[tuple[Table, Sample | Skipped]]:
+    try:
+        trace = marked(spec)
+    except BenchError as error:
+        reason = "not traced" if "does not run" in str(error) or "cannot be counted" in str(error) else "no such model"
+        return [(table, Skipped(row=f"{row.model}@{row.image_size}", reason=reason)) for table, row in users]
+    return [(table, sample(table, row, trace, peaks(table))) for table, row in users]
+
+
+def _of_table(table: Table, samples: Sequence[Sample], skipped: Sequence[Skipped]) -> Calibration:
+    version = ".".join(table.torch.split(".")[:2])
+    words = [table.device.key, table.precision, table.memory_format, table.task, f"torch{version}"]
+    words += ["compiled"] if table.compiled else []
+    return fitted(
+        samples,
+        precision=table.precision,
+        compiled=table.compiled,
+        skipped=skipped,
+        facts={
+            "id": "-".join(words),
+            "device": table.device.key,
+            "memory_format": table.memory_format,
+            "task": table.task,
+            "torch": table.torch,
+            "origin": "timm",
+            "sources": (
+                f"huggingface/pytorch-image-models, results/{table.path.name} (Apache-2.0), torch {table.torch}, "
+                f"CUDA {table.cuda}",
+            ),
+        },
+    )

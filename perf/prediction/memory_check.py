@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -20,6 +20,9 @@ from visionbench.predicting.calibrate import Progress, silent
 from visionbench.predicting.heldout import INTERVAL
 from visionbench.predicting.memory import THREADS, bounds, of_allocated, workspaces
 from visionbench.record.spec import Attention, Precision, Spec
+from visionbench.record.units import GIB, plural
+from visionbench.reports import cells
+from visionbench.reports.table import Cell, Column, Row, Table
 from visionbench.tracing import Trace, run
 
 PATH = Path(__file__).parent / "published_memory.csv"
@@ -28,6 +31,9 @@ Counter = Literal["allocated", "forward", "reserved", "process"]
 """What was read: a step's peak of live memory, what was live after its forward pass, the allocator's, the process's."""
 
 UNITS = {"B": 1, "MiB": 2**20, "GB": 10**9}
+
+NEAR = 0.05
+"""What counts as near a printed peak."""
 
 ENOUGH = 15
 """Fewer rows make no interval."""
@@ -185,3 +191,61 @@ def interval(checks: Sequence[MemoryCheck]) -> tuple[float, float] | None:
         return None
     place = math.floor((len(ratios) + 1) * (1 - INTERVAL) / 2)
     return ratios[place - 1], ratios[-place]
+
+
+def table_of(checks: Sequence[MemoryCheck]) -> Table:
+    """Printed training memory beside the predicted, the well described rows first. Pure."""
+    columns = (
+        Column(key="model", head=("model",), align="left"),
+        Column(key="batch_size", head=("batch",), unit="count"),
+        Column(key="how", head=("how",), align="left", rank=2),
+        Column(key="printed", head=("printed", "GiB"), unit="B", source="published"),
+        Column(key="predicted", head=("predicted", "GiB"), unit="B", source="predicted"),
+        Column(key="ratio", head=("printed /", "predicted")),
+    )
+    sections = {True: "configuration known", False: "configuration partly guessed; nothing is made of these rows"}
+    ordered = sorted(checks, key=lambda check: not check.fit)
+    rows = tuple(_memory_row(check, sections[check.fit]) for check in ordered)
+    known = [check for check in checks if check.fit]
+    remarks = (
+        *(
+            _near([check for check in checks if check.counter == how], how)
+            for how in dict.fromkeys(check.counter for check in ordered)
+        ),
+        _held("rows whose configuration is known", [check.inside for check in known]),
+    )
+    return Table(name="validation_memory", title="Predictions of printed training memory", columns=columns, rows=rows,
+                 remarks=remarks)  # fmt: skip
+
+
+def _near(checks: Sequence[MemoryCheck], how: str) -> str:
+    """How many models are near the print in every row of that counter."""
+    models = {check.model for check in checks}
+    far = {check.model for check in checks if abs(check.ratio - 1) > NEAR}
+    count = f"{len(models - far)} of {plural(len(models), 'model')}"
+    return f"{how}: {count} within {NEAR:.0%} in every row, guessed ones included."
+
+
+def _memory_row(check: MemoryCheck, section: str) -> Row:
+    predicted = Cell(
+        text=f"{check.predicted / GIB:.2f}", value=check.predicted, digits=2, source="predicted", low=check.low,
+        high=check.high, span=f"[{check.low / GIB:.2f}, {check.high / GIB:.2f}]",
+    )  # fmt: skip
+    shown = Cell(
+        text=f"{check.printed / GIB:.2f}", value=check.printed, digits=2, source="published", origin=check.source,
+        notes=(f"Printed by {check.source}.",),
+    )  # fmt: skip
+    row = (
+        cells.word(check.model.partition(":")[2], check.model),
+        cells.word(str(check.batch_size), check.batch_size),
+        cells.word(check.counter),
+        shown,
+        predicted,
+        Cell(text=f"{check.ratio:.3f}", value=check.ratio, digits=3),
+    )
+    return Row(cells=row, section=section, subject=check.model)
+
+
+def _held(what: str, inside: Iterable[bool]) -> str:
+    held = list(inside)
+    return f"The 80 % interval holds {sum(held)} of {len(held)} {what}."
