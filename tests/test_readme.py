@@ -19,12 +19,12 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 
 BLOCK = re.compile(r"<!-- generated: (?P<words>.*?)(?: \| (?P<part>\w+))? -->\n(?P<text>.*?)<!-- end -->", re.DOTALL)
-MADE_WITH = (2, 15)
+MADE_WITH = (2, 14)
 """The torch whose traces the README shows; another release may dispatch a few operators more or less."""
 
 
 PREDICTIONS = ROOT / "docs" / "predictions.md"
-PREDICTED_WITH = {"torch": "2.15", "timm": "1.0.31"}
+PREDICTED_WITH = {"torch": ("2.14", "2.15"), "timm": ("1.0.31",)}
 """What that page was made with: it traces three hundred networks, and any release may change one of them."""
 
 DRAWN_WITH = "3.11.2"
@@ -122,7 +122,7 @@ def _needs_what_it_was_made_with(page: Path) -> None:
 
 def test_the_page_says_what_it_was_made_with() -> None:
     text = PREDICTIONS.read_text()
-    assert all(f"{name} {made}" in text for name, made in PREDICTED_WITH.items())
+    assert all(f"{name} {made[-1]}" in text for name, made in PREDICTED_WITH.items())
 
 
 @pytest.mark.parametrize("name", ["figure1", "throughput_accuracy"])
