@@ -15,12 +15,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from visionbench.comparison.verdict import Rule
+from visionbench.record import files
 from visionbench.record.errors import BenchError, choose
 from visionbench.record.fingerprint import Fact, differing, fingerprint, fingerprint_id
-from visionbench.record.record import Environment, make
+from visionbench.record.record import Environment
 from visionbench.record.units import plural
 
 PROFILE_SCHEMA = 1
@@ -95,25 +96,28 @@ class Profile:
     findings: tuple[Findings, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    """The whole file."""
+
+    schema: int
+    profiles: tuple[Profile, ...]
+
+
 def read(path: Path) -> tuple[Profile, ...]:
     """The profiles of a file, none where there is no file. Raises `BenchError` for a file that holds something else."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(data, dict) or data.get("schema") != PROFILE_SCHEMA:
-            raise ValueError(f"it is not of schema {PROFILE_SCHEMA}")
-        return tuple(_profile(one) for one in data["profiles"])
-    except FileNotFoundError:
+    if not path.exists():
         return ()
-    except OSError as error:
-        raise BenchError(f"cannot read {path} ({_reason(error)}): name another file.") from error
-    except (ValueError, KeyError, TypeError, BenchError) as error:
+    text = files.read_text(path, "name another file")
+    try:
+        file = files.decoder(_File)(text)
+        if file.schema != PROFILE_SCHEMA:
+            raise ValueError(f"it is not of schema {PROFILE_SCHEMA}")
+        for profile in file.profiles:
+            date.fromisoformat(profile.date)
+    except ValueError as error:
         raise BenchError(f"{path} holds no noise profiles ({error}): name a file that `selftest` wrote.") from error
-
-
-def _profile(data: dict[str, Any]) -> Profile:
-    date.fromisoformat(data["date"])
-    findings = tuple(make(Findings, one) for one in data["findings"])
-    return make(Profile, data | {"rule": make(Rule, data["rule"]), "findings": findings})
+    return file.profiles
 
 
 def write(path: Path, profile: Profile) -> None:
@@ -123,34 +127,26 @@ def write(path: Path, profile: Profile) -> None:
     Raises `BenchError` if the file cannot be written, or holds something else than profiles.
     """
     before = read(path)
-    others = [one for one in before if one.fingerprint != profile.fingerprint]
-    mine = next((one for one in before if one.fingerprint == profile.fingerprint), profile)
-    ordered = sorted([*others, _with_conditions(profile, mine)], key=lambda one: one.fingerprint)
-    data = {"schema": PROFILE_SCHEMA, "profiles": [asdict(one) for one in ordered]}
-    partial = path.with_name(path.name + ".part")
-    try:
-        partial.write_text(json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise BenchError(f"cannot write {path} ({_reason(error)}): name another file.") from error
+    others = [known for known in before if known.fingerprint != profile.fingerprint]
+    last = next((known for known in before if known.fingerprint == profile.fingerprint), profile)
+    ordered = sorted([*others, _with_conditions(profile, last)], key=lambda known: known.fingerprint)
+    data = {"schema": PROFILE_SCHEMA, "profiles": [asdict(known) for known in ordered]}
+    files.write_whole(path, json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def _with_conditions(profile: Profile, before: Profile) -> Profile:
     if replace(before, findings=profile.findings) != profile:  # another day, rule or number of launches
         return profile
-    new = {one.condition for one in profile.findings}
-    kept = tuple(one for one in before.findings if one.condition not in new)
+    new = {findings.condition for findings in profile.findings}
+    kept = tuple(findings for findings in before.findings if findings.condition not in new)
     return replace(profile, findings=(*kept, *profile.findings))
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
 
 
 def current(path: Path, environment: Environment, today: date) -> Profile | None:
     """The profile of exactly this machine, if it is younger than `CURRENT_DAYS`. Raises `BenchError` as `read`."""
     here = fingerprint_id(environment)
-    return next((one for one in read(path) if one.fingerprint == here and _age(one, today) < CURRENT_DAYS), None)
+    known = (profile for profile in read(path) if profile.fingerprint == here)
+    return next((profile for profile in known if _age(profile, today) < CURRENT_DAYS), None)
 
 
 def _age(profile: Profile, today: date) -> int:
@@ -171,7 +167,7 @@ def _what_is_wrong(known: tuple[Profile, ...], environment: Environment, today: 
     if not known:
         return "This machine has no current noise profile"
     here = fingerprint(environment)
-    nearest = min(known, key=lambda one: len(differing(one.facts, here)))
+    nearest = min(known, key=lambda profile: len(differing(profile.facts, here)))
     apart = differing(nearest.facts, here)
     if not apart:
         return f"This machine has no current noise profile: its last one is {plural(_age(nearest, today), 'day')} old"

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from visionbench.comparison.fold_names import fold, unfold
+from visionbench.record import files
 from visionbench.record.errors import BenchError
-from visionbench.record.record import make
 from visionbench.record.spec import Spec
 
 STRUCTURE_SCHEMA = 1
@@ -145,9 +145,30 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """A row as the file has it: layers folded, and the hash that they must have."""
+
+    totals: dict[str, int | None]
+    hash: str
+    layers: dict[str, Layer]
+    breaks: dict[str, int] = field(default_factory=dict)
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    """The whole file."""
+
+    schema: int
+    torch: str
+    timm: str
+    rows: dict[str, _Row]
+
+
 def from_text(text: str) -> Structures:
     """The rows of a file's text. Raises `BenchError` for a newer schema, ValueError for no such file."""
-    data = json.loads(text)
+    data = files.plain(text)
     if not isinstance(data, dict) or not isinstance(data.get("schema"), int):
         raise ValueError("it has no schema number")
     if data["schema"] != STRUCTURE_SCHEMA:
@@ -155,57 +176,47 @@ def from_text(text: str) -> Structures:
             f"it has schema {data['schema']}, this visionbench reads {STRUCTURE_SCHEMA}: "
             f"use the visionbench that wrote it, or write it anew with `{UPDATE}`."
         )
-    try:
-        rows = {row: _structure(row, found) for row, found in data["rows"].items()}
-        return Structures(torch=str(data["torch"]), timm=str(data["timm"]), rows=rows)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"something is missing or of the wrong type: {error}") from error
+    file = files.typed(_File, data)
+    rows = {name: _structure(name, row) for name, row in file.rows.items()}
+    return Structures(torch=file.torch, timm=file.timm, rows=rows)
 
 
-def _structure(row: str, data: dict[str, Any]) -> Structure:
-    layers = {path: make(Layer, layer) for pattern, layer in data["layers"].items() for path in unfold(pattern)}
-    stated = {name: value for name, value in data.items() if name != "hash"}
-    structure = make(Structure, stated | {"row": row, "layers": layers})
-    if data["hash"] != structure.hash or any(_contradictions(structure)):
-        raise ValueError(f"the totals of {row} are not those of its layers")
+def _structure(name: str, row: _Row) -> Structure:
+    layers = {path: layer for pattern, layer in row.layers.items() for path in unfold(pattern)}
+    structure = Structure(row=name, totals=row.totals, layers=layers, breaks=row.breaks, remark=row.remark)
+    if row.hash != structure.hash or any(_contradictions(structure)):
+        raise ValueError(f"the totals of {name} are not those of its layers")
     return structure
 
 
 def _contradictions(structure: Structure) -> Iterator[bool]:
     """A merge of two branches may take the totals of one and the layers of the other."""
     layers = structure.layers.values()
-    yield structure.totals["operators"] != sum(sum(layer.operators.values()) for layer in layers)
+    yield structure.totals.get("operators") != sum(sum(layer.operators.values()) for layer in layers)
     for name in ("params", "buffers", "bytes") if "params" in structure.totals else ():
-        yield structure.totals[name] != sum(getattr(layer, name) for layer in layers)
+        yield structure.totals.get(name) != sum(getattr(layer, name) for layer in layers)
 
 
 def write(path: Path, structures: Structures) -> None:
     """Write the file in one piece. Raises `BenchError` if it cannot be written, or if a row could not be counted."""
     for row, reason in structures.failures.items():
         raise BenchError(f"no baseline is written, because {row} cannot be counted ({reason.rstrip('.')}): mend it.")
-    partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(to_text(structures), encoding="utf-8")
-        partial.replace(path)
     except OSError as error:
-        raise BenchError(f"cannot write {path} ({_reason(error)}): name another file.") from error
+        raise BenchError(f"cannot write {path} ({files.reason(error)}): name another file.") from error
+    files.write_whole(path, to_text(structures))
 
 
 def read(path: Path) -> Structures:
     """The rows of a file. Raises `BenchError` for a file that is not there or holds something else."""
+    if not path.exists():
+        raise BenchError(f"there is no baseline {path}: write it with `{UPDATE}` and commit it.")
+    text = files.read_text(path, "name another file")
     try:
-        return from_text(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BenchError(f"there is no baseline {path}: write it with `{UPDATE}` and commit it.") from error
-    except OSError as error:
-        raise BenchError(f"cannot read {path} ({_reason(error)}): name another file.") from error
+        return from_text(text)
     except ValueError as error:
         remedy = f"restore it with git, or write it anew with `{UPDATE}`"
         raise BenchError(f"{path} is no baseline of structure ({error}): {remedy}.") from error
     except BenchError as error:
         raise BenchError(f"{path} cannot be used: {error}") from error
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

@@ -29,6 +29,8 @@ class UnsupportedError(Exception):
 def check(spec: Spec, device: str) -> None:
     """Raise `UnsupportedError`, with the remedy, if `device` cannot run `spec`."""
     kind = device_type(device)
+    if spec.not_built():
+        raise UnsupportedError(f"{spec.not_built()}: leave it out")
     if kind not in ("cpu", "cuda"):
         raise UnsupportedError(f"no workload runs on a device of type '{kind}': use cuda or cpu")
     if kind == "cpu":

@@ -2,7 +2,7 @@
 
 The record says `predicted`, has no protocol, and names the card in its environment; it never meets a measured one. Its
 measurements are `step_time` (s) and, for training, `peak_memory_allocated`, `peak_memory_reserved` and `process_memory`
-(B), each with `.low80` and `.high80` beside it. Flags carry the tier and the calibration, warnings the reason.
+(B), each with its interval; its `basis` says the tier, the calibration and the reason.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from visionbench.predicting.tracing import traced
 from visionbench.record.devices import DeviceSpec, find
 from visionbench.record.errors import BenchError
 from visionbench.record.prediction import MEMORY_METRICS, STEP_TIME
+from visionbench.record.record import Basis as RecordBasis
 from visionbench.record.record import Environment, Failure, FailureKind, Measurement, Record
 from visionbench.record.spec import Spec
 from visionbench.record.statistics import images_per_second
 from visionbench.tracing import Trace, UntraceableError
 
 STAGE = "predict"
+
+LEVEL = 0.8
+"""How often an interval is meant to hold what is measured."""
 
 
 def predict(
@@ -73,8 +77,14 @@ def of_trace(
         spec=spec,
         protocol=None,
         environment=_environment(device, found.torch),
-        measurements=(*_time(seconds, found), *_memory(needed)),
+        measurements=(_time(seconds, found), *_memory(needed)),
         source="predicted",
+        basis=RecordBasis(
+            tier=found.tier,
+            calibration=found.calibration,
+            reason=found.reason,
+            resolution=float(f"{found.resolution:.3g}"),
+        ),
     )
 
 
@@ -116,34 +126,32 @@ def _by_ratio(
     return seconds * factor, better
 
 
-def _time(seconds: float, found: Basis) -> Iterator[Measurement]:
-    flags = (f"tier:{found.tier}", f"calibration:{found.calibration}", f"resolution:{found.resolution:.3g}")
+def _time(seconds: float, found: Basis) -> Measurement:
     bounds = (seconds * math.exp(found.low), seconds * math.exp(found.high))
-    return _three(STEP_TIME, "s", seconds, bounds, flags, found.reason)
+    return _with_interval(STEP_TIME, "s", seconds, bounds)
 
 
 def _memory(needed: Memory | None) -> Iterator[Measurement]:
     if needed is None:
         return
-    reason = "the trace's peak of live tensors and cuBLAS's workspaces (`validate-predictions --memory`)"
+    reason = "the trace's peak of live tensors and cuBLAS's workspaces (docs/predictions.md)"
     for number, metric in MEMORY_METRICS.items():
         value, (low, high) = getattr(needed, number), bounds(number)
-        yield from _three(metric, "B", value, (value * low, value * high), ("tier:data sheet",), reason)
+        yield _with_interval(metric, "B", value, (value * low, value * high), reason)
 
 
-def _three(
-    metric: str, unit: str, value: float, bounds: tuple[float, float], flags: tuple[str, ...], reason: str
-) -> Iterator[Measurement]:
-    for suffix, number in (("", value), (".low80", bounds[0]), (".high80", bounds[1])):
-        yield Measurement(
-            metric=metric + suffix,
-            unit=unit,
-            better="lower",
-            assume="nothing",
-            values=(number,),
-            flags=flags,
-            warnings=(reason,) if not suffix else (),
-        )
+def _with_interval(metric: str, unit: str, value: float, bounds: tuple[float, float], *warnings: str) -> Measurement:
+    return Measurement(
+        metric=metric,
+        unit=unit,
+        better="lower",
+        assume="nothing",
+        values=(value,),
+        warnings=warnings,
+        low=bounds[0],
+        high=bounds[1],
+        level=LEVEL,
+    )
 
 
 def _environment(device: DeviceSpec, torch: str | None) -> Environment:

@@ -17,7 +17,6 @@ Precision = Literal["fp32", "tf32", "fp16", "bf16", "amp_fp16", "amp_bf16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
 Attention = Literal["fused", "math"]
-Clock = Literal["wall", "events"]
 
 TASKS: tuple[str, ...] = get_args(Task)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -32,7 +31,9 @@ class Spec:
 
     `model` is a qualified name (`timm:convnext_tiny`, `paper:convnext_iso_small`, `user:package.module:factory`):
     two implementations of one architecture can differ several times in speed, so a bare name is not enough.
-    `batch_size` is images per step, `image_size` pixels of the square input. `attention="math"` computes
+    `batch_size` is images per step, `image_size` pixels of the square input; `image_width` where it is not square,
+    `processes` where a step is shared by several, and `backend` where it is not PyTorch are None until they are built
+    (`not_built`). `attention="math"` computes
     softmax(QK^T)V step by step and keeps the N x N matrix, as every 2022 code base did; "fused" may use one kernel.
     Raises `BenchError` for a word that is not on its list or a size below 1.
     """
@@ -45,6 +46,9 @@ class Spec:
     memory_format: MemoryFormat = "contiguous"
     compile_mode: CompileMode | None = None
     attention: Attention = "fused"
+    image_width: int | None = None
+    processes: int | None = None
+    backend: str | None = None
 
     def __post_init__(self) -> None:
         choose("task", self.task, TASKS)
@@ -53,7 +57,10 @@ class Spec:
         choose("attention", self.attention, ATTENTIONS)
         if self.compile_mode is not None:
             choose("compile mode", self.compile_mode, COMPILE_MODES)
-        for name, value in (("batch size", self.batch_size), ("image size", self.image_size)):
+        sizes = {"batch size": self.batch_size, "image size": self.image_size}
+        sizes |= {} if self.image_width is None else {"image width": self.image_width}
+        sizes |= {} if self.processes is None else {"number of processes": self.processes}
+        for name, value in sizes.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise BenchError(f"{name} must be a whole number of at least 1, not {value!r}.")
 
@@ -63,7 +70,15 @@ class Spec:
         words += [self.memory_format] if self.memory_format != "contiguous" else []
         words += [f"compile:{self.compile_mode}"] if self.compile_mode else []
         words += ["math-attention"] if self.attention == "math" else []
+        words += [f"width:{self.image_width}"] if self.image_width else []
+        words += [f"processes:{self.processes}"] if self.processes else []
+        words += [f"backend:{self.backend}"] if self.backend else []
         return " ".join(words)
+
+    def not_built(self) -> str:
+        """What of this spec no part of visionbench can run or count yet, as a clause; "" for everything else."""
+        fields = {"image_width": self.image_width, "processes": self.processes, "backend": self.backend}
+        return ", ".join(f"{name} {value} is not supported yet" for name, value in fields.items() if value is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +96,6 @@ class Protocol:
 
     name: str
     metrics: tuple[str, ...] = ("throughput",)
-    clock: Clock = "wall"
     warmup_iterations: int
     warmup_seconds: float = 0.0
     steady_within: float | None = None

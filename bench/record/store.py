@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from visionbench.record import files
 from visionbench.record.errors import BenchError
 from visionbench.record.record import NewerSchemaError, Record, from_json, to_json
 
@@ -92,7 +93,7 @@ def read(path: Path | str) -> Log:
             records.append(from_json(line))
         except NewerSchemaError as error:
             raise BenchError(f"{path}, line {number}: {error}") from error
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except ValueError as error:
             problems.append(f"{path}, line {number} is torn or no record, skipped ({_first_words(error)})")
     torn = "\n" not in text and (text.startswith(HEAD) or HEAD.startswith(text))
     if problems and not records and not torn:
@@ -125,7 +126,7 @@ def _first_words(error: Exception) -> str:
 
 
 def _cannot(verb: str, path: Path | str, error: OSError) -> BenchError:
-    reason = (error.strerror or str(error)).lower()
+    reason = files.reason(error)
     if verb == "read":
         return BenchError(f"cannot read records at {path} ({reason}): name another file.")
     remedy = "free some space" if error.errno == 28 else "name another file with --records"

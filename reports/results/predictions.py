@@ -69,7 +69,7 @@ def _remarks(records: Sequence[Record], found: Sequence[Prediction | None]) -> I
     tiers = {one.tier if one else "refused" for one in found}
     yield from (text for tier, text in TIERS.items() if tier in tiers)
     if any(
-        (record.value("process_memory.high80") or 0) > (record.environment.device_memory or math.inf)
+        (getattr(record.get("process_memory"), "high", None) or 0) > (record.environment.device_memory or math.inf)
         for record in records
     ):
         yield "The upper end of a process's memory is above what its card has: the batch may turn out not to fit."
@@ -163,9 +163,10 @@ def _printed(record: Record) -> Number | None:
 
 
 def _memory(record: Record, metric: str) -> Cell:
-    value, low, high = (record.value(metric + end) for end in ("", ".low80", ".high80"))
-    if value is None:
+    measurement = record.get(metric)
+    if measurement is None:
         return Cell()
+    value, low, high = measurement.values[0], measurement.low, measurement.high
     span = f"[{low / GIB:.2f}, {high / GIB:.2f}]" if low and high else ""
     short = _ends(low, value, high) if low and high else ""
     return Cell(text=f"{value / GIB:.2f}", value=value, digits=2, source="predicted", low=low, high=high, span=span,

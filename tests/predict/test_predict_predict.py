@@ -48,9 +48,9 @@ def test_a_prediction_is_a_record_of_its_own_kind():
     assert (record.source, record.protocol, record.environment.device) == ("predicted", None, "v100-sxm2-16gb")
     assert from_json(to_json(record)) == record
     assert images_per_second(record) is None  # never mistaken for a measured throughput
-    low, centre, high = (record.value(f"step_time{suffix}") for suffix in (".low80", "", ".high80"))
-    assert low < centre < high
-    assert {"tier:anchored"} <= set(record.get("step_time").flags)
+    step = record.get("step_time")
+    assert step.low < step.values[0] < step.high
+    assert (step.level, record.basis.tier) == (0.8, "anchored")
 
 
 @pytest.mark.parametrize(

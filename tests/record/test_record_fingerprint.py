@@ -54,6 +54,7 @@ FREE = {
     "git_commit": "b" * 40,
     "git_dirty": True,
     "started": "2026-02-02T00:00:00+00:00",
+    "node": "gpu-17",
     "python": "3.11.9",
 }
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from visionbench.record.prediction import Prediction, distinguishable, prediction, ranks
-from visionbench.record.record import Environment, Measurement, Record
+from visionbench.record.record import Basis, Environment, Measurement, Record
 from visionbench.record.spec import Spec
 
 ONE = Prediction(low=90.0, centre=100.0, high=110.0, tier="anchored", calibration="x", reason="", resolution=0.1)
@@ -19,33 +19,31 @@ def of(*rates: float | None) -> list[Prediction | None]:
 
 
 def record(source: str = "predicted", **values: float) -> Record:
-    flags = ("tier:data sheet", "calibration:a+b", "resolution:0.2")
-    measurements = tuple(
-        Measurement(
-            metric="step_time" if end == "centre" else f"step_time.{end}", unit="s", better="lower", assume="nothing",
-            values=(value,), flags=flags, warnings=("why",),
-        )
-        for end, value in values.items()
+    centre = values.pop("centre", None)
+    step = Measurement(
+        metric="step_time", unit="s", better="lower", assume="nothing", values=(centre,) if centre else (), level=0.8,
+        **values,
     )  # fmt: skip
     return Record(
         spec=Spec(model="timm:resnet18", batch_size=32),
         protocol=None,
         environment=Environment(device_type="cuda", device_key="v100-sxm2-16gb"),
-        measurements=measurements,
+        measurements=(step,),
         source=source,  # type: ignore[arg-type]
+        basis=Basis(tier="data sheet", calibration="a+b", reason="why", resolution=0.2),
     )
 
 
 def test_a_predicted_record_is_read_back_as_images_per_second() -> None:
-    found = prediction(record(centre=0.1, low80=0.08, high80=0.16))
+    found = prediction(record(centre=0.1, low=0.08, high=0.16))
     assert found is not None
     assert (found.low, found.centre, found.high) == pytest.approx((200.0, 320.0, 400.0))
     assert (found.tier, found.calibration, found.reason, found.resolution) == ("data sheet", "a+b", "why", 0.2)
 
 
 def test_nothing_else_is_a_prediction() -> None:
-    assert prediction(record("measured", centre=0.1, low80=0.08, high80=0.16)) is None
-    assert prediction(record(centre=0.1, low80=0.08)) is None
+    assert prediction(record("measured", centre=0.1, low=0.08, high=0.16)) is None
+    assert prediction(record(centre=0.1, low=0.08)) is None
     assert prediction(record()) is None
 
 
