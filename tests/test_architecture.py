@@ -1,208 +1,44 @@
-"""The walls of the house: who may import whom, what a file may not be called, and that tables never see torch.
-
-Each rule is a function from a folder to a list of complaints, so that a test can show it a bad folder and listen.
-"""
+"""The walls of the house: which room may import which, what is never imported, what is never written down."""
 
 from __future__ import annotations
 
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("bench", "models", "reports")
+PRODUCT = ("bench", "models", "reports")
+LINKS = {"visionbench": "bench", "bench/models": "../models", "bench/reports": "../reports"}
+LIGHT = ("visionbench.record", "visionbench.comparison", "visionbench.reports")
 
-# Room -> what it may import beside the standard library and itself. The longest name that fits a module is its room.
-ROOMS: dict[str, set[str]] = {
-    "visionbench.record": set(),
-    "models": {"torch", "timm"},
-    "visionbench.tracing": {"torch", "visionbench.record", "models"},
-    "visionbench.measuring": {"torch", "visionbench.record"},
-    "visionbench.judging": {"numpy", "scipy", "visionbench.record"},
-    "visionbench.predicting": {"numpy", "scipy", "visionbench.record", "visionbench.tracing"},
-    "reports": {"pandas", "rich", "matplotlib", "visionbench.record"},
-    # The composition root: the command line, its verbs and its progress bar. Everything, but heavy things late (below).
-    "bench": {"torch", "timm", "rich", "models", "reports"},
-}
-
-# Single modules that may import one thing more, each for the reason that made it a module.
-DOORS: dict[str, set[str]] = {
-    "visionbench.measuring.workload": {"models"},  # builds the network that is measured
-    "visionbench.measuring.process.side_process": {"models"},  # chooses whose `models` a side of a duet uses
-    "visionbench.machine.environment": {"pynvml"},  # asks the driver what machine this is
-    "visionbench.machine.nvml": {"pynvml"},  # and what it did meanwhile
-    "visionbench.tracing.second_opinion": {"fvcore"},
-    "visionbench.plugin.hooks": {"pytest"},  # is loaded by it
-    "visionbench.judging.duet": {"visionbench.measuring"},  # measures the two sides in turns
-}
-
-# Imports by a name that is data: a user's factory; PRELOAD, which the fork server imports once for all its children.
 BY_NAME = {"visionbench.models.building", "visionbench.measuring.process.fork_server"}
-
-# What `--help` must not pay for: outside functions the composition root imports none of these. (`models` and `reports`
-# are light until they are used: the subprocess tests below see to it.)
-HEAVY = {
-    "torch",
-    "timm",
-    "rich",
-    "visionbench.tracing",
-    "visionbench.measuring",
-    "visionbench.judging",
-    "visionbench.predicting",
-    "visionbench.command.sides",
-}
-
-# Modules of the composition root that are heavy themselves, and so imported inside functions only.
-LATE = {"visionbench.command.sides"}
+"""Modules that import by a name that is data: a user's factory; what the fork server loads once for all children."""
 
 NAMELESS = {"util", "utils", "common", "helper", "helpers", "base", "core", "misc"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Import:
-    """`from a.b import c` has the name `a.b.c`. `late`: inside a function, or only for the type checker."""
-
-    name: str
-    line: int
-    late: bool
-
-
-def modules(root: Path) -> Iterator[tuple[str, Path]]:
-    """Every module of the packages under `root`, by its dotted name."""
-    for package in PACKAGES:
-        for path in sorted((root / package).rglob("*.py")):
+def sources(root: Path) -> Iterator[tuple[str, Path]]:
+    """Every module of the package under `root`, by the name under which it is imported."""
+    for folder in PRODUCT:
+        for path in sorted((root / folder).rglob("*.py")):
             parts = path.relative_to(root).with_suffix("").parts
-            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+            names = ("visionbench", *parts[1:]) if folder == "bench" else ("visionbench", *parts)
+            yield ".".join(names[:-1] if names[-1] == "__init__" else names), path
 
 
-def imports(path: Path, module: str) -> Iterator[Import]:
-    """Every import of a file, wherever it stands: in functions, under conditions, and by `import_module("...")`."""
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    late = {id(node) for outer in ast.walk(tree) if _is_late(outer) for node in ast.walk(outer)}
-    for node in ast.walk(tree):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            origin = ".".join([*above, *([node.module] if node.module else [])])
-            names = [f"{origin}.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Call) and _called(node) in {"import_module", "__import__"}:
-            literal = node.args and isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str)
-            names = [str(node.args[0].value) if literal else "<a name that is data>"]
-        for name in names:
-            yield Import(name=name, line=node.lineno, late=id(node) in late)
-
-
-def _is_late(node: ast.AST) -> bool:
-    if isinstance(node, ast.If):
-        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-
-
-def _called(node: ast.Call) -> str:
-    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-
-
-def _within(name: str, places: set[str]) -> bool:
-    return any(name == place or name.startswith(f"{place}.") for place in places)
-
-
-def _room(module: str) -> str | None:
-    """The room of a module; None for a folder under `bench` that has no row in the table."""
-    room = max((room for room in ROOMS if _within(module, {room})), key=len)
-    return (
-        None
-        if room == "bench" and module.count(".") > 1 and not _within(module, {"visionbench.command.verbs"})
-        else room
-    )
-
-
-def _may_import(module: str, room: str, name: str) -> bool:
-    if name.split(".")[0] in sys.stdlib_module_names:
-        return True
-    if name == "<a name that is data>":
-        return module in BY_NAME
-    return _within(name, {room} | ROOMS[room] | DOORS.get(module, set()))
-
-
-def broken_walls(root: Path) -> list[str]:
-    """The rule of imports: one complaint for every import that a room may not have."""
-    complaints = []
-    for module, path in modules(root):
-        room, where = _room(module), path.relative_to(root)
-        if room is None:
-            complaints.append(f"{where}: no room of the table: say in ROOMS what it may import")
-            continue
-        for found in imports(path, module):
-            if not _may_import(module, room, found.name):
-                complaints.append(f"{where}:{found.line}: {room} may not import {found.name}")
-            elif room == "bench" and module not in LATE and not found.late and _within(found.name, HEAVY):
-                complaints.append(f"{where}:{found.line}: {found.name} is heavy: import it where it is needed")
-    return complaints
-
-
-def nameless(root: Path) -> list[str]:
-    """Files and folders called by what they are not."""
-    places = [place for folder in (*PACKAGES, "perf", "tests") for place in sorted((root / folder).rglob("*"))]
-    code = [place for place in places if place.is_dir() or place.suffix == ".py"]
-    return [
-        f"{place.relative_to(root)}: a function with no home has not been named yet"
-        for place in code
-        if place.stem in NAMELESS
-    ]
-
-
-def dangers(root: Path) -> list[str]:
-    """Code from data: unpickling, eval, exec, and torch.hub, which runs what it downloads."""
-    complaints = []
-    for module, path in modules(root):
-        where = path.relative_to(root)
-        for found in imports(path, module):
-            if _within(found.name, {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "torch.hub"}):
-                complaints.append(f"{where}:{found.line}: imports {found.name}")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"eval", "exec"}:
-                complaints.append(f"{where}:{node.lineno}: calls {node.func.id}")
-            if isinstance(node, ast.Attribute) and ast.unparse(node) in {"torch.hub", "torch.load"}:
-                complaints.append(f"{where}:{node.lineno}: uses {ast.unparse(node)}")
-    return complaints
-
-
-# --- the rules, kept --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("rule", [broken_walls, nameless, dangers], ids=lambda rule: rule.__name__)
-def test_the_house_keeps_its_rules(rule):
-    complaints = rule(ROOT)
-    assert not complaints, "\n" + "\n".join(complaints)
-
-
-def test_the_rules_are_applied_to_something():
-    found = dict(modules(ROOT))
-    for room in ("visionbench.record", "visionbench.tracing", "visionbench.measuring", "models", "reports"):
-        assert sum(_room(module) == room for module in found) >= 3, room
-    seen = {entry.name.split(".")[0] for module, path in found.items() for entry in imports(path, module)}
-    assert {"torch", "timm", "rich", "bench", "models", "reports"} <= seen
-
-
-def test_every_row_of_the_table_of_rooms_points_at_the_record():
-    ours = {room: {name for name in names if _within(name, set(PACKAGES))} for room, names in ROOMS.items()}
-    assert not ours["visionbench.record"]
-    assert ours["reports"] == ours["visionbench.measuring"] == {"visionbench.record"}
-    assert not _within("torch", ROOMS["reports"] | ROOMS["visionbench.record"])
-
-
-# --- the rules, broken: each of them can fail ------------------------------------------------------------------------
+def modules(root: Path) -> list[str]:
+    """The names of `sources`."""
+    return [module for module, _ in sources(root)]
 
 
 def _house(folder: Path, path: str, source: str) -> Path:
@@ -212,131 +48,111 @@ def _house(folder: Path, path: str, source: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("path", "source", "complaint"),
-    [
-        ("bench/record/store.py", "import torch", ":1: visionbench.record may not import torch"),
-        ("bench/record/store.py", "import os.path, numpy.linalg", "visionbench.record may not import numpy.linalg"),
-        (
-            "bench/record/store.py",
-            "from bench import trace",
-            ":1: visionbench.record may not import visionbench.tracing",
-        ),
-        ("bench/record/store.py", "from ..measure import timing", "may not import visionbench.measuring.timing"),
-        ("bench/record/__init__.py", "from ..cli import main", "may not import visionbench.command.main.main"),
-        ("bench/record/store.py", "import recordings", "may not import recordings"),
-        ("reports/table.py", "def f():\n    import torch.nn", ":2: reports may not import torch.nn"),
-        ("reports/table.py", "class A:\n    async def f(self):\n        from torch import nn", ":3: reports may not"),
-        ("reports/table.py", "try:\n    import torch\nexcept ImportError:\n    pass", ":2: reports may not"),
-        ("reports/table.py", "import importlib\nimportlib.import_module('torch')", ":2: reports may not import torch"),
-        ("reports/table.py", "__import__('torch')", "reports may not import torch"),
-        ("reports/table.py", "import importlib\nimportlib.import_module(name)", "may not import <a name that is data>"),
-        (
-            "reports/table.py",
-            "from visionbench.measuring.timing import clock",
-            "reports may not import visionbench.measuring.timing",
-        ),
-        ("reports/table.py", "from models import names", "reports may not import models.names"),
-        ("reports/render/html.py", "import bench", "reports may not import bench"),
-        ("reports/render/html.py", "from bench import *", "reports may not import bench.*"),
-        (
-            "models/roadmap.py",
-            "from visionbench.record.errors import BenchError",
-            "models may not import visionbench.record",
-        ),
-        ("bench/measuring/timing.py", "import models", "visionbench.measuring may not import models"),
-        (
-            "bench/measuring/sweep.py",
-            "from reports import table",
-            "visionbench.measuring may not import visionbench.reports.table",
-        ),
-        ("bench/measuring/metrics/energy.py", "import pynvml", "visionbench.measuring may not import pynvml"),
-        (
-            "bench/tracing/step.py",
-            "from fvcore.nn import FlopCountAnalysis",
-            "visionbench.tracing may not import fvcore.nn",
-        ),
-        (
-            "bench/tracing/step.py",
-            "import visionbench.measuring.workload",
-            "visionbench.tracing may not import visionbench.measuring.workload",
-        ),
-        (
-            "bench/judging/verdict.py",
-            "from visionbench.measuring import launch",
-            "visionbench.judging may not import visionbench.measuring",
-        ),
-        ("bench/predicting/roofline.py", "import torch", "visionbench.predicting may not import torch"),
-        ("bench/command/main.py", "import torch", ":1: torch is heavy"),
-        (
-            "bench/command/verbs/run.py",
-            "from visionbench.measuring.sweep import sweep",
-            "visionbench.measuring.sweep.sweep is heavy",
-        ),
-        ("bench/command/main.py", "import flask", "bench may not import flask"),
-        ("bench/attic/old.py", "", "no room of the table"),
-    ],
-)
-def test_a_broken_wall_is_seen(tmp_path, path, source, complaint):
-    [told] = broken_walls(_house(tmp_path, path, source))
-    assert complaint in told
+# --- one import name -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("path", "source"),
-    [
-        ("bench/record/store.py", "import json\nfrom . import spec\nfrom visionbench.record.spec import Spec"),
-        (
-            "models/roadmap.py",
-            "from torch import nn\nimport timm.layers\nfrom visionbench.models.residual import Residual",
-        ),
-        ("models/building.py", "import importlib\nimportlib.import_module(name)"),
-        ("bench/measuring/workload.py", "def f():\n    import models"),
-        ("bench/machine/environment.py", "def f():\n    import pynvml"),
-        ("bench/tracing/second_opinion.py", "def f():\n    from fvcore.nn import FlopCountAnalysis"),
-        ("bench/predicting/roofline.py", "import numpy as np\nfrom visionbench.tracing import trace"),
-        ("reports/figures/bars.py", "import matplotlib.pyplot as plt\nfrom ..table import Table"),
-        (
-            "bench/command/main.py",
-            "from bench import verbs\ndef f():\n    import torch\n    from reports import REPORTS",
-        ),
-        ("bench/command/progress.py", "if TYPE_CHECKING:\n    from rich.progress import Progress"),
-    ],
-)
-def test_a_lawful_import_is_let_through(tmp_path, path, source):
-    assert broken_walls(_house(tmp_path, path, source)) == []
+def test_the_links_make_a_checkout_the_package():
+    for link, target in LINKS.items():
+        assert (ROOT / link).is_symlink(), link
+        assert (ROOT / link).readlink() == Path(target)
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["bench/record/utils.py", "reports/core/x.py", "models/base.py", "tests/helpers.py", "perf/common/__init__.py"],
-)
-def test_a_file_without_a_name_is_seen(tmp_path, path):
-    assert len(nameless(_house(tmp_path, path, ""))) == 1
-    assert nameless(_house(tmp_path / "lawful", "bench/record/basement.py", "")) == []
+def bare_names(root: Path) -> list[str]:
+    """Imports of a folder of ours by its own name, which may be anybody's package."""
+    folders = [path for folder in (*PRODUCT, "perf", "tests") for path in sorted((root / folder).rglob("*.py"))]
+    return [
+        f"{path.relative_to(root)}:{node.lineno}: imports {name}"
+        for path in (*sorted(root.glob("*.py")), *folders)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in _imported(node)
+        if name.partition(".")[0] in PRODUCT
+    ]
 
 
-@pytest.mark.parametrize(
-    ("source", "lawful"),
-    [
-        ("import pickle", "import json"),
-        ("def f():\n    from pickle import loads", "import pickletools"),
-        ("import marshal", ""),
-        ("eval('1')", "network.eval()"),
-        ("def f(x):\n    exec(x)", "cursor.exec('x')"),
-        ("import torch\ntorch.hub.load('a', 'b')", "timm.models.hub"),
-        ("from torch import hub", "from torch import nn"),
-        ("from torch.hub import load_state_dict_from_url", ""),
-        ("import torch.hub as h", ""),
-        ("x = torch.load(path)", "x = json.load(path)"),
-    ],
-)
-def test_a_danger_is_seen(tmp_path, source, lawful):
-    assert len(dangers(_house(tmp_path, "models/x.py", source))) == 1
-    assert dangers(_house(tmp_path / "lawful", "models/x.py", lawful)) == []
+OTHERS = {"tests/test_architecture.py", "tests/test_gate.py", "tests/test_neighbours.py"}
+"""Tests whose strings hold other people's modules."""
+
+IMPORT = re.compile(r"(?:^|[;\n])\s*(?:from|import) +(?:bench|models|reports)\b")
+MODULE = re.compile(r"(?:bench|models|reports)(?:\.[A-Za-z_]\w*)*")
+TAKE_MODULES = {"setattr", "delattr", "setitem", "delitem", "patch", "import_module", "importorskip", "__import__"}
+TAKE_MODULES |= {"find_spec", "run_module", "ModuleType", "module"}
 
 
-# --- bench/ beside bench.py ------------------------------------------------------------------------------------------
+def bare_strings(root: Path) -> list[str]:
+    """Programs in strings that import a folder of ours by its own name; names of modules given to a function."""
+    folders = [path for folder in (*PRODUCT, "perf", "tests") for path in sorted((root / folder).rglob("*.py"))]
+    return [
+        f"{where}:{text.lineno}: {' '.join(str(text.value).split())[:40]}"
+        for path in folders
+        if (where := path.relative_to(root).as_posix()) not in OTHERS
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for text in _texts(node)
+        if (text is node and IMPORT.search(str(text.value))) or (text is not node and MODULE.fullmatch(str(text.value)))
+    ]
+
+
+def _texts(node: ast.AST) -> list[ast.Constant]:
+    """The node itself, if it is a string; the strings in which a call or `sys.modules[...]` names a module."""
+    inside: list[ast.expr] = []
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [node]
+    if isinstance(node, ast.Call) and _called(node) in TAKE_MODULES:
+        inside = node.args[:2]
+    if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "sys.modules":
+        inside = [node.slice]
+    return [part for part in inside if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+
+
+def _called(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def test_no_string_of_ours_names_a_bare_module(tmp_path):
+    assert bare_strings(ROOT) == []
+    bad = """
+        run("import models")
+        run('print(1); from bench.record import store')
+        patch("reports.table.Table")
+        monkeypatch.setitem(sys.modules, "models", fake)
+        sys.modules["bench.record"] = fake
+        """
+    fine = (
+        'run("import visionbench.models")\nprint("models.py")\npatch("visionbench.reports.x")\nsys.modules["torch"]\n'
+    )
+    assert len(bare_strings(_house(tmp_path, "tests/x.py", textwrap.dedent(bad)))) == 5
+    assert bare_strings(_house(tmp_path / "lawful", "tests/x.py", fine)) == []
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+
+
+def test_no_file_of_ours_imports_a_bare_name(tmp_path):
+    assert bare_names(ROOT) == []
+    bad = "import models\nfrom bench.record import store\nimport reports.table as t\n"
+    fine = "import benchmark\nfrom visionbench import models, reports\nimport modelspace\n"
+    assert len(bare_names(_house(tmp_path, "models/x.py", bad))) == 3
+    assert bare_names(_house(tmp_path / "lawful", "models/x.py", fine)) == []
+
+
+def test_the_folder_is_not_importable_by_its_own_name():
+    done = _python("import bench")
+    assert done.returncode == 1
+    assert "say `import visionbench`" in done.stderr
+
+
+def test_the_package_costs_nothing_until_it_is_used():
+    heavy = "sorted(name for name in sys.modules if name.startswith('visionbench.'))"
+    assert _python(f"import sys, visionbench; print({heavy})").stdout.strip() == "[]"
+
+
+def test_every_folder_of_modules_is_in_the_distribution():
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {module for module, path in sources(ROOT) if path.name == "__init__.py"}
+    assert folders == set(setup["packages"]) - {"visionbench.reports.published"}
+    assert setup["package-dir"] == {"visionbench": "bench", **{f"visionbench.{name}": name for name in PRODUCT[1:]}}
 
 
 def _python(code: str, folder: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -352,29 +168,237 @@ def _python(code: str, folder: Path = ROOT, **variables: str) -> subprocess.Comp
     )
 
 
-def test_the_package_wins_over_the_script_because_its_init_exists_and_imports_nothing():
-    path = ROOT / "bench" / "__init__.py"
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert [type(node) for node in tree.body] == [ast.Expr], "a docstring and nothing else"
-    assert ast.get_docstring(tree)
-    done = _python("import bench; print(bench.__file__)")
-    assert done.returncode == 0, done.stderr
-    assert Path(done.stdout.strip()).resolve() == path.resolve()
+# --- the walls (import-linter and ruff, set up in pyproject.toml) -----------------------------------------------------
 
 
-def test_the_script_is_a_face_and_nothing_else():
-    [script] = [path for path in ROOT.glob("*.py") if path.stem == "bench"]
-    assert {entry.name for entry in imports(script, "bench")} == {"visionbench.command.main.main"}
-    for module, path in modules(ROOT):
-        if module not in {"visionbench.__main__", "visionbench.command.main"}:
-            assert not any(_within(entry.name, {"visionbench.command.main"}) for entry in imports(path, module)), module
+def lint_imports(root: Path) -> str:
+    """What import-linter says of the package under `root`."""
+    if find_spec("importlinter") is None:
+        pytest.skip("import-linter is not installed (it comes with the extra `test`)")
+    code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    done = _python(code, root)
+    return done.stdout + done.stderr if done.returncode else ""
 
 
-def test_every_folder_of_modules_is_in_the_distribution():
-    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    folders = {".".join(path.parent.relative_to(ROOT).parts) for _, path in modules(ROOT)}
-    assert folders <= listed, "pyproject.toml forgets them"
-    assert all((ROOT / package.replace(".", "/")).is_dir() for package in listed), "pyproject.toml names no folder"
+def ruff(root: Path) -> list[str]:
+    """What ruff says of imports and of code from data under `root`."""
+    if find_spec("ruff") is None:
+        pytest.skip("ruff is not installed (it comes with the extra `test`)")
+    rules = "TID,S102,S301,S307"
+    words = [sys.executable, "-m", "ruff", "check", "--select", rules, "--output-format", "concise", "--no-cache", "."]
+    return subprocess.run(words, cwd=root, capture_output=True, text=True, check=False).stdout.splitlines()
+
+
+PLANTED = {
+    "bench/record/store.py": ("import numpy.linalg", "visionbench.record.store -> numpy"),
+    "bench/record/units.py": ("def f():\n    from visionbench import tracing", "record.units -> visionbench.tracing"),
+    "bench/record/spec.py": ("def f():\n    import psutil", "visionbench.record.spec -> psutil"),
+    "bench/machine/linux.py": ("def f():\n    import pytest", "visionbench.machine.linux -> pytest"),
+    "bench/machine/doctor.py": (
+        "def f():\n    from visionbench.measuring import sweep",
+        "machine.doctor -> visionbench.measuring",
+    ),
+    "bench/command/output.py": (
+        "def f():\n    import visionbench.plugin.check",
+        "command.output -> visionbench.plugin.check",
+    ),
+    "bench/predicting/targets.py": (
+        "from visionbench.reports import table",
+        "predicting.targets -> visionbench.reports",
+    ),
+    "bench/comparison/verdict.py": ("import pandas", "visionbench.comparison.verdict -> pandas"),
+    "bench/record/errors.py": (
+        "def f():\n    from visionbench.command.main import main",
+        "visionbench.record.errors -> visionbench.command.main",
+    ),
+    "reports/table.py": ("def f():\n    import torch.nn", "visionbench.reports.table -> torch"),
+    "reports/cells.py": (
+        "def f():\n    from visionbench.measuring.timing import clock",
+        "visionbench.reports.cells -> visionbench.measuring.timing",
+    ),
+    "reports/fold.py": ("from visionbench.models import names", "visionbench.reports.fold -> visionbench.models"),
+    "models/roadmap.py": (
+        "from visionbench.record.errors import BenchError",
+        "visionbench.models.roadmap -> visionbench.record.errors",
+    ),
+    "bench/measuring/sweep.py": (
+        "from visionbench.reports import table",
+        "measuring.sweep -> visionbench.reports.table",
+    ),
+    "bench/measuring/timing.py": ("import pynvml", "visionbench.measuring.timing -> pynvml"),
+    "bench/tracing/step.py": ("from fvcore.nn import FlopCountAnalysis", "visionbench.tracing.step -> fvcore"),
+    "bench/tracing/kinds.py": (
+        "import visionbench.measuring.workload",
+        "tracing.kinds -> visionbench.measuring.workload",
+    ),
+    "bench/judging/verdict.py": (
+        "from visionbench.measuring import timing",
+        "judging.verdict -> visionbench.measuring",
+    ),
+    "bench/predicting/peaks.py": ("import torch", "visionbench.predicting.peaks -> torch"),
+    "bench/attic/__init__.py": ("", "attic"),
+}
+"""Broken walls: a file, a line that is added to it, and what import-linter must say of it."""
+
+
+def _copy(folder: Path) -> Path:
+    for name in PRODUCT:
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "visionbench").symlink_to("bench")
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+def test_the_walls_stand():
+    assert lint_imports(ROOT) == ""
+    assert ruff(ROOT) == ["All checks passed!"]
+
+
+def test_broken_walls_are_seen(tmp_path):
+    copy = _copy(tmp_path)
+    for name, (source, _) in PLANTED.items():
+        path = copy / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text((path.read_text() if path.exists() else "") + f"\n\n{source}\n")
+    complaints = " ".join(lint_imports(copy).split())
+    for name, (_, complaint) in PLANTED.items():
+        assert complaint in complaints, name
+
+
+def test_the_root_may_load_everything_late(tmp_path):
+    copy = _copy(tmp_path)
+    root = copy / "bench" / "__init__.py"
+    root.write_text(f"{root.read_text()}\n\ndef f():\n    from visionbench.command import main\n")
+    assert lint_imports(copy) == ""
+
+
+def test_every_foreign_package_is_behind_a_wall():
+    """A new dependency must be allowed or refused to the data, which need none but msgspec."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (data,) = [contract for contract in contracts if "visionbench.record" in contract.get("source_modules", ())]
+    foreign = {
+        name.partition(".")[0]
+        for _, path in sources(ROOT)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in _imported(node)
+    } - {"", "visionbench", "msgspec", *sys.stdlib_module_names}
+    assert len(foreign) >= 8
+    assert foreign <= set(data["forbidden_modules"])
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "rule"),
+    [
+        ("bench/command/main.py", "import torch", "TID253"),
+        ("bench/command/verbs/run.py", "from visionbench.measuring.sweep import sweep", "TID253"),
+        ("bench/plugin/hooks.py", "import numpy as np", "TID253"),
+        ("reports/table.py", "import pandas", "TID253"),
+        ("bench/record/store.py", "from . import spec", "TID252"),
+        ("models/x.py", "import pickle", "TID251"),
+        ("models/x.py", "def f():\n    from pickle import loads", "TID251"),
+        ("models/x.py", "import marshal", "TID251"),
+        ("models/x.py", "from torch import hub", "TID251"),
+        ("models/x.py", "import torch\ntorch.hub.load('a', 'b')", "TID251"),
+        ("models/x.py", "import torch\nx = torch.load('a')", "TID251"),
+        ("models/x.py", "from torch.hub import load_state_dict_from_url", "TID251"),
+        ("models/x.py", "eval('1')", "S307"),
+        ("models/x.py", "def f(x):\n    exec(x)", "S102"),
+    ],
+)
+def test_a_heavy_import_and_code_from_data_are_seen(tmp_path, path, source, rule):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    assert any(f" {rule} " in line for line in ruff(_house(tmp_path, path, source)))
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("bench/command/main.py", "def f():\n    import torch"),
+        ("bench/measuring/timing.py", "import torch"),
+        ("reports/figures/bars.py", "def f():\n    import matplotlib.pyplot as plt"),
+        ("models/x.py", "network.eval()\nimport pickletools\nfrom torch import nn\ntimm.models.hub"),
+        (
+            "bench/command/progress.py",
+            "TYPE_CHECKING = False\nif TYPE_CHECKING:\n    from rich.progress import Progress",
+        ),
+    ],
+)
+def test_a_lawful_line_is_let_through(tmp_path, path, source):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    assert not any(":" in line for line in ruff(_house(tmp_path, path, source)))
+
+
+def imports_by_name(root: Path) -> list[str]:
+    """Imports of a name that is data, or that no linter sees, outside of the modules that may have them."""
+    return [
+        f"{path.relative_to(root)}:{node.lineno}: imports by name"
+        for module, path in sources(root)
+        if module not in BY_NAME
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and _called(node) in {"import_module", "__import__"}
+        and not (isinstance(node.args[0], ast.Constant) and str(node.args[0].value).startswith("visionbench."))
+    ]
+
+
+def test_nothing_is_imported_by_a_name_that_is_data(tmp_path):
+    assert imports_by_name(ROOT) == []
+    bad = "import importlib\nimportlib.import_module(name)\n__import__('torch')\nimportlib.import_module('torch')\n"
+    assert len(imports_by_name(_house(tmp_path, "reports/table.py", bad))) == 3
+    assert imports_by_name(_house(tmp_path / "lawful", "models/building.py", bad)) == []
+
+
+def undeclared(root: Path) -> list[str]:
+    """Imports of packages that nobody installs with this one."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [word for words in project["optional-dependencies"].values() for word in words]
+    declared = {re.split(r"[><=\[]", word)[0].lower() for word in (*project["dependencies"], *extras)}
+    declared = declared - {"nvidia-ml-py"} | {"pynvml", "visionbench"}
+    return [
+        f"{path.relative_to(root)}:{node.lineno}: {name} is not declared"
+        for _, path in sources(root)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in _imported(node)
+        if (top := name.partition(".")[0]) not in sys.stdlib_module_names and top.lower() not in declared
+    ]
+
+
+def test_every_package_that_is_imported_is_declared(tmp_path):
+    assert undeclared(ROOT) == []
+    assert len(undeclared(_house(tmp_path, "models/x.py", "import flask, json\nfrom torch import nn"))) == 1
+
+
+def nameless(root: Path) -> list[str]:
+    """Files and folders called by what they are not."""
+    places = [place for folder in (*PRODUCT, "perf", "tests") for place in sorted((root / folder).rglob("*"))]
+    code = [place for place in places if place.is_dir() or place.suffix == ".py"]
+    return [
+        f"{place.relative_to(root)}: a function with no home has not been named yet"
+        for place in code
+        if place.stem in NAMELESS
+    ]
+
+
+def test_every_file_has_a_name():
+    assert nameless(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["bench/record/utils.py", "reports/core/x.py", "models/base.py", "tests/helpers.py", "perf/common/__init__.py"],
+)
+def test_a_file_without_a_name_is_seen(tmp_path, path):
+    assert len(nameless(_house(tmp_path, path, ""))) == 1
+    assert nameless(_house(tmp_path / "lawful", "bench/record/basement.py", "")) == []
+
+
+def test_only_the_faces_call_main():
+    done = subprocess.run(
+        ["git", "grep", "-l", "from visionbench.command.main import main", "--", "bench", "models", "reports", "*.py"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    callers = {name for name in done.stdout.split() if not name.startswith(("tests/", "perf/"))}
+    assert callers <= {"bench.py", "bench/__main__.py"}
 
 
 # --- what is loaded --------------------------------------------------------------------------------------------------
@@ -403,10 +427,10 @@ def _bench(*arguments: str) -> str:
 @pytest.mark.parametrize(
     "code",
     [
-        "import bench",
+        "import visionbench",
         "import visionbench.command.main",
-        "import models",
-        *(f"import {module}" for module, _ in modules(ROOT) if _within(module, {"reports", "visionbench.record"})),
+        "import visionbench.models",
+        *(f"import {module}" for module in modules(ROOT) if module.startswith(LIGHT)),
         _bench("--help"),
         _bench("report", "--help"),
         _bench("list", "tables"),
@@ -415,6 +439,43 @@ def _bench(*arguments: str) -> str:
 )
 def test_tables_and_help_never_see_torch(code):
     assert not loads_torch(code)
+
+
+HEAVY = {"torch", "timm", "numpy", "scipy", "pandas", "matplotlib", "rich", "pytest", "psutil", "fvcore", "pynvml"}
+"""What nobody who asks for help waits for."""
+
+LOADED = "import runpy, sys\ntry:\n    {code}\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
+
+
+def heavy_loaded(code: str) -> set[str]:
+    """Which heavy packages are loaded after one statement in a fresh interpreter."""
+    done = _python(LOADED.format(code=code) + "print(*sys.modules, file=sys.stderr)")
+    assert done.returncode == 0, done.stderr
+    return HEAVY & set(done.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--help",),
+        ("--version",),
+        ("run", "--help"),
+        ("gate", "--help"),
+        ("report", "--help"),
+        ("report", "convnext_table1", "--format", "csv"),
+        ("report", "convnext_table1", "--format", "markdown"),
+        ("report", "convnext_table1", "--format", "latex"),
+        ("report", "convnext_table1", "--format", "json"),
+    ],
+    ids=" ".join,
+)
+def test_help_and_reports_load_nothing_heavy(words):
+    assert heavy_loaded(_bench(*words)) == set()
+
+
+def test_what_is_heavy_is_noticed():
+    assert heavy_loaded("import psutil" if find_spec("psutil") else "import rich")
+    assert heavy_loaded("import json") == set()
 
 
 @pytest.mark.parametrize(
@@ -454,7 +515,7 @@ def test_python_bench_py_help_is_worth_its_name():
 # --- nothing of the machine on which it was written ------------------------------------------------------------------
 
 PUBLIC_HOSTS = {"pypi.org", "files.pythonhosted.org", "download.pytorch.org", "localhost", "127.0.0.1"}
-FOLDERS = (*PACKAGES, "perf", "tests", ".ci", "docs")
+FOLDERS = (*PRODUCT, "perf", "tests", ".ci", "docs")
 SHARED_FOLDERS = {"/", "/home", "/root", "/tmp", "/var/tmp", "/opt", "/srv", "/usr/src", "/mnt", "/media", "/Users"}
 
 
@@ -529,4 +590,4 @@ def test_a_mention_of_the_machine_is_seen(tmp_path, monkeypatch):
         )
     ):
         _house(checkout, f"docs/bad{number}.md", f"a line\n{line}\n")
-        assert any(f"bad{number}.md:2" in told for told in betrayals(checkout, words)), line
+        assert any(f"bad{number}.md:2" in mention for mention in betrayals(checkout, words)), line

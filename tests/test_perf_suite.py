@@ -67,7 +67,7 @@ def launch(what, protocol, device, threads):
 module("visionbench.machine.environment", find_device=lambda: "cpu", describe=describe)
 module("visionbench.measuring.process.launch", launch=launch)
 module("visionbench.tracing", run=lambda what: SimpleNamespace(params=11, macs_per_image=22))
-module("models", resolve=lambda name: SimpleNamespace(name=name))
+module("visionbench.models", resolve=lambda name: SimpleNamespace(name=name))
 
 
 def pytest_unconfigure():

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FUNCTION_LINES, FILE_LINES = 60, 300
+FUNCTION_LINES, FILE_LINES = 60, 500
 CHECKED_TORCH = (2, 15)
 
 
@@ -82,10 +82,10 @@ def test_files_and_functions_are_read_in_one_sitting():
 def test_what_is_too_long_is_seen(tmp_path):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "fits.py").write_text("def f():\n" + "    x = 1\n" * 59)
-    (tmp_path / "models" / "full.py").write_text("x = 1\n" * 300)
+    (tmp_path / "models" / "full.py").write_text("x = 1\n" * 500)
     assert too_long(tmp_path) == []
     (tmp_path / "models" / "method.py").write_text("class A:\n    async def f(self):\n" + "        x = 1\n" * 60)
-    (tmp_path / "models" / "file.py").write_text("x = 1\n" * 301)
+    (tmp_path / "models" / "file.py").write_text("x = 1\n" * 501)
     file, function = too_long(tmp_path)
-    assert "301 lines" in file
+    assert "501 lines" in file
     assert "f has 61 lines" in function
