@@ -26,10 +26,10 @@ def python(*arguments: str) -> str:
 
 
 def test_help_takes_at_most_0_3_seconds_beyond_the_interpreter(benchmark: Any, versus: Versus) -> None:
-    found = versus(lambda: python(*HELP), lambda: python("-c", "pass"), rounds=9)
-    if found:
-        benchmark.extra_info["seconds_beyond_the_interpreter"] = found.ours - found.theirs
-        assert found.ours - found.theirs <= 0.3
+    comparison = versus(lambda: python(*HELP), lambda: python("-c", "pass"), rounds=9)
+    if comparison:
+        benchmark.extra_info["seconds_beyond_the_interpreter"] = comparison.ours - comparison.theirs
+        assert comparison.ours - comparison.theirs <= 0.3
 
 
 def record(launch: int, model: str, size: int) -> Record:
@@ -77,6 +77,6 @@ def test_a_report_on_ten_thousand_records_takes_at_most_2_seconds(versus: Versus
         return python("bench.py", "report", "convnext_table1", "--records", str(records), "--format", "csv")
 
     assert "ConvNeXt-T" in report()
-    found = versus(report, lambda: python("-c", "pass"), rounds=3)
-    if found:
-        assert found.ours <= 2
+    comparison = versus(report, lambda: python("-c", "pass"), rounds=3)
+    if comparison:
+        assert comparison.ours <= 2

@@ -18,8 +18,8 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
 def read(path: Path) -> dict[Any, Any]:
-    found: dict[Any, Any] = yaml.safe_load(path.read_text())
-    return found
+    workflow: dict[Any, Any] = yaml.safe_load(path.read_text())
+    return workflow
 
 
 def steps(path: Path) -> list[dict[str, Any]]:
@@ -32,10 +32,10 @@ def test_there_are_two() -> None:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_is_bounded_pinned_and_reads_only(path: Path) -> None:
-    found = read(path)
-    assert found["permissions"] == {"contents": "read"}
-    assert found["concurrency"]["group"]
-    assert all(job["timeout-minutes"] <= 150 for job in found["jobs"].values())
+    workflow = read(path)
+    assert workflow["permissions"] == {"contents": "read"}
+    assert workflow["concurrency"]["group"]
+    assert all(job["timeout-minutes"] <= 150 for job in workflow["jobs"].values())
     used = [step["uses"] for step in steps(path) if "uses" in step]
     assert used
     assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", name) for name in used)
