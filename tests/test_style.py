@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FUNCTION_LINES, FILE_LINES = 60, 500
-CHECKED_TORCH = (2, 15)
+CHECKED_TORCH = (2, 14)
 
 
 def _run(tool: str, *arguments: str) -> None:
