@@ -289,5 +289,5 @@ def test_the_plugin_times_a_model_of_theirs(run: Run, repository: Path) -> None:
     commit(repository, "one block")
     (repository / "models" / "convnext.py").write_text(CONVNEXT.replace("DEPTH", "6"))
     run("wheel", *words, "--visionbench-update")
-    printed = run("wheel", *words, "--visionbench-base", "HEAD", expected=1)
+    printed = run("wheel", *words, "--visionbench-base", "HEAD", "--visionbench-budget", "90s", expected=1)
     assert "regressed" in printed

@@ -96,7 +96,7 @@ SAY_NOTHING = {"one", "found", "its", "told", "made"}
 
 NOT_YET = (
     "bench/command", "bench/comparison", "bench/judging", "bench/machine", "bench/measuring", "bench/plugin",
-    "bench/predicting", "bench/record", "bench/tracing", "models", "reports",
+    "bench/predicting", "bench/record", "bench/tracing", "models", "reports", "perf/prediction",
     "tests/judge", "tests/measure", "tests/models", "tests/predict", "tests/record", "tests/reports", "tests/trace",
     "tests/test_effects.py", "tests/test_gate.py", "tests/test_predict.py", "tests/test_pytest_plugin.py",
     "tests/test_readme.py", "tests/test_cli.py",
