@@ -111,11 +111,11 @@ def pytest_benchmark_compare_machine_info(machine_info: dict[str, Any], compared
     from visionbench.record.fingerprint import differing
     from visionbench.record.pytest_benchmark import machine
 
-    found = differing(machine(compared_benchmark["machine_info"] or {}), machine(machine_info))
-    if found:
+    differences = differing(machine(compared_benchmark["machine_info"] or {}), machine(machine_info))
+    if differences:
         raise pytest.UsageError(
-            f"--benchmark-compare: the saved numbers are of another machine ({'; '.join(map(str, found))}): compare "
-            "on the machine that they were saved on, or save new ones here (--benchmark-save)."
+            f"--benchmark-compare: the saved numbers are of another machine ({'; '.join(map(str, differences))}): "
+            "compare on the machine that they were saved on, or save new ones here (--benchmark-save)."
         )
 
 

@@ -102,16 +102,15 @@ def _build_user(card: ModelCard, image_size: int) -> "nn.Module":
 def _import(name: str) -> ModuleType:
     """Import a user's module; the current directory comes after what is installed, so that it shadows nothing of it.
 
-    The checkout that holds visionbench comes last of all: its folders `bench`, `models` and `reports` are called what
-    many a user's are.
+    The checkout that holds visionbench leaves the path: its `models` would hide a user's folder of that name that has
+    no `__init__.py`, wherever on the path it stood. Our own modules are found without it.
     """
     here, ours = str(Path.cwd()), str(ROOT)
-    if (ROOT / "pyproject.toml").exists() and ours in sys.path and here != ours:
-        sys.path[:] = [*(entry for entry in sys.path if entry != ours), *(() if here in sys.path else (here,)), ours]
-        importlib.invalidate_caches()
-    elif here not in sys.path:
+    if (ROOT / "pyproject.toml").exists() and here != ours:
+        sys.path[:] = [entry for entry in sys.path if entry != ours]
+    if here not in sys.path:
         sys.path.append(here)
-        importlib.invalidate_caches()
+    importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # a script without a __main__ guard may well exit

@@ -45,9 +45,9 @@ def versus(benchmark: Any) -> Callable[..., Comparison | None]:
             return None
         own, other = benchmark.stats.stats.data, others[-rounds:]
         ratios = [theirs_took / ours_took for ours_took, theirs_took in zip(own, other, strict=True)]
-        found = Comparison(statistics.median(own), statistics.median(other), statistics.median(ratios))
-        benchmark.extra_info |= {**found._asdict(), "ratios": ratios, "load": os.getloadavg()[0]}
+        comparison = Comparison(statistics.median(own), statistics.median(other), statistics.median(ratios))
+        benchmark.extra_info |= {**comparison._asdict(), "ratios": ratios, "load": os.getloadavg()[0]}
         benchmark.extra_info |= {"torch": version("torch"), "timm": version("timm")}
-        return found
+        return comparison
 
     return measure

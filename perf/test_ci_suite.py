@@ -114,7 +114,7 @@ def described(spec: Spec, records: list[Record]) -> dict[str, Any]:
     from visionbench.tracing import run
 
     traced, rate = run(spec), throughput(records)
-    flags = (flag for record in records for one in record.measurements for flag in one.flags)
+    flags = (flag for record in records for measurement in record.measurements for flag in measurement.flags)
     return {
         "spec": asdict(spec),
         "protocol": asdict(QUICK),

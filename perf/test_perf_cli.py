@@ -26,10 +26,10 @@ def python(*arguments: str) -> str:
 
 
 def test_help_takes_at_most_0_3_seconds_beyond_the_interpreter(benchmark: Any, versus: Versus) -> None:
-    found = versus(lambda: python(*HELP), lambda: python("-c", "pass"), rounds=9)
-    if found:
-        benchmark.extra_info["seconds_beyond_the_interpreter"] = found.ours - found.theirs
-        assert found.ours - found.theirs <= 0.3
+    comparison = versus(lambda: python(*HELP), lambda: python("-c", "pass"), rounds=9)
+    if comparison:
+        benchmark.extra_info["seconds_beyond_the_interpreter"] = comparison.ours - comparison.theirs
+        assert comparison.ours - comparison.theirs <= 0.3
 
 
 def record(launch: int, model: str, size: int) -> Record:
@@ -59,24 +59,32 @@ def record(launch: int, model: str, size: int) -> Record:
     )
 
 
-@pytest.fixture
-def records(benchmark: Any, tmp_path: Path) -> Path:
-    """Ten thousand records of Table 1's rows, launch by launch. A hundred where nothing is timed."""
+def write_records(path: Path, total: int) -> None:
+    """That many records of Table 1's rows, launch by launch."""
     networks = [row.network for row in rows("1")]
-    total = 100 if benchmark.disabled else 10_000
-    path = tmp_path / "records.jsonl"
     with path.open("w", encoding="utf-8") as file:
         for number in range(total):
             model, size = networks[number % len(networks)]
             file.write(to_json(record(number // len(networks), model, size)) + "\n")
+
+
+REPORT = ("bench.py", "report", "convnext_table1", "--format", "csv", "--records")
+"""Followed by a file."""
+
+
+@pytest.fixture
+def records(benchmark: Any, tmp_path: Path) -> Path:
+    """Ten thousand records. A hundred where nothing is timed."""
+    path = tmp_path / "records.jsonl"
+    write_records(path, 100 if benchmark.disabled else 10_000)
     return path
 
 
 def test_a_report_on_ten_thousand_records_takes_at_most_2_seconds(versus: Versus, records: Path) -> None:
     def report() -> str:
-        return python("bench.py", "report", "convnext_table1", "--records", str(records), "--format", "csv")
+        return python(*REPORT, str(records))
 
     assert "ConvNeXt-T" in report()
-    found = versus(report, lambda: python("-c", "pass"), rounds=3)
-    if found:
-        assert found.ours <= 2
+    comparison = versus(report, lambda: python("-c", "pass"), rounds=3)
+    if comparison:
+        assert comparison.ours <= 2

@@ -128,12 +128,12 @@ def test_intervals_of_identical_specs_overlap(benchmark: Any) -> None:
             rate = images_per_second(launch(SMALL[0], BRIEF, "cpu", 1))
             assert rate is not None
             rows[number % 2].append(rate)
-        one, other = map(estimate, rows)
-        assert one.low
-        assert one.high
-        assert other.low
-        assert other.high
-        overlaps.append(one.low <= other.high and other.low <= one.high)
+        first, second = map(estimate, rows)
+        assert first.low
+        assert first.high
+        assert second.low
+        assert second.high
+        overlaps.append(first.low <= second.high and second.low <= first.high)
 
     benchmark.pedantic(repetition, rounds=20)
     benchmark.extra_info["overlaps"] = f"{sum(overlaps)} of {len(overlaps)}"

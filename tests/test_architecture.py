@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -66,6 +67,60 @@ def bare_names(root: Path) -> list[str]:
         for name in _imported(node)
         if name.partition(".")[0] in PRODUCT
     ]
+
+
+OTHERS = {"tests/test_architecture.py", "tests/test_gate.py", "tests/test_neighbours.py"}
+"""Tests whose strings hold other people's modules."""
+
+IMPORT = re.compile(r"(?:^|[;\n])\s*(?:from|import) +(?:bench|models|reports)\b")
+MODULE = re.compile(r"(?:bench|models|reports)(?:\.[A-Za-z_]\w*)*")
+TAKE_MODULES = {"setattr", "delattr", "setitem", "delitem", "patch", "import_module", "importorskip", "__import__"}
+TAKE_MODULES |= {"find_spec", "run_module", "ModuleType", "module"}
+
+
+def bare_strings(root: Path) -> list[str]:
+    """Programs in strings that import a folder of ours by its own name; names of modules given to a function."""
+    folders = [path for folder in (*PRODUCT, "perf", "tests") for path in sorted((root / folder).rglob("*.py"))]
+    return [
+        f"{where}:{text.lineno}: {' '.join(str(text.value).split())[:40]}"
+        for path in folders
+        if (where := path.relative_to(root).as_posix()) not in OTHERS
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for text in _texts(node)
+        if (text is node and IMPORT.search(str(text.value))) or (text is not node and MODULE.fullmatch(str(text.value)))
+    ]
+
+
+def _texts(node: ast.AST) -> list[ast.Constant]:
+    """The node itself, if it is a string; the strings in which a call or `sys.modules[...]` names a module."""
+    inside: list[ast.expr] = []
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [node]
+    if isinstance(node, ast.Call) and _called(node) in TAKE_MODULES:
+        inside = node.args[:2]
+    if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "sys.modules":
+        inside = [node.slice]
+    return [part for part in inside if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+
+
+def _called(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def test_no_string_of_ours_names_a_bare_module(tmp_path):
+    assert bare_strings(ROOT) == []
+    bad = """
+        run("import models")
+        run('print(1); from bench.record import store')
+        patch("reports.table.Table")
+        monkeypatch.setitem(sys.modules, "models", fake)
+        sys.modules["bench.record"] = fake
+        """
+    fine = (
+        'run("import visionbench.models")\nprint("models.py")\npatch("visionbench.reports.x")\nsys.modules["torch"]\n'
+    )
+    assert len(bare_strings(_house(tmp_path, "tests/x.py", textwrap.dedent(bad)))) == 5
+    assert bare_strings(_house(tmp_path / "lawful", "tests/x.py", fine)) == []
 
 
 def _imported(node: ast.AST) -> list[str]:
@@ -137,6 +192,20 @@ def ruff(root: Path) -> list[str]:
 PLANTED = {
     "bench/record/store.py": ("import numpy.linalg", "visionbench.record.store -> numpy"),
     "bench/record/units.py": ("def f():\n    from visionbench import tracing", "record.units -> visionbench.tracing"),
+    "bench/record/spec.py": ("def f():\n    import psutil", "visionbench.record.spec -> psutil"),
+    "bench/machine/linux.py": ("def f():\n    import pytest", "visionbench.machine.linux -> pytest"),
+    "bench/machine/doctor.py": (
+        "def f():\n    from visionbench.measuring import sweep",
+        "machine.doctor -> visionbench.measuring",
+    ),
+    "bench/command/output.py": (
+        "def f():\n    import visionbench.plugin.check",
+        "command.output -> visionbench.plugin.check",
+    ),
+    "bench/predicting/targets.py": (
+        "from visionbench.reports import table",
+        "predicting.targets -> visionbench.reports",
+    ),
     "bench/comparison/verdict.py": ("import pandas", "visionbench.comparison.verdict -> pandas"),
     "bench/record/errors.py": (
         "def f():\n    from visionbench.command.main import main",
@@ -196,6 +265,27 @@ def test_broken_walls_are_seen(tmp_path):
         assert complaint in complaints, name
 
 
+def test_the_root_may_load_everything_late(tmp_path):
+    copy = _copy(tmp_path)
+    root = copy / "bench" / "__init__.py"
+    root.write_text(f"{root.read_text()}\n\ndef f():\n    from visionbench.command import main\n")
+    assert lint_imports(copy) == ""
+
+
+def test_every_foreign_package_is_behind_a_wall():
+    """A new dependency must be allowed or refused to the data, which need none but msgspec."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (data,) = [contract for contract in contracts if "visionbench.record" in contract.get("source_modules", ())]
+    foreign = {
+        name.partition(".")[0]
+        for _, path in sources(ROOT)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in _imported(node)
+    } - {"", "visionbench", "msgspec", *sys.stdlib_module_names}
+    assert len(foreign) >= 8
+    assert foreign <= set(data["forbidden_modules"])
+
+
 @pytest.mark.parametrize(
     ("path", "source", "rule"),
     [
@@ -246,8 +336,7 @@ def imports_by_name(root: Path) -> list[str]:
         if module not in BY_NAME
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)
-        and (node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", ""))
-        in {"import_module", "__import__"}
+        and _called(node) in {"import_module", "__import__"}
         and not (isinstance(node.args[0], ast.Constant) and str(node.args[0].value).startswith("visionbench."))
     ]
 
@@ -350,6 +439,43 @@ def _bench(*arguments: str) -> str:
 )
 def test_tables_and_help_never_see_torch(code):
     assert not loads_torch(code)
+
+
+HEAVY = {"torch", "timm", "numpy", "scipy", "pandas", "matplotlib", "rich", "pytest", "psutil", "fvcore", "pynvml"}
+"""What nobody who asks for help waits for."""
+
+LOADED = "import runpy, sys\ntry:\n    {code}\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
+
+
+def heavy_loaded(code: str) -> set[str]:
+    """Which heavy packages are loaded after one statement in a fresh interpreter."""
+    done = _python(LOADED.format(code=code) + "print(*sys.modules, file=sys.stderr)")
+    assert done.returncode == 0, done.stderr
+    return HEAVY & set(done.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--help",),
+        ("--version",),
+        ("run", "--help"),
+        ("gate", "--help"),
+        ("report", "--help"),
+        ("report", "convnext_table1", "--format", "csv"),
+        ("report", "convnext_table1", "--format", "markdown"),
+        ("report", "convnext_table1", "--format", "latex"),
+        ("report", "convnext_table1", "--format", "json"),
+    ],
+    ids=" ".join,
+)
+def test_help_and_reports_load_nothing_heavy(words):
+    assert heavy_loaded(_bench(*words)) == set()
+
+
+def test_what_is_heavy_is_noticed():
+    assert heavy_loaded("import psutil" if find_spec("psutil") else "import rich")
+    assert heavy_loaded("import json") == set()
 
 
 @pytest.mark.parametrize(
@@ -464,4 +590,4 @@ def test_a_mention_of_the_machine_is_seen(tmp_path, monkeypatch):
         )
     ):
         _house(checkout, f"docs/bad{number}.md", f"a line\n{line}\n")
-        assert any(f"bad{number}.md:2" in told for told in betrayals(checkout, words)), line
+        assert any(f"bad{number}.md:2" in mention for mention in betrayals(checkout, words)), line

@@ -42,8 +42,8 @@ LAUNCHES = []
 
 
 def module(name, **contents):
-    sys.modules[name] = made = ModuleType(name)
-    vars(made).update(contents)
+    sys.modules[name] = fake = ModuleType(name)
+    vars(fake).update(contents)
 
 
 def describe(device, threads):
@@ -118,17 +118,17 @@ def benchmarks(path: Path) -> list[dict[str, Any]]:
 
 
 def test_the_file_holds_the_engines_own_samples_in_order(suite: Path) -> None:
-    one, two = benchmarks(saved(suite))
-    assert one["fullname"] == "perf/test_ci_suite.py::test_ci[timm:one@64 inference b1 fp32]"
-    launches = one["extra_info"]["launches"]
+    first_row, second_row = benchmarks(saved(suite))
+    assert first_row["fullname"] == "perf/test_ci_suite.py::test_ci[timm:one@64 inference b1 fp32]"
+    launches = first_row["extra_info"]["launches"]
     assert launches >= 7
-    for first, benchmark in ((1, one), (launches + 1, two)):
+    for first, benchmark in ((1, first_row), (launches + 1, second_row)):
         blocks = [(0.2 + 0.01 * n + 0.001 * block) / 2 for n in range(first, first + launches) for block in range(3)]
         assert benchmark["stats"]["data"] == blocks, "to the last bit"
         assert benchmark["stats"]["rounds"] == sum(benchmark["extra_info"]["rounds_of_launches"]) == len(blocks)
     assert [file["stats"]["data"] for file in benchmarks(suite / "all.json")] == [
-        one["stats"]["data"],
-        two["stats"]["data"],
+        first_row["stats"]["data"],
+        second_row["stats"]["data"],
     ]
 
 
@@ -149,9 +149,9 @@ def test_their_compare_and_ours_read_it(suite: Path) -> None:
         cwd=suite, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "test_ci[timm:one@64 inference b1 fp32]" in done.stdout, done.stderr
-    found = pytest_benchmark.read(saved(suite))
-    assert found is not None
-    assert [len(one.seconds) for one in found.benchmarks] == [21, 21]
+    file = pytest_benchmark.read(saved(suite))
+    assert file is not None
+    assert [len(row.seconds) for row in file.benchmarks] == [21, 21]
     batch = load(saved(suite))
     entries = compare(batch.samples, load(suite / "all.json").samples).entries
     assert {entry.word for entry in entries} <= {"no interval", "overlapping", "equal"}, "two files of one run"
@@ -186,11 +186,11 @@ def test_a_vanished_benchmark_is_a_failed_test_and_so_is_one_that_cannot_be_meas
     cases = {case.attrib["name"]: case.find("failure") for case in ET.parse(suite / "report.xml").iter("testcase")}
     names = [f"test_ci[timm:{name}@64 inference b1 fp32]" for name in ("one", "big", "two")]
     assert list(cases) == names
-    told = {name: case.attrib["message"] for name, case in cases.items() if case is not None}
-    assert list(told) == names[1:]
-    assert "out_of_memory at warm-up: too big" in told[names[1]]
-    assert "this benchmark vanished" in told[names[2]]
-    assert "0001_first.json" in told[names[2]]
+    messages = {name: case.attrib["message"] for name, case in cases.items() if case is not None}
+    assert list(messages) == names[1:]
+    assert "out_of_memory at warm-up: too big" in messages[names[1]]
+    assert "this benchmark vanished" in messages[names[2]]
+    assert "0001_first.json" in messages[names[2]]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_unless_asked_for_nothing_is_measured(suite: Path) -> None:
 def test_asking_for_a_file_is_asking_for_benchmarks(suite: Path) -> None:
     done = run(suite, "perf/test_function.py", "--benchmark-json=function.json", only=False)
     assert "2 passed" in done.stdout, done.stdout + done.stderr
-    assert [one["name"] for one in benchmarks(suite / "function.json")] == ["test_function"]
+    assert [row["name"] for row in benchmarks(suite / "function.json")] == ["test_function"]
 
 
 def test_without_pytest_benchmark_other_tests_run_as_ever(suite: Path) -> None:
