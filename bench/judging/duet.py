@@ -10,7 +10,6 @@ Its noise only adds, so a turn's value is the minimum of its readings; the other
 from __future__ import annotations
 
 import math
-import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from statistics import median
 from typing import Any
 
 from visionbench.comparison.comparison import First, Launch, Round, Side, Timer
+from visionbench.machine import host
 from visionbench.measuring.process.side import Seat, SeatError, Source
 from visionbench.record.record import Failure
 
@@ -198,14 +198,14 @@ def _play_all(
 
 def _cores(stage: Stage, chance: random.Random) -> tuple[int, ...]:
     """The core that both sides are bound to in this launch; as many as there are threads; () where that is unknown."""
-    if not hasattr(os, "sched_getaffinity") or not stage.device.startswith("cpu"):
+    if not host.can_bind() or not stage.device.startswith("cpu"):
         return ()
-    there = sorted(os.sched_getaffinity(0))
-    return tuple(sorted(chance.sample(there, min(stage.threads or len(there), len(there)))))
+    usable = host.usable_cores()
+    return tuple(sorted(chance.sample(usable, min(stage.threads or len(usable), len(usable)))))
 
 
 def _play(row: Row, pair: _Pair, stage: Stage, cores: tuple[int, ...], chance: random.Random) -> Launch:
-    seed, everywhere = chance.randrange(2**31), sorted(os.sched_getaffinity(0)) if cores else []
+    seed, everywhere = chance.randrange(2**31), host.usable_cores() if cores else ()
     for side, seat in pair.seats():
         seat.order(do="prepare", spec=asdict(_spec(row, side)), seed=seed, cores=everywhere)
     _answers(pair, "build", stage.row_seconds)

@@ -33,6 +33,7 @@ from types import ModuleType
 from typing import Any
 
 import visionbench
+from visionbench.machine import host
 from visionbench.measuring.process.child import die_with, limit_memory, tell
 from visionbench.record.errors import BenchError
 
@@ -276,7 +277,7 @@ class _Seat:
 
 def bind(cores: Sequence[int]) -> None:
     """Bind every thread of this process to those cores; () leaves them as they are."""
-    if not cores or not hasattr(os, "sched_setaffinity"):
+    if not cores or not host.can_bind():
         return
     for thread in _threads():
         with suppress(OSError):  # it ended meanwhile
