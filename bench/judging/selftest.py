@@ -142,13 +142,13 @@ def schedule(ask: Ask, kinds: Sequence[str]) -> tuple[Suite, ...]:
     """
     if ask.rows < 1 or ask.launches < 1 or not kinds or not ask.conditions:
         raise BenchError("a self-test needs rows, launches and a condition: say --aa 30.")
-    chance = random.Random(ask.seed)  # noqa: S311  # seeds of suites, no secrets
+    rng = random.Random(ask.seed)  # noqa: S311  # seeds of suites, no secrets
     wanted = itertools.islice(itertools.cycle(kinds), ask.rows)
     shares = (EQUAL, ask.share) if ask.share else (EQUAL,)
     suites = []
     while some := tuple(itertools.islice(wanted, len(kinds))):
         for condition, share in itertools.product(ask.conditions, shares):
-            suites.append(Suite(condition=condition, share=share, kinds=some, seed=chance.randrange(2**31)))
+            suites.append(Suite(condition=condition, share=share, kinds=some, seed=rng.randrange(2**31)))
     return tuple(suites)
 
 

@@ -175,7 +175,8 @@ def test_the_real_machine_is_seen_at_work() -> None:
     while time.process_time() < end:
         pass
     seen = watch.after()
-    assert seen.cpu == pytest.approx(0.1, abs=0.05)
+    assert seen.cpu is not None
+    assert seen.cpu >= 0.1
     assert seen.wall > 0.09
     if sys.platform == "linux":
         assert seen.idle is not None
