@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -17,6 +18,7 @@ import pytest
 
 from visionbench.measuring.process import side as sides
 from visionbench.measuring.process.side import SideError, SideProcess, Source
+from visionbench.models import building
 from visionbench.record.spec import Spec
 
 ROOT = Path(__file__).parents[2]
@@ -249,3 +251,52 @@ def test_a_side_does_not_outlive_its_caller(room: Path) -> None:
         pid = int(process.stdout.readline())
         process.kill()
     assert ended(pid)
+
+
+OWN_MODELS = """
+from torch import nn
+import models, models.layers, visionbench.models.building
+
+def plain():
+    return nn.Flatten()
+
+def tells():
+    raise ValueError(models.layers.__file__, visionbench.models.building.__file__)
+"""
+
+
+def told(tree: Path, repository: Path, module: str) -> str:
+    """What a factory `tells` of that module says on a side with that tree; its factory `plain` is measured first."""
+    with SideProcess(Source(tree=tree, repository=repository), "cpu", 1, random.Random(0)) as side:
+        side.answer("start", START_SECONDS)
+        for factory in ("plain", "tells"):
+            side.order(
+                do="prepare", spec=asdict(Spec(model=f"user:{module}:{factory}", image_size=16)), seed=0, cores=[]
+            )
+            if factory == "plain":
+                assert side.answer("build", START_SECONDS) == {"done": True}
+        with pytest.raises(SideError) as caught:
+            side.answer("build", START_SECONDS)
+    return caught.value.failure.message
+
+
+def test_a_users_own_models_are_the_sides_and_visionbenchs_are_the_engines(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name / "models").mkdir(parents=True)
+        (tmp_path / name / "models" / "__init__.py").touch()
+        (tmp_path / name / "models" / "layers.py").touch()
+        (tmp_path / name / "models" / "net.py").write_text(OWN_MODELS)
+    message = told(tmp_path / "a", tmp_path / "b", "models.net")
+    assert f"{tmp_path}/a/models/layers.py" in message
+    assert str(Path(building.__file__)) in message
+
+
+def test_of_a_checkout_of_visionbench_the_sides_models_are_measured(tmp_path: Path) -> None:
+    tree = tmp_path / "a"
+    shutil.copytree(ROOT / "models", tree / "models", ignore=shutil.ignore_patterns("__pycache__"))
+    (tree / "bench" / "record").mkdir(parents=True)
+    (tree / "bench" / "record" / "spec.py").touch()
+    (tree / "net.py").write_text(
+        OWN_MODELS.replace("models, models.layers, ", "").replace("models.layers.__file__, ", "")
+    )
+    assert f"{tree}/models/building.py" in told(tree, ROOT, "net")
