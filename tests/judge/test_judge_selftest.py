@@ -25,8 +25,20 @@ from visionbench.comparison.verdict import Rule
 from visionbench.judging import gate as judging
 from visionbench.judging.busy_core import busy_core
 from visionbench.judging.duet import Broken, Stage
-from visionbench.judging.selftest import IMAGE_SIZE, Ask, depths, in_trees, parse_share, rows, schedule, selftest
-from visionbench.judging.tally import at_least, at_most, findings, profile
+from visionbench.judging.selftest import (
+    IMAGE_SIZE,
+    Ask,
+    at_least,
+    at_most,
+    depths,
+    findings,
+    in_trees,
+    parse_share,
+    profile,
+    rows,
+    schedule,
+    selftest,
+)
 from visionbench.measuring.process.side import Source
 from visionbench.models import ladder, resolve
 from visionbench.record.errors import BenchError
