@@ -11,7 +11,8 @@ parameters then takes milliseconds and no memory.
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,8 @@ def _build_user(card: ModelCard, image_size: int) -> "nn.Module":
     _, module_name, factory_name = card.name.split(":")
     factory = _factory(_import(module_name), factory_name)
     try:
-        built = factory(**_size_argument(factory, image_size))
+        with _users_path():
+            built = factory(**_size_argument(factory, image_size))
     except (Exception, SystemExit) as error:
         if _out_of_memory(error):
             raise
@@ -99,20 +101,33 @@ def _build_user(card: ModelCard, image_size: int) -> "nn.Module":
     return built
 
 
-def _import(name: str) -> ModuleType:
-    """Import a user's module; the current directory comes after what is installed, so that it shadows nothing of it.
+@contextmanager
+def _users_path() -> Iterator[None]:
+    """Import from the current directory, after what is installed, so that it shadows nothing of it.
 
-    The checkout that holds visionbench leaves the path: its `models` would hide a user's folder of that name that has
-    no `__init__.py`, wherever on the path it stood. Our own modules are found without it.
+    The checkout that holds visionbench is off the path meanwhile, and last on it afterwards: its folders `bench`,
+    `models` and `reports` are called what many a user's are, and as packages they would hide a user's folder without
+    an `__init__.py` even from the end of the path. `visionbench` itself has been imported and knows where it is.
     """
     here, ours = str(Path.cwd()), str(ROOT)
-    if (ROOT / "pyproject.toml").exists() and here != ours:
+    hides = (ROOT / "pyproject.toml").exists() and ours in sys.path and here != ours
+    if hides:
         sys.path[:] = [entry for entry in sys.path if entry != ours]
     if here not in sys.path:
         sys.path.append(here)
     importlib.invalidate_caches()
     try:
-        return importlib.import_module(name)
+        yield
+    finally:
+        if hides and ours not in sys.path:
+            sys.path.append(ours)
+
+
+def _import(name: str) -> ModuleType:
+    """Import a user's module."""
+    try:
+        with _users_path():
+            return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # a script without a __main__ guard may well exit
         raise ModelError(f"cannot import {name!r} ({_said(error)}); install it, or run from its folder") from error
 

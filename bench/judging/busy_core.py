@@ -21,10 +21,12 @@ STARTED = b"busy\n"
 
 
 @contextmanager
-def busy_core(chance: random.Random) -> Iterator[int | None]:
-    """Keep one of this process's cores busy, drawn from `chance`; gives its number, None where cores have none."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    core = chance.choice(cores) if cores else None
+def busy_core(rng: random.Random) -> Iterator[int | None]:
+    """Keep one of this process's cores busy, drawn from `rng`; gives its number, None where cores have none."""
+    from visionbench.machine import host  # here, because the neighbour itself runs this file without site-packages
+
+    cores = host.usable_cores() if host.can_bind() else ()
+    core = rng.choice(cores) if cores else None
     words = [str(os.getpid()), "" if core is None else str(core)]
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", __file__, *words],

@@ -10,7 +10,6 @@ Its noise only adds, so a turn's value is the minimum of its readings; the other
 from __future__ import annotations
 
 import math
-import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,8 @@ from statistics import median
 from typing import Any
 
 from visionbench.comparison.comparison import First, Launch, Round, Side, Timer
-from visionbench.measuring.process.side import Seat, SeatError, Source
+from visionbench.machine import host
+from visionbench.measuring.process.side import SideError, SideProcess, Source
 from visionbench.record.record import Failure
 
 ROW_SECONDS = 1.6
@@ -115,19 +115,19 @@ def timer_of(device: str, threads: int | None) -> Timer:
 
 
 def launch(
-    rows: Sequence[Row], stage: Stage, chance: random.Random, watch: Callable[[Row], None] = lambda _: None
+    rows: Sequence[Row], stage: Stage, rng: random.Random, watch: Callable[[Row], None] = lambda _: None
 ) -> dict[str, Launch | Broken]:
-    """One pair of fresh processes plays all rows, in an order drawn from `chance`; by row name, what came of it.
+    """One pair of fresh processes plays all rows, in an order drawn from `rng`; by row name, what came of it.
 
     A side that dies takes its row along; the remaining rows go on in a new pair. Processes never outlive the call.
     """
     left = list(rows)
-    chance.shuffle(left)
+    rng.shuffle(left)
     played: dict[str, Launch | Broken] = {}
     while left:
         try:
-            with _pair(stage, chance) as pair:
-                _play_all(left, pair, stage, chance, played, watch)
+            with _pair(stage, rng) as pair:
+                _play_all(left, pair, stage, rng, played, watch)
         except _PairError as error:  # before any row: all of them have the same trouble
             played |= {row.name: error.broken for row in left}
             break
@@ -144,33 +144,33 @@ class _PairError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    baseline: Seat
-    candidate: Seat
+    baseline: SideProcess
+    candidate: SideProcess
 
-    def seats(self) -> tuple[tuple[First, Seat], ...]:
+    def sides(self) -> tuple[tuple[First, SideProcess], ...]:
         return (("baseline", self.baseline), ("candidate", self.candidate))
 
 
-class _SideError(Exception):
+class _RowError(Exception):
     """What befell one side of the row under way; `side` is None if it befell both."""
 
-    def __init__(self, side: First | None, error: SeatError) -> None:
+    def __init__(self, side: First | None, error: SideError) -> None:
         super().__init__(str(error))
         self.broken, self.died = Broken(failure=error.failure, side=side), error.died
 
 
 @contextmanager
-def _pair(stage: Stage, chance: random.Random) -> Iterator[_Pair]:
+def _pair(stage: Stage, rng: random.Random) -> Iterator[_Pair]:
     """Both processes, started together: importing torch is what takes longest."""
     with ExitStack() as stack:
-        seats = [
-            stack.enter_context(Seat(source, stage.device, stage.threads, chance))
+        sides = [
+            stack.enter_context(SideProcess(source, stage.device, stage.threads, rng))
             for source in (stage.baseline, stage.candidate)
         ]
-        pair = _Pair(*seats)
+        pair = _Pair(*sides)
         try:
             _answers(pair, "start", START_SECONDS)
-        except _SideError as error:
+        except _RowError as error:
             raise _PairError(error.broken) from error
         yield pair
 
@@ -179,41 +179,41 @@ def _play_all(
     left: list[Row],
     pair: _Pair,
     stage: Stage,
-    chance: random.Random,
+    rng: random.Random,
     played: dict[str, Launch | Broken],
     watch: Callable[[Row], None],
 ) -> None:
     """Play rows off `left` until none is left or a side has died."""
-    cores = _cores(stage, chance)
+    cores = _cores(stage, rng)
     while left:
         row = left.pop()
         watch(row)
         try:
-            played[row.name] = _play(row, pair, stage, cores, chance)
-        except _SideError as error:
+            played[row.name] = _play(row, pair, stage, cores, rng)
+        except _RowError as error:
             played[row.name] = error.broken
             # A side that is alive may still hold the row's memory or be in the middle of an answer: start afresh.
             return
 
 
-def _cores(stage: Stage, chance: random.Random) -> tuple[int, ...]:
+def _cores(stage: Stage, rng: random.Random) -> tuple[int, ...]:
     """The core that both sides are bound to in this launch; as many as there are threads; () where that is unknown."""
-    if not hasattr(os, "sched_getaffinity") or not stage.device.startswith("cpu"):
+    if not host.can_bind() or not stage.device.startswith("cpu"):
         return ()
-    there = sorted(os.sched_getaffinity(0))
-    return tuple(sorted(chance.sample(there, min(stage.threads or len(there), len(there)))))
+    usable = host.usable_cores()
+    return tuple(sorted(rng.sample(usable, min(stage.threads or len(usable), len(usable)))))
 
 
-def _play(row: Row, pair: _Pair, stage: Stage, cores: tuple[int, ...], chance: random.Random) -> Launch:
-    seed, everywhere = chance.randrange(2**31), sorted(os.sched_getaffinity(0)) if cores else []
-    for side, seat in pair.seats():
-        seat.order(do="prepare", spec=asdict(_spec(row, side)), seed=seed, cores=everywhere)
+def _play(row: Row, pair: _Pair, stage: Stage, cores: tuple[int, ...], rng: random.Random) -> Launch:
+    seed, everywhere = rng.randrange(2**31), host.usable_cores() if cores else ()
+    for side, process in pair.sides():
+        process.order(do="prepare", spec=asdict(_spec(row, side)), seed=seed, cores=everywhere)
     _answers(pair, "build", stage.row_seconds)
-    seconds = max(_ask(pair, side, "warm-up", stage, do="warm", cores=cores)["seconds"] for side, _ in pair.seats())
+    seconds = max(_ask(pair, side, "warm-up", stage, do="warm", cores=cores)["seconds"] for side, _ in pair.sides())
     turn = _turn(seconds, stage.device)
     wanted = stage.rounds or _rounds(turn, seconds)
-    rounds = tuple(_round(pair, stage, turn, chance) for _ in range(wanted))
-    ends = [_ask(pair, side, "time", stage, do="finish") for side, _ in pair.seats()]
+    rounds = tuple(_round(pair, stage, turn, rng) for _ in range(wanted))
+    ends = [_ask(pair, side, "time", stage, do="finish") for side, _ in pair.sides()]
     return Launch(rounds=rounds, cores=cores, flags=_flags(ends))
 
 
@@ -235,8 +235,8 @@ def _rounds(turn: dict[str, Any], seconds: float) -> int:
     return min(max(round(ROW_SECONDS / a_round), FEWEST_ROUNDS), MOST_ROUNDS)
 
 
-def _round(pair: _Pair, stage: Stage, turn: dict[str, Any], chance: random.Random) -> Round:
-    first: First = chance.choice(("baseline", "candidate"))
+def _round(pair: _Pair, stage: Stage, turn: dict[str, Any], rng: random.Random) -> Round:
+    first: First = rng.choice(("baseline", "candidate"))
     second: First = "candidate" if first == "baseline" else "baseline"
     heard = {side: _ask(pair, side, "time", stage, **turn) for side in (first, second)}
     return Round(
@@ -263,23 +263,23 @@ def _flags(ends: Sequence[dict[str, Any]]) -> tuple[str, ...]:
 
 
 def _ask(pair: _Pair, side: First, stage_name: str, stage: Stage, **order: Any) -> dict[str, Any]:
-    seat = pair.baseline if side == "baseline" else pair.candidate
-    seat.order(**order)
+    process = pair.baseline if side == "baseline" else pair.candidate
+    process.order(**order)
     try:
-        return seat.answer(stage_name, stage.row_seconds)
-    except SeatError as error:
-        raise _SideError(side, error) from error
+        return process.answer(stage_name, stage.row_seconds)
+    except SideError as error:
+        raise _RowError(side, error) from error
 
 
 def _answers(pair: _Pair, stage_name: str, seconds: float) -> None:
     """Hear both sides out, so that a model that fails on both is not blamed on one."""
     deadline = time.monotonic() + seconds
-    failed: list[tuple[First, SeatError]] = []
-    for side, seat in pair.seats():
+    failed: list[tuple[First, SideError]] = []
+    for side, process in pair.sides():
         try:
-            seat.answer(stage_name, math.ceil(max(deadline - time.monotonic(), 1.0)))
-        except SeatError as error:
+            process.answer(stage_name, math.ceil(max(deadline - time.monotonic(), 1.0)))
+        except SideError as error:
             failed.append((side, error))
     if failed:
         side, first = failed[0]
-        raise _SideError(side if len(failed) == 1 else None, first) from first
+        raise _RowError(side if len(failed) == 1 else None, first) from first

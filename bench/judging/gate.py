@@ -97,7 +97,7 @@ class _Duet:
     ) -> None:
         self._rows, self._stage, self._environment, self._plan = rows, stage, environment, plan
         self._keep, self._progress = keep, progress
-        self._chance = random.Random(plan.seed)  # noqa: S311  # orders and cores, no secrets
+        self._rng = random.Random(plan.seed)  # noqa: S311  # orders and cores, no secrets
         self._launches: dict[str, list[Launch]] = {row.name: [] for row in rows}
         self._broken: dict[str, Broken] = {}
         self._begun, self._longest = time.monotonic(), 0.0
@@ -119,7 +119,7 @@ class _Duet:
                 self.cut_short = True
                 return
             began = time.monotonic()
-            self._take(launch(rows, self._stage, self._chance))
+            self._take(launch(rows, self._stage, self._rng))
             self._longest = max(time.monotonic() - began, self._longest if number else 0.0)
             self._keep(self.comparisons())
             self._tell(number + 1, len(rows), time.monotonic() - began)

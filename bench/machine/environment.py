@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from visionbench import ROOT
+from visionbench.machine import host, nvml
 from visionbench.record import devices
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Environment
@@ -51,8 +52,10 @@ def describe(device: str, threads: int | None = None) -> Environment:
     )
     if kind == "meta":
         return software
-    host = replace(software, cpu=_cpu_model(), cores=_cores(), threads=threads or torch.get_num_threads())
-    return _with_cuda(host, device) if kind == "cuda" else replace(host, device_name=_cpu_model())
+    here = replace(
+        software, cpu=_cpu_model(), cores=len(host.usable_cores()), threads=threads or torch.get_num_threads()
+    )
+    return _with_cuda(here, device) if kind == "cuda" else replace(here, device_name=_cpu_model())
 
 
 def device_type(device: str) -> str:
@@ -73,15 +76,15 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _with_cuda(host: Environment, device: str) -> Environment:
+def _with_cuda(here: Environment, device: str) -> Environment:
     if not cuda_is_there(device):
-        return replace(host, cuda=torch.version.cuda)
+        return replace(here, cuda=torch.version.cuda)
     properties = torch.cuda.get_device_properties(device)
     known = devices.identify(properties.name)
-    driver, power_limit = _nvml(str(getattr(properties, "uuid", "")))
+    driver, power_limit = nvml.driver_and_power_limit(device)
     index = torch.device(device).index
     return replace(
-        host,
+        here,
         device_key=known.key if known else None,
         device_name=properties.name,
         device_memory=properties.total_memory,
@@ -93,30 +96,6 @@ def _with_cuda(host: Environment, device: str) -> Environment:
     )
 
 
-def _nvml(uuid: str) -> tuple[str | None, float | None]:
-    """Driver version and power limit in watts, by NVIDIA's management library where it is installed.
-
-    The device is found by its UUID: NVML counts all devices of the machine, CUDA only the visible ones.
-    """
-    try:
-        import pynvml
-    except ImportError:
-        return None, None
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None, None
-    driver: str | None = None
-    try:
-        driver = str(pynvml.nvmlSystemGetDriverVersion())
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid.removeprefix('GPU-')}")
-        return driver, pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000
-    except pynvml.NVMLError:  # a slice of a GPU (MIG) has no power limit of its own
-        return driver, None
-    finally:
-        pynvml.nvmlShutdown()
-
-
 @cache
 def _cpu_model() -> str:
     try:
@@ -126,11 +105,6 @@ def _cpu_model() -> str:
     except OSError:
         pass  # not Linux
     return platform.processor() or platform.machine()
-
-
-def _cores() -> int | None:
-    """The cores that this process may use; a container often has fewer than the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 @cache
@@ -149,12 +123,12 @@ def _version(distribution: str) -> str | None:
 @cache
 def _checkout() -> tuple[str | None, bool | None]:
     """Commit of the checkout that this file is part of, and whether tracked files differ from it."""
-    found = _git("rev-parse", "--show-toplevel", "HEAD")
+    answer = _git("rev-parse", "--show-toplevel", "HEAD")
     # Installed into an environment inside somebody's repository, the commit would be that repository's.
-    if found is None or Path(found.split("\n")[0]).resolve() != ROOT:
+    if answer is None or Path(answer.split("\n")[0]).resolve() != ROOT:
         return None, None
     changes = _git("status", "--porcelain", "--untracked-files=no")
-    return found.split("\n")[1], None if changes is None else changes != ""
+    return answer.split("\n")[1], None if changes is None else changes != ""
 
 
 def _git(*words: str) -> str | None:

@@ -1,13 +1,13 @@
-"""What Linux says about the machine: ticks of its cores, who wants them, their governors. Unknown is None.
+"""What only Linux says about the machine: ticks of its cores, who wants them, their governors. Unknown is None.
 
 /proc/stat counts the time of *all* cores in ticks of 10 ms (USER_HZ): user, nice, system, idle, waiting for disks,
 interrupts (two kinds), and "steal", the time in which a core of a virtual machine had work but the hypervisor ran
-somebody else. In a container it is the host's.
+somebody else. In a container it is the host's. They are read here and not by psutil, because whole ticks of one line
+are what the shares below are defined by, and two readings surround every block.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,19 +72,6 @@ def runnable_others(proc: Path = PROC, samples: int = 5) -> float | None:
     return median(seen)
 
 
-def lineage(proc: Path = PROC) -> frozenset[int]:
-    """PIDs of this process and of those that it descends from: its launcher, the sweep."""
-    found, pid = set[int](), os.getpid()
-    while pid > 0 and pid not in found:
-        found.add(pid)
-        try:
-            lines = (proc / str(pid) / "status").read_text(encoding="utf-8", errors="replace").splitlines()
-            pid = next(int(line.split()[1]) for line in lines if line.startswith("PPid:"))
-        except (OSError, ValueError, IndexError, StopIteration):
-            break
-    return frozenset(found)
-
-
 def governors(cpus: Path = CPUS) -> frozenset[str]:
     """The frequency governors of the cores; empty where none is to be seen (a virtual machine)."""
     found = set()
@@ -94,15 +81,6 @@ def governors(cpus: Path = CPUS) -> frozenset[str]:
         except OSError:  # a core that is switched off
             continue
     return frozenset(found)
-
-
-def available_memory(proc: Path = PROC) -> int | None:
-    """Bytes that a new program could use without swapping (MemAvailable); None where unknown."""
-    try:
-        lines = (proc / "meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, ValueError, IndexError, StopIteration):
-        return None
 
 
 def is_virtual(proc: Path = PROC) -> bool | None:

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import torch
 
-from visionbench.machine import linux
+from visionbench.machine import host
 from visionbench.record import devices
 from visionbench.record.errors import BenchError
 
@@ -94,6 +94,17 @@ def open_gpu(device: str, library: Any = None) -> Gpu | None:
     with suppress(library.NVMLError):
         driver = str(library.nvmlSystemGetDriverVersion())
     return Gpu(library=library, handle=found[0], mig=found[1], driver=driver)
+
+
+def driver_and_power_limit(device: str) -> tuple[str | None, float | None]:
+    """The driver's version and the limit in force, in watts; a slice of a card has no power limit of its own."""
+    gpu = open_gpu(device)
+    if gpu is None:
+        return None, None
+    try:
+        return gpu.driver, None if gpu.mig else power_limits(gpu)[0]
+    finally:
+        close(gpu)
 
 
 def close(gpu: Gpu) -> None:
@@ -222,7 +233,7 @@ def other_processes(gpu: Gpu, device: str) -> tuple[int, ...]:
     """
     found = ask(gpu, "nvmlDeviceGetComputeRunningProcesses") or ()
     listed = tuple(int(process.pid) for process in found)
-    ours = linux.lineage()
+    ours = host.lineage()
     others = tuple(pid for pid in listed if pid not in ours)
     holds = torch.cuda.is_initialized() and torch.cuda.max_memory_reserved(device) > 0
     return others[1:] if holds and os.getpid() not in listed else others

@@ -17,10 +17,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from visionbench.record import spec
 from visionbench.record.errors import BenchError
+
+if TYPE_CHECKING:  # both modules import torch
+    from visionbench.machine.device_clock import DeviceClock
+    from visionbench.machine.telemetry import Weather
 
 Now = Callable[[], float]
 """A clock: seconds from any origin, never backwards."""
@@ -39,16 +43,8 @@ class Steps(Protocol):
         """Whether a step's result holds neither NaN nor infinity."""
 
 
-class Weather(Protocol):
-    """What the machine did during a block, as far as this loop asks (see `telemetry.Weather`)."""
-
-    @property
-    def discard(self) -> bool:
-        """Whether the block's time says more about the machine's trouble than about the model."""
-
-
 class Watch(Protocol):
-    """Who looks at the machine before and after each block (see `telemetry.Watch`)."""
+    """Who looks at the machine before and after each block; `telemetry.Watch` is one."""
 
     def before(self) -> None:
         """A block begins."""
@@ -56,18 +52,24 @@ class Watch(Protocol):
     def after(self) -> Weather:
         """A block has ended."""
 
+    def energy(self) -> float | None:
+        """Joules that the device has used since some moment in the past; None where nobody counts them."""
 
-class DeviceClock(Protocol):
-    """The device's own clock (see `device_clock`); `seconds` is None where it has none."""
 
-    def start(self) -> None:
-        """The stretch begins with what is enqueued next."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruments:
+    """What a launch measures with: the clocks, and who watches the machine meanwhile. A test brings its own.
 
-    def stop(self) -> None:
-        """The stretch ends with what was enqueued last."""
+    `now` reads the wall; `clock` is the device's own, `watch` looks at the machine around each block.
+    `unhindered(step)` times single iterations that do not wait for the host, where that can be done; `surroundings` are
+    flags on everything that is measured here (another process on the GPU).
+    """
 
-    def seconds(self) -> float | None:
-        """How long the device took."""
+    now: Now = time.perf_counter
+    clock: DeviceClock | None = None
+    watch: Watch | None = None
+    unhindered: Callable[[Callable[[], Any]], tuple[float, ...]] = lambda _step: ()
+    surroundings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

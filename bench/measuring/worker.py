@@ -14,15 +14,13 @@ from typing import Any
 
 import torch
 
-from visionbench.machine import support
+from visionbench.machine import device_clock, support, telemetry
 from visionbench.machine.environment import describe, device_type
 from visionbench.measuring import timing
 from visionbench.measuring.failures import failure
-from visionbench.measuring.instruments import Instruments, instruments
 from visionbench.measuring.metrics import (
     compilation,
     energy,
-    first_call,
     latency,
     peak_memory,
     phases,
@@ -30,6 +28,7 @@ from visionbench.measuring.metrics import (
     throughput,
 )
 from visionbench.measuring.steady import unsteady
+from visionbench.measuring.timing import Instruments
 from visionbench.measuring.workload import Workload, build
 from visionbench.record.errors import choose
 from visionbench.record.record import Measurement, Record
@@ -90,7 +89,7 @@ def _measurements(
     support.check(spec, device)
     idle = process_memory.idle()
     stages.enter("build")
-    with instruments(device) as tools, _opened(spec, protocol, device, threads) as workload:
+    with instruments(device, threads) as tools, _opened(spec, protocol, device, threads) as workload:
         stages.enter("first call")
         fresh = compilation.mark()
         first = timing.first_call(workload, tools.now)
@@ -106,7 +105,37 @@ def _measurements(
         stages.enter("memory")
         compiled = compilation.measurements(first[0], fresh, called, compilation.mark()) if spec.compile_mode else ()
         memory = (*peak_memory.measure(device), *process_memory.measure(device, idle))
-        return (*timed, *memory, first_call.measurement(warm.first_call), *compiled)
+        return (*timed, *memory, _first_call(warm.first_call), *compiled)
+
+
+def _first_call(seconds: float) -> Measurement:
+    """The seconds of a fresh process's first iteration, until the device is done with it: one value.
+
+    It pays for what later iterations find ready: lazy initialisation of the device's libraries, autotuning of
+    convolutions, memory from the driver, compilation. So it is reported alone and never mixed with the others. Building
+    the model and its inputs is not in it.
+    """
+    return Measurement(metric="first_call", unit="s", better="lower", assume="nothing", values=(seconds,))
+
+
+@contextmanager
+def instruments(device: str, threads: int | None) -> Iterator[Instruments]:
+    """The instruments of a real device, released at the end. `threads` is what torch will be told to use.
+
+    To be taken up before the model is built: as long as this process holds nothing on the GPU, every process that
+    does is somebody else's.
+    """
+    surroundings = telemetry.surroundings(device, threads=threads)
+    watch = telemetry.Watch(device)
+    try:
+        yield Instruments(
+            clock=device_clock.device_clock(device),
+            watch=watch,
+            unhindered=lambda step: device_clock.unhindered(step, device),
+            surroundings=surroundings,
+        )
+    finally:
+        watch.close()
 
 
 def _warm(

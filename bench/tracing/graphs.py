@@ -32,8 +32,7 @@ import torch
 
 from visionbench.models import ModelError
 from visionbench.record.errors import BenchError
-from visionbench.tracing.skeleton import skeleton
-from visionbench.tracing.values import values_as_zero
+from visionbench.tracing.skeleton import skeleton, values_as_zero
 
 _PROCESSES = 4
 """Children at most: each takes some 500 MB."""

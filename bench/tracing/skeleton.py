@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -84,3 +85,39 @@ def _untouched() -> Iterator[None]:
     """Build without filling weights and without moving the process's random state."""
     with torch.random.fork_rng(devices=[]), _SkipFills():
         yield
+
+
+_MOST_READINGS = 1000
+
+
+@dataclass(slots=True)
+class Readings:
+    """How many values have been read so far."""
+
+    count: int = 0
+
+
+@contextmanager
+def values_as_zero() -> Iterator[Readings]:
+    """For the time of the `with` block a meta tensor's value is zero; yields how many were asked for.
+
+    A forward pass may read from its tensors (`.item()`, `if x.sum() > 0:`). On a GPU each such reading stops the host
+    until the device has caught up, so it is counted. The counts are then those of the path that zeros take.
+    A loop that waits for another value than zero would wait forever: after a thousand readings RuntimeError is raised.
+    """
+    readings = Readings()
+
+    def read(tensor: torch.Tensor) -> bool | int | float:
+        readings.count += 1
+        if readings.count > _MOST_READINGS:
+            raise RuntimeError(f"more than {_MOST_READINGS} values were read, and meta tensors have no data")
+        if tensor.dtype == torch.bool:
+            return False
+        return 0.0 if tensor.is_floating_point() else 0
+
+    library = torch.library.Library("aten", "IMPL")
+    try:
+        library.impl("_local_scalar_dense", read, "AutogradMeta")  # above autograd, as in `overrides`
+        yield readings
+    finally:
+        library._destroy()

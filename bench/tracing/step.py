@@ -22,7 +22,6 @@ from visionbench.tracing.sampling import measurements as curve_measurements
 from visionbench.tracing.skeleton import skeleton
 
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_CLASSES_IF_UNKNOWN = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,8 @@ from visionbench.record.spec import Spec
 from visionbench.tracing.graphs import Graphs, count, counting
 from visionbench.tracing.live import CATEGORIES
 from visionbench.tracing.operators import Operator
-from visionbench.tracing.skeleton import skeleton
+from visionbench.tracing.skeleton import skeleton, values_as_zero
 from visionbench.tracing.step import Trace, run
-from visionbench.tracing.values import values_as_zero
 
 _PHASES = {"backward": BACKWARD, "optimizer": OPTIMIZER}
 

@@ -15,7 +15,7 @@ import pytest
 from visionbench.comparison.comparison import Launch, Side
 from visionbench.judging import duet
 from visionbench.judging.duet import Broken, Row, Stage, launch, timer_of
-from visionbench.measuring.process.side import SeatError, Source
+from visionbench.measuring.process.side import SideError, Source
 from visionbench.record.record import Failure
 from visionbench.record.spec import Spec
 
@@ -78,44 +78,44 @@ def test_flags_of_both_sides_and_between_them(clocks: tuple[float, float | None]
     assert duet._flags(ends) == ("noisy_env", "throttled", *(["clocks_differ"] if differ else []))
 
 
-class Theatre:
-    """Seats without processes: `trouble(side, factory, order)` is None, or how the order ends for that side."""
+class FakeProcesses:
+    """Sides without processes: `trouble(side, factory, order)` is None, or how the order ends for that side."""
 
-    def __init__(self, trouble: Callable[[str, str, str], SeatError | None] = lambda *_: None) -> None:
+    def __init__(self, trouble: Callable[[str, str, str], SideError | None] = lambda *_: None) -> None:
         self.trouble = trouble
         self.heard: list[tuple[str, str, dict[str, Any]]] = []
         self.pairs = self.open = 0
 
-    def __call__(self, source: Source, device: str, threads: int | None, chance: random.Random) -> FakeSeat:
-        chance.randrange(4096)
-        return FakeSeat(self, "base" if source is BASE else "head")
+    def __call__(self, source: Source, device: str, threads: int | None, rng: random.Random) -> FakeSide:
+        rng.randrange(4096)
+        return FakeSide(self, "base" if source is BASE else "head")
 
     def seen(self, do: str) -> list[tuple[str, str]]:
         """Who was given that order for which model."""
         return [(side, factory) for side, factory, order in self.heard if order["do"] == do]
 
 
-class FakeSeat:
-    def __init__(self, theatre: Theatre, side: str) -> None:
-        self.theatre, self.side, self.factory = theatre, side, ""
+class FakeSide:
+    def __init__(self, fake: FakeProcesses, side: str) -> None:
+        self.fake, self.side, self.factory = fake, side, ""
         self.last: dict[str, Any] = {"do": "start"}
 
-    def __enter__(self) -> FakeSeat:
-        self.theatre.open += 1
-        self.theatre.pairs += self.side == "base"
+    def __enter__(self) -> FakeSide:
+        self.fake.open += 1
+        self.fake.pairs += self.side == "base"
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.theatre.open -= 1
+        self.fake.open -= 1
 
     def order(self, **order: Any) -> None:
         self.last = order
         self.factory = order.get("spec", {}).get("model", self.factory).split(":")[-1]
-        self.theatre.heard.append((self.side, self.factory, order))
+        self.fake.heard.append((self.side, self.factory, order))
 
     def answer(self, stage: str, seconds: float) -> dict[str, Any]:
         assert seconds >= 1
-        trouble = self.theatre.trouble(self.side, self.factory, self.last["do"])
+        trouble = self.fake.trouble(self.side, self.factory, self.last["do"])
         if trouble is not None:
             raise trouble
         value = 0.010 if self.side == "base" else 0.011
@@ -126,25 +126,25 @@ class FakeSeat:
         }.get(self.last["do"], {"done": True})
 
 
-def trouble(died: bool = False) -> SeatError:
-    return SeatError(Failure(kind="crashed" if died else "error", stage="time", message="x"), died=died)
+def trouble(died: bool = False) -> SideError:
+    return SideError(Failure(kind="crashed" if died else "error", stage="time", message="x"), died=died)
 
 
 @pytest.fixture
-def theatre(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Theatre]:
-    def make(*arguments: Any) -> Theatre:
-        made = Theatre(*arguments)
-        monkeypatch.setattr(duet, "Seat", made)
+def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeProcesses]:
+    def make(*arguments: Any) -> FakeProcesses:
+        made = FakeProcesses(*arguments)
+        monkeypatch.setattr(duet, "SideProcess", made)
         return made
 
     return make
 
 
-def test_one_pair_plays_all_rows(theatre: Callable[..., Theatre]) -> None:
-    seats, watched = theatre(), []
+def test_one_pair_plays_all_rows(fake: Callable[..., FakeProcesses]) -> None:
+    processes, watched = fake(), []
     played = launch(ROWS, STAGE, random.Random(0), lambda row: watched.append(row.name))
     assert sorted(played) == sorted(watched) == ["a", "b", "c"]
-    assert (seats.pairs, seats.open) == (1, 0)
+    assert (processes.pairs, processes.open) == (1, 0)
     for came_of_it in played.values():
         assert isinstance(came_of_it, Launch)
         assert len(came_of_it.rounds) == STAGE.rounds
@@ -152,87 +152,87 @@ def test_one_pair_plays_all_rows(theatre: Callable[..., Theatre]) -> None:
         assert {(one.baseline_wall, one.candidate_wall) for one in came_of_it.rounds} == {(0.020, 0.022)}
 
 
-def test_both_sides_get_the_same_row_the_same_seed_and_the_same_core(theatre: Callable[..., Theatre]) -> None:
-    seats = theatre()
+def test_both_sides_get_the_same_row_the_same_seed_and_the_same_core(fake: Callable[..., FakeProcesses]) -> None:
+    processes = fake()
     played = launch(ROWS, STAGE, random.Random(0))
     for do in ("prepare", "warm", "turn", "finish"):
         by_side = {
-            side: [order for who, _, order in seats.heard if who == side and order["do"] == do]
+            side: [order for who, _, order in processes.heard if who == side and order["do"] == do]
             for side in ("base", "head")
         }
         assert by_side["base"] == by_side["head"]
-    bound = {tuple(order["cores"]) for _, _, order in seats.heard if order["do"] == "warm"}
+    bound = {tuple(order["cores"]) for _, _, order in processes.heard if order["do"] == "warm"}
     assert bound == {came_of_it.cores for came_of_it in played.values() if isinstance(came_of_it, Launch)}
     ((core,),) = bound
     assert core in os.sched_getaffinity(0)
-    everywhere = {tuple(order["cores"]) for _, _, order in seats.heard if order["do"] == "prepare"}
+    everywhere = {tuple(order["cores"]) for _, _, order in processes.heard if order["do"] == "prepare"}
     assert everywhere == {tuple(sorted(os.sched_getaffinity(0)))}  # building may use them all
 
 
-def test_a_round_is_a_turn_of_each_and_either_may_begin(theatre: Callable[..., Theatre]) -> None:
-    seats = theatre()
+def test_a_round_is_a_turn_of_each_and_either_may_begin(fake: Callable[..., FakeProcesses]) -> None:
+    processes = fake()
     played = launch(ROWS[:1], replace(STAGE, rounds=40), random.Random(0))["a"]
     assert isinstance(played, Launch)
-    turns = [side for side, _ in seats.seen("turn")]
+    turns = [side for side, _ in processes.seen("turn")]
     pairs = list(zip(turns[::2], turns[1::2], strict=True))
     assert [("base", "head") if one.first == "baseline" else ("head", "base") for one in played.rounds] == pairs
     assert min(Counter(pairs).values()) > 5
 
 
-def test_all_that_is_drawn_comes_from_the_seed(theatre: Callable[..., Theatre]) -> None:
+def test_all_that_is_drawn_comes_from_the_seed(fake: Callable[..., FakeProcesses]) -> None:
     heard = []
     for seed in (1, 1, 2):
-        seats = theatre()
+        processes = fake()
         launch(ROWS, STAGE, random.Random(seed))
-        heard.append(seats.heard)
+        heard.append(processes.heard)
     assert heard[0] == heard[1] != heard[2]
 
 
-def test_a_gpus_sides_are_not_bound(theatre: Callable[..., Theatre]) -> None:
-    seats = theatre()
+def test_a_gpus_sides_are_not_bound(fake: Callable[..., FakeProcesses]) -> None:
+    processes = fake()
     played = launch(ROWS[:1], replace(STAGE, device="cuda", threads=None, timer="device"), random.Random(0))["a"]
     assert isinstance(played, Launch)
     assert played.cores == ()
-    assert all(list(order["cores"]) == [] for _, _, order in seats.heard if "cores" in order)
+    assert all(list(order["cores"]) == [] for _, _, order in processes.heard if "cores" in order)
 
 
 @pytest.mark.parametrize("side", ["base", "head"])
 @pytest.mark.parametrize("do", ["prepare", "warm", "turn", "finish"])
 @pytest.mark.parametrize("died", [True, False])
-def test_a_broken_row_takes_none_along(theatre: Callable[..., Theatre], side: str, do: str, died: bool) -> None:
-    seats = theatre(lambda *where: trouble(died) if where == (side, "b", do) else None)
+def test_a_broken_row_takes_none_along(fake: Callable[..., FakeProcesses], side: str, do: str, died: bool) -> None:
+    processes = fake(lambda *where: trouble(died) if where == (side, "b", do) else None)
     played = launch(ROWS, STAGE, random.Random(0))
-    assert seats.pairs == (1 if list(played)[-1] == "b" else 2)  # a fresh pair for the rows that were left
+    assert processes.pairs == (1 if list(played)[-1] == "b" else 2)  # a fresh pair for the rows that were left
     broken = played.pop("b")
     assert isinstance(broken, Broken)
     assert broken.side == {"base": "baseline", "head": "candidate"}[side]
     assert broken.failure == trouble(died).failure
     assert {type(one) for one in played.values()} == {Launch}
-    assert seats.open == 0
+    assert processes.open == 0
 
 
-def test_what_fails_on_both_sides_is_nobodys_fault(theatre: Callable[..., Theatre]) -> None:
-    theatre(lambda side, factory, do: trouble() if (factory, do) == ("b", "prepare") else None)
+def test_what_fails_on_both_sides_is_nobodys_fault(fake: Callable[..., FakeProcesses]) -> None:
+    fake(lambda side, factory, do: trouble() if (factory, do) == ("b", "prepare") else None)
     broken = launch(ROWS, STAGE, random.Random(0))["b"]
     assert isinstance(broken, Broken)
     assert broken.side is None
 
 
-def test_a_pair_that_does_not_start_breaks_all_rows_and_is_not_tried_again(theatre: Callable[..., Theatre]) -> None:
-    seats = theatre(lambda side, factory, do: trouble(died=True) if (side, do) == ("head", "start") else None)
+def test_a_pair_that_does_not_start_breaks_all_rows_and_is_not_tried_again(fake: Callable[..., FakeProcesses]) -> None:
+    processes = fake(lambda side, factory, do: trouble(died=True) if (side, do) == ("head", "start") else None)
     played = launch(ROWS, STAGE, random.Random(0))
     assert [one.side for one in played.values() if isinstance(one, Broken)] == ["candidate"] * 3
-    assert (seats.pairs, seats.open) == (1, 0)
+    assert (processes.pairs, processes.open) == (1, 0)
 
 
-def test_a_ctrl_c_ends_the_pair(theatre: Callable[..., Theatre]) -> None:
+def test_a_ctrl_c_ends_the_pair(fake: Callable[..., FakeProcesses]) -> None:
     def interrupt(row: Row) -> None:
         raise KeyboardInterrupt
 
-    seats = theatre()
+    processes = fake()
     with pytest.raises(KeyboardInterrupt):
         launch(ROWS, STAGE, random.Random(0), interrupt)
-    assert seats.open == 0
+    assert processes.open == 0
 
 
 # Real processes: two folders that are two revisions, and four models of which three go wrong in the newer one.

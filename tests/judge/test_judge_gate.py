@@ -36,14 +36,14 @@ def turns(ratio: float, *flags: str) -> Launch:
 
 
 RATIOS: dict[str, Callable[[int, random.Random], Launch | Broken]] = {
-    "slower": lambda n, chance: turns(1.10 + chance.random() / 1000),
-    "faster": lambda n, chance: turns(0.90 + chance.random() / 1000),
-    "same": lambda n, chance: turns(1.0 + chance.uniform(-1, 1) / 1000),
-    "torn": lambda n, chance: turns(math.exp(0.06 * (7 * n % 10 - 4.5))),
-    "hot": lambda n, chance: turns(1.10, "throttled"),
-    "broken": lambda n, chance: BROKEN,
-    "breaks": lambda n, chance: BROKEN if n == 5 else turns(1.0 + n / 1000),
-    "breaks_late": lambda n, chance: BROKEN if n == 12 else turns(1.10 + n / 1000),
+    "slower": lambda n, rng: turns(1.10 + rng.random() / 1000),
+    "faster": lambda n, rng: turns(0.90 + rng.random() / 1000),
+    "same": lambda n, rng: turns(1.0 + rng.uniform(-1, 1) / 1000),
+    "torn": lambda n, rng: turns(math.exp(0.06 * (7 * n % 10 - 4.5))),
+    "hot": lambda n, rng: turns(1.10, "throttled"),
+    "broken": lambda n, rng: BROKEN,
+    "breaks": lambda n, rng: BROKEN if n == 5 else turns(1.0 + n / 1000),
+    "breaks_late": lambda n, rng: BROKEN if n == 12 else turns(1.10 + n / 1000),
 }
 """Rows by name: what a launch comes to, by its number (from 1)."""
 
@@ -59,11 +59,11 @@ class Stagehands:
         monkeypatch.setattr(gates, "launch", self.launch)
         monkeypatch.setattr(gates.time, "monotonic", lambda: self._now)
 
-    def launch(self, rows: Sequence[Row], stage: Stage, chance: random.Random) -> Played:
+    def launch(self, rows: Sequence[Row], stage: Stage, rng: random.Random) -> Played:
         assert stage is STAGE
         self.launches.append([row.name for row in rows])
         self._now += self._seconds.pop(0) if self._seconds else 1.0
-        return {row.name: RATIOS[row.name](len(self.launches), chance) for row in rows}
+        return {row.name: RATIOS[row.name](len(self.launches), rng) for row in rows}
 
     def launched(self, done: int, planned: int, rows: int, seconds_left: float) -> None:
         assert len(self.kept) == len(self.launches)  # what was measured is safe before anybody is told
@@ -197,10 +197,10 @@ def test_the_seed_decides_everything_that_is_drawn(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_ctrl_c_loses_nothing_that_was_kept(stage: Stagehands, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(rows: Sequence[Row], one: Stage, chance: random.Random) -> Played:
+    def interrupted(rows: Sequence[Row], one: Stage, rng: random.Random) -> Played:
         if len(stage.launches) == 3:
             raise KeyboardInterrupt
-        return stage.launch(rows, one, chance)
+        return stage.launch(rows, one, rng)
 
     monkeypatch.setattr(gates, "launch", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -209,8 +209,8 @@ def test_a_ctrl_c_loses_nothing_that_was_kept(stage: Stagehands, monkeypatch: py
 
 
 def test_equal_sides_are_called_regressed_as_rarely_as_the_rule_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    def noisy(n: int, chance: random.Random) -> Launch:
-        return turns(math.exp(chance.gauss(0, 0.05)))
+    def noisy(n: int, rng: random.Random) -> Launch:
+        return turns(math.exp(rng.gauss(0, 0.05)))
 
     monkeypatch.setitem(RATIOS, "noisy", noisy)
     found = [words(Stagehands(monkeypatch).gate("noisy", seed=seed))["noisy"] for seed in range(300)]

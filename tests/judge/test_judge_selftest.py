@@ -25,8 +25,20 @@ from visionbench.comparison.verdict import Rule
 from visionbench.judging import gate as judging
 from visionbench.judging.busy_core import busy_core
 from visionbench.judging.duet import Broken, Stage
-from visionbench.judging.selftest import IMAGE_SIZE, Ask, depths, in_trees, parse_share, rows, schedule, selftest
-from visionbench.judging.tally import at_least, at_most, findings, profile
+from visionbench.judging.selftest import (
+    IMAGE_SIZE,
+    Ask,
+    at_least,
+    at_most,
+    depths,
+    findings,
+    in_trees,
+    parse_share,
+    profile,
+    rows,
+    schedule,
+    selftest,
+)
 from visionbench.measuring.process.side import Source
 from visionbench.models import ladder, resolve
 from visionbench.record.errors import BenchError
@@ -126,8 +138,8 @@ def machine(monkeypatch) -> Callable[[Machine], None]:
     """Let launches be made by a machine that is a function; its noise is 0.2 %."""
 
     def install(measured: Machine) -> None:
-        def launch(some, stage, chance, watch=None):
-            return {row.name: _launch(measured(_truth(row)) * math.exp(chance.gauss(0, 0.002))) for row in some}
+        def launch(some, stage, rng, watch=None):
+            return {row.name: _launch(measured(_truth(row)) * math.exp(rng.gauss(0, 0.002))) for row in some}
 
         monkeypatch.setattr(judging, "launch", launch)
 
@@ -191,8 +203,8 @@ def test_rows_that_fail_count_nowhere(machine, monkeypatch):
     whole = judging.launch
     failure = Failure(kind="crashed", stage="build", message="no")
 
-    def broken(some, stage, chance, watch=None):
-        played = whole(some, stage, chance)
+    def broken(some, stage, rng, watch=None):
+        played = whole(some, stage, rng)
         return played | {row.name: Broken(failure=failure, side=None) for row in some if "mlp" in row.name}
 
     monkeypatch.setattr(judging, "launch", broken)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
+
+import pytest
 
 from visionbench.measuring.agenda import MAX_LAUNCHES, Agenda, Budget, precise
 from visionbench.record.record import Environment, Failure, Measurement, Record
@@ -54,7 +57,7 @@ def test_a_row_that_has_had_its_time_gets_no_more() -> None:
 
 
 def test_the_whole_budget_cuts_off() -> None:
-    ticks = iter(range(100))
+    ticks = count(1000)  # a monotonic clock counts from any moment: only what has passed since the start matters
     ours = agenda([A, B, A, B], Budget(total=3.0), now=lambda: float(next(ticks)))
     assert work(ours, 1.0) == [A, B]
     assert ours.cut_off
@@ -108,3 +111,13 @@ def test_precise_needs_an_interval() -> None:
     assert not precise([launched(A)] * 6, 0.5)
     assert precise([launched(A)] * 7, 0.5)
     assert not precise([launched(A, 1.0 + 0.1 * i) for i in range(7)], 0.01)
+
+
+@pytest.mark.parametrize("seconds", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize(("target", "reached"), [(0.01, False), (0.02, False), (0.04, True), (0.05, True)])
+def test_the_target_is_of_half_the_interval_as_a_share_of_its_centre(
+    seconds: float, target: float, reached: bool
+) -> None:
+    # Seven launches up to 3 % below and above the middle: half of their interval is between 2 and 3 % of it.
+    launches = [launched(A, seconds * (1 + 0.01 * step)) for step in range(-3, 4)]
+    assert precise(launches, target) is reached

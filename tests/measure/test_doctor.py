@@ -10,13 +10,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
 from tests.measure.fake_nvml import NOT_SUPPORTED, WIDE, FakeNvml, FakeNVMLError, process
 from tests.measure.fake_nvml import pretend_cuda as pretend
-from visionbench.machine import doctor, doctor_cpu, doctor_gpu, nvml
-from visionbench.machine.finding import Finding
+from visionbench.machine import doctor, host, nvml
+from visionbench.machine.doctor import Finding
 from visionbench.record.errors import BenchError
 
 REFUSED = FakeNVMLError(NOT_SUPPORTED)
@@ -67,7 +68,7 @@ def test_this_machine_is_examined() -> None:
 
 def test_a_gpu_that_is_not_there_is_told_and_the_rest_is_examined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(doctor_cpu, "examine", list)
+    monkeypatch.setattr(doctor, "examine_host", list)
     [gpu] = [finding for finding in doctor.examine("cuda") if finding.level == "bad"]
     assert gpu.what == "GPU"
     assert gpu.advice
@@ -164,13 +165,14 @@ def host_files(folder: Path, **files: str) -> Path:
     return folder
 
 
+@pytest.mark.filterwarnings("ignore:.*memory stats:RuntimeWarning")  # psutil looks for more lines than are played
 @pytest.mark.parametrize(
     ("name", "text", "level", "found"),
     [
-        ("meminfo", "MemTotal: 99 kB\nMemAvailable:   16777216 kB\n", "ok", "16.0 GiB"),
-        ("meminfo", "MemAvailable:    2097152 kB\n", "warn", "2.00 GiB"),
-        ("meminfo", "MemAvailable:     524288 kB\n", "bad", "512 MiB"),
-        ("meminfo", "MemFree: 1 kB\n", "ok", "unknown"),
+        ("meminfo", "MemTotal: 33554432 kB\nMemFree: 1 kB\nMemAvailable:   16777216 kB\n", "ok", "16.0 GiB"),
+        ("meminfo", "MemTotal: 33554432 kB\nMemFree: 1 kB\nMemAvailable:    2097152 kB\n", "warn", "2.00 GiB"),
+        ("meminfo", "MemTotal: 33554432 kB\nMemFree: 1 kB\nMemAvailable:     524288 kB\n", "bad", "512 MiB"),
+        ("meminfo", "MemTotal: 33554432 kB\nMemFree: 8388608 kB\n", "ok", "8.00 GiB"),
         ("cpuinfo", "model name : x\nflags\t\t: fpu vme hypervisor avx2\n", "warn", "virtual"),
         ("cpuinfo", "flags\t\t: fpu vme avx2\n", "ok", "not virtual"),
         ("cpuinfo", "Features\t: fp asimd\n", "ok", "unknown"),
@@ -183,7 +185,10 @@ def test_what_the_host_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, level: str, found: str
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    findings = by_name(doctor_cpu.examine(host_files(tmp_path, **{name: text}), tmp_path, lambda _: None))
+    folder = host_files(tmp_path, **{name: text})
+    if name == "meminfo":
+        monkeypatch.setattr(psutil, "PROCFS_PATH", str(folder))
+    findings = by_name(doctor.examine_host(folder, tmp_path, lambda _: None))
     finding = findings[{"meminfo": "memory", "cpuinfo": "machine", "loadavg": "load"}[name]]
     assert finding.level == level
     assert found in finding.found
@@ -199,7 +204,7 @@ def test_steal_is_watched_for_a_second(tmp_path: Path, stolen: int, level: str) 
         slept.append(seconds)
         host_files(tmp_path, stat=f"cpu 100 0 0 {200 - stolen} 0 0 0 {stolen}\n")
 
-    assert by_name(doctor_cpu.examine(tmp_path, tmp_path, sleep))["steal"].level == level
+    assert by_name(doctor.examine_host(tmp_path, tmp_path, sleep))["steal"].level == level
     assert slept == [1.0]
 
 
@@ -210,17 +215,17 @@ def test_governors(tmp_path: Path, names: list[str], level: str) -> None:
     for core, name in enumerate(names):
         (tmp_path / f"cpu{core}" / "cpufreq").mkdir(parents=True)
         (tmp_path / f"cpu{core}" / "cpufreq" / "scaling_governor").write_text(name)
-    assert by_name(doctor_cpu.examine(tmp_path, tmp_path, lambda _: None))["governor"].level == level
+    assert by_name(doctor.examine_host(tmp_path, tmp_path, lambda _: None))["governor"].level == level
 
 
 def test_threads_and_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_cpu, "usable_cores", lambda: 4)
+    monkeypatch.setattr(host, "usable_cores", lambda: (0, 1, 2, 3))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    assert doctor_cpu._threads().level == "ok"
+    assert doctor._threads().level == "ok"
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    assert "--threads 4" in doctor_cpu._threads().advice
-    assert doctor_cpu._cores(quota=8.0).level == "ok"
-    assert doctor_cpu._cores(quota=1.5).level == "warn"
+    assert "--threads 4" in doctor._threads().advice
+    assert doctor._cores(quota=8.0).level == "ok"
+    assert doctor._cores(quota=1.5).level == "warn"
 
 
 # --- the GPU ----------------------------------------------------------------------------------------------------------
@@ -233,7 +238,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeNvml], dict[str, Find
 
     def examined(library: FakeNvml) -> dict[str, Finding]:
         library.fields = library.fields or dict.fromkeys((74, 269, 270, 271), (WIDE, 0))
-        return by_name(doctor_gpu.examine("cuda", nvml.open_gpu("cuda", library)))
+        return by_name(doctor.examine_gpu("cuda", nvml.open_gpu("cuda", library)))
 
     return examined
 
@@ -308,7 +313,7 @@ def test_a_card_without_kernels(
 def test_a_driver_that_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch)
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    finding = by_name(doctor_gpu.examine("cuda"))["driver"]
+    finding = by_name(doctor.examine_gpu("cuda"))["driver"]
     assert (finding.level, "nvidia-ml-py" in finding.advice) == ("warn", True)
 
 
@@ -318,12 +323,12 @@ def test_a_driver_that_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_why_torch_sees_no_gpu(monkeypatch: pytest.MonkeyPatch, built: str | None, there: bool, word: str) -> None:
     pretend(monkeypatch, is_available=there)
     monkeypatch.setattr(torch, "version", SimpleNamespace(cuda=built))
-    finding = doctor_gpu.absent("cuda:7")
+    finding = doctor.absent_gpu("cuda:7")
     assert finding.level == "bad"
     assert word in finding.advice
 
 
 @pytest.mark.gpu
 def test_a_real_gpu_is_examined() -> None:
-    findings = by_name(doctor_gpu.examine("cuda"))
+    findings = by_name(doctor.examine_gpu("cuda"))
     assert {"GPU", "driver", "clocks", "PCIe"} < set(findings)

@@ -11,9 +11,8 @@ from tests.measure.fake_nvml import NOT_SUPPORTED, WIDE, FakeNvml, FakeNVMLError
 from tests.measure.fake_nvml import pretend_cuda as pretend
 from visionbench.machine import nvml
 from visionbench.machine.telemetry import Watch
-from visionbench.measuring.instruments import Instruments
 from visionbench.measuring.metrics import energy
-from visionbench.measuring.timing import WarmUp
+from visionbench.measuring.timing import Instruments, WarmUp
 from visionbench.record.record import Measurement
 from visionbench.record.spec import SMOKE
 

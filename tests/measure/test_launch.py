@@ -237,3 +237,20 @@ def test_a_gpu_is_measured_in_a_forked_child(factories: Factories, once: Protoco
         record = launch(Spec(model=factories("tiny")), once, "cuda")
         assert record.failure is None
         assert record.get("peak_memory_allocated") is not None
+
+
+def test_a_launch_in_a_folder_with_its_own_models_measures_those(
+    tmp_path: Path, once: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "net.py").write_text(
+        "import models, visionbench.models\nfrom torch import nn\n"
+        "def make():\n    return nn.Flatten()\n"
+        "def tells():\n    raise ValueError(list(models.__path__), visionbench.models.__file__)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert launch(Spec(model="user:models.net:make", image_size=16), once, "cpu", 1).failure is None
+    failed = launch(Spec(model="user:models.net:tells", image_size=16), once, "cpu", 1).failure
+    assert failed is not None
+    assert f"{tmp_path}/models" in failed.message
+    assert "visionbench" in failed.message or "bench/models" in failed.message

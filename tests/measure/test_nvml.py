@@ -313,3 +313,16 @@ def test_a_real_card_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         assert nvml.read(gpu, nvml.plan(gpu)) is not None
     finally:
         nvml.close(gpu)
+
+
+@pytest.mark.parametrize(("mig", "limit"), [(False, 650.0), (True, None)])
+def test_an_environment_holds_driver_and_power_limit_but_a_slice_has_none(
+    monkeypatch: pytest.MonkeyPatch, mig: bool, limit: float | None
+) -> None:
+    library = FakeNvml(mig=mig, nvmlDeviceGetEnforcedPowerLimit=650_000)
+    pretend(monkeypatch)
+    monkeypatch.setattr(nvml, "_library", lambda: library)
+    assert nvml.driver_and_power_limit("cuda") == ("590.44", limit)
+    assert library.open == 0
+    monkeypatch.setattr(nvml, "_library", lambda: None)
+    assert nvml.driver_and_power_limit("cuda") == (None, None)

@@ -12,11 +12,12 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.measure.fake_nvml import NO_PERMISSION, NOT_SUPPORTED, WIDE, FakeNvml, FakeNVMLError, process
 from tests.measure.fake_nvml import pretend_cuda as pretend
-from visionbench.machine import linux, nvml
+from visionbench.machine import host, linux, nvml
 from visionbench.machine.environment import describe
 from visionbench.machine.telemetry import Watch, Weather, flags, locked_clocks, measurements, surroundings
 from visionbench.record.errors import BenchError
@@ -174,7 +175,8 @@ def test_the_real_machine_is_seen_at_work() -> None:
     while time.process_time() < end:
         pass
     seen = watch.after()
-    assert seen.cpu == pytest.approx(0.1, abs=0.05)
+    assert seen.cpu is not None
+    assert seen.cpu >= 0.1
     assert seen.wall > 0.09
     if sys.platform == "linux":
         assert seen.idle is not None
@@ -405,12 +407,13 @@ def test_idle_time_that_is_taken_back_is_none(tmp_path: Path) -> None:
     assert linux.shares(before, after) == linux.Shares(steal=0.0, idle=0.0)
 
 
-def test_lineage_goes_up_to_those_that_started_us(tmp_path: Path) -> None:
-    assert {os.getpid(), os.getppid()} <= linux.lineage()
-    code = "from visionbench.measuring import host; print(*host.lineage())"
+def test_lineage_goes_up_to_those_that_started_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {os.getpid(), os.getppid()} <= host.lineage()
+    code = "from visionbench.machine import host; print(*host.lineage())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert str(os.getpid()) in done.stdout.split()
-    assert linux.lineage(tmp_path) == {os.getpid()}
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))  # where processes are hidden
+    assert host.lineage() == {os.getpid()}
 
 
 @pytest.mark.parametrize(("text", "cores"), [("max 100000\n", None), ("150000 100000\n", 1.5), ("", None)])

@@ -9,8 +9,8 @@ from itertools import groupby
 import pytest
 
 from visionbench.measuring import timing
-from visionbench.measuring.instruments import Instruments
 from visionbench.measuring.metrics import throughput
+from visionbench.measuring.timing import Instruments
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import SMOKE, STEADY, SWIN, Protocol
 

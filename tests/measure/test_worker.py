@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 
+from visionbench.machine import linux
 from visionbench.measuring.worker import measure
 from visionbench.record.errors import BenchError
 from visionbench.record.record import from_json, to_json
@@ -108,3 +110,18 @@ def test_memory_is_counted_on_a_gpu(factories: Factories, once: Protocol) -> Non
     assert allocated is not None
     assert reserved is not None
     assert 0 < allocated <= reserved
+
+
+def test_a_launch_with_fewer_threads_than_torch_leaves_room_for_others(
+    factories: Factories, once: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linux, "runnable_others", lambda *_: 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # torch's own number, before the launch sets its threads
+
+    def flags(threads: int) -> tuple[str, ...]:
+        record = measure(spec(factories("tiny")), once, "cpu", threads)
+        return next(m.flags for m in record.measurements if m.metric == "throughput")
+
+    assert "busy_machine" not in flags(1)
+    assert "busy_machine" in flags(2)

@@ -15,9 +15,9 @@ from visionbench.comparison.structure import Structure, Structures, from_text, r
 from visionbench.judging.structure import compare
 from visionbench.record.spec import Spec
 from visionbench.tracing.graphs import Graphs, count
+from visionbench.tracing.skeleton import values_as_zero
 from visionbench.tracing.step import run, to_record
 from visionbench.tracing.structure import structure, structures
-from visionbench.tracing.values import values_as_zero
 
 ROOT = Path(__file__).parents[2]
 

@@ -73,7 +73,7 @@ def run(options: Namespace) -> int:
     from visionbench.judging import duet
     from visionbench.judging.gate import drawn
     from visionbench.judging.selftest import ONE_SOURCE, Ask, in_trees, parse_share, selftest
-    from visionbench.judging.tally import profile as tallied
+    from visionbench.judging.selftest import profile as tallied
     from visionbench.machine.environment import describe, find_device
     from visionbench.models.ladder import KINDS
     from visionbench.reports.results.selftests import layout

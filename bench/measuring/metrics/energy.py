@@ -18,10 +18,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from visionbench.machine.telemetry import Watch, Weather, flags
-from visionbench.measuring.instruments import Instruments
+from visionbench.machine.telemetry import Weather, flags
 from visionbench.measuring.metrics.throughput import NAN_OUTPUT
-from visionbench.measuring.timing import Now, Steps, WarmUp
+from visionbench.measuring.timing import Instruments, Now, Steps, WarmUp, Watch
 from visionbench.record.record import Measurement
 from visionbench.record.spec import Protocol
 
@@ -55,7 +54,7 @@ def measure(
     The protocol has no say in it: the window's length is the counter's affair.
     """
     watch = tools.watch
-    if not isinstance(watch, Watch) or watch.energy() is None:
+    if watch is None or watch.energy() is None:
         return ()
     window = _window(workload, watch, tools.now)
     if window is None:

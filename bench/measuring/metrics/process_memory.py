@@ -7,7 +7,7 @@ two samples cannot be missed. A high-water mark does not fall, so it is lowered 
 built, which writing a 5 to /proc/self/clear_refs does (Linux 4.0, Documentation/filesystems/proc.rst). Where that is
 not allowed, a mark that rises all the same is as good, and one that does not is no measurement: None. `ru_maxrss` will
 not do: a fork starts it anew, but an exec does not, so a small process begins with the peak of the large one that
-started it, and nothing lowers it.
+started it, and nothing lowers it. psutil has no high-water mark; both lines are read here, at one moment.
 
 *On CUDA*: what the driver counts for this process on the device at the end (NVML): live and cached blocks, the context
 and the libraries' kernels. It is no peak, but torch's allocator gives nothing back while it runs.
@@ -69,8 +69,8 @@ def of_process(gpu: nvml.Gpu, process: int) -> int | None:
     only entry is its own. None in company, and where the driver gives no bytes (a slice of a card may not).
     """
     listed = nvml.ask(gpu, "nvmlDeviceGetComputeRunningProcesses") or ()
-    found = [one for one in listed if one.pid == process] or (listed if len(listed) == 1 else ())
-    return found[0].usedGpuMemory if found else None
+    own = [entry for entry in listed if entry.pid == process] or (listed if len(listed) == 1 else ())
+    return own[0].usedGpuMemory if own else None
 
 
 def measure(
@@ -81,10 +81,10 @@ def measure(
     ask_driver: Callable[[str], int | None] = driver_bytes,
 ) -> tuple[Measurement, ...]:
     """One value in bytes; nothing where it is unknown. `before` is what `idle()` said before the model was built."""
-    found = ask_driver(device) if torch.device(device).type == "cuda" else _above(before, proc)
-    if found is None:
+    size = ask_driver(device) if torch.device(device).type == "cuda" else _above(before, proc)
+    if size is None:
         return ()
-    return (Measurement(metric=METRIC, unit="B", better="lower", assume="nothing", values=(found,)),)
+    return (Measurement(metric=METRIC, unit="B", better="lower", assume="nothing", values=(size,)),)
 
 
 def _above(before: Idle | None, proc: Path) -> int | None:

@@ -8,12 +8,10 @@ Belli 2015, rule 3).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from statistics import quantiles
 
 from visionbench.machine import device_clock, telemetry
-from visionbench.measuring.instruments import Instruments
-from visionbench.measuring.timing import Blocks, Steps, WarmUp, Weather, block_iterations, clock_cost, time_blocks
+from visionbench.measuring.timing import Blocks, Instruments, Steps, WarmUp, block_iterations, clock_cost, time_blocks
 from visionbench.record.record import Measurement
 from visionbench.record.spec import Protocol
 
@@ -48,7 +46,7 @@ def measure(workload: Steps, protocol: Protocol, warm: WarmUp, tools: Instrument
             warnings=_warnings(blocks, warm),
         ),
         *_device_times(blocks, iterations, alone),
-        *telemetry.measurements(_seen(blocks.weather), iterations=iterations),
+        *telemetry.measurements(blocks.weather, iterations=iterations),
     )
 
 
@@ -72,7 +70,7 @@ def _flags(
     doubts: tuple[str, ...] = () if warm.finite else (NAN_OUTPUT,)
     doubts += (NO_STEADY_STATE,) if warm.moving else ()
     doubts += (SCATTERED,) if _scattered(blocks.wall) else ()
-    weather = telemetry.flags(_seen((*blocks.weather, *blocks.bad_weather)))
+    weather = telemetry.flags((*blocks.weather, *blocks.bad_weather))
     clocks = device_clock.flags(blocks.wall, blocks.device, iterations, alone)
     return tuple(dict.fromkeys((*doubts, *clocks, *weather, *tools.surroundings)))
 
@@ -82,11 +80,6 @@ def _warnings(blocks: Blocks, warm: WarmUp) -> tuple[str, ...]:
     bad = len(blocks.bad_weather)
     discarded = f"{bad} of {bad + len(blocks.wall)} blocks discarded: the device slowed itself down"
     return (*told, discarded) if bad else told
-
-
-def _seen(weather: Iterable[Weather]) -> list[telemetry.Weather]:
-    """The weather that a real watch saw; a test's has nothing to tell."""
-    return [one for one in weather if isinstance(one, telemetry.Weather)]
 
 
 def _device_times(blocks: Blocks, iterations: int, alone: tuple[float, ...]) -> tuple[Measurement, ...]:

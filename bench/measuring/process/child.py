@@ -12,8 +12,9 @@ import socket
 import sys
 import traceback
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NoReturn
+
+from visionbench.machine import host
 
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
@@ -66,20 +67,16 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def limit_memory(status: str = "/proc/self/status", meminfo: str = "/proc/meminfo") -> None:
+def limit_memory() -> None:
     """Take no more memory than the machine has free, so that what does not fit is an exception and not a kill.
 
     Without a limit Linux promises any amount, and then kills whom it likes, or swaps for an hour. Not on a GPU: its
     driver reserves address space by the terabyte.
     """
-    with suppress(OSError, ValueError, KeyError):  # no such files, or a limit lower than ours: the kernel decides
-        taken, free = _kilobytes(status)["VmData"], _kilobytes(meminfo)["MemAvailable"]
-        resource.setrlimit(resource.RLIMIT_DATA, (1024 * (taken + free), resource.RLIM_INFINITY))
-
-
-def _kilobytes(path: str) -> dict[str, int]:
-    lines = (line.split() for line in Path(path).read_text(encoding="ascii").splitlines())
-    return {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) == 3 and words[2] == "kB"}
+    taken = host.data_memory()
+    if taken is not None:
+        with suppress(OSError, ValueError):  # a limit lower than ours is in force: it stays
+            resource.setrlimit(resource.RLIMIT_DATA, (taken + host.available_memory(), resource.RLIM_INFINITY))
 
 
 def _answer(line: socket.socket) -> None:

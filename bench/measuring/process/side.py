@@ -1,4 +1,4 @@
-"""One side of a duet, from outside: a live process that is given orders and heard, and always ended.
+"""One side of a paired run, from outside: a process that we send orders to, hear, and always end.
 
 Unlike a launch of a sweep it is started anew and not forked: what a fork would share, the layout of the address space
 and the seed of string hashes, can make a program some percent faster or slower (Mytkowicz et al. 2009), and would do
@@ -30,14 +30,14 @@ from visionbench.record.record import Failure
 
 BOOT = (
     "import json, sys; request = json.loads(sys.argv[3]); sys.path[:] = request['path'] + sys.path * request['own']; "
-    "from visionbench.measuring.process.side_process import play; play(int(sys.argv[1]), int(sys.argv[2]), request)"
+    "from visionbench.measuring.process.side_process import serve; serve(int(sys.argv[1]), int(sys.argv[2]), request)"
 )
 
 STOP_SECONDS = 2.0
 """How long a side may take to see that it is no longer wanted, before it is killed."""
 
 
-class SeatError(Exception):
+class SideError(Exception):
     """A side that failed: its `failure` says at what, `died` whether its process is gone with it."""
 
     def __init__(self, failure: Failure, *, died: bool) -> None:
@@ -57,18 +57,18 @@ class Source:
     repository: Path | None = None
 
 
-class Seat:
+class SideProcess:
     """A side's process. Enter it to start it; leaving it ends the process and all that it started."""
 
-    def __init__(self, source: Source, device: str, threads: int | None, chance: random.Random) -> None:
-        self._source, self._device, self._threads, self._chance = source, device, threads, chance
+    def __init__(self, source: Source, device: str, threads: int | None, rng: random.Random) -> None:
+        self._source, self._device, self._threads, self._rng = source, device, threads, rng
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the process
         self._line: socket.socket | None = None
         self._buffer = b""
 
-    def __enter__(self) -> Seat:
-        own = self._source.python != sys.executable  # an environment of its own: ours must not shine through
+    def __enter__(self) -> SideProcess:
+        own = self._source.python != sys.executable  # in another environment ours must not be importable
         request = {
             "path": [str(ROOT)] if own else import_path(),
             "own": own,
@@ -87,7 +87,7 @@ class Seat:
                 stdout=self._log,
                 stderr=self._log,
                 start_new_session=True,  # a Ctrl-C in the terminal is the parent's to answer
-                env=os.environ | self._drawn(),
+                env=os.environ | self._random_environment(),
             )
         return self
 
@@ -105,27 +105,27 @@ class Seat:
             self._process.wait()
         self._log.close()
 
-    def _drawn(self) -> dict[str, str]:
+    def _random_environment(self) -> dict[str, str]:
         """What is random about a process and costs nothing: its hash seed, and where its stack begins."""
-        padding = "x" * self._chance.randrange(4096)
-        return {"PYTHONHASHSEED": str(self._chance.randrange(2**32)), "VISIONBENCH_PADDING": padding}
+        padding = "x" * self._rng.randrange(4096)
+        return {"PYTHONHASHSEED": str(self._rng.randrange(2**32)), "VISIONBENCH_PADDING": padding}
 
     def order(self, **order: Any) -> None:
         """Give an order; `answer` waits for what comes of it. Orders to two sides can be under way together."""
-        assert self._line is not None, "a seat is entered first"
+        assert self._line is not None, "a side is entered first"
         with suppress(OSError):  # it died: `answer` says so
             self._line.sendall(json.dumps(order).encode() + b"\n")
 
     def answer(self, stage: str, seconds: float) -> dict[str, Any]:
-        """The answer to the last order (or to having been started). Raises `SeatError`."""
+        """The answer to the last order (or to having been started). Raises `SideError`."""
         message = json.loads(self._hear(stage, seconds))
         if "failed" in message:
-            raise SeatError(Failure(**message["failed"]), died=False)
+            raise SideError(Failure(**message["failed"]), died=False)
         heard: dict[str, Any] = message
         return heard
 
     def _hear(self, stage: str, seconds: float) -> bytes:
-        assert self._line is not None, "a seat is entered first"
+        assert self._line is not None, "a side is entered first"
         deadline = time.monotonic() + seconds
         while True:
             head, found, self._buffer = self._buffer.partition(b"\n")
@@ -136,13 +136,13 @@ class Seat:
             self._buffer = head
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self._line], [], [], left)[0]:
-                raise SeatError(timed_out(seconds, stage, self._log), died=True)
+                raise SideError(timed_out(seconds, stage, self._log), died=True)
             try:
                 received = self._line.recv(65536)
             except OSError:  # reset: the other end went before it had read all
                 received = b""
             if not received:
-                raise SeatError(self._ending(stage), died=True)
+                raise SideError(self._ending(stage), died=True)
             self._buffer += received
 
     def _ending(self, stage: str) -> Failure:

@@ -1,4 +1,4 @@
-"""One side of a duet, from inside: a process that builds rows, warms up, and takes a turn whenever it is told to.
+"""One side of a paired run, from inside: a process that builds rows, warms up, and takes a turn whenever it is told to.
 
 Between its turns it waits on its socket and uses no core, so the other side has the machine to itself. The engine
 (`bench`) is the caller's on both sides; only what is measured comes from the side's own tree: the user's modules, and
@@ -33,6 +33,7 @@ from types import ModuleType
 from typing import Any
 
 import visionbench
+from visionbench.machine import host
 from visionbench.measuring.process.child import die_with, limit_memory, tell
 from visionbench.record.errors import BenchError
 
@@ -40,7 +41,7 @@ WARM_UP = {"cuda": (10, 1.0), "cpu": (3, 0.3)}
 """Iterations and seconds of load before the first turn: an idle GPU takes most of a second to raise its clock."""
 
 
-def play(channel: int, parent: int, request: dict[str, Any]) -> None:
+def serve(channel: int, parent: int, request: dict[str, Any]) -> None:
     """Be the side that talks on the socket `channel` until it is hung up.
 
     `request`: `tree` (where this side's source lies, or None), `repository` (the checkout that the caller runs in, or
@@ -51,18 +52,17 @@ def play(channel: int, parent: int, request: dict[str, Any]) -> None:
     with socket.socket(fileno=channel) as line, line.makefile("r", encoding="utf-8") as orders:
         try:
             _settle_in(request)
-            seat = _Seat(request["device"], request["threads"], _origin(request))
+            side = _Side(request["device"], request["threads"], _origin(request))
         except (Exception, SystemExit) as error:
-            from visionbench.measuring.failures import (
-                failure,  # it imports torch, and whose that is was to be settled first
-            )
+            # It imports torch, and whose torch that is was to be settled first.
+            from visionbench.measuring.failures import failure
 
             tell(line, {"failed": asdict(failure(error, "start"))})
             return
         tell(line, {"done": True})
         for order in orders:
             if order.strip():
-                tell(line, seat.answer(json.loads(order)))
+                tell(line, side.answer(json.loads(order)))
 
 
 def is_ours(tree: Path) -> bool:
@@ -177,7 +177,7 @@ def _is_engine(name: str, *, models: bool) -> bool:
     return models or name.split(".")[1:2] != ["models"]
 
 
-class _Seat:
+class _Side:
     """The row that is being measured: state between orders is what a side has a process for."""
 
     def __init__(self, device: str, threads: int | None, origin: Origin | None) -> None:
@@ -214,12 +214,12 @@ class _Seat:
 
         self._forget()
         bind(cores)
-        made = Spec(**spec)
-        support.check(made, self._device)
-        self._workload = workload.build(made, self._device, seed=seed, threads=self._threads)
+        asked = Spec(**spec)
+        support.check(asked, self._device)
+        self._workload = workload.build(asked, self._device, seed=seed, threads=self._threads)
         self._first = timing.first_call(self._workload, time.perf_counter)
         if self._origin is not None:
-            check_origin(made.model, self._origin)
+            check_origin(asked.model, self._origin)
         return {"done": True}
 
     def _warm(self, cores: list[int]) -> dict[str, Any]:
@@ -276,7 +276,7 @@ class _Seat:
 
 def bind(cores: Sequence[int]) -> None:
     """Bind every thread of this process to those cores; () leaves them as they are."""
-    if not cores or not hasattr(os, "sched_setaffinity"):
+    if not cores or not host.can_bind():
         return
     for thread in _threads():
         with suppress(OSError):  # it ended meanwhile

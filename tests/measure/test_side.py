@@ -1,9 +1,10 @@
-"""A side of a duet from outside, with real processes: it answers, or it is said how it ended; and nothing is left."""
+"""One side of a paired run, from outside, with real processes: it answers, or it says how it ended; nothing is left."""
 
 from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -15,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from visionbench.measuring.process import side as seats
-from visionbench.measuring.process.side import Seat, SeatError, Source
+from visionbench.measuring.process import side as sides
+from visionbench.measuring.process.side import SideError, SideProcess, Source
+from visionbench.models import building
 from visionbench.record.spec import Spec
 
 ROOT = Path(__file__).parents[2]
@@ -93,35 +95,35 @@ def ended(pid: int) -> bool:
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with models, in which everything of this module happens."""
-    folder, before = tmp_path_factory.mktemp("seat"), Path.cwd()
-    (folder / "seat_models.py").write_text(MODELS)
+    folder, before = tmp_path_factory.mktemp("side"), Path.cwd()
+    (folder / "side_models.py").write_text(MODELS)
     os.chdir(folder)
     yield folder
     os.chdir(before)
 
 
 @pytest.fixture(scope="module")
-def alive(room: Path) -> Iterator[Seat]:
+def alive(room: Path) -> Iterator[SideProcess]:
     """A side that lives through all tests that do not kill it."""
     before = os.environ.get("A_WORD")
     os.environ["A_WORD"] = "hello"
     try:
-        with Seat(Source(), "cpu", 1, random.Random(5)) as seat:
-            assert seat.answer("start", START_SECONDS) == {"done": True}
-            yield seat
-            pid = seat._process.pid if seat._process else 0
+        with SideProcess(Source(), "cpu", 1, random.Random(5)) as side:
+            assert side.answer("start", START_SECONDS) == {"done": True}
+            yield side
+            pid = side._process.pid if side._process else 0
         assert ended(pid)
     finally:
         os.environ.pop("A_WORD") if before is None else os.environ.update(A_WORD=before)
 
 
-def prepare(seat: Seat, factory: str) -> dict[str, Any]:
-    spec = asdict(Spec(model=f"user:seat_models:{factory}", image_size=16))
-    seat.order(do="prepare", spec=spec, seed=0, cores=[])
-    return seat.answer("build", START_SECONDS)
+def prepare(side: SideProcess, factory: str) -> dict[str, Any]:
+    spec = asdict(Spec(model=f"user:side_models:{factory}", image_size=16))
+    side.order(do="prepare", spec=spec, seed=0, cores=[])
+    return side.answer("build", START_SECONDS)
 
 
-def test_orders_are_answered_in_their_order(alive: Seat) -> None:
+def test_orders_are_answered_in_their_order(alive: SideProcess) -> None:
     assert prepare(alive, "plain") == {"done": True}
     alive.order(do="warm", cores=[])
     alive.order(do="turn", drop=0, readings=2, iterations=1)
@@ -131,42 +133,42 @@ def test_orders_are_answered_in_their_order(alive: Seat) -> None:
     assert set(alive.answer("time", 60.0)) == {"flags", "sm_clock"}
 
 
-def test_a_side_stands_where_its_caller_does_and_its_layout_is_drawn(alive: Seat, room: Path) -> None:
-    with pytest.raises(SeatError) as caught:
+def test_a_side_stands_where_its_caller_does_and_its_layout_is_drawn(alive: SideProcess, room: Path) -> None:
+    with pytest.raises(SideError) as caught:
         prepare(alive, "tells")
     assert not caught.value.died
     assert caught.value.failure.stage == "build"
-    chance = random.Random(5)
-    padding, seed = chance.randrange(4096), chance.randrange(2**32)
+    rng = random.Random(5)
+    padding, seed = rng.randrange(4096), rng.randrange(2**32)
     assert str((str(seed), padding, "hello", str(room))) in caught.value.failure.message
 
 
-def test_what_is_printed_goes_nowhere(alive: Seat, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_is_printed_goes_nowhere(alive: SideProcess, capfd: pytest.CaptureFixture[str]) -> None:
     assert prepare(alive, "prints") == {"done": True}
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_order_that_there_is_not_is_refused(alive: Seat) -> None:
+def test_an_order_that_there_is_not_is_refused(alive: SideProcess) -> None:
     alive.order(do="dance")
-    with pytest.raises(SeatError, match="dance"):
+    with pytest.raises(SideError, match="dance"):
         alive.answer("time", 60.0)
 
 
-def test_an_answer_that_takes_too_long_is_a_timeout(alive: Seat) -> None:
-    with pytest.raises(SeatError, match=r"stopped after 0\.1 s") as caught:
+def test_an_answer_that_takes_too_long_is_a_timeout(alive: SideProcess) -> None:
+    with pytest.raises(SideError, match=r"stopped after 0\.1 s") as caught:
         alive.answer("time", 0.1)  # nothing was ordered
     assert caught.value.died
     assert caught.value.failure.kind == "timeout"
 
 
 def test_a_side_that_dies_in_its_turn_says_how(room: Path) -> None:
-    with Seat(Source(), "cpu", 1, random.Random(0)) as seat:
-        seat.answer("start", START_SECONDS)
-        prepare(seat, "dies_later")
-        seat.order(do="turn", drop=1, readings=8, iterations=100)
-        with pytest.raises(SeatError) as caught:
-            seat.answer("time", 60.0)
-        seat.order(do="finish")  # to nobody, and no matter
+    with SideProcess(Source(), "cpu", 1, random.Random(0)) as side:
+        side.answer("start", START_SECONDS)
+        prepare(side, "dies_later")
+        side.order(do="turn", drop=1, readings=8, iterations=100)
+        with pytest.raises(SideError) as caught:
+            side.answer("time", 60.0)
+        side.order(do="finish")  # to nobody, and no matter
     failure = caught.value.failure
     assert caught.value.died
     assert (failure.kind, failure.stage) == ("crashed", "time")
@@ -182,11 +184,11 @@ def pids(room: Path) -> list[int]:
     return found
 
 
-def test_leaving_a_seat_ends_all_that_it_started(room: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), Seat(Source(), "cpu", 1, random.Random(0)) as seat:  # noqa: PT012
-        seat.answer("start", START_SECONDS)
-        assert prepare(seat, "leaves_offspring") == {"done": True}
-        seat.order(do="prepare", spec=asdict(Spec(model="user:seat_models:hangs_with_offspring")), seed=0, cores=[])
+def test_leaving_a_side_ends_all_that_it_started(room: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), SideProcess(Source(), "cpu", 1, random.Random(0)) as side:  # noqa: PT012
+        side.answer("start", START_SECONDS)
+        assert prepare(side, "leaves_offspring") == {"done": True}
+        side.order(do="prepare", spec=asdict(Spec(model="user:side_models:hangs_with_offspring")), seed=0, cores=[])
         first = pids(room)
         second = pids(room)
         raise KeyboardInterrupt
@@ -205,7 +207,7 @@ def test_a_side_with_an_environment_of_its_own_sees_nothing_of_the_callers(
     installed.mkdir(parents=True)
     (installed / "visionbench").symlink_to(ROOT / "bench")
     (installed / "torch.py").write_text(POISON)
-    monkeypatch.setattr(seats, "ROOT", installed)
+    monkeypatch.setattr(sides, "ROOT", installed)
 
     python = tmp_path / "own" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "own"], check=True)
@@ -213,17 +215,20 @@ def test_a_side_with_an_environment_of_its_own_sees_nothing_of_the_callers(
     there = [entry for entry in sys.path if "site-packages" in entry or "dist-packages" in entry]
     (packages / "the_others.pth").write_text("\n".join(there))
 
-    with Seat(Source(python=str(python)), "cpu", 1, random.Random(0)) as seat:
-        assert seat.answer("start", START_SECONDS) == {"done": True}
-        assert prepare(seat, "plain") == {"done": True}
+    with SideProcess(Source(python=str(python)), "cpu", 1, random.Random(0)) as side:
+        assert side.answer("start", START_SECONDS) == {"done": True}
+        assert prepare(side, "plain") == {"done": True}
 
 
 def test_a_python_that_cannot_start_the_engine_is_a_failure(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho no torch here >&2\nexit 1\n")
     python.chmod(0o755)
-    with Seat(Source(python=str(python)), "cpu", 1, random.Random(0)) as seat, pytest.raises(SeatError) as caught:
-        seat.answer("start", START_SECONDS)
+    with (
+        SideProcess(Source(python=str(python)), "cpu", 1, random.Random(0)) as side,
+        pytest.raises(SideError) as caught,
+    ):
+        side.answer("start", START_SECONDS)
     assert caught.value.died
     assert "exit code 1, without a result; it printed: no torch here" in caught.value.failure.message
 
@@ -232,9 +237,9 @@ def test_a_python_that_cannot_start_the_engine_is_a_failure(tmp_path: Path) -> N
 PROGRAM = """
     import random, sys, time
     sys.path.insert(0, {root!r})
-    from visionbench.measuring.process.side import Seat, Source
-    with Seat(Source(), "cpu", 1, random.Random(0)) as seat:
-        print(seat._process.pid, flush=True)
+    from visionbench.measuring.process.side import SideProcess, Source
+    with SideProcess(Source(), "cpu", 1, random.Random(0)) as side:
+        print(side._process.pid, flush=True)
         time.sleep(1000)
 """
 
@@ -246,3 +251,52 @@ def test_a_side_does_not_outlive_its_caller(room: Path) -> None:
         pid = int(process.stdout.readline())
         process.kill()
     assert ended(pid)
+
+
+OWN_MODELS = """
+from torch import nn
+import models, models.layers, visionbench.models.building
+
+def plain():
+    return nn.Flatten()
+
+def tells():
+    raise ValueError(models.layers.__file__, visionbench.models.building.__file__)
+"""
+
+
+def told(tree: Path, repository: Path, module: str) -> str:
+    """What a factory `tells` of that module says on a side with that tree; its factory `plain` is measured first."""
+    with SideProcess(Source(tree=tree, repository=repository), "cpu", 1, random.Random(0)) as side:
+        side.answer("start", START_SECONDS)
+        for factory in ("plain", "tells"):
+            side.order(
+                do="prepare", spec=asdict(Spec(model=f"user:{module}:{factory}", image_size=16)), seed=0, cores=[]
+            )
+            if factory == "plain":
+                assert side.answer("build", START_SECONDS) == {"done": True}
+        with pytest.raises(SideError) as caught:
+            side.answer("build", START_SECONDS)
+    return caught.value.failure.message
+
+
+def test_a_users_own_models_are_the_sides_and_visionbenchs_are_the_engines(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name / "models").mkdir(parents=True)
+        (tmp_path / name / "models" / "__init__.py").touch()
+        (tmp_path / name / "models" / "layers.py").touch()
+        (tmp_path / name / "models" / "net.py").write_text(OWN_MODELS)
+    message = told(tmp_path / "a", tmp_path / "b", "models.net")
+    assert f"{tmp_path}/a/models/layers.py" in message
+    assert str(Path(building.__file__)) in message
+
+
+def test_of_a_checkout_of_visionbench_the_sides_models_are_measured(tmp_path: Path) -> None:
+    tree = tmp_path / "a"
+    shutil.copytree(ROOT / "models", tree / "models", ignore=shutil.ignore_patterns("__pycache__"))
+    (tree / "bench" / "record").mkdir(parents=True)
+    (tree / "bench" / "record" / "spec.py").touch()
+    (tree / "net.py").write_text(
+        OWN_MODELS.replace("models, models.layers, ", "").replace("models.layers.__file__, ", "")
+    )
+    assert f"{tree}/models/building.py" in told(tree, ROOT, "net")

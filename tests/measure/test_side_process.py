@@ -1,4 +1,4 @@
-"""A side of a duet from inside: which source it measures, what an order does, and what is left of a row that failed."""
+"""One side of a paired run, from inside: which source it measures, its orders, and what a failed row leaves behind."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from visionbench.measuring.process.side_process import Origin, _same_place, _Seat, bind, check_origin, is_ours, own_path
+from visionbench.measuring.process import side_process
+from visionbench.measuring.process.side_process import Origin, _same_place, _Side, bind, check_origin, is_ours, own_path
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec
 
@@ -194,49 +195,52 @@ def test_every_thread_is_bound(cores: list[int]) -> None:
 
 
 @pytest.fixture
-def seat() -> _Seat:
-    return _Seat("cpu", 1, None)
+def side() -> _Side:
+    return _Side("cpu", 1, None)
 
 
-def prepare(seat: _Seat, model: str, cores: list[int], **spec: Any) -> dict[str, Any]:
+def prepare(side: _Side, model: str, cores: list[int], **spec: Any) -> dict[str, Any]:
     made = asdict(Spec(model=model, image_size=16, **spec))
-    return seat.answer({"do": "prepare", "spec": made, "seed": 7, "cores": cores})
+    return side.answer({"do": "prepare", "spec": made, "seed": 7, "cores": cores})
 
 
-def test_a_row_from_its_building_to_its_end(seat: _Seat, factories: Factories, cores: list[int]) -> None:
+def test_a_row_from_its_building_to_its_end(side: _Side, factories: Factories, cores: list[int]) -> None:
     threads = torch.get_num_threads()
-    assert prepare(seat, factories("tiny"), cores) == {"done": True}
+    assert prepare(side, factories("tiny"), cores) == {"done": True}
     assert torch.get_num_threads() == 1
-    warm = seat.answer({"do": "warm", "cores": cores[:1]})
-    assert 0 < warm["seconds"] < 1
+    warm = side.answer({"do": "warm", "cores": cores[:1]})
+    assert warm["seconds"] > 0
     assert warm["finite"]
     assert os.sched_getaffinity(0) == {cores[0]}
 
-    taken = seat.answer({"do": "turn", "drop": 1, "readings": 3, "iterations": 2})
+    taken = side.answer({"do": "turn", "drop": 1, "readings": 3, "iterations": 2})
     assert {name: len(values) for name, values in taken.items()} == {"cpu": 3, "wall": 3, "device": 0}
-    assert all(0 < seconds < 1 for name in ("cpu", "wall") for seconds in taken[name])
+    assert all(seconds > 0 for name in ("cpu", "wall") for seconds in taken[name])
 
-    end = seat.answer({"do": "finish"})
+    end = side.answer({"do": "finish"})
     assert end["sm_clock"] is None  # a CPU's clock is not read
     assert set(end["flags"]) <= {"noisy_env"}
     assert torch.get_num_threads() == threads  # the row is closed
 
 
-def test_a_reading_is_of_one_iteration(seat: _Seat, factories: Factories, cores: list[int], tmp_path: Path) -> None:
-    (tmp_path / "sleeps.py").write_text(
-        "import time\nfrom torch import nn\n"
-        "class Sleeps(nn.Module):\n    calls = 0\n"
-        "    def forward(self, x):\n        Sleeps.calls += 1\n        time.sleep(0.004)\n        return x\n"
-    )
-    prepare(seat, "user:sleeps:Sleeps", cores)
-    counter = sys.modules["sleeps"].Sleeps
-    seat.answer({"do": "warm", "cores": []})
-    before = counter.calls
-    taken = seat.answer({"do": "turn", "drop": 2, "readings": 3, "iterations": 5})
-    assert counter.calls - before == 2 + 3 * 5
-    assert all(0.004 <= seconds < 0.02 for seconds in taken["wall"])
-    assert all(seconds < 0.004 for seconds in taken["cpu"])  # who sleeps uses no CPU time
-    sys.modules.pop("sleeps")
+class PlayedTime:
+    """A clock that passes only when somebody sleeps; the CPU is at work for a quarter of that."""
+
+    def __init__(self) -> None:
+        self.wall, self.cpu, self.sleeps = 1000.0, 50.0, 0
+
+    def sleep(self) -> None:
+        self.wall, self.cpu, self.sleeps = self.wall + 4.0, self.cpu + 1.0, self.sleeps + 1
+
+
+def test_a_reading_is_of_one_iteration(side: _Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = PlayedTime()
+    monkeypatch.setattr(side_process.time, "perf_counter", lambda: played.wall)
+    monkeypatch.setattr(side_process.time, "process_time", lambda: played.cpu)
+    side._workload = SimpleNamespace(step=played.sleep, synchronize=lambda: None, close=lambda: None)
+    taken = side.answer({"do": "turn", "drop": 2, "readings": 3, "iterations": 5})
+    assert played.sleeps == 2 + 3 * 5
+    assert taken == {"cpu": (1.0,) * 3, "wall": (4.0,) * 3, "device": []}
 
 
 @pytest.mark.parametrize(
@@ -249,31 +253,31 @@ def test_a_reading_is_of_one_iteration(seat: _Seat, factories: Factories, cores:
     ],
 )
 def test_what_a_model_raises_is_an_answer_and_the_next_row_is_fine(
-    factory: str, kind: str, words: str, seat: _Seat, factories: Factories, cores: list[int]
+    factory: str, kind: str, words: str, side: _Side, factories: Factories, cores: list[int]
 ) -> None:
     threads = torch.get_num_threads()
-    failed = prepare(seat, factories(factory), cores)["failed"]
+    failed = prepare(side, factories(factory), cores)["failed"]
     assert (failed["kind"], failed["stage"]) == (kind, "build")
     assert words in failed["message"]
     assert torch.get_num_threads() == threads
-    assert prepare(seat, factories("tiny"), cores) == {"done": True}
-    seat.answer({"do": "finish"})
+    assert prepare(side, factories("tiny"), cores) == {"done": True}
+    side.answer({"do": "finish"})
 
 
-def test_a_machine_that_cannot_says_so(seat: _Seat, factories: Factories, cores: list[int]) -> None:
-    assert prepare(seat, factories("tiny"), cores, precision="tf32")["failed"]["kind"] == "unsupported"
+def test_a_machine_that_cannot_says_so(side: _Side, factories: Factories, cores: list[int]) -> None:
+    assert prepare(side, factories("tiny"), cores, precision="tf32")["failed"]["kind"] == "unsupported"
 
 
-def test_a_failure_between_turns_has_its_stage(seat: _Seat, factories: Factories, cores: list[int]) -> None:
+def test_a_failure_between_turns_has_its_stage(side: _Side, factories: Factories, cores: list[int]) -> None:
     for do, stage in (("warm", "warm-up"), ("turn", "time")):
         order: dict[str, Any] = {"warm": {"cores": []}, "turn": {"drop": 1, "readings": 1, "iterations": 1}}[do]
-        assert seat.answer({"do": do, **order})["failed"]["stage"] == stage  # no row was prepared
+        assert side.answer({"do": do, **order})["failed"]["stage"] == stage  # no row was prepared
 
 
 def test_both_sides_draw_the_same_weights(factories: Factories, cores: list[int], tmp_path: Path) -> None:
     (tmp_path / "tells.py").write_text(
         "from torch import nn\ndef make():\n    net = nn.Linear(16, 4)\n    raise ValueError(net.weight.sum().item())\n"
     )
-    said = [prepare(_Seat("cpu", 1, None), "user:tells:make", cores)["failed"]["message"] for _ in range(2)]
+    said = [prepare(_Side("cpu", 1, None), "user:tells:make", cores)["failed"]["message"] for _ in range(2)]
     assert said[0] == said[1]
     sys.modules.pop("tells")
