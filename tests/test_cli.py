@@ -66,7 +66,7 @@ MISTAKES = {
     "size refused by the model": (["run", "timm:convnext_tiny", "--image-size", "7"], "--image-size"),
     "size that is no size": (["trace", "convnext_tiny", "--image-size", "0"], "at least 1"),
     "batch that is no batch": (["trace", "convnext_tiny", "--batch-size", "-3"], "at least 1"),
-    "time that is no time": (["run", "convnext_tiny", "--max-time", "3x"], "10m"),
+    "time that is no time": (["run", "convnext_tiny", "--budget", "3x"], "10m"),
     "factory's module is missing": (["run", "user:nowhere_at_all:f"], "nowhere_at_all"),
     "factory is missing": (["run", "user:zoo_of_mine:nix"], "nix"),
     "factory raises": (["run", "user:zoo_of_mine:broken"], "kaputt"),
@@ -91,7 +91,7 @@ def test_a_mistake_is_one_sentence_with_its_remedy(
     except SystemExit as exit_:
         code = exit_.code  # argparse's own way out
     out, err = capsys.readouterr()
-    told = [line for line in err.splitlines() if line.startswith("bench.py: ")]
+    told = [line for line in err.splitlines() if line.startswith("visionbench: ")]
     assert (code, out, len(told)) == (2, "", 1), err
     assert remedy in told[0]
     assert "Traceback" not in err
@@ -248,7 +248,7 @@ def test_help_is_worth_reading(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert exit_.value.code == 0
     told = capsys.readouterr().out
-    examples = [line for line in told.splitlines() if line.startswith("  python bench.py")]
+    examples = [line for line in told.splitlines() if line.startswith("  visionbench")]
     assert len(examples) >= 7
     assert all(len(line) <= 120 for line in told.splitlines())
     assert "Exit codes" in told
