@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from visionbench.command.main import main
+from visionbench import reports
+from visionbench.command.main import VERBS, main
+from visionbench.command.program import program_name, short_name
+from visionbench.command.requests import FORMATS
 from visionbench.record import store
 from visionbench.record.spec import Spec
 
@@ -252,3 +255,50 @@ def test_help_is_worth_reading(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(examples) >= 7
     assert all(len(line) <= 120 for line in told.splitlines())
     assert "Exit codes" in told
+
+
+@pytest.mark.parametrize(
+    ("typed", "program", "short"),
+    [
+        ("bench.py", "python bench.py", "bench.py"),
+        ("/somewhere/bin/visionbench", "visionbench", "visionbench"),
+        ("/somewhere/visionbench/__main__.py", "python -m visionbench", "visionbench"),
+        ("/somewhere/pytest/__main__.py", "visionbench", "visionbench"),
+    ],
+)
+def test_messages_name_the_program_that_was_typed(
+    typed: str, program: str, short: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [typed])
+    assert (program_name(), short_name()) == (program, short)
+    assert main(["report"]) == 2
+    assert capsys.readouterr().err.startswith(f"{short}: ")
+    with pytest.raises(SystemExit):
+        main(["run", "--frobnicate"])
+    assert f"see `{program} --help`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([verb, "--help"])
+    assert exit_.value.code == 0
+    assert len(capsys.readouterr().out.splitlines()) > 5
+
+
+OLD_WORDS = [
+    ["run", "resnet18", "--max-time", "9"], ["predict", "--gpu", "v100", "--lines"], ["trend", "x.jsonl"],
+    ["figures", "roofline", "--device", "a100"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", OLD_WORDS, ids=lambda words: words[0])
+def test_old_spellings_are_gone(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(words)
+    assert exit_.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_formats_are_those_of_the_tables() -> None:
+    assert sorted(FORMATS) == sorted(reports.FORMATS)

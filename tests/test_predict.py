@@ -283,7 +283,7 @@ def test_a_factory_that_exits_is_one_sentence_and_one_that_prints_spoils_no_outp
     for verb in (["trace"], ["predict", "--gpu", "v100-sxm2-16gb"]):
         assert main([*verb, "user:odd_networks:exits"]) == 2
         assert "raised SystemExit" in capsys.readouterr().err
-    assert main(["predict", "--gpu", "v100-sxm2-16gb", "user:odd_networks:talks", "--json", "--batch-size", "512"]) == 0
+    assert main(["predict", "--gpu", "v100-sxm2-16gb", "user:odd_networks:talks", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == "predictions"
 
 

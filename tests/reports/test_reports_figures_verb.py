@@ -60,7 +60,7 @@ def test_a_mistake_is_one_sentence_with_its_remedy(words: list[str], remedy: str
 
 
 def test_without_comparisons_there_is_no_picture_of_effects(here: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("visionbench.command.output.compared", lambda _paths=None: [])
+    monkeypatch.setattr("visionbench.command.inputs.read_comparisons", lambda _paths=None: [])
     assert main(["figures", "effects"]) == 2
     assert "python bench.py effects" in capsys.readouterr().err
     assert not list(here.iterdir())
