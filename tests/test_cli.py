@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from visionbench.command.main import main
+from visionbench import reports
+from visionbench.command.main import VERBS, main
+from visionbench.command.program import program_name, short_name
+from visionbench.command.requests import FORMATS
 from visionbench.record import store
 from visionbench.record.spec import Spec
 
@@ -66,7 +69,7 @@ MISTAKES = {
     "size refused by the model": (["run", "timm:convnext_tiny", "--image-size", "7"], "--image-size"),
     "size that is no size": (["trace", "convnext_tiny", "--image-size", "0"], "at least 1"),
     "batch that is no batch": (["trace", "convnext_tiny", "--batch-size", "-3"], "at least 1"),
-    "time that is no time": (["run", "convnext_tiny", "--max-time", "3x"], "10m"),
+    "time that is no time": (["run", "convnext_tiny", "--budget", "3x"], "10m"),
     "factory's module is missing": (["run", "user:nowhere_at_all:f"], "nowhere_at_all"),
     "factory is missing": (["run", "user:zoo_of_mine:nix"], "nix"),
     "factory raises": (["run", "user:zoo_of_mine:broken"], "kaputt"),
@@ -91,7 +94,7 @@ def test_a_mistake_is_one_sentence_with_its_remedy(
     except SystemExit as exit_:
         code = exit_.code  # argparse's own way out
     out, err = capsys.readouterr()
-    told = [line for line in err.splitlines() if line.startswith("bench.py: ")]
+    told = [line for line in err.splitlines() if line.startswith("visionbench: ")]
     assert (code, out, len(told)) == (2, "", 1), err
     assert remedy in told[0]
     assert "Traceback" not in err
@@ -248,7 +251,54 @@ def test_help_is_worth_reading(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert exit_.value.code == 0
     told = capsys.readouterr().out
-    examples = [line for line in told.splitlines() if line.startswith("  python bench.py")]
+    examples = [line for line in told.splitlines() if line.startswith("  visionbench")]
     assert len(examples) >= 7
     assert all(len(line) <= 120 for line in told.splitlines())
     assert "Exit codes" in told
+
+
+@pytest.mark.parametrize(
+    ("typed", "program", "short"),
+    [
+        ("bench.py", "python bench.py", "bench.py"),
+        ("/somewhere/bin/visionbench", "visionbench", "visionbench"),
+        ("/somewhere/visionbench/__main__.py", "python -m visionbench", "visionbench"),
+        ("/somewhere/pytest/__main__.py", "visionbench", "visionbench"),
+    ],
+)
+def test_messages_name_the_program_that_was_typed(
+    typed: str, program: str, short: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [typed])
+    assert (program_name(), short_name()) == (program, short)
+    assert main(["report"]) == 2
+    assert capsys.readouterr().err.startswith(f"{short}: ")
+    with pytest.raises(SystemExit):
+        main(["run", "--frobnicate"])
+    assert f"see `{program} --help`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([verb, "--help"])
+    assert exit_.value.code == 0
+    assert len(capsys.readouterr().out.splitlines()) > 5
+
+
+OLD_WORDS = [
+    ["run", "resnet18", "--max-time", "9"], ["predict", "--gpu", "v100", "--lines"], ["trend", "x.jsonl"],
+    ["figures", "roofline", "--device", "a100"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", OLD_WORDS, ids=lambda words: words[0])
+def test_old_spellings_are_gone(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(words)
+    assert exit_.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_formats_are_those_of_the_tables() -> None:
+    assert sorted(FORMATS) == sorted(reports.FORMATS)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from visionbench.command.main import main
+from visionbench.command.verbs.trace import count_missing
 from visionbench.comparison import comparison
 from visionbench.comparison.switches import switch_of
 from visionbench.record import store
+from visionbench.record.spec import Spec
 
 FACTORY = """
 import torch
@@ -49,6 +52,17 @@ def test_effects_are_measured_kept_and_printed_again(here: Path, capsys: pytest.
     assert {(r.source, r.spec.task) for r in counted} == {("computed", "train")}, "training memory, exactly"
     assert main(["report", "effects"]) == 0
     assert capsys.readouterr().out == printed
+
+
+def test_counts_of_another_torch_or_timm_are_made_again(here: Path) -> None:
+    spec = Spec(model="user:net_of_effects:tiny", task="train", image_size=32)
+    path = here / "counts.jsonl"
+    [new] = count_missing([spec], [], path)
+    assert count_missing([spec], [new], path) == []
+    for other in ({"torch": "1.0"}, {"timm": "0.1"}):
+        old = replace(new, environment=replace(new.environment, **other))  # type: ignore[arg-type]
+        assert [record.spec for record in count_missing([spec], [old], path)] == [spec]
+    assert len(store.read(path).records) == 3
 
 
 def test_a_grid_is_measured_and_not_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +114,7 @@ def test_a_mistake_is_one_sentence(
     except SystemExit as exit_:
         code = exit_.code  # type: ignore[assignment]  # argparse's own way out
     out, err = capsys.readouterr()
-    told = [line for line in err.splitlines() if line.startswith("bench.py: ")]
+    told = [line for line in err.splitlines() if line.startswith("visionbench: ")]
     assert (code, out, len(told)) == (2, "", 1), err
     assert remedy in told[0]
 

@@ -310,7 +310,7 @@ def test_a_mistake_is_one_sentence_with_its_remedy(
     except SystemExit as exit_:
         code = exit_.code  # type: ignore[assignment]  # argparse's own way out
     out, err = capsys.readouterr()
-    told = [line for line in err.splitlines() if line.startswith("bench.py: ")]
+    told = [line for line in err.splitlines() if line.startswith("visionbench: ")]
     assert (code, out, len(told)) == (2, "", 1), err
     assert remedy in told[0]
     assert is_clean(same, temporary)

@@ -39,7 +39,7 @@ def test_what_a_card_cannot_do_is_refused_and_says_so(capsys: pytest.CaptureFixt
 
 
 def test_training_has_memory_and_records_say_predicted(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["predict", "--gpu", "rtx-3090", "resnet18", "--task", "train", "--precision", "amp_fp16", "--lines"]
+    words = ["predict", "--gpu", "rtx-3090", "resnet18", "--task", "train", "--precision", "amp_fp16", "--json"]
     assert main(words) == 0
     record = from_json(capsys.readouterr().out)
     assert record.source == "predicted"
@@ -66,7 +66,7 @@ def test_a_mistake_is_one_sentence(
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
     told = capsys.readouterr().err
-    assert told.startswith("bench.py: ")
+    assert told.startswith("visionbench: ")
     assert told.count("\n") == 1
 
 
@@ -97,7 +97,7 @@ def test_calibrations_of_ones_own_are_validated_too(tmp_path: Path, capsys: pyte
 
 
 def _predicted(capsys: pytest.CaptureFixture[str], *words: str) -> Record:
-    asked = ["predict", "--gpu", anchors.CARD, "resnet50", "--precision", "amp_fp16", "--batch-size", "256", "--lines"]
+    asked = ["predict", "--gpu", anchors.CARD, "resnet50", "--precision", "amp_fp16", "--batch-size", "256", "--json"]
     assert main([*asked, *words]) == 0
     return from_json(capsys.readouterr().out)
 
@@ -140,7 +140,7 @@ def test_one_s_own_calibration_replaces_a_shipped_one_of_its_name(tmp_path: Path
 
 def test_the_largest_batch_of_a_card_that_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["predict", "--gpu", "t4", "resnet18", "--precision", "fp16", "--batch-size", "max"]
-    assert main([*words, "--task", "train", "--lines"]) == 0
+    assert main([*words, "--task", "train", "--json"]) == 0
     record = from_json(capsys.readouterr().out)
     room = capacity(find("t4"))
     assert room * 0.93 < (record.value("process_memory") or 0) <= room
@@ -167,7 +167,7 @@ def test_a_calibration_of_nothing_says_what_to_measure(
     store.append(Path("few.jsonl"), anchors.measured(anchors.spec("resnet18")))
     assert main(words) == 2
     told = capsys.readouterr().err
-    assert told.count("bench.py: ") == 1
+    assert told.count("visionbench: ") == 1
     assert remedy in told
 
 
@@ -217,7 +217,7 @@ def test_a_slip_in_one_s_own_data_sheet_is_one_sentence(
     file.write_text("\n".join([*lines, f"{field} = {value}"]))
     assert main(["predict", "--gpu", str(file), "resnet18"]) == 2
     [told] = capsys.readouterr().err.splitlines()
-    assert told.startswith("bench.py: ")
+    assert told.startswith("visionbench: ")
     assert f"{field} = " in told
 
 
@@ -270,7 +270,7 @@ def test_what_cannot_be_predicted_says_why(words: list[str], reason: str, capsys
 
 @pytest.mark.usefixtures("networks")
 def test_one_refusal_does_not_take_the_others_along(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["user:odd_networks:reads", "resnet18", "--lines"]
+    words = ["user:odd_networks:reads", "resnet18", "--json"]
     assert main(["predict", "--gpu", "v100-sxm2-16gb", *words]) == 0
     refused, found = (from_json(line) for line in capsys.readouterr().out.splitlines())
     assert refused.failure is not None
@@ -284,7 +284,7 @@ def test_a_factory_that_exits_is_one_sentence_and_one_that_prints_spoils_no_outp
     for verb in (["trace"], ["predict", "--gpu", "v100-sxm2-16gb"]):
         assert main([*verb, "user:odd_networks:exits"]) == 2
         assert "raised SystemExit" in capsys.readouterr().err
-    assert main(["predict", "--gpu", "v100-sxm2-16gb", "user:odd_networks:talks", "--json", "--batch-size", "512"]) == 0
+    assert main(["predict", "--gpu", "v100-sxm2-16gb", "user:odd_networks:talks", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == "predictions"
 
 

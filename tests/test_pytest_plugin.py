@@ -71,11 +71,11 @@ def structure(spec):
     return Structure(row=str(spec), totals=totals, layers=layers)
 
 
-def revisions(options, specs, stack):
-    side = Side(label=options.base, spec=specs[0])
+def two_revisions(specs, stack, base):
+    side = Side(label=base, spec=specs[0])
     row = SimpleNamespace(name=str(specs[0]), side=side)
     source = SimpleNamespace(tree=TREE, repository=None)
-    return SimpleNamespace(rows=(row,), sources=(source, source), title=f"{options.base} against here", remarks=())
+    return SimpleNamespace(rows=(row,), sources=(source, source), title=f"{base} against here", remarks=())
 
 
 def gate(rows, stage, environment, plan, rule):
@@ -99,7 +99,7 @@ def comparison(row, word):
 
 module("visionbench.tracing.structure", structures=structures)
 module("visionbench.machine.environment", find_device=lambda: "cpu", describe=lambda *_: None)
-module("visionbench.command.sides", revisions=revisions)
+module("visionbench.command.sides", two_revisions=two_revisions)
 module("visionbench.judging.duet", stage=lambda device, threads, **_: SimpleNamespace(device=device, threads=threads))
 module("visionbench.judging.gate", LAUNCHES=10, Plan=SimpleNamespace, drawn=lambda _: 0, gate=gate)
 module("visionbench.judging.verdict", launches_needed=lambda rule: 10)

@@ -1,11 +1,10 @@
-"""Which batch sizes `run` measures: the one asked for, a list of them, or the largest that fits, searched for first."""
+"""The largest batch that fits, which `run` searches for; and from which size on a larger one is no faster."""
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from visionbench.command import progress
 from visionbench.record import store
@@ -14,51 +13,35 @@ from visionbench.record.spec import Spec
 from visionbench.record.statistics import throughput
 from visionbench.record.units import significant
 
-if TYPE_CHECKING:
-    from visionbench.command.selection import Place
-
 SATURATED = 0.95
 """The share of the best throughput from which on a larger batch does not pay."""
 
 
-def each(specs: Iterable[Spec], sizes: Sequence[int] | None) -> tuple[Spec, ...]:
-    """Every spec at every one of the sizes; as they are without any."""
-    if not sizes:
-        return tuple(specs)
-    return tuple(replace(spec, batch_size=size) for spec in specs for size in sizes)
+def at_largest(specs: Iterable[Spec], device: str, threads: int | None, path: Path) -> tuple[Spec, ...]:
+    """Every spec at the largest batch that fits, which is searched for unless a record in the file knows it.
 
-
-def at_largest(specs: Iterable[Spec], here: Place, options: Namespace) -> tuple[Spec, ...]:
-    """Every spec at the largest batch that fits, which is searched for unless a record knows it.
-
-    What was found is recorded; a spec of which nothing fits is recorded with its cause, and left out.
+    The result is recorded; a spec of which nothing fits is recorded with its cause, and left out.
     """
     from visionbench.machine.environment import describe
-    from visionbench.measuring.largest_batch import METRIC, known, largest_batch
+    from visionbench.measuring.largest_batch import FIT, METRIC, known, largest_batch
+    from visionbench.measuring.process.launch import launch
 
-    environment = describe(here.devices[0], options.threads)
-    records = store.read_if_there(options.records).records
-    found = []
+    environment = describe(device, threads)
+    records = store.read_if_there(path).records
+    at_largest = []
     for spec in specs:
         record = known(spec, records, environment.device, environment.torch)
         if record is None:
             progress.say(f"Searching the largest batch of {spec.model}@{spec.image_size} ...")
-            record = largest_batch(spec, lambda tried: _fits(tried, here, options.threads))
-            store.append(options.records, record)
+            record = largest_batch(spec, lambda tried: launch(tried, FIT, device, threads))
+            store.append(path, record)
         size = record.value(METRIC)
         if size is None:
             progress.say(f"{spec.model}@{spec.image_size}: {progress.outcome(record)}")
             continue
         progress.say(f"{spec.model}@{spec.image_size}: the largest batch that fits is {size:.0f}")
-        found.append(replace(spec, batch_size=int(size)))
-    return tuple(found)
-
-
-def _fits(spec: Spec, here: Place, threads: int | None) -> Record:
-    from visionbench.measuring.largest_batch import FIT
-    from visionbench.measuring.process.launch import launch
-
-    return launch(spec, FIT, here.devices[0], threads)
+        at_largest.append(replace(spec, batch_size=int(size)))
+    return tuple(at_largest)
 
 
 def saturation(records: Iterable[Record]) -> list[str]:
@@ -68,7 +51,7 @@ def saturation(records: Iterable[Record]) -> list[str]:
         if record.source == "measured" and record.failure is None:
             sizes = curves.setdefault(replace(record.spec, batch_size=1), {})
             sizes.setdefault(record.spec.batch_size, []).append(record)
-    return [told for spec, sizes in curves.items() if (told := _saturates(spec, sizes))]
+    return [sentence for spec, sizes in curves.items() if (sentence := _saturates(spec, sizes))]
 
 
 def _saturates(spec: Spec, sizes: dict[int, list[Record]]) -> str | None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import signal
-from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from visionbench.command import output, progress
+from visionbench.command.requests import ForCI, Output
 from visionbench.comparison.verdict import Judgement, exit_code
 from visionbench.record.errors import BenchError
 
@@ -29,19 +28,14 @@ FORMS = {
 
 
 def add_forms(parser: argparse.ArgumentParser) -> None:
-    """Options that say where else to write what was found out."""
+    """Options that say where else to write the judgement."""
     group = parser.add_argument_group("for CI")
     group.add_argument("--strict", action="store_true", help="inconclusive rows end with exit code 3")
     for form, text in FORMS.items():
         group.add_argument(f"--{form}", type=Path, metavar="FILE", help=text)
 
 
-def command(options: Namespace) -> str:
-    """This command line, as it can be typed again."""
-    return shlex.join(["python", "bench.py", *options.words])
-
-
-def show(judgement: Judgement, options: Namespace) -> int:
+def show(judgement: Judgement, how: Output, also: ForCI) -> int:
     """Print the judgement, write what else was asked for, and return the exit code."""
     from visionbench.reports import ci
     from visionbench.reports.results import verdict_text, verdicts
@@ -51,11 +45,11 @@ def show(judgement: Judgement, options: Namespace) -> int:
         tables.append(verdicts.layout(judgement))
     shown = [table for table in tables if table]
     if shown:
-        output.print_tables(shown, options)
+        output.print_tables(shown, how)
     else:
         print(f"{verdict_text.headline(judgement)}.")
     for form in FORMS:
-        path: Path | None = getattr(options, form)
+        path: Path | None = getattr(also, form)
         if path is not None:
             _write(path, ci.form(form, judgement))
     if os.environ.get("GITHUB_ACTIONS") == "true":
@@ -63,7 +57,7 @@ def show(judgement: Judgement, options: Namespace) -> int:
     page = os.environ.get("GITHUB_STEP_SUMMARY")
     if page:
         _write(Path(page), ci.form("summary", judgement), append=True)
-    return exit_code(judgement, strict=options.strict)
+    return exit_code(judgement, strict=also.strict)
 
 
 def _write(path: Path, text: str, *, append: bool = False) -> None:

@@ -1,7 +1,7 @@
-"""The command line: what a user may say, and how mistakes are told.
+"""The command line: what a user may ask, and how mistakes are reported.
 
-This is the composition root, and it is thin: it parses, and hands typed options to a verb of
-`visionbench.command.verbs`, which imports what it needs when it needs it. `--help` and `report` never import torch.
+This is the composition root, and it is thin: the first word names a verb of `visionbench.command.verbs`, only that file
+is imported, and it turns the other words into a frozen request. `--help` and `report` never import torch.
 """
 
 from __future__ import annotations
@@ -10,55 +10,54 @@ import argparse
 import errno
 import io
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib import import_module
 
+from visionbench.command import progress
 from visionbench.command.options import Parser
-from visionbench.command.verbs import (
-    calibrate,
-    compare,
-    doctor,
-    effects,
-    export,
-    figures,
-    gate,
-    listing,
-    predict,
-    report,
-    run,
-    selftest,
-    tables,
-    trace,
-    validate_predictions,
-)
+from visionbench.command.program import program_name, release
 from visionbench.comparison.verdict import INTERRUPTED, OK, USAGE
 from visionbench.models import ModelError
 from visionbench.record.errors import BenchError
 
-VERBS = (
-    *(tables, run, report, figures, trace, effects),
-    *(gate, compare, selftest),
-    *(predict, calibrate, validate_predictions),
-    *(export, listing, doctor),
-)
+VERBS = {
+    "tables": "the default: count, measure a few rows, print the tables",
+    "run": "measure models, tables or suites",
+    "report": "print tables from records",
+    "figures": "draw figures from records",
+    "trace": "one model's exact counts",
+    "effects": "what each switch alone does to speed and memory",
+    "gate": "is head slower than base? two revisions, or two settings",
+    "compare": "exact counts against a baseline in git; or two files of records",
+    "selftest": "how often is the gate right here?",
+    "predict": "images/s and memory on a GPU you don't have",
+    "calibrate": "fit predictions to your own records",
+    "validate-predictions": "how wrong are predictions?",
+    "export": "records as a flat table: csv, json, parquet; or their history",
+    "list": "list models, tables, suites, protocols, devices",
+    "doctor": "is this machine fit to measure?",
+}
+"""Every verb with its line of help; the file is `verbs/NAME.py` (`list` is `listing`, hyphens are underscores)."""
 
 DESCRIPTION = """\
-Benchmarks of vision models that deserve trust.
+Trustworthy benchmarks for vision models.
 
-  python bench.py                       the first journey: count every row of the ConvNeXt paper's tables
+  {program}                       the first journey: count every row of the ConvNeXt paper's tables
                                         exactly, measure a few of them here, print the tables beside the paper's
-  python bench.py --gpu a100            the same on an A100 (and only there), every row: TF32, channels_last
-  python bench.py run convnext_tiny     measure models, tables or suites; resumes where it stopped
-  python bench.py report --all          print the tables from what has been recorded; no torch, no GPU
-  python bench.py figures --all         draw what has been recorded, printed and counted: SVG, PDF or PNG
-  python bench.py trace convnext_tiny   one model's exact counts: params, MACs, traffic, training memory
-  python bench.py gate --base main      is this checkout slower than main? both, in turns, with error rates known
-  python bench.py compare --exact       did any model change? exact counts against a baseline in git, no clock
-  python bench.py effects resnet50      what channels_last, TF32, autocast, bf16, compile do, each alone, in turns
-  python bench.py export --output x.csv records as one flat table, for pandas and spreadsheets
-  python bench.py list models 'swin*'   what there is: models, tables, suites, protocols, devices
-  python bench.py doctor                is this machine fit to measure, and what to do where it is not
+  {program} --gpu a100            the same on an A100 (and only there), every row: TF32, channels_last
+  {program} run convnext_tiny     measure models, tables or suites; resumes where it stopped
+  {program} report --all          print the tables from what has been recorded; no torch, no GPU
+  {program} figures --all         draw what has been recorded, printed and counted: SVG, PDF or PNG
+  {program} trace convnext_tiny   one model's exact counts: params, MACs, traffic, training memory
+  {program} gate --base main      is this checkout slower than main? both, in turns, with error rates known
+  {program} compare --exact       did any model change? exact counts against a baseline in git, no clock
+  {program} effects resnet50      what channels_last, TF32, autocast, bf16, compile do, each alone, in turns
+  {program} export --output x.csv records as one flat table, for pandas and spreadsheets
+  {program} list models 'swin*'   list models, tables, suites, protocols, devices
+  {program} doctor                is this machine fit to measure, and what to do where it is not
 """
 
 EPILOG = """\
@@ -75,19 +74,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
         words.insert(0, "tables")
-    options = _parser().parse_args(words)
-    options.words = words
+    options = _parser(words[0]).parse_args(words)
+    options.command = f"{program_name()} {shlex.join(words)}"
     verb: Callable[[argparse.Namespace], int] = options.verb
     try:
         code = verb(options)
         sys.stdout.flush()
         return code
     except (BenchError, ModelError) as error:
-        print(f"bench.py: {error}", file=sys.stderr)
+        progress.complain(str(error))
         return USAGE
     except KeyboardInterrupt:
         goes_on = ", and the same command goes on from there" if options.resumes else ""
-        print(f"\nbench.py: interrupted; what was measured is kept{goes_on}.", file=sys.stderr)
+        progress.say("")
+        progress.complain(f"interrupted; what was measured is kept{goes_on}.")
         return INTERRUPTED
     except BrokenPipeError:  # `| head` has read enough
         _forget_output()
@@ -96,10 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise
         _forget_output()
-        print(
-            f"bench.py: cannot write the results ({(error.strerror or str(error)).lower()}): free some space.",
-            file=sys.stderr,
-        )
+        reason = (error.strerror or str(error)).lower()
+        progress.complain(f"cannot write the results ({reason}): free some space.")
         return USAGE
 
 
@@ -118,30 +116,25 @@ def _open_what_is_closed() -> None:
 
 
 def _forget_output() -> None:
-    """Nothing more can be written to stdout: let what is still in its buffer go nowhere."""
+    """Nothing more can be written to stdout: what is still in its buffer is dropped."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(chosen: str) -> argparse.ArgumentParser:
+    """The parser of every verb's name, and of the options of the one that was chosen."""
     parser = Parser(
-        prog="python bench.py",
-        description=DESCRIPTION,
+        prog=program_name(),
+        description=DESCRIPTION.format(program=program_name()),
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(resumes=False)
-    parser.add_argument("--version", action="version", version=f"visionbench {_version()}")
+    parser.add_argument("--version", action="version", version=f"visionbench {release() or '(not installed)'}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser, required=True)
-    for verb in VERBS:
-        verb.add(commands)
+    for name, text in VERBS.items():
+        verb = commands.add_parser(name, help=text)
+        if name == chosen:
+            file = "listing" if name == "list" else name.replace("-", "_")
+            import_module(f"visionbench.command.verbs.{file}").add(verb)
     return parser
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("visionbench")
-    except PackageNotFoundError:
-        return "(not installed)"

@@ -1,34 +1,90 @@
-"""The options that verbs share, and the types of their values: each refuses what it cannot mean, in one sentence."""
+"""The options that verbs share, and the types of their values: each refuses what it cannot mean, in one sentence.
+
+`part` turns them into the typed parts of a request (`visionbench.command.requests`).
+"""
 
 from __future__ import annotations
 
 import argparse
-import sys
+from dataclasses import fields
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeVar
 
-from visionbench.command.output import COMPARISONS, RECORDS
+from visionbench.command import progress
+from visionbench.command.inputs import CALIBRATIONS, COMPARISONS, RECORDS
+from visionbench.command.requests import FORMATS, LARGEST
 from visionbench.comparison.verdict import USAGE
-from visionbench.record.spec import ATTENTIONS, COMPILE_MODES, EFFORTS, MEMORY_FORMATS, PRECISIONS, PROTOCOLS, TASKS
-from visionbench.reports import FORMATS
+from visionbench.record.spec import (
+    ATTENTIONS,
+    COMPILE_MODES,
+    EFFORTS,
+    MEMORY_FORMATS,
+    PRECISIONS,
+    PROTOCOLS,
+    SUITES,
+    TASKS,
+)
 
-Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
-"""Where a verb adds its parser."""
+Part = TypeVar("Part")
 
 MOST = 10**9
 """No batch, image or count of anything here is larger."""
 
-LARGEST = "max"
-"""The batch size that means: the largest that fits."""
+DEVICE = "cuda, cuda:1 or cpu (default: the GPU if there is one)"
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, whose mistakes are one sentence that ends with the remedy, as all of ours."""
+    """argparse, with every mistake as one sentence that ends with the remedy."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        """Say it and end with exit code 2."""
-        print(f"bench.py: {message}; see `{self.prog} --help`.", file=sys.stderr)
+        """Print it and end with exit code 2."""
+        progress.complain(f"{message}; see `{self.prog} --help`.")
         raise SystemExit(USAGE)
+
+
+def part(kind: type[Part], options: argparse.Namespace) -> Part:
+    """A dataclass whose fields are taken from the options of the same names; others keep their defaults."""
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # all parts are dataclasses
+    values: dict[str, Any] = {name: getattr(options, name) for name in names if hasattr(options, name)}
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Models, tables and suites: what `run` measures."""
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="WHAT",
+        help="convnext_tiny, 'timm:swin_*', paper:..., user:package.module:factory; or a table's or suite's name",
+    )
+    add_tables(parser)
+    add_suites(parser)
+
+
+def add_tables(parser: argparse.ArgumentParser) -> None:
+    """The option that names tables."""
+    parser.add_argument(
+        "--table", action="append", default=[], dest="tables", metavar="NAME", help="every row of a table (repeatable)"
+    )
+
+
+def add_suites(parser: argparse.ArgumentParser) -> None:
+    """The option that names suites."""
+    parser.add_argument(
+        "--suite",
+        action="append",
+        default=[],
+        dest="suites",
+        choices=sorted(SUITES),
+        help="a named set of specs (repeatable)",
+    )
+
+
+def add_image_size(parser: argparse._ActionsContainer, default: str = "each model's own size") -> None:
+    """The side of the square input."""
+    parser.add_argument(
+        "--image-size", type=positive, metavar="PIXELS", help=f"side of the square input (default: {default})"
+    )
 
 
 def add_where(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +98,7 @@ def add_where(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--device",
         metavar="DEVICE",
-        help="cuda, cuda:1 or cpu (default: the GPU if there is one); cuda:0,cuda:1 spreads rows over equal GPUs, "
+        help=f"{DEVICE}; cuda:0,cuda:1 spreads rows over equal GPUs, "
         "which is off by default because they share the host's cores and its power",
     )
     where.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: torch's choice)")
@@ -69,6 +125,21 @@ def add_evidence(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_calibrations(parser: argparse.ArgumentParser) -> None:
+    """The option that names a folder of one's own calibrations."""
+    parser.add_argument(
+        "--calibrations",
+        type=Path,
+        metavar="FOLDER",
+        help=f"your own calibrations, used before ours (`calibrate` writes them; default: {CALIBRATIONS})",
+    )
+
+
+def add_budget(parser: argparse._ActionsContainer, text: str) -> None:
+    """The time that measuring may take."""
+    parser.add_argument("--budget", type=seconds, metavar="TIME", help=f"{text}: 90, 90s, 10m, 2h (default: no limit)")
+
+
 def add_measuring(parser: argparse.ArgumentParser) -> None:
     """Options that say how long and how often to measure."""
     how = parser.add_argument_group("how to measure")
@@ -87,54 +158,85 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         "--target-ci",
         type=share,
         metavar="SHARE",
-        help="add launches until the interval is within +-1%% (say) of the number",
+        help="add launches until the interval is within this share of the number, for example 1%%",
     )
     how.add_argument(
         "--row-time", type=seconds, metavar="TIME", help="stop adding launches to a row that has taken this long"
     )
+    add_budget(how, "stop starting launches after this long")
     how.add_argument(
         "--lock-clocks",
         action="store_true",
         help="fix the GPU's clock while measuring (needs root; put back afterwards)",
     )
-    how.add_argument(
-        "--max-time", type=seconds, metavar="TIME", help="stop starting launches after this long: 90, 90s, 10m, 2h"
-    )
     how.add_argument("--retry-failures", action="store_true", help="measure rows again that failed before")
+
+
+def add_turns(
+    parser: argparse.ArgumentParser, keep: Path, *, per: str, budget: str, rounds: bool = True
+) -> argparse._ArgumentGroup:
+    """Options of the verbs that measure two sides in turns: `gate`, `effects` and `selftest`."""
+    how = parser.add_argument_group("how to measure")
+    how.add_argument("--device", metavar="DEVICE", help=DEVICE)
+    how.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: 1, by CPU time)")
+    how.add_argument("--launches", type=positive, metavar="N", help=f"process pairs per {per} (default: 10)")
+    if rounds:
+        how.add_argument("--rounds", type=positive, metavar="N", help="turns of each side (default: 10 to 40)")
+    add_budget(how, budget)
+    how.add_argument("--seed", type=int, metavar="N", help="random seed (default: random, and kept with the turns)")
+    how.add_argument(
+        "--keep", type=Path, default=keep, metavar="FILE", help=f"append raw turns there (default: {keep})"
+    )
+    return how
 
 
 def add_spec(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Options that are fields of a spec, but for the batch size, which verbs treat differently."""
     spec = parser.add_argument_group("what is run")
-    spec.add_argument(
-        "--image-size",
-        type=positive,
-        metavar="PIXELS",
-        help="square input (default: the table's, or what the model was trained on)",
-    )
+    add_image_size(spec, "the table's, or each model's own size")
     spec.add_argument("--task", choices=TASKS, default="inference", help="default: inference")
     spec.add_argument("--precision", choices=PRECISIONS, help="default: fp32")
     spec.add_argument("--memory-format", choices=MEMORY_FORMATS, help="default: contiguous")
     spec.add_argument(
         "--compile", choices=COMPILE_MODES, dest="compile_mode", help="torch.compile's mode (default: eager)"
     )
-    spec.add_argument(
+    add_attention(spec)
+    return spec
+
+
+def add_attention(parser: argparse._ActionsContainer) -> None:
+    """The kernel of attention."""
+    parser.add_argument(
         "--attention",
         choices=ATTENTIONS,
         default="fused",
         help="fused kernels, or the math as in 2022 (default: fused)",
     )
-    return spec
 
 
-def add_output(parser: argparse.ArgumentParser) -> None:
-    """Options that say how tables are printed."""
+def add_batch_size(parser: argparse._ActionsContainer, default: str = "1; on a GPU 64") -> None:
+    """Images per step."""
+    parser.add_argument("--batch-size", type=positive, metavar="N", help=f"images per step (default: {default})")
+
+
+def add_output(parser: argparse.ArgumentParser, *, records: bool = False) -> None:
+    """Options that say how tables are printed. Where `--json` prints `records`, the verb adds it itself."""
     output = parser.add_argument_group("output")
     output.add_argument("--format", choices=FORMATS, default="terminal", help="default: terminal")
-    output.add_argument("--json", action="store_const", const="json", dest="format", help="short for --format json")
+    if records:
+        add_json(output)
+    else:
+        output.add_argument(
+            "--json", action="store_const", const="json", dest="format", help="print the result as JSON: --format json"
+        )
     output.add_argument(
         "--width", type=positive, metavar="COLUMNS", help="for the terminal (default: as wide as it is)"
     )
+
+
+def add_json(parser: argparse._ActionsContainer, what: str = "the records, one document a line") -> None:
+    """`--json`: the result for programs."""
+    parser.add_argument("--json", action="store_true", help=f"print the result as JSON: {what}")
 
 
 def positive(text: str) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from visionbench.command.program import short_name
 from visionbench.record.record import Record
 from visionbench.record.spec import Spec
 from visionbench.record.statistics import images_per_second
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 def say(text: str) -> None:
     """One line on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def complain(text: str) -> None:
+    """One line on stderr that begins with the program's name: something is wrong."""
+    say(f"{short_name()}: {text}")
 
 
 def outcome(record: Record) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from visionbench.command import progress
 from visionbench.comparison.comparison import Side
@@ -41,14 +40,16 @@ class Sides:
     remarks: tuple[str, ...] = ()
 
 
-def settings(options: Namespace, specs: Sequence[Spec]) -> Sides:
+def two_settings(
+    specs: Sequence[Spec], vary: Sequence[tuple[str, str]], *, base: str | None = None, head: str | None = None
+) -> Sides:
     """`--vary`: one source, two specs per row. Raises `BenchError` for what cannot be varied."""
-    if options.base is not None or options.head is not None:
+    if base is not None or head is not None:
         raise BenchError("--vary compares two settings of one revision: leave --base and --head away.")
-    label = ", ".join(f"{field}={value}" for field, value in options.vary)
+    label = ", ".join(f"{field}={value}" for field, value in vary)
     rows = []
     for spec in specs:
-        changed = varied(spec, options.vary)
+        changed = varied(spec, vary)
         if changed == spec:
             raise BenchError(f"--vary {label} changes nothing of {spec}: vary something else.")
         sides = (Side(label="as it is", spec=spec), Side(label=label, spec=changed))
@@ -56,33 +57,43 @@ def settings(options: Namespace, specs: Sequence[Spec]) -> Sides:
     return Sides(title=f"{label} against the default", rows=tuple(rows), sources=(Source(), Source()))
 
 
-def varied(spec: Spec, settings: Iterable[tuple[str, str]]) -> Spec:
-    """The spec with those settings changed. Raises `BenchError` for a setting or a value that there is not."""
+def varied(spec: Spec, vary: Iterable[tuple[str, str]]) -> Spec:
+    """The spec with those settings changed. Raises `BenchError` for an unknown setting or value."""
     values: dict[str, Any] = {}
-    for field, value in settings:
+    for field, value in vary:
         name = VARIED[choose("setting to vary", field, VARIED)]
         values[name] = None if name == "compile_mode" and value == EAGER else value
     return replace(spec, **values)
 
 
-def revisions(options: Namespace, specs: Sequence[Spec], stack: ExitStack) -> Sides:
-    """`--base` and `--head`: two sources, one spec per row. Work trees and environments live as long as `stack`."""
+def two_revisions(
+    specs: Sequence[Spec],
+    stack: ExitStack,
+    *,
+    base: str | None,
+    head: str | None = None,
+    environment: Literal["auto", "same"] = "auto",
+) -> Sides:
+    """`--base` and `--head`: two sources, one spec per row. Work trees and environments live as long as `stack`.
+
+    Without a base that is HEAD, without a head the working tree. With `environment="same"` both sides run in this
+    Python; else each gets an environment if their declared dependencies differ. Raises `BenchError`.
+    """
     root = worktrees.repository(Path.cwd())
     # An empty name, as from a CI variable that is not set, is a mistake and not a default.
-    base = stack.enter_context(worktrees.checked_out(root, "HEAD" if options.base is None else options.base))
-    named = options.head is not None
-    head = stack.enter_context(worktrees.checked_out(root, options.head)) if named else worktrees.here(root)
-    pythons, remarks = _pythons(options, base, head, stack)
+    before = stack.enter_context(worktrees.checked_out(root, "HEAD" if base is None else base))
+    after = worktrees.here(root) if head is None else stack.enter_context(worktrees.checked_out(root, head))
+    pythons, remarks = _pythons(before, after, stack, same=environment == "same")
     if pythons[0] == pythons[1]:
-        _check_owned(specs, base, head)
-    sources = [
-        Source(tree=one.tree, python=python, repository=root) for one, python in zip((base, head), pythons, strict=True)
-    ]
+        _check_owned(specs, before, after)
     return Sides(
-        title=f"{_named(base)} against {_named(head)}",
-        rows=tuple(Row(name=str(spec), baseline=_side(base, spec), candidate=_side(head, spec)) for spec in specs),
-        sources=(sources[0], sources[1]),
-        remarks=(*_remarks(base, head), *remarks),
+        title=f"{_named(before)} against {_named(after)}",
+        rows=tuple(Row(name=str(spec), baseline=_side(before, spec), candidate=_side(after, spec)) for spec in specs),
+        sources=(
+            Source(tree=before.tree, python=pythons[0], repository=root),
+            Source(tree=after.tree, python=pythons[1], repository=root),
+        ),
+        remarks=(*_remarks(before, after), *remarks),
     )
 
 
@@ -93,8 +104,8 @@ def _check_owned(specs: Iterable[Spec], base: Revision, head: Revision) -> None:
     for spec in specs:
         if not spec.model.startswith("user:"):
             raise BenchError(
-                f"{spec.model} is not of this repository, so both revisions would run the same code: name one of its "
-                "own, --model user:package.module:factory."
+                f"{spec.model} is not defined in this repository, so both revisions would run the same code: name a "
+                "model that is, --model user:package.module:factory."
             )
 
 
@@ -107,13 +118,13 @@ def _remarks(base: Revision, head: Revision) -> list[str]:
 
 
 def _pythons(
-    options: Namespace, base: Revision, head: Revision, stack: ExitStack
+    base: Revision, head: Revision, stack: ExitStack, *, same: bool
 ) -> tuple[tuple[str, str], tuple[str, ...]]:
-    """Which Python runs each side, and what is to be said about it."""
+    """Which Python runs each side, and the remarks about it."""
     changed = ", ".join(worktrees.changed_declarations(base.tree, head.tree))
     if not worktrees.dependencies_differ(base.tree, head.tree):
         return (sys.executable, sys.executable), ()
-    if options.environment == "same":
+    if same:
         return (sys.executable, sys.executable), (f"One environment ran both sides, though these changed: {changed}.",)
     progress.say(f"installing an environment for each side, because these changed: {changed} ...")
     folder = stack.enter_context(worktrees.temporary_folder())

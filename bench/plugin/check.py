@@ -1,44 +1,90 @@
-"""Both tiers of the gate for one model of a test suite: what the pytest plugin asks and tells, without pytest.
+"""Both tiers of the gate for one model of a test suite, without pytest.
 
-The structure (`plugin_structure`) is counted in this process, the timing (`plugin_timing`) is done in others. Both
-start from the suite's root directory, from where a user's factory is imported, and leave directory and import path as
-they were.
+The structure is counted in this process and compared with a file in the suite's repository; the timing is done in other
+processes, in turns with a git revision. Both start from the suite's root directory, from where a user's factory is
+imported, and leave directory and import path as they were.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from visionbench.comparison import structure
+from visionbench.comparison.structure import OtherVersionsError, Structures
+from visionbench.comparison.verdict import Change, Rule, Verdict
 from visionbench.models import ModelError
-from visionbench.plugin.structure import counted, structural
-from visionbench.plugin.words import Asked, Found, Wanted, Word
 from visionbench.record import files
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec
 
+if TYPE_CHECKING:
+    from visionbench.command.sides import Sides
+    from visionbench.judging.duet import Stage
+
+Word = Literal["passed", "failed", "skipped", "error"]
+
 WORST: tuple[Word, ...] = ("failed", "error", "skipped", "passed")
-"""Of two tiers, the outcome that is told."""
+"""Of two tiers, the outcome that is reported."""
+
+UPDATE = "pytest --visionbench-update"
+"""The command that accepts a change of structure."""
 
 
-def look(model: str, settings: Mapping[str, Any], asked: Asked) -> Found:
-    """Both tiers, as far as they are asked for."""
-    with _in(asked.folder):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the command line and the ini file say: `folder` is the suite's root, `models` how many tests check a model.
+
+    `base` is a git revision, None for no timing; `budget` is in seconds, for one model.
+    """
+
+    folder: Path
+    baseline: Path
+    update: bool = False
+    base: str | None = None
+    budget: float | None = None
+    strict: bool = False
+    models: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a check of a model ended: the outcome in pytest's words, the message, and properties for a test report."""
+
+    word: Word = "passed"
+    text: str = ""
+    properties: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model and how it is run; `batch_size` None is one image, and on a GPU as many as the gate takes."""
+
+    spec: Spec
+    batch_size: int | None
+    training: bool
+    device: str | None
+    threads: int | None
+
+
+def check(name: str, marker: Mapping[str, Any], settings: Settings) -> Outcome:
+    """Both tiers, as far as they are asked for; `marker` holds the keywords of the marker `visionbench`."""
+    with _in(settings.folder):
         try:
-            wanted = _wanted(model, settings)
-            now = counted(wanted)
-            found = [structural(now, asked)]
-            if asked.base is not None:
-                from visionbench.plugin.timing import timed
-
-                found.append(timed(wanted, now, asked))
+            model = _model(name, marker)
+            now = _count(model)
+            outcomes = [_compare_structure(now, settings)]
+            if settings.base is not None:
+                outcomes.append(_compare_time(model, now, settings))
         except (BenchError, ModelError) as error:
-            return Found(word="failed", text=f"{model}: {error}")
-    return _together(found)
+            return Outcome(word="failed", text=f"{name}: {error}")
+    return _together(outcomes)
 
 
 @contextmanager
@@ -52,25 +98,195 @@ def _in(folder: Path) -> Iterator[None]:
         sys.path[:] = path
 
 
-def _wanted(model: str, settings: Mapping[str, Any]) -> Wanted:
-    """The spec of a model's name and the marker's settings. Raises `BenchError` for a setting that is none."""
+def _model(name: str, marker: Mapping[str, Any]) -> Model:
+    """The model of that name, run as the marker says. Raises `BenchError` for a setting that does not exist."""
     from visionbench import models
 
-    card, left = models.resolve(model), dict(settings)
+    card, left = models.resolve(name), dict(marker)
     models.load(card.name)  # here, where what the import warns of is the suite's to see
     training, device, threads = left.pop("training", True), left.pop("device", None), left.pop("threads", None)
     try:
         spec = files.typed(Spec, {"image_size": card.image_size} | left | {"model": card.name})
     except ValueError as error:
         raise BenchError(f"the marker visionbench is wrong ({str(error).rstrip('.')}): mend it.") from error
-    return Wanted(spec=spec, batch_size=left.get("batch_size"), training=training, device=device, threads=threads)
+    return Model(spec=spec, batch_size=left.get("batch_size"), training=training, device=device, threads=threads)
 
 
-def _together(found: Iterable[Found]) -> Found:
-    """The worst outcome, and all that was said."""
-    found = sorted(found, key=lambda one: WORST.index(one.word))
-    return Found(
-        word=found[0].word,
-        text="\n\n".join(one.text for one in found if one.text),
-        properties=tuple(pair for one in found for pair in one.properties),
+def _together(outcomes: Iterable[Outcome]) -> Outcome:
+    """The worst outcome, and all messages."""
+    outcomes = sorted(outcomes, key=lambda outcome: WORST.index(outcome.word))
+    return Outcome(
+        word=outcomes[0].word,
+        text="\n\n".join(outcome.text for outcome in outcomes if outcome.text),
+        properties=tuple(pair for outcome in outcomes for pair in outcome.properties),
     )
+
+
+# --- the first tier: structure ---
+
+
+def _count(model: Model) -> Structures:
+    """The model's rows as they are now: inference and, unless it is not wanted, a training step.
+
+    A suite may make warnings errors, and a process of many threads is warned of forking (Python 3.12): what is forked
+    counts, on no device.
+    """
+    from visionbench.tracing.structure import structures
+
+    specs = structure.structure_specs([model.spec])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return structures(spec for spec in specs if model.training or spec.task == "inference")
+
+
+def _compare_structure(now: Structures, settings: Settings) -> Outcome:
+    """The model's rows against those of the baseline; or into the baseline, if it is to be updated."""
+    properties = tuple(_counts(now))
+    try:
+        if settings.update:
+            structure.write(settings.baseline, _merged(settings.baseline, now))
+            return Outcome(properties=(("structure", "written"), *properties))
+        changes = _changes(structure.read(settings.baseline), now)
+    except OtherVersionsError as error:
+        properties = (("structure", "not comparable"), *properties)
+        return Outcome(word="error", text=_in_the_suites_words(error), properties=properties)
+    except BenchError as error:
+        return Outcome(word="failed", text=_in_the_suites_words(error), properties=properties)
+    word = "changed" if changes else "unchanged"
+    text = _describe_changes(changes, settings.baseline) if changes else ""
+    return Outcome(word="failed" if changes else "passed", text=text, properties=(("structure", word), *properties))
+
+
+def _counts(now: Structures) -> Iterator[tuple[str, str]]:
+    """A few exact numbers of the inference, for programs that collect test reports."""
+    for row in list(now.rows.values())[:1]:
+        yield "row", row.row
+        for name in ("params", "macs", "operators"):
+            yield name, str(row.totals[name])
+
+
+def _in_the_suites_words(error: BenchError) -> str:
+    """An error whose remedy is pytest's option and not the command line's."""
+    return str(error).replace(structure.UPDATE, UPDATE)
+
+
+def _merged(path: Path, now: Structures) -> Structures:
+    """The file's rows and these; these alone where the file is of other releases, or missing."""
+    try:
+        before = structure.read(path)
+    except BenchError:
+        return now
+    same = (before.torch, before.timm) == (now.torch, now.timm)
+    return replace(now, rows=before.rows | now.rows) if same else now
+
+
+def _changes(before: Structures, now: Structures) -> tuple[Change, ...]:
+    """The differences in this model's rows; the file's other rows belong to other tests."""
+    from visionbench.judging.structure import compare
+
+    names = now.rows.keys() | now.failures.keys()
+    return compare(replace(before, rows={name: row for name, row in before.rows.items() if name in names}), now)
+
+
+def _describe_changes(changes: Iterable[Change], path: Path) -> str:
+    new = all(change.before == "missing" for change in changes)
+    first = f"{path.name} has no such row" if new else f"the structure is not that of {path.name}"
+    remedy = f"If that is meant, accept it with `{UPDATE}` and commit the diff."
+    return "\n".join([f"{first}:", *_lines(changes), remedy])
+
+
+def _lines(changes: Iterable[Change]) -> Iterator[str]:
+    """What changed, row by row, and the layers behind it."""
+    from visionbench.reports.results.verdict_text import difference
+
+    row = ""
+    for change in changes:
+        if change.row != row:
+            row = change.row
+            yield f"  {row}"
+        yield f"    {difference(change)}"
+        yield from (f"      {place}" for place in change.where)
+
+
+# --- the second tier: time ---
+
+_WORDS: dict[str, Word] = {
+    "ok": "passed",
+    "improved": "passed",
+    "regressed": "failed",
+    "inconclusive": "failed",
+    "not measured": "error",
+}
+
+
+def _compare_time(model: Model, now: Structures, settings: Settings) -> Outcome:
+    """The model against the base, in turns, as a gate of one row; batch and device are chosen as `gate` does."""
+    from visionbench.command.selection import defaults_in_turns
+    from visionbench.command.sides import two_revisions
+    from visionbench.judging import duet
+    from visionbench.machine.environment import find_device
+
+    with ExitStack() as stack:
+        try:
+            device = model.device or find_device()
+            spec = replace(model.spec, batch_size=model.batch_size or defaults_in_turns(device).batch_size)
+            sides = two_revisions([spec], stack, base=settings.base)
+            verdict, remarks = _judge(sides, duet.stage(device, model.threads, sources=sides.sources), settings)
+            behind = _changes_since(sides, now, settings) if verdict.word == "regressed" else ()
+        except BenchError as error:
+            return Outcome(word="error", text=str(error), properties=(("verdict", "not measured"),))
+    word: Word = "skipped" if verdict.word == "inconclusive" and not settings.strict else _WORDS[verdict.word]
+    lines = [] if word == "passed" else list(_describe(verdict, sides.title, (*remarks, *sides.remarks), behind))
+    text = (
+        "; ".join(line.strip(" .") for line in lines) if word == "skipped" else "\n".join(lines)
+    )  # a reason: one line
+    return Outcome(word=word, text=text, properties=tuple(_numbers(verdict, settings)))
+
+
+def _judge(sides: Sides, stage: Stage, settings: Settings) -> tuple[Verdict, tuple[str, ...]]:
+    """The verdict, and remarks about it.
+
+    Each model is a gate of its own, so the false discoveries that a gate may make are shared out among them.
+    """
+    from visionbench.judging.gate import LAUNCHES, Plan, drawn, gate
+    from visionbench.judging.verdict import launches_needed
+    from visionbench.machine.environment import describe
+
+    rule = replace(Rule(), fdr=Rule().fdr / max(settings.models, 1))
+    plan = Plan(launches=max(LAUNCHES, launches_needed(rule)), budget=settings.budget, seed=drawn(None))
+    outcome = gate(sides.rows, stage, describe(stage.device, stage.threads), plan, rule)
+    cut = (f"The budget of {settings.budget:g} s ended before all launches were made.",) if outcome.cut_short else ()
+    return outcome.verdicts[0], cut
+
+
+def _changes_since(sides: Sides, now: Structures, settings: Settings) -> tuple[Change, ...]:
+    """Changes of structure since the base, by the baseline that the base has committed; () where it has none."""
+    base, repository, baseline = sides.sources[0].tree, sides.sources[0].repository, settings.baseline.resolve()
+    if base is None or repository is None or not baseline.is_relative_to(repository):
+        return ()
+    try:
+        return _changes(structure.read(base / baseline.relative_to(repository)), now)
+    except BenchError:
+        return ()
+
+
+def _describe(verdict: Verdict, title: str, remarks: Sequence[str], behind: Sequence[Change]) -> Iterator[str]:
+    """The verdict with its numbers and reasons, and which layers are behind a slow-down as far as structure knows."""
+    from visionbench.reports.results.verdict_text import detail, doubts, why
+
+    yield f"{verdict.comparison.name} is {verdict.word} ({title}): {detail(verdict)}".rstrip(": ")
+    yield from (f"  {reason}" for reason in (*why(verdict), *doubts(verdict), *remarks))
+    if behind:
+        yield from ("  What its structure does otherwise than the base's:", *(f"  {line}" for line in _lines(behind)))
+    elif verdict.word == "regressed":
+        yield "  Its structure is not known to differ from the base's: the same operators, or their layout, cost more."
+
+
+def _numbers(verdict: Verdict, settings: Settings) -> Iterator[tuple[str, str]]:
+    """The verdict for programs that collect test reports; ratios are of time, candidate over baseline."""
+    yield "verdict", verdict.word
+    yield "base", str(settings.base)
+    if verdict.ratio is not None:
+        bounds = {"ratio": verdict.ratio.centre, "ratio_low": verdict.ratio.low, "ratio_high": verdict.ratio.high}
+        yield from ((name, f"{value:.5f}") for name, value in bounds.items() if value is not None)
+    yield "launches", str(len(verdict.comparison.launches))

@@ -5,8 +5,8 @@
         visionbench("user:my_pkg.nets:small")
 
 The structure (parameters, operators, bytes, graphs: exact, no hardware) is compared with a file in their repository,
-always. With `--visionbench-base REVISION` the model is also timed against that revision, in turns. What is found out
-is told as any test tells it: worse is a failure, "cannot tell" a skip, "could not be measured" an error.
+always. With `--visionbench-base REVISION` the model is also timed against that revision, in turns. The outcome is
+reported as any test's: worse is a failure, "cannot tell" a skip, "could not be measured" an error.
 
 pytest loads this module in every project of an environment that has visionbench in it, so it imports pytest and
 nothing else, adds no cost to a run that does not use the fixture, and refuses nothing that was not asked for by one of
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from visionbench.plugin.words import Asked, Found
+    from visionbench.plugin.check import Outcome, Settings
 
 ENTRY_POINT = "visionbench"
 """The plugin's name where it is installed (`-p visionbench`)."""
@@ -121,16 +121,16 @@ def visionbench(request: pytest.FixtureRequest) -> Check:
 
     def check(model: str) -> None:
         __tracebackhide__ = True
-        from visionbench.plugin import check as plugin_tiers
+        from visionbench.plugin.check import check as check_model
 
-        found = plugin_tiers.look(model, _settings(request.node), _asked(request))
-        request.node.user_properties += [(f"visionbench.{name}", value) for name, value in found.properties]
-        _tell(found)
+        outcome = check_model(model, _marker(request.node), _settings(request))
+        request.node.user_properties += [(f"visionbench.{name}", value) for name, value in outcome.properties]
+        _report(outcome)
 
     return check
 
 
-def _settings(node: pytest.Item) -> dict[str, Any]:
+def _marker(node: pytest.Item) -> dict[str, Any]:
     """The markers' keywords; the one nearest to the test wins."""
     settings: dict[str, Any] = {}
     for marker in reversed(list(node.iter_markers("visionbench"))):
@@ -140,12 +140,12 @@ def _settings(node: pytest.Item) -> dict[str, Any]:
     return settings
 
 
-def _asked(request: pytest.FixtureRequest) -> Asked:
-    """What the command line and the ini file say."""
-    from visionbench.plugin.words import Asked
+def _settings(request: pytest.FixtureRequest) -> Settings:
+    """What pytest's command line and ini file say."""
+    from visionbench.plugin.check import Settings
 
     config, uses = request.config, request.fixturename
-    return Asked(
+    return Settings(
         folder=Path(config.rootpath),
         baseline=config.rootpath / str(config.getini("visionbench_baseline")),
         update=config.getoption("visionbench_update"),
@@ -156,12 +156,12 @@ def _asked(request: pytest.FixtureRequest) -> Asked:
     )
 
 
-def _tell(found: Found) -> None:
+def _report(outcome: Outcome) -> None:
     """The outcome in pytest's words, and no traceback: it would be of our code."""
     __tracebackhide__ = True
-    if found.word == "failed":
-        pytest.fail(found.text, pytrace=False)
-    if found.word == "error":
-        raise NotMeasuredError(found.text)
-    if found.word == "skipped":
-        pytest.skip(found.text)
+    if outcome.word == "failed":
+        pytest.fail(outcome.text, pytrace=False)
+    if outcome.word == "error":
+        raise NotMeasuredError(outcome.text)
+    if outcome.word == "skipped":
+        pytest.skip(outcome.text)

@@ -11,7 +11,7 @@ from pathlib import Path
 from perf.prediction import memory_check, printed
 from perf.prediction.published import calibrate_published
 from perf.prediction.timm_tables import from_timm
-from visionbench.command.calibrations import announce_progress, without_warnings
+from visionbench.command.verbs.predict import announce_progress, without_warnings
 from visionbench.predicting import calibration
 from visionbench.record.errors import BenchError
 from visionbench.reports import FORMATS, render

@@ -33,7 +33,7 @@ def test_what_has_not_been_counted_is_traced(here: Path, capsys) -> None:
 
 
 def test_a_roofline_for_a_word_that_means_several_gpus_says_which(here: Path, capsys) -> None:
-    words = ["figures", "roofline", "--model", "timm:resnet18", "--image-size", "64", "--device", "v100"]
+    words = ["figures", "roofline", "--model", "timm:resnet18", "--image-size", "64", "--gpu", "v100"]
     assert main(words) == 0
     assert "drawn for v100-sxm2-16gb" in capsys.readouterr().err
     assert "v100-sxm2-16gb, fp32" in (here / "roofline.svg").read_text()
@@ -42,7 +42,7 @@ def test_a_roofline_for_a_word_that_means_several_gpus_says_which(here: Path, ca
 MISTAKES = {
     "nothing named": (["figures"], "figure2"),
     "unknown figure": (["figures", "figure3"], "figure1"),
-    "unknown device": (["figures", "roofline", "--device", "a1000"], "a100"),
+    "unknown device": (["figures", "roofline", "--gpu", "a1000"], "a100"),
     "unknown model": (["figures", "memory_curve", "--model", "resnet_18"], "resnet18"),
     "no such comparisons": (["figures", "effects", "--comparisons", "none.jsonl"], "none.jsonl"),
     "no place to write": (["figures", "throughput_accuracy", "--output", "/dev/null/x"], "--output"),
@@ -60,7 +60,7 @@ def test_a_mistake_is_one_sentence_with_its_remedy(words: list[str], remedy: str
 
 
 def test_without_comparisons_there_is_no_picture_of_effects(here: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("visionbench.command.output.compared", lambda _paths=None: [])
+    monkeypatch.setattr("visionbench.command.inputs.read_comparisons", lambda _paths=None: [])
     assert main(["figures", "effects"]) == 2
     assert "python bench.py effects" in capsys.readouterr().err
     assert not list(here.iterdir())

@@ -14,7 +14,7 @@ import pytest
 from tests.reports import gates, paired
 from tests.reports.chromium import PROGRAM, Browser
 from visionbench.command.main import _parser
-from visionbench.command.output import recorded
+from visionbench.command.inputs import read_records
 from visionbench.record.spec import Spec
 from visionbench.reports import REPORTS, render
 from visionbench.reports.figures import Evidence as Drawable
@@ -257,7 +257,7 @@ def test_hostile_text_is_text_everywhere(launches):
 
 
 def test_it_is_small_and_needs_no_torch():
-    records = recorded([])
+    records = read_records([])
     text = page([report.layout(records) for report in REPORTS.values()], (), records)
     assert len(text.encode()) + BUDGET < LIMIT
 

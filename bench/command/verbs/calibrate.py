@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
 from visionbench.command import progress
-from visionbench.command.calibrations import announce_progress, without_warnings
-from visionbench.command.options import Commands
-from visionbench.command.output import CALIBRATIONS
+from visionbench.command.inputs import CALIBRATIONS
+from visionbench.command.verbs.predict import announce_progress, without_warnings
 from visionbench.comparison.verdict import OK
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Record
@@ -21,9 +21,9 @@ Held-out errors are printed and stored with each calibration.
 """
 
 
-def add(commands: Commands) -> None:
+def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
-    parser = commands.add_parser("calibrate", help="fit predictions to your own records", description=DESCRIPTION)
+    parser.description = DESCRIPTION
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="records (.jsonl)")
     parser.add_argument(
         "--output",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from contextlib import redirect_stdout
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from visionbench.command import ci, output, progress
-from visionbench.command import options as arguments
-from visionbench.command.options import Commands
+from visionbench.command import ci, inputs, options, output, progress
+from visionbench.command.requests import ONLY_HERE, TERMINAL, ForCI, Output, Selection
+from visionbench.command.selection import specs_to_count
 from visionbench.comparison.structure import Structures
 from visionbench.comparison.verdict import NOT_MEASURED, OK, Judgement, Rule
 from visionbench.record.errors import BenchError
@@ -27,58 +27,85 @@ Without it: compare the numbers of two files, of records or of pytest-benchmark,
 """
 
 
-def add(commands: Commands) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Models and suites whose counts are compared with a baseline (`exact`), or two files in `selection.words`.
+
+    `update` writes the baseline anew; rows in `allow_new` and `allow_missing` may appear and vanish.
+    """
+
+    selection: Selection
+    exact: bool
+    baseline: Path = BASELINE
+    update: bool = False
+    allow_new: tuple[str, ...] = ()
+    allow_missing: tuple[str, ...] = ()
+    output: Output = TERMINAL
+    ci: ForCI = ONLY_HERE
+
+
+def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
-    parser = commands.add_parser(
-        "compare", help="exact counts against a baseline in git; or two files of records", description=DESCRIPTION
-    )
-    parser.add_argument("what", nargs="*", metavar="WHAT", help="with --exact: models, suites (default: ci); else A B")
+    parser.description = DESCRIPTION
+    parser.add_argument("words", nargs="*", metavar="WHAT", help="with --exact: models, suites (default: ci); else A B")
     exact = parser.add_argument_group("exact counts")
     exact.add_argument("--exact", action="store_true", help="compare counts with the baseline; no hardware, no clock")
     exact.add_argument("--baseline", type=Path, default=BASELINE, metavar="FILE", help=f"default: {BASELINE}")
     exact.add_argument("--update", action="store_true", help="write the baseline anew, to be read in the diff")
     exact.add_argument("--allow-new", action="append", default=[], metavar="ROW", help="a row or model that may be new")
     exact.add_argument("--allow-missing", action="append", default=[], metavar="ROW", help="one that may be missing")
-    exact.add_argument("--image-size", type=arguments.positive, metavar="PIXELS", help="default: the models own")
-    arguments.add_output(parser)
+    options.add_image_size(exact)
+    options.add_output(parser)
     ci.add_forms(parser)
-    parser.set_defaults(verb=run)
+    parser.set_defaults(verb=lambda words: run(_request(words)))
 
 
-def run(options: Namespace) -> int:
-    """Compare, and show what was found."""
-    return _exact(options) if options.exact or options.update else _stored(options)
+def _request(words: Namespace) -> Request:
+    return Request(
+        selection=options.part(Selection, words),
+        exact=words.exact or words.update,
+        baseline=words.baseline,
+        update=words.update,
+        allow_new=tuple(words.allow_new),
+        allow_missing=tuple(words.allow_missing),
+        output=options.part(Output, words),
+        ci=options.part(ForCI, words),
+    )
 
 
-def _exact(options: Namespace) -> int:
-    from visionbench.command.selection import counted
+def run(request: Request) -> int:
+    """Compare, and show the differences."""
+    return _exact(request) if request.exact else _stored(request)
+
+
+def _exact(request: Request) -> int:
     from visionbench.comparison import structure
     from visionbench.judging.structure import compare
     from visionbench.tracing.structure import structures
 
-    began = time.monotonic()
-    before = structure.read(options.baseline) if options.baseline.exists() or not options.update else None
+    began, named = time.monotonic(), bool(request.selection.words)
+    before = structure.read(request.baseline) if request.baseline.exists() or not request.update else None
     with redirect_stdout(sys.stderr):  # what a user's factory prints is no result of ours
-        now = structures(structure.structure_specs(counted(options.what, options.image_size)), progress.say)
-    if options.update:
-        return _updated(options.baseline, before if options.what else None, now)
+        now = structures(structure.structure_specs(specs_to_count(request.selection)), progress.say)
+    if request.update:
+        return _updated(request.baseline, before if named else None, now)
     assert before is not None
-    # Who names models asks about these: the baseline's other rows are not missing.
-    others = set(before.rows) - set(now.rows) - set(now.failures) if options.what else set()
+    # With models named the question is about these: the baseline's other rows are not missing.
+    others = set(before.rows) - set(now.rows) - set(now.failures) if named else set()
     try:
-        changes = compare(before, now, allow_new=options.allow_new, allow_missing=[*options.allow_missing, *others])
+        changes = compare(before, now, allow_new=request.allow_new, allow_missing=[*request.allow_missing, *others])
     except structure.OtherVersionsError as error:
-        progress.say(f"bench.py: {error}")
+        progress.complain(str(error))
         return NOT_MEASURED
     judgement = Judgement(
-        title=f"structure against {options.baseline}",
+        title=f"structure against {request.baseline}",
         rule=Rule(),
         changes=changes,
         structures=len(before.rows.keys() & now.rows.keys()),
-        command=ci.command(options),
+        command=request.ci.command,
         seconds=time.monotonic() - began,
     )
-    return ci.show(judgement, options)
+    return ci.show(judgement, request.output, request.ci)
 
 
 def _updated(path: Path, before: Structures | None, now: Structures) -> int:
@@ -98,16 +125,17 @@ def _updated(path: Path, before: Structures | None, now: Structures) -> int:
     return OK
 
 
-def _stored(options: Namespace) -> int:
+def _stored(request: Request) -> int:
     from visionbench.comparison.stored import exit_code
     from visionbench.judging import result_files, stored
     from visionbench.reports.results.stored import layouts
 
-    if len(options.what) != 2 or any(word in SUITES for word in options.what):
+    words = request.selection.words
+    if len(words) != 2 or any(word in SUITES for word in words):
         raise BenchError("compare takes two files, A.jsonl B.jsonl; exact counts of models are compared with --exact.")
-    sides = [result_files.load(Path(word)) for word in options.what]
+    sides = [result_files.load(Path(word)) for word in words]
     for side in sides:
-        output.tell(side.problems)
-    found = stored.compare(sides[0].samples, sides[1].samples, labels=(options.what[0], options.what[1]))
-    output.print_tables(layouts(found), options)
-    return exit_code(found)
+        inputs.report_problems(side.problems)
+    comparison = stored.compare(sides[0].samples, sides[1].samples, labels=(words[0], words[1]))
+    output.print_tables(layouts(comparison), request.output)
+    return exit_code(comparison)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from visionbench.command import options as arguments
-from visionbench.command import output, progress
-from visionbench.command.options import Commands
+from visionbench.command import inputs, options, output, progress
 from visionbench.record.errors import BenchError, choose
-from visionbench.record.spec import PRECISIONS
+from visionbench.record.spec import PRECISIONS, Precision
 from visionbench.record.units import plural
 
 if TYPE_CHECKING:
@@ -28,59 +27,81 @@ WIDTHS = ("page", "column")
 DESCRIPTION = """\
 Draw figures from recorded numbers, the paper's printed ones and exact counts; counts that are not at hand are traced.
 figure1: accuracy against FLOPs. figure2: from a ResNet to a ConvNeXt. throughput_accuracy: per device, with the Pareto
-front. memory_curve: one training step of --model. roofline: operators of --model on --device. effects: speed-ups of
+front. memory_curve: one training step of --model. roofline: operators of --model on --gpu. effects: speed-ups of
 switches, from --comparisons.
 """
 
 
-def add(commands: Commands) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Which figures to draw, from which files, and how; `model` to `precision` are for memory_curve and roofline."""
+
+    names: tuple[str, ...]
+    all: bool
+    records: tuple[Path, ...]
+    comparisons: tuple[Path, ...]
+    model: str
+    image_size: int | None
+    gpu: str
+    precision: Precision | None
+    theme: Literal["light", "dark"]
+    format: Literal["svg", "png", "pdf"]
+    width: str
+    folder: Path
+
+
+def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
-    parser = commands.add_parser("figures", help="draw figures from records", description=DESCRIPTION)
+    parser.description = DESCRIPTION
     parser.add_argument("names", nargs="*", metavar="NAME", help="figure1, figure2, throughput_accuracy, ...")
     parser.add_argument("--all", action="store_true", help="every figure for which there is something to draw")
-    arguments.add_evidence(parser)
+    options.add_evidence(parser)
     about = parser.add_argument_group("what memory_curve and roofline are about")
     about.add_argument("--model", default="timm:convnext_tiny", metavar="MODEL", help="default: timm:convnext_tiny")
-    about.add_argument("--image-size", type=arguments.positive, metavar="PIXELS", help="square input (default: 224)")
-    about.add_argument("--device", default="a100-sxm4-80gb", metavar="NAME", help="a GPU's key (`list devices`)")
+    options.add_image_size(about, "224")
+    about.add_argument("--gpu", default="a100-sxm4-80gb", metavar="NAME", help="a card's name (`list devices`)")
     about.add_argument("--precision", choices=PRECISIONS, help="of the roof (default: tf32 where the GPU has it)")
     how = parser.add_argument_group("output")
     how.add_argument("--theme", choices=THEMES, default="light", help="default: light")
     how.add_argument("--format", choices=FORMATS, default="svg", help="default: svg")
     how.add_argument("--width", choices=WIDTHS, default="page", help="178 mm, or 85 mm (default: page)")
-    how.add_argument("--output", type=Path, default=Path(), metavar="DIR", help="where files go (default: here)")
-    parser.set_defaults(verb=run)
+    how.add_argument(
+        "--output", type=Path, dest="folder", default=Path(), metavar="DIR", help="where files go (default: here)"
+    )
+    parser.set_defaults(verb=lambda words: run(_request(words)))
 
 
-def run(options: Namespace) -> int:
+def _request(words: Namespace) -> Request:
+    words.records, words.comparisons = words.records or (), words.comparisons or ()
+    return options.part(Request, words)
+
+
+def run(request: Request) -> int:
     """Write each figure to a file of its name, and say where."""
     from visionbench.reports.figures import FIGURES, Evidence
 
-    if not options.names and not options.all:
+    if not request.names and not request.all:
         raise BenchError(f"which figure? Name one ({', '.join(FIGURES)}) or say --all.")
-    names = list(FIGURES) if options.all else [choose("figure", name, FIGURES) for name in options.names]
+    names = list(FIGURES) if request.all else [choose("figure", name, FIGURES) for name in request.names]
     evidence = Evidence(
-        records=output.recorded(options.records),
-        comparisons=output.compared(options.comparisons),
-        choice=_choice(options),
+        records=inputs.read_records(request.records),
+        comparisons=inputs.read_comparisons(request.comparisons),
+        choice=_choice(request),
     )
     for name in dict.fromkeys(names):
-        _draw(FIGURES[name], evidence, options)
+        _draw(FIGURES[name], evidence, request)
     return 0
 
 
-def _choice(options: Namespace) -> Choice:
+def _choice(request: Request) -> Choice:
     from visionbench.record.devices import select
     from visionbench.reports.figures import Choice
 
-    keys = [device.key for device in select(options.device)]
+    keys = [device.key for device in select(request.gpu)]
     if len(keys) > 1:
-        progress.say(f"--device {options.device}: drawn for {keys[0]}; others of that name: {', '.join(keys[1:])}.")
+        progress.say(f"--gpu {request.gpu}: drawn for {keys[0]}; others of that name: {', '.join(keys[1:])}.")
     return Choice(
-        model=_qualified(options.model),
-        image_size=options.image_size,
-        device=keys[0],
-        precision=options.precision,
+        model=_qualified(request.model), image_size=request.image_size, device=keys[0], precision=request.precision
     )
 
 
@@ -91,24 +112,22 @@ def _qualified(model: str) -> str:
     return model if ":" in model else models.resolve(model).name
 
 
-def _draw(drawing: Drawing, evidence: Evidence, options: Namespace) -> None:
+def _draw(drawing: Drawing, evidence: Evidence, request: Request) -> None:
     """One figure. Of --all, one for which there is nothing is passed over, with its sentence."""
-    from dataclasses import replace
-
     from visionbench.reports.figures import WIDTHS as MILLIMETRES
     from visionbench.reports.figures import MissingError, draw
 
     full = replace(evidence, records=(*evidence.records, *_traced(drawing.name, drawing.needs(evidence))))
-    width = MILLIMETRES[options.width]
+    width = MILLIMETRES[request.width]
     try:
-        file = draw(drawing.name, full, theme=options.theme, file_format=options.format, width=width)
+        file = draw(drawing.name, full, theme=request.theme, file_format=request.format, width=width)
     except MissingError as nothing:
-        if not options.all:
+        if not request.all:
             raise
-        progress.say(f"bench.py: {nothing}")
+        progress.complain(str(nothing))
         return
-    path = options.output / f"{drawing.name}.{options.format}"
-    _make_folder(options.output)
+    path = request.folder / f"{drawing.name}.{request.format}"
+    _make_folder(request.folder)
     output.write(path, file)
     print(path)
 

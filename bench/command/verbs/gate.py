@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from argparse import Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from visionbench.command import ci, progress
-from visionbench.command import options as arguments
-from visionbench.command.options import Commands
+from visionbench.command import ci, options, progress
+from visionbench.command.requests import ONLY_HERE, TERMINAL, ForCI, HowToRun, Output, Selection, Turns
+from visionbench.command.selection import specs_to_gate
 from visionbench.comparison import comparison, noise_profile
 from visionbench.comparison.verdict import Judgement, Rule
-from visionbench.record.spec import SUITES
 from visionbench.record.store import check_writable
 from visionbench.record.units import plural
 
@@ -34,17 +33,36 @@ rows (with --strict), 4 a row could not be measured, or there was none.
 """
 
 
-def add(commands: Commands) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Which rows to compare, the two sides, and how.
+
+    `base` and `head` are git revisions (None: HEAD, and the working tree), `vary` are settings (field, value) instead.
+    `rejudge` is a file of raw turns to judge without measuring.
+    """
+
+    selection: Selection
+    how: HowToRun
+    turns: Turns
+    base: str | None = None
+    head: str | None = None
+    vary: tuple[tuple[str, str], ...] = ()
+    environment: Literal["auto", "same"] = "auto"
+    rejudge: Path | None = None
+    profile: Path = noise_profile.DEFAULT_FILE
+    output: Output = TERMINAL
+    ci: ForCI = ONLY_HERE
+
+
+def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
-    parser = commands.add_parser(
-        "gate", help="is head slower than base? two revisions, or two settings", description=DESCRIPTION
-    )
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="as for run; default: the suite `ci`")
-    parser.add_argument("--model", action="append", default=[], metavar="MODEL", help="the same, repeatable")
-    parser.add_argument("--suite", action="append", default=[], choices=sorted(SUITES), help="a named set of specs")
+    parser.description = DESCRIPTION
+    parser.add_argument("words", nargs="*", metavar="MODEL", help="as for run; default: the suite `ci`")
+    parser.add_argument("--model", action="append", default=[], metavar="MODEL", help="the same (repeatable)")
+    options.add_suites(parser)
     sides = parser.add_argument_group("the two sides")
     sides.add_argument("--base", metavar="REVISION", help="the baseline, e.g. origin/main (default: HEAD)")
-    sides.add_argument("--head", metavar="REVISION", help="the candidate (default: the checkout as it lies there)")
+    sides.add_argument("--head", metavar="REVISION", help="the candidate (default: the working tree)")
     sides.add_argument(
         "--vary",
         action="append",
@@ -60,104 +78,119 @@ def add(commands: Commands) -> None:
         default="auto",
         help="auto: an environment per side where the revisions declare different dependencies; same: never",
     )
-    how = parser.add_argument_group("how to measure")
-    how.add_argument("--device", metavar="DEVICE", help="cuda, cuda:1 or cpu (default: the GPU if there is one)")
-    how.add_argument("--threads", type=arguments.positive, metavar="N", help="CPU threads (default: 1, by CPU time)")
-    how.add_argument("--launches", type=arguments.positive, metavar="N", help="process pairs per look (default: 10)")
-    how.add_argument("--rounds", type=arguments.positive, metavar="N", help="turns of each side (default: 10 to 40)")
-    how.add_argument("--budget", type=arguments.seconds, metavar="TIME", help="stop measuring after this long: 10m")
-    how.add_argument("--seed", type=int, metavar="N", help="of orders and cores (default: drawn, and printed)")
+    how = options.add_turns(parser, KEPT, per="look", budget="stop measuring after this long")
     how.add_argument("--rejudge", type=Path, metavar="FILE", help="measure nothing: judge what a gate has kept there")
-    spec = arguments.add_spec(parser)
-    spec.add_argument("--batch-size", type=arguments.positive, metavar="N", help="images a step (default: 1; GPU: 64)")
-    parser.add_argument("--keep", type=Path, default=KEPT, metavar="FILE", help=f"raw turns go there (default: {KEPT})")
+    options.add_batch_size(options.add_spec(parser))
     parser.add_argument(
         "--profile", type=Path, default=noise_profile.DEFAULT_FILE, metavar="FILE", help="noise profiles (`selftest`)"
     )
-    arguments.add_output(parser)
+    options.add_output(parser)
     ci.add_forms(parser)
-    parser.set_defaults(verb=run)
+    parser.set_defaults(verb=lambda words: run(_request(words)))
+
+
+def _request(words: Namespace) -> Request:
+    return Request(
+        selection=replace(options.part(Selection, words), words=(*words.words, *words.model)),
+        how=options.part(HowToRun, words),
+        turns=options.part(Turns, words),
+        base=words.base,
+        head=words.head,
+        vary=tuple(words.vary),
+        environment=words.environment,
+        rejudge=words.rejudge,
+        profile=words.profile,
+        output=options.part(Output, words),
+        ci=options.part(ForCI, words),
+    )
 
 
 def _variation(text: str) -> tuple[str, str]:
     field, sign, value = text.partition("=")
     if not sign or not value:
-        import argparse
-
-        raise argparse.ArgumentTypeError(f"a setting is needed, like memory_format=channels_last, not '{text}'")
+        raise ArgumentTypeError(f"a setting is needed, like memory_format=channels_last, not '{text}'")
     return field, value
 
 
-def run(options: Namespace) -> int:
+def run(request: Request) -> int:
     """Measure both sides in turns, judge, and show."""
-    if options.rejudge:
-        return ci.show(_rejudged(options), options)
+    judgement = _rejudged(request.rejudge, request) if request.rejudge else judge_sides(request)
+    return ci.show(judgement, request.output, request.ci)
+
+
+def judge_sides(request: Request) -> Judgement:
+    """Measure both sides in turns and judge. Raises `BenchError` for what cannot be compared."""
     began = time.monotonic()
-    check_writable(options.keep)
+    if request.turns.keep:
+        check_writable(request.turns.keep)
     with ci.ended_politely(), ExitStack() as stack:
-        found, stage = _set_up(options, stack)
-        outcome, seed = _played(found.rows, stage, options)
-    judgement = _judgement(outcome, found, options, seed)
-    return ci.show(replace(judgement, seconds=time.monotonic() - began), options)
+        sides, stage = _set_up(request, stack)
+        outcome, seed = _play(sides.rows, stage, request.turns)
+    return replace(_judgement(outcome, sides, request, seed), seconds=time.monotonic() - began)
 
 
-def _set_up(options: Namespace, stack: ExitStack) -> tuple[Sides, Stage]:
-    """The two sides and the stage that the options mean; work trees live as long as `stack`."""
+def _set_up(request: Request, stack: ExitStack) -> tuple[Sides, Stage]:
+    """The two sides and the stage that are asked for; work trees live as long as `stack`."""
     from visionbench.command import sides
-    from visionbench.command.selection import gated
     from visionbench.judging import duet
     from visionbench.machine.environment import find_device
 
-    device = options.device or find_device()
-    specs = gated(options, device)
-    found = sides.settings(options, specs) if options.vary else sides.revisions(options, specs, stack)
-    return found, duet.stage(device, options.threads, sources=found.sources, rounds=options.rounds)
+    device = request.turns.device or find_device()
+    specs = specs_to_gate(request.selection, request.how, device)
+    if request.vary:
+        both = sides.two_settings(specs, request.vary, base=request.base, head=request.head)
+    else:
+        both = sides.two_revisions(specs, stack, base=request.base, head=request.head, environment=request.environment)
+    return both, duet.stage(device, request.turns.threads, sources=both.sources, rounds=request.turns.rounds)
 
 
-def _played(rows: Sequence[Row], stage: Stage, options: Namespace) -> tuple[Outcome, int]:
+def _play(rows: Sequence[Row], stage: Stage, turns: Turns) -> tuple[Outcome, int]:
+    """What was measured, and the seed of its orders."""
     from visionbench.judging.gate import LAUNCHES, Plan, drawn, gate
     from visionbench.machine.environment import describe
 
-    plan = Plan(launches=options.launches or LAUNCHES, budget=options.budget, seed=drawn(options.seed))
+    plan = Plan(launches=turns.launches or LAUNCHES, budget=turns.budget, seed=drawn(turns.seed))
+    kept = f"; raw turns: {turns.keep}" if turns.keep else ""
     progress.say(
-        f"Measuring {plural(len(rows), 'row')} in turns on {stage.device}, up to {plan.launches} launches a look; "
-        f"raw turns: {options.keep}"
+        f"Measuring {plural(len(rows), 'row')} in turns on {stage.device}, up to {plan.launches} launches a look{kept}"
     )
     environment = describe(stage.device, stage.threads)
 
-    def keep(made: Sequence[comparison.Comparison]) -> None:
-        comparison.write(options.keep, made)
+    def keep(comparisons: Sequence[comparison.Comparison]) -> None:
+        if turns.keep:
+            comparison.write(turns.keep, comparisons)
 
     return gate(rows, stage, environment, plan, Rule(), keep, ci.Launches()), plan.seed
 
 
-def _judgement(outcome: Outcome, found: Sides, options: Namespace, seed: int) -> Judgement:
+def _judgement(outcome: Outcome, sides: Sides, request: Request, seed: int) -> Judgement:
     from visionbench.judging.verdict import suite_ratio
 
     first = outcome.comparisons[0] if outcome.comparisons else None
-    unknown = noise_profile.remark(options.profile, first.environment, datetime.now(UTC).date()) if first else ""
-    cut = [f"The budget of {options.budget:g} s ended before all launches were made."] if outcome.cut_short else []
-    drawn = "" if options.seed is not None else f" --seed {seed}"
+    unknown = noise_profile.remark(request.profile, first.environment, datetime.now(UTC).date()) if first else ""
+    cut = (
+        [f"The budget of {request.turns.budget:g} s ended before all launches were made."] if outcome.cut_short else []
+    )
+    drawn = "" if request.turns.seed is not None or not request.ci.command else f" --seed {seed}"
     return Judgement(
-        title=found.title,
+        title=sides.title,
         rule=outcome.rule,
         verdicts=outcome.verdicts,
         suite=suite_ratio(outcome.comparisons),
-        remarks=tuple(text for text in (*found.remarks, *cut, unknown) if text),
-        command=f"{ci.command(options)}{drawn}",
+        remarks=tuple(text for text in (*sides.remarks, *cut, unknown) if text),
+        command=f"{request.ci.command}{drawn}",
     )
 
 
-def _rejudged(options: Namespace) -> Judgement:
+def _rejudged(path: Path, request: Request) -> Judgement:
     from visionbench.judging.verdict import judge, suite_ratio
 
-    path: Path = options.rejudge
-    found = comparison.read(path)
-    rule = replace(Rule(), looks=min((one.looks for one in found), default=1))
+    comparisons = comparison.read(path)
+    rule = replace(Rule(), looks=min((row.looks for row in comparisons), default=1))
     return Judgement(
         title=f"judged again from {path}",
         rule=rule,
-        verdicts=judge(found, rule),
-        suite=suite_ratio(found),
-        command=ci.command(options),
+        verdicts=judge(comparisons, rule),
+        suite=suite_ratio(comparisons),
+        command=request.ci.command,
     )

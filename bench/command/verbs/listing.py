@@ -1,34 +1,34 @@
-"""The verb `list`: what there is to choose from."""
+"""The verb `list`: models, tables, suites, protocols and devices to choose from."""
 
 from __future__ import annotations
 
 import fnmatch
 import json
-from argparse import Namespace
+from argparse import ArgumentParser
 from collections.abc import Callable
 
-from visionbench.command.options import Commands
+from visionbench.command import options
 from visionbench.record.devices import DEVICES, DeviceSpec
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import PROTOCOLS, SUITES, Protocol
 from visionbench.record.units import GIGA, TERA, duration, plural
 
 
-def add(commands: Commands) -> None:
+def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
-    parser = commands.add_parser("list", help="what there is", description="What there is to choose from.")
-    parser.add_argument("what", choices=LISTS, help="which list")
+    parser.description = "List models, tables, suites, protocols or devices."
+    parser.add_argument("what", choices=LISTS, help="what to list")
     parser.add_argument("pattern", nargs="?", default="*", help="wildcards, for example 'convnext_*'")
-    parser.add_argument("--json", action="store_true", help="one JSON array")
-    parser.set_defaults(verb=run)
+    options.add_json(parser, "one array")
+    parser.set_defaults(verb=lambda words: run(words.what, words.pattern, as_json=words.json))
 
 
-def run(options: Namespace) -> int:
+def run(what: str, pattern: str, *, as_json: bool) -> int:
     """Print one of the lists, filtered by wildcards."""
-    entries = [entry for entry in _LISTED[options.what]() if _matches(entry[0], options.pattern)]
+    entries = [entry for entry in _LISTED[what]() if _matches(entry[0], pattern)]
     if not entries:
-        raise BenchError(f"no {options.what} match '{options.pattern}': leave the pattern away to see all.")
-    if options.json:
+        raise BenchError(f"no {what} match '{pattern}': leave the pattern away to see all.")
+    if as_json:
         print(json.dumps([dict(zip(("name", "about"), entry, strict=True)) for entry in entries], indent=2))
         return 0
     width = max(len(name) for name, _ in entries)
@@ -49,7 +49,7 @@ def _list_models() -> list[tuple[str, str]]:
 def _list_tables() -> list[tuple[str, str]]:
     from visionbench.reports import REPORTS
 
-    return [(name, one.title) for name, one in REPORTS.items()]
+    return [(name, report.title) for name, report in REPORTS.items()]
 
 
 def _list_suites() -> list[tuple[str, str]]:
@@ -57,28 +57,27 @@ def _list_suites() -> list[tuple[str, str]]:
 
 
 def _list_protocols() -> list[tuple[str, str]]:
-    def block(one: Protocol) -> str:
-        return (
-            f"{one.block_iterations} iterations" if one.block_iterations else f"at least {duration(one.block_seconds)}"
-        )
+    def block(protocol: Protocol) -> str:
+        iterations = protocol.block_iterations
+        return f"{iterations} iterations" if iterations else f"at least {duration(protocol.block_seconds)}"
 
     return [
         (
             name,
-            f"{plural(one.launches, 'launch', 'launches')} of {plural(one.blocks, 'block')} of {block(one)}, after "
-            f"{one.warmup_iterations} warm-up iterations"
-            + (f" and at least {duration(one.warmup_seconds)}" if one.warmup_seconds else "")
-            + (f", until steady or for {duration(one.steady_within)}" if one.steady_within else ""),
+            f"{plural(protocol.launches, 'launch', 'launches')} of {plural(protocol.blocks, 'block')} of "
+            f"{block(protocol)}, after {protocol.warmup_iterations} warm-up iterations"
+            + (f" and at least {duration(protocol.warmup_seconds)}" if protocol.warmup_seconds else "")
+            + (f", until steady or for {duration(protocol.steady_within)}" if protocol.steady_within else ""),
         )
-        for name, one in PROTOCOLS.items()
+        for name, protocol in PROTOCOLS.items()
     ]
 
 
 def _list_devices() -> list[tuple[str, str]]:
     def rates(device: DeviceSpec) -> str:
         peaks = [(p, device.peak(p)) for p in ("fp32", "tf32", "fp16", "bf16")]
-        told = ", ".join(f"{name} {peak / TERA:g}" for name, peak in peaks if peak)
-        return f"{told} TFLOP/s dense; {device.memory / GIGA:g} GB at {device.bandwidth / GIGA:g} GB/s"
+        known = ", ".join(f"{name} {peak / TERA:g}" for name, peak in peaks if peak)
+        return f"{known} TFLOP/s dense; {device.memory / GIGA:g} GB at {device.bandwidth / GIGA:g} GB/s"
 
     return [(device.key, rates(device)) for device in DEVICES]
 

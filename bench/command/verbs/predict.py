@@ -1,96 +1,138 @@
-"""The verb `predict`: a GPU that is not here."""
+"""The verb `predict`: speed and memory on a GPU that is not here."""
 
 from __future__ import annotations
 
-from argparse import Namespace
-from dataclasses import replace
+import warnings
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionbench.command import options as arguments
-from visionbench.command import output
-from visionbench.command.calibrations import add_calibrations, without_warnings
-from visionbench.command.options import LARGEST, Commands
+from visionbench.command import inputs, options, output, progress
+from visionbench.command.requests import LARGEST, TERMINAL, HowToRun, Output, Selection
+from visionbench.command.selection import specs_to_predict
 from visionbench.comparison.verdict import NOT_MEASURED, OK
-from visionbench.record.record import to_json
-from visionbench.record.spec import MemoryFormat, Precision, Spec
+from visionbench.record.record import Record
+from visionbench.record.spec import Spec
 
 if TYPE_CHECKING:
     from visionbench.record.devices import DeviceSpec
 
 DESCRIPTION = """\
-Images per second and training memory on a GPU that is not here, from a trace: each with an 80 % interval and a tier
-that says what it rests on. Refuses rather than guesses. Nothing predicted ever stands for something measured.
+Images per second and training memory on a GPU you don't have, from a trace: each with an 80 % interval and a tier
+that says what it rests on. Refuses rather than guesses. Predictions are never used as measurements.
 """
 
-PAPER_BATCH = 64
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Which rows to predict on which cards; `gpu` is a card's name or a TOML file.
+
+    `records` are files of rows measured on other cards, `calibrations` is a folder of the user's own.
+    """
+
+    gpu: str
+    selection: Selection
+    how: HowToRun
+    records: tuple[Path, ...] = ()
+    calibrations: Path | None = None
+    json: bool = False
+    output: Output = TERMINAL
 
 
-def add(commands: Commands) -> None:
+def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
-    parser = commands.add_parser("predict", help="img/s and memory of a GPU that is not here", description=DESCRIPTION)
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="as for run (default: convnext_table1)")
-    parser.add_argument("--table", action="append", default=[], metavar="NAME", help="all rows of a table (repeatable)")
+    parser.description = DESCRIPTION
+    parser.add_argument("words", nargs="*", metavar="MODEL", help="as for run (default: convnext_table1)")
+    options.add_tables(parser)
     parser.add_argument(
         "--gpu", required=True, metavar="NAME", help="v100, a100, h100-sxm5-80gb, ..., or a TOML file of your own card"
     )
-    spec = arguments.add_spec(parser)
+    spec = options.add_spec(parser)
     spec.add_argument(
         "--batch-size",
-        type=arguments.batch,
+        type=options.batch,
         metavar="N",
         help="images per step (default: 64); max: the largest training step that fits the card's memory",
     )
-    parser.add_argument("--records", type=Path, action="append", metavar="FILE", help="measured on other cards: ratios")
-    parser.add_argument("--lines", action="store_true", help="print the predicted records, one JSON line each")
-    add_calibrations(parser)
-    arguments.add_output(parser)
-    parser.set_defaults(verb=run)
+    parser.add_argument(
+        "--records",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="records measured on other cards: predict by ratios (repeatable)",
+    )
+    options.add_calibrations(parser)
+    options.add_output(parser, records=True)
+    parser.set_defaults(verb=lambda words: run(_request(words)))
 
 
-def run(options: Namespace) -> int:
-    """Predict every row on every card that the name means, and print the table."""
+def _request(words: Namespace) -> Request:
+    return Request(
+        gpu=words.gpu,
+        selection=options.part(Selection, words),
+        how=options.part(HowToRun, words),
+        records=tuple(words.records),
+        calibrations=words.calibrations,
+        json=words.json,
+        output=options.part(Output, words),
+    )
+
+
+def run(request: Request) -> int:
+    """Predict every row on every card that the name means, and print the table, or with --json the records."""
+    from visionbench.reports.results import predictions
+
+    devices, records = predict_rows(request)
+    if request.json:
+        output.print_records(records)
+    else:
+        title = f"Predicted: {', '.join(device.key for device in devices)}"
+        output.print_tables([predictions.layout(records, title)], request.output)
+    return OK if any(record.failure is None for record in records) else NOT_MEASURED
+
+
+def predict_rows(request: Request) -> tuple[Sequence[DeviceSpec], list[Record]]:
+    """The cards that the name means, and a predicted record per row and card; a refusal is a record with a failure."""
     from visionbench.predicting import targets
     from visionbench.predicting.calibration import known
     from visionbench.predicting.step_time import predict
     from visionbench.record import store
-    from visionbench.reports.results import predictions
 
-    devices = targets.target(options.gpu)
-    measured = [record for path in options.records or () for record in store.read(path).records]
-    calibrations = known(options.calibrations, output.CALIBRATIONS)
+    devices = targets.target(request.gpu)
+    measured = [record for path in request.records for record in store.read(path).records]
+    calibrations = known(request.calibrations, inputs.CALIBRATIONS)
     with without_warnings():
-        found = [
+        records = [
             predict(spec, device, calibrations=calibrations, measured=measured)
             for device in devices
-            for spec in _specs(options, device)
+            for spec in _specs(request, device)
         ]
-    if options.lines:
-        print("".join(to_json(record) + "\n" for record in found), end="")
-    else:
-        output.print_tables([predictions.layout(found, _title(devices))], options)
-    return OK if any(record.failure is None for record in found) else NOT_MEASURED
+    return devices, records
 
 
-def _title(devices: tuple[DeviceSpec, ...]) -> str:
-    return f"Predicted: {', '.join(device.key for device in devices)}"
-
-
-def _specs(options: Namespace, device: DeviceSpec) -> list[Spec]:
-    """The rows as asked; by default as the paper measured on such a card: TF32, channels_last where there is TF32."""
-    from visionbench.command.selection import predicted
-
-    modern = device.tf32 is not None
-    precision: Precision = options.precision or ("tf32" if modern else "fp32")
-    usual: MemoryFormat = "channels_last" if modern and not options.precision else "contiguous"
-    memory_format: MemoryFormat = options.memory_format or usual
-    asked = options.batch_size if isinstance(options.batch_size, int) else PAPER_BATCH
-    specs = [replace(spec, precision=precision, memory_format=memory_format) for spec in predicted(options, asked)]
-    return [_at_largest(spec, device) for spec in specs] if options.batch_size == LARGEST else specs
-
-
-def _at_largest(spec: Spec, device: DeviceSpec) -> Spec:
-    """The spec at the largest batch that fits; where not even one image does, at one, which is then refused."""
+def _specs(request: Request, device: DeviceSpec) -> Sequence[Spec]:
+    """The rows as asked; at the largest batch where that is asked: where not even one image fits, one, then refused."""
+    specs = specs_to_predict(request.selection, request.how, device)
+    if request.how.batch_size != LARGEST:
+        return specs
     from visionbench.predicting.memory import largest_batch
 
-    return replace(spec, batch_size=max(1, largest_batch(spec, device)))
+    return [replace(spec, batch_size=max(1, largest_batch(spec, device))) for spec in specs]
+
+
+def announce_progress(done: int, total: int, name: str) -> None:
+    """Report progress every 50 models, on stderr."""
+    if done % 50 == 0:
+        progress.say(f"traced {done}/{total}: {name}")
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Silence timm's deprecation warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

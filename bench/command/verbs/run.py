@@ -1,107 +1,325 @@
-"""The verb `run`: measure what was asked for."""
+"""The verb `run`: measure models, tables or suites. `tables`, `effects --grid` and the Python API measure by it."""
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionbench.command import options as arguments
-from visionbench.command import output, progress
-from visionbench.command.options import LARGEST, Commands
-from visionbench.command.verbs.measuring import measure
+from visionbench.command import inputs, options, output, progress
+from visionbench.command.requests import LARGEST, HowLong, HowToRun, Selection, Where
+from visionbench.command.selection import PAPER_BATCH, Defaults, specs_to_run
 from visionbench.comparison.verdict import INTERRUPTED, NOT_MEASURED
 from visionbench.record import store
-from visionbench.record.record import to_json
-from visionbench.record.spec import SUITES, Spec
+from visionbench.record.devices import DeviceSpec, identify, select
+from visionbench.record.errors import BenchError
+from visionbench.record.record import Environment
+from visionbench.record.spec import EFFORTS, PROTOCOLS, SMOKE, STEADY, SWIN, Protocol, Spec
 from visionbench.record.units import plural
 
 if TYPE_CHECKING:
-    from visionbench.command.selection import Place
+    from visionbench.measuring.sweep import Outcome
 
 
-def add(commands: Commands) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to measure, how, where, for how long, and the file to which records are appended.
+
+    `batch_sizes` replace the one batch size: every row is measured at each of them.
+    """
+
+    selection: Selection
+    how: HowToRun
+    where: Where
+    how_long: HowLong
+    records: Path = inputs.RECORDS
+    batch_sizes: tuple[int, ...] = ()
+    dry_run: bool = False
+    json: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The devices to measure on, the protocol, and what a spec is there unless the user says otherwise.
+
+    Several `devices` are alike, and rows are spread over them. `threads` are the CPU's, None for torch's choice.
+    """
+
+    devices: tuple[str, ...]
+    threads: int | None
+    protocol: Protocol
+    defaults: Defaults
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether this is the CPU, where only a handful of rows is measured unasked."""
+        return self.devices == ("cpu",)
+
+
+def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
-    text = "Measure models, tables or suites on this machine. What is already recorded is not measured again."
-    parser = commands.add_parser("run", help="measure models, tables or suites", description=text)
-    parser.add_argument(
-        "models",
-        nargs="*",
-        metavar="WHAT",
-        help="convnext_tiny, 'timm:swin_*', paper:..., user:package.module:factory; or a table's or suite's name",
+    parser.description = (
+        "Measure models, tables or suites on this machine. What is already recorded is not measured again."
     )
-    parser.add_argument(
-        "--table", action="append", default=[], metavar="NAME", help="every row of a table (repeatable)"
-    )
-    parser.add_argument(
-        "--suite", action="append", default=[], choices=sorted(SUITES), help="a named set of specs (repeatable)"
-    )
-    arguments.add_where(parser)
-    arguments.add_measuring(parser)
-    spec = arguments.add_spec(parser)
+    options.add_selection(parser)
+    options.add_where(parser)
+    options.add_measuring(parser)
+    spec = options.add_spec(parser)
     spec.add_argument(
         "--batch-size",
-        type=arguments.batch,
+        type=options.batch,
         metavar="N",
         help="images per step (default: 64 on a GPU, the paper's; 1 on a CPU); max: the largest that fits",
     )
     spec.add_argument(
-        "--batch-sizes", type=arguments.batches, metavar="N,N,...", help="each of them, and where more stops paying"
+        "--batch-sizes",
+        type=options.batches,
+        default=(),
+        metavar="N,N,...",
+        help="each of them, and where more stops paying",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be measured, and stop")
-    parser.add_argument("--json", action="store_true", help="print the new records, one JSON line each")
-    parser.set_defaults(verb=run, resumes=True)
+    options.add_json(parser, "the new records, one document a line")
+    parser.set_defaults(verb=lambda words: run(_request(words)), resumes=True)
 
 
-def run(options: Namespace) -> int:
+def _request(words: Namespace) -> Request:
+    return Request(
+        selection=options.part(Selection, words),
+        how=options.part(HowToRun, words),
+        where=options.part(Where, words),
+        how_long=options.part(HowLong, words),
+        records=words.records,
+        batch_sizes=words.batch_sizes,
+        dry_run=words.dry_run,
+        json=words.json,
+    )
+
+
+def run(request: Request) -> int:
     """Measure what was asked for, and print it as a table; or, with --json, the new records as lines."""
-    from visionbench.command import batch_sizes
-    from visionbench.command.selection import check, chosen, place
-
-    here = place(options)
-    specs = batch_sizes.each(chosen(options, here), options.batch_sizes)
-    if options.dry_run:
-        return _say_what_would_be_measured(specs, here, options)
-    store.check_writable(options.records)
-    check(specs, here, options)
-    if options.batch_size == LARGEST:
-        specs = batch_sizes.at_largest(specs, here, options)
-    outcome = measure(specs, here, options)
-    if options.json:
-        print("".join(to_json(record) + "\n" for record in outcome.records), end="")
+    place = place_to_measure(request.where, request.how_long)
+    specs = _specs(request, place)
+    if request.dry_run:
+        return _say_what_would_be_measured(specs, place, request)
+    specs, outcome = measure(request, specs, place)
+    if request.json:
+        output.print_records(outcome.records)
     else:
-        _print_runs(specs, here, options)
+        _print_runs(specs, place, request.records)
     if outcome.interrupted:
         return INTERRUPTED
     return NOT_MEASURED if outcome.failed and not outcome.measured and not outcome.skipped else 0
 
 
-def _say_what_would_be_measured(specs: Sequence[Spec], here: Place, options: Namespace) -> int:
+def _specs(request: Request, place: Place) -> tuple[Spec, ...]:
+    specs = specs_to_run(request.selection, request.how, place.defaults)
+    sizes = request.batch_sizes
+    return tuple(replace(spec, batch_size=size) for spec in specs for size in sizes) if sizes else specs
+
+
+def measure(
+    request: Request, specs: Sequence[Spec] | None = None, place: Place | None = None
+) -> tuple[tuple[Spec, ...], Outcome]:
+    """Measure what was asked for in fresh processes; the specs with their batch sizes, and what the sweep came to.
+
+    Raises `BenchError` before the first launch for whatever cannot be, and for a record that cannot be written.
+    """
+    place = place or place_to_measure(request.where, request.how_long)
+    specs = tuple(specs or _specs(request, place))
+    store.check_writable(request.records)
+    if request.selection.image_size or any(spec.model.startswith("user:") for spec in specs):
+        _try_ahead(specs, place, size_asked=request.selection.image_size is not None)
+    if request.how.batch_size == LARGEST:
+        from visionbench.command.batch_sizes import at_largest
+
+        specs = at_largest(specs, place.devices[0], place.threads, request.records)
+    return specs, sweep_rows(specs, place, request.records, request.how_long)
+
+
+def sweep_rows(specs: Sequence[Spec], place: Place, records: Path, how_long: HowLong) -> Outcome:
+    """Make the launches that the file of records lacks; says progress and the outcome on stderr."""
+    from visionbench.measuring.agenda import Budget
+    from visionbench.measuring.sweep import sweep
+
+    where = ", ".join(place.devices)
+    progress.say(f"Measuring {plural(len(specs), 'row')} on {where}, protocol {place.protocol.name} ...")
+    with _clocks(place.devices, locked=how_long.lock_clocks), progress.shown() as shown:
+        outcome = sweep(
+            specs,
+            place.protocol,
+            records,
+            place.devices,
+            threads=place.threads,
+            budget=Budget(total=how_long.budget, row=how_long.row_time),
+            retry_failures=how_long.retry_failures,
+            progress=shown,
+        )
+    progress.say(_summary(outcome, records))
+    return outcome
+
+
+def _summary(outcome: Outcome, path: Path) -> str:
+    parts = [f"{plural(outcome.measured, 'launch', 'launches')} measured"]
+    parts += [f"{outcome.failed} failed (--retry-failures tries again)"] if outcome.failed else []
+    parts += [f"{outcome.skipped} were recorded before"] if outcome.skipped else []
+    if outcome.left:
+        cut_off = outcome.interrupted or outcome.cut_off
+        why = "the same command goes on from here" if cut_off else "of rows that failed or have had their time"
+        parts.append(f"{outcome.left} are left: {why}")
+    return f"{', '.join(parts)}. Records: {path}"
+
+
+@contextmanager
+def _clocks(devices: Sequence[str], *, locked: bool) -> Iterator[None]:
+    """The GPUs' clocks fixed for the time of a sweep, if asked; nothing is changed otherwise."""
+    with ExitStack() as stack:
+        if locked:
+            from visionbench.machine.telemetry import locked_clocks
+
+            for device in devices:
+                stack.enter_context(locked_clocks(device))
+        yield
+
+
+CHECK = Protocol(name="check", metrics=(), warmup_iterations=1, blocks=0, block_iterations=1, max_seconds=60.0)
+"""One step, untimed."""
+
+CHECKED_AHEAD = 32
+"""More models than this come from wildcards, where one that cannot be built is a row, not a mistake."""
+
+
+def _try_ahead(specs: Sequence[Spec], place: Place, *, size_asked: bool) -> None:
+    """Launch user's factories, and image sizes that were asked for, once with one image, each in a process.
+
+    Raises `BenchError` for a factory that returns no model and for a size that the model refuses: now, and not after
+    an hour. What goes wrong in another way (it crashes, hangs, does not fit) is for the sweep to record.
+    """
+    from visionbench.measuring.process.launch import launch
+
+    doubtful = {replace(s, batch_size=1) for s in specs if s.model.startswith("user:") or size_asked}
+    for spec in sorted(doubtful, key=str) if len(doubtful) <= CHECKED_AHEAD else ():
+        failure = launch(spec, CHECK, place.devices[0], place.threads).failure
+        if failure is None or failure.kind != "error":
+            continue
+        if failure.stage == "build":
+            raise BenchError(failure.message)
+        if size_asked:
+            remedy = "choose another --image-size, or mend the model."
+            raise BenchError(f"{spec.model} does not run at {spec.image_size} px ({failure.message}): {remedy}")
+
+
+# --- where ---
+
+
+def place_to_measure(where: Where, how_long: HowLong) -> Place:
+    """The devices that were named or are here, and how numbers are made there.
+
+    `--gpu a100` insists: another GPU, or none, is a `BenchError` that says what was found. On it rows are measured
+    as the paper's Table 12 was (TF32, channels_last), or, where the GPU has no TF32, as its Table 1 (fp32,
+    contiguous).
+    """
+    from visionbench.machine.environment import describe, find_device
+
+    words = where.device or ("cuda" if where.gpu else find_device())
+    cards = [_insist(where.gpu, word.strip()) for word in words.split(",")] if where.gpu else []
+    devices = _devices(words)
+    usual = SWIN
+    if cards:
+        modern = cards[-1].tf32 is not None
+        defaults = Defaults(batch_size=PAPER_BATCH)
+        if modern:
+            defaults = Defaults(precision="tf32", memory_format="channels_last", batch_size=PAPER_BATCH)
+    else:
+        on_gpu = describe(devices[0]).device_type != "cpu"
+        usual = STEADY if on_gpu else SMOKE
+        defaults = Defaults(batch_size=PAPER_BATCH if on_gpu else 1)
+    return Place(devices=devices, threads=where.threads, protocol=_protocol(how_long, usual), defaults=defaults)
+
+
+def _devices(words: str) -> tuple[str, ...]:
+    """`cuda:0,cuda:1` -> both. Workers beside each other are for GPUs alone: on one CPU they would time each other."""
+    from visionbench.machine.environment import describe
+
+    environments = {device: describe(device) for device in dict.fromkeys(word.strip() for word in words.split(","))}
+    for device, environment in environments.items():
+        if environment.device_type not in ("cpu", "cuda"):
+            raise BenchError(f"--device {device}: only cuda and cpu are measured; name one of them.")
+        if environment.device_type == "cuda" and environment.device_name is None:
+            raise BenchError(f"--device {device}: torch finds no such GPU here; use --device cpu, or check the driver.")
+    if len(environments) > 1:
+        _check_alike(words, list(environments.values()))
+    return tuple(environments)
+
+
+def _check_alike(words: str, environments: Sequence[Environment]) -> None:
+    """Raise `BenchError` for devices over which a row's launches cannot be spread."""
+    if any(environment.device_type != "cuda" for environment in environments):
+        raise BenchError(f"--device {words}: only CUDA GPUs can be measured side by side; name one device.")
+    if len({environment.device for environment in environments}) > 1:
+        raise BenchError(
+            f"--device {words}: these are different GPUs: their rows belong in different columns; name one."
+        )
+
+
+def _insist(word: str, device: str) -> DeviceSpec:
+    from visionbench.machine.environment import describe, find_device
+
+    wanted = select(word)
+    if not device.startswith("cuda") or find_device() != "cuda":
+        raise BenchError(
+            f"--gpu {word}: there is no CUDA GPU here (torch finds only the CPU). "
+            f"Run this on a machine with one, or leave --gpu away to measure this CPU."
+        )
+    name = describe(device).device_name or "unknown"
+    card = identify(name)
+    if card is None or card not in wanted:
+        known = f"--gpu {card.key}" if card else "no --gpu (this GPU is not in the table of `list devices`)"
+        raise BenchError(f"--gpu {word}: the GPU here is a {name}. Use {known}, or run this on a {word}.")
+    return card
+
+
+def _protocol(how_long: HowLong, usual: Protocol) -> Protocol:
+    """The protocol asked for. `--effort` without `--protocol` means ours."""
+    protocol = PROTOCOLS[how_long.protocol] if how_long.protocol else STEADY if how_long.effort else usual
+    launches = how_long.launches or EFFORTS.get(how_long.effort or "", protocol.launches)
+    return replace(protocol, launches=launches, target_rel_ci=how_long.target_ci)
+
+
+# --- what is printed ---
+
+
+def _say_what_would_be_measured(specs: Sequence[Spec], place: Place, request: Request) -> int:
     from collections import Counter
 
     from visionbench.machine.environment import describe
     from visionbench.measuring.sweep import plan
 
-    environment = describe(here.devices[0], options.threads)
-    records = store.read_if_there(options.records).records
-    missing = plan(specs, here.protocol, records, environment, retry_failures=options.retry_failures)
+    environment = describe(place.devices[0], place.threads)
+    records = store.read_if_there(request.records).records
+    missing = plan(specs, place.protocol, records, environment, retry_failures=request.how_long.retry_failures)
     for spec, launches in Counter(missing).items():
         print(f"{spec} x{launches}")
-    progress.say(f"{plural(len(missing), 'launch', 'launches')} to make, by protocol {here.protocol.name}.")
+    progress.say(f"{plural(len(missing), 'launch', 'launches')} to make, by protocol {place.protocol.name}.")
     return 0
 
 
-def _print_runs(specs: Sequence[Spec], here: Place, options: Namespace) -> None:
+def _print_runs(specs: Sequence[Spec], place: Place, path: Path) -> None:
     """The table of these specs' launches, those of earlier sweeps included."""
-    from visionbench.command import batch_sizes
+    from visionbench.command.batch_sizes import saturation
     from visionbench.reports import render
     from visionbench.reports.results import runs
 
-    wanted = set(specs)
-    records = [r for r in output.recorded([options.records]) if r.spec in wanted or r.source == "computed"]
-    measured = [r for r in records if r.source == "measured" and r.protocol and r.protocol.name == here.protocol.name]
+    wanted, name = set(specs), place.protocol.name
+    records = inputs.read_records([path])
+    computed = [record for record in records if record.source == "computed"]
+    mine = [record for record in records if record.spec in wanted and record.source == "measured"]
+    measured = [record for record in mine if record.protocol and record.protocol.name == name]
     if measured:
-        table = runs.layout([*(r for r in records if r.source == "computed"), *measured])
+        table = runs.layout([*computed, *measured])
         print(render(table, "terminal", output.width(None), colour=output.colour()), end="")
-    for sentence in batch_sizes.saturation(measured):
+    for sentence in saturation(measured):
         print(sentence)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from visionbench.command import ci, output, progress
-from visionbench.command import options as arguments
-from visionbench.command.options import Commands
+from visionbench.command import ci, inputs, options, output, progress
+from visionbench.command.requests import TERMINAL, Output, Turns
 from visionbench.comparison import comparison, noise_profile
 from visionbench.comparison.verdict import NOT_MEASURED, OK, Rule
 from visionbench.record.units import plural
@@ -33,18 +33,29 @@ held the truth; writes this machine's noise profile, without which `gate` says t
 """
 
 
-def add(commands: Commands) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """How many rows of known truth to measure: `rows` of each kind, `cost` as the user wrote it (5%).
+
+    `show` measures nothing and prints the profiles of the file.
+    """
+
+    turns: Turns
+    rows: int = 30
+    cost: str = "5%"
+    conditions: tuple[Literal["idle", "busy"], ...] = CONDITIONS["both"]
+    profile: Path = noise_profile.DEFAULT_FILE
+    show: bool = False
+    output: Output = TERMINAL
+
+
+def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
-    parser = commands.add_parser("selftest", help="how often is the gate right here?", description=DESCRIPTION)
-    parser.add_argument("--aa", type=arguments.positive, default=30, metavar="N", help="equal rows (default: 30)")
+    parser.description = DESCRIPTION
+    parser.add_argument("--aa", type=options.positive, default=30, metavar="N", help="equal rows (default: 30)")
     parser.add_argument("--ab", default="5%", metavar="SHARE", help="injected cost of as many rows (default: 5%%)")
     parser.add_argument("--condition", choices=tuple(CONDITIONS), default="both", help="default: both")
-    parser.add_argument("--launches", type=arguments.positive, default=10, metavar="N", help="per look (default: 10)")
-    parser.add_argument("--budget", type=arguments.seconds, metavar="TIME", help="begin no suite that ends later")
-    parser.add_argument("--device", metavar="DEVICE", help="cuda or cpu (default: the GPU if there is one)")
-    parser.add_argument("--threads", type=arguments.positive, metavar="N", help="CPU threads (default: 1, by CPU time)")
-    parser.add_argument("--seed", type=int, metavar="N", help="default: drawn, and printed")
-    parser.add_argument("--keep", type=Path, default=KEPT, metavar="FILE", help=f"raw turns (default: {KEPT})")
+    options.add_turns(parser, KEPT, per="look", budget="don't start a suite that would run past this", rounds=False)
     parser.add_argument(
         "--profile",
         type=Path,
@@ -52,9 +63,21 @@ def add(commands: Commands) -> None:
         metavar="FILE",
         help=f"default: {noise_profile.DEFAULT_FILE}",
     )
-    parser.add_argument("--show", action="store_true", help="measure nothing: print the profiles there are")
-    arguments.add_output(parser)
-    parser.set_defaults(verb=run)
+    parser.add_argument("--show", action="store_true", help="measure nothing: print the profiles in the file")
+    options.add_output(parser)
+    parser.set_defaults(verb=lambda words: run(_request(words)))
+
+
+def _request(words: Namespace) -> Request:
+    return Request(
+        turns=options.part(Turns, words),
+        rows=words.aa,
+        cost=words.ab,
+        conditions=CONDITIONS[words.condition],
+        profile=words.profile,
+        show=words.show,
+        output=options.part(Output, words),
+    )
 
 
 class _Suites(ci.Launches):
@@ -66,51 +89,52 @@ class _Suites(ci.Launches):
         progress.say(f"suite {number}/{planned}: {plural(len(suite.kinds), 'row')}, {suite.condition}, {cost}")
 
 
-def run(options: Namespace) -> int:
+def run(request: Request) -> int:
     """Measure suites of known truth, count, print, and write the profile."""
-    if options.show:
-        return _show(options)
+    if request.show:
+        return _show(request)
     from visionbench.judging import duet
-    from visionbench.judging.gate import drawn
+    from visionbench.judging.gate import LAUNCHES, drawn
     from visionbench.judging.selftest import ONE_SOURCE, Ask, in_trees, parse_share, selftest
     from visionbench.judging.selftest import profile as tallied
     from visionbench.machine.environment import describe, find_device
     from visionbench.models.ladder import KINDS
     from visionbench.reports.results.selftests import layout
 
-    device = options.device or find_device()
-    stage = duet.stage(device, options.threads)
+    turns = request.turns
+    device = turns.device or find_device()
+    stage = duet.stage(device, turns.threads)
     ask = Ask(
-        rows=options.aa,
-        share=parse_share(options.ab),
-        conditions=CONDITIONS[options.condition],
-        launches=options.launches,
-        budget=options.budget,
-        seed=drawn(options.seed),
+        rows=request.rows,
+        share=parse_share(request.cost),
+        conditions=request.conditions,
+        launches=turns.launches or LAUNCHES,
+        budget=turns.budget,
+        seed=drawn(turns.seed),
     )
-    here, rule, environment = Path.cwd(), Rule(), describe(device, stage.threads)
-    noise_profile.read(options.profile)  # a file of something else is told now, and not after an hour
+    folder, rule, environment = Path.cwd(), Rule(), describe(device, stage.threads)
+    noise_profile.read(request.profile)  # a file of something else is reported now, and not after an hour
 
-    def keep(made: Sequence[Run]) -> None:
-        comparison.write(options.keep, (one for suite in made for one in suite.outcome.comparisons))
+    def keep(runs: Sequence[Run]) -> None:
+        if turns.keep:
+            comparison.write(turns.keep, (row for suite in runs for row in suite.outcome.comparisons))
 
-    with ci.ended_politely(), in_trees(stage, here) as (placed, sides):
+    with ci.ended_politely(), in_trees(stage, folder) as (placed, sides):
         if sides is None:
             progress.say(ONE_SOURCE)
         runs = selftest(ask, tuple(KINDS), placed, environment, rule, sides, _Suites(), keep)
-    made = tallied(runs, ask, stage, environment, datetime.now(UTC).date())
-    noise_profile.write(options.profile, made)
-    output.print_tables([layout((made,))], options)
-    progress.say(f"Noise profile: {options.profile}. Raw turns: {options.keep}. Seed: {ask.seed}.")
+    profile = tallied(runs, ask, stage, environment, datetime.now(UTC).date())
+    noise_profile.write(request.profile, profile)
+    output.print_tables([layout((profile,))], request.output)
+    progress.say(f"Noise profile: {request.profile}. Raw turns: {turns.keep}. Seed: {ask.seed}.")
     return OK
 
 
-def _show(options: Namespace) -> int:
+def _show(request: Request) -> int:
     """Print the profiles of the file; where there is none, those that visionbench was tested with."""
-    from visionbench.reports import records as committed
     from visionbench.reports.results.selftests import layout
 
-    ours = Path(committed.__file__).parent / noise_profile.DEFAULT_FILE
-    found = noise_profile.read(options.profile if options.profile.exists() else ours)
-    output.print_tables([layout(found)], options)
-    return OK if found else NOT_MEASURED
+    ours = inputs.committed_folder() / noise_profile.DEFAULT_FILE
+    profiles = noise_profile.read(request.profile if request.profile.exists() else ours)
+    output.print_tables([layout(profiles)], request.output)
+    return OK if profiles else NOT_MEASURED

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentParser
+from pathlib import Path
 
-from visionbench.command import options as arguments
-from visionbench.command import output
-from visionbench.command.calibrations import add_calibrations
-from visionbench.command.options import Commands
+from visionbench.command import inputs, options, output
+from visionbench.command.requests import Output
 from visionbench.comparison.verdict import OK
 
 DESCRIPTION = """\
@@ -16,19 +15,18 @@ left out of the fit, beside two baselines. docs/predictions.md shows more: print
 """
 
 
-def add(commands: Commands) -> None:
+def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
-    parser = commands.add_parser("validate-predictions", help="how wrong are predictions?", description=DESCRIPTION)
-    add_calibrations(parser)
-    arguments.add_output(parser)
-    parser.set_defaults(verb=run)
+    parser.description = DESCRIPTION
+    options.add_calibrations(parser)
+    options.add_output(parser)
+    parser.set_defaults(verb=lambda words: run(words.calibrations, options.part(Output, words)))
 
 
-def run(options: Namespace) -> int:
-    """Print each calibration's held-out errors."""
+def run(folder: Path | None, how: Output) -> int:
+    """Print each calibration's held-out errors; `folder` holds calibrations of the user's own."""
     from visionbench.predicting.calibration import known
     from visionbench.reports.results import validations
 
-    calibrations = known(options.calibrations, output.CALIBRATIONS)
-    output.print_tables(validations.layouts(calibrations), options)
+    output.print_tables(validations.layouts(known(folder, inputs.CALIBRATIONS)), how)
     return OK

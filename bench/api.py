@@ -1,0 +1,331 @@
+"""The Python API: `from visionbench import trace, measure, predict, compare, report, read_records`.
+
+Each function builds the request that the command line would, and calls the same functions below. What cannot be done is
+a `visionbench.record.errors.BenchError`, or for a model's name a `visionbench.models.ModelError`: one sentence with its
+remedy. Progress goes to stderr.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal, TypeAlias
+
+from visionbench.command.requests import Format, HowLong, HowToRun, Output, Selection, Turns, Where
+from visionbench.comparison.verdict import Judgement
+from visionbench.record import store
+from visionbench.record.errors import BenchError
+from visionbench.record.record import Record
+from visionbench.record.spec import Attention, CompileMode, MemoryFormat, Precision, Task
+
+Files: TypeAlias = "str | Path | Sequence[str | Path] | None"
+"""One file, several, or None for the defaults."""
+
+
+def trace(
+    model: str,
+    *,
+    task: Task = "inference",
+    batch_size: int = 1,
+    image_size: int | None = None,
+    precision: Precision = "fp32",
+    memory_format: MemoryFormat = "contiguous",
+    attention: Attention = "fused",
+) -> Record:
+    """Count one model exactly: no weights, no hardware, nothing is run.
+
+    Args:
+        model: `convnext_tiny`, `timm:resnet50`, `paper:...`, or `user:package.module:factory`.
+        task: `inference`, or `train` for a training step with its memory.
+        batch_size: images per step.
+        image_size: side of the square input in pixels; None is the model's own.
+        precision: `fp32`, `tf32`, `fp16`, `bf16`, `amp_fp16` or `amp_bf16`.
+        memory_format: `contiguous` or `channels_last`.
+        attention: `fused`, or `math` for the kernels of 2022.
+
+    Returns:
+        A computed record. `record.value("params")`, `("macs")` and other counts are of one step of the whole batch, in
+        base units (counts, bytes).
+
+    Raises:
+        BenchError: the model cannot be traced, or a word is unknown.
+        ModelError: there is no such model.
+
+    Example:
+        >>> from visionbench import trace
+        >>> int(trace("resnet18").value("params"))
+        11689512
+    """
+    from visionbench.command.verbs.trace import Request, traces
+
+    how = HowToRun(
+        task=task, batch_size=batch_size, precision=precision, memory_format=memory_format, attention=attention
+    )
+    [(_, record)] = traces(Request(selection=Selection(words=(model,), image_size=image_size), how=how))
+    return record
+
+
+def measure(
+    *models: str,
+    task: Task = "inference",
+    batch_size: int | Literal["max"] | None = None,
+    image_size: int | None = None,
+    precision: Precision | None = None,
+    memory_format: MemoryFormat | None = None,
+    compile_mode: CompileMode | None = None,
+    attention: Attention = "fused",
+    device: str | None = None,
+    threads: int | None = None,
+    protocol: str | None = None,
+    launches: int | None = None,
+    budget: float | None = None,
+    records: str | Path | None = None,
+) -> list[Record]:
+    """Measure models on this machine, each launch in a fresh process.
+
+    Args:
+        models: names as for `trace`, wildcards (`timm:swin_*`), or names of tables and suites.
+        task: as for `trace`.
+        image_size: as for `trace`; None is also the table's or the suite's.
+        precision: as for `trace`; None is fp32.
+        memory_format: None is contiguous.
+        attention: as for `trace`.
+        batch_size: images per step; None is 64 on a GPU and 1 on a CPU, `max` the largest that fits.
+        compile_mode: torch.compile's mode; None is eager.
+        device: `cuda`, `cuda:1` or `cpu`; None is the GPU if there is one.
+        threads: CPU threads; None is torch's choice.
+        protocol: `swin`, `steady` or `smoke`; None is `steady` on a GPU and `smoke` on a CPU.
+        launches: fresh processes per row; an interval needs 7.
+        budget: seconds after which no launch is started.
+        records: a file that records are appended to, so that the same call goes on where it stopped; None keeps none.
+
+    Returns:
+        The records of these rows by this protocol, one per launch, in the file's order: with a file, earlier launches,
+        too. A launch that failed is a record with a `failure`. Values are in base units (seconds, bytes).
+        `visionbench.record.statistics.throughput(records)` makes images per second of them, with an interval.
+
+    Raises:
+        BenchError: before the first launch for what cannot be measured, and for a file that cannot be written.
+        ModelError: there is no such model.
+
+    Example:
+        >>> from visionbench import measure
+        >>> [record] = measure("resnet18", image_size=64, device="cpu", launches=1)
+        >>> record.source
+        'measured'
+    """
+    from visionbench.command.verbs.run import Request, measure, place_to_measure
+
+    how = HowToRun(
+        task=task,
+        batch_size=batch_size,
+        precision=precision,
+        memory_format=memory_format,
+        compile_mode=compile_mode,
+        attention=attention,
+    )
+    how_long = HowLong(protocol=protocol, launches=launches, budget=budget)
+    with TemporaryDirectory() as folder:
+        request = Request(
+            selection=Selection(words=models, image_size=image_size),
+            how=how,
+            where=Where(device=device, threads=threads),
+            how_long=how_long,
+            records=Path(records) if records is not None else Path(folder) / "records.jsonl",
+        )
+        place = place_to_measure(request.where, how_long)
+        specs, _ = measure(request, place=place)
+        known = store.read_if_there(request.records).records
+    name = place.protocol.name
+    measured = [record for record in known if record.protocol is not None and record.protocol.name == name]
+    return [record for record in measured if record.spec in specs]
+
+
+def predict(
+    *models: str,
+    gpu: str,
+    task: Task = "inference",
+    batch_size: int | Literal["max"] | None = None,
+    image_size: int | None = None,
+    precision: Precision | None = None,
+    memory_format: MemoryFormat | None = None,
+    attention: Attention = "fused",
+    records: Files = None,
+) -> list[Record]:
+    """Estimate speed and memory on a GPU that is not here.
+
+    Args:
+        models: names as for `measure`; none is Table 1 of the ConvNeXt paper.
+        gpu: `v100`, `a100`, `h100-sxm5-80gb`, ..., or the path of a TOML file that describes a card.
+        task: as for `trace`.
+        image_size: as for `measure`.
+        attention: as for `trace`.
+        batch_size: images per step; None is 64, `max` the largest training step that fits the card's memory.
+        precision: None is TF32 on a card with TF32, else fp32.
+        memory_format: None is channels_last on a card with TF32 if no precision is named, else contiguous.
+        records: files of rows measured on other cards, used as ratios.
+
+    Returns:
+        A predicted record per card of that name and row. `visionbench.record.prediction.prediction(record)` gives
+        seconds per step with the 80 % interval and what they rest on. What is refused is a record with a `failure`.
+
+    Raises:
+        BenchError: no such card, or a file cannot be read.
+        ModelError: there is no such model.
+
+    Example:
+        >>> from visionbench import predict
+        >>> [record] = predict("convnext_tiny", gpu="a100-sxm4-80gb")
+        >>> record.source
+        'predicted'
+    """
+    from visionbench.command.verbs.predict import Request, predict_rows
+
+    how = HowToRun(
+        task=task, batch_size=batch_size, precision=precision, memory_format=memory_format, attention=attention
+    )
+    selection = Selection(words=models, image_size=image_size)
+    _, predicted = predict_rows(Request(gpu=gpu, selection=selection, how=how, records=_paths(records)))
+    return predicted
+
+
+def compare(
+    *models: str,
+    base: str | None = None,
+    head: str | None = None,
+    vary: Mapping[str, str] | None = None,
+    task: Task = "inference",
+    batch_size: int | None = None,
+    image_size: int | None = None,
+    precision: Precision | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    launches: int | None = None,
+    rounds: int | None = None,
+    budget: float | None = None,
+    seed: int | None = None,
+    keep: str | Path | None = None,
+) -> Judgement:
+    """Gate: is the candidate slower than the baseline? Two processes live beside each other and take turns.
+
+    Args:
+        models: names as for `measure`, or names of suites.
+        base: the baseline, a git revision of the repository that the working folder is in; None is HEAD.
+        head: the candidate, a git revision; None is the working tree.
+        vary: settings that the candidate has instead, for example `{"memory_format": "channels_last"}`; both sides then
+            have the same code, so leave `base` and `head` away.
+        task: as for `measure`.
+        image_size: as for `measure`.
+        precision: as for `measure`.
+        device: as for `measure`.
+        batch_size: images per step; None is 1 on a CPU and 64 on a GPU.
+        threads: CPU threads; None is 1, which is timed by CPU time.
+        launches: process pairs per look; None is 10.
+        rounds: turns of each side in a launch; None is 10 to 40.
+        budget: seconds after which measuring stops.
+        seed: of the orders; None is random.
+        keep: a file that the raw turns are appended to.
+
+    Returns:
+        A judgement with a verdict per row: `verdict.word` is `ok`, `improved`, `regressed`, `inconclusive` or
+        `not measured`, and `verdict.ratio` is of time, candidate over baseline, with its interval.
+
+    Raises:
+        BenchError: nothing to compare, no such revision, or a setting that changes nothing.
+        ModelError: there is no such model.
+
+    Example:
+        >>> from visionbench import compare
+        >>> judgement = compare("ladder:mlp_1", vary={"precision": "bf16"}, device="cpu", launches=1, rounds=2)
+        >>> len(judgement.verdicts)
+        1
+    """
+    from visionbench.command.verbs.gate import Request, judge_sides
+
+    if not models:
+        raise BenchError('nothing to compare: name a model or a suite, for example "ci".')
+    request = Request(
+        selection=Selection(words=models, image_size=image_size),
+        how=HowToRun(task=task, batch_size=batch_size, precision=precision),
+        turns=Turns(
+            device=device,
+            threads=threads,
+            launches=launches,
+            rounds=rounds,
+            budget=budget,
+            seed=seed,
+            keep=Path(keep) if keep is not None else None,
+        ),
+        base=base,
+        head=head,
+        vary=tuple((vary or {}).items()),
+    )
+    return judge_sides(request)
+
+
+def report(
+    *tables: str,
+    format: Format = "markdown",  # noqa: A002 -- the option's name
+    records: Files = None,
+    comparisons: Files = None,
+    width: int | None = None,
+) -> str:
+    """A table from recorded numbers, as text. Needs no torch and no GPU.
+
+    Args:
+        tables: `convnext_table1`, `effects`, ... (`visionbench list tables`).
+        format: `terminal`, `markdown`, `latex`, `csv`, `json` or `html`.
+        records: files of records; None is `visionbench.jsonl` here. The counts that come with visionbench are added.
+        comparisons: files that `effects` has kept; None is `visionbench-effects.jsonl` here.
+        width: columns, for `terminal`.
+
+    Returns:
+        The tables, one after another.
+
+    Raises:
+        BenchError: no table is named, there is none of that name, or a file cannot be read.
+
+    Example:
+        >>> from visionbench import report
+        >>> "ConvNeXt-T" in report("convnext_table1", format="markdown")
+        True
+    """
+    from visionbench.command.output import text_of
+    from visionbench.command.verbs.report import Request, tables_and_page
+
+    output = Output(format=format, width=width)
+    laid_out, page = tables_and_page(
+        Request(tables=tables, records=_paths(records), comparisons=_paths(comparisons), output=output)
+    )
+    return text_of(laid_out, output, page)
+
+
+def read_records(path: str | Path) -> list[Record]:
+    """The records of a file, in its order.
+
+    Args:
+        path: a file that `run` or `measure` has written.
+
+    Returns:
+        One record per launch, count or prediction. Torn lines are left out, and reported on stderr.
+
+    Raises:
+        BenchError: the file is missing, or holds something else.
+
+    Example:
+        >>> from visionbench import read_records
+        >>> records = read_records("visionbench.jsonl")  # doctest: +SKIP
+    """
+    from visionbench.command.inputs import report_problems
+
+    log = store.read(path)
+    report_problems(log.problems)
+    return list(log.records)
+
+
+def _paths(files: Files) -> tuple[Path, ...]:
+    """None -> (); one file -> a tuple of it."""
+    if files is None:
+        return ()
+    return (Path(files),) if isinstance(files, str | Path) else tuple(Path(file) for file in files)

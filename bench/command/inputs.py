@@ -1,0 +1,70 @@
+"""What a report reads: records, comparisons and calibrations, the user's own and those that come with visionbench."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from visionbench.command import progress
+from visionbench.comparison import comparison
+from visionbench.comparison.comparison import Comparison
+from visionbench.record import store
+from visionbench.record.errors import choose
+from visionbench.record.record import Record
+
+if TYPE_CHECKING:
+    from visionbench.reports import Report
+
+RECORDS, COMPARISONS = Path("visionbench.jsonl"), Path("visionbench-effects.jsonl")
+CALIBRATIONS = Path("visionbench-calibrations")
+
+
+def committed_folder() -> Path:
+    """The folder of the records that come with visionbench."""
+    from visionbench.reports import records
+
+    return Path(records.__file__).parent
+
+
+def read_records(paths: Sequence[Path] | None) -> list[Record]:
+    """The user's records (the files named, or the default one) and, below them, the committed counts and predictions.
+
+    Where the user has measured nothing yet, the committed measurements too: a report always has something to show,
+    and every measured column names the machine it was measured on.
+    """
+    logs = [store.read(path) for path in paths] if paths else [store.read_if_there(RECORDS)]
+    for log in logs:
+        report_problems(log.problems)
+    own = [record for log in logs for record in log.records]
+    ours = [record for path in sorted(committed_folder().glob("*.jsonl")) for record in store.read(path).records]
+    if any(record.source == "measured" for record in own):
+        ours = [record for record in ours if record.source in ("computed", "predicted")]
+    return [*ours, *own]
+
+
+def committed_predictions() -> list[Record]:
+    """The committed predictions of the paper's rows on the paper's cards."""
+    return list(store.read(committed_folder() / "predicted.jsonl").records)
+
+
+def read_comparisons(paths: Sequence[Path] | None = None) -> list[Comparison]:
+    """The user's comparisons (of the files named, or the default one); the committed ones where there are none."""
+    files = paths or ([COMPARISONS] if COMPARISONS.exists() else [])
+    own = [row for path in files for row in comparison.read(path)]
+    folder = committed_folder() / "comparisons"
+    return own or [row for path in sorted(folder.glob("*.jsonl")) for row in comparison.read(path)]
+
+
+def reports_named(names: Sequence[str]) -> list[Report]:
+    """The reports of those names; with no names, the paper's. Raises `BenchError` for an unknown name."""
+    from visionbench.reports import REPORTS
+
+    named = [REPORTS[choose("table", name, REPORTS)] for name in names]
+    return named or [report for report in REPORTS.values() if report.paper_table]
+
+
+def report_problems(problems: Iterable[str]) -> None:
+    """Say on stderr what was wrong with a file of records."""
+    for problem in problems:
+        progress.complain(problem)

@@ -1,0 +1,112 @@
+"""What a user asks for, as types: the command line and the Python functions make them, and nothing below sees more.
+
+A verb's own request (beside its parser) is made of these parts and of what only that verb knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from visionbench.record.spec import Attention, CompileMode, MemoryFormat, Precision, Task
+
+Format = Literal["terminal", "markdown", "latex", "csv", "json", "html"]
+"""How a table is written."""
+
+FORMATS: tuple[str, ...] = get_args(Format)
+
+LARGEST: Literal["max"] = "max"
+"""The batch size that means: the largest that fits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which rows: `words` are models (with wildcards) or names of tables and suites, as far as the verb takes them.
+
+    `image_size` in pixels replaces the size that a table, a suite or a model would have.
+    """
+
+    words: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    suites: tuple[str, ...] = ()
+    image_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HowToRun:
+    """How every row is run; None is the verb's default. `batch_size` is images per step, or `LARGEST`."""
+
+    task: Task = "inference"
+    precision: Precision | None = None
+    memory_format: MemoryFormat | None = None
+    compile_mode: CompileMode | None = None
+    attention: Attention = "fused"
+    batch_size: int | Literal["max"] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Where to measure: `gpu` insists on a card by name, `device` is torch's word for a device, `threads` the CPU's."""
+
+    gpu: str | None = None
+    device: str | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HowLong:
+    """How long and how often to measure a row. Times are in seconds, None is no limit.
+
+    `budget` is for everything, `row_time` for one row; `target_ci` is half an interval as a share of its centre.
+    """
+
+    protocol: str | None = None
+    effort: str | None = None
+    launches: int | None = None
+    target_ci: float | None = None
+    row_time: float | None = None
+    budget: float | None = None
+    lock_clocks: bool = False
+    retry_failures: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turns:
+    """How two sides are measured in turns: `budget` in seconds, `keep` the file for raw turns (None: no file)."""
+
+    device: str | None = None
+    threads: int | None = None
+    launches: int | None = None
+    rounds: int | None = None
+    budget: float | None = None
+    seed: int | None = None
+    keep: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """How tables are printed: `width` in columns, `file` instead of stdout, `standalone` as a whole document."""
+
+    format: Format = "terminal"
+    width: int | None = None
+    file: Path | None = None
+    standalone: bool = False
+
+
+TERMINAL = Output()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForCI:
+    """Where else a judgement goes, one file per form, and the command that makes it again."""
+
+    strict: bool = False
+    summary: Path | None = None
+    junit: Path | None = None
+    gab: Path | None = None
+    bmf: Path | None = None
+    command: str = ""
+
+
+ONLY_HERE = ForCI()
