@@ -13,8 +13,8 @@ import pytest
 
 from tests.reports import gates, paired
 from tests.reports.chromium import PROGRAM, Browser
-from visionbench.command.main import _parser
 from visionbench.command.inputs import read_records
+from visionbench.command.main import _parser
 from visionbench.record.spec import Spec
 from visionbench.reports import REPORTS, render
 from visionbench.reports.figures import Evidence as Drawable
