@@ -146,7 +146,7 @@ def predicted(
 
 
 def failed(launches: Sequence[Record], notes: tuple[str, ...] = ()) -> Cell:
-    """The newest failure's cause in place of a number; a dash where nothing was tried, or where a launch has numbers."""
+    """The newest failure's cause in place of a number; a dash where nothing was tried, or one launch has numbers."""
     record = launches[-1] if launches else None
     why = record.failure if record else None
     if record is None or why is None or any(launch.failure is None for launch in launches):

@@ -3,8 +3,9 @@ units.
 
 CSV: `table, section, model_marker, model, image_size`, then for each column of numbers `<key>_<unit>`,
 `<key>_source` and `<key>_origin`, and, where the column has any, `<key>_low`, `<key>_high`, `<key>_level` (how sure
-that interval is: 0.95 of a measurement, 0.8 of a prediction) and `<key>_note`; last `spec_model`, the qualified name. A cell without a value is empty; the cause of a failed measurement is
-in `<key>_note`. `pandas.read_csv(path)` reads it as it is.
+that interval is: 0.95 of a measurement, 0.8 of a prediction) and `<key>_note`; last `spec_model`, the qualified name.
+A cell without a value is empty; the cause of a failed measurement is in `<key>_note`. `pandas.read_csv(path)` reads it
+as it is.
 """
 
 from __future__ import annotations
