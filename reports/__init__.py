@@ -3,34 +3,19 @@
     report = reports.REPORTS["convnext_table1"]
     print(visionbench.reports.render(report.layout(store.read(path).records), "markdown"))
 
-Tables of effects are made of comparisons, `report.layout(records, comparison.read(path))`. A new report is one file
-that declares the specs it needs and lays out a `Table`; add it to `REPORTS`.
+Tables of effects are made of comparisons, `report.layout(records, comparison.read(path))`. A paper's tables
+are data (`papers/convnext.toml`); `load_paper(path)` reads those of any such file.
 """
 
 from __future__ import annotations
 
-from visionbench.reports.paper import (
-    convnext_table1,
-    convnext_table2,
-    convnext_table10,
-    convnext_table11,
-    convnext_table12,
-)
-from visionbench.reports.paper.report import Report
+from visionbench.reports.paper.report import Report, load_paper, shipped_papers
 from visionbench.reports.render import FORMATS, render
 from visionbench.reports.results import effects, effects_grid
 
 REPORTS: dict[str, Report] = {
-    module.REPORT.name: module.REPORT
-    for module in (
-        convnext_table1,
-        convnext_table2,
-        convnext_table12,
-        convnext_table10,
-        convnext_table11,
-        effects,
-        effects_grid,
-    )
+    **shipped_papers(),
+    **{module.REPORT.name: module.REPORT for module in (effects, effects_grid)},
 }
 
-__all__ = ["FORMATS", "REPORTS", "Report", "render"]
+__all__ = ["FORMATS", "REPORTS", "Report", "load_paper", "render"]

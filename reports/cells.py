@@ -1,16 +1,37 @@
-"""Cells by source: how a printed, a computed and a measured value become text. All rounding happens here."""
+"""Cells by source: how a printed, a computed, a measured and a predicted value become text. All rounding happens here.
+
+A cell keeps what it was made of (`Cell.evidence`), and `origin_of` says in words what that is.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
+from visionbench.record.record import Record
 from visionbench.record.statistics import Estimate
+from visionbench.record.units import plural
 from visionbench.reports.printed import Number
 from visionbench.reports.table import Cell
 
+if TYPE_CHECKING:
+    from visionbench.comparison.comparison import Comparison
+
 DERIVED_DIGITS = 3
 """Significant digits that a rate keeps at least: two launches of one program rarely agree on a fourth."""
+
+MEASURED_LEVEL, PREDICTED_LEVEL = 0.95, 0.8
+"""How sure an interval over launches is, and that of a prediction."""
+
+CAUSES = {
+    "out_of_memory": "out of memory",
+    "unsupported": "unsupported",
+    "timeout": "timeout",
+    "crashed": "crashed",
+    "error": "error",
+}
+"""What a cell says of a failure, by its kind."""
 
 
 def word(text: str, value: str | float | None = None) -> Cell:
@@ -22,7 +43,6 @@ def published(number: Number | None, notes: Iterable[str | None] = ()) -> Cell:
     """A printed number, with its printed digits; a dash where the paper prints none."""
     if number is None:
         return Cell()
-    found = (*notes, sentence(number.note))
     protocol = f"protocol {number.protocol}" if number.protocol else ""
     how = (number.source, number.gpu, protocol, number.note, number.remark)
     return Cell(
@@ -30,28 +50,44 @@ def published(number: Number | None, notes: Iterable[str | None] = ()) -> Cell:
         value=number.value,
         digits=number.decimals,
         source="published",
-        notes=tuple(note for note in found if note),
+        notes=tuple(note for note in (*notes, sentence(number.note)) if note),
         origin="; ".join(part for part in how if part),
+        evidence=number,
     )
 
 
-def computed(value: float | None, scale: float, digits: int, origin: str) -> Cell:
-    """An exact count, shown in units of `scale`; a dash where it was not traced."""
+def computed(value: float | None, scale: float, digits: int, record: Record | None = None, detail: str = "") -> Cell:
+    """An exact count of a trace, shown in units of `scale`; a dash where there is none. `detail`: which count it is."""
     if value is None:
         return Cell()
-    whole = int(value) if float(value).is_integer() else value
-    text = decimals(value / scale, digits)
-    return Cell(text=text, value=whole, digits=digits, source="computed", origin=origin)
+    origin = origin_of((record,)) if record else ""
+    return Cell(
+        text=decimals(value / scale, digits),
+        value=int(value) if float(value).is_integer() else value,
+        digits=digits,
+        source="computed",
+        origin=f"{origin}: {detail}" if detail else origin,
+        evidence=(record,) if record else None,
+    )
 
 
 def measured(
-    estimate: Estimate, digits: int, notes: tuple[str, ...], origin: str, *, scale: float = 1.0, spans: bool = True
+    estimate: Estimate,
+    digits: int,
+    notes: Iterable[str] = (),
+    evidence: Sequence[Record] | Comparison | None = None,
+    *,
+    scale: float = 1.0,
+    spans: bool = True,
+    origin: str = "",
 ) -> Cell:
     """A measured number with its interval, where there are launches enough for one and its column `spans`.
 
-    The text is in units of `scale`; `value`, `low` and `high` stay in base units.
+    The text is in units of `scale`; `value`, `low` and `high` stay in base units. `origin` says where the number comes
+    from if the evidence does not.
     """
     low, high, centre = estimate.low, estimate.high, estimate.centre
+    bounded = low is not None and high is not None
     span = short = ""
     if spans and low is not None and high is not None:
         span = f"[{decimals(low / scale, digits)}, {decimals(high / scale, digits)}]"
@@ -63,11 +99,82 @@ def measured(
         source="measured",
         low=low,
         high=high,
+        level=MEASURED_LEVEL if bounded else None,
         span=span,
         short_span=short,
-        notes=notes,
-        origin=origin,
+        notes=tuple(notes),
+        **_behind(evidence, origin),
     )
+
+
+def plain(
+    text: str,
+    value: float | None,
+    evidence: Sequence[Record] | Comparison | None = None,
+    *,
+    digits: int = 0,
+    notes: tuple[str, ...] = (),
+    origin: str = "",
+) -> Cell:
+    """A measured number without an interval; a dash for None."""
+    if value is None:
+        return Cell()
+    return Cell(text=text, value=value, digits=digits, source="measured", notes=notes, **_behind(evidence, origin))
+
+
+def predicted(
+    centre: float, low: float | None, high: float | None, digits: int, record: Record, scale: float = 1.0
+) -> Cell:
+    """A predicted number with its 80 % interval. All in base units; the text is in units of `scale`."""
+    span = short = ""
+    if low is not None and high is not None:
+        span = f"[{decimals(low / scale, digits)}, {decimals(high / scale, digits)}]"
+        ends = f"{(low / centre - 1) * 100:+.0f}{(high / centre - 1) * 100:+.0f} %"
+        short = ends.replace("-", "−")
+    return Cell(
+        text=decimals(centre / scale, digits),
+        value=centre,
+        digits=digits,
+        source="predicted",
+        low=low,
+        high=high,
+        level=PREDICTED_LEVEL if span else None,
+        span=span,
+        short_span=short,
+        **_behind((record,), ""),
+    )
+
+
+def failed(launches: Sequence[Record], notes: tuple[str, ...] = ()) -> Cell:
+    """The newest failure's cause in place of a number; a dash where nothing was tried, or one launch has numbers."""
+    record = launches[-1] if launches else None
+    why = record.failure if record else None
+    if record is None or why is None or any(launch.failure is None for launch in launches):
+        return Cell()
+    origin = f"{record.spec}: {why.kind} in {why.stage}: {why.message}"
+    return Cell(text=CAUSES[why.kind], source="measured", notes=notes, **_behind(launches, origin))
+
+
+def _behind(evidence: Sequence[Record] | Comparison | None, origin: str) -> dict[str, Any]:
+    kept = tuple(evidence) if isinstance(evidence, Sequence) else evidence
+    return {"origin": origin or origin_of(kept), "evidence": kept}
+
+
+def origin_of(evidence: tuple[Record, ...] | Comparison | None) -> str:
+    """Where a number comes from, in words: which launches, which trace, which prediction, which comparison."""
+    if not evidence:
+        return ""
+    if not isinstance(evidence, tuple):
+        launches = plural(len(evidence.launches), "launch", "launches")
+        sides = f"{evidence.baseline.spec} against {evidence.candidate.spec}"
+        return f"{evidence.environment.device}; {sides}; {launches}; seed {evidence.seed}"
+    last = evidence[-1]
+    if last.source != "measured":
+        return f"trace of {last.spec}" if last.source == "computed" else str(last.spec)
+    days = sorted({(record.environment.started or "")[:10] for record in evidence} - {""})
+    when = f"; {' to '.join(dict.fromkeys((days[0], days[-1])))}" if days else ""
+    protocol = f"protocol {last.protocol.name}; " if last.protocol else ""
+    return f"{last.environment.device}; {last.spec}; {protocol}{plural(len(evidence), 'launch', 'launches')}{when}"
 
 
 def decimals(value: float, digits: int) -> str:

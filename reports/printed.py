@@ -1,4 +1,4 @@
-"""The paper's printed rows and numbers (`published/*.csv`), as printed.
+"""A paper's printed rows and numbers (`published/*.csv` for ConvNeXt's), as printed.
 
 A printed number keeps its digits: "45.0" claims to be within half a unit of its last digit, "45" within half
 of ten times that, and finding slips (`slips.py`) depends on the difference.
@@ -84,61 +84,70 @@ class PublishedProtocol:
         return "; ".join(f"{word}: {text}" for word, text in parts if text)
 
 
-def _lines(name: str) -> list[dict[str, str]]:
-    with (FOLDER / name).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """All that was copied from one paper: its printed rows that name a model of ours, and its protocols by key."""
+
+    every_row: tuple[PaperRow, ...]
+    protocols: dict[str, PublishedProtocol]
+
+    def rows(self, table: str) -> tuple[PaperRow, ...]:
+        """The printed rows of one table, in order."""
+        return tuple(row for row in self.every_row if row.table == table)
+
+    def rival(self, row: PaperRow) -> PaperRow | None:
+        """The Transformer that a ConvNet is printed below, at the same image size; None for a row without a partner."""
+        if row.marker != "●":
+            return None
+        above = next((other for other in self.rows(row.table) if other.number == row.number - 1), None)
+        paired = above is not None and above.marker == "○" and above.image_size == row.image_size
+        return above if paired else None
+
+    def prints(self, metric: str, network: tuple[str, int]) -> tuple[PaperRow, ...]:
+        """Every row that prints that metric of a network: one network is often printed several times."""
+        return tuple(row for row in self.every_row if row.network == network and metric in row.printed)
 
 
-@lru_cache(maxsize=1)
-def every_row() -> tuple[PaperRow, ...]:
-    """All printed rows that name a model of ours, table by table, in the paper's order."""
-    numbers: dict[tuple[str, str], dict[str, Number]] = {}
-    for line in _lines("numbers.csv"):
+@lru_cache(maxsize=32)
+def publication(rows: Path, numbers: Path, protocols: Path) -> Publication:
+    """The publication of three CSV files (`published/README.md` says what a line of each is).
+
+    Raises OSError for a file that cannot be read, and KeyError, TypeError or ValueError for one that holds something
+    else.
+    """
+    printed: dict[tuple[str, str], dict[str, Number]] = {}
+    for line in _lines(numbers):
         place = (line.pop("table"), line.pop("row"))
         metric, text = line.pop("metric"), line.pop("value")
-        numbers.setdefault(place, {})[metric] = Number(text=text, **line)
-    return tuple(
-        PaperRow(
-            table=line["table"],
-            number=int(line["row"]),
-            section=line["section"],
-            marker=line["marker"],
-            label=line["label"],
-            model=line["model"],
-            image_size=int(line["image_size"]),
-            check_sizes=tuple(int(size) for size in line["check_sizes"].split(";") if size),
-            printed=numbers[line["table"], line["row"]],
-        )
-        for line in _lines("rows.csv")
-        if line["model"]
+        printed.setdefault(place, {})[metric] = Number(text=text, **line)
+    known = {line.pop("protocol"): PublishedProtocol(**line) for line in _lines(protocols)}
+    return Publication(every_row=tuple(_row(line, printed) for line in _lines(rows) if line["model"]), protocols=known)
+
+
+def _row(line: dict[str, str], printed: dict[tuple[str, str], dict[str, Number]]) -> PaperRow:
+    return PaperRow(
+        table=line["table"],
+        number=int(line["row"]),
+        section=line["section"],
+        marker=line["marker"],
+        label=line["label"],
+        model=line["model"],
+        image_size=int(line["image_size"]),
+        check_sizes=tuple(int(size) for size in line["check_sizes"].split(";") if size),
+        printed=printed.get((line["table"], line["row"]), {}),
     )
 
 
+def _lines(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def convnext() -> Publication:
+    """The ConvNeXt paper, which visionbench ships."""
+    return publication(FOLDER / "rows.csv", FOLDER / "numbers.csv", FOLDER / "protocols.csv")
+
+
 def rows(table: str) -> tuple[PaperRow, ...]:
-    """The printed rows of one table, in order."""
-    return tuple(row for row in every_row() if row.table == table)
-
-
-def rival(row: PaperRow) -> PaperRow | None:
-    """The Transformer that a ConvNet is printed below, at the same image size; None for a row without a partner."""
-    if row.marker != "●":
-        return None
-    above = next((other for other in rows(row.table) if other.number == row.number - 1), None)
-    paired = above is not None and above.marker == "○" and above.image_size == row.image_size
-    return above if paired else None
-
-
-@lru_cache(maxsize=1)
-def protocols() -> dict[str, PublishedProtocol]:
-    """How published numbers came about, by the key that `Number.protocol` holds."""
-    return {line.pop("protocol"): PublishedProtocol(**line) for line in _lines("protocols.csv")}
-
-
-@lru_cache(maxsize=8)
-def prints(metric: str) -> dict[tuple[str, int], tuple[PaperRow, ...]]:
-    """Every row that prints that metric, by network: one network is often printed several times."""
-    found: dict[tuple[str, int], tuple[PaperRow, ...]] = {}
-    for row in every_row():
-        if metric in row.printed:
-            found[row.network] = (*found.get(row.network, ()), row)
-    return found
+    """The printed rows of one table of the ConvNeXt paper, in order."""
+    return convnext().rows(table)

@@ -15,14 +15,6 @@ from visionbench.record.record import Environment, Record
 from visionbench.record.spec import Spec, Task
 from visionbench.record.units import plural
 
-CAUSES = {
-    "out_of_memory": "out of memory",
-    "unsupported": "unsupported",
-    "timeout": "timeout",
-    "crashed": "crashed",
-    "error": "error",
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:

@@ -9,13 +9,20 @@ which its header names.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
-from visionbench.record.record import Source
+from visionbench.record.record import Record, Source
+
+if TYPE_CHECKING:
+    from visionbench.comparison.comparison import Comparison
+    from visionbench.reports.printed import Number
 
 DASH = "–"
 """What is not printed, not computed or not measured."""
+
+Unit = Literal["", "px", "count", "1/s", "%", "GB", "B", "1", "s", "J"]
+"""The base units that a column's values may have."""
 
 HEADS: dict[Source, str] = {
     "published": "paper",
@@ -33,7 +40,9 @@ class Cell:
     `text` is the rounded number (or a word: a failure's cause, a label), `digits` its decimals. `low` and
     `high` bound the interval, `span` is how that reads (`[770.1, 779.0]`) and `short_span` the same for
     narrow places (`±0.6 %`). `notes` are whole footnotes; a renderer turns them into marks. `origin` says
-    where exactly the value comes from.
+    where exactly the value comes from, in words; `evidence` is what it was made of: the launches, the trace or the
+    prediction, the comparison, or the printed number. `level` is how sure the interval is: 0.95 of a measurement over
+    launches, 0.8 of a prediction; None where there is no interval.
     """
 
     text: str = DASH
@@ -44,8 +53,10 @@ class Cell:
     high: float | None = None
     span: str = ""
     short_span: str = ""
+    level: float | None = None
     notes: tuple[str, ...] = ()
     origin: str = ""
+    evidence: tuple[Record, ...] | Comparison | Number | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +69,9 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """One column. `key` and `unit` (of the stored values) name it for machines, `group` and `head` for
-    people.
+class Heading:
+    """What stands over one column, and what its renderers need to know. `key` and `unit` (of the stored values) name
+    it for machines, `group` and `head` for people.
 
     Neighbours with the same `group` share it as a spanning header; `head` is the lines below. When a page is
     too narrow the columns with the highest `rank` go first; rank 0 stays.
@@ -69,7 +80,7 @@ class Column:
     key: str
     group: str = ""
     head: tuple[str, ...] = ()
-    unit: Literal["", "px", "count", "1/s", "%", "GB", "B", "1", "s", "J"] = ""
+    unit: Unit = ""
     align: Literal["left", "right"] = "right"
     source: Source | None = None
     rank: int = 0
@@ -100,7 +111,7 @@ class Table:
 
     name: str
     title: str
-    columns: tuple[Column, ...]
+    columns: tuple[Heading, ...]
     rows: tuple[Row, ...]
     legend: tuple[Note, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -129,7 +140,7 @@ def column_notes(table: Table) -> tuple[Note, ...]:
     return tuple(dict.fromkeys(note for column in table.columns for note in column.notes))
 
 
-def spans(columns: tuple[Column, ...]) -> Iterator[tuple[str, int, int]]:
+def spans(columns: tuple[Heading, ...]) -> Iterator[tuple[str, int, int]]:
     """Runs of neighbours with one group: (group, first, last + 1)."""
     first = 0
     for i in range(1, len(columns) + 1):
@@ -138,7 +149,7 @@ def spans(columns: tuple[Column, ...]) -> Iterator[tuple[str, int, int]]:
             first = i
 
 
-def head_lines(columns: tuple[Column, ...]) -> list[tuple[str, ...]]:
+def head_lines(columns: tuple[Heading, ...]) -> list[tuple[str, ...]]:
     """The headers below the groups as lines of equal length, set at the bottom: a short header stands on the rule."""
     height = max((len(column.head) for column in columns), default=0)
     padded = [("",) * (height - len(column.head)) + column.head for column in columns]

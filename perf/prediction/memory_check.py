@@ -22,7 +22,7 @@ from visionbench.predicting.memory import THREADS, bounds, of_allocated, workspa
 from visionbench.record.spec import Attention, Precision, Spec
 from visionbench.record.units import GIB, plural
 from visionbench.reports import cells
-from visionbench.reports.table import Cell, Column, Row, Table
+from visionbench.reports.table import Cell, Heading, Row, Table
 from visionbench.tracing import Trace, run
 
 PATH = Path(__file__).parent / "published_memory.csv"
@@ -196,12 +196,12 @@ def interval(checks: Sequence[MemoryCheck]) -> tuple[float, float] | None:
 def table_of(checks: Sequence[MemoryCheck]) -> Table:
     """Printed training memory beside the predicted, the well described rows first. Pure."""
     columns = (
-        Column(key="model", head=("model",), align="left"),
-        Column(key="batch_size", head=("batch",), unit="count"),
-        Column(key="how", head=("how",), align="left", rank=2),
-        Column(key="printed", head=("printed", "GiB"), unit="B", source="published"),
-        Column(key="predicted", head=("predicted", "GiB"), unit="B", source="predicted"),
-        Column(key="ratio", head=("printed /", "predicted")),
+        Heading(key="model", head=("model",), align="left"),
+        Heading(key="batch_size", head=("batch",), unit="count"),
+        Heading(key="how", head=("how",), align="left", rank=2),
+        Heading(key="printed", head=("printed", "GiB"), unit="B", source="published"),
+        Heading(key="predicted", head=("predicted", "GiB"), unit="B", source="predicted"),
+        Heading(key="ratio", head=("printed /", "predicted")),
     )
     sections = {True: "configuration known", False: "configuration partly guessed; nothing is made of these rows"}
     ordered = sorted(checks, key=lambda check: not check.fit)

@@ -20,7 +20,7 @@ from visionbench.record.record import Tier
 from visionbench.record.spec import Spec
 from visionbench.record.units import plural
 from visionbench.reports import cells
-from visionbench.reports.table import Cell, Column, Row, Table
+from visionbench.reports.table import Cell, Heading, Row, Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,15 +92,15 @@ def table_of(checks: Sequence[Check]) -> Table:
     for check in sorted(checks, key=lambda check: (check.spec.task, check.device, check.how)):
         groups.setdefault((check.device, check.how, check.spec.task, check.tier), []).append(check)
     columns = (
-        Column(key="device", head=("device",), align="left"),
-        Column(key="how", head=("precision, format",), align="left"),
-        Column(key="tier", head=("tier",), align="left"),
-        Column(key="rows", head=("rows",), unit="count"),
-        Column(key="sources", head=("sources",), unit="count", rank=1),
-        Column(key="mean", group="error", head=("mean",), unit="%"),
-        Column(key="median", group="error", head=("median",), unit="%"),
-        Column(key="factor", group="predicted / printed", head=("in the middle",)),
-        Column(key="inside", head=("80 % holds",)),
+        Heading(key="device", head=("device",), align="left"),
+        Heading(key="how", head=("precision, format",), align="left"),
+        Heading(key="tier", head=("tier",), align="left"),
+        Heading(key="rows", head=("rows",), unit="count"),
+        Heading(key="sources", head=("sources",), unit="count", rank=1),
+        Heading(key="mean", group="error", head=("mean",), unit="%"),
+        Heading(key="median", group="error", head=("median",), unit="%"),
+        Heading(key="factor", group="predicted / printed", head=("in the middle",)),
+        Heading(key="inside", head=("80 % holds",)),
     )
     tasks = dict.fromkeys(check.spec.task for members in groups.values() for check in members)
     remarks = (

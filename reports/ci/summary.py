@@ -16,7 +16,7 @@ from visionbench.record.units import plural
 from visionbench.reports.render.markdown import escape, markdown
 from visionbench.reports.results import verdict_text as words
 from visionbench.reports.results.verdicts import changes, layout
-from visionbench.reports.table import DASH, Column, Table, column_notes, only
+from visionbench.reports.table import DASH, Heading, Table, column_notes, only
 
 LIMIT = 900 * 1024
 """Bytes of the page; GitHub takes 1 MiB of a step."""
@@ -96,7 +96,7 @@ def _grid(table: Table, title: bool) -> str:
     return text if title else text.split("\n", 2)[2]
 
 
-def _without_notes(column: Column) -> Column:
+def _without_notes(column: Heading) -> Heading:
     return replace(column, notes=())
 
 

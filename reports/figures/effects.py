@@ -19,11 +19,12 @@ from visionbench.record.spec import Spec
 from visionbench.record.statistics import Estimate
 from visionbench.record.units import plural
 from visionbench.reports import paired_ratio
+from visionbench.reports.cells import CAUSES
 from visionbench.reports.figures import canvas, panels
 from visionbench.reports.figures.canvas import Entry, Sheet
 from visionbench.reports.figures.figure import Drawing, Evidence, MissingError
 from visionbench.reports.figures.style import SMALL, Look, Theme
-from visionbench.reports.settings import CAUSES, printable
+from visionbench.reports.settings import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

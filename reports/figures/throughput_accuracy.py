@@ -22,7 +22,7 @@ from visionbench.reports.figures.families import Family, family, short
 from visionbench.reports.figures.figure import Drawing, Evidence, MissingError
 from visionbench.reports.figures.labels import Tag
 from visionbench.reports.figures.style import POINT, Look
-from visionbench.reports.paper.predicted_rates import by_card
+from visionbench.reports.paper.rates import by_card
 from visionbench.reports.printed import PaperRow, rows
 from visionbench.reports.settings import Group, describe, flags, groups, heads
 

@@ -1,25 +1,18 @@
-"""The columns that reports share: each a header with the function that fills its cell for a printed row.
-
-Measured columns are in `rates.py`.
-"""
+"""The columns that tables of papers share: labels, printed numbers, exact counts. `rates` has those of img/s."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterator
 
+from visionbench.record.spec import Spec
 from visionbench.record.units import GIGA, MEGA
 from visionbench.reports import cells
-from visionbench.reports.paper.counts import Counts, count_spec
+from visionbench.reports.column import Column
+from visionbench.reports.paper.counts import count_spec
+from visionbench.reports.paper.material import Maker, Material, noted
 from visionbench.reports.paper.slips import footnote
-from visionbench.reports.printed import PaperRow, prints, protocols
-from visionbench.reports.table import HEADS, Cell, Column, Note
-
-RATE = "img/s"
-
-TOP1 = Column(key="top1_published", group="top-1", head=(HEADS["published"], "%"), unit="%", rank=5)
-"""The printed accuracy on ImageNet-1K."""
+from visionbench.reports.printed import PaperRow
+from visionbench.reports.table import HEADS, Cell, Note, Unit
 
 FLOPS = Note(
     term="FLOPs",
@@ -27,79 +20,116 @@ FLOPS = Note(
     "image; norms, activations and softmax are not counted.",
 )
 
-AUTHORS = Note(
-    term="ConvNeXt",
-    text="the program that its authors published (`paper:convnext_original_tiny` and so on). timm's "
-    "(`timm:convnext_tiny`) has the same counts, other kernels and another memory order, and is not this row.",
-)
+
+def counts_of(row: PaperRow) -> tuple[Spec, ...]:
+    """The traces that a row's static columns and its footnote need."""
+    return tuple(count_spec(row.model, size) for size in (row.image_size, *row.check_sizes))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """A column and what stands in it: `fill` makes the cell of one printed row."""
-
-    column: Column
-    fill: Callable[[PaperRow], Cell]
-
-
-def model(*notes: Note) -> Plan:
+def model(_material: Material, term: str = "", note: str = "") -> Iterator[Column[PaperRow]]:
     """The row's name with its marker. The qualified name is in `Row.subject`."""
 
     def fill(row: PaperRow) -> Cell:
         return cells.word(f"{row.marker} {row.label}".strip(), row.label)
 
-    return Plan(column=Column(key="model", head=("model",), align="left", notes=notes), fill=fill)
+    yield Column(key="model", head=("model",), align="left", notes=noted(term, note), fill=fill)
 
 
-def image_size() -> Plan:
+def image_size(_material: Material) -> Iterator[Column[PaperRow]]:
     """Pixels of the square input."""
-    column = Column(key="image_size", head=("size",), unit="px", rank=1)
-    return Plan(column=column, fill=lambda row: cells.word(str(row.image_size), row.image_size))
+
+    def fill(row: PaperRow) -> Cell:
+        return cells.word(str(row.image_size), row.image_size)
+
+    yield Column(key="image_size", head=("size",), unit="px", rank=1, fill=fill)
 
 
-def counted(counts: Counts, metric: Literal["params", "macs"]) -> tuple[Plan, Plan]:
-    """A printed count beside the exact one; where they disagree the printed one gets a footnote that says why."""
-    group, scale = {"params": ("params (M)", MEGA), "macs": ("FLOPs (G)", GIGA)}[metric]
-    notes = (FLOPS,) if metric == "macs" else ()
+def counted(material: Material, metric: str) -> Iterator[Column[PaperRow]]:
+    """A printed count ("params" or "macs") beside the exact one; where they disagree a footnote says why."""
+    group, notes = ("FLOPs (G)", (FLOPS,)) if metric == "macs" else (f"{metric} (M)", ())
 
-    def printed(row: PaperRow) -> Cell:
-        return cells.published(row.printed.get(metric), notes=[footnote(row, metric, counts)])
+    def printed_count(row: PaperRow) -> Cell:
+        said = footnote(row, metric, material.counts, material.publication)
+        return cells.published(row.printed.get(metric), notes=[said])
 
-    def exact(row: PaperRow) -> Cell:
-        spec = count_spec(*row.network)
-        return cells.computed(counts.of(spec, metric), scale, 2, origin=f"trace of {spec}")
+    yield Column(
+        key=f"{metric}_published",
+        group=group,
+        head=(HEADS["published"],),
+        unit="count",
+        source="published",
+        rank=4,
+        notes=notes,
+        fill=printed_count,
+    )
+    yield from exact(material, metric, group, 3, scale=GIGA if metric == "macs" else MEGA, notes=notes)
 
-    head = Column(key=f"{metric}_published", group=group, unit="count", notes=notes)
-    return (
-        Plan(column=replace(head, head=(HEADS["published"],), source="published", rank=4), fill=printed),
-        Plan(
-            column=replace(head, key=f"{metric}_computed", head=(HEADS["computed"],), source="computed", rank=3),
-            fill=exact,
-        ),
+
+def exact(
+    material: Material,
+    metric: str,
+    group: str,
+    rank: int,
+    term: str = "",
+    note: str = "",
+    *,
+    scale: float = MEGA,
+    notes: tuple[Note, ...] = (),
+) -> Iterator[Column[PaperRow]]:
+    """An exact count of one image alone, shown in millions."""
+
+    def fill(row: PaperRow) -> Cell:
+        record = material.counts.by_spec.get(count_spec(*row.network))
+        return cells.computed(record.value(metric) if record else None, scale, 2, record)
+
+    yield Column(
+        key=f"{metric}_computed",
+        group=group,
+        head=(HEADS["computed"],),
+        unit="count",
+        source="computed",
+        rank=rank,
+        notes=notes or noted(term, note),
+        fill=fill,
     )
 
 
-def printed(column: Column, metric: str, table: str | None = None) -> Plan:
+def printed(
+    material: Material,
+    metric: str,
+    head: str,
+    unit: Unit,
+    rank: int,
+    key: str = "",
+    group: str = "",
+    table: str = "",
+    term: str = "",
+    note: str = "",
+) -> Iterator[Column[PaperRow]]:
     """Another printed number: of the row itself, or of the row of `table` that prints the same network."""
 
     def fill(row: PaperRow) -> Cell:
-        if table is None:
+        if not table:
             return cells.published(row.printed.get(metric))
-        others = (other for other in prints(metric).get(row.network, ()) if other.table == table)
+        others = (other for other in material.publication.prints(metric, row.network) if other.table == table)
         return cells.published(next((other.printed[metric] for other in others), None))
 
-    return Plan(column=replace(column, source="published"), fill=fill)
-
-
-def published_rate(gpu: str, protocol: str, table: str | None = None, rank: int = 2) -> Plan:
-    """The paper's images per second on its GPU, with how they came about."""
-    note = Note(term=f"{RATE}, {HEADS['published']}, {gpu}", text=f"{protocols()[protocol]}.")
-    column = Column(
-        key=f"throughput_published_{gpu.lower()}",
-        group=RATE,
-        head=(HEADS["published"], gpu),
-        unit="1/s",
+    yield Column(
+        key=key or f"{metric}_published",
+        group=group,
+        head=(HEADS["published"], head),
+        unit=unit,
+        source="published",
         rank=rank,
-        notes=(note,),
+        notes=noted(term, note),
+        fill=fill,
     )
-    return printed(column, "throughput", table)
+
+
+COLUMNS: dict[str, Maker] = {
+    "model": Maker(columns=model),
+    "image_size": Maker(columns=image_size),
+    "counts": Maker(columns=counted, specs=counts_of),
+    "exact": Maker(columns=exact, specs=counts_of),
+    "printed": Maker(columns=printed),
+}

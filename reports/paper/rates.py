@@ -1,25 +1,94 @@
-"""Columns of images per second, measured here: one per group of equal settings, the newest groups first.
+"""Columns of images per second: printed, measured here, and predicted for the cards that a paper measured on.
 
-A doubt that holds for a whole column (one launch a row, a busy machine) is said once in the column's note;
-one that holds for a cell is its footnote. A failed measurement says its cause where the number would stand.
+Measured ones are one per group of equal settings, the newest groups first. A doubt that holds for a whole column (one
+launch a row, a busy machine) is said once in the column's note; one that holds for a cell is its footnote. A failed
+measurement says its cause where the number would stand. Predicted ones are a source of their own, in italics, with the
+80 % interval; without predicted records there is no such column.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
+from visionbench.record.prediction import prediction
 from visionbench.record.record import Record
 from visionbench.record.statistics import MIN_LAUNCHES, Estimate, throughput
+from visionbench.record.units import plural
 from visionbench.reports import cells
-from visionbench.reports.paper.columns import RATE, Plan
+from visionbench.reports.cells import CAUSES
+from visionbench.reports.column import Column
+from visionbench.reports.paper.material import Maker, Material
 from visionbench.reports.printed import PaperRow
-from visionbench.reports.settings import CAUSES, Group, describe, failure, flags, groups, heads
-from visionbench.reports.table import HEADS, Cell, Column, Note
+from visionbench.reports.settings import Group, describe, failure, flags, heads
+from visionbench.reports.table import HEADS, Cell, Note
+
+RATE = "img/s"
 
 RANKS = (1, 6, 8)
-"""How important the newest, second and third newest group are (see `Column.rank`). More groups than these do
+"""How important the newest, second and third newest group are (see `Heading.rank`). More groups than these do
 not fit beside each other; a remark says how many were left out."""
+
+CARDS = {"V100": "v100-sxm2-16gb", "A100": "a100-sxm4-40gb"}
+"""Papers' words for cards, and the data sheets that are taken for them."""
+
+GAIN = Note(
+    term="gain",
+    text="throughput over that of the Swin in the row above, same size. Measured: the quotient of two centres, "
+    "without an interval, because the two were not measured in turns.",
+)
+
+
+# --- printed ---------------------------------------------------------------------------------------------------------
+
+
+def printed(material: Material, gpu: str, protocol: str, table: str = "", rank: int = 2) -> Iterator[Column[PaperRow]]:
+    """The paper's images per second on its GPU, with how they came about; of another `table`'s row of the network."""
+
+    def fill(row: PaperRow) -> Cell:
+        if not table:
+            return cells.published(row.printed.get("throughput"))
+        others = (other for other in material.publication.prints("throughput", row.network) if other.table == table)
+        return cells.published(next((other.printed["throughput"] for other in others), None))
+
+    term = f"{RATE}, {HEADS['published']}, {gpu}"
+    yield Column(
+        key=f"throughput_published_{gpu.lower()}",
+        group=RATE,
+        head=(HEADS["published"], gpu),
+        unit="1/s",
+        source="published",
+        rank=rank,
+        notes=(Note(term=term, text=f"{material.publication.protocols[protocol]}."),),
+        fill=fill,
+    )
+
+
+def printed_gains(material: Material, gpu: str, protocol: str) -> Iterator[Column[PaperRow]]:
+    """The paper's throughput and gain, under one header."""
+
+    def fill(row: PaperRow) -> Cell:
+        number = row.printed.get("gain")
+        if number is None:
+            return Cell()
+        return replace(cells.published(number), text=f"+{number.text} %", value=1 + number.value / 100)
+
+    group = f"{HEADS['published']}, {gpu}"
+    for rate in printed(material, gpu, protocol):
+        yield replace(rate, group=group, head=(RATE,))
+    yield Column(
+        key="gain_published",
+        group=group,
+        head=("gain",),
+        unit="1",
+        source="published",
+        rank=2,
+        notes=(GAIN,),
+        fill=fill,
+    )
+
+
+# --- measured --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +99,6 @@ class Rates:
     head: tuple[str, ...]
     rank: int
     estimates: dict[tuple[str, int], Estimate]
-
-
-def inference_groups(records: Sequence[Record], rows: Iterable[PaperRow]) -> tuple[Group, ...]:
-    """Everything measured for these rows in inference, the newest first."""
-    return groups(records, (row.network for row in rows), "inference")
 
 
 def shown(found: Sequence[Group]) -> tuple[Rates, ...]:
@@ -51,18 +115,15 @@ def _estimates(group: Group) -> dict[tuple[str, int], Estimate]:
     return {network: estimate for network, estimate in made if estimate}
 
 
-def plans(columns: Sequence[Rates]) -> tuple[Plan, ...]:
-    """One column per group; a single one of dashes where nothing has been measured."""
-    return tuple(map(plan, columns)) if columns else (nothing(),)
+def measured(material: Material, groups: int = len(RANKS)) -> Iterator[Column[PaperRow]]:
+    """One column per group, at most `groups`; a single one of dashes where nothing has been measured."""
+    rates = shown(material.inference)[:groups]
+    yield from map(_measured, rates)
+    if not rates:
+        yield _heading("throughput_measured", ("here",), RANKS[0], ())
 
 
-def nothing() -> Plan:
-    """The column that waits for measurements."""
-    column = _column("throughput_measured", ("here",), RANKS[0], ())
-    return Plan(column=column, fill=lambda _row: Cell())
-
-
-def plan(rates: Rates) -> Plan:
+def _measured(rates: Rates) -> Column[PaperRow]:
     """The column of one group."""
     group, estimates = rates.group, rates.estimates
     digits = cells.rate_digits(estimate.centre for estimate in estimates.values())
@@ -73,18 +134,17 @@ def plan(rates: Rates) -> Plan:
     def fill(row: PaperRow) -> Cell:
         launches, estimate = group.launches.get(row.network, []), estimates.get(row.network)
         if estimate is None:
-            return failed(launches)
+            return cells.failed(launches)
         doubts = (*_no_interval(estimate), *flags(launches, "throughput"), *_lost(launches))
         notes = tuple(cells.sentence(doubt) for doubt in doubts if doubt not in common)
-        return cells.measured(estimate, digits, notes, _origin(group, launches))
+        return cells.measured(estimate, digits, notes, launches)
 
-    return Plan(
-        column=_column(f"throughput_measured_{group.setting.slug}", rates.head, rates.rank, (note,)),
-        fill=fill,
-    )
+    heading = _heading(f"throughput_measured_{group.setting.slug}", rates.head, rates.rank, (note,))
+    return replace(heading, fill=fill)
 
 
-def _column(key: str, head: tuple[str, ...], rank: int, notes: tuple[Note, ...]) -> Column:
+def _heading(key: str, head: tuple[str, ...], rank: int, notes: tuple[Note, ...]) -> Column[PaperRow]:
+    """A column of dashes, until it is given something to fill it with."""
     return Column(
         key=key,
         group=RATE,
@@ -93,17 +153,44 @@ def _column(key: str, head: tuple[str, ...], rank: int, notes: tuple[Note, ...])
         source="measured",
         rank=rank,
         notes=notes,
+        fill=lambda _row: Cell(),
     )
 
 
-def failed(launches: Sequence[Record]) -> Cell:
-    """The cause in place of the number; a dash where nothing was tried."""
-    record = failure(launches)
-    if record is None or record.failure is None:
-        return Cell()
-    why = record.failure
-    origin = f"{record.spec}: {why.kind} in {why.stage}: {why.message}"
-    return Cell(text=CAUSES[why.kind], source="measured", origin=origin)
+def measured_gains(material: Material) -> Iterator[Column[PaperRow]]:
+    """Each group's throughput and gain, under one header."""
+    rates = shown(material.inference)
+    for one_group in rates:
+        device, *settings = one_group.head
+        group = f"{HEADS['measured']}, {device}"
+        yield replace(_measured(one_group), group=group, head=(*settings, RATE))
+        yield _gain(material, one_group, group)
+    if not rates:
+        yield from measured(material)
+
+
+def _gain(material: Material, rates: Rates, group: str) -> Column[PaperRow]:
+    def fill(row: PaperRow) -> Cell:
+        """The quotient of two rows of one group, where both have a number."""
+        above = material.publication.rival(row)
+        mine, other = rates.estimates.get(row.network), rates.estimates.get(above.network) if above else None
+        if above is None or mine is None or other is None:
+            return Cell()
+        ratio = mine.centre / other.centre
+        origin = f"{row.model} over {above.model} at {row.image_size} px; {rates.group.setting.device}"
+        launches = [*rates.group.launches[above.network], *rates.group.launches[row.network]]
+        return cells.plain(f"{(ratio - 1) * 100:+.0f} %", ratio, launches, origin=origin)
+
+    return Column(
+        key=f"gain_measured_{rates.group.setting.slug}",
+        group=group,
+        head=("gain",),
+        unit="1",
+        source="measured",
+        rank=rates.rank,
+        notes=(GAIN,),
+        fill=fill,
+    )
 
 
 def _no_interval(estimate: Estimate) -> tuple[str, ...]:
@@ -130,19 +217,76 @@ def _remark(common: frozenset[str], estimates: Sequence[Estimate]) -> str:
     return f"{interval} Every row: {'; '.join(sorted(common))}." if common else interval
 
 
-def _origin(group: Group, launches: Sequence[Record]) -> str:
-    days = sorted({(record.environment.started or "")[:10] for record in launches} - {""})
-    when = f"; {' to '.join(dict.fromkeys((days[0], days[-1])))}" if days else ""
-    count = "1 launch" if len(launches) == 1 else f"{len(launches)} launches"
-    how = f"protocol {group.setting.protocol}; {count}{when}"
-    return f"{group.setting.device}; {launches[-1].spec}; {how}"
-
-
-def left_out(found: Sequence[Group], report: str) -> tuple[str, ...]:
+def left_out(material: Material, **_arguments: object) -> tuple[str, ...]:
     """What to say about measurements that are not shown, or about there being none."""
-    if not found:
-        return (f"Nothing measured yet: `python bench.py run --table {report}` measures these rows on this machine.",)
-    more = len(found) - len(RANKS)
+    if not material.inference:
+        command = f"python bench.py run --table {material.name}"
+        return (f"Nothing measured yet: `{command}` measures these rows on this machine.",)
+    more = len(material.inference) - len(RANKS)
     if more < 1:
         return ()
-    return (f"{more} older group{'s' if more > 1 else ''} of measurements (other devices or settings) not shown.",)
+    return (f"{plural(more, 'older group')} of measurements (other devices or settings) not shown.",)
+
+
+# --- predicted -------------------------------------------------------------------------------------------------------
+
+
+def predicted(material: Material, gpus: Sequence[str]) -> Iterator[Column[PaperRow]]:
+    """One column per card of `gpus` for which there are predictions."""
+    predictions = by_card(material.records)
+    for gpu in gpus:
+        if CARDS.get(gpu) in predictions:
+            yield _predicted(gpu, predictions[CARDS[gpu]])
+
+
+def by_card(records: Iterable[Record]) -> dict[str, dict[tuple[str, int], Record]]:
+    """Predictions of inference by card (its key) and network (model, image size): those run as the card's last one."""
+    cards: dict[str, list[Record]] = {}
+    for record in records:
+        if record.source == "predicted" and record.spec.task == "inference":
+            cards.setdefault(record.environment.device_key or "", []).append(record)
+    return {card: _run_alike(predictions) for card, predictions in cards.items()}
+
+
+def _run_alike(predictions: Sequence[Record]) -> dict[tuple[str, int], Record]:
+    last = predictions[-1].spec
+    specs = ((record.spec, record) for record in predictions)
+    alike = ((spec, r) for spec, r in specs if replace(spec, model=last.model, image_size=last.image_size) == last)
+    return {(spec.model, spec.image_size): record for spec, record in alike}
+
+
+def _predicted(gpu: str, by_network: dict[tuple[str, int], Record]) -> Column[PaperRow]:
+    spec = next(iter(by_network.values())).spec
+    note = Note(
+        term=f"{RATE}, {HEADS['predicted']}, {gpu}",
+        text=f"an estimate from the trace for a {CARDS[gpu]}, {spec.precision}, {spec.memory_format}, "
+        f"{spec.attention} attention, batch {spec.batch_size}, with its 80 % interval; not measured, and fitted to "
+        "printed rows of this card (`predict`, `validate-predictions`).",
+    )
+    return Column(
+        key=f"throughput_predicted_{gpu.lower()}",
+        group=RATE,
+        head=(HEADS["predicted"], gpu),
+        unit="1/s",
+        source="predicted",
+        rank=6,
+        notes=(note,),
+        fill=lambda row: predicted_rate(by_network.get(row.network), 1),
+    )
+
+
+def predicted_rate(record: Record | None, digits: int) -> Cell:
+    """Images per second of a predicted record with the 80 % interval; a dash for a refusal or no record."""
+    estimate = prediction(record) if record else None
+    if record is None or estimate is None:
+        return Cell()
+    return cells.predicted(estimate.centre, estimate.low, estimate.high, digits, record)
+
+
+COLUMNS: dict[str, Maker] = {
+    "printed_rate": Maker(columns=printed),
+    "printed_gains": Maker(columns=printed_gains),
+    "measured_rates": Maker(columns=measured, remarks=left_out),
+    "measured_gains": Maker(columns=measured_gains, remarks=left_out),
+    "predicted_rates": Maker(columns=predicted),
+}

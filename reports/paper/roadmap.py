@@ -11,18 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from visionbench.comparison.comparison import Comparison
-from visionbench.record.memory_protocol import PAPER_2022, PEAK
-from visionbench.record.record import Record
-from visionbench.record.spec import Spec
-from visionbench.record.units import GIB, MEGA, plural
-from visionbench.reports import cells, paired_ratio
-from visionbench.reports.paper import columns, counts, rates, training_memory
-from visionbench.reports.paper.columns import Plan
-from visionbench.reports.paper.counts import TRAIN_BATCH, Counts, count_spec
-from visionbench.reports.paper.report import assemble, counts_of
+from visionbench.record.units import plural
+from visionbench.reports import paired_ratio
+from visionbench.reports.column import Column
+from visionbench.reports.paper.material import Maker, Material
 from visionbench.reports.printed import PaperRow, rows
-from visionbench.reports.settings import groups
-from visionbench.reports.table import HEADS, Cell, Column, Note, Table
+from visionbench.reports.table import HEADS, Cell, Note
 
 BRANCHES = {13: 10}
 """Row -> the row that it starts from, where that is not the one above: kernels of 9 and 11 bring nothing, and the road
@@ -34,12 +28,6 @@ STEP = Note(
     "×0.90 is a step that makes it a tenth slower. ReLU->GELU starts from kernel size 7, Swin stands against the "
     "ConvNeXt above it. [ ] 95 % interval over launches.",
 )
-LIVE = Note(
-    term="memory, exact",
-    text=f"GiB (2^30 bytes): peak of live tensors over a training step at batch {TRAIN_BATCH}, "
-    f"{PAPER_2022.precision}, AdamW, unfused attention, gradients let go of.",
-)
-ACTIVATIONS = Note(term="activations", text="output elements of convolutions and matrix products, one image.")
 
 
 def previous(row: PaperRow) -> PaperRow | None:
@@ -55,72 +43,6 @@ def steps(table: str) -> tuple[tuple[PaperRow, PaperRow], ...]:
     return tuple((before, row) for row in rows(table) if (before := previous(row)))
 
 
-def specs_of(row: PaperRow) -> tuple[Spec, ...]:
-    """The counts of one image, and the trace of a training step."""
-    return (*counts_of(row), PAPER_2022.spec(*row.network, TRAIN_BATCH))
-
-
-def layout(name: str, title: str, table: str, records: Sequence[Record], comparisons: Sequence[Comparison]) -> Table:
-    """Published, computed and measured numbers of each rung, and what each step does to its speed. Pure."""
-    printed, exact = rows(table), counts.index(records)
-    measured = rates.inference_groups(records, printed)
-    trained = groups(records, (row.network for row in printed), "train")[:1]
-    found = compared(table, comparisons)
-    plans = (
-        columns.model(),
-        *columns.counted(exact, "macs"),
-        _counted(exact, "params", "params (M)", 5),
-        _counted(exact, "activations", "activations (M)", 6, (ACTIVATIONS,)),
-        columns.printed(replace(columns.TOP1, rank=2), "top1"),
-        _live(exact),
-        *training_memory.counters(trained, ("allocated",)),
-        *rates.plans(rates.shown(measured)[:1]),
-        *(_effect(task, found) for task in found.tasks),
-    )
-    remarks = (*rates.left_out(measured, name), *_remarks(table, found))
-    made = assemble(name, title, printed, plans, remarks=remarks)
-    return replace(made, rows=tuple(replace(row, gap=at == len(printed) - 1) for at, row in enumerate(made.rows)))
-
-
-def _counted(exact: Counts, metric: str, group: str, rank: int, notes: tuple[Note, ...] = ()) -> Plan:
-    column = Column(
-        key=f"{metric}_computed",
-        group=group,
-        head=(HEADS["computed"],),
-        unit="count",
-        source="computed",
-        rank=rank,
-        notes=notes,
-    )
-
-    def fill(row: PaperRow) -> Cell:
-        spec = count_spec(*row.network)
-        return cells.computed(exact.of(spec, metric), MEGA, 2, origin=f"trace of {spec}")
-
-    return Plan(column=column, fill=fill)
-
-
-def _live(exact: Counts) -> Plan:
-    column = Column(
-        key="train_memory_computed",
-        group="memory",
-        head=(HEADS["computed"], "GiB"),
-        unit="B",
-        source="computed",
-        rank=3,
-        notes=(LIVE,),
-    )
-
-    def fill(row: PaperRow) -> Cell:
-        spec = PAPER_2022.spec(*row.network, TRAIN_BATCH)
-        return cells.computed(exact.of(spec, PEAK), GIB, 2, origin=f"trace of {spec}: {PEAK}")
-
-    return Plan(column=column, fill=fill)
-
-
-# --- steps -----------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps:
     """The comparisons of one table's steps under one setting, by task and row number; the rest is counted."""
@@ -132,6 +54,10 @@ class Steps:
     def tasks(self) -> tuple[str, ...]:
         """The tasks that have any, inference first."""
         return tuple(sorted({task for task, _ in self.by_row}))
+
+    def example(self, task: str) -> Comparison:
+        """One comparison of that task, for the setting that all share."""
+        return next(comparison for (its_task, _), comparison in self.by_row.items() if its_task == task)
 
 
 def compared(table: str, comparisons: Sequence[Comparison]) -> Steps:
@@ -160,45 +86,54 @@ def _setting(one: Comparison) -> tuple[object, ...]:
     return (replace(one.baseline.spec, model=""), where.device, where.torch, one.timer)
 
 
-def _effect(task: str, found: Steps) -> Plan:
-    column = Column(
+def columns(material: Material, road: str) -> Iterator[Column[PaperRow]]:  # noqa: ARG001
+    """What each step does to speed, one column per task that was compared."""
+    steps_of_table = _compared(material)
+    for task in steps_of_table.tasks:
+        yield _effect(task, steps_of_table)
+
+
+def _compared(material: Material) -> Steps:
+    return compared(material.rows[0].table, material.comparisons)
+
+
+def _effect(task: str, measured: Steps) -> Column[PaperRow]:
+    def fill(row: PaperRow) -> Cell:
+        comparison = measured.by_row.get((task, row.number))
+        if comparison is None:
+            return Cell()
+        cell = paired_ratio.ratio_cell(comparison)
+        tie = paired_ratio.finding(comparison) == "tie"
+        return replace(cell, notes=(*cell.notes, TIE)) if tie else cell
+
+    spec = measured.example(task).baseline.spec
+    return Column(
         key=f"step_{task}",
         group="speed of the step",
-        head=(HEADS["measured"], task, _how(task, found)),
+        head=(HEADS["measured"], task, f"{spec.image_size} px, batch {spec.batch_size}"),
         unit="1",
         source="measured",
         rank=1 if task == "inference" else 2,
         notes=(STEP,),
+        fill=fill,
     )
-
-    def fill(row: PaperRow) -> Cell:
-        one = found.by_row.get((task, row.number))
-        if one is None:
-            return Cell()
-        shown = paired_ratio.ratio_cell(one)
-        tie = paired_ratio.finding(one) == "tie"
-        return replace(shown, notes=(*shown.notes, TIE)) if tie else shown
-
-    return Plan(column=column, fill=fill)
-
-
-def _how(task: str, found: Steps) -> str:
-    """The size of the images and the batch of a column's comparisons."""
-    spec = next(one for (its, _), one in found.by_row.items() if its == task).baseline.spec
-    return f"{spec.image_size} px, batch {spec.batch_size}"
 
 
 TIE = f"A tie: all of the interval lies within {paired_ratio.TIE * 100:g} % of 1."
 
 
-def _remarks(table: str, found: Steps) -> Iterator[str]:
-    regime = {"10": "t", "11": "b"}[table]
-    if not found.by_row:
-        yield f"No step compared yet: `python bench.py effects --roadmap {regime}` measures them on this machine."
-    for task in found.tasks:
-        one = next(one for (its, _), one in found.by_row.items() if its == task)
-        spec = one.baseline.spec
+def remarks(material: Material, road: str) -> Iterator[str]:
+    """How the steps were measured, or the command that measures them."""
+    measured = _compared(material)
+    if not measured.by_row:
+        yield f"No step compared yet: `python bench.py effects --roadmap {road}` measures them on this machine."
+    for task in measured.tasks:
+        comparison = measured.example(task)
+        spec = comparison.baseline.spec
         how = f"{spec.image_size} px, batch {spec.batch_size}, {spec.precision}, {spec.memory_format}"
-        yield f"Speed of the steps, {task}: {paired_ratio.machine(one)}; {how}."
-    if found.left_out:
-        yield f"{plural(found.left_out, 'comparison')} of steps under other settings not shown."
+        yield f"Speed of the steps, {task}: {paired_ratio.machine(comparison)}; {how}."
+    if measured.left_out:
+        yield f"{plural(measured.left_out, 'comparison')} of steps under other settings not shown."
+
+
+COLUMNS: dict[str, Maker] = {"roadmap_steps": Maker(columns=columns, remarks=remarks)}

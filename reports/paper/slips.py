@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from visionbench.record.units import significant
 from visionbench.reports.cells import sentence
 from visionbench.reports.paper.counts import Counts
-from visionbench.reports.printed import SCALES, Number, PaperRow, prints, rows
+from visionbench.reports.printed import SCALES, Number, PaperRow, Publication, convnext
 
 NEAR, MUCH_NEARER = 0.01, 5.0
 """A count is near the print within 1 %, where the row's own is at least five times as far off: another
@@ -29,6 +29,7 @@ class Slip:
     printed: Number
     exact: float
     counts: Counts
+    publication: Publication
 
     def show(self, value: float) -> str:
         """A count in the print's unit, with enough digits to see the difference."""
@@ -41,13 +42,18 @@ def agrees(printed: Number, exact: float) -> bool:
     return abs(exact - printed.value) <= printed.half_unit * (1 + 1e-9)
 
 
-def footnote(row: PaperRow, metric: str, counts: Counts) -> str | None:
-    """What to say below the table about that printed number; None where it agrees or has no exact count."""
+def footnote(row: PaperRow, metric: str, counts: Counts, publication: Publication | None = None) -> str | None:
+    """What to say below the table about that printed number; None where it agrees or has no exact count.
+
+    `publication` is the paper that printed it, the ConvNeXt paper for None.
+    """
     printed = row.printed.get(metric)
     exact = counts.exact(*row.network, metric)
     if printed is None or exact is None or agrees(printed, exact):
         return None
-    slip = Slip(row=row, metric=metric, printed=printed, exact=exact, counts=counts)
+    slip = Slip(
+        row=row, metric=metric, printed=printed, exact=exact, counts=counts, publication=publication or convnext()
+    )
     reasons = (reason for test in HYPOTHESES if (reason := test(slip)))
     parts = (_difference(slip), next(reasons, None) or _nothing_found(slip), sentence(printed.remark))
     return " ".join(part for part in parts if part)
@@ -82,7 +88,7 @@ def another_size(slip: Slip) -> str | None:
 
 def neighbouring_row(slip: Slip) -> str | None:
     """The print is the exact count of the next or the previous row: a column that slid by one."""
-    table = rows(slip.row.table)
+    table = slip.publication.rows(slip.row.table)
     for step, word in ((1, "next"), (-1, "previous")):
         at = slip.row.number - 1 + step
         if not 0 <= at < len(table) or table[at].network == slip.row.network:
@@ -96,7 +102,7 @@ def neighbouring_row(slip: Slip) -> str | None:
 def printed_otherwise(slip: Slip) -> str | None:
     """The same network is printed with another value elsewhere in the paper."""
     others: dict[str, list[PaperRow]] = {}
-    for row in prints(slip.metric).get(slip.row.network, ()):
+    for row in slip.publication.prints(slip.metric, slip.row.network):
         if row.printed[slip.metric].value != slip.printed.value:
             others.setdefault(row.printed[slip.metric].text, []).append(row)
     return " ".join(_other_print(slip, text, found) for text, found in others.items()) or None

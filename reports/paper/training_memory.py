@@ -8,19 +8,19 @@ source on its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from visionbench.record.memory_protocol import PAPER_2022, PAPER_2022_COPIES, PEAK, TODAY, MemoryProtocol
 from visionbench.record.record import Record, Source
 from visionbench.record.spec import Spec
 from visionbench.record.units import GIB, plural
 from visionbench.reports import cells
-from visionbench.reports.paper import columns, rates
-from visionbench.reports.paper.columns import Plan
-from visionbench.reports.paper.counts import TRAIN_BATCH, Counts
-from visionbench.reports.printed import PaperRow, protocols, rival
+from visionbench.reports.column import Column
+from visionbench.reports.paper.counts import TRAIN_BATCH
+from visionbench.reports.paper.material import Maker, Material
+from visionbench.reports.printed import PaperRow
 from visionbench.reports.settings import Group, describe, heads
-from visionbench.reports.table import HEADS, Cell, Column, Note
+from visionbench.reports.table import HEADS, Cell, Note
 
 GROUP, RATIO_GROUP = "training memory", "memory ratio"
 
@@ -29,7 +29,7 @@ SHOWN: tuple[tuple[MemoryProtocol, str, int], ...] = (
     (PAPER_2022_COPIES, "paper_2022_copies", 7),
     (TODAY, "today", 3),
 )
-"""The protocols with a column, its key, and how important it is (see `Column.rank`)."""
+"""The protocols with a column, its key, and how important it is (see `Heading.rank`)."""
 
 LIVE = Note(
     term=f"{GROUP}, {HEADS['computed']}",
@@ -45,56 +45,99 @@ RATIO = Note(
 )
 
 
+GROUPS = 2
+"""How many groups of measured training are shown: as in 2022, and as today."""
+
+Memory = Callable[[PaperRow], tuple[float, tuple[Record, ...]] | None]
+"""A row's bytes and the records that say so; None where there are none."""
+
+
 def specs_of(row: PaperRow) -> tuple[Spec, ...]:
     """The traces that the protocols' columns need."""
     return tuple(dict.fromkeys(protocol.spec(*row.network, TRAIN_BATCH) for protocol, _, _ in SHOWN))
 
 
-def plans(exact: Counts, trained: Sequence[Group]) -> tuple[Plan, ...]:
-    """The memory columns, then the ratios; measured ones for each of the `trained` groups."""
-    ratios = [_ratio("computed", key, _peak(exact, one), rank, one.name) for one, key, rank in SHOWN]
+def columns(material: Material, protocol: str) -> Iterator[Column[PaperRow]]:
+    """The memory columns, then the ratios; `protocol` is the printed column's. Measured ones for the newest groups."""
+    trained = material.training[:GROUPS]
+    yield _published(material, protocol)
+    for ours, key, rank in SHOWN:
+        yield _computed(material, ours, key, rank)
+    yield from counters(trained, ("allocated", "reserved"))
+    yield _ratio(material, "published", "published", _printed, 2)
+    for ours, key, rank in SHOWN:
+        yield _ratio(material, "computed", key, _peak(material, ours), rank, ours.name)
     for group, head in zip(trained, heads(trained), strict=True):
-        ratios.append(_ratio("measured", f"allocated_{group.setting.slug}", _allocated(group), 4, *head[1:]))
-    return (
-        _published(),
-        *(_computed(exact, one, key, rank) for one, key, rank in SHOWN),
-        *counters(trained, ("allocated", "reserved")),
-        _ratio("published", "published", _printed, 2),
-        *ratios,
+        slug = group.setting.slug
+        yield _ratio(material, "measured", f"allocated_{slug}", _counted(group, "allocated"), 4, *head[1:])
+
+
+def allocated(material: Material) -> Iterator[Column[PaperRow]]:
+    """The allocator's peak in the newest group of measured training alone."""
+    yield from counters(material.training[:1], ("allocated",))
+
+
+def live(material: Material) -> Iterator[Column[PaperRow]]:
+    """The exact peak of live tensors as a program of 2022 trained, alone."""
+    note = Note(
+        term="memory, exact",
+        text=f"GiB (2^30 bytes): peak of live tensors over a training step at batch {TRAIN_BATCH}, "
+        f"{PAPER_2022.precision}, AdamW, unfused attention, gradients let go of.",
+    )
+
+    def fill(row: PaperRow) -> Cell:
+        record = material.counts.by_spec.get(PAPER_2022.spec(*row.network, TRAIN_BATCH))
+        return cells.computed(record.value(PEAK) if record else None, GIB, 2, record, PEAK)
+
+    yield Column(
+        key="train_memory_computed",
+        group="memory",
+        head=(HEADS["computed"], "GiB"),
+        unit="B",
+        source="computed",
+        rank=3,
+        notes=(note,),
+        fill=fill,
     )
 
 
-def counters(trained: Sequence[Group], which: Sequence[str]) -> tuple[Plan, ...]:
+def counters(trained: Sequence[Group], which: Sequence[str]) -> Iterator[Column[PaperRow]]:
     """The allocator's counters as measured, for each of the groups."""
-    heading = heads(trained)
-    return tuple(
-        _counter(group, head, counter) for group, head in zip(trained, heading, strict=True) for counter in which
-    )
+    for group, head in zip(trained, heads(trained), strict=True):
+        yield from (_counter(group, head, counter) for counter in which)
 
 
-def _peak(exact: Counts, protocol: MemoryProtocol) -> Callable[[PaperRow], float | None]:
-    def peak(row: PaperRow) -> float | None:
-        record = exact.by_spec.get(protocol.spec(*row.network, TRAIN_BATCH))
-        return protocol.peak(record) if record else None
+def _peak(material: Material, protocol: MemoryProtocol) -> Memory:
+    def peak(row: PaperRow) -> tuple[float, tuple[Record, ...]] | None:
+        record = material.counts.by_spec.get(protocol.spec(*row.network, TRAIN_BATCH))
+        value = protocol.peak(record) if record else None
+        return (value, (record,)) if record and value is not None else None
 
     return peak
 
 
-def _published() -> Plan:
-    note = Note(term=f"{GROUP}, {HEADS['published']}", text=f"GB; {protocols()['train-memory-v100']}.")
-    column = Column(
+def _published(material: Material, protocol: str) -> Column[PaperRow]:
+    note = Note(term=f"{GROUP}, {HEADS['published']}", text=f"GB; {material.publication.protocols[protocol]}.")
+    return Column(
         key="train_memory_published",
         group=GROUP,
         head=(HEADS["published"], "GB"),
         unit="GB",
+        source="published",
         rank=2,
         notes=(note,),
+        fill=lambda row: cells.published(row.printed.get("train_memory")),
     )
-    return columns.printed(column, "train_memory")
 
 
-def _computed(exact: Counts, protocol: MemoryProtocol, key: str, rank: int) -> Plan:
-    column = Column(
+def _computed(material: Material, protocol: MemoryProtocol, key: str, rank: int) -> Column[PaperRow]:
+    peak = _peak(material, protocol)
+
+    def fill(row: PaperRow) -> Cell:
+        value, (record,) = peak(row) or (None, (None,))
+        return cells.computed(value, GIB, 2, record, f"{PEAK}, {protocol}")
+
+    return Column(
         key=f"train_memory_{key}",
         group=GROUP,
         head=(HEADS["computed"], *protocol.name.split(" "), "GiB"),
@@ -102,23 +145,26 @@ def _computed(exact: Counts, protocol: MemoryProtocol, key: str, rank: int) -> P
         source="computed",
         rank=rank,
         notes=(LIVE,),
+        fill=fill,
     )
-    peak = _peak(exact, protocol)
-
-    def fill(row: PaperRow) -> Cell:
-        spec = protocol.spec(*row.network, TRAIN_BATCH)
-        return cells.computed(peak(row), GIB, 2, origin=f"trace of {spec}: {PEAK}, {protocol}")
-
-    return Plan(column=column, fill=fill)
 
 
-def _counter(group: Group, head: tuple[str, ...], counter: str) -> Plan:
+def _counter(group: Group, head: tuple[str, ...], counter: str) -> Column[PaperRow]:
     """One of the allocator's two counters: the largest of the launches, because a peak is a bound."""
     note = Note(
         term=f"{GROUP}, {HEADS['measured']}, {', '.join(head)}",
         text=f"GiB, the allocator's counters; gradients let go of between steps; {describe(group)}.",
     )
-    column = Column(
+    memory = _counted(group, counter)
+
+    def fill(row: PaperRow) -> Cell:
+        peak = memory(row)
+        if peak is None:
+            return cells.failed(group.launches.get(row.network, []))
+        value, launches = peak
+        return cells.plain(cells.decimals(value / GIB, 2), value, launches, digits=2)
+
+    return Column(
         key=f"train_memory_{counter}_{group.setting.slug}",
         group=GROUP,
         head=(HEADS["measured"], *head, f"{counter}, GiB"),
@@ -126,45 +172,44 @@ def _counter(group: Group, head: tuple[str, ...], counter: str) -> Plan:
         source="measured",
         rank=4 if counter == "allocated" else 8,
         notes=(note,),
+        fill=fill,
     )
 
-    def fill(row: PaperRow) -> Cell:
-        launches = group.launches.get(row.network, [])
-        peak = _largest(launches, f"peak_memory_{counter}")
-        if peak is None:
-            return rates.failed(launches)
-        text = cells.decimals(peak / GIB, 2)
-        return Cell(text=text, value=peak, digits=2, source="measured", origin=str(launches[-1].spec))
 
-    return Plan(column=column, fill=fill)
+def _counted(group: Group, counter: str) -> Memory:
+    def memory(row: PaperRow) -> tuple[float, tuple[Record, ...]] | None:
+        launches = tuple(group.launches.get(row.network, ()))
+        measurements = (record.get(f"peak_memory_{counter}") for record in launches)
+        values = [value for measurement in measurements if measurement for value in measurement.values]
+        return (max(values), launches) if values else None
 
-
-def _allocated(group: Group) -> Callable[[PaperRow], float | None]:
-    return lambda row: _largest(group.launches.get(row.network, []), "peak_memory_allocated")
+    return memory
 
 
-def _largest(launches: Sequence[Record], metric: str) -> float | None:
-    found = [measurement for record in launches if (measurement := record.get(metric))]
-    return max((value for measurement in found for value in measurement.values), default=None)
-
-
-def _printed(row: PaperRow) -> float | None:
+def _printed(row: PaperRow) -> tuple[float, tuple[Record, ...]] | None:
     number = row.printed.get("train_memory")
-    return number.value if number else None
+    return (number.value, ()) if number else None
 
 
-def _ratio(source: Source, key: str, memory: Callable[[PaperRow], float | None], rank: int, *head: str) -> Plan:
+def _ratio(material: Material, source: Source, key: str, memory: Memory, rank: int, *head: str) -> Column[PaperRow]:
     """The quotient of a ConvNet's memory and its rival's, both of one source and one protocol."""
 
     def fill(row: PaperRow) -> Cell:
-        above = rival(row)
-        mine, its = memory(row), memory(above) if above else None
-        if above is None or mine is None or not its:
+        above = material.publication.rival(row)
+        mine, other = memory(row), memory(above) if above else None
+        if above is None or mine is None or other is None:
             return Cell()
-        text, origin = cells.decimals(mine / its, 3), f"{row.label} over {above.label}"
-        return Cell(text=text, value=mine / its, digits=3, source=source, origin=origin)
+        ratio = mine[0] / other[0]
+        return Cell(
+            text=cells.decimals(ratio, 3),
+            value=ratio,
+            digits=3,
+            source=source,
+            origin=f"{row.label} over {above.label}",
+            evidence=(*other[1], *mine[1]) or None,
+        )
 
-    column = Column(
+    return Column(
         key=f"memory_ratio_{key}",
         group=RATIO_GROUP,
         head=(HEADS[source], *(line for part in head for line in part.split(" + "))),
@@ -172,15 +217,18 @@ def _ratio(source: Source, key: str, memory: Callable[[PaperRow], float | None],
         source=source,
         rank=rank,
         notes=(RATIO,),
+        fill=fill,
     )
-    return Plan(column=column, fill=fill)
 
 
-GROUPS = 2
-"""How many groups of measured training are shown: as in 2022, and as today."""
-
-
-def left_out(trained: Sequence[Group]) -> tuple[str, ...]:
+def left_out(material: Material, **_arguments: object) -> tuple[str, ...]:
     """What to say about training that was measured and is not shown."""
-    more = len(trained) - GROUPS
+    more = len(material.training) - GROUPS
     return (f"{plural(more, 'older group')} of training measurements not shown.",) if more > 0 else ()
+
+
+COLUMNS: dict[str, Maker] = {
+    "training_memory": Maker(columns=columns, specs=specs_of, remarks=left_out),
+    "allocated_memory": Maker(columns=allocated),
+    "live_memory": Maker(columns=live, specs=lambda row: (PAPER_2022.spec(*row.network, TRAIN_BATCH),)),
+}

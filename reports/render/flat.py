@@ -2,9 +2,10 @@
 units.
 
 CSV: `table, section, model_marker, model, image_size`, then for each column of numbers `<key>_<unit>`,
-`<key>_source` and `<key>_origin`, and, where the column has any, `<key>_low`, `<key>_high` and `<key>_note`;
-last `spec_model`, the qualified name. A cell without a value is empty; the cause of a failed measurement is
-in `<key>_note`. `pandas.read_csv(path)` reads it as it is.
+`<key>_source` and `<key>_origin`, and, where the column has any, `<key>_low`, `<key>_high`, `<key>_level` (how sure
+that interval is: 0.95 of a measurement, 0.8 of a prediction) and `<key>_note`; last `spec_model`, the qualified name.
+A cell without a value is empty; the cause of a failed measurement is in `<key>_note`. `pandas.read_csv(path)` reads it
+as it is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import csv
 import io
 import json
 
-from visionbench.reports.table import DASH, Cell, Column, Note, Table, column_notes, footnotes
+from visionbench.reports.table import DASH, Cell, Heading, Note, Table, column_notes, footnotes
 
 UNIT_WORDS = {
     "": "",
@@ -43,18 +44,18 @@ def to_csv(table: Table) -> str:
     return file.getvalue()
 
 
-def _name(column: Column, part: str) -> str:
+def _name(column: Heading, part: str) -> str:
     if part != "value":
         return f"{column.key}_{part}"
     unit = UNIT_WORDS[column.unit] if column.source else ""
     return f"{column.key}_{unit}" if unit else column.key
 
 
-def _parts(column: Column, filled: list[Cell]) -> list[str]:
+def _parts(column: Heading, filled: list[Cell]) -> list[str]:
     """Which of a cell's fields a column needs: no empty interval columns for the published numbers."""
     if not column.source:
         return ["marker", "value"] if column.key == "model" else ["value"]
-    interval = ["low", "high"] if any(cell.low is not None for cell in filled) else []
+    interval = ["low", "high", "level"] if any(cell.low is not None for cell in filled) else []
     note = ["note"] if any(cell.notes or _cause(cell) for cell in filled) else []
     return ["value", *interval, "source", "origin", *note]
 
@@ -99,11 +100,12 @@ def to_json(table: Table) -> str:
 def _cell(cell: Cell) -> dict[str, object]:
     """What a cell knows: its text always, the rest where there is something to say."""
     known = {"text": cell.text, "value": cell.value, "source": cell.source, "low": cell.low, "high": cell.high}
+    known["level"] = cell.level
     said = {"notes": cell.notes, "origin": cell.origin}
     return {key: found for key, found in known.items() if found is not None} | {k: v for k, v in said.items() if v}
 
 
-def _column(column: Column) -> dict[str, object]:
+def _column(column: Heading) -> dict[str, object]:
     return {"key": column.key, "name": column.name, "unit": column.unit, "source": column.source}
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from visionbench.record.record import Source
 from visionbench.reports.fold import fold, short_spans
-from visionbench.reports.table import DASH, Cell, Column, Table, column_notes, footnotes, head_lines, spans
+from visionbench.reports.table import DASH, Cell, Heading, Table, column_notes, footnotes, head_lines, spans
 
 STYLES: dict[Source, str] = {
     "computed": r"\textsf{{{}}}",
@@ -66,7 +66,7 @@ def _ascii(char: str) -> str:
 class Slot:
     """A column in TeX: one column, or two where some of its cells have an interval."""
 
-    column: Column
+    column: Heading
     split: bool
 
     @property

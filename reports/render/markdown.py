@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 from visionbench.record.record import Source
-from visionbench.reports.table import Cell, Column, Row, Table, column_notes, footnotes
+from visionbench.reports.table import Cell, Heading, Row, Table, column_notes, footnotes
 
 STYLES: dict[Source, str] = {"computed": "`{}`", "measured": "**{}**", "predicted": "*{}*"}
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~$])")
@@ -57,7 +57,7 @@ def _lines(row: Row, section: str, marks: dict[str, str]) -> Iterator[list[str]]
     yield [_cell(cell, marks) for cell in row.cells]
 
 
-def _head(column: Column) -> str:
+def _head(column: Heading) -> str:
     return "<br>".join(escape(part) for part in (column.group, *column.head) if part)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from visionbench.record.record import Source
 from visionbench.reports.fold import fold, short_spans
-from visionbench.reports.table import Cell, Column, Row, Table, column_notes, footnotes, head_lines, spans
+from visionbench.reports.table import Cell, Heading, Row, Table, column_notes, footnotes, head_lines, spans
 
 GAP = "  "
 NOTE_WIDTH = 100
@@ -31,7 +31,7 @@ Segment = tuple[str, str]
 class Block:
     """A column ready to print: its cells as (number, what stands behind it), and their widths."""
 
-    column: Column
+    column: Heading
     cells: tuple[tuple[str, str], ...]
     number: int
     width: int
@@ -67,7 +67,7 @@ def _blocks(table: Table, compact: bool) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def _block(column: Column, cells: list[Cell], marks: dict[str, str], compact: bool) -> Block:
+def _block(column: Heading, cells: list[Cell], marks: dict[str, str], compact: bool) -> Block:
     pairs = tuple((cell.text, _behind(cell, marks, compact)) for cell in cells)
     numbers = [len(text) for (text, _), cell in zip(pairs, cells, strict=True) if _is_number(cell)]
     number = max(numbers, default=0)
@@ -142,7 +142,7 @@ def _heads(blocks: tuple[Block, ...]) -> Iterator[list[Segment]]:
         yield segments
 
 
-def _groups(blocks: tuple[Block, ...], columns: tuple[Column, ...]) -> str:
+def _groups(blocks: tuple[Block, ...], columns: tuple[Heading, ...]) -> str:
     """The spanning headers, each centred over its columns (a lone one ends where its column ends)."""
     parts = []
     for group, first, last in spans(columns):
@@ -151,7 +151,7 @@ def _groups(blocks: tuple[Block, ...], columns: tuple[Column, ...]) -> str:
     return GAP.join(parts)
 
 
-def _rules(blocks: tuple[Block, ...], columns: tuple[Column, ...]) -> str:
+def _rules(blocks: tuple[Block, ...], columns: tuple[Heading, ...]) -> str:
     parts = []
     for group, first, last in spans(columns):
         parts.append(("─" if group else " ") * _width(blocks[first:last]))

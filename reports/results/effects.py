@@ -6,22 +6,22 @@ from a sweep.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from visionbench.comparison.comparison import Comparison, First
 from visionbench.comparison.switches import ABOUT, SWITCHES, switch_of
 from visionbench.record.efficiency import pays_after
 from visionbench.record.memory_protocol import PEAK
 from visionbench.record.record import Record
-from visionbench.record.spec import Spec
 from visionbench.record.statistics import over_launches, typical
 from visionbench.record.units import GIB, duration, plural
 from visionbench.reports import cells
-from visionbench.reports.paired_ratio import TIE, Shown, finding, images_per_second, machine, newest, origin, ratio_cell
+from visionbench.reports.column import Column, label, lay_out
+from visionbench.reports.paired_ratio import TIE, Shown, finding, images_per_second, machine, newest, ratio_cell
 from visionbench.reports.paper.counts import Counts, index
 from visionbench.reports.paper.report import Report
-from visionbench.reports.table import DASH, HEADS, Cell, Column, Note, Row, Table
+from visionbench.reports.table import HEADS, Cell, Note, Table
 
 NAME, TITLE = "effects", "What each switch alone does to speed"
 
@@ -39,153 +39,122 @@ FOUND = Note(
 
 def layout(records: Sequence[Record], comparisons: Sequence[Comparison] = (), /) -> Table:
     """One row per comparison, one section per switch; records give the memory and what compiling costs. Pure."""
-    shown = newest([one for one in comparisons if switch_of(one)])
+    shown = newest([comparison for comparison in comparisons if switch_of(comparison)])
     order = list(SWITCHES)
-    found = sorted(shown.comparisons, key=lambda one: order.index(switch_of(one) or ""))
-    labels = [label for label in LABELS if label.key == "model" or len({label.text(one) for one in found}) > 1]
-    exact = index(records)
-    fills = (*_rates(found), _ratio(records), _finding(), *_memory(found, exact))
-    rows = tuple(
-        Row(
-            cells=(*(cells.word(label.text(one)) for label in labels), *(fill.cell(one) for fill in fills)),
-            section=_section(one),
-            subject=one.candidate.spec.model,
-        )
-        for one in found
-    )
-    columns = (*map(_label, labels), *(fill.column for fill in fills))
-    return Table(
-        name=NAME,
-        title=TITLE,
-        columns=columns if rows else columns[:1],
-        rows=rows,
-        legend=legend(rows),
-        remarks=tuple(_remarks(shown, labels)),
+    rows = sorted(shown.comparisons, key=lambda comparison: order.index(switch_of(comparison) or ""))
+    labels = [label for label in LABELS if label.key == "model" or len({label.fill(row).text for row in rows}) > 1]
+    return lay_out(
+        NAME,
+        TITLE,
+        rows,
+        [*labels, *_rates(rows), _ratio(records), FINDING, *_memory(rows, index(records))],
+        section=_section,
+        subject=lambda comparison: comparison.candidate.spec.model,
+        remarks=_remarks(shown, labels),
+        when_empty=1,
     )
 
 
-# --- labels ----------------------------------------------------------------------------------------------------------
+def _spec_label(key: str, head: str, align: Literal["left", "right"] = "right") -> Column[Comparison]:
+    return label(key, head, lambda comparison: str(getattr(comparison.candidate.spec, key)), align=align)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Label:
-    """A column of words that tells comparisons apart; what all have in common is said below the table."""
-
-    key: str
-    head: str
-    text: Callable[[Comparison], str]
-    common: Callable[[str], str] = str
-
-
-LABELS = (
-    Label(key="model", head="model", text=lambda one: one.candidate.spec.model.removeprefix("timm:")),
-    Label(key="task", head="task", text=lambda one: one.candidate.spec.task),
-    Label(key="image_size", head="size", text=lambda one: str(one.candidate.spec.image_size), common="{} px".format),
-    Label(
-        key="batch_size", head="batch", text=lambda one: str(one.candidate.spec.batch_size), common="batch {}".format
-    ),
+LABELS: tuple[Column[Comparison], ...] = (
+    label("model", "model", lambda comparison: comparison.candidate.spec.model.removeprefix("timm:")),
+    _spec_label("task", "task", "left"),
+    _spec_label("image_size", "size"),
+    _spec_label("batch_size", "batch"),
 )
+"""What tells comparisons apart; what all of them have in common is said below the table."""
+
+COMMON = {"image_size": "{} px", "batch_size": "batch {}"}
+"""How a label reads in a sentence."""
 
 
-def _label(label: Label) -> Column:
-    return Column(key=label.key, head=(label.head,), align="left" if label.key in ("model", "task") else "right")
-
-
-def _section(one: Comparison) -> str:
-    name = switch_of(one) or ""
+def _section(comparison: Comparison) -> str:
+    name = switch_of(comparison) or ""
     return f"{name}: {ABOUT[name]}"
 
 
-# --- numbers ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fill:
-    """A column and what stands in it for a comparison."""
-
-    column: Column
-    cell: Callable[[Comparison], Cell]
-
-
-def _rates(found: Sequence[Comparison]) -> Iterator[Fill]:
+def _rates(rows: Sequence[Comparison]) -> Iterator[Column[Comparison]]:
     """Images per second of both sides, from the turns that the ratio is made of."""
     sides: tuple[tuple[First, str], ...] = (("baseline", "without"), ("candidate", "with it"))
-    rates = {(id(one), side): images_per_second(one, side) for one in found for side, _ in sides}
+    rates = {(id(row), side): images_per_second(row, side) for row in rows for side, _ in sides}
     digits = cells.rate_digits(rate for rate in rates.values() if rate)
     for side, head in sides:
-        column = Column(key=f"throughput_{side}", group="img/s", head=(head,), unit="1/s", source="measured", rank=2)
 
-        def cell(one: Comparison, side: First = side) -> Cell:
-            rate = rates[id(one), side]
-            if rate is None:
-                return Cell()
-            text = cells.decimals(rate, digits)
-            return Cell(text=text, value=rate, digits=digits, source="measured", origin=origin(one))
+        def fill(comparison: Comparison, side: First = side) -> Cell:
+            rate = rates[id(comparison), side]
+            return cells.plain(cells.decimals(rate or 0, digits), rate, comparison, digits=digits)
 
-        yield Fill(column=column, cell=cell)
-
-
-def _ratio(records: Sequence[Record]) -> Fill:
-    column = Column(key="speed_up", head=("speed-up",), unit="1", source="measured", notes=(HOW,))
-    return Fill(column=column, cell=lambda one: ratio_cell(one, (_break_even(one, records),)))
-
-
-def _finding() -> Fill:
-    def cell(one: Comparison) -> Cell:
-        word = finding(one)
-        return cells.word(word) if word else Cell()
-
-    return Fill(column=Column(key="finding", head=("finding",), align="left", rank=1, notes=(FOUND,)), cell=cell)
+        yield Column(
+            key=f"throughput_{side}",
+            group="img/s",
+            head=(head,),
+            unit="1/s",
+            source="measured",
+            rank=2,
+            fill=fill,
+        )
 
 
-def _break_even(one: Comparison, records: Sequence[Record]) -> str:
+def _ratio(records: Sequence[Record]) -> Column[Comparison]:
+    return Column(
+        key="speed_up",
+        head=("speed-up",),
+        unit="1",
+        source="measured",
+        notes=(HOW,),
+        fill=lambda comparison: ratio_cell(comparison, (_break_even(comparison, records),)),
+    )
+
+
+def _finding(comparison: Comparison) -> Cell:
+    word = finding(comparison)
+    return cells.word(word) if word else Cell()
+
+
+FINDING: Column[Comparison] = Column(
+    key="finding", head=("finding",), align="left", rank=1, notes=(FOUND,), fill=_finding
+)
+
+
+def _break_even(comparison: Comparison, records: Sequence[Record]) -> str:
     """What the first call of a compiled model cost on this machine, and after how many images it has paid."""
-    spec, where = one.candidate.spec, one.environment
+    spec, where = comparison.candidate.spec, comparison.environment
     if spec.compile_mode is None:
         return ""
     same = [r for r in records if r.source == "measured" and r.spec == spec and r.environment.device == where.device]
     cost = over_launches(same, lambda record: typical(record, "compile_seconds"))
-    slow, fast = images_per_second(one, "baseline"), images_per_second(one, "candidate")
+    slow, fast = images_per_second(comparison, "baseline"), images_per_second(comparison, "candidate")
     if cost is None or slow is None or fast is None:
         return ""
-    after = pays_after(cost.centre, slow, fast) if finding(one) == "faster" else None
+    after = pays_after(cost.centre, slow, fast) if finding(comparison) == "faster" else None
     paid = f"pays after {after:,.0f} images" if after else "is not shown to pay"
     return f"Compiling took {duration(cost.centre)} from an empty cache, and {paid}."
 
 
-def _memory(found: Sequence[Comparison], exact: Counts) -> tuple[Fill, ...]:
+def _memory(rows: Sequence[Comparison], exact: Counts) -> Iterator[Column[Comparison]]:
     """The live peak of a training step without and with the switch, where both have been traced."""
+    sides: tuple[tuple[First, str], ...] = (("baseline", "without"), ("candidate", "with it"))
+    if not any(exact.of(spec, PEAK) for row in rows for spec in (row.baseline.spec, row.candidate.spec)):
+        return
+    for side, head in sides:
 
-    def of(spec: Spec) -> float | None:
-        return exact.of(spec, PEAK)
+        def fill(comparison: Comparison, side: First = side) -> Cell:
+            record = exact.by_spec.get((comparison.baseline if side == "baseline" else comparison.candidate).spec)
+            return cells.computed(record.value(PEAK) if record else None, GIB, 2, record, PEAK)
 
-    def without(one: Comparison) -> Spec:
-        return one.baseline.spec
-
-    def with_it(one: Comparison) -> Spec:
-        return one.candidate.spec
-
-    sides = (("without", without), ("with it", with_it))
-    if not any(of(pick(one)) for one in found for _, pick in sides):
-        return ()
-
-    def fill(head: str, pick: Callable[[Comparison], Spec]) -> Fill:
-        column = Column(
-            key=f"memory_{'baseline' if head == 'without' else 'candidate'}",
+        yield Column(
+            key=f"memory_{side}",
             group=f"{HEADS['computed']} memory (GiB)",
             head=(head,),
             unit="B",
             source="computed",
             rank=1,
             notes=(MEMORY,),
+            fill=fill,
         )
-
-        def cell(one: Comparison) -> Cell:
-            return cells.computed(of(pick(one)), GIB, 2, origin=f"trace of {pick(one)}: {PEAK}")
-
-        return Fill(column=column, cell=cell)
-
-    return tuple(fill(head, pick) for head, pick in sides)
 
 
 MEMORY = Note(
@@ -197,20 +166,15 @@ MEMORY = Note(
 # --- words below the table -------------------------------------------------------------------------------------------
 
 
-def legend(rows: Sequence[Row]) -> tuple[Note, ...]:
-    """The dash, where there is one."""
-    dash = any(cell.text == DASH for row in rows for cell in row.cells)
-    return (Note(term=DASH, text="not measured or not known"),) if dash else ()
-
-
-def _remarks(shown: Shown, labels: Sequence[Label]) -> Iterator[str]:
+def _remarks(shown: Shown, labels: Sequence[Column[Comparison]]) -> Iterator[str]:
     if not shown.comparisons:
         yield "Nothing compared yet: `python bench.py effects convnext_tiny` measures each switch on this machine."
         return
     last = shown.comparisons[-1]
-    same = [label.common(label.text(last)) for label in LABELS if label not in labels]
+    unsaid = [column for column in LABELS if column not in labels]
+    same = [COMMON.get(column.key, "{}").format(column.fill(last).text) for column in unsaid]
     same += ["math attention"] if last.baseline.spec.attention == "math" else []
-    numbers = sorted({len(one.launches) for one in shown.comparisons if one.launches})
+    numbers = sorted({len(row.launches) for row in shown.comparisons if row.launches})
     launches = f"; {_counted(numbers)} a row" if numbers else ""
     yield f"Measured on {machine(last)}{launches}. Without: fp32, contiguous, eager."
     if same:

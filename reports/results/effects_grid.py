@@ -6,7 +6,7 @@ where its interval lies apart from the next, and leaves the effect of a single s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from visionbench.comparison.comparison import Comparison
@@ -18,12 +18,12 @@ from visionbench.record.spec import Spec
 from visionbench.record.statistics import Estimate, over_launches, throughput, typical
 from visionbench.record.units import GIB
 from visionbench.reports import cells
-from visionbench.reports.paper import rates
+from visionbench.reports.column import Column, label, lay_out
 from visionbench.reports.paper.counts import Counts, index
 from visionbench.reports.paper.report import Report
-from visionbench.reports.results.effects import MEMORY, legend
+from visionbench.reports.results.effects import MEMORY
 from visionbench.reports.settings import device_name, failure
-from visionbench.reports.table import HEADS, Cell, Column, Note, Row, Table
+from visionbench.reports.table import HEADS, Cell, Note, Table, Unit
 
 NAME, TITLE = "effects_grid", "Every configuration, one after the other"
 
@@ -73,77 +73,146 @@ def grids(records: Sequence[Record]) -> tuple[Grid, ...]:
 def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /) -> Table:
     """One section per model, one row per configuration. Pure."""
     shown, exact = grids(records), index(records)
-    columns = _columns(shown, exact)
-    rows = tuple(row for grid in shown for row in _rows(grid, exact, [column.key for column in columns]))
-    return Table(
-        name=NAME,
-        title=TITLE,
-        columns=columns if rows else columns[:1],
-        rows=rows,
-        legend=legend(rows),
-        remarks=tuple(_remarks(shown)),
+    rows = tuple(row for grid in shown for row in _rows(grid, exact))
+    return lay_out(
+        NAME,
+        TITLE,
+        rows,
+        tuple(_columns(rows)),
+        section=lambda row: _section(row.grid),
+        subject=lambda row: row.spec.model,
+        remarks=_remarks(shown),
+        when_empty=1,
     )
 
 
-def _columns(shown: Sequence[Grid], exact: Counts) -> tuple[Column, ...]:
-    records = [record for grid in shown for launches in grid.launches.values() for record in launches]
-    columns = [
-        Column(key="configuration", head=("configuration",), align="left"),
-        Column(key="throughput", head=("img/s",), unit="1/s", source="measured"),
-        Column(key="against_plain", head=("× plain",), unit="1", source="measured", rank=2, notes=(AGAINST,)),
-    ]
-    if any(_memory([record]) for record in records):
-        columns.append(
-            Column(key="memory_measured", group="memory (MiB)", head=("measured",), unit="B", source="measured", rank=3)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """One row: a configuration of a grid, and what all of the grid's rows share: estimates, digits, the best ones."""
+
+    spec: Spec
+    grid: Grid
+    estimates: dict[Spec, Estimate]
+    digits: int
+    best: str
+    counted: Record | None
+
+    @property
+    def launches(self) -> list[Record]:
+        """Its launches."""
+        return self.grid.launches[self.spec]
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """Its images per second."""
+        return self.estimates.get(self.spec)
+
+
+def _rows(grid: Grid, exact: Counts) -> Iterator[Configuration]:
+    order = [spec for spec in every_configuration(grid.base) if spec in grid.launches]
+    order += [spec for spec in grid.launches if spec not in order]
+    estimates = {spec: rate for spec in order if (rate := throughput(grid.launches[spec]))}
+    best = _best(grid, estimates, exact)
+    digits = cells.rate_digits(rate.centre for rate in estimates.values())
+    for spec in order:
+        yield Configuration(
+            spec=spec,
+            grid=grid,
+            estimates=estimates,
+            digits=digits,
+            best=best.get(spec, ""),
+            counted=exact.by_spec.get(spec),
         )
-    if any(exact.of(record.spec, PEAK) for record in records):
-        head = (HEADS["computed"],)
-        columns.append(
-            Column(
-                key="memory_computed",
-                group="memory (MiB)",
-                head=head,
-                unit="B",
-                source="computed",
-                notes=(MEMORY,),
-                rank=3,
-            )
+
+
+def _columns(rows: Sequence[Configuration]) -> Iterator[Column[Configuration]]:
+    yield label("configuration", "configuration", lambda row: configuration(row.spec))
+    yield Column(key="throughput", head=("img/s",), unit="1/s", source="measured", fill=_rate)
+    yield _number("against_plain", "", "× plain", "1", 2, _against_plain, AGAINST, mark="×", digits=2)
+    memory = "memory (MiB)"
+    if any(_memory(row.launches) for row in rows):
+        yield _number(
+            "memory_measured", memory, "measured", "B", 3, lambda row: _memory(row.launches), scale=GIB / 1024
         )
-    if any(record.spec.compile_mode for record in records):
-        columns += [
-            Column(key="compile_seconds", group="compiling", head=("cold, s",), unit="s", source="measured", rank=4),
-            Column(
-                key="pays_after",
-                group="compiling",
-                head=("pays after",),
-                unit="count",
-                source="measured",
-                rank=4,
-                notes=(PAYS,),
-            ),
-        ]
-    return (*columns, Column(key="best", head=("best",), align="left", rank=1))
+    if any(row.counted and row.counted.value(PEAK) for row in rows):
+        yield Column(
+            key="memory_computed",
+            group=memory,
+            head=(HEADS["computed"],),
+            unit="B",
+            source="computed",
+            notes=(MEMORY,),
+            rank=3,
+            fill=_live_memory,
+        )
+    if any(row.spec.compile_mode for row in rows):
+        yield _number("compile_seconds", "compiling", "cold, s", "s", 4, _compiling, digits=1)
+        yield _number("pays_after", "compiling", "pays after", "count", 4, _pays_after, PAYS)
+    yield Column(key="best", head=("best",), align="left", rank=1, fill=_best_at)
+
+
+def _number(
+    key: str,
+    group: str,
+    head: str,
+    unit: Unit,
+    rank: int,
+    of: Callable[[Configuration], float | None],
+    *notes: Note,
+    scale: float = 1.0,
+    digits: int = 0,
+    mark: str = "",
+) -> Column[Configuration]:
+    """A column of measured numbers without intervals."""
+
+    def fill(row: Configuration) -> Cell:
+        value = of(row)
+        text = mark + cells.decimals((value or 0) / scale, digits)
+        return cells.plain(text, value, row.launches, digits=digits)
+
+    return Column(key=key, group=group, head=(head,), unit=unit, source="measured", rank=rank, notes=notes, fill=fill)
+
+
+def _rate(row: Configuration) -> Cell:
+    if row.estimate is not None:
+        return cells.measured(row.estimate, row.digits, (), row.launches)
+    record = failure(row.launches)
+    why = record.failure if record else None
+    return cells.failed(row.launches, (cells.sentence(why.message),) if why else ())
+
+
+def _live_memory(row: Configuration) -> Cell:
+    peak = row.counted.value(PEAK) if row.counted else None
+    return cells.computed(peak, GIB / 1024, 0, row.counted, PEAK)
+
+
+def _best_at(row: Configuration) -> Cell:
+    return cells.word(row.best) if row.best else Cell(text="")
+
+
+def _against_plain(row: Configuration) -> float | None:
+    rate, plain_rate = row.estimate, row.estimates.get(row.grid.base)
+    return rate.centre / plain_rate.centre if rate and plain_rate else None
 
 
 def _memory(launches: Sequence[Record]) -> float | None:
     """The largest of the launches' peaks: a peak is a bound."""
     for metric in MEASURED_MEMORY:
-        found = [value for record in launches if (one := record.get(metric)) for value in one.values]
-        if found:
-            return max(found)
+        measurements = (record.get(metric) for record in launches)
+        values = [value for measurement in measurements if measurement for value in measurement.values]
+        if values:
+            return max(values)
     return None
 
 
-def _rows(grid: Grid, exact: Counts, keys: Sequence[str]) -> Iterator[Row]:
-    order = [spec for spec in every_configuration(grid.base) if spec in grid.launches]
-    order += [spec for spec in grid.launches if spec not in order]
-    estimates = {spec: found for spec in order if (found := throughput(grid.launches[spec]))}
-    best = _best(grid, estimates, exact)
-    for spec in order:
-        made = _cells(spec, grid, estimates, exact) | {
-            "best": cells.word(best[spec]) if spec in best else Cell(text="")
-        }
-        yield Row(cells=tuple(made[key] for key in keys), section=_section(grid), subject=spec.model)
+def _compiling(row: Configuration) -> float | None:
+    cost = over_launches(row.launches, lambda record: typical(record, "compile_seconds"))
+    return cost.centre if cost and row.spec.compile_mode else None
+
+
+def _pays_after(row: Configuration) -> float | None:
+    eager = row.grid.launches.get(replace(row.spec, compile_mode=None), ())
+    return images_to_break_even(eager, row.launches) if row.spec.compile_mode else None
 
 
 def _section(grid: Grid) -> str:
@@ -151,38 +220,6 @@ def _section(grid: Grid) -> str:
     math = ", math attention" if spec.attention == "math" else ""
     name = spec.model.removeprefix("timm:")
     return f"{name}, {spec.task}, {spec.image_size} px, batch {spec.batch_size}{math}"
-
-
-def _cells(spec: Spec, grid: Grid, estimates: dict[Spec, Estimate], exact: Counts) -> dict[str, Cell]:
-    launches, origin = grid.launches[spec], f"{grid.last.environment.device}; {spec}"
-    its, base = estimates.get(spec), estimates.get(grid.base)
-    digits = cells.rate_digits(one.centre for one in estimates.values())
-    memory, cost = _memory(launches), over_launches(launches, lambda record: typical(record, "compile_seconds"))
-    after = images_to_break_even(grid.launches.get(replace(spec, compile_mode=None), ()), launches)
-    peak = exact.of(spec, PEAK)
-
-    def number(value: float | None, scale: float, places: int, mark: str = "") -> Cell:
-        if value is None:
-            return Cell()
-        text = mark + cells.decimals(value / scale, places)
-        return Cell(text=text, value=value, digits=places, source="measured", origin=origin)
-
-    return {
-        "configuration": cells.word(configuration(spec)),
-        "throughput": cells.measured(its, digits, (), origin) if its else _failed(launches),
-        "against_plain": number(its.centre / base.centre if its and base else None, 1, 2, "×"),
-        "memory_measured": number(memory, GIB / 1024, 0),
-        "memory_computed": cells.computed(peak, GIB / 1024, 0, f"trace of {spec}: {PEAK}"),
-        "compile_seconds": number(cost.centre if cost and spec.compile_mode else None, 1, 1),
-        "pays_after": number(after if spec.compile_mode else None, 1, 0),
-    }
-
-
-def _failed(launches: Sequence[Record]) -> Cell:
-    record, shown = failure(launches), rates.failed(launches)
-    if record is None or record.failure is None:
-        return shown
-    return replace(shown, notes=(cells.sentence(record.failure.message),))
 
 
 def _best(grid: Grid, estimates: dict[Spec, Estimate], exact: Counts) -> dict[Spec, str]:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from visionbench.record import units
 from visionbench.record.record import Record
-from visionbench.reports.table import Cell, Column, Row, Table
+from visionbench.reports.table import Cell, Heading, Row, Table
 
 
 class Line(Protocol):
@@ -149,8 +149,8 @@ def not_counted(lines: Iterable[Line], record: Record) -> str:
     return f"Not in the MACs: {share}: {names}."
 
 
-def _column(name: str, align: str = "right", rank: int = 0) -> Column:
-    return Column(key=name, head=(name,), align="left" if align == "left" else "right", rank=rank)
+def _column(name: str, align: str = "right", rank: int = 0) -> Heading:
+    return Heading(key=name, head=(name,), align="left" if align == "left" else "right", rank=rank)
 
 
 def _word(text: str) -> Cell:

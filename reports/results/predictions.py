@@ -7,14 +7,17 @@ Beside it stands what a paper printed for the same network on that card, where o
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from visionbench.record.prediction import MEMORY_METRICS, Prediction, prediction, ranks
+from visionbench.record.prediction import MEMORY_METRICS, Counter, Prediction, prediction, ranks
 from visionbench.record.record import Record
 from visionbench.record.units import GIB
 from visionbench.reports import cells
-from visionbench.reports.printed import Number, prints
-from visionbench.reports.table import DASH, HEADS, Cell, Column, Note, Row, Table
+from visionbench.reports.column import Column, lay_out
+from visionbench.reports.paper.rates import RATE, predicted_rate
+from visionbench.reports.printed import Number, convnext
+from visionbench.reports.table import HEADS, Cell, Note, Table
 
 NAME = "predictions"
 
@@ -35,22 +38,28 @@ TIERS = {
 
 def layout(records: Sequence[Record], title: str) -> Table:
     """One row per predicted record, a section per card and way of running. Pure."""
-    trained = any(record.get(MEMORY_METRICS["allocated"]) for record in records)
-    found = [prediction(record) for record in records]
-    digits = cells.rate_digits([one.centre for one in found if one])
-    places = _places(records, found)
-    columns = tuple(_columns(memory=trained, ranked=any(places), printed=any(map(_printed, records))))
-    shown = {column.key for column in columns}
-    rows = tuple(_row(record, digits, place, shown) for record, place in zip(records, places, strict=True))
-    dash = any(cell.text == DASH for row in rows for cell in row.cells)
-    return Table(
-        name=NAME,
-        title=title,
-        columns=columns,
-        rows=rows,
-        legend=(Note(term=DASH, text="not printed, or not predicted"),) if dash else (),
-        remarks=tuple(_remarks(records, found)),
+    estimates = [prediction(record) for record in records]
+    places = _places(records, estimates)
+    rows = [Predicted(record=r, estimate=e, place=p) for r, e, p in zip(records, estimates, places, strict=True)]
+    return lay_out(
+        NAME,
+        title,
+        rows,
+        tuple(_columns(rows)),
+        section=lambda row: _section(row.record),
+        subject=lambda row: row.record.spec.model,
+        dash="not printed, or not predicted",
+        remarks=_remarks(records, estimates),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicted:
+    """One row: a predicted record, its estimate (None for a refusal) and its place, from the best to the worst."""
+
+    record: Record
+    estimate: Prediction | None
+    place: tuple[int, int] | None
 
 
 def _places(records: Sequence[Record], found: Sequence[Prediction | None]) -> list[tuple[int, int] | None]:
@@ -81,26 +90,47 @@ def _remarks(records: Sequence[Record], found: Sequence[Prediction | None]) -> I
         yield f"Rows that differ by less than ×{math.exp(widest):.2f} are not told apart: their ranks overlap."
 
 
-def _columns(*, memory: bool, ranked: bool, printed: bool) -> Iterator[Column]:
-    yield Column(key="model", head=("model",), align="left")
-    yield Column(key="image_size", head=("size",), unit="px", rank=3)
-    yield Column(key="batch_size", head=("batch",), unit="count", rank=0 if memory else 4)
-    if printed:
-        yield Column(key="throughput_published", group="img/s", head=(HEADS["published"],), unit="1/s",
-                     source="published", rank=1)  # fmt: skip
-    note = Note(term="img/s, predicted", text="images per second and the 80 % interval.")
-    yield Column(key="throughput_predicted", group="img/s", head=(HEADS["predicted"],), unit="1/s", source="predicted",
-                 notes=(note,))  # fmt: skip
-    if ranked:
-        note = Note(term="rank", text="place by predicted img/s within its section; from the best to the worst that it "
-                    "may be, as far as predictions can tell.")  # fmt: skip
-        yield Column(key="rank", group="img/s", head=("rank",), rank=2, notes=(note,))
-    for index, name in enumerate(MEMORY_METRICS if memory else ()):
-        note = Note(term="training memory, predicted", text="GiB with the 80 % interval. allocated: the peak of live "
-                    "tensors; reserved: what the allocator holds; process: with the CUDA context.")  # fmt: skip
-        yield Column(key=f"train_memory_{name}_predicted", group="training memory", head=(name, "GiB"),
-                     unit="B", source="predicted", rank=5 if index else 0, notes=() if index else (note,))  # fmt: skip
-    yield Column(key="tier", head=("tier",), align="left")
+def _columns(rows: Sequence[Predicted]) -> Iterator[Column[Predicted]]:
+    memory = any(row.record.get(MEMORY_METRICS["allocated"]) for row in rows)
+    digits = cells.rate_digits([row.estimate.centre for row in rows if row.estimate])
+    yield Column(key="model", head=("model",), align="left", fill=_model)
+    yield Column(key="image_size", head=("size",), unit="px", rank=3, fill=lambda row: _of_spec(row, "image_size"))
+    yield Column(
+        key="batch_size",
+        head=("batch",),
+        unit="count",
+        rank=0 if memory else 4,
+        fill=lambda row: _of_spec(row, "batch_size"),
+    )
+    if any(_printed(row.record) for row in rows):
+        yield Column(
+            key="throughput_published",
+            group=RATE,
+            head=(HEADS["published"],),
+            unit="1/s",
+            source="published",
+            rank=1,
+            fill=lambda row: cells.published(_printed(row.record)),
+        )
+    yield Column(
+        key="throughput_predicted",
+        group=RATE,
+        head=(HEADS["predicted"],),
+        unit="1/s",
+        source="predicted",
+        notes=(Note(term="img/s, predicted", text="images per second and the 80 % interval."),),
+        fill=lambda row: predicted_rate(row.record, digits),
+    )
+    if any(row.place for row in rows):
+        text = (
+            "place by predicted img/s within its section; from the best to the worst that it may be, as far as "
+            "predictions can tell."
+        )
+        notes = (Note(term="rank", text=text),)
+        yield Column(key="rank", group=RATE, head=("rank",), rank=2, notes=notes, fill=_rank)
+    if memory:
+        yield from map(_memory, MEMORY_METRICS)
+    yield Column(key="tier", head=("tier",), align="left", fill=_tier)
 
 
 def _section(record: Record) -> str:
@@ -109,46 +139,21 @@ def _section(record: Record) -> str:
     return ", ".join([record.environment.device, spec.task, spec.precision, spec.memory_format, *compiled])
 
 
-def _row(record: Record, digits: int, place: tuple[int, int] | None, shown: Container[str]) -> Row:
-    spec = record.spec
-    made = {
-        "model": cells.word(spec.model.partition(":")[2], spec.model),
-        "image_size": cells.word(str(spec.image_size), spec.image_size),
-        "batch_size": cells.word(str(spec.batch_size), spec.batch_size),
-        "throughput_published": cells.published(_printed(record)),
-        "throughput_predicted": rate_cell(record, digits),
-        "rank": _rank(place),
-        **{f"train_memory_{name}_predicted": _memory(record, metric) for name, metric in MEMORY_METRICS.items()},
-        "tier": _tier(record),
-    }
-    return Row(
-        cells=tuple(cell for key, cell in made.items() if key in shown), section=_section(record), subject=spec.model
-    )
+def _model(row: Predicted) -> Cell:
+    model = row.record.spec.model
+    return cells.word(model.partition(":")[2], model)
 
 
-def _rank(place: tuple[int, int] | None) -> Cell:
-    if place is None:
+def _of_spec(row: Predicted, field: str) -> Cell:
+    value = getattr(row.record.spec, field)
+    return cells.word(str(value), value)
+
+
+def _rank(row: Predicted) -> Cell:
+    if row.place is None:
         return Cell()
-    best, worst = place
+    best, worst = row.place
     return cells.word(str(best) if best == worst else f"{best}-{worst}", best)
-
-
-def rate_cell(record: Record, digits: int) -> Cell:
-    """Images per second of a predicted record with the 80 % interval; a dash for a refusal."""
-    found = prediction(record)
-    if found is None:
-        return Cell()
-    return Cell(
-        text=cells.decimals(found.centre, digits),
-        value=found.centre,
-        digits=digits,
-        source="predicted",
-        low=found.low,
-        high=found.high,
-        span=f"[{cells.decimals(found.low, digits)}, {cells.decimals(found.high, digits)}]",
-        short_span=_ends(found.low, found.centre, found.high),
-        origin=str(record.spec),
-    )
 
 
 def _printed(record: Record) -> Number | None:
@@ -157,31 +162,42 @@ def _printed(record: Record) -> Number | None:
     card = record.environment.device.partition("-")[0].upper()
     if (spec.task, spec.batch_size, spec.compile_mode, spec.precision, spec.memory_format) != PRINTED.get(card):
         return None
-    rows = prints("throughput").get((record.spec.model, record.spec.image_size), ())
-    found = (row.printed["throughput"] for row in rows)
-    return next((number for number in found if number.gpu == card), None)
+    rows = convnext().prints("throughput", (record.spec.model, record.spec.image_size))
+    numbers = (row.printed["throughput"] for row in rows)
+    return next((number for number in numbers if number.gpu == card), None)
 
 
-def _memory(record: Record, metric: str) -> Cell:
-    measurement = record.get(metric)
-    if measurement is None:
+def _memory(counter: Counter) -> Column[Predicted]:
+    """The column of one counter of training memory; the first of them carries the note and stays the longest."""
+    metric, first = MEMORY_METRICS[counter], counter == next(iter(MEMORY_METRICS))
+    text = (
+        "GiB with the 80 % interval. allocated: the peak of live tensors; reserved: what the allocator holds; process: "
+        "with the CUDA context."
+    )
+
+    def fill(row: Predicted) -> Cell:
+        measurement = row.record.get(metric)
+        if measurement is None:
+            return Cell()
+        return cells.predicted(measurement.values[0], measurement.low, measurement.high, 2, row.record, GIB)
+
+    return Column(
+        key=f"train_memory_{counter}_predicted",
+        group="training memory",
+        head=(counter, "GiB"),
+        unit="B",
+        source="predicted",
+        rank=0 if first else 5,
+        notes=(Note(term="training memory, predicted", text=text),) if first else (),
+        fill=fill,
+    )
+
+
+def _tier(row: Predicted) -> Cell:
+    refusal, estimate = row.record.failure, row.estimate
+    if refusal is not None:
+        return Cell(text="refused", value="refused", notes=(cells.sentence(refusal.message),))
+    if estimate is None:
         return Cell()
-    value, low, high = measurement.values[0], measurement.low, measurement.high
-    span = f"[{low / GIB:.2f}, {high / GIB:.2f}]" if low and high else ""
-    short = _ends(low, value, high) if low and high else ""
-    return Cell(text=f"{value / GIB:.2f}", value=value, digits=2, source="predicted", low=low, high=high, span=span,
-                short_span=short, origin=str(record.spec))  # fmt: skip
-
-
-def _ends(low: float, centre: float, high: float) -> str:
-    """`−13+24 %`: the ends of an interval for narrow places."""
-    return f"{(low / centre - 1) * 100:+.0f}{(high / centre - 1) * 100:+.0f} %".replace("-", "−")
-
-
-def _tier(record: Record) -> Cell:
-    if record.failure is not None:
-        return Cell(text="refused", value="refused", notes=(cells.sentence(record.failure.message),))
-    found = prediction(record)
-    if found is None:
-        return Cell()
-    return Cell(text=found.tier, value=found.tier, notes=(cells.sentence(found.reason),) if found.reason else ())
+    reason = (cells.sentence(estimate.reason),) if estimate.reason else ()
+    return Cell(text=estimate.tier, value=estimate.tier, notes=reason)

@@ -3,51 +3,216 @@
 Nothing here is about a paper: the rows are the records' own keys, in the order of the file. What all rows share (the
 precision, the device, the protocol) is said once below the table, what tells them apart is a column; so two rows are
 comparable where those columns agree. A number is over the launches of one key (`visionbench.record.statistics`), a
-failure is a word with its cause in a footnote, and a doubt that holds for every row is said once.
+failure is a word with its cause in a footnote, and a doubt that holds for every row is said once. A new metric's column
+is one entry of `METRICS`; it is shown as soon as one row has a value for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
+from visionbench.record import devices
+from visionbench.record.efficiency import joules_per_image, mfu
 from visionbench.record.record import Environment, Record
 from visionbench.record.spec import Protocol, Spec
-from visionbench.record.statistics import MIN_LAUNCHES, Estimate
+from visionbench.record.statistics import MIN_LAUNCHES, Estimate, latency, over_launches, throughput, typical
 from visionbench.record.units import GIB, significant
 from visionbench.reports import cells
-from visionbench.reports.results.run_columns import LABELS, METRICS, Label, Metric, Run
-from visionbench.reports.settings import CAUSES, device_name, failure, flags
-from visionbench.reports.table import DASH, Cell, Column, Note, Row, Table
+from visionbench.reports.cells import CAUSES
+from visionbench.reports.column import Column, label, lay_out
+from visionbench.reports.settings import device_name, failure, flags
+from visionbench.reports.table import DASH, Cell, Note, Table
 
 NAME, TITLE = "runs", "Measured"
 
 NO_INTERVAL = f"fewer than {MIN_LAUNCHES} launches, so no interval"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Run:
+    """The launches of one key, in the order of the file, and the newest trace of the same step, if there is one."""
+
+    launches: tuple[Record, ...]
+    counted: Record | None
+
+    @property
+    def spec(self) -> Spec:
+        """What was run."""
+        return self.launches[-1].spec
+
+    @property
+    def environment(self) -> Environment:
+        """Where the newest launch ran."""
+        return self.launches[-1].environment
+
+    @property
+    def protocol(self) -> Protocol | None:
+        """How it was measured."""
+        return self.launches[-1].protocol
+
+    @property
+    def successes(self) -> int:
+        """How many launches have numbers."""
+        return sum(record.failure is None for record in self.launches)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A column of numbers in base units. `flagged` is the measurement whose flags are its footnotes.
+
+    `spans`: its interval is printed where there is one, not only stored.
+    """
+
+    key: str
+    head: str
+    unit: Literal["1/s", "s", "B", "count", "1", "J"]
+    of: Callable[[Run], Estimate | None]
+    flagged: str
+    group: str = ""
+    spans: bool = False
+    rank: int = 1
+    note: str = ""
+
+
+ALWAYS = ("model", "image_size", "task", "batch_size", "launches")
+"""The labels that are always there; another one is shown where two runs differ in it."""
+
+
+def _label(key: str, head: str, text: Callable[[Run], str], rank: int = 0) -> Column[Run]:
+    return label(key, head, text, align="left" if key == "model" else "right", rank=rank)
+
+
+LABELS: tuple[Column[Run], ...] = (
+    _label("model", "model", lambda run: run.spec.model.removeprefix("timm:")),
+    _label("image_size", "size", lambda run: str(run.spec.image_size)),
+    _label("task", "task", lambda run: run.spec.task, rank=4),
+    _label("batch_size", "batch", lambda run: str(run.spec.batch_size)),
+    # The rest of a key: each of them tells two rows apart, so none may be folded away.
+    _label("precision", "precision", lambda run: run.spec.precision),
+    _label("memory_format", "format", lambda run: run.spec.memory_format),
+    _label("compile_mode", "compiled", lambda run: run.spec.compile_mode or "eager"),
+    _label("attention", "attention", lambda run: f"{run.spec.attention} attention"),
+    _label("device", "device", lambda run: device_name(run.environment)),
+    _label("protocol", "protocol", lambda run: run.protocol.name if run.protocol else DASH),
+    _label("torch", "torch", lambda run: run.environment.torch or DASH),
+    _label("launches", "n", lambda run: str(run.successes), rank=3),
+)
+"""What says which run a row is."""
+
+
+def _typical(metric: str) -> Callable[[Run], Estimate | None]:
+    """The median of a launch's values, over the launches."""
+    return lambda run: over_launches(run.launches, lambda record: typical(record, metric))
+
+
+def _largest(metric: str) -> Callable[[Run], Estimate | None]:
+    """The largest of all launches: a peak is a bound, and of a count that should be zero the worst is told."""
+
+    def of(run: Run) -> Estimate | None:
+        found = [value for record in run.launches if (its := record.get(metric)) for value in its.values]
+        return _exactly(max(found), run) if found else None
+
+    return of
+
+
+def _exactly(value: float, run: Run) -> Estimate:
+    return Estimate(centre=value, low=None, high=None, launches=run.successes)
+
+
+def _mfu(run: Run) -> Estimate | None:
+    found = mfu(run.launches, run.counted, devices.find(run.environment.device_key or ""))
+    return None if found is None else _exactly(found, run)
+
+
+def _peak(counter: str, rank: int, note: str = "") -> Metric:
+    key = "process_memory" if counter == "process" else f"peak_memory_{counter}"
+    return Metric(key=key, group="memory", head=counter, unit="B", of=_largest(key), flagged=key, rank=rank, note=note)
+
+
+def _percentile(percent: int, *, spans: bool, rank: int) -> Metric:
+    return Metric(
+        key=f"latency_p{percent}",
+        group="latency",
+        head=f"p{percent}",
+        unit="s",
+        of=lambda run: latency(run.launches, percent / 100),
+        flagged="latency",
+        spans=spans,
+        rank=rank,
+        note="one batch, the device idle before and after it; a percentile is of one launch's iterations."
+        if spans
+        else "",
+    )
+
+
+def _seconds(key: str, head: str, rank: int, group: str = "", note: str = "") -> Metric:
+    return Metric(key=key, group=group, head=head, unit="s", of=_typical(key), flagged=key, rank=rank, note=note)
+
+
+def _count(key: str, head: str) -> Metric:
+    return Metric(key=key, group="compiler", head=head, unit="count", of=_largest(key), flagged=key, rank=6)
+
+
+METRICS = (
+    Metric(
+        key="throughput",
+        head="img/s",
+        unit="1/s",
+        of=lambda run: throughput(run.launches),
+        flagged="throughput",
+        spans=True,
+        rank=0,
+        note="images per second over blocks of back-to-back iterations, one synchronisation at each block's end.",
+    ),
+    _percentile(50, spans=True, rank=1),
+    _percentile(90, spans=False, rank=5),
+    _peak("allocated", 2),
+    _peak("reserved", 7),
+    _peak("process", 6, "on a CPU the peak above what the idle process held; on a GPU what the driver counts for it."),
+    _seconds("first_call", "first call", 5),
+    _seconds("compile_seconds", "cold", 3, "compiler"),
+    _count("graph_breaks", "breaks"),
+    _count("recompiles", "recompiles"),
+    *(_seconds(phase, phase, 4, "phases of a step") for phase in ("forward", "backward", "optimizer")),
+    Metric(
+        key="mfu",
+        head="MFU",
+        unit="1",
+        of=_mfu,
+        flagged="",
+        rank=2,
+        note="2 x MACs x images/s over the device's dense peak for that precision; MACs by a trace.",
+    ),
+    Metric(
+        key="joules_per_image",
+        head="energy/img",
+        unit="J",
+        of=lambda run: joules_per_image(run.launches),
+        flagged="energy",
+        rank=2,
+        note="all that the board drew, its idle share included.",
+    ),
+)
+
+
 def layout(records: Sequence[Record]) -> Table:
     """The table of all that was measured; computed records among `records` give the MACs. Pure."""
     runs = runs_of(records)
-    labels = [label for label in LABELS if label.always or len({label.text(run) for run in runs}) > 1]
-    found = [(metric, [metric.of(run) for run in runs]) for metric in METRICS]
+    labels = [column for column in LABELS if column.key in ALWAYS or len({column.fill(run).text for run in runs}) > 1]
+    estimates = {metric.key: {run: metric.of(run) for run in runs} for metric in METRICS}
+    main = METRICS[0]
+    common = _common([_doubts(run, main, estimate) for run, estimate in estimates[main.key].items()])
     # A failure's word stands where the throughput would, so that column is always there.
-    shown = [(metric, its) for metric, its in found if metric is METRICS[0] or any(its)]
-    common = _common([_doubts(run, METRICS[0], estimate) for run, estimate in zip(runs, found[0][1], strict=True)])
-    filled = [_fill(metric, runs, its, common) for metric, its in shown]
-    rows = tuple(
-        Row(
-            cells=(*(cells.word(label.text(run)) for label in labels), *(column[place] for column in filled)),
-            subject=run.spec.model,
-        )
-        for place, run in enumerate(runs)
-    )
-    dash = any(cell.text == DASH for row in rows for cell in row.cells)
-    return Table(
-        name=NAME,
-        title=TITLE,
-        columns=(*map(_label, labels), *(_column(metric, its) for metric, its in shown)),
-        rows=rows,
-        legend=(Note(term=DASH, text="not measured or not known"),) if dash else (),
-        remarks=tuple(_remarks(runs, labels, common)),
+    shown = [metric for metric in METRICS if metric is main or any(estimates[metric.key].values())]
+    return lay_out(
+        NAME,
+        TITLE,
+        runs,
+        [*labels, *(_column(metric, estimates[metric.key], common) for metric in shown)],
+        subject=lambda run: run.spec.model,
+        remarks=_remarks(runs, labels, common),
     )
 
 
@@ -68,22 +233,9 @@ def _step(spec: Spec) -> tuple[str, int, str]:
     return (spec.model, spec.image_size, spec.task)
 
 
-def _fill(metric: Metric, runs: Sequence[Run], its: Sequence[Estimate | None], common: frozenset[str]) -> list[Cell]:
-    """The cells of one column, rounded alike."""
-    scale, _, digits = _measure(metric, its)
-    filled = []
-    for run, estimate in zip(runs, its, strict=True):
-        if estimate is None:
-            filled.append(_failed(run) if metric is METRICS[0] else Cell())
-            continue
-        notes = tuple(cells.sentence(doubt) for doubt in _doubts(run, metric, estimate) if doubt not in common)
-        filled.append(cells.measured(estimate, digits, notes, _origin(run), scale=scale, spans=metric.spans))
-    return filled
-
-
-def _measure(metric: Metric, its: Iterable[Estimate | None]) -> tuple[float, str, int]:
+def _measure(metric: Metric, estimates: Iterable[Estimate | None]) -> tuple[float, str, int]:
     """What a whole column is shown in: its unit in base units, that unit's name, and decimals."""
-    values = [estimate.centre for estimate in its if estimate is not None]
+    values = [estimate.centre for estimate in estimates if estimate is not None]
     scale, unit = _UNITS[metric.unit](min((value for value in values if value > 0), default=1.0))
     return scale, unit, 0 if metric.unit == "count" else cells.rate_digits(value / scale for value in values)
 
@@ -99,33 +251,36 @@ _UNITS: dict[str, Callable[[float], tuple[float, str]]] = {
 """The smallest value of a column decides in which unit all of it is shown."""
 
 
-def _label(label: Label) -> Column:
-    return Column(key=label.key, head=(label.head,), align="left" if label.key == "model" else "right", rank=label.rank)
-
-
-def _column(metric: Metric, its: Sequence[Estimate | None]) -> Column:
-    _, unit, _ = _measure(metric, its)
-    head = f"{metric.head}, {unit}" if unit else metric.head
+def _column(metric: Metric, estimates: dict[Run, Estimate | None], common: frozenset[str]) -> Column[Run]:
+    """The column of one metric, rounded alike in all of its cells."""
+    scale, unit, digits = _measure(metric, estimates.values())
     term = ", ".join(part for part in (metric.group, metric.head) if part)
+
+    def fill(run: Run) -> Cell:
+        estimate = estimates[run]
+        if estimate is None:
+            return _failed(run) if metric is METRICS[0] else Cell()
+        notes = [cells.sentence(doubt) for doubt in _doubts(run, metric, estimate) if doubt not in common]
+        return cells.measured(estimate, digits, notes, run.launches, scale=scale, spans=metric.spans)
+
     return Column(
         key=metric.key,
         group=metric.group,
-        head=(head,),
+        head=(f"{metric.head}, {unit}" if unit else metric.head,),
         unit=metric.unit,
         source="measured",
         rank=metric.rank,
         notes=(Note(term=term, text=metric.note),) if metric.note else (),
+        fill=fill,
     )
 
 
 def _failed(run: Run) -> Cell:
     """The cause in place of the throughput, its message as a footnote; a dash where throughput was not asked for."""
     record = failure(run.launches)
-    if record is None or record.failure is None:
-        return Cell()
-    why = record.failure
-    note = f"{CAUSES[why.kind]} in stage '{why.stage}': {why.message}"
-    return Cell(text=CAUSES[why.kind], source="measured", notes=(cells.sentence(note),), origin=_origin(run))
+    why = record.failure if record else None
+    note = f"{CAUSES[why.kind]} in stage '{why.stage}': {why.message}" if why else ""
+    return cells.failed(run.launches, (cells.sentence(note),))
 
 
 def _doubts(run: Run, metric: Metric, estimate: Estimate | None) -> tuple[str, ...]:
@@ -139,7 +294,9 @@ def _doubts(run: Run, metric: Metric, estimate: Estimate | None) -> tuple[str, .
     lost = [record.failure for record in run.launches if record.failure]
     causes = ", ".join(dict.fromkeys(CAUSES[why.kind] for why in lost))
     gone = (f"{len(lost)} of {len(run.launches)} launches failed ({causes})",) if lost else ()
-    warnings = [text for record in run.launches if (one := record.get(metric.flagged)) for text in one.warnings]
+    warnings = [
+        text for record in run.launches if (measurement := record.get(metric.flagged)) for text in measurement.warnings
+    ]
     return (*few, *flags(run.launches, metric.flagged), *gone, *dict.fromkeys(warnings))
 
 
@@ -149,19 +306,12 @@ def _common(doubts: Sequence[tuple[str, ...]]) -> frozenset[str]:
     return frozenset.intersection(*having) if len(having) == len(doubts) > 1 else frozenset()
 
 
-def _origin(run: Run) -> str:
-    days = sorted({(record.environment.started or "")[:10] for record in run.launches} - {""})
-    when = f"; {' to '.join(dict.fromkeys((days[0], days[-1])))}" if days else ""
-    protocol = f"protocol {run.protocol.name}; " if run.protocol else ""
-    return f"{run.environment.device}; {run.spec}; {protocol}launches: {run.successes}{when}"
-
-
-def _remarks(runs: Sequence[Run], labels: Sequence[Label], common: frozenset[str]) -> Iterator[str]:
+def _remarks(runs: Sequence[Run], labels: Sequence[Column[Run]], common: frozenset[str]) -> Iterator[str]:
     if not runs:
         yield "Nothing measured yet: `python bench.py run` measures models on this machine."
         return
     unsaid = ("device", "protocol", "torch")  # the sentences below say them
-    alike = [label.text(runs[0]) for label in LABELS if label not in labels and label.key not in unsaid]
+    alike = [column.fill(runs[0]).text for column in LABELS if column not in labels and column.key not in unsaid]
     if told := (*alike, *sorted(common)):
         yield f"Every row: {'; '.join(told)}."
     yield from dict.fromkeys(_where(run.environment) for run in runs)

@@ -6,36 +6,40 @@ A rate that was counted is shown as what was counted, `0 of 60`, and beside it t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
 
 from visionbench.comparison.noise_profile import Findings, Profile
-from visionbench.record.record import Source
 from visionbench.record.units import duration, plural
 from visionbench.reports import cells
+from visionbench.reports.column import Column, label, lay_out
 from visionbench.reports.results import verdict_text as words
-from visionbench.reports.table import DASH, Cell, Column, Note, Row, Table
+from visionbench.reports.table import Cell, Note, Table
 
 NAME = "selftests"
 
 CONDITIONS = {"idle": "idle", "busy": "one core busy"}
 
 
+Tested = tuple[Profile, Findings]
+"""One row: a machine's profile and what was found in one condition."""
+
+
 def layout(profiles: Sequence[Profile]) -> Table:
     """The table of noise profiles, a section per machine and a row per condition. Pure."""
-    rows = tuple(_row(profile, found) for profile in profiles for found in profile.findings)
-    dash = any(cell.text == DASH for row in rows for cell in row.cells)
-    return Table(
-        name=NAME,
-        title="The gate tested on rows whose truth is known",
-        columns=_columns(),
-        rows=rows,
-        legend=(Note(term=DASH, text="not tested"),) if dash else (),
-        remarks=tuple(dict.fromkeys(_remarks(profiles))),
+    rows: list[Tested] = [(profile, findings) for profile in profiles for findings in profile.findings]
+    return lay_out(
+        NAME,
+        "The gate tested on rows whose truth is known",
+        rows,
+        _columns(),
+        section=lambda row: words.clean(_machine(row[0])),
+        subject=lambda row: row[0].fingerprint,
+        dash="not tested",
+        remarks=dict.fromkeys(_remarks(profiles)),
     )
 
 
-def _columns() -> tuple[Column, ...]:
+def _columns() -> tuple[Column[Tested], ...]:
     bound = Note(term="≤, ≥", text="one-sided 95 % bound of the rate (Clopper-Pearson).")
     same = Note(
         term="equal sides",
@@ -48,48 +52,62 @@ def _columns() -> tuple[Column, ...]:
         "of the rows' ratios.",
     )
     holds = Note(term="interval holds the truth", text="of the 95 % intervals of the ratio, in both kinds of rows.")
+    equal, cost = "equal sides", "exact cost"
     return (
-        _column("condition", "", "machine is", 0),
-        _column("date", "", "date", 1),
-        _column("regressed", "equal sides", "regressed", 0, (same, bound)),
-        _column("improved", "equal sides", "improved", 4),
-        _column("inconclusive", "equal sides", "open", 5),
-        _column("failed_suites", "equal sides", "runs", 6),
-        _column("share", "exact cost", "cost", 0, (slower,)),
-        _column("slower_ratio", "exact cost", "measured", 3),
-        _column("found", "exact cost", "regressed", 0),
-        _column("covered", "interval holds", "the truth", 2, (holds,)),
-        _column("detectable", "smallest", "detectable", 7),
-        _column("launch_seconds", "one", "launch", 8),
-    )
-
-
-def _column(key: str, group: str, head: str, rank: int, notes: tuple[Note, ...] = ()) -> Column:
-    align: Literal["left", "right"] = "left" if key in ("condition", "date") else "right"
-    source: Source | None = None if key in ("condition", "date", "share") else "measured"
-    return Column(key=key, group=group, head=(head,), align=align, source=source, rank=rank, notes=notes)
-
-
-def _row(profile: Profile, found: Findings) -> Row:
-    suites = _rate(found.failed_suites, found.suites, "≤", found.failed_suites_at_most)
-    return Row(
-        cells=(
-            cells.word(CONDITIONS[found.condition], found.condition),
-            cells.word(profile.date),
-            _rate(found.regressed, found.same, "≤", found.regressed_at_most),
-            _rate(found.improved, found.same),
-            _rate(found.inconclusive, found.same),
-            suites,
-            cells.word(f"+{words.share(found.share)}", found.share) if found.slower else Cell(),
-            _measured(f"{words.signed(found.slower_ratio)} %", found.slower_ratio) if found.slower_ratio else Cell(),
-            _rate(found.found, found.slower, "≥", found.found_at_least),
-            _rate(found.covered, found.intervals),
-            _measured(words.share(round(found.detectable, 3)), found.detectable) if found.detectable else Cell(),
-            _measured(duration(found.launch_seconds), found.launch_seconds) if found.launch_seconds else Cell(),
+        Column(key="condition", head=("machine is",), align="left", fill=_condition),
+        label("date", "date", lambda row: row[0].date, rank=1),
+        _column(
+            "regressed",
+            equal,
+            "regressed",
+            0,
+            lambda f: _rate(f.regressed, f.same, "≤", f.regressed_at_most),
+            same,
+            bound,
         ),
-        section=words.clean(_machine(profile)),
-        subject=profile.fingerprint,
+        _column("improved", equal, "improved", 4, lambda f: _rate(f.improved, f.same)),
+        _column("inconclusive", equal, "open", 5, lambda f: _rate(f.inconclusive, f.same)),
+        _column(
+            "failed_suites", equal, "runs", 6, lambda f: _rate(f.failed_suites, f.suites, "≤", f.failed_suites_at_most)
+        ),
+        Column(key="share", group=cost, head=("cost",), notes=(slower,), fill=_share),
+        _column(
+            "slower_ratio", cost, "measured", 3, lambda f: _number(f.slower_ratio, lambda v: f"{words.signed(v)} %")
+        ),
+        _column("found", cost, "regressed", 0, lambda f: _rate(f.found, f.slower, "≥", f.found_at_least)),
+        _column("covered", "interval holds", "the truth", 2, lambda f: _rate(f.covered, f.intervals), holds),
+        _column(
+            "detectable",
+            "smallest",
+            "detectable",
+            7,
+            lambda f: _number(f.detectable, lambda v: words.share(round(v, 3))),
+        ),
+        _column("launch_seconds", "one", "launch", 8, lambda f: _number(f.launch_seconds, duration)),
     )
+
+
+def _column(
+    key: str, group: str, head: str, rank: int, fill: Callable[[Findings], Cell], *notes: Note
+) -> Column[Tested]:
+    return Column(
+        key=key,
+        group=group,
+        head=(head,),
+        source="measured",
+        rank=rank,
+        notes=notes,
+        fill=lambda row: fill(row[1]),
+    )
+
+
+def _condition(row: Tested) -> Cell:
+    return cells.word(CONDITIONS[row[1].condition], row[1].condition)
+
+
+def _share(row: Tested) -> Cell:
+    findings = row[1]
+    return cells.word(f"+{words.share(findings.share)}", findings.share) if findings.slower else Cell()
 
 
 def _machine(profile: Profile) -> str:
@@ -100,12 +118,13 @@ def _rate(hits: int, tries: int, side: str = "", bound: float | None = None) -> 
     """`0 of 60 (≤ 4.9 %)`; a dash where nothing was tried."""
     if tries == 0:
         return Cell()
-    told = f" ({side} {bound * 100:.1f} %)" if bound is not None else ""
-    return _measured(f"{hits} of {tries}{told}", hits / tries)
+    limit = f" ({side} {bound * 100:.1f} %)" if bound is not None else ""
+    return cells.plain(f"{hits} of {tries}{limit}", hits / tries)
 
 
-def _measured(text: str, value: float) -> Cell:
-    return Cell(text=text, value=value, source="measured")
+def _number(value: float | None, text: Callable[[float], str]) -> Cell:
+    """A number that was measured; a dash for none."""
+    return cells.plain(text(value), value) if value else Cell()
 
 
 def _remarks(profiles: Sequence[Profile]) -> Iterator[str]:

@@ -15,8 +15,9 @@ from visionbench.record.flags import meaning
 from visionbench.record.record import Source
 from visionbench.record.units import GIB, plural
 from visionbench.reports import cells
+from visionbench.reports.column import Column, lay_out
 from visionbench.reports.results.verdict_text import clean, signed
-from visionbench.reports.table import DASH, Cell, Column, Note, Row, Table
+from visionbench.reports.table import Cell, Note, Table
 
 TIMES, COUNTS = "compared", "compared_counts"
 
@@ -51,61 +52,63 @@ def _is_count(entry: Entry) -> bool:
 
 def _counts(compared: StoredComparison, entries: Sequence[Entry]) -> Table:
     """What is equal is a number in a sentence; a row is what is not."""
-    rows = tuple(_row(entry, _count) for entry in entries if entry.word != "equal")
     remarks = [_equal(entries), *_unlike(entries), *_provenance(compared)]
-    return Table(
-        name=COUNTS,
-        title="Exact counts, compared",
-        columns=_columns("computed", "exact: one value each; a difference is the code's."),
-        rows=rows,
-        legend=_legend(rows),
-        remarks=tuple(remark for remark in remarks if remark),
+    return _table(
+        COUNTS,
+        "Exact counts, compared",
+        [entry for entry in entries if entry.word != "equal"],
+        _columns("computed", "exact: one value each; a difference is the code's.", _count),
+        [remark for remark in remarks if remark],
     )
 
 
 def _times(compared: StoredComparison, entries: Sequence[Entry]) -> Table:
-    rows = tuple(_row(entry, _time) for entry in entries)
     jobs = _jobs(compared) if any(entry.word in COMPARED for entry in entries) else ()
-    return Table(
-        name=TIMES,
-        title="Recorded numbers, compared",
-        columns=_columns("measured", "[ ] 95 % interval over launches; ( ) quartiles of one process's rounds."),
-        rows=rows,
-        legend=_legend(rows),
-        remarks=(*_unlike(entries), *_provenance(compared), *jobs),
-    )
+    note = "[ ] 95 % interval over launches; ( ) quartiles of one process's rounds."
+    remarks = [*_unlike(entries), *_provenance(compared), *jobs]
+    return _table(TIMES, "Recorded numbers, compared", entries, _columns("measured", note, _time), remarks)
 
 
-def _legend(rows: Sequence[Row]) -> tuple[Note, ...]:
-    dash = any(cell.text == DASH for row in rows for cell in row.cells)
-    return (Note(term=DASH, text="not recorded, or not compared"),) if dash else ()
+def _table(
+    name: str, title: str, entries: Sequence[Entry], columns: Sequence[Column[Entry]], remarks: Sequence[str]
+) -> Table:
+    dash = "not recorded, or not compared"
+    return lay_out(name, title, entries, columns, subject=lambda e: e.subject, dash=dash, remarks=remarks)
 
 
-def _columns(source: Source, note: str) -> tuple[Column, ...]:
+def _columns(source: Source, note: str, numbers: Callable[[Entry], tuple[Cell, ...]]) -> tuple[Column[Entry], ...]:
+    """`numbers` makes four cells of an entry: its unit, the two sides, the change."""
     # The rows have different units: each says its own, and these columns are in the row's.
     sides = Note(term="baseline, candidate", text=note)
     cost = "of the cost, candidate over baseline: time per image for img/s; above zero is worse."
     ratio = (Note(term="change", text=cost),) if source == "measured" else ()
+
+    def number(key: str, place: int, *notes: Note) -> Column[Entry]:
+        return Column(
+            key=key, head=(key,), unit="1", source=source, notes=notes, fill=lambda entry: numbers(entry)[place]
+        )
+
     return (
-        Column(key="row", head=("row",), align="left"),
-        Column(key="metric", head=("metric",), align="left"),
-        Column(key="unit", head=("unit",), align="left", rank=1),
-        Column(key="baseline", head=("baseline",), unit="1", source=source, notes=(sides,)),
-        Column(key="candidate", head=("candidate",), unit="1", source=source),
-        Column(key="change", head=("change",), unit="1", source=source, notes=ratio),
-        Column(key="finding", head=("finding",), align="left"),
+        Column(key="row", head=("row",), align="left", fill=_name),
+        Column(key="metric", head=("metric",), align="left", fill=_metric),
+        Column(key="unit", head=("unit",), align="left", rank=1, fill=lambda entry: numbers(entry)[0]),
+        number("baseline", 1, sides),
+        number("candidate", 2),
+        number("change", 3, *ratio),
+        Column(key="finding", head=("finding",), align="left", fill=_finding),
     )
 
 
-def _row(entry: Entry, fill: Callable[[Entry], tuple[Cell, ...]]) -> Row:
-    """One entry; for a row that has nothing to compare the finding says why, to machines too."""
-    row, metric = cells.word(clean(entry.row.removeprefix("timm:")), entry.row), Cell()
-    if entry.metric:
-        metric = cells.word(metric_name(entry.metric), entry.metric)
-    return Row(cells=(row, metric, *fill(entry), _finding(entry)), subject=entry.subject)
+def _name(entry: Entry) -> Cell:
+    return cells.word(clean(entry.row.removeprefix("timm:")), entry.row)
+
+
+def _metric(entry: Entry) -> Cell:
+    return cells.word(metric_name(entry.metric), entry.metric) if entry.metric else Cell()
 
 
 def _finding(entry: Entry) -> Cell:
+    """What may be said of the two; where there is nothing to compare, why, to machines too."""
     told = "; ".join((*map(str, entry.differences), *([entry.reason] if entry.reason else ())))
     text: str = entry.word
     if entry.word in _INTERVALS and entry.baseline and entry.candidate:
@@ -130,8 +133,8 @@ def _count(entry: Entry) -> tuple[Cell, ...]:
     difference = Cell()
     if a and b:
         more = b.estimate.centre - a.estimate.centre
-        difference = replace(cells.computed(more, 1, 0, ""), text=f"{more:+,.0f}".replace("-", "−"))
-    sides = (cells.computed(side.estimate.centre if side else None, 1, 0, "") for side in (a, b))
+        difference = replace(cells.computed(more, 1, 0), text=f"{more:+,.0f}".replace("-", "−"))
+    sides = (cells.computed(side.estimate.centre if side else None, 1, 0) for side in (a, b))
     return (cells.word(entry.unit) if entry.unit else Cell(), *sides, difference)
 
 
@@ -147,7 +150,7 @@ def _time(entry: Entry) -> tuple[Cell, ...]:
 
 def change(cost: float | None) -> Cell:
     """A ratio of costs as percent of the first; a dash where there is none."""
-    return Cell() if cost is None else Cell(text=f"{signed(cost)} %", value=cost - 1, digits=1, source="measured")
+    return Cell() if cost is None else cells.plain(f"{signed(cost)} %", cost - 1, digits=1)
 
 
 def _side(side: Recorded | None, scale: float, digits: int) -> Cell:
@@ -156,8 +159,8 @@ def _side(side: Recorded | None, scale: float, digits: int) -> Cell:
         return Cell()
     failed = (f"{plural(side.failed, 'launch', 'launches')} beside these failed.",) if side.failed else ()
     doubts = tuple(cells.sentence(meaning(flag)) for flag in side.flags)
-    launches = f"launches: {side.estimate.launches}"
-    cell = cells.measured(side.estimate, digits, (*doubts, *failed), launches, scale=scale)
+    origin = f"launches: {side.estimate.launches}"
+    cell = cells.measured(side.estimate, digits, (*doubts, *failed), scale=scale, origin=origin)
     if cell.span or side.spread is None:
         return cell
     low, high = (cells.decimals(value / scale, digits) for value in side.spread)

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from visionbench.reports import cells
-from visionbench.reports.table import Cell, Column, Row, Table
+from visionbench.reports.table import Cell, Heading, Row, Table
 
 RANKS = {"rows": 1, "median": 1, "rank": 2, "p90": 3, "families": 4, "flops": 5, "activations": 5}
-"""How important a column is where the page is narrow (see `Column.rank`)."""
+"""How important a column is where the page is narrow (see `Heading.rank`)."""
 
 SOURCE_WIDTH = 44
 """A publication's name that is longer is cut at its first comma, and whole in a footnote."""
@@ -63,9 +63,9 @@ GROUPS = dict.fromkeys(ERRORS, "error") | dict.fromkeys(("flops", "activations")
 WORDS, COUNTS = ("device", "how", "source"), ("rows", "families")
 
 
-def _columns(*keys: str) -> tuple[Column, ...]:
+def _columns(*keys: str) -> tuple[Heading, ...]:
     return tuple(
-        Column(
+        Heading(
             key=key,
             group=GROUPS.get(key, ""),
             head=(HEADS[key],),

@@ -18,7 +18,8 @@ from visionbench.record.flags import meaning
 from visionbench.record.record import Environment
 from visionbench.record.statistics import Estimate, estimate
 from visionbench.record.units import KILO, duration, plural, significant
-from visionbench.reports.settings import CAUSES, device_name, printable
+from visionbench.reports.cells import CAUSES
+from visionbench.reports.settings import device_name, printable
 
 ORDER: tuple[Word, ...] = ("regressed", "not measured", "inconclusive", "improved", "ok")
 """What a reader must see first."""

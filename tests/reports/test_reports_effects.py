@@ -192,7 +192,7 @@ def test_a_step_starts_where_the_road_does(table):
 
 
 def test_steps_stand_in_their_rows():
-    table = roadmap.layout("convnext_table10", "T", "10", [], paired.steps())
+    table = REPORTS["convnext_table10"].layout([], paired.steps())
     cells = zip(table.rows, column(table, "step_inference"), strict=True)
     texts = {row.cells[0].text: cell.text for row, cell in cells}
     assert texts["stage ratio (3,3,9,3)"] == "×0.93"
@@ -211,7 +211,7 @@ def test_a_step_of_two_settings_is_none():
 def test_training_has_a_column_of_its_own():
     before, after = roadmap.steps("10")[0]
     one = pair(Spec(model=before.model, task="train"), Spec(model=after.model, task="train"), 0.8)
-    table = roadmap.layout("convnext_table10", "T", "10", [], [*paired.steps(), one])
+    table = REPORTS["convnext_table10"].layout([], [*paired.steps(), one])
     assert [column.key for column in table.columns if column.key.startswith("step")] == [
         "step_inference",
         "step_train",

@@ -23,7 +23,7 @@ from visionbench.reports.render.html.page import FOLDER
 from visionbench.reports.render.html.picture import BUDGET
 from visionbench.reports.results.runs import layout as runs
 from visionbench.reports.results.verdicts import layout as verdicts
-from visionbench.reports.table import DASH, Cell, Column, Note, Row, Table
+from visionbench.reports.table import DASH, Cell, Heading, Note, Row, Table
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 LIMIT = 3_000_000
@@ -191,7 +191,7 @@ def test_without_records_it_is_a_page_all_the_same(tables):
 def test_the_typography_is_that_of_the_source():
     sources = ("published", "computed", "measured", "predicted")
     cells = (Cell(text="x"), *(Cell(text="1", value=1.0, source=source, origin="o") for source in sources))
-    columns = tuple(Column(key=str(number)) for number in range(5))
+    columns = tuple(Heading(key=str(number)) for number in range(5))
     text = render(Table(name="t", title="T", columns=columns, rows=(Row(cells=cells),)), "html")
     for dressed in ('<span class="p">1</span>', '<code class="c">1<', '<b class="m">1<', '<i class="e">1<'):
         assert f'data-v="1.0">{dressed}' in text
@@ -242,9 +242,9 @@ def test_of_two_settings_each_cell_finds_its_own(launches):
 def test_hostile_text_is_text_everywhere(launches):
     cell = Cell(text=NASTY, value=1.5, source="measured", span=NASTY, notes=(NASTY,), origin=NASTY)
     note = Note(term=NASTY, text=NASTY, source="measured")
-    column = Column(key=NASTY, group=NASTY, head=(NASTY,), source="measured", notes=(note,))
+    column = Heading(key=NASTY, group=NASTY, head=(NASTY,), source="measured", notes=(note,))
     row = Row(cells=(Cell(text=NASTY), cell), section=NASTY, subject=NASTY)
-    columns = (Column(key=NASTY, head=(NASTY,)), column)
+    columns = (Heading(key=NASTY, head=(NASTY,)), column)
     table = Table(name=NASTY, title=NASTY, columns=columns, rows=(row,), legend=(note,), remarks=(NASTY,))
     records = launches(NASTY, flags=(NASTY,))
     where = replace(records[0].environment, device_name=NASTY, platform=NASTY, git_commit=NASTY, started=NASTY)

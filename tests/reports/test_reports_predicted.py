@@ -14,7 +14,7 @@ from visionbench.record.devices import find
 from visionbench.record.spec import Spec
 from visionbench.reports import REPORTS, render
 from visionbench.reports import records as committed
-from visionbench.reports.paper.predicted_rates import by_card
+from visionbench.reports.paper.rates import by_card
 from visionbench.reports.results import predictions
 from visionbench.reports.table import Cell, Table
 

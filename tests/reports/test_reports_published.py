@@ -36,7 +36,7 @@ def test_a_number_is_there_once_and_belongs_to_a_row():
 
 def test_every_number_says_its_source_and_a_known_protocol():
     assert all(line["source"] for line in lines("numbers.csv"))
-    assert {line["protocol"] for line in lines("numbers.csv")} - {""} == set(paper.protocols())
+    assert {line["protocol"] for line in lines("numbers.csv")} - {""} == set(paper.convnext().protocols)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_throughputs_and_memory_are_complete(table, metric, count):
 
 @pytest.mark.parametrize("row", [row for row in paper.rows("12") if "gain" in row.printed], ids=lambda row: row.label)
 def test_printed_gains_are_the_quotients_of_the_printed_throughputs(row):
-    above = paper.rival(row)
+    above = paper.convnext().rival(row)
     ratio = row.printed["throughput"].value / above.printed["throughput"].value
     assert row.printed["gain"].value == round((ratio - 1) * 100)
 
@@ -58,7 +58,7 @@ def test_memory_ratios_of_table_2():
     ratios = [
         round(row.printed["train_memory"].value / above.printed["train_memory"].value, 3)
         for row in paper.rows("2")
-        if (above := paper.rival(row))
+        if (above := paper.convnext().rival(row))
     ]
     assert ratios == [0.857, 0.846, 0.907]
 
@@ -75,7 +75,7 @@ def test_digits_are_kept():
 
 def test_no_column_slipped():
     """No classifier of ImageNet here is below 70 % or above 90 %, or has less than 1 or more than 1000 GMACs."""
-    for row in paper.every_row():
+    for row in paper.convnext().every_row:
         assert 70 < row.printed["top1" if "top1" in row.printed else "top1_22k"].value < 90
         assert 1e9 < row.printed["macs"].value < 1e12
         assert "params" not in row.printed or 2e7 < row.printed["params"].value < 1e9

@@ -12,7 +12,7 @@ from tests.reports import paired
 from visionbench.record.errors import BenchError
 from visionbench.reports import FORMATS, REPORTS, render
 from visionbench.reports.render import latex, markdown
-from visionbench.reports.table import Cell, Column, Row, Table
+from visionbench.reports.table import Cell, Heading, Row, Table
 
 NAMES = {
     "convnext_table1": "table1",
@@ -211,6 +211,6 @@ def test_json_holds_everything(tables):
 
 
 def test_a_table_of_words_alone_renders_in_every_format():
-    columns = (Column(key="model", head=("model",), align="left"), Column(key="x", head=("x",), unit="count"))
+    columns = (Heading(key="model", head=("model",), align="left"), Heading(key="x", head=("x",), unit="count"))
     table = Table(name="t", title="T", columns=columns, rows=(Row(cells=(Cell(text="a", value="a"), Cell())),))
     assert all(render(table, form).endswith("\n") for form in FORMATS)

@@ -13,8 +13,7 @@ import pytest
 from visionbench.record.record import Environment, Failure, Measurement, Record
 from visionbench.record.spec import STEADY, SWIN, Spec
 from visionbench.reports import FORMATS, render
-from visionbench.reports.results.run_columns import LABELS, METRICS
-from visionbench.reports.results.runs import layout
+from visionbench.reports.results.runs import LABELS, METRICS, layout
 from visionbench.reports.table import Cell, Table, footnotes
 
 GPU = Environment(

@@ -17,6 +17,20 @@ ROADS = {"10": "t", "11": "b"}
 """The paper's table of a road -> its name for `effects --roadmap`."""
 
 
+def line_of(records: Sequence[Record]) -> str:
+    """The command that makes these records of one key again."""
+    record = records[-1]
+    if record.source == "computed":
+        return traced(record.spec)
+    return predicted(record) if record.source == "predicted" else measured(records)
+
+
+def predicted(record: Record) -> str:
+    """The command that predicts a record again."""
+    card = record.environment.device_key or record.environment.device
+    return _line("predict", record.spec.model, [("gpu", card), *_spec(record.spec)])
+
+
 def traced(spec: Spec) -> str:
     """The command that counts a spec."""
     return _line("trace", spec.model, _spec(spec))

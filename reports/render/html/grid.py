@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from visionbench.record.record import Environment
 from visionbench.reports.render.html import evidence as behind
-from visionbench.reports.render.html.evidence import Evidence
 from visionbench.reports.render.html.markup import dress, head, is_number, name, pairs, prose, text
-from visionbench.reports.table import DASH, Cell, Column, Note, Row, Table, column_notes, footnotes, spans
+from visionbench.reports.table import DASH, Cell, Heading, Note, Row, Table, column_notes, footnotes, spans
 
 WIDEST = 40
 """Characters that the place behind a number may take; page.css has a class for each width."""
@@ -23,23 +23,25 @@ WIDEST = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """A table with what all of its parts need: the beginning of its ids, its marks, the widths behind its numbers."""
+    """A table with what all of its parts need: ids of environments, the beginning of its own, marks, the widths behind
+    its numbers.
+    """
 
     table: Table
-    evidence: Evidence
+    places: dict[Environment, str]
     id: str
     marks: dict[str, str]
     behind: tuple[int, ...]
 
 
-def section(table: Table, evidence: Evidence, ident: str = "") -> str:
+def section(table: Table, places: dict[Environment, str], ident: str = "") -> str:
     """The section of one table."""
     ident, marks = ident or f"table-{name(table.name)}", footnotes(table)
     widths = tuple(
         min(max((_width(row.cells[at], marks) for row in table.rows), default=0), WIDEST)
         for at in range(len(table.columns))
     )
-    frame = Frame(table=table, evidence=evidence, id=ident, marks=marks, behind=widths)
+    frame = Frame(table=table, places=places, id=ident, marks=marks, behind=widths)
     parts = (_grid(frame), _notes(frame), _sources(frame)) if table.rows else (_notes(frame),)
     title = f'<h2 id="{ident}-title">{text(table.title)}</h2>'
     opening = f'<section class="table" id="{ident}" aria-labelledby="{ident}-title">'
@@ -63,7 +65,7 @@ def _grid(frame: Frame) -> str:
     )
 
 
-def _heads(columns: Sequence[Column]) -> str:
+def _heads(columns: Sequence[Heading]) -> str:
     """A line of groups above a line of columns; a column without a group takes both."""
     grouped = any(column.group for column in columns)
     above: list[str] = []
@@ -77,7 +79,7 @@ def _heads(columns: Sequence[Column]) -> str:
     return "".join(f"<tr>{''.join(line)}</tr>" for line in (above, below) if line)
 
 
-def _head(column: Column, at: int, *, tall: bool) -> str:
+def _head(column: Heading, at: int, *, tall: bool) -> str:
     left = ' class="l"' if column.align == "left" else ""
     rows = ' rowspan="2"' if tall else ""
     first = ' data-first="descending"' if column.unit in ("1/s", "%") else ""
@@ -106,10 +108,10 @@ def _row(frame: Frame, row: Row, number: int) -> str:
     return f'<tr id="{ident}"{gap} data-find="{found}">{"".join(cells)}</tr>'
 
 
-def _cell(frame: Frame, column: Column, cell: Cell, at: int, how: str) -> str:
+def _cell(frame: Frame, column: Heading, cell: Cell, at: int, how: str) -> str:
     if at == 0:
         return f'<th scope="row"><a href="#{how}">{text(cell.text)}</a>{_marks(frame, cell)}</th>'
-    told = "\n".join(behind.lines(column, cell, frame.evidence.of(column, cell)))
+    told = "\n".join(behind.lines(column, cell))
     attributes = f' title="{text(told)}"' if told and cell.text != DASH else ""
     if is_number(cell):
         attributes += f' data-v="{cell.value!r}"'
@@ -169,7 +171,7 @@ def _sources(frame: Frame) -> str:
 
 def _how(frame: Frame, row: Row, ident: str) -> str:
     """The commands of one row, and every number of it with its provenance."""
-    lines = behind.commands(row, frame.table.columns, frame.evidence)
+    lines = behind.commands(row, frame.table.columns)
     shown = "".join(f"<li><span>{word}</span>{_command(line)}</li>" for line, word in lines.items())
     facts = [
         (column.name, _provenance(frame, column, cell))
@@ -189,10 +191,16 @@ def _command(line: str) -> str:
     return f'<code class="cmd">{words}</code>'
 
 
-def _provenance(frame: Frame, column: Column, cell: Cell) -> str:
-    launches = frame.evidence.of(column, cell)
-    told = " ".join(behind.lines(column, cell, launches))
-    place = frame.evidence.places.get(launches[-1].environment) if launches else None
+def _environment(cell: Cell) -> Environment | None:
+    """Where a cell's number was made."""
+    launches = behind.launches_of(cell)
+    return launches[-1].environment if launches else None
+
+
+def _provenance(frame: Frame, column: Heading, cell: Cell) -> str:
+    told = " ".join(behind.lines(column, cell))
+    environment = _environment(cell)
+    place = frame.places.get(environment) if environment else None
     where = f' <a href="#{place}">Environment {place.rpartition("-")[2]}</a>' if place else ""
     shown = dress(cell.text, cell.source) if cell.value is not None else text(cell.text)
     span = f" <small>{text(cell.span)}</small>" if cell.span else ""

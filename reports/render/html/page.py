@@ -36,12 +36,12 @@ def page(
 ) -> str:
     """The document, ready to be written to a file and opened from there.
 
-    `records` and `comparisons` are what the tables were laid out from: cells find their launches, flags, environments
-    and commands in them. `version` is visionbench's own.
+    `records` and `comparisons` are what the tables were laid out from: their environments and protocols are listed.
+    `version` is visionbench's own.
     """
-    evidence = behind.gather(records, comparisons)
+    places = behind.places_of(behind.environments(records, comparisons))
     named = [(f"table-{number}-{name(table.name)}", table) for number, table in enumerate(tables, start=1)]
-    sections = "".join(section(table, evidence, ident) for ident, table in named)
+    sections = "".join(section(table, places, ident) for ident, table in named)
     protocols = parts.measuring(records, tables)
     day = parts.newest(records, comparisons)
     by = ("visionbench " + version).strip() + (f", newest record of {day}" if day else "")
@@ -50,7 +50,7 @@ def page(
         f'<a class="skip" href="#tables">Skip to the tables</a>\n{bar}\n'
         f'<header id="top"><p class="by">{text(by)}</p><h1>{text(title)}</h1>{parts.lead(tables)}</header>\n'
         f'<main id="tables">\n{picture.section(figures)}\n{sections}'
-        f"{parts.environments(records, comparisons, evidence)}{protocols}</main>\n"
+        f"{parts.environments(records, comparisons, places)}{protocols}</main>\n"
         f"<footer><p>{text(by)}. One file: nothing is fetched, nothing is sent.</p></footer>\n"
     )
     return _document(title, body)

@@ -9,9 +9,8 @@ from visionbench.comparison.comparison import Comparison
 from visionbench.record.record import Environment, Record, Source
 from visionbench.record.spec import Protocol
 from visionbench.record.units import GIB, plural, significant
-from visionbench.reports.printed import protocols
+from visionbench.reports.printed import Number, convnext
 from visionbench.reports.render.html import evidence as behind
-from visionbench.reports.render.html.evidence import Evidence
 from visionbench.reports.render.html.markup import SOURCES, arxiv, link, name, pairs, prose, text
 from visionbench.reports.settings import device_name
 from visionbench.reports.table import DASH, HEADS, Table
@@ -69,11 +68,11 @@ def newest(records: Sequence[Record], comparisons: Sequence[Comparison] = ()) ->
 # --- environments ----------------------------------------------------------------------------------------------------
 
 
-def environments(records: Sequence[Record], comparisons: Sequence[Comparison], evidence: Evidence) -> str:
+def environments(records: Sequence[Record], comparisons: Sequence[Comparison], places: dict[Environment, str]) -> str:
     """Every distinct environment, as a list of what is known of it."""
     held: dict[str, list[Environment]] = {}
     for where in behind.environments(records, comparisons):
-        held.setdefault(evidence.places[where], []).append(where)
+        held.setdefault(places[where], []).append(where)
     body = "".join(_environment(ident, its) for ident, its in held.items()) or "<p>Nothing recorded.</p>"
     return (
         '<section id="environments" aria-labelledby="environments-title"><h2 id="environments-title">Environments</h2>'
@@ -127,8 +126,9 @@ def measuring(records: Sequence[Record], tables: Sequence[Table]) -> str:
     """How the numbers were measured: our protocols, field by field, and what is known of those behind printed ones."""
     ours = dict.fromkeys(record.protocol for record in records if record.protocol and record.source == "measured")
     cells = (cell for table in tables for row in table.rows for cell in row.cells)
-    origins = {cell.origin for cell in cells if cell.source == "published"}
-    theirs = [key for key in protocols() if any(f"protocol {key}" in origin.split("; ") for origin in origins)]
+    named = {cell.evidence.protocol for cell in cells if isinstance(cell.evidence, Number)}
+    known = convnext().protocols
+    theirs = [key for key in known if key in named]
     cards = [_card(f"{one.name}, ours", _fields(one), number) for number, one in enumerate(ours, start=1)]
     cards += [_card(f"{key}, published", _stated(key), len(cards) + 1) for key in theirs]
     if not cards:
@@ -154,6 +154,11 @@ def _word(value: object) -> str:
 
 
 def _stated(key: str) -> str:
-    one = protocols()[key]
-    facts = (("stated", one.stated), ("inferred", one.inferred), ("not stated", one.unknown), ("source", one.source))
+    stated = convnext().protocols[key]
+    facts = (
+        ("stated", stated.stated),
+        ("inferred", stated.inferred),
+        ("not stated", stated.unknown),
+        ("source", stated.source),
+    )
     return pairs((term, prose(what)) for term, what in facts if what)
