@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from perf.prediction.published import published
-from visionbench.predicting.basis import basis
-from visionbench.predicting.calibrate import Progress, silent
+from visionbench.predicting.basis import basis_of
 from visionbench.predicting.calibration import Calibration, shipped
-from visionbench.predicting.step_time import of_trace
+from visionbench.predicting.samples import Progress, silent
+from visionbench.predicting.step_time import predict_traced
 from visionbench.predicting.tracing import traced
 from visionbench.record.devices import find
 from visionbench.record.errors import BenchError
@@ -67,7 +67,7 @@ def check_published(
         sheet = find(row.device)
         if sheet is None:
             raise BenchError(f"published_rows.csv names a device without a data sheet: {row.device}.")
-        record = of_trace(traced(row.spec), row.spec, sheet, basis(row.spec, sheet, known))
+        record = predict_traced(traced(row.spec), row.spec, sheet, basis_of(row.spec, sheet, known))
         found = prediction(record)
         checks.append(
             Check(

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from perf.prediction.published import calibrate_published, fit_slower, published
-from visionbench.predicting.basis import DATA_SHEET, OF_HBM, OF_THE_CHIP, basis
+from visionbench.predicting.basis import DATA_SHEET, OF_HBM, OF_THE_CHIP, basis_of
 from visionbench.predicting.calibration import average, chip, shipped, tabled
 from visionbench.predicting.features import LAUNCH, features
 from visionbench.predicting.fit import fit
-from visionbench.predicting.samples import relatives
-from visionbench.predicting.step_time import predict
+from visionbench.predicting.samples import family_of
+from visionbench.predicting.step_time import predict_step
 from visionbench.predicting.tracing import traced
 from visionbench.record.devices import find
 from visionbench.record.spec import Spec
@@ -36,7 +36,7 @@ def _groups():
 
 def test_networks_of_convnext_s_block_are_held_out_together():
     names = ("paper:convnext_original_tiny", "paper:convnext_iso_small", "timm:convnext_tiny", "timm:resnet18")
-    *block, other = (relatives(traced(Spec(model=name)).family) for name in names)
+    *block, other = (family_of(traced(Spec(model=name)).family) for name in names)
     assert len(set(block)) == 1
     assert other not in block
 
@@ -125,7 +125,7 @@ def test_rows_that_no_multiplier_was_fitted_on():
     errors, inside = [], []
     for row in _checked():
         assert not row.fit
-        founded = basis(row.spec, find(row.device), SHIPPED)
+        founded = basis_of(row.spec, find(row.device), SHIPPED)
         predicted = founded.seconds(features(traced(row.spec), founded.peaks), row.spec)
         error = math.log(row.seconds / predicted)
         errors.append(error)
@@ -141,7 +141,7 @@ def test_rows_that_no_multiplier_was_fitted_on():
 def test_data_centre_cards_are_slowed_and_geforce_cards_are_not():
     spec = replace(VIT, memory_format="channels_last")
     factors = {
-        card: basis(spec, find(card), SHIPPED).factor
+        card: basis_of(spec, find(card), SHIPPED).factor
         for card in ("rtx-5090", "l4", "t4", "v100-sxm2-16gb", "h100-sxm5-80gb", "b200-sxm-180gb")
     }
     assert factors["rtx-5090"] == factors["l4"] == 1.0
@@ -154,21 +154,23 @@ def test_the_factor_of_a_chip_is_the_one_that_its_rows_show():
     """V100 AMP in channels_last, ResNet-50 (the fit was on contiguous rows): within a tenth of the factor in use."""
     card = find("v100-sxm2-16gb")
     spec = Spec(model="timm:resnet50", batch_size=256, precision="amp_fp16", memory_format="channels_last")
-    founded = basis(spec, card, SHIPPED)
+    founded = basis_of(spec, card, SHIPPED)
     columns = features(traced(spec), founded.peaks)
     [row] = [row for row in ROWS if row.spec == replace(spec, attention="math") and row.device == card.key]
     assert row.seconds / replace(founded, factor=1.0).seconds(columns, spec) == pytest.approx(founded.factor, rel=0.1)
 
 
 def test_the_factor_slows_the_device_and_not_the_host():
-    founded = replace(basis(VIT, find("h100-sxm5-80gb"), SHIPPED), multipliers={LAUNCH: 1.0, "copy": 1.0}, factor=2.0)
+    founded = replace(
+        basis_of(VIT, find("h100-sxm5-80gb"), SHIPPED), multipliers={LAUNCH: 1.0, "copy": 1.0}, factor=2.0
+    )
     assert founded.seconds({LAUNCH: 1e-3}, VIT) == pytest.approx(1e-3)
     assert founded.seconds({"copy": 1e-3}, VIT) == pytest.approx(2e-3)
 
 
 def test_intervals_by_how_near_the_evidence_is():
     def interval(card: str, **changes):
-        founded = basis(replace(VIT, **changes), find(card), SHIPPED)
+        founded = basis_of(replace(VIT, **changes), find(card), SHIPPED)
         return founded.tier, (founded.low, founded.high)
 
     assert interval("a100-pcie-40gb", memory_format="channels_last")[0] == "anchored"
@@ -183,8 +185,8 @@ def test_intervals_by_how_near_the_evidence_is():
 
 def test_another_chip_s_printed_rows_do_not_mix_with_tables():
     for card in ("h100-sxm5-80gb", "rtx-5090"):
-        assert "published" not in basis(VIT, find(card), SHIPPED).calibration
-    assert "a100" in basis(replace(VIT, precision="tf32"), find("h100-sxm5-80gb"), SHIPPED).calibration
+        assert "published" not in basis_of(VIT, find(card), SHIPPED).calibration
+    assert "a100" in basis_of(replace(VIT, precision="tf32"), find("h100-sxm5-80gb"), SHIPPED).calibration
 
 
 def test_few_rows_of_a_slower_card_keep_the_shape_that_is_believed():
@@ -214,28 +216,30 @@ def test_fp32_is_never_faster_than_tf32():
     """An EfficientNet on an A100: its fp32 multipliers are a V100's, whose memory is another."""
     spec = Spec(model="timm:efficientnet_b0", batch_size=256, memory_format="channels_last")
     card = find("a100-sxm4-80gb")
-    founded = basis(spec, card, SHIPPED)
+    founded = basis_of(spec, card, SHIPPED)
     assert founded.limit is not None
     alone = founded.seconds(features(traced(spec), founded.peaks), spec)
-    slow, fast = (predict(replace(spec, precision=way), card).value("step_time") for way in ("fp32", "tf32"))
+    slow, fast = (predict_step(replace(spec, precision=way), card).value("step_time") for way in ("fp32", "tf32"))
     assert slow == pytest.approx(fast)
     assert alone < 0.95 * slow
-    assert basis(spec, find("v100-sxm2-16gb"), SHIPPED).limit is None
-    assert basis(replace(spec, precision="tf32"), card, SHIPPED).limit is None
+    assert basis_of(spec, find("v100-sxm2-16gb"), SHIPPED).limit is None
+    assert basis_of(replace(spec, precision="tf32"), card, SHIPPED).limit is None
 
 
 def test_what_makes_an_a100_slow_is_not_carried_to_a_geforce_card():
     tf32 = replace(VIT, precision="tf32")
-    assert "a100" not in basis(tf32, find("rtx-4090"), SHIPPED).calibration
-    assert basis(tf32, find("h100-sxm5-80gb"), SHIPPED).calibration.startswith("a100")
-    times = [predict(replace(VIT, precision=way), find("l4")).value("step_time") for way in ("fp32", "tf32", "fp16")]
+    assert "a100" not in basis_of(tf32, find("rtx-4090"), SHIPPED).calibration
+    assert basis_of(tf32, find("h100-sxm5-80gb"), SHIPPED).calibration.startswith("a100")
+    times = [
+        predict_step(replace(VIT, precision=way), find("l4")).value("step_time") for way in ("fp32", "tf32", "fp16")
+    ]
     assert times == sorted(times, reverse=True)
 
 
 def test_one_card_s_slow_gradients_of_grouped_convolutions_stay_its_own():
     spec = Spec(model="timm:resnext50_32x4d", task="train", batch_size=64, precision="amp_fp16",
                 memory_format="channels_last")  # fmt: skip
-    own, carried = (basis(spec, find(card), SHIPPED).multipliers for card in ("rtx-3090", "a100-sxm4-80gb"))
+    own, carried = (basis_of(spec, find(card), SHIPPED).multipliers for card in ("rtx-3090", "a100-sxm4-80gb"))
     assert own["grouped.backward.scalar.last"] > 5 * carried["grouped.backward.scalar.last"]
     assert own["elementwise"] == carried["elementwise"]
 
@@ -246,10 +250,10 @@ def test_compiling_does_not_make_a_slow_card_a_fast_one():
     compiled = replace(eager, compile_mode="default")
 
     def speed_up(card: str) -> float:
-        slow, fast = (predict(spec, find(card)).value("step_time") for spec in (eager, compiled))
+        slow, fast = (predict_step(spec, find(card)).value("step_time") for spec in (eager, compiled))
         return slow / fast
 
     assert speed_up("a100-sxm4-80gb") == pytest.approx(speed_up("rtx-4090"), rel=0.2)
-    founded = basis(compiled, find("a100-sxm4-80gb"), SHIPPED)
+    founded = basis_of(compiled, find("a100-sxm4-80gb"), SHIPPED)
     assert founded.factor > 1.5
     assert (founded.low, founded.high) == DATA_SHEET

@@ -52,7 +52,7 @@ def run(options: Namespace) -> int:
     """Predict every row on every card that the name means, and print the table."""
     from visionbench.predicting import targets
     from visionbench.predicting.calibration import known
-    from visionbench.predicting.step_time import predict
+    from visionbench.predicting.step_time import predict_step
     from visionbench.record import store
     from visionbench.reports.results import predictions
 
@@ -61,7 +61,7 @@ def run(options: Namespace) -> int:
     calibrations = known(options.calibrations, output.CALIBRATIONS)
     with without_warnings():
         found = [
-            predict(spec, device, calibrations=calibrations, measured=measured)
+            predict_step(spec, device, calibrations=calibrations, measured=measured)
             for device in devices
             for spec in _specs(options, device)
         ]
