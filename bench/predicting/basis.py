@@ -41,10 +41,17 @@ if TYPE_CHECKING:
 CALIBRATED_ROWS = 100
 DATA_SHEET = (math.log(0.7), math.log(1.65))
 OF_THE_CHIP = (math.log(0.88), math.log(1.2))
-"""Inference, where the slowdown comes from rows of the same chip, run in another way (see `EVIDENCE`)."""
+"""Inference, where rows of the same chip, run in another way, say how fast it is.
+
+Measured / predicted time of such rows: 80 % of 55 between 0.90 and 1.10.
+"""
 
 OF_HBM = (math.log(0.8), math.log(1.35))
-"""Inference, where it comes from another chip with stacked memory, and training, where it comes from several."""
+"""Inference, where rows of another chip with stacked memory say it, and training, where rows of several such chips do.
+
+Measured / predicted time of such rows: inference on an H100, 80 % of 116 between 0.87 and 1.18; training, 80 % of 53
+between 0.85 and 1.22.
+"""
 
 RESOLUTION: Mapping[Task, float] = {"inference": 0.20, "train": 0.31}
 """In the data-sheet tier four of five pairs of printed rows of one card and way of running differ by less."""

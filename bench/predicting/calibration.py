@@ -119,7 +119,7 @@ def read(path: Path) -> Calibration:
     """The calibration of a file. Raises `BenchError`, which names the file, if it holds no valid calibration."""
     try:
         return from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, RecursionError, BenchError) as error:
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError, BenchError) as error:
         raise BenchError(f"{path} is no calibration ({error}): write it anew with calibrate.") from error
 
 

@@ -67,10 +67,19 @@ def _spoilt(change) -> str:
     return json.dumps(data)
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"schema": ' * 100_000, f'{{"schema": {"9" * 5000}}}'])
+def test_a_text_that_no_calibration_needs_is_refused(text, tmp_path):
+    path = tmp_path / "strange.json"
+    path.write_text(text)
+    with pytest.raises(BenchError, match=r"strange\.json is no calibration"):
+        read(path)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda d: d.update(surprise=1),
+        lambda d: d["multipliers"].update(launches=10**400),
         lambda d: d.pop("low"),
         lambda d: d.update(schema=1),
         lambda d: d.update(precision="fp12"),
@@ -86,7 +95,7 @@ def _spoilt(change) -> str:
         lambda d: d.update(rows=True),
         lambda d: d.update(batches=[1]),
         lambda d: d.update(sources="a word"),
-        lambda d: d.update(made=3),
+        lambda d: d.update(traced_with=3),
         lambda d: d["held_out"]["model"].update(mean="abc"),
         lambda d: d["multipliers"].update(launches=float("nan")),
     ],
@@ -155,7 +164,20 @@ def test_rows_are_read_once_per_model_and_size(tmp_path):
         "default",
         "fused",
     )
-    path.write_text("model,infer_img_size\nresnet18,224\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model,infer_img_size\nresnet18,224\n",
+        HEADER + "convnext_tiny.in1k,224\n",
+        HEADER + f"{'x' * 200_000},224,8000.0,32.0,256,11.69,1.82,2.48\n",
+    ],
+    ids=["another header", "a short row", "a long field"],
+)
+def test_a_torn_table_is_one_sentence(text, tmp_path):
+    path = tmp_path / NAME
+    path.write_text(text)
     with pytest.raises(BenchError, match="cannot be read"):
         rows(path)
 

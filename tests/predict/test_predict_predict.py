@@ -6,12 +6,13 @@ import math
 from dataclasses import replace
 
 import pytest
+import torch
 
 from perf.prediction import published
 from tests.cards import TOML
 from visionbench.predicting import calibrate, tracing
 from visionbench.predicting.basis import DATA_SHEET, basis_of, refusal
-from visionbench.predicting.calibration import shipped
+from visionbench.predicting.calibration import read, shipped, write
 from visionbench.predicting.features import features
 from visionbench.predicting.memory import CONTEXT, FRAGMENTATION, capacity, largest_batch, memory
 from visionbench.predicting.peaks import peaks_of
@@ -50,6 +51,21 @@ def test_a_prediction_is_a_record_of_its_own_kind():
     low, centre, high = (record.value(f"step_time{suffix}") for suffix in (".low80", "", ".high80"))
     assert low < centre < high
     assert {"tier:anchored"} <= set(record.get("step_time").flags)
+
+
+def test_a_prediction_traces_its_step_once_and_uses_no_hardware(monkeypatch):
+    specs = []
+
+    def traced_once(spec: Spec):
+        specs.append(spec)
+        return run(spec)
+
+    run = tracing.run
+    monkeypatch.setattr(tracing, "run", traced_once)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: pytest.fail("a prediction must not touch a GPU"))
+    spec = replace(VIT, model="timm:resnet18", task="train")
+    assert prediction(predict_step(spec, V100))
+    assert specs == [spec]
 
 
 @pytest.mark.parametrize(
@@ -172,6 +188,18 @@ def test_anchors_of_ones_own_make_a_card_calibrated():
     assert found.low <= start.low < start.high <= found.high
     spec = Spec(model="timm:resnet18", batch_size=128, precision="amp_fp16")
     assert basis_of(spec, h200, (*SHIPPED, found)).tier == "calibrated"
+
+
+def test_anchors_of_equal_times_have_no_rank(tmp_path):
+    """A file of records may hold anything: equal times of all networks have no rank correlation, and that is null."""
+    networks = ("resnet18", "resnet34", "vit_tiny_patch16_224", "convnext_atto", "regnetx_002", "mixer_s32_224",
+                "mobilenetv3_small_050", "efficientnet_b0")  # fmt: skip
+    specs = [replace(VIT, model=f"timm:{name}", precision="amp_fp16") for name in networks]
+    [(fitted, _)] = calibrate.from_records([_measured(spec, "rtx-4090", 0.1) for spec in specs])
+    assert fitted.held_out["model"].rank is None
+    assert read(write(fitted, tmp_path)).held_out["model"].rank is None
+    [held_out] = layouts([fitted])
+    assert held_out.rows[0].cells[[column.key for column in held_out.columns].index("rank")].value is None
 
 
 def test_too_few_anchors_are_refused():
