@@ -1,6 +1,6 @@
 """Predict a step on a card: its seconds and its training memory, each with an 80 % interval and a tier, as a record.
 
-The record says `predicted`, has no protocol, and names the card in its environment; it never meets a measured one. Its
+The record says `predicted`, has no protocol, and names the card in its environment; it is never used as a baseline. Its
 measurements are `step_time` (s) and, for training, `peak_memory_allocated`, `peak_memory_reserved` and `process_memory`
 (B), each with `.low80` and `.high80` beside it. Flags carry the tier and the calibration, warnings the reason.
 """

@@ -58,7 +58,7 @@ class Check:
 def check_published(
     calibrations: Sequence[Calibration] | None = None, progress: Progress = silent
 ) -> tuple[Check, ...]:
-    """Every printed row that is not fitted, predicted. Traces each: about a second per row."""
+    """Predict every printed row without `fit`. Each is traced, which takes about half a second."""
     known = shipped() if calibrations is None else calibrations
     rows = [row for row in published() if not row.fit]
     checks = []
@@ -68,17 +68,17 @@ def check_published(
         if sheet is None:
             raise BenchError(f"published_rows.csv names a device without a data sheet: {row.device}.")
         record = predict_traced(traced(row.spec), row.spec, sheet, basis_of(row.spec, sheet, known))
-        found = prediction(record)
+        predicted = prediction(record)
         checks.append(
             Check(
                 device=row.device,
                 spec=row.spec,
                 printed=row.images_per_second,
-                predicted=found.centre if found else None,
-                low=found.low if found else None,
-                high=found.high if found else None,
-                tier=found.tier if found else "refused",
-                reason=found.reason if found else (record.failure.message if record.failure else ""),
+                predicted=predicted.centre if predicted else None,
+                low=predicted.low if predicted else None,
+                high=predicted.high if predicted else None,
+                tier=predicted.tier if predicted else "refused",
+                reason=predicted.reason if predicted else (record.failure.message if record.failure else ""),
                 source=row.source,
             )
         )
@@ -133,7 +133,7 @@ def _group(members: Sequence[Check]) -> Row:
     ratios = [check.ratio for check in members if check.ratio]
     errors = [abs(ratio - 1) for ratio in ratios]
     held = sum(check.inside for check in members)
-    found = (
+    errors_and_share = (
         (
             _percent(fmean(errors)),
             _percent(median(errors)),
@@ -146,7 +146,7 @@ def _group(members: Sequence[Check]) -> Row:
     counts = (len(members), len({check.source for check in members}))
     words = (first.device, first.how, first.tier)
     return Row(
-        cells=(*map(cells.word, words), *(cells.word(f"{count:,}", count) for count in counts), *found),
+        cells=(*map(cells.word, words), *(cells.word(f"{count:,}", count) for count in counts), *errors_and_share),
         section=first.spec.task,
         subject=first.device,
     )

@@ -49,25 +49,25 @@ def steps_with_noise(
 
 def test_multipliers_are_found_from_exact_rows():
     samples = steps_with_noise(200, noise=0.0, family_noise=0.0)
-    found = fit(design_matrix(samples, COLUMNS), measured_seconds(samples), np.full(4, 1.2))
-    assert found == pytest.approx(TRUTH, rel=0.02)
+    multipliers = fit(design_matrix(samples, COLUMNS), measured_seconds(samples), np.full(4, 1.2))
+    assert multipliers == pytest.approx(TRUTH, rel=0.02)
 
 
 def test_one_row_in_twenty_off_by_factors_hardly_moves_them():
     samples = steps_with_noise(200, noise=0.02, family_noise=0.0)
     measured = measured_seconds(samples)
     measured[::20] *= 5
-    found = fit(design_matrix(samples, COLUMNS), measured, np.full(4, 1.2))
-    assert found == pytest.approx(TRUTH, rel=0.12)
+    multipliers = fit(design_matrix(samples, COLUMNS), measured, np.full(4, 1.2))
+    assert multipliers == pytest.approx(TRUTH, rel=0.12)
     plain, *_ = np.linalg.lstsq(design_matrix(samples, COLUMNS) / measured[:, None], np.ones(200), rcond=None)
-    assert np.abs(plain / TRUTH - 1).max() > np.abs(found / TRUTH - 1).max()
+    assert np.abs(plain / TRUTH - 1).max() > np.abs(multipliers / TRUTH - 1).max()
 
 
 def test_a_column_that_no_row_has_keeps_its_prior():
     samples = steps_with_noise(100)
     design = np.hstack([design_matrix(samples, COLUMNS), np.zeros((100, 1))])
-    found = fit(design, measured_seconds(samples), np.array([1.2, 1.2, 1.2, 1.2, 7.0]))
-    assert found[-1] == pytest.approx(7.0)
+    multipliers = fit(design, measured_seconds(samples), np.array([1.2, 1.2, 1.2, 1.2, 7.0]))
+    assert multipliers[-1] == pytest.approx(7.0)
 
 
 def test_no_multiplier_is_negative():
@@ -86,9 +86,9 @@ def test_a_dozen_anchors_mend_another_cards_multipliers():
     samples = steps_with_noise(300, noise=0.02, family_noise=0.0)
     elsewhere = TRUTH * np.array([0.6, 0.6, 0.6, 0.7])  # all cards' common factor, and one kernel of its own
     anchors = samples[:12]
-    found = fit_anchors(design_matrix(anchors, COLUMNS), measured_seconds(anchors), elsewhere)
+    multipliers = fit_anchors(design_matrix(anchors, COLUMNS), measured_seconds(anchors), elsewhere)
     design, measured = design_matrix(samples[12:], COLUMNS), measured_seconds(samples[12:])
-    assert np.abs(design @ found / measured - 1).mean() < 0.05
+    assert np.abs(design @ multipliers / measured - 1).mean() < 0.05
     assert np.abs(design @ elsewhere / measured - 1).mean() > 0.3
 
 
@@ -144,10 +144,10 @@ def test_few_unlike_families_get_a_wider_interval_than_their_own_quantiles():
 def test_figures_are_what_they_say():
     samples = steps_with_noise(50)
     measured = measured_seconds(samples)
-    found = error_figures(samples, measured * 1.1, covered=False)
-    assert (found.mean, found.median, found.p90) == pytest.approx((0.1, 0.1, 0.1))
-    assert found.rank == pytest.approx(1.0)
-    assert (found.rows, found.families, found.coverage) == (50, 10, None)
+    errors = error_figures(samples, measured * 1.1, covered=False)
+    assert (errors.mean, errors.median, errors.p90) == pytest.approx((0.1, 0.1, 0.1))
+    assert errors.rank == pytest.approx(1.0)
+    assert (errors.rows, errors.families, errors.coverage) == (50, 10, None)
 
 
 def test_the_model_beats_counting_flops_or_activations():

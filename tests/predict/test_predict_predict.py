@@ -36,11 +36,11 @@ V100 = find("v100-sxm2-16gb")
 def test_a_printed_row_lies_in_the_interval():
     """arXiv 2201.03545v2, Table 1: DeiT-S, 978.5 img/s on a V100 in fp32 (batch 64)."""
     record = predict_step(replace(VIT, attention="math"), V100)
-    found = prediction(record)
-    assert found.low < 978.5 < found.high
-    assert found.centre == pytest.approx(978.5, rel=0.15)
-    assert found.tier == "anchored"
-    assert "published rows" in found.reason
+    predicted = prediction(record)
+    assert predicted.low < 978.5 < predicted.high
+    assert predicted.centre == pytest.approx(978.5, rel=0.15)
+    assert predicted.tier == "anchored"
+    assert "published rows" in predicted.reason
 
 
 def test_a_prediction_is_a_record_of_its_own_kind():
@@ -81,16 +81,16 @@ def test_a_prediction_traces_its_step_once_and_uses_no_hardware(monkeypatch):
     ],
 )
 def test_tiers(spec, card, tier):
-    found = basis_of(spec, find(card), SHIPPED)
-    assert found.tier == tier
-    assert found.low < 0 < found.high
-    assert found.reason
+    basis = basis_of(spec, find(card), SHIPPED)
+    assert basis.tier == tier
+    assert basis.low < 0 < basis.high
+    assert basis.reason
 
 
 def test_less_is_claimed_with_less_behind_it():
     def width(card: str, **changes) -> float:
-        found = basis_of(replace(VIT, **changes), find(card), SHIPPED)
-        return found.high - found.low
+        basis = basis_of(replace(VIT, **changes), find(card), SHIPPED)
+        return basis.high - basis.low
 
     own = width("rtx-4090", precision="amp_fp16")
     assert own < width("v100-sxm2-16gb") < width("v100-pcie-16gb") < width("l4")
@@ -177,17 +177,17 @@ def test_anchors_of_ones_own_make_a_card_calibrated():
             )
             step = founded.seconds(features(traced(spec), founded.peaks), spec)
             records.append(_measured(spec, h200.key, 1.4 * step))
-    [(found, skipped)] = calibrate.from_records(records, start)
-    assert (found.device, found.origin, found.torch, skipped) == ("h200-sxm-141gb", "records", "2.8.0", [])
-    assert found.held_out["model"].mean < 0.06
+    [(fitted, skipped)] = calibrate.from_records(records, start)
+    assert (fitted.device, fitted.origin, fitted.torch, skipped) == ("h200-sxm-141gb", "records", "2.8.0", [])
+    assert fitted.held_out["model"].mean < 0.06
     # What these six say nothing of stays as believed, slowed like the rest; no dozen makes the interval narrower.
     unseen = set(start.multipliers) - {name for record in records for name in _columns(record.spec, h200)}
     assert unseen
-    ratios = [found.multipliers[name] / start.multipliers[name] for name in unseen if start.multipliers[name]]
+    ratios = [fitted.multipliers[name] / start.multipliers[name] for name in unseen if start.multipliers[name]]
     assert ratios == pytest.approx([1.4] * len(ratios), rel=0.05)
-    assert found.low <= start.low < start.high <= found.high
+    assert fitted.low <= start.low < start.high <= fitted.high
     spec = Spec(model="timm:resnet18", batch_size=128, precision="amp_fp16")
-    assert basis_of(spec, h200, (*SHIPPED, found)).tier == "calibrated"
+    assert basis_of(spec, h200, (*SHIPPED, fitted)).tier == "calibrated"
 
 
 def test_anchors_of_equal_times_have_no_rank(tmp_path):
@@ -232,9 +232,9 @@ TRAIN = Spec(model="timm:resnet18", task="train", batch_size=32)
 
 
 def test_memory_is_three_numbers_in_order():
-    found = memory(traced(TRAIN), V100)
-    assert found.allocated < found.reserved < found.process
-    assert found.process == pytest.approx(found.allocated / FRAGMENTATION + CONTEXT)
+    needed = memory(traced(TRAIN), V100)
+    assert needed.allocated < needed.reserved < needed.process
+    assert needed.process == pytest.approx(needed.allocated / FRAGMENTATION + CONTEXT)
     assert memory(traced(replace(TRAIN, task="inference")), V100) is None
 
 

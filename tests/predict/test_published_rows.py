@@ -22,7 +22,7 @@ from visionbench.record.spec import Spec
 
 SHIPPED = shipped()
 ROWS = published()
-PUBLISHED = [found for found in SHIPPED if found.origin == "published"]
+PUBLISHED = [calibration for calibration in SHIPPED if calibration.origin == "published"]
 VIT = Spec(model="timm:deit_small_patch16_224", batch_size=64, precision="amp_fp16")
 
 
@@ -60,10 +60,10 @@ def test_a_group_is_fitted_only_if_two_publications_print_it():
 def test_every_fitted_group_has_a_shipped_calibration_of_just_these_rows():
     groups = _groups()
     assert len(PUBLISHED) == len(groups) >= 4
-    for found in PUBLISHED:
-        rows = groups[(chip(found.device), found.precision, found.memory_format, found.task)]
-        assert found.rows == len(rows)
-        assert found.sources == tuple(sorted({row.source for row in rows}))
+    for calibration in PUBLISHED:
+        rows = groups[(chip(calibration.device), calibration.precision, calibration.memory_format, calibration.task)]
+        assert calibration.rows == len(rows)
+        assert calibration.sources == tuple(sorted({row.source for row in rows}))
 
 
 @pytest.mark.parametrize(
@@ -76,21 +76,21 @@ def test_every_fitted_group_has_a_shipped_calibration_of_just_these_rows():
     ],
 )
 def test_held_out_families_of_printed_rows(start, mean):
-    [found] = [found for found in PUBLISHED if found.id == f"{start}-published"]
-    assert found.held_out["model"].mean <= mean
-    assert found.held_out["model"].rank >= 0.97
-    assert found.low < -0.05 < 0.05 < found.high
+    [calibration] = [calibration for calibration in PUBLISHED if calibration.id == f"{start}-published"]
+    assert calibration.held_out["model"].mean <= mean
+    assert calibration.held_out["model"].rank >= 0.97
+    assert calibration.low < -0.05 < 0.05 < calibration.high
 
 
 def test_the_shipped_calibration_comes_from_the_rows():
     """Fitted anew from the file, A100 TF32 is what is shipped (to a percent: releases of timm differ by less)."""
     rows = [row for row in ROWS if chip(row.device) == "a100" and row.spec.precision == "tf32"]
-    [(found, skipped)] = calibrate_published(rows)
-    [before] = [other for other in PUBLISHED if other.id == found.id]
+    [(fitted, skipped)] = calibrate_published(rows)
+    [before] = [other for other in PUBLISHED if other.id == fitted.id]
     assert skipped == []
-    assert (found.rows, found.families, found.sources) == (before.rows, before.families, before.sources)
-    assert found.multipliers == pytest.approx(before.multipliers, rel=0.01, abs=0.01)
-    assert (found.low, found.high) == pytest.approx((before.low, before.high), abs=0.01)
+    assert (fitted.rows, fitted.families, fitted.sources) == (before.rows, before.families, before.sources)
+    assert fitted.multipliers == pytest.approx(before.multipliers, rel=0.01, abs=0.01)
+    assert (fitted.low, fitted.high) == pytest.approx((before.low, before.high), abs=0.01)
 
 
 CHECKED = [
@@ -111,13 +111,13 @@ CHECKED = [
 
 def _checked():
     for card, model, *way in CHECKED:
-        found = [
+        rows = [
             row
             for row in ROWS
             if (row.device, row.spec.model) == (card, f"timm:{model}")
             and [row.spec.precision, row.spec.memory_format, row.spec.task] == way
         ]
-        yield max(found, key=lambda row: row.spec.batch_size)
+        yield max(rows, key=lambda row: row.spec.batch_size)
 
 
 def test_rows_that_no_multiplier_was_fitted_on():
@@ -203,9 +203,9 @@ def test_few_rows_of_a_slower_card_keep_the_shape_that_is_believed():
 
 
 def test_tables_are_averaged_by_the_way_they_were_run():
-    found = tabled(SHIPPED, "channels_last", "inference")
-    assert {c.device for c in found} == {"rtx-3090", "rtx-4090"}
-    assert average(found)["copy"] == pytest.approx(sum(c.multipliers["copy"] for c in found) / 2)
+    tables = tabled(SHIPPED, "channels_last", "inference")
+    assert {c.device for c in tables} == {"rtx-3090", "rtx-4090"}
+    assert average(tables)["copy"] == pytest.approx(sum(c.multipliers["copy"] for c in tables) / 2)
     assert average([]) == {}
 
 

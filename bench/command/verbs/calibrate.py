@@ -1,4 +1,4 @@
-"""The verb `calibrate`: fit predictions to one's own measured rows."""
+"""The verb `calibrate`: fit predictions to your own measured rows."""
 
 from __future__ import annotations
 
