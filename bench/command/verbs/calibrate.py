@@ -22,7 +22,7 @@ Held-out errors are printed and stored with each calibration.
 
 
 def add(commands: Commands) -> None:
-    """Add the verb and its options."""
+    """What a user may ask."""
     parser = commands.add_parser("calibrate", help="fit predictions to your own records", description=DESCRIPTION)
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="records (.jsonl)")
     parser.add_argument(

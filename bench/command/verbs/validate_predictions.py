@@ -17,7 +17,7 @@ left out of the fit, beside two baselines. docs/predictions.md shows more: print
 
 
 def add(commands: Commands) -> None:
-    """Add the verb and its options."""
+    """What a user may ask."""
     parser = commands.add_parser("validate-predictions", help="how wrong are predictions?", description=DESCRIPTION)
     add_calibrations(parser)
     arguments.add_output(parser)
