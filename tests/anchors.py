@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from visionbench.predicting.step_time import predict
+from visionbench.predicting.step_time import predict_step
 from visionbench.record import store
 from visionbench.record.devices import find
 from visionbench.record.record import Environment, Measurement, Record
@@ -27,7 +27,7 @@ def spec(name: str) -> Spec:
 
 def measured(spec: Spec) -> Record:
     """As if the card had been here."""
-    step = predict(spec, find(CARD)).value("step_time")
+    step = predict_step(spec, find(CARD)).value("step_time")
     assert step
     time = Measurement(metric="throughput", unit="s", better="lower", assume="nothing", values=(SLOWER * step,))
     place = Environment(device_type="cuda", device_key=CARD, torch="2.11.0")

@@ -1,1 +1,1 @@
-"""Predicting the time and the memory of a step on a GPU that is not here: a model, always with its interval."""
+"""Predict the time and the memory of a step on a GPU that you don't have, with error bars."""

@@ -1,23 +1,23 @@
-"""How a prediction is founded, and when there is none.
+"""What a prediction is based on, and when it is refused.
 
-| tier | founded on | 80 % interval |
+| tier | based on | 80 % interval |
 |---|---|---|
 | ratio | the same spec measured on another card, times the ratio of two predictions | 1.15 times either way |
-| calibrated | 100 or more rows of this card by one protocol, or one's own anchors | of held-out families |
-| anchored | rows that papers print for this card, or rows of its sister | of held-out families |
-| data sheet | no row of this card run that way: others' multipliers, its own peaks | `DATA_SHEET` or narrower |
-| refused | nothing: launch-bound, unknown operators, or a precision that the card lacks | |
+| calibrated | 100 or more rows of this card by one protocol, or the user's anchors | of held-out families |
+| anchored | rows that papers print for this card, or rows of a card with its chip | of held-out families |
+| data sheet | other cards' multipliers and this card's peaks: no row of it run that way | `DATA_SHEET` or narrower |
+| refused | nothing: launch-bound, unknown operators, or a precision that the card lacks | none |
 
 The data-sheet interval is wide and leans to the slow side because power limits forbid what data sheets promise: four
 GeForce and workstation cards predicted from each other were off by a factor common to all models with a standard
 deviation of 0.21 in the logarithm, on top of the model's own.
 
-For data-centre cards that factor is known (`_SLOWER`). GeForce tensor cores run at half rate and above the sheet's
+For data-centre cards that factor is known (`_SLOWDOWNS`). GeForce tensor cores run at half rate and above the sheet's
 clock, so their multipliers are below 1; V100, T4 and A100 reach less of what their sheets promise, by a factor that
 hardly depends on the model: printed AMP inference rows were 1.3 to 2 times slower than predicted, with a scatter of 0.1
-around that. The factors are medians of rows in `published_rows.csv` that no multiplier was fitted on, so of those rows
-only the scatter is evidence; 116 rows of an H100 are, too, evidence of the factor, which is A100's there
-(`validate-predictions --published` prints all of it). Training factors are of all such chips together and rougher.
+around that. The factors are medians of printed rows that no multiplier was fitted on (`perf/prediction`), so those rows
+are evidence of the scatter only. H100's factor is A100's, so its 116 rows are evidence of the factor, too. Training
+factors are of all such chips together and rougher. docs/predictions.md shows all of it.
 """
 
 from __future__ import annotations
@@ -41,15 +41,20 @@ if TYPE_CHECKING:
 CALIBRATED_ROWS = 100
 DATA_SHEET = (math.log(0.7), math.log(1.65))
 OF_THE_CHIP = (math.log(0.88), math.log(1.2))
-"""Inference, where rows of the same chip, run in another way, say how fast it is (80 % of 82: 0.90 to 1.16)."""
+"""Inference, where rows of the same chip, run in another way, say how fast it is.
+
+Measured / predicted time of such rows: 80 % of 55 between 0.90 and 1.10.
+"""
 
 OF_HBM = (math.log(0.8), math.log(1.35))
-"""Where rows of another chip with stacked memory do (80 % of 116 inference rows of an H100: 0.87 to 1.18), and
-for training, where those of several such chips do together (80 % of 53: 0.85 to 1.22).
+"""Inference, where rows of another chip with stacked memory say it, and training, where rows of several such chips do.
+
+Measured / predicted time of such rows: inference on an H100, 80 % of 116 between 0.87 and 1.18; training, 80 % of 53
+between 0.85 and 1.22.
 """
 
 RESOLUTION: Mapping[Task, float] = {"inference": 0.20, "train": 0.31}
-"""Of the data-sheet tier: four of five pairs of printed rows of one card and way of running err less."""
+"""In the data-sheet tier four of five pairs of printed rows of one card and way of running differ by less."""
 
 RATIO = (-math.log(1.15), math.log(1.15))
 SISTER = 0.05
@@ -64,33 +69,33 @@ _CLASSIFIED = frozenset(("hardswish", "hardswish_", "hardsigmoid", "hardsigmoid_
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slower:
-    """How many times slower than the multipliers of other cards a card is found, and by whose printed rows."""
+class Slowdown:
+    """How many times slower a card is than other cards' multipliers say, and whose printed rows show it."""
 
     factor: float
     of: str
     interval: tuple[float, float]
 
 
-_SLOWER: Mapping[tuple[str, str, str], Slower] = {
-    ("v100", "two bytes", "inference"): Slower(factor=1.36, of="V100", interval=OF_THE_CHIP),
-    ("t4", "two bytes", "inference"): Slower(factor=1.43, of="T4", interval=OF_THE_CHIP),
-    ("a100", "two bytes", "inference"): Slower(factor=1.9, of="A100", interval=OF_THE_CHIP),
-    ("HBM", "two bytes", "inference"): Slower(factor=1.9, of="A100", interval=OF_HBM),
-    ("HBM", "tf32", "inference"): Slower(factor=1.0, of="A100", interval=OF_HBM),
-    ("HBM", "fp32", "inference"): Slower(factor=1.0, of="V100", interval=OF_HBM),
-    ("HBM", "two bytes", "train"): Slower(factor=1.25, of="V100 and A100", interval=OF_HBM),
-    ("HBM", "tf32", "train"): Slower(factor=1.5, of="A100", interval=OF_HBM),
-    ("HBM", "fp32", "train"): Slower(factor=1.0, of="V100", interval=OF_HBM),
+_SLOWDOWNS: Mapping[tuple[str, str, str], Slowdown] = {
+    ("v100", "two bytes", "inference"): Slowdown(factor=1.36, of="V100", interval=OF_THE_CHIP),
+    ("t4", "two bytes", "inference"): Slowdown(factor=1.43, of="T4", interval=OF_THE_CHIP),
+    ("a100", "two bytes", "inference"): Slowdown(factor=1.9, of="A100", interval=OF_THE_CHIP),
+    ("HBM", "two bytes", "inference"): Slowdown(factor=1.9, of="A100", interval=OF_HBM),
+    ("HBM", "tf32", "inference"): Slowdown(factor=1.0, of="A100", interval=OF_HBM),
+    ("HBM", "fp32", "inference"): Slowdown(factor=1.0, of="V100", interval=OF_HBM),
+    ("HBM", "two bytes", "train"): Slowdown(factor=1.25, of="V100 and A100", interval=OF_HBM),
+    ("HBM", "tf32", "train"): Slowdown(factor=1.5, of="A100", interval=OF_HBM),
+    ("HBM", "fp32", "train"): Slowdown(factor=1.0, of="V100", interval=OF_HBM),
 }
-"""By chip, else by kind of memory: measured over predicted time in `published_rows.csv`, medians; 1 is not slowed."""
+"""By chip, else by kind of memory: the median of measured / predicted time over printed rows; 1 means no slowdown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Basis:
-    """What a prediction rests on. `low` and `high` bound log(truth / prediction) in 80 % of cases.
+    """What a prediction is based on. `low` and `high` bound log(truth / prediction) in 80 % of cases.
 
-    `factor` slows all work on the device, and not the host's launches. `limit` is what the step cannot be faster than.
+    `factor` slows all work on the device, but not the host's launches. The step is never faster than `limit` says.
     """
 
     tier: Tier
@@ -106,7 +111,7 @@ class Basis:
     limit: Basis | None = None
 
     def seconds(self, columns: dict[str, float], spec: Spec) -> float:
-        """Seconds of a step with these columns; one never seen in a fit keeps what was believed of it."""
+        """Seconds of a step with these columns; a column that no fit has seen keeps its prior."""
         compiled = spec.compile_mode is not None
         return sum(
             value
@@ -116,73 +121,77 @@ class Basis:
         )
 
 
-def basis(spec: Spec, device: DeviceSpec, calibrations: Sequence[Calibration]) -> Basis:
-    """The best there is for that way of running on that card. Raises `BenchError` for a precision that it lacks."""
+def basis_of(spec: Spec, device: DeviceSpec, calibrations: Sequence[Calibration]) -> Basis:
+    """The best basis for that way of running on that card. Raises `BenchError` for a precision that the card lacks."""
     peaks = peaks_of(device, spec.precision)
-    found = best(calibrations, spec, device.key)
-    if found is not None:
-        return _of_rows(found, device, peaks)
-    return replace(_of_sheet(spec, device, peaks, calibrations), limit=_limit(spec, device, calibrations))
+    calibration = best(calibrations, spec, device.key)
+    if calibration is not None:
+        return _basis_of_rows(calibration, device, peaks)
+    return replace(_basis_of_data_sheet(spec, device, peaks, calibrations), limit=_limit(spec, device, calibrations))
 
 
 def _limit(spec: Spec, device: DeviceSpec, calibrations: Sequence[Calibration]) -> Basis | None:
-    """TF32 makes products faster than fp32 and changes nothing else, so fp32 is never the faster of the two."""
+    """TF32 makes products faster than fp32 and changes nothing else, so fp32 is never faster."""
     if spec.precision != "fp32" or device.tf32 is None:
         return None
-    return basis(replace(spec, precision="tf32"), device, calibrations)
+    return basis_of(replace(spec, precision="tf32"), device, calibrations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Belief:
-    """What few rows of a card start from: multipliers, and the interval of networks that these were not fitted on."""
+class StartingPoint:
+    """Where a fit to few rows of a card starts: multipliers, and their interval for networks outside their fit."""
 
     multipliers: dict[str, float]
     low: float
     high: float
 
 
-def believed(spec: Spec, device: DeviceSpec, calibrations: Sequence[Calibration]) -> Belief | None:
-    """What is believed of that way of running on that card without rows of one's own; None where nothing is."""
-    found = best(calibrations, spec, device.key)
-    others = [found] if found else _neighbours(calibrations, spec, device)
+def starting_point(spec: Spec, device: DeviceSpec, calibrations: Sequence[Calibration]) -> StartingPoint | None:
+    """The multipliers for that way of running on that card without the user's rows; None if no calibration fits."""
+    calibration = best(calibrations, spec, device.key)
+    others = [calibration] if calibration else _of_other_cards(calibrations, spec, device)
     if not others:
         return None
-    return Belief(multipliers=average(others), low=min(one.low for one in others), high=max(one.high for one in others))
-
-
-def _of_rows(found: Calibration, device: DeviceSpec, peaks: Peaks) -> Basis:
-    sister = found.device != device.key
-    many = found.origin == "timm" and found.rows >= CALIBRATED_ROWS
-    full = not sister and (many or found.origin == "records")
-    rows = f"{found.rows} {'own' if found.origin == 'records' else found.origin} rows"
-    of = f"{found.device}, a card with the same chip" if sister else "this card"
-    widen = SISTER if sister else 0.0
-    mean = found.held_out["model"].mean
-    return Basis(
-        tier="calibrated" if full else "anchored",
-        reason=f"{rows} of {of}, torch {found.torch}: held-out families are {mean:.0%} off on average",
-        calibration=found.id,
-        multipliers=found.multipliers,
-        peaks=peaks,
-        low=found.low - widen,
-        high=found.high + widen,
-        resolution=found.resolution,
-        torch=found.torch if found.torch[:1].isdigit() else None,
+    return StartingPoint(
+        multipliers=average(others),
+        low=min(other.low for other in others),
+        high=max(other.high for other in others),
     )
 
 
-def _of_sheet(spec: Spec, device: DeviceSpec, peaks: Peaks, calibrations: Sequence[Calibration]) -> Basis:
-    others = _neighbours(calibrations, spec, device)
+def _basis_of_rows(calibration: Calibration, device: DeviceSpec, peaks: Peaks) -> Basis:
+    sister = calibration.device != device.key
+    many = calibration.origin == "timm" and calibration.rows >= CALIBRATED_ROWS
+    full = not sister and (many or calibration.origin == "records")
+    rows = f"{calibration.rows} {'own' if calibration.origin == 'records' else calibration.origin} rows"
+    card = f"{calibration.device}, a card with the same chip" if sister else "this card"
+    widen = SISTER if sister else 0.0
+    mean = calibration.held_out["model"].mean
+    return Basis(
+        tier="calibrated" if full else "anchored",
+        reason=f"{rows} of {card}, torch {calibration.torch}: held-out families are {mean:.0%} off on average",
+        calibration=calibration.id,
+        multipliers=calibration.multipliers,
+        peaks=peaks,
+        low=calibration.low - widen,
+        high=calibration.high + widen,
+        resolution=calibration.resolution,
+        torch=calibration.torch if calibration.torch[:1].isdigit() else None,
+    )
+
+
+def _basis_of_data_sheet(spec: Spec, device: DeviceSpec, peaks: Peaks, calibrations: Sequence[Calibration]) -> Basis:
+    others = _of_other_cards(calibrations, spec, device)
     related = any(chip(other.device) == chip(device.key) for other in others)
-    slower = None if related else _slower(spec, device)
+    slowdown = None if related else _slowdown(spec, device)
     alike = related and all(other.memory_format == spec.memory_format for other in others)
-    low, high = slower.interval if slower else OF_THE_CHIP if alike else DATA_SHEET
+    low, high = slowdown.interval if slowdown else OF_THE_CHIP if alike else DATA_SHEET
     return Basis(
         tier="data sheet",
-        reason=_why(spec, device, others, slower),
+        reason=_reason(spec, device, others, slowdown),
         calibration="+".join(other.id for other in others) or "priors",
-        multipliers=_carried_over(average(others), spec),
-        factor=slower.factor if slower else 1.0,
+        multipliers=_transferable(average(others), spec),
+        factor=slowdown.factor if slowdown else 1.0,
         peaks=peaks if related else _sustained(peaks, device),
         low=low,
         high=high,
@@ -191,11 +200,12 @@ def _of_sheet(spec: Spec, device: DeviceSpec, peaks: Peaks, calibrations: Sequen
     )
 
 
-def _carried_over(multipliers: dict[str, float], spec: Spec) -> dict[str, float]:
-    """The multipliers of other cards, but for kernels that were theirs and their release's alone.
+def _transferable(multipliers: dict[str, float], spec: Spec) -> dict[str, float]:
+    """Other cards' multipliers, without what belongs to their kernels and their release of torch alone.
 
-    In the 3090's table (torch 1.12) the gradients of grouped convolutions in channels_last take up to seven times what
-    is believed; carried over, ResNeXts on V100 and A100 came out 1.5 to 2 times too slow, as believed within 20 %.
+    In the 3090's table (torch 1.12) the gradients of grouped convolutions in channels_last take up to seven times their
+    prior. With that multiplier ResNeXts on V100 and A100 were predicted 1.5 to 2 times too slow, with the prior within
+    20 %.
     """
     compiled = spec.compile_mode is not None
     return {
@@ -206,25 +216,25 @@ def _carried_over(multipliers: dict[str, float], spec: Spec) -> dict[str, float]
     }
 
 
-def _why(spec: Spec, device: DeviceSpec, others: Sequence[Calibration], slower: Slower | None) -> str:
+def _reason(spec: Spec, device: DeviceSpec, others: Sequence[Calibration], slowdown: Slowdown | None) -> str:
     where = (
         f"multipliers of {', '.join(sorted({other.device for other in others}))}" if others else "believed multipliers"
     )
     reason = f"no rows of {device.key} for {spec.precision} {spec.memory_format} {spec.task}; {where}"
-    if slower is None or slower.factor == 1.0:
+    if slowdown is None or slowdown.factor == 1.0:
         return reason
-    return f"{reason}, slowed {slower.factor:.3g} times as printed rows of {slower.of} are"
+    return f"{reason}, slowed {slowdown.factor:.3g} times as printed rows of {slowdown.of} are"
 
 
-def _neighbours(calibrations: Iterable[Calibration], spec: Spec, device: DeviceSpec) -> list[Calibration]:
+def _of_other_cards(calibrations: Iterable[Calibration], spec: Spec, device: DeviceSpec) -> list[Calibration]:
     """Calibrations of other cards for the same task, kind of arithmetic and compiler.
 
-    Of those in the same memory format, if any, the chip's own, else tables before printed rows: these hold what is
-    their chip's.
+    Those in the same memory format come first; of these the ones with the same chip; else timm's tables before printed
+    rows, because printed rows contain what is particular to their chip.
     """
     compiled, wanted = spec.compile_mode is not None, _arithmetic(spec.precision)
     if wanted == "tf32" and spec.task == "inference" and not _stacked(device):
-        # The TF32 rows there are of an A100, and hold what makes cards with stacked memory slow.
+        # The only TF32 rows are of an A100, and contain what makes cards with stacked memory slow.
         wanted = "two bytes"
     alike = [c for c in calibrations if (c.task, c.compiled, _arithmetic(c.precision)) == (spec.task, compiled, wanted)]
     same = [c for c in alike if c.memory_format == spec.memory_format] or alike
@@ -240,15 +250,15 @@ def _arithmetic(precision: str) -> str:
     return precision if precision in ("fp32", "tf32") else "two bytes"
 
 
-def _slower(spec: Spec, device: DeviceSpec) -> Slower | None:
-    """What printed rows of that chip, else of chips with the same kind of memory, say of all multipliers at once.
+def _slowdown(spec: Spec, device: DeviceSpec) -> Slowdown | None:
+    """The slowdown that printed rows show of that chip, else of chips with the same kind of memory.
 
-    All of those ran eagerly. What makes a card slow does not end with compiling, but nobody has printed how much of it
-    stays: the same factor, and the wide interval.
+    All printed rows ran eagerly. A slow card stays slow when compiled, but no source says by how much, so a compiled
+    step gets the same factor and the widest interval.
     """
     way = (_arithmetic(spec.precision), spec.task)
-    found = _SLOWER.get((chip(device.key), *way)) or _SLOWER.get((device.memory_type[:3], *way))
-    return found and (replace(found, interval=DATA_SHEET) if spec.compile_mode else found)
+    slowdown = _SLOWDOWNS.get((chip(device.key), *way)) or _SLOWDOWNS.get((device.memory_type[:3], *way))
+    return replace(slowdown, interval=DATA_SHEET) if slowdown and spec.compile_mode else slowdown
 
 
 def _sustained(peaks: Peaks, device: DeviceSpec) -> Peaks:
@@ -266,7 +276,7 @@ def _sustained(peaks: Peaks, device: DeviceSpec) -> Peaks:
 
 
 def refusal(trace: Trace, columns: dict[str, float], seconds: float) -> str | None:
-    """Why no number is better than this one, or None."""
+    """Why a prediction of this step would not be worth giving, or None."""
     if seconds <= 0:
         return "it does nothing that takes time: no operator of its step moves or multiplies anything"
     unknown = sum(op.bytes for op in trace.operators if op.kind == "other" and op.name not in _CLASSIFIED)

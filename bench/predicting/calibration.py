@@ -1,7 +1,7 @@
-"""What was fitted, as data with its provenance: one JSON file per device, precision, memory format, task and compiler.
+"""Fitted multipliers with their provenance: one JSON file per device, precision, memory format, task and compiler.
 
-A file is read strictly: an unknown or missing field, a negative multiplier or a broken interval is an error, for it
-would change a prediction in silence.
+A file is read strictly: an unknown or missing field, a negative multiplier or a broken interval is an error, because it
+would silently change a prediction.
 """
 
 from __future__ import annotations
@@ -13,24 +13,40 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from visionbench.predicting.heldout import Figures
 from visionbench.record.errors import BenchError, choose
 from visionbench.record.spec import MEMORY_FORMATS, PRECISIONS, TASKS, Spec
 
-SCHEMA = 2
+SCHEMA = 3
 ORIGINS = ("timm", "published", "records")
 FOLDER = Path(__file__).parent / "calibrations"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Errors |predicted / measured - 1| of a step's time over `rows`, as shares.
+
+    `rank` is Spearman's correlation of the times per image, None where all of these are equal. `coverage` is the share
+    of rows inside the 80 % interval that the other families make; None where it was not computed.
+    """
+
+    rows: int
+    families: int
+    mean: float
+    median: float
+    p90: float
+    rank: float | None
+    coverage: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """Multipliers of the time model for one way of running on one device, and how wrong they were on held-out families.
 
-    `low` and `high` are the 80 % interval of log(measured / predicted), `resolution` the log ratio below which two
-    predictions say nothing about an order. `held_out` has `model` and the baselines `flops` and `activations`,
-    `by_source` the model's of each publication with some rows. `made`
-    is the versions of what traced the rows; `skipped` counts rows left out by reason; `batches` are the smallest and
-    largest.
+    `low` and `high` are the 80 % interval of log(measured / predicted). `resolution` is the log ratio below which two
+    predictions say nothing about an order. `held_out` has the errors of `model` and of the baselines `flops` and
+    `activations`; `by_source` has the model's errors for each publication with enough rows. `traced_with` has the
+    versions of torch and timm that traced the rows. `skipped` counts the rows left out, by reason. `batches` are the
+    smallest and the largest batch.
     """
 
     id: str
@@ -42,7 +58,7 @@ class Calibration:
     torch: str
     origin: str
     sources: tuple[str, ...]
-    made: dict[str, str]
+    traced_with: dict[str, str]
     rows: int
     skipped: dict[str, int]
     families: tuple[str, ...]
@@ -61,7 +77,7 @@ class Calibration:
         choose("task", self.task, TASKS)
         choose("origin of a calibration", self.origin, ORIGINS)
         if any(not math.isfinite(m) or m < 0 for m in self.multipliers.values()) or not self.multipliers:
-            raise BenchError(f"calibration {self.id} has multipliers that are no finite numbers of at least 0.")
+            raise BenchError(f"calibration {self.id} has multipliers that are not finite numbers of at least 0.")
         if not self.low < self.high or self.rows < 1 or "model" not in self.held_out:
             raise BenchError(f"calibration {self.id} has no valid interval, no rows or no held-out figures.")
 
@@ -100,10 +116,10 @@ def _rounded(value: Any) -> Any:
 
 
 def read(path: Path) -> Calibration:
-    """The calibration of a file. Raises `BenchError`, with the file's name, for anything that is none."""
+    """The calibration of a file. Raises `BenchError`, which names the file, if it holds no valid calibration."""
     try:
         return from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, BenchError) as error:
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError, BenchError) as error:
         raise BenchError(f"{path} is no calibration ({error}): write it anew with calibrate.") from error
 
 
@@ -111,8 +127,8 @@ def from_json(text: str) -> Calibration:
     """The calibration of a JSON text. Raises ValueError or `BenchError`."""
     data = json.loads(text)
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        found = data.get("schema") if isinstance(data, dict) else None
-        raise ValueError(f"its schema is {found}, and this visionbench reads {SCHEMA}")
+        schema = data.get("schema") if isinstance(data, dict) else None
+        raise ValueError(f"its schema is {schema}, and this visionbench reads {SCHEMA}")
     _exactly(data, {field.name for field in fields(Calibration)}, "calibration")
     for name, right in _FORM.items():
         if not right(data[name]):
@@ -146,12 +162,12 @@ def _named(right: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def _figures(value: Any) -> bool:
-    """Held-out figures: all numbers; the coverage may be missing."""
+    """Held-out figures: all numbers; the rank and the coverage may be missing."""
     names = {field.name for field in fields(Figures)}
     return (
         isinstance(value, dict)
         and set(value) == names
-        and all(_number(entry) or (name == "coverage" and entry is None) for name, entry in value.items())
+        and all(_number(entry) or (name in ("rank", "coverage") and entry is None) for name, entry in value.items())
     )
 
 
@@ -161,13 +177,13 @@ _FORM: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("sources", "families"), _listed(_word)),
     **dict.fromkeys(("held_out", "by_source"), _named(_figures)),
     "compiled": lambda value: isinstance(value, bool),
-    "made": _named(_word),
+    "traced_with": _named(_word),
     "rows": _count,
     "skipped": _named(_count),
     "batches": _listed(_count, 2),
     "multipliers": _named(_number),
 }
-"""What the fields of a file must look like: JSON's own types, before anything is made of them."""
+"""Whether a field of a file has the JSON type that it needs, by name."""
 
 
 def _exactly(data: dict[str, Any], wanted: set[str], what: str) -> None:
@@ -182,20 +198,20 @@ def shipped(folder: Path = FOLDER) -> tuple[Calibration, ...]:
 
 
 def known(own: Path | None, usual: Path) -> tuple[Calibration, ...]:
-    """The shipped calibrations and those of a folder of one's own; of one id one's own.
+    """The shipped calibrations and those of a user's folder, which replace shipped ones of the same id.
 
-    None is the `usual` folder, if it is there. Raises `BenchError` for another one without calibrations.
+    Without a folder, those of the `usual` one, if it exists. Raises `BenchError` for a folder without calibrations.
     """
     mine = shipped(own or usual)
     if own and not mine:
         raise BenchError(f"{own} is no folder with calibrations: `calibrate FILE... --output {own}` makes one.")
-    return tuple({found.id: found for found in (*shipped(), *mine)}.values())
+    return tuple({calibration.id: calibration for calibration in (*shipped(), *mine)}.values())
 
 
 def best(calibrations: Iterable[Calibration], spec: Spec, device: str) -> Calibration | None:
-    """The calibration for `spec` on exactly that device, else on its sister (`v100-sxm2-16gb`, `v100-pcie-16gb`).
+    """The calibration for `spec` on exactly that device, else on one with its chip (`v100-pcie-16gb`); None without.
 
-    One's own measurements before others', and more rows before fewer. None where there is neither.
+    The user's own measurements come before others', and more rows before fewer.
     """
     fitting = [c for c in calibrations if c.covers(spec) and chip(c.device) == chip(device)]
     ranked = sorted(fitting, key=lambda c: (c.device != device, c.origin != "records", -c.rows))
@@ -204,15 +220,15 @@ def best(calibrations: Iterable[Calibration], spec: Spec, device: str) -> Calibr
 
 def average(calibrations: Iterable[Calibration]) -> dict[str, float]:
     """The mean of each multiplier over the calibrations that have it."""
-    found: dict[str, list[float]] = {}
+    by_name: dict[str, list[float]] = {}
     for calibration in calibrations:
         for name, value in calibration.multipliers.items():
-            found.setdefault(name, []).append(value)
-    return {name: sum(values) / len(values) for name, values in found.items()}
+            by_name.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in by_name.items()}
 
 
 def tabled(calibrations: Iterable[Calibration], memory_format: str, task: str) -> list[Calibration]:
-    """Those of timm's tables for eager steps on 2-byte numbers in that memory format: hundreds of models each."""
+    """Calibrations on timm's tables for eager steps in that memory format, of hundreds of models each."""
     return [
         c
         for c in calibrations

@@ -7,7 +7,7 @@ transposed on the way, so bytes count by memory format. Depthwise convolutions h
 by memory; torch sends them to cuDNN only for channels last or, in half precision, for small square kernels without
 stride (ATen/native/Convolution.cpp, `use_cudnn_depthwise`), else to a plain kernel that is many times slower.
 A 3x3 convolution without stride in 4-byte numbers may be computed with fewer products than the rule counts (Winograd;
-Lavin & Gray 2016), so it has a column of its own.
+Lavin & Gray 2016), so it has its own column.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from visionbench.predicting.peaks import Peaks
-from visionbench.predicting.tensors import elements, is_channels_last, rounded_up, size
 
 if TYPE_CHECKING:
     from visionbench.tracing.call_cache import Operand
@@ -32,9 +31,42 @@ _CUDNN_KERNELS = (1, 3, 5)
 _CUDNN_MIN_CHANNELS, _CUDNN_MIN_WIDTH = 32, 7
 
 
+# --- what the shape and the strides of an operand say about the kernel that reads it ---
+
+
+def elements(tensor: Operand) -> int:
+    """How many elements a tensor has."""
+    return math.prod(tensor[0])
+
+
+def size(tensor: Operand) -> int:
+    """Bytes of a tensor that must be read: an expanded dimension (stride 0) counts as one element."""
+    shape, strides, itemsize = tensor
+    return itemsize * math.prod(1 if stride == 0 else n for n, stride in zip(shape, strides, strict=True))
+
+
+def innermost(tensor: Operand) -> int:
+    """The dimension along which neighbours are adjacent in memory (a warp reads these at once); -1 without one."""
+    shape, strides, _ = tensor
+    return next((i for i, (n, stride) in enumerate(zip(shape, strides, strict=True)) if n > 1 and stride == 1), -1)
+
+
+def is_channels_last(tensor: Operand) -> bool:
+    """Whether an (N, C, H, W) tensor is stored as (N, H, W, C)."""
+    return len(tensor[0]) == 4 and tensor[0][1] > 1 and innermost(tensor) == 1
+
+
+def rounded_up(n: int, multiple: int) -> int:
+    """The next multiple: matrix kernels work in whole tiles."""
+    return -(-n // multiple) * multiple
+
+
+# --- convolutions ---
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Convolution:
-    """One convolution, dimensions as cuDNN sees them; `seconds` of its products and of its bytes at the peaks."""
+    """One convolution as cuDNN sees it. `flops`, `bytes` and `output` are seconds at the peaks."""
 
     channels: int
     filters: int
@@ -86,7 +118,7 @@ def _convolution(x: Operand, weight: Operand, out: Operand, peaks: Peaks) -> Con
 
 
 def _with_bias(conv: Convolution, columns: Iterator[Column]) -> Iterator[Column]:
-    """In half precision cuDNN leaves the bias to a kernel of its own, which goes over the output again."""
+    """In half precision cuDNN adds the bias in a separate kernel, which reads and writes the output again."""
     yield "conv.bias", 2 * conv.output
     yield from columns
 
@@ -106,7 +138,7 @@ def _dense(conv: Convolution, weight: float, peaks: Peaks) -> Iterator[Column]:
         yield "stem.flops", per_mac * conv.positions * rounded_up(conv.filters, 64) * 8 * conv.area
         yield "stem.bytes", conv.bytes
         return
-    if batch_only:  # squeeze-and-excitation: hardly any work
+    if batch_only:  # squeeze-and-excitation: little work
         yield "gate.bytes", conv.bytes + weight
         return
     name = "pointwise" if conv.area == 1 else "spatial"
@@ -130,12 +162,13 @@ def _grouped(conv: Convolution, peaks: Peaks) -> Iterator[Column]:
 
 def _depthwise(conv: Convolution, peaks: Peaks) -> Iterator[Column]:
     taps = 2 * conv.positions * conv.filters * conv.area / peaks.scalar
-    way = _depthwise_way(conv)
-    yield f"depthwise.bytes.{way}", conv.bytes
-    yield f"depthwise.taps.{way}", taps
+    kernel = _depthwise_kernel(conv)
+    yield f"depthwise.bytes.{kernel}", conv.bytes
+    yield f"depthwise.taps.{kernel}", taps
 
 
-def _depthwise_way(conv: Convolution) -> str:
+def _depthwise_kernel(conv: Convolution) -> str:
+    """The kernel that torch chooses: channels last, strided, cuDNN's or its own plain one."""
     square = len(conv.kernel) == 2 and conv.kernel[0] == conv.kernel[1] and conv.kernel[0] in _CUDNN_KERNELS
     if conv.last:
         return "last"
@@ -146,16 +179,16 @@ def _depthwise_way(conv: Convolution) -> str:
 
 
 def _backward(op: Operator, peaks: Peaks) -> Iterator[Column]:
-    """Two more convolutions, one per gradient asked for; the kernel that gives the weight's reduces over positions."""
+    """Two more convolutions, one per gradient; the kernel of the weight's gradient reduces over positions."""
     grad, x, weight = op.operands[:3]
     conv = _convolution(x, weight, grad, peaks)
     moved = sum(map(size, op.operands)) / peaks.bandwidth
     last = ".last" if conv.last or is_channels_last(grad) else ""
     kind = op.kind.removesuffix("_conv")
     if kind == "depthwise":
-        way = "last" if last else _depthwise_way(conv)
-        yield f"depthwise.backward.taps.{way}", 2 * op.macs / peaks.scalar
-        yield f"depthwise.backward.bytes.{way}", moved
+        kernel = "last" if last else _depthwise_kernel(conv)
+        yield f"depthwise.backward.taps.{kernel}", 2 * op.macs / peaks.scalar
+        yield f"depthwise.backward.bytes.{kernel}", moved
         return
     products = 2 * op.macs / (peaks.half if conv.half else peaks.single)
     yield f"{kind}.backward.flops{last}", products

@@ -1,9 +1,9 @@
-"""A trace as a vector: ideal seconds of one step, by what kind of work they are.
+"""A trace as a vector: ideal seconds of one step, by kind of work.
 
 Each column is a sum over operators of *what the work would take at the data sheet's peak*: FLOPs over FLOP/s, or bytes
 over bytes/s. A time model then multiplies each column by how far kernels of that kind stay from the peak. Eager
 kernels run one after the other and hardly overlap, so times add; products and bytes of one matrix kernel do overlap,
-wherefore it has a column for each and one for the larger of the two (the roofline; Williams et al. 2009).
+so such a kernel has a column for each and one for the larger of the two (the roofline; Williams et al. 2009).
 
 The columns differ by what is known to change a kernel: whether it reads along memory or across it, mixes types or
 broadcasts (torch then neither vectorises nor coalesces), leaves part of a tile empty, or fits the L2 cache.
@@ -17,9 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from visionbench.predicting.convolutions import Column, convolution_columns
+from visionbench.predicting.convolutions import Column, convolution_columns, elements, innermost, rounded_up, size
 from visionbench.predicting.peaks import Peaks
-from visionbench.predicting.tensors import elements, innermost, rounded_up, size
 
 if TYPE_CHECKING:
     from visionbench.tracing import Trace
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 LAUNCH = "launches"
 LAUNCH_SECONDS = 5e-6
-"""What enqueuing one kernel takes at least: about 5 us of the host's time."""
+"""The least time that enqueuing one kernel takes: about 5 us of the host's time."""
 
 _TILE = 128
 _ALIGNED = 8
@@ -39,7 +38,7 @@ _UPCAST = frozenset(("pow", "exp", "reciprocal", "rsqrt", "log", "softplus", "pr
 
 _BILINEAR_BLOCK = 16384
 _BILINEAR_SECONDS = 1e-7
-# torch's bilinear kernel has one thread per output position, which walks through all images and channels by itself.
+# torch's bilinear kernel has one thread per output position, which loops over all images and channels.
 
 
 def features(trace: Trace, peaks: Peaks) -> dict[str, float]:
@@ -48,12 +47,12 @@ def features(trace: Trace, peaks: Peaks) -> dict[str, float]:
 
 
 def distinct(operators: Iterable[Operator]) -> Counter[Operator]:
-    """How often each call is made, wherever in the model: a repetition takes as long, and is worked out once."""
+    """How often each call is made anywhere in the model: identical calls take equally long and are computed once."""
     return Counter(replace(op, module="") for op in operators)
 
 
 def total(counts: Mapping[Operator, int], peaks: Peaks, *, autocast: bool) -> dict[str, float]:
-    """The columns of calls that are made so often."""
+    """The sums of the columns of all calls, each counted as often as it is made."""
     sums: defaultdict[str, float] = defaultdict(float)
     for op, times in counts.items():
         for name, seconds in columns(op, peaks, autocast=autocast):
@@ -159,8 +158,8 @@ def _norm(op: Operator, peaks: Peaks) -> Iterator[Column]:
         yield f"layer_norm{backward}", _moved(op, peaks) if backward else twice
         yield f"layer_norm.rows{backward}", elements(x) / max(1, x[0][-1]) * 512 / peaks.bandwidth
     else:
-        one = ".one" if op.name == "native_group_norm" and op.operands[-1][0][-1] == 1 else ""
-        yield f"group_norm{one}{backward}", 1.5 * twice
+        single = ".one" if op.name == "native_group_norm" and op.operands[-1][0][-1] == 1 else ""
+        yield f"group_norm{single}{backward}", 1.5 * twice
 
 
 def _softmax(op: Operator, peaks: Peaks) -> Iterator[Column]:

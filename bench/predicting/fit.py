@@ -4,9 +4,8 @@ Errors of interest are relative, and a few kernels (a library's worst choice, a 
 so the multipliers minimise a robust loss of the *logarithmic* residuals: soft-L1, which is quadratic for errors up to
 `SOFT` and linear beyond (Huber 1964; the form of scipy.optimize.least_squares). It is minimised by reweighted
 non-negative least squares, each on the logarithm linearised at the last solution. Columns are collinear, so a ridge
-pulls each multiplier to its prior, in units of the prior: a column that hardly occurs keeps what was believed of it,
-and with few rows all do. Multipliers are therefore no measured efficiencies of kernels, and are not to be read as
-such.
+pulls each multiplier to its prior, in units of the prior: a column that hardly occurs keeps its prior, and
+with few rows all columns do. Multipliers are therefore not measured efficiencies of kernels.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ ANCHOR_RIDGE = 0.3
 
 _ROUNDS = 12
 _SMALLEST = 0.2
-"""A prior below this is held no more firmly than this one."""
+"""A smaller prior is held only as firmly as this one."""
 
 
 def fit(columns: Array, seconds: Array, prior: Array, ridge: float = RIDGE) -> Array:
@@ -50,7 +49,7 @@ def fit(columns: Array, seconds: Array, prior: Array, ridge: float = RIDGE) -> A
 
 
 def fit_anchors(columns: Array, seconds: Array, prior: Array) -> Array:
-    """As `fit`, for few rows of a card and multipliers of another: first their common factor, then each, held firmly.
+    """As `fit`, for few rows of a card and another card's multipliers: the common factor first, then each, held firmly.
 
     Cards differ most by a factor common to all models (how far power lets them go towards their data sheet).
     """
@@ -58,7 +57,7 @@ def fit_anchors(columns: Array, seconds: Array, prior: Array) -> Array:
 
 
 def common_factor(columns: Array, seconds: Array, prior: Array) -> float:
-    """How many times longer than `prior` says the rows took, in the middle."""
+    """The median of measured / predicted seconds, where `prior` (columns,) predicts."""
     return float(np.exp(np.median(np.log(seconds / (columns @ prior)))))
 
 

@@ -1,13 +1,13 @@
-"""Memory of a training step on a card that is not here: three numbers, as they are measured, and the largest batch.
+"""Training memory on a card that you don't have: the three numbers that tools measure, and the largest batch.
 
 *Allocated* is the trace's peak of live tensors and cuBLAS's workspaces. Torch takes these, from release 2.0 on, out of
 its own allocator: 8.125 MiB, 32 on Hopper, for each thread that multiplies (CublasHandlePool.cpp; pull requests 85447
 and 89027), and a training step has two, forward and backward. cuDNN's workspaces come and go, and are not known here.
 *Reserved* adds the allocator's fragmentation, *process* the CUDA context and the libraries' code.
 
-What GPUs measured of the same steps (`memory_check`, `published_memory.csv`): 16 printed peaks, ten models of six
-families, torch 1.7 to 2.1, autocast and fp32, attention in steps. All lie between -0.1 and 2.1 % above the prediction,
-once this is of what that release of torch kept. What is above is workspaces and blocks that the allocator does not
+What GPUs measured of the same steps (`perf/prediction/published_memory.csv`): 16 printed peaks, ten models of six
+families, torch 1.7 to 2.1, autocast and fp32, attention in steps. All are between -0.1 and 2.1 % above the prediction
+for what that release of torch kept. What is above is workspaces and blocks that the allocator does not
 split, so it weighs most in small steps: in eight networks after the forward pass of batch 4 it is 2 to 9 %. A newer
 cuDNN may choose far larger workspaces: a ResNet-50 of which too little is known to count is 10 % above. No printed row
 of fused attention was found whose configuration is known, and none of Hopper.
@@ -70,7 +70,7 @@ def memory(trace: Trace, device: DeviceSpec) -> Memory | None:
 
 
 def least(trace: Trace) -> float:
-    """Bytes that any step must have at once: its parameters, or all that its largest operator reads and writes."""
+    """A lower bound of a step's memory in bytes: its parameters, or what its largest operator reads and writes."""
     works_on = (sum(math.prod(shape) * itemsize for shape, _, itemsize in op.operands) for op in set(trace.operators))
     return max(trace.param_bytes, *works_on, 0)
 
@@ -81,7 +81,7 @@ def workspaces(capability: tuple[int, int]) -> float:
 
 
 def of_allocated(allocated: float) -> Memory:
-    """The three numbers for so many bytes of live tensors and workspaces."""
+    """The three numbers for `allocated` bytes of live tensors and workspaces."""
     reserved = allocated / FRAGMENTATION
     return Memory(allocated=allocated, reserved=reserved, process=reserved + CONTEXT)
 

@@ -1,7 +1,7 @@
-"""What is believed of each multiplier before any row is seen.
+"""The multipliers before any row is seen.
 
 Kernels that stream memory reach 70 to 90 % of the sheet's bandwidth, matrix kernels 60 to 80 % of its FLOP/s:
-multipliers of 1.2 to 1.4. Columns that correct others (tiles, short products) are believed small. The larger ones are
+multipliers of 1.2 to 1.4. Columns that correct others (tiles, short products) start small. The larger ones are
 for kernels known to be slow: plain depthwise convolutions, exponentials, torch's bilinear resizing.
 
 Three regimes. On *tensor cores* (2-byte operands, TF32) nothing more is known. On *ordinary cores* (fp32) kernels have

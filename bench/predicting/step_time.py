@@ -1,6 +1,6 @@
-"""A spec and a card in, a record out: seconds of a step and training memory, each with an 80 % interval and a tier.
+"""Predict a step on a card: its seconds and its training memory, each with an 80 % interval and a tier, as a record.
 
-The record says `predicted`, has no protocol, and names the card in its environment; it never meets a measured one. Its
+The record says `predicted`, has no protocol, and names the card in its environment; it is never used as a baseline. Its
 measurements are `step_time` (s) and, for training, `peak_memory_allocated`, `peak_memory_reserved` and `process_memory`
 (B), each with its interval; its `basis` says the tier, the calibration and the reason.
 """
@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from visionbench.predicting.basis import RATIO, Basis, basis, refusal
+from visionbench.predicting.basis import RATIO, Basis, basis_of, refusal
 from visionbench.predicting.calibration import Calibration, shipped
 from visionbench.predicting.features import features
 from visionbench.predicting.memory import Memory, bounds, capacity, least, memory
@@ -31,7 +31,7 @@ LEVEL = 0.8
 """How often an interval is meant to hold what is measured."""
 
 
-def predict(
+def predict_step(
     spec: Spec,
     device: DeviceSpec,
     *,
@@ -45,24 +45,24 @@ def predict(
     """
     known = shipped() if calibrations is None else calibrations
     try:
-        found = basis(spec, device, known)
+        basis = basis_of(spec, device, known)
     except BenchError as error:
         return _refused(spec, device, "unsupported", str(error))
     try:
         trace = traced(replace(spec, compile_mode=None))
     except UntraceableError as error:
         return _refused(spec, device, "unsupported", str(error))
-    return of_trace(trace, spec, device, found, _ratio(spec, device, known, measured))
+    return predict_traced(trace, spec, device, basis, _ratio(spec, device, known, measured))
 
 
-def of_trace(
-    trace: Trace, spec: Spec, device: DeviceSpec, found: Basis, ratio: tuple[Record, Basis] | None = None
+def predict_traced(
+    trace: Trace, spec: Spec, device: DeviceSpec, basis: Basis, ratio: tuple[Record, Basis] | None = None
 ) -> Record:
-    """The prediction for a step that is traced already."""
-    columns = features(trace, found.peaks)
-    seconds = found.seconds(columns, spec)
-    if found.limit is not None:
-        limit = found.limit.seconds(features(trace, found.limit.peaks), replace(spec, precision="tf32"))
+    """Predict a step that is traced already. `ratio` is a record of another card with the basis for that card."""
+    columns = features(trace, basis.peaks)
+    seconds = basis.seconds(columns, spec)
+    if basis.limit is not None:
+        limit = basis.limit.seconds(features(trace, basis.limit.peaks), replace(spec, precision="tf32"))
         seconds = max(seconds, limit)
     reason = refusal(replace(trace, spec=spec), columns, seconds)
     if reason is not None:
@@ -72,24 +72,24 @@ def of_trace(
     if too_much:
         return _refused(spec, device, "out_of_memory", too_much)
     if ratio is not None:
-        seconds, found = _by_ratio(trace, spec, seconds, found, ratio)
+        seconds, basis = _by_ratio(trace, spec, seconds, basis, ratio)
     return Record(
         spec=spec,
         protocol=None,
-        environment=_environment(device, found.torch),
-        measurements=(_time(seconds, found), *_memory(needed)),
+        environment=_environment(device, basis.torch),
+        measurements=(_time(seconds, basis), *_memory(needed)),
         source="predicted",
         basis=RecordBasis(
-            tier=found.tier,
-            calibration=found.calibration,
-            reason=found.reason,
-            resolution=float(f"{found.resolution:.3g}"),
+            tier=basis.tier,
+            calibration=basis.calibration,
+            reason=basis.reason,
+            resolution=float(f"{basis.resolution:.3g}"),
         ),
     )
 
 
 def _too_much(trace: Trace, needed: Memory | None, room: float) -> str:
-    """Why the step does not fit, or nothing. Of inference only a bound is known: what its largest operator works on."""
+    """Why the step does not fit, or "". For inference only a bound is known: what its largest operator works on."""
     bound = max(least(trace), needed.process * bounds("process")[0] if needed else 0.0)
     if bound <= room:
         return ""
@@ -100,34 +100,34 @@ def _too_much(trace: Trace, needed: Memory | None, room: float) -> str:
 def _ratio(
     spec: Spec, device: DeviceSpec, known: Sequence[Calibration], measured: Sequence[Record]
 ) -> tuple[Record, Basis] | None:
-    """A record of the same spec on another card, with what founds a prediction for that card."""
+    """A record of the same spec on another card, with the basis of a prediction for that card."""
     for record in measured:
         sheet = find(record.environment.device_key or "")
         if record.spec != spec or record.source != "measured" or not images_per_second(record):
             continue
         if sheet is not None and sheet.key != device.key:
-            there = basis(spec, sheet, known)
-            if there.tier in ("calibrated", "anchored"):
-                return record, there
+            basis = basis_of(spec, sheet, known)
+            if basis.tier in ("calibrated", "anchored"):
+                return record, basis
     return None
 
 
 def _by_ratio(
     trace: Trace, spec: Spec, seconds: float, here: Basis, ratio: tuple[Record, Basis]
 ) -> tuple[float, Basis]:
-    """What the model gets wrong about a network it gets wrong on both cards."""
-    record, there = ratio
+    """Scale by measured / predicted of another card: the model errs about a network on both cards alike."""
+    record, elsewhere = ratio
     rate = images_per_second(record)
     if here.tier not in ("calibrated", "anchored") or not rate:
         return seconds, here
-    factor = spec.batch_size / rate / there.seconds(features(trace, there.peaks), spec)
+    factor = spec.batch_size / rate / elsewhere.seconds(features(trace, elsewhere.peaks), spec)
     reason = f"measured on {record.environment.device} ({rate:.4g} img/s), times the ratio of two predictions"
     better = replace(here, tier="ratio", reason=reason, low=RATIO[0], high=RATIO[1], resolution=RATIO[1] * math.sqrt(2))
     return seconds * factor, better
 
 
-def _time(seconds: float, found: Basis) -> Measurement:
-    bounds = (seconds * math.exp(found.low), seconds * math.exp(found.high))
+def _time(seconds: float, basis: Basis) -> Measurement:
+    bounds = (seconds * math.exp(basis.low), seconds * math.exp(basis.high))
     return _with_interval(STEP_TIME, "s", seconds, bounds)
 
 

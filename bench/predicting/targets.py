@@ -1,4 +1,4 @@
-"""The card that is predicted: one of the data sheets, by name, or one's own in a small TOML file.
+"""The card to predict: a data sheet that visionbench knows, by name, or the user's own in a small TOML file.
 
 ```toml
 key = "my-card"                     # units are those of devices.csv: FLOP/s, bytes, bytes/s, hertz, watts
@@ -47,7 +47,7 @@ PLAUSIBLE = {
     "l2": (1e5, 1e11, "bytes"),
     "power": (1.0, 1e5, "W"),
 }
-"""What a figure of a data sheet can be. Outside of it stands a slip of units."""
+"""The plausible range of each figure of a data sheet. A figure outside it has the wrong unit."""
 
 
 def target(word: str) -> tuple[DeviceSpec, ...]:
@@ -59,7 +59,7 @@ def target(word: str) -> tuple[DeviceSpec, ...]:
 
 
 def from_toml(path: Path) -> DeviceSpec:
-    """The data sheet in a file. Raises `BenchError` for a field that is missing, unknown or cannot be meant."""
+    """The data sheet in a file. Raises `BenchError` for a field that is missing, unknown or implausible."""
     try:
         data = _OPTIONAL | tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -87,7 +87,7 @@ def _device(path: Path, data: dict[str, Any]) -> DeviceSpec:
 
 
 def _wrong(name: str, value: Any) -> str:
-    """What is wrong with a field, and how it is written; nothing where it can be meant."""
+    """What is wrong with a field; "" if it is plausible."""
     if name in PLAUSIBLE:
         low, high, unit = PLAUSIBLE[name]
         if value is None:

@@ -1,8 +1,8 @@
-"""The one door to the tracer: what a prediction needs of a spec's step, and the same step at another batch size.
+"""What predictions ask of the tracer: the step of a spec, and the same step at another batch size.
 
 Calibrating reads a thousand rows at many batch sizes, and a model's operators do not depend on it but for the sizes of
-tensors. So a model is traced once, at a batch that is a large prime: a dimension that it divides holds the batch, and
-any other batch can be put in its place. (No network's own dimension is a multiple of 1009.)
+tensors. So a model is traced once, at a batch that is a large prime: every dimension that this prime divides is the
+batch, and is replaced by any other batch. (No network's own dimension is a multiple of 1009.)
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def traced(spec: Spec) -> Trace:
 
 
 def marked(spec: Spec) -> Trace:
-    """The step of `spec` at a batch of `MARK`, for `columns_at`. Raises `BenchError` for whatever is wrong with it.
+    """The step of `spec` at a batch of `MARK`, for `columns_at`. Raises `BenchError` if it cannot be built or traced.
 
     A table holds names that this timm does not know (`models.ModelError`, a ValueError), and old ones that it knows and
     cannot build (RuntimeError).

@@ -46,16 +46,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _fit(tables: Sequence[Path], folder: Path, *, published: bool) -> None:
-    fitted = from_timm(tables, announce_progress) if tables else []
-    fitted += calibrate_published(progress=announce_progress) if published else []
-    if not fitted:
+    calibrations = from_timm(tables, announce_progress) if tables else []
+    calibrations += calibrate_published(progress=announce_progress) if published else []
+    if not calibrations:
         raise BenchError("nothing to fit: name timm's tables, or say --published.")
-    for made, skipped in fitted:
-        figures = made.held_out["model"]
+    for fitted, skipped in calibrations:
+        figures = fitted.held_out["model"]
         print(
-            f"{calibration.write(made, folder)}: {figures.rows} rows of {figures.families} families, "
+            f"{calibration.write(fitted, folder)}: {figures.rows} rows of {figures.families} families, "
             f"{len(skipped)} left out; held-out families are {figures.mean:.1%} off on average, 80 % of them between "
-            f"{math.expm1(made.low):+.0%} and {math.expm1(made.high):+.0%}"
+            f"{math.expm1(fitted.low):+.0%} and {math.expm1(fitted.high):+.0%}"
         )
 
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from visionbench.predicting.calibrate import Progress, silent
-from visionbench.predicting.heldout import INTERVAL
+from visionbench.predicting.held_out import INTERVAL
 from visionbench.predicting.memory import THREADS, bounds, of_allocated, workspaces
+from visionbench.predicting.samples import Progress, silent
 from visionbench.record.spec import Attention, Precision, Spec
 from visionbench.record.units import GIB, plural
 from visionbench.reports import cells
@@ -52,13 +52,13 @@ class PrintedMemory:
     """One printed number and the step it was read of.
 
     `states` are numbers per parameter that the optimizer keeps (SGD 0, with momentum 1, AdamW 2); below 2 the peak is
-    before its step. `copies` of the parameters live beside. `former`: a torch before 1.11
-    (`visionbench.tracing.old_torch`).
+    before its step. `copies` of the parameters are in memory, too. `as_before_torch_1_11`: that release kept more for
+    the backward pass (`visionbench.tracing.old_torch`).
     """
 
     spec: Spec
     torch: str
-    former: bool
+    as_before_torch_1_11: bool
     states: int
     kept_gradients: bool
     copies: int
@@ -111,7 +111,7 @@ def _printed(line: dict[str, str]) -> PrintedMemory:
             attention=cast(Attention, line["attention"]),
         ),
         torch=line["torch"],
-        former=line["former"] == "yes",
+        as_before_torch_1_11=line["as_before_torch_1_11"] == "yes",
         states=int(line["states"]),
         kept_gradients=line["kept_gradients"] == "yes",
         copies=int(line["copies"]),
@@ -130,9 +130,9 @@ def check_memory(progress: Progress = silent, rows: Sequence[PrintedMemory] | No
     checks = []
     for done, row in enumerate(known):
         progress(done, len(known), str(row.spec))
-        step = (row.spec, row.former)
+        step = (row.spec, row.as_before_torch_1_11)
         if step not in traces:
-            traces[step] = run(row.spec, former=row.former)
+            traces[step] = run(row.spec, former=row.as_before_torch_1_11)
         checks.append(_check(row, predicted(row, traces[step])))
     return tuple(checks)
 

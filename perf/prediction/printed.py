@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from perf.prediction.published import published
-from visionbench.predicting.basis import basis
-from visionbench.predicting.calibrate import Progress, silent
+from visionbench.predicting.basis import basis_of
 from visionbench.predicting.calibration import Calibration, shipped
-from visionbench.predicting.step_time import of_trace
+from visionbench.predicting.samples import Progress, silent
+from visionbench.predicting.step_time import predict_traced
 from visionbench.predicting.tracing import traced
 from visionbench.record.devices import find
 from visionbench.record.errors import BenchError
@@ -59,7 +59,7 @@ class Check:
 def check_published(
     calibrations: Sequence[Calibration] | None = None, progress: Progress = silent
 ) -> tuple[Check, ...]:
-    """Every printed row that is not fitted, predicted. Traces each: about a second per row."""
+    """Predict every printed row without `fit`. Each is traced, which takes about half a second."""
     known = shipped() if calibrations is None else calibrations
     rows = [row for row in published() if not row.fit]
     checks = []
@@ -68,18 +68,18 @@ def check_published(
         sheet = find(row.device)
         if sheet is None:
             raise BenchError(f"published_rows.csv names a device without a data sheet: {row.device}.")
-        record = of_trace(traced(row.spec), row.spec, sheet, basis(row.spec, sheet, known))
-        found = prediction(record)
+        record = predict_traced(traced(row.spec), row.spec, sheet, basis_of(row.spec, sheet, known))
+        predicted = prediction(record)
         checks.append(
             Check(
                 device=row.device,
                 spec=row.spec,
                 printed=row.images_per_second,
-                predicted=found.centre if found else None,
-                low=found.low if found else None,
-                high=found.high if found else None,
-                tier=found.tier if found else "refused",
-                reason=found.reason if found else (record.failure.message if record.failure else ""),
+                predicted=predicted.centre if predicted else None,
+                low=predicted.low if predicted else None,
+                high=predicted.high if predicted else None,
+                tier=predicted.tier if predicted else "refused",
+                reason=predicted.reason if predicted else (record.failure.message if record.failure else ""),
                 source=row.source,
             )
         )
@@ -134,7 +134,7 @@ def _group(members: Sequence[Check]) -> Row:
     ratios = [check.ratio for check in members if check.ratio]
     errors = [abs(ratio - 1) for ratio in ratios]
     held = sum(check.inside for check in members)
-    found = (
+    errors_and_share = (
         (
             _percent(fmean(errors)),
             _percent(median(errors)),
@@ -147,7 +147,7 @@ def _group(members: Sequence[Check]) -> Row:
     counts = (len(members), len({check.source for check in members}))
     words = (first.device, first.how, first.tier)
     return Row(
-        cells=(*map(cells.word, words), *(cells.word(f"{count:,}", count) for count in counts), *found),
+        cells=(*map(cells.word, words), *(cells.word(f"{count:,}", count) for count in counts), *errors_and_share),
         section=first.spec.task,
         subject=first.device,
     )

@@ -1,15 +1,15 @@
 """Rows that papers and model zoos print for data-centre cards (`published_rows.csv`, each with its source).
 
-Rows with `fit` make a calibration per chip and way of running, if they come from two publications or more: one alone
-may be off by a factor of its protocol. The others are kept to check predictions with.
+Rows with `fit` make a calibration per chip and way of running, if they come from two publications or more: the protocol
+of a single one may shift all its rows by a factor. The other rows are kept to check predictions.
 
 Few rows cannot say what each kernel costs, but GeForce cards' tables can: on tensor cores the multipliers of the 3090
-and the 4090, all slowed by one factor, already predict V100, A100 and H100 rows to 5 to 12 %. So those start there,
-and are mended by `PUBLISHED_RIDGE`, between `fit_anchors` (0.3, best within V100) and the bare factor (best within
-A100). For fp32 there is no such table; there are over 150 rows instead, enough to start from the priors.
+and the 4090, all slowed by one factor, already predict V100, A100 and H100 rows to 5 to 12 %. So these fits start there
+and are held by `PUBLISHED_RIDGE`, between `fit_anchors` (0.3, best within V100) and the bare factor (best within A100).
+For fp32 there is no such table; there are over 150 rows instead, enough to start from the priors.
 
-Left out in turn, publications are 7 % (V100 fp32 and AMP), 12 % (A100 TF32) and 14 % (A100 AMP) off. A factor of each
-publication's own, shrunk to 1, did not help, and is not kept.
+With one publication left out at a time, its rows are 7 % (V100 fp32 and AMP), 12 % (A100 TF32) and 14 % (A100 AMP)
+off. A factor per publication, shrunk to 1, did not help and was dropped.
 
 A row names the program that was run, as far as its publisher's repository says: arXiv 2201.03545, 2401.10166 and
 2303.16900 ran the authors' ConvNeXt, throughput-bench timm's. Where it does not say, timm's network is taken.
@@ -24,12 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from visionbench.predicting.calibrate import Progress, fitted, measured_samples, silent
+from visionbench.predicting.calibrate import fit_calibration
 from visionbench.predicting.calibration import Calibration, average, chip, shipped, tabled
 from visionbench.predicting.fit import common_factor, fit
 from visionbench.predicting.peaks import Peaks, peaks_of
 from visionbench.predicting.priors import Array
-from visionbench.predicting.samples import Sample, Skipped, Step
+from visionbench.predicting.samples import Progress, Sample, Skipped, Step, silent, traced_samples
 from visionbench.record.devices import find
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Attention, MemoryFormat, Precision, Spec, Task
@@ -37,12 +37,12 @@ from visionbench.record.spec import Attention, MemoryFormat, Precision, Spec, Ta
 PATH = Path(__file__).parent / "published_rows.csv"
 
 PUBLISHED_RIDGE = 0.5
-"""As `model.RIDGE`, where the prior is what GeForce tables say."""
+"""As `fit.RIDGE`, where the prior is what GeForce tables say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """One printed row. `fit` says whether it is fitted; the others are kept to check predictions with."""
+    """One printed row. `fit` says whether it is fitted; the others are kept to check predictions."""
 
     device: str
     spec: Spec
@@ -85,7 +85,7 @@ def _published(line: dict[str, str]) -> Published:
 def samples_of(rows: Sequence[Published], progress: Progress = silent) -> tuple[list[Sample], list[Skipped]]:
     """The rows with their columns, on the peaks of the device that each was printed for."""
     steps = [Step(spec=row.spec, seconds=row.seconds, peaks=_peaks(row), source=row.source) for row in rows]
-    return measured_samples(steps, progress)
+    return traced_samples(steps, progress)
 
 
 def _peaks(row: Published) -> Peaks:
@@ -98,7 +98,7 @@ def _peaks(row: Published) -> Peaks:
 def calibrate_published(
     rows: Iterable[Published] | None = None, progress: Progress = silent
 ) -> list[tuple[Calibration, list[Skipped]]]:
-    """A calibration per chip and way of running of the rows that are to be fitted; by default of the whole file."""
+    """A calibration per chip and way of running from the rows with `fit`; by default of the whole file."""
     groups: dict[tuple[str, ...], list[Published]] = {}
     for row in published() if rows is None else rows:
         if row.fit:
@@ -120,15 +120,15 @@ def _of_group(rows: Sequence[Published], progress: Progress) -> tuple[Calibratio
         "origin": "published",
         "sources": tuple(sorted({row.source for row in rows})),
     }
-    believed = None if spec.precision == "fp32" else average(tabled(shipped(), spec.memory_format, spec.task))
-    return fitted(
+    start = None if spec.precision == "fp32" else average(tabled(shipped(), spec.memory_format, spec.task))
+    return fit_calibration(
         samples,
         precision=spec.precision,
         compiled=False,
         facts=facts,
         skipped=skipped,
-        believed=believed,
-        fitting=fit_slower if believed else None,
+        start=start,
+        fitting=fit_slower if start else None,
     ), skipped
 
 

@@ -15,12 +15,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from visionbench.predicting.calibrate import Progress, fitted, silent
+from visionbench.predicting.calibrate import fit_calibration
 from visionbench.predicting.calibration import Calibration
 from visionbench.predicting.peaks import Peaks, peaks_of
-from visionbench.predicting.samples import Sample, Skipped
+from visionbench.predicting.samples import Progress, Sample, Skipped, silent
 from visionbench.predicting.tracing import MARK, columns_at, marked, norm_elements
 from visionbench.record.devices import DEVICES, DeviceSpec
 from visionbench.record.errors import BenchError
@@ -37,7 +37,7 @@ _FIRST_FUSED = (2, 0)
 TOLERANCE = 0.01
 _ROUNDED = 0.006
 _NORM_WORK = 5
-"""fvcore, which counted the tables, gives norms up to 5 operations per element; the rule here gives them none."""
+"""fvcore, which counted the tables, gives norms up to 5 operations per element; visionbench gives them none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Table:
 
     @property
     def precision(self) -> str:
-        """Timm's `amp` is autocast to fp16."""
+        """In timm `amp` means autocast to fp16."""
         return "amp_fp16"
 
     def spec(self, row: Row) -> Spec:
@@ -86,22 +86,22 @@ class Row:
 
 def table(path: Path) -> Table:
     """What a file's name says. Raises `BenchError` for another name or a device without a data sheet."""
-    found = _NAME.fullmatch(path.stem)
-    if found is None:
+    parts = _NAME.fullmatch(path.stem)
+    if parts is None:
         raise BenchError(
             f"{path.name} is not named like timm's tables: benchmark-infer-amp-nchw-pt240-cu124-rtx4090.csv."
         )
-    device = next((d for d in DEVICES if d.key.replace("-", "") == re.sub("[_-]", "", found["gpu"])), None)
+    device = next((d for d in DEVICES if d.key.replace("-", "") == re.sub("[_-]", "", parts["gpu"])), None)
     if device is None:
-        raise BenchError(f"{path.name}: no data sheet of '{found['gpu']}'; add it to bench/record/devices.csv.")
+        raise BenchError(f"{path.name}: no data sheet of '{parts['gpu']}'; add it to bench/record/devices.csv.")
     return Table(
         path=path,
-        task="inference" if found["task"] == "infer" else "train",
-        memory_format="contiguous" if found["layout"] == "nchw" else "channels_last",
+        task="inference" if parts["task"] == "infer" else "train",
+        memory_format="contiguous" if parts["layout"] == "nchw" else "channels_last",
         device=device,
-        torch=_version(found["torch"]),
-        cuda=f"{found['cuda'][:-1]}.{found['cuda'][-1]}",
-        compiled=found["dynamo"] is not None,
+        torch=_version(parts["torch"]),
+        cuda=f"{parts['cuda'][:-1]}.{parts['cuda'][-1]}",
+        compiled=parts["dynamo"] is not None,
     )
 
 
@@ -114,18 +114,21 @@ def _version(digits: str) -> str:
 def rows(path: Path) -> list[Row]:
     """The rows of a file, one per model and size (weights differ, speed does not). Raises `BenchError`."""
     prefix = "infer" if table(path).task == "inference" else "train"
-    found: dict[tuple[str, int], Row] = {}
+    by_name: dict[tuple[str, int], Row] = {}
     try:
         with path.open(encoding="utf-8", newline="") as lines:
             for line in csv.DictReader(lines):
                 row = _row(line, prefix)
-                found.setdefault((row.model, row.image_size), row)
-    except (OSError, KeyError, ValueError) as error:
-        raise BenchError(f"{path} cannot be read as timm's table ({error}).") from error
-    return list(found.values())
+                by_name.setdefault((row.model, row.image_size), row)
+    except (OSError, KeyError, ValueError, csv.Error) as error:
+        raise BenchError(f"{path} cannot be read as timm's table ({error}): download it again.") from error
+    return list(by_name.values())
 
 
-def _row(line: dict[str, str], prefix: str) -> Row:
+def _row(line: dict[str, Any], prefix: str) -> Row:
+    """The row of a CSV line. Raises KeyError or ValueError."""
+    if None in line.values():
+        raise ValueError(f"the row of {line['model']} is too short")
     batch, macs = int(line[f"{prefix}_batch_size"]), line.get(f"{prefix}_gmacs")
     return Row(
         model=line["model"].split(".")[0],
@@ -225,7 +228,7 @@ def _of_table(table: Table, samples: Sequence[Sample], skipped: Sequence[Skipped
     version = ".".join(table.torch.split(".")[:2])
     words = [table.device.key, table.precision, table.memory_format, table.task, f"torch{version}"]
     words += ["compiled"] if table.compiled else []
-    return fitted(
+    return fit_calibration(
         samples,
         precision=table.precision,
         compiled=table.compiled,

@@ -29,7 +29,7 @@ class Figures(Protocol):
     @property
     def p90(self) -> float: ...  # noqa: D102
     @property
-    def rank(self) -> float: ...  # noqa: D102
+    def rank(self) -> float | None: ...  # noqa: D102
     @property
     def coverage(self) -> float | None: ...  # noqa: D102
 

@@ -35,11 +35,11 @@ def trace() -> Trace:
     return run(SMALL)
 
 
-def made(**changes: object) -> PrintedMemory:
+def printed_row(**changes: object) -> PrintedMemory:
     row = PrintedMemory(
         spec=SMALL,
         torch="1.12",
-        former=False,
+        as_before_torch_1_11=False,
         states=2,
         kept_gradients=False,
         copies=0,
@@ -59,7 +59,8 @@ def test_every_row_says_where_it_was_read_and_what_was_taken_for_granted():
     assert len(ROWS) >= 30
     assert all(row.source and row.note and row.torch and row.printed > 1e8 for row in ROWS)
     assert all(row.spec.task == "train" for row in ROWS)
-    assert len({(row.spec, row.former, row.counter, row.printed, row.source) for row in ROWS}) == len(ROWS)
+    steps = {(row.spec, row.as_before_torch_1_11, row.counter, row.printed, row.source) for row in ROWS}
+    assert len(steps) == len(ROWS)
 
 
 def test_there_are_enough_rows_of_known_configuration():
@@ -107,8 +108,8 @@ def test_few_rows_make_no_interval(peaks):
 
 def test_a_wrong_configuration_shows():
     row = next(row for row in PEAKS if row.spec.model == "timm:deit_tiny_patch16_224")
-    (newer,) = check_memory(rows=[replace(row, former=False)])
-    (fused,) = check_memory(rows=[replace(row, former=False, spec=replace(row.spec, attention="fused"))])
+    (newer,) = check_memory(rows=[replace(row, as_before_torch_1_11=False)])
+    (fused,) = check_memory(rows=[replace(row, as_before_torch_1_11=False, spec=replace(row.spec, attention="fused"))])
     assert newer.ratio > 1.2
     assert fused.ratio > 1.5
     assert not newer.inside
@@ -120,36 +121,36 @@ def test_a_wrong_configuration_shows():
 
 def test_what_is_not_in_memory_is_not_counted(trace):
     peak = trace.curve.peak
-    assert predicted(made(), trace) == peak
-    assert predicted(made(copies=2), trace) == peak + 2 * trace.param_bytes
-    assert predicted(made(kept_gradients=True), trace) == trace.curve.peak_kept_gradients
-    kept = made(kept_gradients=True, states=0)
+    assert predicted(printed_row(), trace) == peak
+    assert predicted(printed_row(copies=2), trace) == peak + 2 * trace.param_bytes
+    assert predicted(printed_row(kept_gradients=True), trace) == trace.curve.peak_kept_gradients
+    kept = printed_row(kept_gradients=True, states=0)
     assert predicted(kept, trace) == trace.curve.peak_kept_gradients - trace.curve.split["optimizer"]
-    assert peak - predicted(made(states=0), trace) >= trace.curve.split["optimizer"]
+    assert peak - predicted(printed_row(states=0), trace) >= trace.curve.split["optimizer"]
 
 
 def test_cublas_takes_its_workspaces_out_of_torch_s_memory_from_2_0_on(trace):
     mib = 2**20
     assert workspaces((8, 0)) == workspaces((7, 0)) == 2 * 8.125 * mib
     assert workspaces((9, 0)) == 2 * 32 * mib
-    assert predicted(made(torch="2.0"), trace) == trace.curve.peak + workspaces((8, 0))
-    forward = made(counter="forward")
+    assert predicted(printed_row(torch="2.0"), trace) == trace.curve.peak + workspaces((8, 0))
+    forward = printed_row(counter="forward")
     assert predicted(replace(forward, torch="2.1 (nightly)"), trace) == predicted(forward, trace) + 8.125 * mib
 
 
 def test_after_the_forward_pass_less_is_live_than_at_the_peak(trace):
-    after = predicted(made(counter="forward", states=0), trace)
-    assert trace.param_bytes < after < predicted(made(states=0), trace)
+    after = predicted(printed_row(counter="forward", states=0), trace)
+    assert trace.param_bytes < after < predicted(printed_row(states=0), trace)
 
 
 def test_the_other_counters_see_more(trace):
-    live = of_allocated(predicted(made(), trace))
-    assert predicted(made(counter="reserved"), trace) == live.reserved > live.allocated
-    assert predicted(made(counter="process"), trace) == live.process > live.reserved
+    live = of_allocated(predicted(printed_row(), trace))
+    assert predicted(printed_row(counter="reserved"), trace) == live.reserved > live.allocated
+    assert predicted(printed_row(counter="process"), trace) == live.process > live.reserved
 
 
 def test_a_check_carries_its_interval():
-    (check,) = check_memory(rows=[made(counter="reserved")])
+    (check,) = check_memory(rows=[printed_row(counter="reserved")])
     low, high = bounds("reserved")
     assert (check.low, check.high) == (check.predicted * low, check.predicted * high)
     assert check.ratio == 1e9 / check.predicted
@@ -157,24 +158,24 @@ def test_a_check_carries_its_interval():
 
 
 def test_equal_steps_are_reported_one_by_one():
-    told: list[tuple[int, int]] = []
-    check_memory(lambda done, total, _: told.append((done, total)), [made(), made(counter="reserved")])
-    assert told == [(0, 2), (1, 2)]
+    reports: list[tuple[int, int]] = []
+    check_memory(lambda done, total, _: reports.append((done, total)), [printed_row(), printed_row(counter="reserved")])
+    assert reports == [(0, 2), (1, 2)]
 
 
 # --- what attention in steps keeps ---
 
 
-def grown(spec: Spec, former: bool) -> int:
+def grown(spec: Spec, *, old: bool = False) -> int:
     """Bytes kept from the forward pass for each further image."""
-    row = made(counter="forward")
-    first, second = (predicted(row, run(replace(spec, batch_size=batch), former=former)) for batch in (4, 8))
+    row = printed_row(counter="forward")
+    first, second = (predicted(row, run(replace(spec, batch_size=batch), former=old)) for batch in (4, 8))
     return int(second - first) // 4
 
 
 def test_attention_in_steps_keeps_its_weights_in_fp32_and_a_copy_in_halves():
     blocks, heads, tokens, width = 12, 3, 197, 192
-    more = grown(SMALL, former=False) - grown(replace(SMALL, attention="fused"), former=False)
+    more = grown(SMALL) - grown(replace(SMALL, attention="fused"))
     weights = blocks * heads * tokens * tokens
     # The scaled query is kept too, and the fused kernel's result and log-sum-exp are not.
     assert abs(more - weights * (4 + 2)) <= blocks * tokens * (width * 2 * 2 + heads * 4)
@@ -182,7 +183,7 @@ def test_attention_in_steps_keeps_its_weights_in_fp32_and_a_copy_in_halves():
 
 def test_an_old_torch_keeps_the_softmax_input_and_gelu_in_fp32():
     blocks, heads, tokens, width = 12, 3, 197, 192
-    more = grown(SMALL, former=True) - grown(SMALL, former=False)
+    more = grown(SMALL, old=True) - grown(SMALL)
     scores = blocks * heads * tokens * tokens * 2
     # GELU's input in 4 bytes where it was in 2; what it gives is copied to halves for the next product.
     hidden = blocks * tokens * 4 * width * 2

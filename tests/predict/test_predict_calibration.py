@@ -20,23 +20,23 @@ AMP = Spec(model="timm:resnet50", batch_size=64, precision="amp_fp16")
 
 def test_every_file_in_the_folder_is_a_calibration_of_a_known_device():
     assert len(SHIPPED) == len(list(FOLDER.glob("*.json"))) >= 9
-    for found in SHIPPED:
-        assert find(found.device) is not None, found.id
-        assert found.sources, found.id
+    for calibration in SHIPPED:
+        assert find(calibration.device) is not None, calibration.id
+        assert calibration.sources, calibration.id
 
 
-@pytest.mark.parametrize("found", SHIPPED, ids=lambda c: c.id)
-def test_held_out_figures_beat_both_baselines_and_the_interval_keeps_its_word(found):
-    model = found.held_out["model"]
-    assert model.rows == found.rows
-    assert model.mean < found.held_out["flops"].mean
-    assert model.mean < found.held_out["activations"].mean
+@pytest.mark.parametrize("calibration", SHIPPED, ids=lambda c: c.id)
+def test_held_out_figures_beat_both_baselines_and_the_interval_keeps_its_word(calibration):
+    model = calibration.held_out["model"]
+    assert model.rows == calibration.rows
+    assert model.mean < calibration.held_out["flops"].mean
+    assert model.mean < calibration.held_out["activations"].mean
     assert 0.75 <= model.coverage <= 0.85
 
 
 def test_the_accuracy_that_was_asked_for():
     """Held-out families: RTX 3090 and 4090 AMP contiguous (torch 2.4), V100 fp32 and A100 TF32 from printed rows."""
-    by_id = {found.id: found.held_out["model"] for found in SHIPPED}
+    by_id = {calibration.id: calibration.held_out["model"] for calibration in SHIPPED}
     for card in ("rtx-3090", "rtx-4090"):
         figures = by_id[f"{card}-amp_fp16-contiguous-inference-torch2.4"]
         assert figures.mean <= 0.08
@@ -48,7 +48,7 @@ def test_the_accuracy_that_was_asked_for():
 
 
 def test_the_accuracy_on_the_papers_own_tables():
-    by_source = {source: figures for found in SHIPPED for source, figures in found.by_source.items()}
+    by_source = {source: figures for calibration in SHIPPED for source, figures in calibration.by_source.items()}
     v100, a100 = by_source["arXiv 2201.03545v2, Tables 1 and 2"], by_source["arXiv 2201.03545v2, Table 12"]
     assert (v100.rows, a100.rows) == (28, 14)
     assert v100.mean <= 0.08
@@ -67,10 +67,19 @@ def _spoilt(change) -> str:
     return json.dumps(data)
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"schema": ' * 100_000, f'{{"schema": {"9" * 5000}}}'])
+def test_a_text_that_no_calibration_needs_is_refused(text, tmp_path):
+    path = tmp_path / "strange.json"
+    path.write_text(text)
+    with pytest.raises(BenchError, match=r"strange\.json is no calibration"):
+        read(path)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda d: d.update(surprise=1),
+        lambda d: d["multipliers"].update(launches=10**400),
         lambda d: d.pop("low"),
         lambda d: d.update(schema=1),
         lambda d: d.update(precision="fp12"),
@@ -86,7 +95,7 @@ def _spoilt(change) -> str:
         lambda d: d.update(rows=True),
         lambda d: d.update(batches=[1]),
         lambda d: d.update(sources="a word"),
-        lambda d: d.update(made=3),
+        lambda d: d.update(traced_with=3),
         lambda d: d["held_out"]["model"].update(mean="abc"),
         lambda d: d["multipliers"].update(launches=float("nan")),
     ],
@@ -100,12 +109,12 @@ def test_a_spoilt_file_is_refused(change, tmp_path):
 
 
 def test_the_best_calibration_is_of_the_card_then_of_its_sister_and_never_of_another():
-    found = best(SHIPPED, AMP, "rtx-3090")
-    assert (found.device, found.compiled) == ("rtx-3090", False)
+    calibration = best(SHIPPED, AMP, "rtx-3090")
+    assert (calibration.device, calibration.compiled) == ("rtx-3090", False)
     assert best(SHIPPED, replace(AMP, compile_mode="default"), "rtx-4090").compiled
     assert best(SHIPPED, replace(AMP, precision="fp32"), "v100-pcie-32gb").device == "v100-sxm2-16gb"
     assert best(SHIPPED, AMP, "h100-sxm5-80gb") is None
-    own = replace(found, origin="records", rows=12, id="own")
+    own = replace(calibration, origin="records", rows=12, id="own")
     assert best((*SHIPPED, own), AMP, "rtx-3090") is own
 
 
@@ -123,9 +132,14 @@ HEADER = (
 
 
 def test_a_tables_name_says_how_it_was_measured(tmp_path):
-    found = table(tmp_path / NAME)
-    assert (found.task, found.memory_format, found.torch, found.cuda) == ("inference", "channels_last", "2.4.0", "12.4")
-    assert (found.device.key, found.compiled) == ("rtx-4090", True)
+    measured = table(tmp_path / NAME)
+    assert (measured.task, measured.memory_format, measured.torch, measured.cuda) == (
+        "inference",
+        "channels_last",
+        "2.4.0",
+        "12.4",
+    )
+    assert (measured.device.key, measured.compiled) == ("rtx-4090", True)
     old = table(tmp_path / "benchmark-train-amp-nchw-pt112-cu113-rtx3090.csv")
     assert (old.task, old.torch, old.cuda) == ("train", "1.12", "11.3")
 
@@ -155,7 +169,20 @@ def test_rows_are_read_once_per_model_and_size(tmp_path):
         "default",
         "fused",
     )
-    path.write_text("model,infer_img_size\nresnet18,224\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model,infer_img_size\nresnet18,224\n",
+        HEADER + "convnext_tiny.in1k,224\n",
+        HEADER + f"{'x' * 200_000},224,8000.0,32.0,256,11.69,1.82,2.48\n",
+    ],
+    ids=["another header", "a short row", "a long field"],
+)
+def test_a_torn_table_is_one_sentence(text, tmp_path):
+    path = tmp_path / NAME
+    path.write_text(text)
     with pytest.raises(BenchError, match="cannot be read"):
         rows(path)
 

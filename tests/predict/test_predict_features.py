@@ -35,20 +35,20 @@ def operator(name: str, kind: str, *operands: tuple, macs: int = 0, phase: str =
 
 
 def of(op: Operator, *, autocast: bool = False, peaks: Peaks = ONE) -> dict[str, float]:
-    found: dict[str, float] = {}
+    sums: dict[str, float] = {}
     for name, value in columns(op, peaks, autocast=autocast):
-        found[name] = found.get(name, 0.0) + value
-    return found
+        sums[name] = sums.get(name, 0.0) + value
+    return sums
 
 
 def test_a_pointwise_convolution_counts_flops_bytes_and_the_larger_of_them():
-    found = of(
+    sums = of(
         operator("convolution", "conv", contiguous(2, 64, 7, 7), contiguous(128, 64, 1, 1), contiguous(2, 128, 7, 7))
     )
-    assert found["pointwise.flops"] == 2 * 2 * 49 * 64 * 128
-    assert found["pointwise.bytes"] == 2 * (2 * 64 * 49 + 2 * 128 * 49)
-    assert found["pointwise.roof"] == max(found["pointwise.flops"], found["pointwise.bytes"])
-    assert found["pointwise.tile"] == 0  # 128 filters fill a tile
+    assert sums["pointwise.flops"] == 2 * 2 * 49 * 64 * 128
+    assert sums["pointwise.bytes"] == 2 * (2 * 64 * 49 + 2 * 128 * 49)
+    assert sums["pointwise.roof"] == max(sums["pointwise.flops"], sums["pointwise.bytes"])
+    assert sums["pointwise.tile"] == 0  # 128 filters fill a tile
 
 
 def test_an_unfilled_tile_is_seen():
@@ -105,10 +105,10 @@ def test_what_autocast_computes_in_fp32_costs_a_cast():
 
 def test_an_expanded_matrix_is_read_once():
     weight = ((28, 384, 128), (0, 1, 384), 2)
-    found = of(
+    sums = of(
         operator("bmm", "matmul", contiguous(28, 7, 384), weight, contiguous(28, 7, 128), macs=28 * 7 * 384 * 128)
     )
-    assert found["linear.bytes"] == 2 * (28 * 7 * 384 + 384 * 128 + 28 * 7 * 128)
+    assert sums["linear.bytes"] == 2 * (28 * 7 * 384 + 384 * 128 + 28 * 7 * 128)
 
 
 def test_an_optimizer_is_bytes():
@@ -137,12 +137,12 @@ def test_another_batch_of_a_marked_trace_is_the_trace_at_that_batch(model, task,
 
 def test_channels_last_reaches_the_columns_of_a_real_model():
     peaks = peaks_of(find("rtx-3090"), "amp_fp16")
-    found = features(
+    sums = features(
         traced(Spec(model="timm:resnet18", batch_size=8, precision="amp_fp16", memory_format="channels_last")), peaks
     )
-    assert found["spatial.bytes.last"] > 0
-    assert "spatial.bytes" not in found
-    assert "batch_norm" not in found
+    assert sums["spatial.bytes.last"] > 0
+    assert "spatial.bytes" not in sums
+    assert "batch_norm" not in sums
 
 
 def test_peaks_follow_the_precision():

@@ -6,18 +6,18 @@ import math
 from dataclasses import replace
 
 import pytest
+import torch
 
 from perf.prediction import published
 from tests.cards import TOML
-from visionbench.predicting import anchors, calibrate, tracing
-from visionbench.predicting import basis as tiers
-from visionbench.predicting.basis import basis, refusal
-from visionbench.predicting.calibration import shipped
+from visionbench.predicting import calibrate, tracing
+from visionbench.predicting.basis import DATA_SHEET, basis_of, refusal
+from visionbench.predicting.calibration import read, shipped, write
 from visionbench.predicting.features import features
 from visionbench.predicting.memory import CONTEXT, FRAGMENTATION, capacity, largest_batch, memory
 from visionbench.predicting.peaks import peaks_of
-from visionbench.predicting.samples import Step
-from visionbench.predicting.step_time import of_trace, predict
+from visionbench.predicting.samples import Step, traced_samples
+from visionbench.predicting.step_time import predict_step, predict_traced
 from visionbench.predicting.targets import from_toml, target
 from visionbench.predicting.tracing import traced
 from visionbench.record.devices import DEVICES, find
@@ -35,22 +35,37 @@ V100 = find("v100-sxm2-16gb")
 
 def test_a_printed_row_lies_in_the_interval():
     """arXiv 2201.03545v2, Table 1: DeiT-S, 978.5 img/s on a V100 in fp32 (batch 64)."""
-    record = predict(replace(VIT, attention="math"), V100)
-    found = prediction(record)
-    assert found.low < 978.5 < found.high
-    assert found.centre == pytest.approx(978.5, rel=0.15)
-    assert found.tier == "anchored"
-    assert "published rows" in found.reason
+    record = predict_step(replace(VIT, attention="math"), V100)
+    predicted = prediction(record)
+    assert predicted.low < 978.5 < predicted.high
+    assert predicted.centre == pytest.approx(978.5, rel=0.15)
+    assert predicted.tier == "anchored"
+    assert "published rows" in predicted.reason
 
 
 def test_a_prediction_is_a_record_of_its_own_kind():
-    record = predict(VIT, V100)
+    record = predict_step(VIT, V100)
     assert (record.source, record.protocol, record.environment.device) == ("predicted", None, "v100-sxm2-16gb")
     assert from_json(to_json(record)) == record
     assert images_per_second(record) is None  # never mistaken for a measured throughput
     step = record.get("step_time")
     assert step.low < step.values[0] < step.high
     assert (step.level, record.basis.tier) == (0.8, "anchored")
+
+
+def test_a_prediction_traces_its_step_once_and_uses_no_hardware(monkeypatch):
+    specs = []
+
+    def traced_once(spec: Spec):
+        specs.append(spec)
+        return run(spec)
+
+    run = tracing.run
+    monkeypatch.setattr(tracing, "run", traced_once)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: pytest.fail("a prediction must not touch a GPU"))
+    spec = replace(VIT, model="timm:resnet18", task="train")
+    assert prediction(predict_step(spec, V100))
+    assert specs == [spec]
 
 
 @pytest.mark.parametrize(
@@ -66,16 +81,16 @@ def test_a_prediction_is_a_record_of_its_own_kind():
     ],
 )
 def test_tiers(spec, card, tier):
-    found = basis(spec, find(card), SHIPPED)
-    assert found.tier == tier
-    assert found.low < 0 < found.high
-    assert found.reason
+    basis = basis_of(spec, find(card), SHIPPED)
+    assert basis.tier == tier
+    assert basis.low < 0 < basis.high
+    assert basis.reason
 
 
 def test_less_is_claimed_with_less_behind_it():
     def width(card: str, **changes) -> float:
-        found = basis(replace(VIT, **changes), find(card), SHIPPED)
-        return found.high - found.low
+        basis = basis_of(replace(VIT, **changes), find(card), SHIPPED)
+        return basis.high - basis.low
 
     own = width("rtx-4090", precision="amp_fp16")
     assert own < width("v100-sxm2-16gb") < width("v100-pcie-16gb") < width("l4")
@@ -83,14 +98,14 @@ def test_less_is_claimed_with_less_behind_it():
 
 @pytest.mark.parametrize(("precision", "card"), [("tf32", "v100-sxm2-16gb"), ("amp_bf16", "t4"), ("tf32", "t4")])
 def test_a_precision_that_the_card_lacks_is_refused(precision, card):
-    record = predict(replace(VIT, precision=precision), find(card))
+    record = predict_step(replace(VIT, precision=precision), find(card))
     assert record.measurements == ()
     assert (record.failure.kind, record.failure.stage) == ("unsupported", "predict")
     assert f"has no {precision}" in record.failure.message
 
 
 def test_a_launch_bound_batch_is_refused():
-    record = predict(replace(VIT, batch_size=1, precision="amp_fp16"), find("rtx-4090"))
+    record = predict_step(replace(VIT, batch_size=1, precision="amp_fp16"), find("rtx-4090"))
     assert "launch-bound" in record.failure.message
     assert prediction(record) is None
 
@@ -105,13 +120,15 @@ def test_operators_that_nobody_has_classified_are_refused():
 def test_every_card_of_the_table_gets_a_number_or_a_reason():
     trace = traced(replace(VIT, precision="amp_fp16"))
     for device in DEVICES:
-        record = of_trace(trace, trace.spec, device, basis(trace.spec, device, SHIPPED))
+        record = predict_traced(trace, trace.spec, device, basis_of(trace.spec, device, SHIPPED))
         assert prediction(record) or record.failure.message, device.key
 
 
 def test_a_faster_card_is_predicted_faster():
     spec = replace(VIT, precision="amp_fp16", batch_size=256)
-    speeds = [prediction(predict(spec, find(card))).centre for card in ("t4", "rtx-3090", "rtx-4090", "h100-sxm5-80gb")]
+    speeds = [
+        prediction(predict_step(spec, find(card))).centre for card in ("t4", "rtx-3090", "rtx-4090", "h100-sxm5-80gb")
+    ]
     assert speeds == sorted(speeds)
 
 
@@ -123,14 +140,14 @@ def _measured(spec: Spec, card: str, seconds: float) -> Record:
 
 def test_the_same_spec_measured_on_another_card_is_carried_over():
     spec = replace(VIT, precision="amp_fp16", batch_size=256)
-    there = predict(spec, find("rtx-3090")).value("step_time")
+    there = predict_step(spec, find("rtx-3090")).value("step_time")
     slow = _measured(spec, "rtx-3090", 1.3 * there)
-    plain, carried = (predict(spec, find("rtx-4090"), measured=rows) for rows in ((), (slow,)))
+    plain, carried = (predict_step(spec, find("rtx-4090"), measured=rows) for rows in ((), (slow,)))
     assert carried.value("step_time") == pytest.approx(1.3 * plain.value("step_time"))
     assert prediction(carried).tier == "ratio"
-    assert prediction(predict(spec, find("h100-sxm5-80gb"), measured=(slow,))).tier == "data sheet"
+    assert prediction(predict_step(spec, find("h100-sxm5-80gb"), measured=(slow,))).tier == "data sheet"
     other = replace(slow, spec=replace(spec, precision="fp16"))
-    assert prediction(predict(spec, find("rtx-4090"), measured=(other,))).tier == "calibrated"
+    assert prediction(predict_step(spec, find("rtx-4090"), measured=(other,))).tier == "calibrated"
 
 
 def _columns(spec, card):
@@ -153,29 +170,41 @@ def test_anchors_of_ones_own_make_a_card_calibrated():
         for batch in (128, 256):
             spec = Spec(model=f"timm:{name}", batch_size=batch, precision="amp_fp16")
             founded = replace(
-                basis(spec, h200, SHIPPED),
+                basis_of(spec, h200, SHIPPED),
                 multipliers=start.multipliers,
                 peaks=peaks_of(h200, "amp_fp16"),
                 factor=1.0,
             )
             step = founded.seconds(features(traced(spec), founded.peaks), spec)
             records.append(_measured(spec, h200.key, 1.4 * step))
-    [(found, skipped)] = anchors.from_records(records, start)
-    assert (found.device, found.origin, found.torch, skipped) == ("h200-sxm-141gb", "records", "2.8.0", [])
-    assert found.held_out["model"].mean < 0.06
+    [(fitted, skipped)] = calibrate.from_records(records, start)
+    assert (fitted.device, fitted.origin, fitted.torch, skipped) == ("h200-sxm-141gb", "records", "2.8.0", [])
+    assert fitted.held_out["model"].mean < 0.06
     # What these six say nothing of stays as believed, slowed like the rest; no dozen makes the interval narrower.
     unseen = set(start.multipliers) - {name for record in records for name in _columns(record.spec, h200)}
     assert unseen
-    ratios = [found.multipliers[name] / start.multipliers[name] for name in unseen if start.multipliers[name]]
+    ratios = [fitted.multipliers[name] / start.multipliers[name] for name in unseen if start.multipliers[name]]
     assert ratios == pytest.approx([1.4] * len(ratios), rel=0.05)
-    assert found.low <= start.low < start.high <= found.high
+    assert fitted.low <= start.low < start.high <= fitted.high
     spec = Spec(model="timm:resnet18", batch_size=128, precision="amp_fp16")
-    assert basis(spec, h200, (*SHIPPED, found)).tier == "calibrated"
+    assert basis_of(spec, h200, (*SHIPPED, fitted)).tier == "calibrated"
+
+
+def test_anchors_of_equal_times_have_no_rank(tmp_path):
+    """A file of records may hold anything: equal times of all networks have no rank correlation, and that is null."""
+    networks = ("resnet18", "resnet34", "vit_tiny_patch16_224", "convnext_atto", "regnetx_002", "mixer_s32_224",
+                "mobilenetv3_small_050", "efficientnet_b0")  # fmt: skip
+    specs = [replace(VIT, model=f"timm:{name}", precision="amp_fp16") for name in networks]
+    [(fitted, _)] = calibrate.from_records([_measured(spec, "rtx-4090", 0.1) for spec in specs])
+    assert fitted.held_out["model"].rank is None
+    assert read(write(fitted, tmp_path)).held_out["model"].rank is None
+    [held_out] = layouts([fitted])
+    assert held_out.rows[0].cells[[column.key for column in held_out.columns].index("rank")].value is None
 
 
 def test_too_few_anchors_are_refused():
     with pytest.raises(BenchError, match="too few"):
-        anchors.from_records([_measured(replace(VIT, precision="amp_fp16"), "rtx-3090", 0.1)])
+        calibrate.from_records([_measured(replace(VIT, precision="amp_fp16"), "rtx-3090", 0.1)])
 
 
 @pytest.mark.parametrize("trouble", [None, RuntimeError("Invalid pretrained tag (sam)\nand more")])
@@ -187,7 +216,7 @@ def test_a_row_whose_model_cannot_be_built_is_left_out_and_takes_nothing_along(t
         monkeypatch.setattr(tracing, "run", lambda spec: plain(spec) if "18" in spec.model else _raise(trouble))
     peaks = peaks_of(V100, "fp32")
     steps = [Step(spec=Spec(model=f"timm:{name}", batch_size=8), seconds=0.1, peaks=peaks) for name in names]
-    samples, skipped = calibrate.measured_samples(steps)
+    samples, skipped = traced_samples(steps)
     assert [sample.model for sample in samples] == ["timm:resnet18"]
     assert [skip.row for skip in skipped] == [str(steps[0].spec)]
     assert "\n" not in skipped[0].reason
@@ -203,9 +232,9 @@ TRAIN = Spec(model="timm:resnet18", task="train", batch_size=32)
 
 
 def test_memory_is_three_numbers_in_order():
-    found = memory(traced(TRAIN), V100)
-    assert found.allocated < found.reserved < found.process
-    assert found.process == pytest.approx(found.allocated / FRAGMENTATION + CONTEXT)
+    needed = memory(traced(TRAIN), V100)
+    assert needed.allocated < needed.reserved < needed.process
+    assert needed.process == pytest.approx(needed.allocated / FRAGMENTATION + CONTEXT)
     assert memory(traced(replace(TRAIN, task="inference")), V100) is None
 
 
@@ -234,7 +263,7 @@ def test_the_largest_batch_fits_and_a_much_larger_one_does_not():
 
 
 def test_a_step_that_cannot_fit_is_refused():
-    record = predict(replace(TRAIN, batch_size=4096), find("t4"))
+    record = predict_step(replace(TRAIN, batch_size=4096), find("t4"))
     assert record.failure.kind == "out_of_memory"
 
 
@@ -246,7 +275,7 @@ def test_a_card_of_ones_own(tmp_path):
     path.write_text(TOML)
     [card] = target(str(path))
     assert (card.key, card.capability, card.tf32) == ("my-card", (8, 9), None)
-    assert prediction(predict(replace(VIT, precision="amp_fp16"), card)).tier == "data sheet"
+    assert prediction(predict_step(replace(VIT, precision="amp_fp16"), card)).tier == "data sheet"
 
 
 @pytest.mark.parametrize(
@@ -288,4 +317,4 @@ def test_printed_rows_have_sources_and_some_are_kept_for_checking():
 def test_two_predictions_differ_only_beyond_the_resolution():
     assert distinguishable(1.0, 1.3, 0.2)
     assert not distinguishable(1.0, 1.2, 0.2)
-    assert tiers.DATA_SHEET[0] < -math.log(1.3)
+    assert DATA_SHEET[0] < -math.log(1.3)

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 from perf.prediction.published import calibrate_published, fit_slower, published
-from visionbench.predicting.basis import DATA_SHEET, OF_HBM, OF_THE_CHIP, basis
+from visionbench.predicting.basis import DATA_SHEET, OF_HBM, OF_THE_CHIP, basis_of
 from visionbench.predicting.calibration import average, chip, shipped, tabled
 from visionbench.predicting.features import LAUNCH, features
 from visionbench.predicting.fit import fit
-from visionbench.predicting.samples import relatives
-from visionbench.predicting.step_time import predict
+from visionbench.predicting.samples import family_of
+from visionbench.predicting.step_time import predict_step
 from visionbench.predicting.tracing import traced
 from visionbench.record.devices import find
 from visionbench.record.spec import Spec
 
 SHIPPED = shipped()
 ROWS = published()
-PUBLISHED = [found for found in SHIPPED if found.origin == "published"]
+PUBLISHED = [calibration for calibration in SHIPPED if calibration.origin == "published"]
 VIT = Spec(model="timm:deit_small_patch16_224", batch_size=64, precision="amp_fp16")
 
 
@@ -36,7 +36,7 @@ def _groups():
 
 def test_networks_of_convnext_s_block_are_held_out_together():
     names = ("paper:convnext_original_tiny", "paper:convnext_iso_small", "timm:convnext_tiny", "timm:resnet18")
-    *block, other = (relatives(traced(Spec(model=name)).family) for name in names)
+    *block, other = (family_of(traced(Spec(model=name)).family) for name in names)
     assert len(set(block)) == 1
     assert other not in block
 
@@ -60,10 +60,10 @@ def test_a_group_is_fitted_only_if_two_publications_print_it():
 def test_every_fitted_group_has_a_shipped_calibration_of_just_these_rows():
     groups = _groups()
     assert len(PUBLISHED) == len(groups) >= 4
-    for found in PUBLISHED:
-        rows = groups[(chip(found.device), found.precision, found.memory_format, found.task)]
-        assert found.rows == len(rows)
-        assert found.sources == tuple(sorted({row.source for row in rows}))
+    for calibration in PUBLISHED:
+        rows = groups[(chip(calibration.device), calibration.precision, calibration.memory_format, calibration.task)]
+        assert calibration.rows == len(rows)
+        assert calibration.sources == tuple(sorted({row.source for row in rows}))
 
 
 @pytest.mark.parametrize(
@@ -76,21 +76,21 @@ def test_every_fitted_group_has_a_shipped_calibration_of_just_these_rows():
     ],
 )
 def test_held_out_families_of_printed_rows(start, mean):
-    [found] = [found for found in PUBLISHED if found.id == f"{start}-published"]
-    assert found.held_out["model"].mean <= mean
-    assert found.held_out["model"].rank >= 0.97
-    assert found.low < -0.05 < 0.05 < found.high
+    [calibration] = [calibration for calibration in PUBLISHED if calibration.id == f"{start}-published"]
+    assert calibration.held_out["model"].mean <= mean
+    assert calibration.held_out["model"].rank >= 0.97
+    assert calibration.low < -0.05 < 0.05 < calibration.high
 
 
 def test_the_shipped_calibration_comes_from_the_rows():
     """Fitted anew from the file, A100 TF32 is what is shipped (to a percent: releases of timm differ by less)."""
     rows = [row for row in ROWS if chip(row.device) == "a100" and row.spec.precision == "tf32"]
-    [(found, skipped)] = calibrate_published(rows)
-    [before] = [other for other in PUBLISHED if other.id == found.id]
+    [(fitted, skipped)] = calibrate_published(rows)
+    [before] = [other for other in PUBLISHED if other.id == fitted.id]
     assert skipped == []
-    assert (found.rows, found.families, found.sources) == (before.rows, before.families, before.sources)
-    assert found.multipliers == pytest.approx(before.multipliers, rel=0.01, abs=0.01)
-    assert (found.low, found.high) == pytest.approx((before.low, before.high), abs=0.01)
+    assert (fitted.rows, fitted.families, fitted.sources) == (before.rows, before.families, before.sources)
+    assert fitted.multipliers == pytest.approx(before.multipliers, rel=0.01, abs=0.01)
+    assert (fitted.low, fitted.high) == pytest.approx((before.low, before.high), abs=0.01)
 
 
 CHECKED = [
@@ -111,13 +111,13 @@ CHECKED = [
 
 def _checked():
     for card, model, *way in CHECKED:
-        found = [
+        rows = [
             row
             for row in ROWS
             if (row.device, row.spec.model) == (card, f"timm:{model}")
             and [row.spec.precision, row.spec.memory_format, row.spec.task] == way
         ]
-        yield max(found, key=lambda row: row.spec.batch_size)
+        yield max(rows, key=lambda row: row.spec.batch_size)
 
 
 def test_rows_that_no_multiplier_was_fitted_on():
@@ -125,7 +125,7 @@ def test_rows_that_no_multiplier_was_fitted_on():
     errors, inside = [], []
     for row in _checked():
         assert not row.fit
-        founded = basis(row.spec, find(row.device), SHIPPED)
+        founded = basis_of(row.spec, find(row.device), SHIPPED)
         predicted = founded.seconds(features(traced(row.spec), founded.peaks), row.spec)
         error = math.log(row.seconds / predicted)
         errors.append(error)
@@ -141,7 +141,7 @@ def test_rows_that_no_multiplier_was_fitted_on():
 def test_data_centre_cards_are_slowed_and_geforce_cards_are_not():
     spec = replace(VIT, memory_format="channels_last")
     factors = {
-        card: basis(spec, find(card), SHIPPED).factor
+        card: basis_of(spec, find(card), SHIPPED).factor
         for card in ("rtx-5090", "l4", "t4", "v100-sxm2-16gb", "h100-sxm5-80gb", "b200-sxm-180gb")
     }
     assert factors["rtx-5090"] == factors["l4"] == 1.0
@@ -154,21 +154,23 @@ def test_the_factor_of_a_chip_is_the_one_that_its_rows_show():
     """V100 AMP in channels_last, ResNet-50 (the fit was on contiguous rows): within a tenth of the factor in use."""
     card = find("v100-sxm2-16gb")
     spec = Spec(model="timm:resnet50", batch_size=256, precision="amp_fp16", memory_format="channels_last")
-    founded = basis(spec, card, SHIPPED)
+    founded = basis_of(spec, card, SHIPPED)
     columns = features(traced(spec), founded.peaks)
     [row] = [row for row in ROWS if row.spec == replace(spec, attention="math") and row.device == card.key]
     assert row.seconds / replace(founded, factor=1.0).seconds(columns, spec) == pytest.approx(founded.factor, rel=0.1)
 
 
 def test_the_factor_slows_the_device_and_not_the_host():
-    founded = replace(basis(VIT, find("h100-sxm5-80gb"), SHIPPED), multipliers={LAUNCH: 1.0, "copy": 1.0}, factor=2.0)
+    founded = replace(
+        basis_of(VIT, find("h100-sxm5-80gb"), SHIPPED), multipliers={LAUNCH: 1.0, "copy": 1.0}, factor=2.0
+    )
     assert founded.seconds({LAUNCH: 1e-3}, VIT) == pytest.approx(1e-3)
     assert founded.seconds({"copy": 1e-3}, VIT) == pytest.approx(2e-3)
 
 
 def test_intervals_by_how_near_the_evidence_is():
     def interval(card: str, **changes):
-        founded = basis(replace(VIT, **changes), find(card), SHIPPED)
+        founded = basis_of(replace(VIT, **changes), find(card), SHIPPED)
         return founded.tier, (founded.low, founded.high)
 
     assert interval("a100-pcie-40gb", memory_format="channels_last")[0] == "anchored"
@@ -183,8 +185,8 @@ def test_intervals_by_how_near_the_evidence_is():
 
 def test_another_chip_s_printed_rows_do_not_mix_with_tables():
     for card in ("h100-sxm5-80gb", "rtx-5090"):
-        assert "published" not in basis(VIT, find(card), SHIPPED).calibration
-    assert "a100" in basis(replace(VIT, precision="tf32"), find("h100-sxm5-80gb"), SHIPPED).calibration
+        assert "published" not in basis_of(VIT, find(card), SHIPPED).calibration
+    assert "a100" in basis_of(replace(VIT, precision="tf32"), find("h100-sxm5-80gb"), SHIPPED).calibration
 
 
 def test_few_rows_of_a_slower_card_keep_the_shape_that_is_believed():
@@ -201,9 +203,9 @@ def test_few_rows_of_a_slower_card_keep_the_shape_that_is_believed():
 
 
 def test_tables_are_averaged_by_the_way_they_were_run():
-    found = tabled(SHIPPED, "channels_last", "inference")
-    assert {c.device for c in found} == {"rtx-3090", "rtx-4090"}
-    assert average(found)["copy"] == pytest.approx(sum(c.multipliers["copy"] for c in found) / 2)
+    tables = tabled(SHIPPED, "channels_last", "inference")
+    assert {c.device for c in tables} == {"rtx-3090", "rtx-4090"}
+    assert average(tables)["copy"] == pytest.approx(sum(c.multipliers["copy"] for c in tables) / 2)
     assert average([]) == {}
 
 
@@ -214,28 +216,30 @@ def test_fp32_is_never_faster_than_tf32():
     """An EfficientNet on an A100: its fp32 multipliers are a V100's, whose memory is another."""
     spec = Spec(model="timm:efficientnet_b0", batch_size=256, memory_format="channels_last")
     card = find("a100-sxm4-80gb")
-    founded = basis(spec, card, SHIPPED)
+    founded = basis_of(spec, card, SHIPPED)
     assert founded.limit is not None
     alone = founded.seconds(features(traced(spec), founded.peaks), spec)
-    slow, fast = (predict(replace(spec, precision=way), card).value("step_time") for way in ("fp32", "tf32"))
+    slow, fast = (predict_step(replace(spec, precision=way), card).value("step_time") for way in ("fp32", "tf32"))
     assert slow == pytest.approx(fast)
     assert alone < 0.95 * slow
-    assert basis(spec, find("v100-sxm2-16gb"), SHIPPED).limit is None
-    assert basis(replace(spec, precision="tf32"), card, SHIPPED).limit is None
+    assert basis_of(spec, find("v100-sxm2-16gb"), SHIPPED).limit is None
+    assert basis_of(replace(spec, precision="tf32"), card, SHIPPED).limit is None
 
 
 def test_what_makes_an_a100_slow_is_not_carried_to_a_geforce_card():
     tf32 = replace(VIT, precision="tf32")
-    assert "a100" not in basis(tf32, find("rtx-4090"), SHIPPED).calibration
-    assert basis(tf32, find("h100-sxm5-80gb"), SHIPPED).calibration.startswith("a100")
-    times = [predict(replace(VIT, precision=way), find("l4")).value("step_time") for way in ("fp32", "tf32", "fp16")]
+    assert "a100" not in basis_of(tf32, find("rtx-4090"), SHIPPED).calibration
+    assert basis_of(tf32, find("h100-sxm5-80gb"), SHIPPED).calibration.startswith("a100")
+    times = [
+        predict_step(replace(VIT, precision=way), find("l4")).value("step_time") for way in ("fp32", "tf32", "fp16")
+    ]
     assert times == sorted(times, reverse=True)
 
 
 def test_one_card_s_slow_gradients_of_grouped_convolutions_stay_its_own():
     spec = Spec(model="timm:resnext50_32x4d", task="train", batch_size=64, precision="amp_fp16",
                 memory_format="channels_last")  # fmt: skip
-    own, carried = (basis(spec, find(card), SHIPPED).multipliers for card in ("rtx-3090", "a100-sxm4-80gb"))
+    own, carried = (basis_of(spec, find(card), SHIPPED).multipliers for card in ("rtx-3090", "a100-sxm4-80gb"))
     assert own["grouped.backward.scalar.last"] > 5 * carried["grouped.backward.scalar.last"]
     assert own["elementwise"] == carried["elementwise"]
 
@@ -246,10 +250,10 @@ def test_compiling_does_not_make_a_slow_card_a_fast_one():
     compiled = replace(eager, compile_mode="default")
 
     def speed_up(card: str) -> float:
-        slow, fast = (predict(spec, find(card)).value("step_time") for spec in (eager, compiled))
+        slow, fast = (predict_step(spec, find(card)).value("step_time") for spec in (eager, compiled))
         return slow / fast
 
     assert speed_up("a100-sxm4-80gb") == pytest.approx(speed_up("rtx-4090"), rel=0.2)
-    founded = basis(compiled, find("a100-sxm4-80gb"), SHIPPED)
+    founded = basis_of(compiled, find("a100-sxm4-80gb"), SHIPPED)
     assert founded.factor > 1.5
     assert (founded.low, founded.high) == DATA_SHEET

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from visionbench.predicting.step_time import predict
+from visionbench.predicting.step_time import predict_step
 from visionbench.record import store
 from visionbench.record.devices import find
 from visionbench.record.spec import Spec
@@ -49,7 +49,7 @@ def test_a_column_never_mixes_two_ways_of_running():
 def test_the_committed_predictions_are_those_of_the_shipped_calibrations(place):
     record = PREDICTED[place]
     device = find(record.environment.device_key)
-    again = predict(record.spec, device)
+    again = predict_step(record.spec, device)
     assert again.value("step_time") == pytest.approx(record.value("step_time"), rel=1e-3)
     assert again.get("step_time").high == pytest.approx(record.get("step_time").high, rel=1e-3)
 
@@ -57,7 +57,7 @@ def test_the_committed_predictions_are_those_of_the_shipped_calibrations(place):
 def predictions_of(*words: str) -> Table:
     card = find("v100-sxm2-16gb")
     specs = [Spec(model=f"timm:{word}", task="train", batch_size=16) for word in words]
-    return predictions.layout([predict(spec, card) for spec in specs], "Predicted")
+    return predictions.layout([predict_step(spec, card) for spec in specs], "Predicted")
 
 
 def column(table: Table, key: str) -> list[Cell]:

@@ -1,4 +1,4 @@
-"""The verb `calibrate`: fit predictions to one's own measured rows."""
+"""The verb `calibrate`: fit predictions to your own measured rows."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ def add(parser: ArgumentParser) -> None:
 def run(files: Sequence[Path], folder: Path) -> int:
     """Write one calibration per card and way of running found in the files of records."""
     from visionbench.predicting import calibration
-    from visionbench.predicting.anchors import from_records
+    from visionbench.predicting.calibrate import from_records
     from visionbench.record import store
 
     if not files:
         raise BenchError("nothing to calibrate on: name files of records (`run anchors` makes one).")
     records = [record for path in files for record in store.read(path).records]
     with without_warnings():
-        fitted = from_records(_trusted(records), progress=announce_progress)
-    if not fitted:
+        calibrations = from_records(_trusted(records), progress=announce_progress)
+    if not calibrations:
         raise BenchError("nothing to calibrate on: the files hold no measured throughput of a known GPU.")
-    for made, skipped in fitted:
-        figures = made.held_out["model"]
+    for fitted, skipped in calibrations:
+        figures = fitted.held_out["model"]
         left_out = f", {plural(len(skipped), 'row')} left out" if skipped else ""
         print(
-            f"{calibration.write(made, folder)}: {plural(figures.rows, 'row')} of "
+            f"{calibration.write(fitted, folder)}: {plural(figures.rows, 'row')} of "
             f"{plural(figures.families, 'family', 'families')}{left_out}; held-out families are {figures.mean:.1%} off "
-            f"on average, 80 % of them between {math.expm1(made.low):+.0%} and {math.expm1(made.high):+.0%}"
+            f"on average, 80 % of them between {math.expm1(fitted.low):+.0%} and {math.expm1(fitted.high):+.0%}"
         )
     return OK
 

@@ -99,7 +99,7 @@ def predict_rows(request: Request) -> tuple[Sequence[DeviceSpec], list[Record]]:
     """The cards that the name means, and a predicted record per row and card; a refusal is a record with a failure."""
     from visionbench.predicting import targets
     from visionbench.predicting.calibration import known
-    from visionbench.predicting.step_time import predict
+    from visionbench.predicting.step_time import predict_step
     from visionbench.record import store
 
     devices = targets.target(request.gpu)
@@ -107,7 +107,7 @@ def predict_rows(request: Request) -> tuple[Sequence[DeviceSpec], list[Record]]:
     calibrations = known(request.calibrations, inputs.CALIBRATIONS)
     with without_warnings():
         records = [
-            predict(spec, device, calibrations=calibrations, measured=measured)
+            predict_step(spec, device, calibrations=calibrations, measured=measured)
             for device in devices
             for spec in _specs(request, device)
         ]

@@ -1,78 +1,66 @@
-"""How wrong a model is about what it has not seen: every family is predicted by a fit without it.
+"""How wrong a model is about families that it has not seen: each family is predicted by a fit without it.
 
-Rows of one family share code and kernels, so a random split lets a model look its answer up (by 3 to 6 points of
-error on the public tables). A family is the module that defines the network. The interval is split-conformal (Vovk et
-al. 2005; Lei et al. 2018): the quantiles of the held-out residuals of the *other* families, so that coverage is held
-out too.
+Rows of one family share code and kernels, so with a random split the model could look its answer up (the public tables
+then show 3 to 6 points less error). A family is the module that defines the network. The interval is split-conformal
+(Vovk et al. 2005; Lei et al. 2018): the quantiles of the held-out residuals of the *other* families, so that coverage
+is held out too.
 """
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from visionbench.predicting.calibration import Figures
 from visionbench.predicting.fit import fit
 from visionbench.predicting.priors import Array
-from visionbench.predicting.samples import Sample, matrix, seconds
+from visionbench.predicting.samples import Sample, design_matrix, measured_seconds
 
 Mask = NDArray[np.bool_]
 Fitting = Callable[[Array, Array, Array], Array]
+"""(columns, seconds, prior) to multipliers, as `fit`."""
 
 INTERVAL = 0.80
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """Errors |predicted / measured - 1| of a step's time over `rows`; rank correlation is of the time per image.
-
-    `coverage` is the share of rows inside the 80 % interval made of the other families; None where there are too few.
-    """
-
-    rows: int
-    families: int
-    mean: float
-    median: float
-    p90: float
-    rank: float
-    coverage: float | None = None
-
-
-def held_out(samples: Sequence[Sample], columns: Sequence[str], prior: Array, fitting: Fitting = fit) -> Array:
-    """Predicted seconds of every sample, by multipliers fitted without its family."""
-    design, measured = matrix(samples, columns), seconds(samples)
+def held_out_predictions(
+    samples: Sequence[Sample], columns: Sequence[str], prior: Array, fitting: Fitting = fit
+) -> Array:
+    """Predicted seconds (rows,) of every sample, by multipliers fitted without its family."""
+    design, measured = design_matrix(samples, columns), measured_seconds(samples)
     return _by_family(samples, lambda rest: design @ fitting(design[rest], measured[rest], prior))
 
 
-def proportional(samples: Sequence[Sample], work: Callable[[Sample], float]) -> Array:
-    """A baseline: seconds proportional to one count, its factor the median of the other families."""
-    counts, measured = np.array([work(sample) for sample in samples], dtype=float), seconds(samples)
+def baseline_predictions(samples: Sequence[Sample], work: Callable[[Sample], float]) -> Array:
+    """Predicted seconds (rows,) in proportion to one count; the factor is the median of the other families."""
+    counts, measured = np.array([work(sample) for sample in samples], dtype=float), measured_seconds(samples)
     return _by_family(samples, lambda rest: counts * float(np.median(measured[rest] / counts[rest])))
 
 
 def _by_family(samples: Sequence[Sample], predict: Callable[[Mask], Array]) -> Array:
     family = np.array([sample.family for sample in samples])
     predicted = np.zeros(len(samples))
-    for held in sorted(set(family)):
-        out = family == held
-        if out.all():
+    for name in sorted(set(family)):
+        members = family == name
+        if members.all():
             raise ValueError("one family alone cannot be held out")
-        predicted[out] = predict(~out)[out]
+        predicted[members] = predict(~members)[members]
     return predicted
 
 
 def residuals(samples: Sequence[Sample], predicted: Array) -> Array:
-    """log(measured / predicted): what a prediction must be multiplied by, on the logarithmic scale."""
-    return np.asarray(np.log(seconds(samples) / predicted))
+    """log(measured / predicted) of each row."""
+    return np.asarray(np.log(measured_seconds(samples) / predicted))
 
 
 def interval(samples: Sequence[Sample], predicted: Array) -> tuple[float, float]:
     """The 80 % interval of log(measured / predicted) for a family that is not among the samples."""
-    residual = residuals(samples, predicted)
-    return _quantiles(residual, _level(samples, predicted))
+    return _quantiles(residuals(samples, predicted), _level(samples, predicted))
 
 
 def _level(samples: Sequence[Sample], predicted: Array) -> float:
@@ -93,10 +81,10 @@ def coverage(samples: Sequence[Sample], predicted: Array, level: float) -> float
     residual = residuals(samples, predicted)
     family = np.array([sample.family for sample in samples])
     inside = np.zeros(len(samples), dtype=bool)
-    for held in sorted(set(family)):
-        out = family == held
-        low, high = _quantiles(residual[~out], level)
-        inside[out] = (residual[out] >= low) & (residual[out] <= high)
+    for name in sorted(set(family)):
+        members = family == name
+        low, high = _quantiles(residual[~members], level)
+        inside[members] = (residual[members] >= low) & (residual[members] <= high)
     return float(inside.mean())
 
 
@@ -109,9 +97,9 @@ def resolution(samples: Sequence[Sample], predicted: Array, pairs: int = 20_000)
     return float(np.quantile(np.abs(residual[draw[0]] - residual[draw[1]])[apart], INTERVAL))
 
 
-def figures(samples: Sequence[Sample], predicted: Array, *, covered: bool) -> Figures:
-    """The errors of `predicted`; with `covered` also how often the interval holds the truth."""
-    measured = seconds(samples)
+def error_figures(samples: Sequence[Sample], predicted: Array, *, covered: bool) -> Figures:
+    """The errors of `predicted` seconds (rows,); with `covered` also how often the interval holds the truth."""
+    measured = measured_seconds(samples)
     error = np.abs(predicted / measured - 1)
     images = np.array([sample.batch_size for sample in samples])
     return Figures(
@@ -120,6 +108,14 @@ def figures(samples: Sequence[Sample], predicted: Array, *, covered: bool) -> Fi
         mean=float(error.mean()),
         median=float(np.median(error)),
         p90=float(np.quantile(error, 0.9)),
-        rank=float(spearmanr(predicted / images, measured / images).statistic),
+        rank=_rank_correlation(predicted / images, measured / images),
         coverage=coverage(samples, predicted, _level(samples, predicted)) if covered else None,
     )
+
+
+def _rank_correlation(predicted: Array, measured: Array) -> float | None:
+    """Spearman's correlation; None where all values of one side are equal, for which it is not defined."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rank = float(spearmanr(predicted, measured).statistic)
+    return rank if math.isfinite(rank) else None
