@@ -44,7 +44,8 @@ def test_training_has_memory_and_records_say_predicted(capsys: pytest.CaptureFix
     record = from_json(capsys.readouterr().out)
     assert record.source == "predicted"
     assert record.protocol is None
-    low, centre, high = (record.value(f"step_time{end}") for end in (".low80", "", ".high80"))
+    step_time = record.get("step_time")
+    low, centre, high = step_time.low, step_time.values[0], step_time.high
     assert 0 < (low or 0) < (centre or 0) < (high or 0)
     # Live tensors of ResNet-18's step at batch 64: at least its weights, gradients and moments, 4 x 46.8 MB.
     assert (record.value("peak_memory_allocated") or 0) > 4 * 46.8e6

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from visionbench.record.errors import BenchError, choose
-from visionbench.record.record import Environment, Failure, make
+from visionbench.record.errors import choose
+from visionbench.record.files import decode, reading, typed, write_whole
+from visionbench.record.record import Environment, Failure
 from visionbench.record.spec import Spec
 from visionbench.record.statistics import Estimate, estimate
 
@@ -26,6 +27,13 @@ COMPARISON_SCHEMA = 1
 
 Timer = Literal["cpu", "wall", "device"]
 """Whose clock: the process's CPU time, the wall's, or the accelerator's own (CUDA events)."""
+
+TIMER_WORDS: dict[Timer, str] = {
+    "cpu": "CPU time",
+    "wall": "the wall clock",
+    "device": "the device's clock",
+}
+"""What each timer is called wherever a ratio is shown: "by CPU time"."""
 
 First = Literal["baseline", "candidate"]
 
@@ -102,10 +110,11 @@ class Comparison:
         return tuple(dict.fromkeys(flag for launch in self.launches for flag in launch.flags))
 
     @property
-    def key(self) -> tuple[Spec, Spec, str | None, str | None, str, str | None, Timer]:
+    def key(self) -> tuple[Spec, Spec, str | None, str | None, str, str | None, str | None, Timer]:
         """Comparisons of one key ask the same of the same machine: the newer one replaces the older."""
-        one, other, where = self.baseline, self.candidate, self.environment
-        return (one.spec, other.spec, one.commit, other.commit, where.device, where.torch, self.timer)
+        base, candidate, where = self.baseline, self.candidate, self.environment
+        sides = (base.spec, candidate.spec, base.commit, candidate.commit)
+        return (*sides, where.device, where.torch, where.node, self.timer)
 
 
 def speed_up(comparison: Comparison) -> Estimate | None:
@@ -121,14 +130,14 @@ def log_ratios(comparison: Comparison) -> tuple[float, ...]:
     rounds alike), launches are.
     """
     return tuple(
-        median(math.log(one.candidate / one.baseline) for one in launch.rounds) for launch in comparison.launches
+        median(math.log(turn.candidate / turn.baseline) for turn in launch.rounds) for launch in comparison.launches
     )
 
 
 def wall_log_ratios(comparison: Comparison) -> tuple[float, ...]:
     """As `log_ratios`, by the wall clock: shown beside a ratio of CPU times, which cannot see waiting."""
     return tuple(
-        median(math.log(one.candidate_wall / one.baseline_wall) for one in launch.rounds)
+        median(math.log(turn.candidate_wall / turn.baseline_wall) for turn in launch.rounds)
         for launch in comparison.launches
     )
 
@@ -138,7 +147,7 @@ def iteration_seconds(comparison: Comparison, side: First) -> float | None:
     pick: Callable[[Round], float] = (lambda r: r.baseline) if side == "baseline" else (lambda r: r.candidate)
     if not comparison.launches:
         return None
-    return median(median(pick(one) for one in launch.rounds) for launch in comparison.launches)
+    return median(median(pick(turn) for turn in launch.rounds) for launch in comparison.launches)
 
 
 def to_json(comparison: Comparison) -> str:
@@ -148,35 +157,19 @@ def to_json(comparison: Comparison) -> str:
 
 def from_json(line: str) -> Comparison:
     """The comparison of one line. Raises ValueError for anything else, with the reason."""
-    data = json.loads(line)
+    data = decode(line)
     if not isinstance(data, dict) or data.get("schema") != COMPARISON_SCHEMA or "baseline" not in data:
         raise ValueError(f"no comparison of schema {COMPARISON_SCHEMA}")
-    try:
-        return make(
-            Comparison,
-            data
-            | {
-                "baseline": _side(data["baseline"]),
-                "candidate": _side(data["candidate"]),
-                "environment": make(Environment, data["environment"]),
-                "launches": tuple(_launch(one) for one in data.get("launches", ())),
-                "failure": make(Failure, data["failure"]) if data.get("failure") else None,
-            },
-        )
-    except (KeyError, TypeError, BenchError) as error:
-        raise ValueError(f"a comparison is wrong: {error}") from error
-
-
-def _side(data: dict[str, Any]) -> Side:
-    return make(Side, data | {"spec": make(Spec, data["spec"])})
-
-
-def _launch(data: dict[str, Any]) -> Launch:
-    rounds = tuple(make(Round, one) for one in data["rounds"])
-    clocks = [v for r in rounds for v in (r.baseline, r.candidate, r.baseline_wall, r.candidate_wall)]
-    if not rounds or not all(isinstance(value, (int, float)) and 0 < value < math.inf for value in clocks):
-        raise ValueError("a launch holds no rounds, or times that are none")
-    return make(Launch, data | {"rounds": rounds, "cores": tuple(data["cores"]), "flags": tuple(data["flags"])})
+    comparison = typed(data, Comparison, "comparison")
+    for launch in comparison.launches:
+        times = [
+            seconds
+            for turn in launch.rounds
+            for seconds in (turn.baseline, turn.candidate, turn.baseline_wall, turn.candidate_wall)
+        ]
+        if not times or min(times) <= 0:
+            raise ValueError("a launch holds no rounds, or times that are none")
+    return comparison
 
 
 def write(path: Path, comparisons: Iterable[Comparison]) -> None:
@@ -184,13 +177,7 @@ def write(path: Path, comparisons: Iterable[Comparison]) -> None:
 
     Raises `BenchError` if the file cannot be written.
     """
-    partial = path.with_name(path.name + ".part")
-    try:
-        partial.write_text("".join(to_json(one) + "\n" for one in comparisons), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise BenchError(f"cannot write {path} ({reason}): name another file.") from error
+    write_whole(path, "".join(to_json(comparison) + "\n" for comparison in comparisons))
 
 
 def merge(path: Path, comparisons: Iterable[Comparison]) -> None:
@@ -198,11 +185,11 @@ def merge(path: Path, comparisons: Iterable[Comparison]) -> None:
 
     One that was not tried (no launches, no failure) replaces nothing. Raises `BenchError` for a file that is not ours.
     """
-    kept = {one.key: one for one in (read(path) if path.exists() else ())}
-    for one in comparisons:
-        if one.launches or one.failure:
-            kept.pop(one.key, None)  # what is new stands last
-            kept[one.key] = one
+    kept = {comparison.key: comparison for comparison in (read(path) if path.exists() else ())}
+    for comparison in comparisons:
+        if comparison.launches or comparison.failure:
+            kept.pop(comparison.key, None)  # what is new stands last
+            kept[comparison.key] = comparison
     write(path, kept.values())
 
 
@@ -211,11 +198,14 @@ _REMEDY = "name a file that `gate` or `effects` wrote"
 
 def read(path: Path) -> tuple[Comparison, ...]:
     """The comparisons of a file. Raises `BenchError` for a file that is not there or holds something else."""
-    try:
+    comparisons = []
+    with reading(path, "comparisons", _REMEDY):
         lines = path.read_text(encoding="utf-8").split("\n")
-        return tuple(from_json(line) for line in lines if line.strip())
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise BenchError(f"cannot read {path} ({reason}): {_REMEDY}.") from error
-    except ValueError as error:
-        raise BenchError(f"{path} holds no comparisons ({error}): {_REMEDY}.") from error
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                comparisons.append(from_json(line))
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from error
+    return tuple(comparisons)

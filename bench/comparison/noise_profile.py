@@ -11,16 +11,16 @@ One JSON file holds one profile per fingerprint, so that several machines can sh
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from visionbench.comparison.verdict import Rule
-from visionbench.record.errors import BenchError, choose
+from visionbench.record.errors import choose
+from visionbench.record.files import read_typed, write_whole
 from visionbench.record.fingerprint import Fact, differing, fingerprint, fingerprint_id
-from visionbench.record.record import Environment, make
+from visionbench.record.record import Environment
 from visionbench.record.units import plural
 
 PROFILE_SCHEMA = 1
@@ -85,7 +85,7 @@ class Profile:
     """
 
     fingerprint: str
-    facts: Mapping[str, Fact]
+    facts: dict[str, Fact]
     date: str
     device: str
     torch: str | None
@@ -94,26 +94,25 @@ class Profile:
     rule: Rule
     findings: tuple[Findings, ...]
 
+    def __post_init__(self) -> None:
+        date.fromisoformat(self.date)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    schema: int
+    profiles: tuple[Profile, ...]
+
+    def __post_init__(self) -> None:
+        if self.schema != PROFILE_SCHEMA:
+            raise ValueError(f"it is not of schema {PROFILE_SCHEMA}")
+
 
 def read(path: Path) -> tuple[Profile, ...]:
     """The profiles of a file, none where there is no file. Raises `BenchError` for a file that holds something else."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(data, dict) or data.get("schema") != PROFILE_SCHEMA:
-            raise ValueError(f"it is not of schema {PROFILE_SCHEMA}")
-        return tuple(_profile(one) for one in data["profiles"])
-    except FileNotFoundError:
+    if not path.exists():
         return ()
-    except OSError as error:
-        raise BenchError(f"cannot read {path} ({_reason(error)}): name another file.") from error
-    except (ValueError, KeyError, TypeError, BenchError) as error:
-        raise BenchError(f"{path} holds no noise profiles ({error}): name a file that `selftest` wrote.") from error
-
-
-def _profile(data: dict[str, Any]) -> Profile:
-    date.fromisoformat(data["date"])
-    findings = tuple(make(Findings, one) for one in data["findings"])
-    return make(Profile, data | {"rule": make(Rule, data["rule"]), "findings": findings})
+    return read_typed(path, _File, "noise profiles", "name a file that `selftest` wrote").profiles
 
 
 def write(path: Path, profile: Profile) -> None:
@@ -127,12 +126,7 @@ def write(path: Path, profile: Profile) -> None:
     mine = next((one for one in before if one.fingerprint == profile.fingerprint), profile)
     ordered = sorted([*others, _with_conditions(profile, mine)], key=lambda one: one.fingerprint)
     data = {"schema": PROFILE_SCHEMA, "profiles": [asdict(one) for one in ordered]}
-    partial = path.with_name(path.name + ".part")
-    try:
-        partial.write_text(json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise BenchError(f"cannot write {path} ({_reason(error)}): name another file.") from error
+    write_whole(path, json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def _with_conditions(profile: Profile, before: Profile) -> Profile:
@@ -141,10 +135,6 @@ def _with_conditions(profile: Profile, before: Profile) -> Profile:
     new = {one.condition for one in profile.findings}
     kept = tuple(one for one in before.findings if one.condition not in new)
     return replace(profile, findings=(*kept, *profile.findings))
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
 
 
 def current(path: Path, environment: Environment, today: date) -> Profile | None:

@@ -101,8 +101,6 @@ class Blocks:
 
 def check(protocol: spec.Protocol) -> None:
     """Raise `BenchError` for a protocol that this engine cannot follow."""
-    if protocol.clock != "wall":
-        raise BenchError(f"protocol '{protocol.name}' asks for the clock '{protocol.clock}': only wall is built.")
     if protocol.block_iterations is None and protocol.block_seconds <= 0:
         raise BenchError(f"protocol '{protocol.name}' has neither block_iterations nor block_seconds: set one.")
 

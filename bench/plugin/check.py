@@ -18,7 +18,7 @@ from visionbench.models import ModelError
 from visionbench.plugin.structure import counted, structural
 from visionbench.plugin.words import Asked, Found, Wanted, Word
 from visionbench.record.errors import BenchError
-from visionbench.record.record import make
+from visionbench.record.files import typed
 from visionbench.record.spec import Spec
 
 WORST: tuple[Word, ...] = ("failed", "error", "skipped", "passed")
@@ -60,9 +60,9 @@ def _wanted(model: str, settings: Mapping[str, Any]) -> Wanted:
     models.load(card.name)  # here, where what the import warns of is the suite's to see
     training, device, threads = left.pop("training", True), left.pop("device", None), left.pop("threads", None)
     try:
-        spec = make(Spec, {"image_size": card.image_size} | left | {"model": card.name})
+        spec = typed({"image_size": card.image_size} | left | {"model": card.name}, Spec, "spec")
     except ValueError as error:
-        told = str(error).replace("a record's spec is wrong: ", "").replace("in a record", "of the marker visionbench")
+        told = str(error).replace("a spec is wrong: ", "").replace("in a spec", "of the marker visionbench")
         raise BenchError(f"{told.rstrip('.')}: mend the marker.") from error
     return Wanted(spec=spec, batch_size=left.get("batch_size"), training=training, device=device, threads=threads)
 

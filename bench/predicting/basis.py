@@ -32,7 +32,7 @@ from visionbench.predicting.features import LAUNCH, LAUNCH_SECONDS
 from visionbench.predicting.peaks import Peaks, peaks_of
 from visionbench.predicting.priors import prior
 from visionbench.record.devices import DEVICES, DeviceSpec
-from visionbench.record.prediction import Tier
+from visionbench.record.record import Tier
 from visionbench.record.spec import Spec, Task
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 The record says `predicted`, has no protocol, and names the card in its environment; it never meets a measured one. Its
 measurements are `step_time` (s) and, for training, `peak_memory_allocated`, `peak_memory_reserved` and `process_memory`
-(B), each with `.low80` and `.high80` beside it. Flags carry the tier and the calibration, warnings the reason.
+(B), each with its 80 % interval. `basis` carries the tier, the calibration and the reason.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from visionbench.predicting.memory import Memory, bounds, capacity, least, memor
 from visionbench.predicting.tracing import traced
 from visionbench.record.devices import DeviceSpec, find
 from visionbench.record.errors import BenchError
-from visionbench.record.prediction import MEMORY_METRICS, STEP_TIME
+from visionbench.record.metrics import measurement
+from visionbench.record.prediction import LEVEL, MEMORY_METRICS, STEP_TIME
+from visionbench.record.record import Basis as RecordedBasis
 from visionbench.record.record import Environment, Failure, FailureKind, Measurement, Record
 from visionbench.record.spec import Spec
 from visionbench.record.statistics import images_per_second
@@ -73,7 +75,8 @@ def of_trace(
         spec=spec,
         protocol=None,
         environment=_environment(device, found.torch),
-        measurements=(*_time(seconds, found), *_memory(needed)),
+        measurements=(_time(seconds, found), *_memory(needed)),
+        basis=_recorded(found),
         source="predicted",
     )
 
@@ -116,34 +119,29 @@ def _by_ratio(
     return seconds * factor, better
 
 
-def _time(seconds: float, found: Basis) -> Iterator[Measurement]:
-    flags = (f"tier:{found.tier}", f"calibration:{found.calibration}", f"resolution:{found.resolution:.3g}")
-    bounds = (seconds * math.exp(found.low), seconds * math.exp(found.high))
-    return _three(STEP_TIME, "s", seconds, bounds, flags, found.reason)
+def _time(seconds: float, founded: Basis) -> Measurement:
+    interval = (seconds * math.exp(founded.low), seconds * math.exp(founded.high), LEVEL)
+    return measurement(STEP_TIME, (seconds,), interval=interval)
+
+
+def _recorded(founded: Basis) -> RecordedBasis:
+    """What a record says of it; the resolution with three digits, as no more are known."""
+    return RecordedBasis(
+        tier=founded.tier,
+        calibration=founded.calibration,
+        reason=founded.reason,
+        resolution=float(f"{founded.resolution:.3g}"),
+    )
 
 
 def _memory(needed: Memory | None) -> Iterator[Measurement]:
+    """Memory has no calibration: its interval was judged, as that of a data sheet."""
     if needed is None:
         return
     reason = "the trace's peak of live tensors and cuBLAS's workspaces (`validate-predictions --memory`)"
     for number, metric in MEMORY_METRICS.items():
         value, (low, high) = getattr(needed, number), bounds(number)
-        yield from _three(metric, "B", value, (value * low, value * high), ("tier:data sheet",), reason)
-
-
-def _three(
-    metric: str, unit: str, value: float, bounds: tuple[float, float], flags: tuple[str, ...], reason: str
-) -> Iterator[Measurement]:
-    for suffix, number in (("", value), (".low80", bounds[0]), (".high80", bounds[1])):
-        yield Measurement(
-            metric=metric + suffix,
-            unit=unit,
-            better="lower",
-            assume="nothing",
-            values=(number,),
-            flags=flags,
-            warnings=(reason,) if not suffix else (),
-        )
+        yield measurement(metric, (value,), interval=(value * low, value * high, LEVEL), warnings=(reason,))
 
 
 def _environment(device: DeviceSpec, torch: str | None) -> Environment:

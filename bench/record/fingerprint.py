@@ -37,7 +37,7 @@ _TIMED = (
     "python",
     "platform",  # the kernel and the C library
 )
-"""What a time depends on. Not here: `device_key` (it follows from the name), `device_index`, git, `started`."""
+"""What a time depends on. Not here: `device_key` (it follows from the name), `device_index`, `node`, git, `started`."""
 
 _COUNTED = ("device_type", "torch")
 

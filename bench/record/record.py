@@ -2,34 +2,33 @@
 
 A record explains itself to a program that has never seen the metric: each measurement carries its unit, which
 direction is better, and what may be assumed of it. Raw values only, chronological, never sorted and never trimmed;
-medians, intervals and rates are derived when read (`derived.py`), so no two stored figures can disagree.
+medians, intervals and rates are derived when read (`statistics.py`), so no two stored figures can disagree.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Callable, Hashable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, Literal, get_args
 
 from visionbench.record.errors import BenchError, choose
+from visionbench.record.files import decode, typed
 from visionbench.record.spec import Protocol, Spec
 
-SCHEMA = 1
-"""Version of a line. 1 (2026-11): first."""
+SCHEMA = 2
+"""Version of a line. 1 (2026-11): first. 2 (2026-11): an interval and a basis are fields; rectangular images, several
+processes, a backend and a node have a place; a protocol has no clock."""
 
 Source = Literal["measured", "computed", "predicted", "published"]
 Better = Literal["lower", "higher", "none"]
 Assume = Literal["exact", "nothing"]
 FailureKind = Literal["out_of_memory", "unsupported", "timeout", "crashed", "error"]
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""Schema version -> a named function that lifts a line of that version by one. Empty while there is one version."""
-
-_T = TypeVar("_T")
+Tier = Literal["ratio", "calibrated", "anchored", "data sheet", "refused"]
+"""What a prediction is founded on, from the best to none."""
 
 
 class NewerSchemaError(BenchError):
@@ -42,7 +41,7 @@ class Environment:
 
     `device_type` is "cuda", "cpu" or "meta" (computed, no hardware). `device_key` is a key of `devices.DEVICES` or
     None; `device_name` is the driver's own name, or the CPU's; `device_index` says which of a host's equal GPUs it was.
-    Bytes, watts, UTC (ISO 8601).
+    `node` names the host where several take part; it is part of a record's key. Bytes, watts, UTC (ISO 8601).
     """
 
     device_type: str
@@ -64,16 +63,22 @@ class Environment:
     git_commit: str | None = None
     git_dirty: bool | None = None
     started: str | None = None
+    node: str | None = None
 
     @property
     def device(self) -> str:
         """A stable short name of the device: `a100-sxm4-80gb`; `amd-epyc-7b13-2t` (CPU and threads used); `meta`."""
-        if self.device_key:
-            return self.device_key
-        if self.device_name is None:
-            return self.device_type
-        slug = re.sub(r"[^a-z0-9]+", "-", self.device_name.lower()).strip("-")
-        return f"{slug}-{self.threads}t" if self.device_type == "cpu" and self.threads else slug
+        return _short_name(self.device_type, self.device_key, self.device_name, self.threads)
+
+
+@lru_cache(maxsize=256)
+def _short_name(device_type: str, key: str | None, name: str | None, threads: int | None) -> str:
+    if key:
+        return key
+    if name is None:
+        return device_type
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return f"{slug}-{threads}t" if device_type == "cpu" and threads else slug
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,22 +87,32 @@ class Measurement:
 
     `iterations` is how many steps one value spans (a block's length); 1 for counts. `assume="exact"` means that one
     value is the truth and two different ones are a defect; "nothing" means that it is noise until enough launches
-    agree.
+    agree. `low` and `high` are an interval that was stored with the value, in its unit, and `level` says how often it
+    holds the truth (0.8 for a prediction); measured values have none, because it is derived from the launches.
+
+    Raises `BenchError` for a word that is not on its list, or an interval that is none.
     """
 
     metric: str
     unit: str
     better: Better
     assume: Assume
-    values: tuple[float, ...]
+    values: tuple[int | float, ...]
     iterations: int = 1
     warmups: int = 0
     flags: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    level: float | None = None
 
     def __post_init__(self) -> None:
         choose("direction", self.better, get_args(Better))
         choose("assumption", self.assume, get_args(Assume))
+        if self.low is None and self.high is None and self.level is None:
+            return
+        if self.low is None or self.high is None or self.level is None or not self.low <= self.high:
+            raise BenchError(f"the interval of {self.metric} must have a low end, a high end above it, and a level.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,26 +128,53 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """What a prediction rests on: its tier, the name of its calibration, and the reason in words.
+
+    Two predictions of one card that differ by less than `resolution`, in the logarithm, cannot be told apart.
+    """
+
+    tier: Tier
+    calibration: str
+    reason: str
+    resolution: float
+
+    def __post_init__(self) -> None:
+        choose("tier", self.tier, get_args(Tier))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One line of a records file: one launch of one spec, or one exact count, or one failure."""
+    """One line of a records file: one launch of one spec, or one exact count, or one failure.
+
+    `basis` is there for a prediction that was not refused.
+    """
 
     spec: Spec
     protocol: Protocol | None
     environment: Environment
     measurements: tuple[Measurement, ...] = ()
     failure: Failure | None = None
+    basis: Basis | None = None
     source: Source
     schema: int = SCHEMA
 
     @property
-    def key(self) -> tuple[Spec, str | None, str, str | None, Source]:
+    def key(self) -> tuple[Spec, str | None, str, str | None, str | None, Source]:
         """Records with one key are repetitions; records with different keys are never averaged.
 
         torch's version is part of it: from one release to a later one, models on one card have moved by tens of percent
         (timm's result tables for PyTorch 2.4 and 2.9).
         """
         protocol = self.protocol.name if self.protocol else None
-        return (self.spec, protocol, self.environment.device, self.environment.torch, self.source)
+        return (
+            self.spec,
+            protocol,
+            self.environment.device,
+            self.environment.torch,
+            self.environment.node,
+            self.source,
+        )
 
     def get(self, metric: str) -> Measurement | None:
         """The measurement of that name, or None."""
@@ -140,8 +182,8 @@ class Record:
 
     def value(self, metric: str) -> float | None:
         """The single value of an exact metric (a count), or None where it was not taken."""
-        found = self.get(metric)
-        return found.values[0] if found and found.values else None
+        measurement = self.get(metric)
+        return measurement.values[0] if measurement and measurement.values else None
 
 
 def to_json(record: Record) -> str:
@@ -152,25 +194,17 @@ def to_json(record: Record) -> str:
 
 
 def from_json(line: str) -> Record:
-    """The record of one line. Raises `NewerSchemaError` for what only a newer visionbench reads, ValueError for no
-    record.
+    """The record of one line, of this schema or an older one.
+
+    Raises `NewerSchemaError` for what only a newer visionbench reads, ValueError for no record.
     """
-    data = json.loads(line)
-    if not isinstance(data, dict) or not isinstance(data.get("schema"), int):
+    data = decode(line)
+    if not isinstance(data, dict) or type(data.get("schema")) is not int:
         raise ValueError("no visionbench record: it has no schema number")
-    data = _upgraded(data)
-    if data.get("source") not in get_args(Source):
-        raise ValueError(f"unknown source of a record: {data.get('source')!r}")
-    return Record(
-        spec=make(Spec, data.pop("spec", None)),
-        protocol=None if data.get("protocol") is None else _protocol(json.dumps(data["protocol"])),
-        environment=_environment(json.dumps(data.pop("environment", None))),
-        measurements=tuple(_measurement(m) for m in data.pop("measurements", ())),
-        failure=None if data.get("failure") is None else make(Failure, data["failure"]),
-        source=data.pop("source", None),
-        schema=data.pop("schema"),
-        **_nothing_else(data, {"protocol", "failure"}),
-    )
+    record = typed(_upgraded(data), Record, "record")
+    if any(measurement.iterations < 1 for measurement in record.measurements):
+        raise ValueError("a record's measurement spans no iterations")
+    return record
 
 
 def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
@@ -182,54 +216,57 @@ def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
     while data["schema"] < SCHEMA:
         if data["schema"] not in UPGRADES:
             raise ValueError(f"no record of a known schema: {data['schema']}")
-        data = UPGRADES[data["schema"]](data)
+        try:
+            data = UPGRADES[data["schema"]](data)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise ValueError(f"a record of schema {data['schema']} is wrong: {error!r}") from error
     return data
 
 
-def _nothing_else(data: dict[str, Any], taken: set[str]) -> dict[str, Any]:
-    """An unknown field is an error, not a shrug: it may change what the number means."""
-    unknown = sorted(set(data) - taken)
-    if unknown:
-        raise ValueError(f"unknown field in a record: {', '.join(unknown)}")
-    return {}
+def from_schema_1(data: dict[str, Any]) -> dict[str, Any]:
+    """Lift a line of schema 1.
+
+    There a prediction's interval was two measurements beside it (`.low80`, `.high80`) and its basis three flags and a
+    warning of `step_time`; and a protocol had a clock, which was always the wall's.
+    """
+    data = {**data, "schema": 2}
+    protocol = data.get("protocol")
+    if isinstance(protocol, dict) and protocol.get("clock", "wall") == "wall":
+        data["protocol"] = {name: value for name, value in protocol.items() if name != "clock"}
+    if data.get("source") == "predicted" and data.get("measurements"):
+        step_time = next((m for m in data["measurements"] if m["metric"] == "step_time"), None)
+        data["basis"] = _basis_1(step_time) if step_time else None
+        data["measurements"] = list(_with_intervals(data["measurements"]))
+    return data
 
 
-@lru_cache(maxsize=32)
-def _names(kind: Hashable) -> frozenset[str]:
-    return frozenset(field.name for field in fields(cast(type[Any], kind)))
+def _basis_1(step_time: dict[str, Any]) -> dict[str, Any]:
+    facts = dict(flag.split(":", 1) for flag in step_time["flags"] if ":" in flag)
+    return {
+        "tier": facts["tier"],
+        "calibration": facts["calibration"],
+        "reason": step_time["warnings"][0] if step_time.get("warnings") else "",
+        "resolution": float(facts["resolution"]),
+    }
 
 
-def make(kind: type[_T], data: object) -> _T:
-    """The dataclass `kind` from an object of JSON. Raises ValueError for an unknown field or a wrong value."""
-    if not isinstance(data, dict):
-        raise ValueError(f"a record's {kind.__name__.lower()} is no object")
-    _nothing_else(data, set(_names(cast(Hashable, kind))))
-    try:
-        return kind(**data)
-    except (TypeError, BenchError) as error:
-        raise ValueError(f"a record's {kind.__name__.lower()} is wrong: {error}") from error
+def _with_intervals(measurements: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The measurements without those that are ends of an interval, which become fields of the others."""
+    values = {m["metric"]: m["values"] for m in measurements}
+    for measurement in measurements:
+        name = measurement["metric"]
+        if name.endswith((".low80", ".high80")):
+            continue
+        flags = [flag for flag in measurement.get("flags", ()) if flag.split(":")[0] not in _BASIS_FLAGS]
+        lifted = {**measurement, "flags": flags}
+        if name == "step_time":
+            lifted["warnings"] = []  # it is the reason of the basis
+        if f"{name}.low80" in values and f"{name}.high80" in values:
+            lifted |= {"low": values[f"{name}.low80"][0], "high": values[f"{name}.high80"][0], "level": 0.8}
+        yield lifted
 
 
-def _measurement(data: object) -> Measurement:
-    if not isinstance(data, dict):
-        raise ValueError("a record's measurement is no object")
-    lists = {name: tuple(data[name]) for name in ("values", "flags", "warnings") if name in data}
-    made = make(Measurement, {**data, **lists})
-    numbers = all(isinstance(value, (int, float)) and math.isfinite(value) for value in made.values)
-    if not numbers or not isinstance(made.iterations, int) or made.iterations < 1:
-        raise ValueError(f"a measurement of {made.metric} holds no finite numbers, or no iterations")
-    return made
+_BASIS_FLAGS = ("tier", "calibration", "resolution")
 
-
-# A file of ten thousand records holds a handful of protocols and environments: build each of them once.
-@lru_cache(maxsize=256)
-def _protocol(text: str) -> Protocol:
-    data = json.loads(text)
-    if isinstance(data, dict) and "metrics" in data:
-        data["metrics"] = tuple(data["metrics"])
-    return make(Protocol, data)
-
-
-@lru_cache(maxsize=4096)
-def _environment(text: str) -> Environment:
-    return make(Environment, json.loads(text))
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: from_schema_1}
+"""Schema version -> a named function that lifts a line of that version by one."""

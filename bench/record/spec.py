@@ -17,7 +17,6 @@ Precision = Literal["fp32", "tf32", "fp16", "bf16", "amp_fp16", "amp_bf16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
 Attention = Literal["fused", "math"]
-Clock = Literal["wall", "events"]
 
 TASKS: tuple[str, ...] = get_args(Task)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -32,8 +31,10 @@ class Spec:
 
     `model` is a qualified name (`timm:convnext_tiny`, `paper:convnext_iso_small`, `user:package.module:factory`):
     two implementations of one architecture can differ several times in speed, so a bare name is not enough.
-    `batch_size` is images per step, `image_size` pixels of the square input. `attention="math"` computes
-    softmax(QK^T)V step by step and keeps the N x N matrix, as every 2022 code base did; "fused" may use one kernel.
+    `batch_size` is images per step, `image_size` pixels of the square input, or its height where `image_width` is set.
+    `attention="math"` computes softmax(QK^T)V step by step and keeps the N x N matrix, as every 2022 code base did;
+    "fused" may use one kernel. `image_width`, `processes` and `backend` (what runs the model, if not torch) are places
+    for what is coming: None is what is built, and `refuse_unbuilt` refuses the rest.
     Raises `BenchError` for a word that is not on its list or a size below 1.
     """
 
@@ -45,6 +46,9 @@ class Spec:
     memory_format: MemoryFormat = "contiguous"
     compile_mode: CompileMode | None = None
     attention: Attention = "fused"
+    image_width: int | None = None
+    processes: int | None = None
+    backend: str | None = None
 
     def __post_init__(self) -> None:
         choose("task", self.task, TASKS)
@@ -53,17 +57,31 @@ class Spec:
         choose("attention", self.attention, ATTENTIONS)
         if self.compile_mode is not None:
             choose("compile mode", self.compile_mode, COMPILE_MODES)
-        for name, value in (("batch size", self.batch_size), ("image size", self.image_size)):
+        sizes = {"batch size": self.batch_size, "image size": self.image_size}
+        sizes |= {"image width": self.image_width} if self.image_width is not None else {}
+        sizes |= {"number of processes": self.processes} if self.processes is not None else {}
+        for name, value in sizes.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise BenchError(f"{name} must be a whole number of at least 1, not {value!r}.")
 
     def __str__(self) -> str:
         """`timm:convnext_tiny@224 inference b64 fp32`, plus every field that is not at its default."""
-        words = [f"{self.model}@{self.image_size}", self.task, f"b{self.batch_size}", self.precision]
+        width = f"x{self.image_width}" if self.image_width is not None else ""
+        words = [f"{self.model}@{self.image_size}{width}", self.task, f"b{self.batch_size}", self.precision]
         words += [self.memory_format] if self.memory_format != "contiguous" else []
         words += [f"compile:{self.compile_mode}"] if self.compile_mode else []
         words += ["math-attention"] if self.attention == "math" else []
+        words += [f"processes:{self.processes}"] if self.processes is not None else []
+        words += [f"backend:{self.backend}"] if self.backend is not None else []
         return " ".join(words)
+
+
+def refuse_unbuilt(spec: Spec) -> None:
+    """Raise `BenchError` for a spec that can be written down and not yet measured, traced or predicted."""
+    for field, what in (("image_width", "rectangular image"), ("processes", "run of several processes"),
+                        ("backend", "backend other than torch")):  # fmt: skip
+        if getattr(spec, field) is not None:
+            raise BenchError(f"a {what} ({field}={getattr(spec, field)}) is not built yet: leave {field} out.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +99,6 @@ class Protocol:
 
     name: str
     metrics: tuple[str, ...] = ("throughput",)
-    clock: Clock = "wall"
     warmup_iterations: int
     warmup_seconds: float = 0.0
     steady_within: float | None = None

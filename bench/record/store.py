@@ -7,6 +7,7 @@ again; and a line that was torn all the same (the power went) is reported and sk
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visionbench.record.errors import BenchError
+from visionbench.record.files import reason
 from visionbench.record.record import NewerSchemaError, Record, from_json, to_json
 
 HEAD = '{"spec":'
@@ -92,7 +94,7 @@ def read(path: Path | str) -> Log:
             records.append(from_json(line))
         except NewerSchemaError as error:
             raise BenchError(f"{path}, line {number}: {error}") from error
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except ValueError as error:
             problems.append(f"{path}, line {number} is torn or no record, skipped ({_first_words(error)})")
     torn = "\n" not in text and (text.startswith(HEAD) or HEAD.startswith(text))
     if problems and not records and not torn:
@@ -125,8 +127,7 @@ def _first_words(error: Exception) -> str:
 
 
 def _cannot(verb: str, path: Path | str, error: OSError) -> BenchError:
-    reason = (error.strerror or str(error)).lower()
     if verb == "read":
-        return BenchError(f"cannot read records at {path} ({reason}): name another file.")
-    remedy = "free some space" if error.errno == 28 else "name another file with --records"
-    return BenchError(f"cannot {verb} records at {path} ({reason}): {remedy}. Nothing already recorded is lost.")
+        return BenchError(f"cannot read records at {path} ({reason(error)}): name another file.")
+    remedy = "free some space" if error.errno == errno.ENOSPC else "name another file with --records"
+    return BenchError(f"cannot {verb} records at {path} ({reason(error)}): {remedy}. Nothing already recorded is lost.")

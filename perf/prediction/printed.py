@@ -15,7 +15,8 @@ from visionbench.predicting.step_time import of_trace
 from visionbench.predicting.tracing import traced
 from visionbench.record.devices import find
 from visionbench.record.errors import BenchError
-from visionbench.record.prediction import Tier, prediction
+from visionbench.record.prediction import prediction
+from visionbench.record.record import Tier
 from visionbench.record.spec import Spec
 from visionbench.record.units import plural
 from visionbench.reports import cells

@@ -68,10 +68,7 @@ def _remarks(records: Sequence[Record], found: Sequence[Prediction | None]) -> I
     yield "Predicted, not measured: a model's estimate from a trace."
     tiers = {one.tier if one else "refused" for one in found}
     yield from (text for tier, text in TIERS.items() if tier in tiers)
-    if any(
-        (record.value("process_memory.high80") or 0) > (record.environment.device_memory or math.inf)
-        for record in records
-    ):
+    if any(_highest_memory(record) > (record.environment.device_memory or math.inf) for record in records):
         yield "The upper end of a process's memory is above what its card has: the batch may turn out not to fit."
     if tiers & {"calibrated", "anchored"}:
         yield ("The interval of calibrated and anchored rows held four of five networks of families that were left out "
@@ -162,10 +159,16 @@ def _printed(record: Record) -> Number | None:
     return next((number for number in found if number.gpu == card), None)
 
 
+def _highest_memory(record: Record) -> float:
+    memory = record.get("process_memory")
+    return memory.high or 0.0 if memory else 0.0
+
+
 def _memory(record: Record, metric: str) -> Cell:
-    value, low, high = (record.value(metric + end) for end in ("", ".low80", ".high80"))
-    if value is None:
+    memory = record.get(metric)
+    if memory is None:
         return Cell()
+    value, low, high = memory.values[0], memory.low, memory.high
     span = f"[{low / GIB:.2f}, {high / GIB:.2f}]" if low and high else ""
     short = _ends(low, value, high) if low and high else ""
     return Cell(text=f"{value / GIB:.2f}", value=value, digits=2, source="predicted", low=low, high=high, span=span,

@@ -55,6 +55,7 @@ FREE = {
     "git_dirty": True,
     "started": "2026-02-02T00:00:00+00:00",
     "python": "3.11.9",
+    "node": "host-3",
 }
 
 

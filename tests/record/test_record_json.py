@@ -12,6 +12,7 @@ from visionbench.record import record as record_module
 from visionbench.record.errors import BenchError
 from visionbench.record.record import (
     SCHEMA,
+    Basis,
     Environment,
     Failure,
     FailureKind,
@@ -39,11 +40,13 @@ FULL = Record(
         memory_format="channels_last",
         compile_mode="max-autotune",
         attention="math",
+        image_width=512,
+        processes=8,
+        backend="onnxruntime",
     ),
     protocol=Protocol(
         name="own",
         metrics=("first_call", "throughput", "peak_memory"),
-        clock="events",
         warmup_iterations=3,
         warmup_seconds=0.1,
         steady_within=20.0,
@@ -76,6 +79,7 @@ FULL = Record(
         git_commit="6690ea4",
         git_dirty=False,
         started="2026-11-05T12:00:00+00:00",
+        node="host-3",
     ),
     measurements=(
         Measurement(
@@ -88,10 +92,14 @@ FULL = Record(
             warmups=50,
             flags=("throttled", "noisy_env"),
             warnings=("the clock fell to 1.1 GHz",),
+            low=0.09,
+            high=0.31,
+            level=0.8,
         ),
         Measurement(metric="params", unit="count", better="none", assume="exact", values=(28_589_128,)),
     ),
     failure=Failure(kind="timeout", stage="warm-up", message="stopped after 12.5 s"),
+    basis=Basis(tier="ratio", calibration="a+b", reason="measured elsewhere", resolution=0.2),
     source="measured",
 )
 
@@ -138,7 +146,7 @@ def test_a_line_is_one_line_of_plain_json(record):
 
 
 def test_the_full_case_leaves_no_field_at_its_default():
-    data = [FULL, FULL.spec, FULL.protocol, FULL.environment, FULL.measurements[0], FULL.failure]
+    data = [FULL, FULL.spec, FULL.protocol, FULL.environment, FULL.measurements[0], FULL.failure, FULL.basis]
     ours = {value for value in vars(record_module).values() if isinstance(value, type) and is_dataclass(value)}
     assert {type(datum) for datum in data} == ours
     for datum in data:
@@ -166,8 +174,8 @@ def _with(path: tuple[str | int, ...], value: object) -> str:
 
 @pytest.mark.parametrize(
     "place",
-    [(), ("spec",), ("protocol",), ("environment",), ("measurements", 0), ("failure",)],
-    ids=["record", "spec", "protocol", "environment", "measurement", "failure"],
+    [(), ("spec",), ("protocol",), ("environment",), ("measurements", 0), ("failure",), ("basis",)],
+    ids=["record", "spec", "protocol", "environment", "measurement", "failure", "basis"],
 )
 def test_an_unknown_field_is_an_error_not_a_shrug(place):
     with pytest.raises(ValueError, match="unknown field in a record: humidity"):
@@ -221,11 +229,47 @@ def test_a_field_that_must_be_there_is_missed(path):
         (("schema",), "1"),
         (("schema",), None),
         (("schema",), 0),
+        (("schema",), True),
+        (("schema",), 10**400),
+        (("schema",), 2.0),
+        (("spec", "model"), ["timm:resnet18"]),
+        (("spec", "image_width"), 0),
+        (("spec", "backend"), 7),
+        (("environment", "threads"), "two"),
+        (("environment", "cores"), 10**400),
+        (("environment", "device_name"), 5),
+        (("environment", "started"), 2026),
+        (("measurements", 0, "values"), [1.0, 10**400]),
+        (("measurements", 0, "values"), [1.0, "2"]),
+        (("measurements", 0, "values"), [True]),
+        (("measurements", 0, "flags"), "throttled"),
+        (("measurements", 0, "flags"), [["throttled"]]),
+        (("measurements", 0, "iterations"), 0),
+        (("measurements", 0, "level"), None),
+        (("measurements", 0, "low"), 0.4),
+        (("basis", "tier"), "guessed"),
+        (("basis", "resolution"), None),
     ],
 )
 def test_a_wrong_value_is_no_record(path, value):
-    with pytest.raises(ValueError, match="record"):
+    with pytest.raises(BenchError if value == 10**400 and path == ("schema",) else ValueError, match="record"):
         from_json(_with(path, value))
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("[" * 100_000, "nested"),
+        ('{"schema":' * 100_000, "nested"),
+        (_with(("measurements", 0, "iterations"), 30).replace("0.1,", "NaN,", 1), "NaN"),
+        (_with(("measurements", 0, "iterations"), 30).replace("1e-09", "1e999", 1), "finite|range|inf"),
+        ('{"schema": 1, "source": "predicted", "measurements": [{"metric": "step_time", "flags": []}]}', "schema 1"),
+    ],
+    ids=["brackets", "braces", "not a number", "too large", "a prediction without a tier"],
+)
+def test_no_line_ends_in_a_traceback(line, why):
+    with pytest.raises(ValueError, match=why):
+        from_json(line)
 
 
 @pytest.mark.parametrize(
@@ -299,6 +343,10 @@ def test_repetitions_share_a_key_and_nothing_else_does():
         replace(first, source="predicted"),
         replace(first, environment=replace(cpu, threads=4)),
         replace(first, environment=replace(cpu, torch="2.9.0")),
+        replace(first, environment=replace(cpu, node="host-3")),
+        replace(first, spec=replace(first.spec, image_width=256)),
+        replace(first, spec=replace(first.spec, processes=2)),
+        replace(first, spec=replace(first.spec, backend="onnxruntime")),
         replace(first, environment=replace(cpu, device_name="AMD EPYC 7B12")),
     ]
     assert len({record.key for record in (first, *others)}) == 1 + len(others)

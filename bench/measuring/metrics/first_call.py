@@ -7,6 +7,7 @@ model and its inputs is not in it.
 
 from __future__ import annotations
 
+from visionbench.record import metrics
 from visionbench.record.record import Measurement
 
 METRIC = "first_call"
@@ -14,4 +15,4 @@ METRIC = "first_call"
 
 def measurement(seconds: float) -> Measurement:
     """One value: a process has one first call."""
-    return Measurement(metric=METRIC, unit="s", better="lower", assume="nothing", values=(seconds,))
+    return metrics.measurement(METRIC, (seconds,))

@@ -1,0 +1,174 @@
+"""One door for every file: text becomes typed data or one sentence, and a file is written whole or not at all.
+
+`msgspec` turns JSON into the frozen dataclasses of this house and refuses a wrong type with its path
+(`$.environment.threads`). Three things are added here: an unknown field is an error (it may change what a number
+means), no whole number is larger than a float can hold, and no input ends in a traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import types
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import is_dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from visionbench.record.errors import BenchError
+
+T = TypeVar("T")
+
+_Check = Callable[[Any], None]
+
+
+class _UnknownFieldError(ValueError):
+    """The names of fields that a type does not have."""
+
+
+def decode(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError for text that is no JSON, or is nested too deeply to be ours."""
+    import msgspec  # not needed for `--help`
+
+    try:
+        return msgspec.json.decode(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        pass
+    try:  # it knows the line and the column, and reads the lone surrogates of a file name that is no UTF-8
+        return json.loads(text, parse_constant=_finite, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _finite(word: str) -> float:
+    number = float(word)
+    if not math.isfinite(number):
+        raise ValueError(f"{word} is no finite number")
+    return number
+
+
+def typed(data: object, kind: type[T], what: str) -> T:
+    """The dataclass `kind` from a decoded JSON value; `what` names it in a sentence ("record").
+
+    Raises ValueError for a wrong type, a missing or unknown field, or a number that is too large.
+    """
+    import msgspec
+
+    try:
+        if check := _checker(cast(Hashable, kind)):
+            check(data)
+        return msgspec.convert(data, kind)
+    except _UnknownFieldError as error:
+        raise ValueError(f"unknown field in a {what}: {error}") from error
+    except (msgspec.ValidationError, BenchError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"a {what} is wrong: {error}") from error
+
+
+@lru_cache(maxsize=256)
+def _checker(kind: Any) -> _Check | None:
+    """What finds unknown fields and too large numbers in the raw data of a type; None where neither can be."""
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return _fields_checker(frozenset(hints), [(name, c) for name, hint in hints.items() if (c := _checker(hint))])
+    if kind is int:
+        return _check_number
+    inside = next((check for argument in get_args(kind) if (check := _checker(argument))), None)
+    if inside is None:
+        return None
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        return inside
+    if origin in (tuple, list):
+        return _check_numbers if inside is _check_number else _items_checker(inside)
+    return _values_checker(inside)
+
+
+def _fields_checker(names: frozenset[str], inside: list[tuple[str, _Check]]) -> _Check:
+    def check(data: Any) -> None:
+        if not isinstance(data, dict):
+            return  # msgspec says what is wrong with it
+        if not data.keys() <= names:
+            raise _UnknownFieldError(", ".join(sorted(map(str, data.keys() - names))))
+        for name, check_field in inside:
+            if name in data:
+                check_field(data[name])
+
+    return check
+
+
+def _items_checker(inside: _Check) -> _Check:
+    def check(data: Any) -> None:
+        for item in data if isinstance(data, list) else ():
+            inside(item)
+
+    return check
+
+
+def _values_checker(inside: _Check) -> _Check:
+    def check(data: Any) -> None:
+        for value in data.values() if isinstance(data, dict) else ():
+            inside(value)
+
+    return check
+
+
+def _check_number(value: Any) -> None:
+    if value.__class__ is int and value.bit_length() > 1023:
+        raise ValueError("a whole number is too large for any number of ours")
+
+
+def _check_numbers(values: Any) -> None:
+    """Of thousands of iterations: the sum overflows if one of them does."""
+    try:
+        float(sum(values))
+    except OverflowError as error:
+        raise ValueError("a whole number is too large for any number of ours") from error
+    except TypeError:
+        return  # msgspec says what is wrong with it
+
+
+def reason(error: OSError) -> str:
+    """Why the operating system refused, as a clause: `no such file or directory`."""
+    return (error.strerror or str(error)).lower()
+
+
+@contextmanager
+def reading(path: Path, what: str, remedy: str) -> Iterator[None]:
+    """Turn what goes wrong while `path` is read into one sentence: it holds no `what`, and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise BenchError(f"cannot read {path} ({reason(error)}): {remedy}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BenchError(f"{path} holds no {what} ({error}): {remedy}.") from error
+
+
+def read_typed(path: Path, kind: type[T], what: str, remedy: str) -> T:
+    """The dataclass that a JSON file holds. Raises `BenchError`, with the file's name and the remedy, for all else."""
+    with reading(path, what, remedy):
+        return typed(decode(path.read_text(encoding="utf-8")), kind, what)
+
+
+def write_whole(path: Path, text: str, remedy: str = "name another file", *, folders: bool = False) -> None:
+    """Write a file in one piece: a reader, or a power cut, meets the old file or the new one, and no half of either.
+
+    `folders`: make those that are missing. Raises `BenchError`, with the remedy, where it cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        if folders:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise BenchError(f"cannot write {path} ({reason(error)}): {remedy}.") from error
