@@ -162,7 +162,7 @@ def _remarks(runs: Sequence[Run], labels: Sequence[Label], common: frozenset[str
         return
     unsaid = ("device", "protocol", "torch")  # the sentences below say them
     alike = [label.text(runs[0]) for label in LABELS if label not in labels and label.key not in unsaid]
-    if told := (*alike, *sorted(common)):
+    if told := (*filter(None, alike), *sorted(common)):
         yield f"Every row: {'; '.join(told)}."
     yield from dict.fromkeys(_where(run.environment) for run in runs)
     yield from dict.fromkeys(_how(run.protocol) for run in runs if run.protocol)
