@@ -151,7 +151,7 @@ def reading(path: Path, what: str, remedy: str) -> Iterator[None]:
 def read_typed(path: Path, kind: type[T], what: str, remedy: str) -> T:
     """The dataclass that a JSON file holds. Raises `BenchError`, with the file's name and the remedy, for all else."""
     with reading(path, what, remedy):
-        return typed(decode(path.read_text(encoding="utf-8")), kind, what)
+        return typed(decode(path.read_text(encoding="utf-8")), kind, f"file of {what}")
 
 
 def write_whole(path: Path, text: str, remedy: str = "name another file", *, folders: bool = False) -> None:

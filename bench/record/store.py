@@ -98,7 +98,10 @@ def read(path: Path | str) -> Log:
             problems.append(f"{path}, line {number} is torn or no record, skipped ({_first_words(error)})")
     torn = "\n" not in text and (text.startswith(HEAD) or HEAD.startswith(text))
     if problems and not records and not torn:
-        raise BenchError(f"{path} is not a visionbench records file: none of its {len(problems)} lines is a record.")
+        first = problems[0].partition("skipped (")[2].rstrip(")")
+        raise BenchError(
+            f"{path} is not a visionbench records file: none of its {len(problems)} lines is a record ({first})."
+        )
     return Log(records=tuple(records), problems=tuple(problems))
 
 
