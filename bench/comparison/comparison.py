@@ -12,13 +12,12 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Literal, get_args
 
-from visionbench.record import files
-from visionbench.record.errors import BenchError, choose
+from visionbench.record.errors import choose
+from visionbench.record.files import decode, reading, typed, write_whole
 from visionbench.record.record import Environment, Failure
 from visionbench.record.spec import Spec
 from visionbench.record.statistics import Estimate, estimate
@@ -29,7 +28,12 @@ COMPARISON_SCHEMA = 1
 Timer = Literal["cpu", "wall", "device"]
 """Whose clock: the process's CPU time, the wall's, or the accelerator's own (CUDA events)."""
 
-TIMER_WORDS: dict[Timer, str] = {"cpu": "CPU time", "wall": "the wall clock", "device": "the device's clock"}
+TIMER_WORDS: dict[Timer, str] = {
+    "cpu": "CPU time",
+    "wall": "the wall clock",
+    "device": "the device's clock",
+}
+"""What each timer is called wherever a ratio is shown: "by CPU time"."""
 
 First = Literal["baseline", "candidate"]
 
@@ -106,10 +110,11 @@ class Comparison:
         return tuple(dict.fromkeys(flag for launch in self.launches for flag in launch.flags))
 
     @property
-    def key(self) -> tuple[Spec, Spec, str | None, str | None, str, str | None, Timer]:
+    def key(self) -> tuple[Spec, Spec, str | None, str | None, str, str | None, str | None, Timer]:
         """Comparisons of one key ask the same of the same machine: the newer one replaces the older."""
-        base, head, where = self.baseline, self.candidate, self.environment
-        return (base.spec, head.spec, base.commit, head.commit, where.device, where.torch, self.timer)
+        base, candidate, where = self.baseline, self.candidate, self.environment
+        sides = (base.spec, candidate.spec, base.commit, candidate.commit)
+        return (*sides, where.device, where.torch, where.node, self.timer)
 
 
 def speed_up(comparison: Comparison) -> Estimate | None:
@@ -125,14 +130,14 @@ def log_ratios(comparison: Comparison) -> tuple[float, ...]:
     rounds alike), launches are.
     """
     return tuple(
-        median(math.log(turns.candidate / turns.baseline) for turns in launch.rounds) for launch in comparison.launches
+        median(math.log(turn.candidate / turn.baseline) for turn in launch.rounds) for launch in comparison.launches
     )
 
 
 def wall_log_ratios(comparison: Comparison) -> tuple[float, ...]:
     """As `log_ratios`, by the wall clock: shown beside a ratio of CPU times, which cannot see waiting."""
     return tuple(
-        median(math.log(turns.candidate_wall / turns.baseline_wall) for turns in launch.rounds)
+        median(math.log(turn.candidate_wall / turn.baseline_wall) for turn in launch.rounds)
         for launch in comparison.launches
     )
 
@@ -142,7 +147,7 @@ def iteration_seconds(comparison: Comparison, side: First) -> float | None:
     pick: Callable[[Round], float] = (lambda r: r.baseline) if side == "baseline" else (lambda r: r.candidate)
     if not comparison.launches:
         return None
-    return median(median(pick(turns) for turns in launch.rounds) for launch in comparison.launches)
+    return median(median(pick(turn) for turn in launch.rounds) for launch in comparison.launches)
 
 
 def to_json(comparison: Comparison) -> str:
@@ -151,20 +156,20 @@ def to_json(comparison: Comparison) -> str:
 
 
 def from_json(line: str) -> Comparison:
-    """The comparison of one line. Raises ValueError for anything else, with the path to what is wrong."""
-    comparison = _decoder()(line)
-    if comparison.schema != COMPARISON_SCHEMA:
+    """The comparison of one line. Raises ValueError for anything else, with the reason."""
+    data = decode(line)
+    if not isinstance(data, dict) or data.get("schema") != COMPARISON_SCHEMA or "baseline" not in data:
         raise ValueError(f"no comparison of schema {COMPARISON_SCHEMA}")
+    comparison = typed(data, Comparison, "comparison")
     for launch in comparison.launches:
-        times = [time for r in launch.rounds for time in (r.baseline, r.candidate, r.baseline_wall, r.candidate_wall)]
-        if not times or not all(time > 0 and files.finite(time) for time in times):
+        times = [
+            seconds
+            for turn in launch.rounds
+            for seconds in (turn.baseline, turn.candidate, turn.baseline_wall, turn.candidate_wall)
+        ]
+        if not times or min(times) <= 0:
             raise ValueError("a launch holds no rounds, or times that are none")
     return comparison
-
-
-@cache
-def _decoder() -> Callable[[str], Comparison]:
-    return files.decoder(Comparison)
 
 
 def write(path: Path, comparisons: Iterable[Comparison]) -> None:
@@ -172,7 +177,7 @@ def write(path: Path, comparisons: Iterable[Comparison]) -> None:
 
     Raises `BenchError` if the file cannot be written.
     """
-    files.write_whole(path, "".join(to_json(comparison) + "\n" for comparison in comparisons))
+    write_whole(path, "".join(to_json(comparison) + "\n" for comparison in comparisons))
 
 
 def merge(path: Path, comparisons: Iterable[Comparison]) -> None:
@@ -194,10 +199,13 @@ _REMEDY = "name a file that `gate` or `effects` wrote"
 def read(path: Path) -> tuple[Comparison, ...]:
     """The comparisons of a file. Raises `BenchError` for a file that is not there or holds something else."""
     comparisons = []
-    for number, line in enumerate(files.read_text(path, _REMEDY).split("\n"), start=1):
-        if line.strip():
+    with reading(path, "comparisons", _REMEDY):
+        lines = path.read_text(encoding="utf-8").split("\n")
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
             try:
                 comparisons.append(from_json(line))
             except ValueError as error:
-                raise BenchError(f"{path} holds no comparisons (line {number}: {error}): {_REMEDY}.") from error
+                raise ValueError(f"line {number}: {error}") from error
     return tuple(comparisons)

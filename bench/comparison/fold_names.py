@@ -7,6 +7,7 @@ name stands for every combination of its numbers, and nothing is folded that is 
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
@@ -60,10 +61,7 @@ def _merged(entries: list[_Entry[T]], place: int) -> list[_Entry[T]]:
 
 
 def _count(numbers: tuple[frozenset[int], ...]) -> int:
-    count = 1
-    for found in numbers:
-        count *= len(found)
-    return count
+    return math.prod(len(found) for found in numbers)
 
 
 def _pattern(texts: tuple[str, ...], numbers: tuple[frozenset[int], ...]) -> str:
@@ -83,6 +81,11 @@ def _set(numbers: list[int]) -> str:
     return str(numbers[0]) if len(numbers) == 1 else f"{{{','.join(words)}}}"
 
 
+def count_of(pattern: str) -> int:
+    """How many names a pattern stands for. Raises ValueError for a set that is none."""
+    return math.prod(sum(last - first + 1 for first, last in _runs(written)) for written in _SET.findall(pattern))
+
+
 def unfold(pattern: str) -> tuple[str, ...]:
     """The names that a pattern of `fold` stands for. Raises ValueError for a set that is none."""
     parts = _SET.split(pattern)
@@ -91,10 +94,15 @@ def unfold(pattern: str) -> tuple[str, ...]:
 
 
 def _numbers(written: str) -> tuple[str, ...]:
-    found: list[str] = []
+    return tuple(str(number) for first, last in _runs(written) for number in range(first, last + 1))
+
+
+def _runs(written: str) -> list[tuple[int, int]]:
+    """The first and the last number of each run in a set."""
+    runs = []
     for word in written.split(","):
         first, dots, last = word.partition("..")
         if dots and int(last) - int(first) > _MOST:
             raise ValueError(f"too many layers in one line: {word}")
-        found += map(str, range(int(first), int(last) + 1)) if dots else [first]
-    return tuple(found)
+        runs.append((int(first), int(last if dots else first)))
+    return runs

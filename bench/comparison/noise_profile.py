@@ -11,15 +11,14 @@ One JSON file holds one profile per fingerprint, so that several machines can sh
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Literal, get_args
 
 from visionbench.comparison.verdict import Rule
-from visionbench.record import files
-from visionbench.record.errors import BenchError, choose
+from visionbench.record.errors import choose
+from visionbench.record.files import read_typed, write_whole
 from visionbench.record.fingerprint import Fact, differing, fingerprint, fingerprint_id
 from visionbench.record.record import Environment
 from visionbench.record.units import plural
@@ -86,7 +85,7 @@ class Profile:
     """
 
     fingerprint: str
-    facts: Mapping[str, Fact]
+    facts: dict[str, Fact]
     date: str
     device: str
     torch: str | None
@@ -95,29 +94,25 @@ class Profile:
     rule: Rule
     findings: tuple[Findings, ...]
 
+    def __post_init__(self) -> None:
+        date.fromisoformat(self.date)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _File:
-    """The whole file."""
-
     schema: int
     profiles: tuple[Profile, ...]
+
+    def __post_init__(self) -> None:
+        if self.schema != PROFILE_SCHEMA:
+            raise ValueError(f"it is not of schema {PROFILE_SCHEMA}")
 
 
 def read(path: Path) -> tuple[Profile, ...]:
     """The profiles of a file, none where there is no file. Raises `BenchError` for a file that holds something else."""
     if not path.exists():
         return ()
-    text = files.read_text(path, "name another file")
-    try:
-        file = files.decoder(_File)(text)
-        if file.schema != PROFILE_SCHEMA:
-            raise ValueError(f"it is not of schema {PROFILE_SCHEMA}")
-        for profile in file.profiles:
-            date.fromisoformat(profile.date)
-    except ValueError as error:
-        raise BenchError(f"{path} holds no noise profiles ({error}): name a file that `selftest` wrote.") from error
-    return file.profiles
+    return read_typed(path, _File, "noise profiles", "name a file that `selftest` wrote").profiles
 
 
 def write(path: Path, profile: Profile) -> None:
@@ -127,26 +122,25 @@ def write(path: Path, profile: Profile) -> None:
     Raises `BenchError` if the file cannot be written, or holds something else than profiles.
     """
     before = read(path)
-    others = [known for known in before if known.fingerprint != profile.fingerprint]
-    last = next((known for known in before if known.fingerprint == profile.fingerprint), profile)
-    ordered = sorted([*others, _with_conditions(profile, last)], key=lambda known: known.fingerprint)
-    data = {"schema": PROFILE_SCHEMA, "profiles": [asdict(known) for known in ordered]}
-    files.write_whole(path, json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    others = [one for one in before if one.fingerprint != profile.fingerprint]
+    mine = next((one for one in before if one.fingerprint == profile.fingerprint), profile)
+    ordered = sorted([*others, _with_conditions(profile, mine)], key=lambda one: one.fingerprint)
+    data = {"schema": PROFILE_SCHEMA, "profiles": [asdict(one) for one in ordered]}
+    write_whole(path, json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def _with_conditions(profile: Profile, before: Profile) -> Profile:
     if replace(before, findings=profile.findings) != profile:  # another day, rule or number of launches
         return profile
-    new = {findings.condition for findings in profile.findings}
-    kept = tuple(findings for findings in before.findings if findings.condition not in new)
+    new = {one.condition for one in profile.findings}
+    kept = tuple(one for one in before.findings if one.condition not in new)
     return replace(profile, findings=(*kept, *profile.findings))
 
 
 def current(path: Path, environment: Environment, today: date) -> Profile | None:
     """The profile of exactly this machine, if it is younger than `CURRENT_DAYS`. Raises `BenchError` as `read`."""
     here = fingerprint_id(environment)
-    known = (profile for profile in read(path) if profile.fingerprint == here)
-    return next((profile for profile in known if _age(profile, today) < CURRENT_DAYS), None)
+    return next((one for one in read(path) if one.fingerprint == here and _age(one, today) < CURRENT_DAYS), None)
 
 
 def _age(profile: Profile, today: date) -> int:
@@ -167,7 +161,7 @@ def _what_is_wrong(known: tuple[Profile, ...], environment: Environment, today: 
     if not known:
         return "This machine has no current noise profile"
     here = fingerprint(environment)
-    nearest = min(known, key=lambda profile: len(differing(profile.facts, here)))
+    nearest = min(known, key=lambda one: len(differing(one.facts, here)))
     apart = differing(nearest.facts, here)
     if not apart:
         return f"This machine has no current noise profile: its last one is {plural(_age(nearest, today), 'day')} old"

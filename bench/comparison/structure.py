@@ -19,13 +19,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from visionbench.comparison.fold_names import fold, unfold
-from visionbench.record import files
+from visionbench.comparison.fold_names import count_of, fold, unfold
 from visionbench.record.errors import BenchError
+from visionbench.record.files import decode, reason, typed, write_whole
 from visionbench.record.spec import Spec
 
 STRUCTURE_SCHEMA = 1
 """Version of the file. 1 (2026-11): first."""
+
+MOST_LAYERS = 1_000_000
+"""Layers of one row: a file of a few bytes can name ten thousand million of them."""
 
 UPDATE = "compare --exact --update"
 """The command that writes the file anew."""
@@ -145,9 +148,24 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def from_text(text: str) -> Structures:
+    """The rows of a file's text. Raises `BenchError` for another schema, ValueError for no such file."""
+    data = decode(text)
+    if not isinstance(data, dict) or type(data.get("schema")) is not int:
+        raise ValueError("it has no schema number")
+    if data["schema"] != STRUCTURE_SCHEMA:
+        raise BenchError(
+            f"it has schema {data['schema']}, this visionbench reads {STRUCTURE_SCHEMA}: "
+            f"use the visionbench that wrote it, or write it anew with `{UPDATE}`."
+        )
+    file = typed(data, _File, "baseline")
+    rows = {row: _structure(row, folded) for row, folded in file.rows.items()}
+    return Structures(torch=file.torch, timm=file.timm, rows=rows)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
-    """A row as the file has it: layers folded, and the hash that they must have."""
+class _Folded:
+    """A row as the file holds it: equal layers on one line, and the hash of all of them."""
 
     totals: dict[str, int | None]
     hash: str
@@ -158,65 +176,49 @@ class _Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _File:
-    """The whole file."""
-
     schema: int
     torch: str
     timm: str
-    rows: dict[str, _Row]
+    rows: dict[str, _Folded]
 
 
-def from_text(text: str) -> Structures:
-    """The rows of a file's text. Raises `BenchError` for a newer schema, ValueError for no such file."""
-    data = files.plain(text)
-    if not isinstance(data, dict) or not isinstance(data.get("schema"), int):
-        raise ValueError("it has no schema number")
-    if data["schema"] != STRUCTURE_SCHEMA:
-        raise BenchError(
-            f"it has schema {data['schema']}, this visionbench reads {STRUCTURE_SCHEMA}: "
-            f"use the visionbench that wrote it, or write it anew with `{UPDATE}`."
-        )
-    file = files.typed(_File, data)
-    rows = {name: _structure(name, row) for name, row in file.rows.items()}
-    return Structures(torch=file.torch, timm=file.timm, rows=rows)
-
-
-def _structure(name: str, row: _Row) -> Structure:
-    layers = {path: layer for pattern, layer in row.layers.items() for path in unfold(pattern)}
-    structure = Structure(row=name, totals=row.totals, layers=layers, breaks=row.breaks, remark=row.remark)
-    if row.hash != structure.hash or any(_contradictions(structure)):
-        raise ValueError(f"the totals of {name} are not those of its layers")
+def _structure(row: str, folded: _Folded) -> Structure:
+    if sum(count_of(pattern) for pattern in folded.layers) > MOST_LAYERS:
+        raise ValueError(f"{row} has more than {MOST_LAYERS:,} layers")
+    layers = {path: layer for pattern, layer in folded.layers.items() for path in unfold(pattern)}
+    structure = Structure(row=row, totals=folded.totals, layers=layers, breaks=folded.breaks, remark=folded.remark)
+    if folded.hash != structure.hash or any(_contradictions(structure)):
+        raise ValueError(f"the totals of {row} are not those of its layers")
     return structure
 
 
 def _contradictions(structure: Structure) -> Iterator[bool]:
     """A merge of two branches may take the totals of one and the layers of the other."""
     layers = structure.layers.values()
-    yield structure.totals.get("operators") != sum(sum(layer.operators.values()) for layer in layers)
+    yield structure.totals["operators"] != sum(sum(layer.operators.values()) for layer in layers)
     for name in ("params", "buffers", "bytes") if "params" in structure.totals else ():
-        yield structure.totals.get(name) != sum(getattr(layer, name) for layer in layers)
+        yield structure.totals[name] != sum(getattr(layer, name) for layer in layers)
 
 
 def write(path: Path, structures: Structures) -> None:
     """Write the file in one piece. Raises `BenchError` if it cannot be written, or if a row could not be counted."""
-    for row, reason in structures.failures.items():
-        raise BenchError(f"no baseline is written, because {row} cannot be counted ({reason.rstrip('.')}): mend it.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BenchError(f"cannot write {path} ({files.reason(error)}): name another file.") from error
-    files.write_whole(path, to_text(structures))
+    for row, why in structures.failures.items():
+        raise BenchError(f"no baseline is written, because {row} cannot be counted ({why.rstrip('.')}): mend it.")
+    write_whole(path, to_text(structures), folders=True)
 
 
 def read(path: Path) -> Structures:
     """The rows of a file. Raises `BenchError` for a file that is not there or holds something else."""
     if not path.exists():
         raise BenchError(f"there is no baseline {path}: write it with `{UPDATE}` and commit it.")
-    text = files.read_text(path, "name another file")
     try:
-        return from_text(text)
-    except ValueError as error:
-        remedy = f"restore it with git, or write it anew with `{UPDATE}`"
-        raise BenchError(f"{path} is no baseline of structure ({error}): {remedy}.") from error
+        return from_text(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BenchError(f"cannot read {path} ({reason(error)}): name another file.") from error
+    except (ValueError, KeyError) as error:
+        raise BenchError(f"{path} is no baseline of structure ({error}): {_REMEDY}.") from error
     except BenchError as error:
         raise BenchError(f"{path} cannot be used: {error}") from error
+
+
+_REMEDY = f"restore it with git, or write it anew with `{UPDATE}`"

@@ -21,35 +21,30 @@ none: two builds are never exactly equal, so with launches enough every differen
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
-import numpy as np
-import numpy.typing as npt
 from scipy.stats import false_discovery_control
 
 from visionbench.comparison.comparison import Comparison, log_ratios, wall_log_ratios
 from visionbench.comparison.verdict import Rule, Verdict, Word
-from visionbench.record.statistics import MIN_LAUNCHES, Estimate, estimate
+from visionbench.record.flags import FLAGS, meaning, voids_ratio
+from visionbench.record.statistics import (
+    EQUAL,
+    MIN_LAUNCHES,
+    Estimate,
+    estimate,
+    p_above,
+    signed_rank_chances,
+    walsh_averages,
+)
 from visionbench.record.units import plural
 
-Floats = npt.NDArray[np.float64]
-
-EQUAL = 1e-12
-"""Logarithms that differ by less are equal: the rounding of a division, far below what any clock resolves."""
-
-DOUBTS = {
-    "throttled": "the GPU slowed itself down (throttled)",
-    "clock_unsteady": "the GPU's clock moved by more than 1 % (clock_unsteady)",
-    "clocks_differ": "the GPU's clock was more than 1 % higher for one side than for the other (clocks_differ)",
-}
-"""Flags that make a ratio one of clocks and not of code. No verdict is then better than `inconclusive`, and no number
-of further launches mends it."""
-
-WALL_DOUBTS = {"noisy_env": "other programs took the cores, and the wall clock cannot tell (noisy_env)"}
-"""As `DOUBTS`, for rows timed by the wall. CPU time does not run while another program has the core."""
+DOUBTS = tuple(name for name in FLAGS if voids_ratio(name, "cpu"))
+"""Flags that make every ratio one of clocks and not of code. No verdict is then better than `inconclusive`, and no
+number of further launches mends it. Others do so where the wall timed the row (`record.flags`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,33 +116,8 @@ def _tests(rows: Sequence[Sequence[float]], rule: Rule) -> list[_Test]:
     """Whether each row's ratio exceeds the margin."""
     if not rows:
         return []
-    p_values = [p_above(row, rule.margin) for row in rows]
+    p_values = [p_above(row, math.log(1 + rule.margin)) for row in rows]
     return [_Test(p=p, q=float(q)) for p, q in zip(p_values, false_discovery_control(p_values), strict=True)]
-
-
-def p_above(logs: Sequence[float], margin: float) -> float:
-    """The exact one-sided p-value against "the centre of `logs` is at most log(1 + margin)"."""
-    not_above = np.count_nonzero(_walsh(logs) <= math.log(1 + margin) + EQUAL)
-    return float(_null(len(logs))[not_above])
-
-
-def _walsh(logs: Sequence[float]) -> Floats:
-    """The Walsh averages, ascending."""
-    values = np.asarray(logs, dtype=np.float64)
-    first, second = np.triu_indices(len(values))
-    return np.sort((values[first] + values[second]) / 2)
-
-
-@functools.cache
-def _null(n: int) -> Floats:
-    """P(T <= t) for t = 0 ... n (n + 1) / 2: rank k adds k or nothing, each with probability 1/2.
-
-    Without rounding up to n = 53, because every chance is then a whole number of 2^-n.
-    """
-    chances = np.ones(1)
-    for rank in range(1, n + 1):
-        chances = (np.pad(chances, (0, rank)) + np.pad(chances, (rank, 0))) / 2
-    return np.cumsum(chances)
 
 
 def detectable(logs: Sequence[float], rule: Rule, rows: int = 1) -> float | None:
@@ -158,12 +128,12 @@ def detectable(logs: Sequence[float], rule: Rule, rows: int = 1) -> float | None
     log(1 + s) > log(1 + margin) + (centre - W_(t+1)). Small enough is for a row that is slower alone, the hardest case:
     below alpha of the look, and at most `rule.fdr` / rows. None where so few launches show nothing, however slow.
     """
-    chances = _null(len(logs))
-    usable = int(np.count_nonzero((chances < rule.alpha / rule.looks) & (chances * rows <= rule.fdr)))
+    chances = signed_rank_chances(len(logs))
+    usable = sum(chance < rule.alpha / rule.looks and chance * rows <= rule.fdr for chance in chances)
     if len(logs) < MIN_LAUNCHES or not usable:
         return None
-    averages = _walsh(logs)
-    to_bound = float(np.median(averages) - averages[usable - 1])
+    averages = walsh_averages(logs)
+    to_bound = median(averages) - averages[usable - 1]
     return max(rule.centre, (1 + rule.margin) * math.exp(to_bound) - 1)
 
 
@@ -208,13 +178,12 @@ def _is_shown(test: _Test, rule: Rule) -> bool:
 
 def _doubts(comparison: Comparison) -> list[str]:
     """In words, what makes every claim about this row unsafe."""
-    words = DOUBTS | (WALL_DOUBTS if comparison.timer == "wall" else {})
     launches = comparison.launches
-    counts = {flag: sum(flag in launch.flags for launch in launches) for flag in words}
+    counts = {name: sum(name in launch.flags for launch in launches) for name in FLAGS}
     return [
-        f"{words[flag]} in {count} of {plural(len(launches), 'launch', 'launches')}"
-        for flag, count in counts.items()
-        if count
+        f"{meaning(name)} ({name}) in {count} of {plural(len(launches), 'launch', 'launches')}"
+        for name, count in counts.items()
+        if count and voids_ratio(name, comparison.timer)
     ]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 
 from visionbench.machine.environment import cuda_is_there, device_type
-from visionbench.record.spec import Spec
+from visionbench.record.spec import Spec, refuse_unbuilt
 
 AMPERE = (8, 0)
 """The first compute capability with TF32 and bf16 matrix units."""
@@ -28,9 +28,8 @@ class UnsupportedError(Exception):
 
 def check(spec: Spec, device: str) -> None:
     """Raise `UnsupportedError`, with the remedy, if `device` cannot run `spec`."""
+    refuse_unbuilt(spec)
     kind = device_type(device)
-    if spec.not_built():
-        raise UnsupportedError(f"{spec.not_built()}: leave it out")
     if kind not in ("cpu", "cuda"):
         raise UnsupportedError(f"no workload runs on a device of type '{kind}': use cuda or cpu")
     if kind == "cpu":

@@ -26,7 +26,8 @@ import torch
 
 from visionbench.machine import linux, nvml
 from visionbench.record.errors import BenchError
-from visionbench.record.record import Better, Measurement
+from visionbench.record.metrics import measurement
+from visionbench.record.record import Measurement
 
 DISCARDED: frozenset[nvml.Cause] = frozenset({"thermal", "hw_slowdown", "power_brake"})
 UNSTEADY_CLOCK = 0.01
@@ -182,25 +183,23 @@ def _noisy(weathers: Sequence[Weather], threads: int, cores: int) -> bool:
 
 def measurements(weathers: Sequence[Weather], *, iterations: int = 1) -> tuple[Measurement, ...]:
     """The raw values, one per block, of all that is known of every block; `iterations` is a block's length."""
-    series: tuple[tuple[str, str, Better, list[float | None]], ...] = (
-        ("cpu_time", "s", "lower", [weather.cpu for weather in weathers]),
-        ("steal", "1", "none", [weather.steal for weather in weathers]),
-        ("idle", "1", "none", [weather.idle for weather in weathers]),
-        ("involuntary_switches", "count", "none", [weather.involuntary_switches for weather in weathers]),
-        ("load", "1", "none", [weather.load for weather in weathers]),
-        ("sm_clock", "Hz", "none", [weather.sm_clock for weather in weathers]),
-        ("temperature", "degC", "none", [weather.temperature for weather in weathers]),
-        ("power", "W", "none", [weather.power for weather in weathers]),
-    )
-    found = []
-    for metric, unit, better, values in series:
+    series: dict[str, list[float | None]] = {
+        "cpu_time": [weather.cpu for weather in weathers],
+        "steal": [weather.steal for weather in weathers],
+        "idle": [weather.idle for weather in weathers],
+        "involuntary_switches": [weather.involuntary_switches for weather in weathers],
+        "load": [weather.load for weather in weathers],
+        "sm_clock": [weather.sm_clock for weather in weathers],
+        "temperature": [weather.temperature for weather in weathers],
+        "power": [weather.power for weather in weathers],
+    }
+    measured = []
+    for metric, values in series.items():
         known = tuple(value for value in values if value is not None)
         if known and len(known) == len(values):  # a gap would move the later values to the wrong blocks
             spans = iterations if metric == "cpu_time" else 1  # the others are readings, not sums over steps
-            found.append(
-                Measurement(metric=metric, unit=unit, better=better, assume="nothing", values=known, iterations=spans)
-            )
-    return tuple(found)
+            measured.append(measurement(metric, known, iterations=spans))
+    return tuple(measured)
 
 
 def surroundings(

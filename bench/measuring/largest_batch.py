@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from visionbench.record.metrics import measurement
 from visionbench.record.record import Failure, Measurement, Record
 from visionbench.record.spec import Protocol, Spec
 
@@ -62,7 +63,7 @@ def _out_of_memory(failure: Failure) -> bool:
 
 
 def _size(batch_size: int) -> Measurement:
-    return Measurement(metric=METRIC, unit="count", better="higher", assume="nothing", values=(float(batch_size),))
+    return measurement(METRIC, (float(batch_size),))
 
 
 def known(spec: Spec, records: Iterable[Record], device: str, torch: str | None) -> Record | None:

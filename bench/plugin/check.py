@@ -20,8 +20,8 @@ from visionbench.comparison import structure
 from visionbench.comparison.structure import OtherVersionsError, Structures
 from visionbench.comparison.verdict import Change, Rule, Verdict
 from visionbench.models import ModelError
-from visionbench.record import files
 from visionbench.record.errors import BenchError
+from visionbench.record.files import typed
 from visionbench.record.spec import Spec
 
 if TYPE_CHECKING:
@@ -106,9 +106,10 @@ def _model(name: str, marker: Mapping[str, Any]) -> Model:
     models.load(card.name)  # here, where what the import warns of is the suite's to see
     training, device, threads = left.pop("training", True), left.pop("device", None), left.pop("threads", None)
     try:
-        spec = files.typed(Spec, {"image_size": card.image_size} | left | {"model": card.name})
+        spec = typed({"image_size": card.image_size} | left | {"model": card.name}, Spec, "spec")
     except ValueError as error:
-        raise BenchError(f"the marker visionbench is wrong ({str(error).rstrip('.')}): mend it.") from error
+        cause = str(error).replace("a spec is wrong: ", "").replace("in a spec", "of the marker visionbench")
+        raise BenchError(f"{cause.rstrip('.')}: mend the marker.") from error
     return Model(spec=spec, batch_size=left.get("batch_size"), training=training, device=device, threads=threads)
 
 

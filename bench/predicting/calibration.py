@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from visionbench.record.errors import BenchError, choose
+from visionbench.record.files import decode, typed, write_whole
 from visionbench.record.spec import MEMORY_FORMATS, PRECISIONS, TASKS, Spec
 
 SCHEMA = 3
@@ -96,13 +97,7 @@ def write(calibration: Calibration, folder: Path = FOLDER) -> Path:
     """Write it as `<id>.json`, readable and in a stable order. Raises `BenchError` where that cannot be."""
     path = folder / f"{calibration.id}.json"
     text = json.dumps(_rounded(asdict(calibration)), indent=1, sort_keys=True, allow_nan=False)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise BenchError(
-            f"cannot write {path} ({(error.strerror or str(error)).lower()}): name another folder."
-        ) from error
+    write_whole(path, text + "\n", remedy="name another folder", folders=True)
     return path
 
 
@@ -119,77 +114,17 @@ def read(path: Path) -> Calibration:
     """The calibration of a file. Raises `BenchError`, which names the file, if it holds no valid calibration."""
     try:
         return from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, OverflowError, RecursionError, BenchError) as error:
+    except (OSError, ValueError) as error:
         raise BenchError(f"{path} is no calibration ({error}): write it anew with calibrate.") from error
 
 
 def from_json(text: str) -> Calibration:
-    """The calibration of a JSON text. Raises ValueError or `BenchError`."""
-    data = json.loads(text)
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        schema = data.get("schema") if isinstance(data, dict) else None
+    """The calibration of a JSON text. Raises ValueError."""
+    data = decode(text)
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema != SCHEMA:
         raise ValueError(f"its schema is {schema}, and this visionbench reads {SCHEMA}")
-    _exactly(data, {field.name for field in fields(Calibration)}, "calibration")
-    for name, right in _FORM.items():
-        if not right(data[name]):
-            raise ValueError(f"its {name} is not what a calibration has there")
-    tables = ("held_out", "by_source")
-    return Calibration(
-        **data
-        | {name: tuple(data[name]) for name in ("sources", "families", "batches")}
-        | {table: {name: Figures(**figures) for name, figures in data[table].items()} for table in tables}
-    )
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _word(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _listed(right: Callable[[Any], bool], length: int | None = None) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and length in (None, len(value)) and all(map(right, value))
-
-
-def _named(right: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, dict) and all(map(right, value.values()))
-
-
-def _figures(value: Any) -> bool:
-    """Held-out figures: all numbers; the rank and the coverage may be missing."""
-    names = {field.name for field in fields(Figures)}
-    return (
-        isinstance(value, dict)
-        and set(value) == names
-        and all(_number(entry) or (name in ("rank", "coverage") and entry is None) for name, entry in value.items())
-    )
-
-
-_FORM: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("id", "device", "precision", "memory_format", "task", "torch", "origin"), _word),
-    **dict.fromkeys(("low", "high", "resolution"), _number),
-    **dict.fromkeys(("sources", "families"), _listed(_word)),
-    **dict.fromkeys(("held_out", "by_source"), _named(_figures)),
-    "compiled": lambda value: isinstance(value, bool),
-    "traced_with": _named(_word),
-    "rows": _count,
-    "skipped": _named(_count),
-    "batches": _listed(_count, 2),
-    "multipliers": _named(_number),
-}
-"""Whether a field of a file has the JSON type that it needs, by name."""
-
-
-def _exactly(data: dict[str, Any], wanted: set[str], what: str) -> None:
-    if set(data) != wanted:
-        odd = sorted(set(data) ^ wanted)
-        raise ValueError(f"its {what} has unknown or missing fields: {', '.join(odd)}")
+    return typed(data, Calibration, "calibration")
 
 
 def shipped(folder: Path = FOLDER) -> tuple[Calibration, ...]:

@@ -18,17 +18,15 @@ from visionbench.predicting.memory import Memory, bounds, capacity, least, memor
 from visionbench.predicting.tracing import traced
 from visionbench.record.devices import DeviceSpec, find
 from visionbench.record.errors import BenchError
-from visionbench.record.prediction import MEMORY_METRICS, STEP_TIME
-from visionbench.record.record import Basis as RecordBasis
+from visionbench.record.metrics import measurement
+from visionbench.record.prediction import LEVEL, MEMORY_METRICS, STEP_TIME
+from visionbench.record.record import Basis as RecordedBasis
 from visionbench.record.record import Environment, Failure, FailureKind, Measurement, Record
 from visionbench.record.spec import Spec
 from visionbench.record.statistics import images_per_second
 from visionbench.tracing import Trace, UntraceableError
 
 STAGE = "predict"
-
-LEVEL = 0.8
-"""How often an interval is meant to hold what is measured."""
 
 
 def predict_step(
@@ -79,12 +77,7 @@ def predict_traced(
         environment=_environment(device, basis.torch),
         measurements=(_time(seconds, basis), *_memory(needed)),
         source="predicted",
-        basis=RecordBasis(
-            tier=basis.tier,
-            calibration=basis.calibration,
-            reason=basis.reason,
-            resolution=float(f"{basis.resolution:.3g}"),
-        ),
+        basis=_recorded(basis),
     )
 
 
@@ -127,31 +120,28 @@ def _by_ratio(
 
 
 def _time(seconds: float, basis: Basis) -> Measurement:
-    bounds = (seconds * math.exp(basis.low), seconds * math.exp(basis.high))
-    return _with_interval(STEP_TIME, "s", seconds, bounds)
+    interval = (seconds * math.exp(basis.low), seconds * math.exp(basis.high), LEVEL)
+    return measurement(STEP_TIME, (seconds,), interval=interval)
+
+
+def _recorded(basis: Basis) -> RecordedBasis:
+    """The basis as a record holds it; the resolution with three digits, as no more are known."""
+    return RecordedBasis(
+        tier=basis.tier,
+        calibration=basis.calibration,
+        reason=basis.reason,
+        resolution=float(f"{basis.resolution:.3g}"),
+    )
 
 
 def _memory(needed: Memory | None) -> Iterator[Measurement]:
+    """Memory has no calibration: its interval was judged, as that of a data sheet."""
     if needed is None:
         return
     reason = "the trace's peak of live tensors and cuBLAS's workspaces (docs/predictions.md)"
     for number, metric in MEMORY_METRICS.items():
         value, (low, high) = getattr(needed, number), bounds(number)
-        yield _with_interval(metric, "B", value, (value * low, value * high), reason)
-
-
-def _with_interval(metric: str, unit: str, value: float, bounds: tuple[float, float], *warnings: str) -> Measurement:
-    return Measurement(
-        metric=metric,
-        unit=unit,
-        better="lower",
-        assume="nothing",
-        values=(value,),
-        warnings=warnings,
-        low=bounds[0],
-        high=bounds[1],
-        level=LEVEL,
-    )
+        yield measurement(metric, (value,), interval=(value * low, value * high, LEVEL), warnings=(reason,))
 
 
 def _environment(device: DeviceSpec, torch: str | None) -> Environment:

@@ -1,133 +1,174 @@
-"""The one door for files: what is read is checked by the type that it should hold, what is written is whole.
+"""One door for every file: text becomes typed data or one sentence, and a file is written whole or not at all.
 
-Types are those of our own frozen dataclasses. msgspec reads JSON by their annotations in one pass in C, with a path to
-what is wrong (`$.environment.threads`: expected `int`, got `str`); pydantic does the same in five times the start-up
-time. Dataclasses take unknown fields in silence there, so each is read through a twin of it, a `msgspec.Struct` that
-forbids them: an unknown field may change what a number means.
+`msgspec` turns JSON into the frozen dataclasses of this house and refuses a wrong type with its path
+(`$.environment.threads`). Three things are added here: an unknown field is an error (it may change what a number
+means), no whole number is larger than a float can hold, and no input ends in a traceback.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import os
-import tempfile
-from collections.abc import Callable, Hashable
-from contextlib import suppress
-from dataclasses import MISSING, fields, is_dataclass
-from functools import cache
+import types
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
-
-import msgspec
 
 from visionbench.record.errors import BenchError
 
 T = TypeVar("T")
 
-LARGEST = 1e300
-"""Numbers of a file beyond this are no measurement, and an integer beyond it is no float."""
+_Check = Callable[[Any], None]
 
 
-def decoder(kind: type[T]) -> Callable[[bytes | str], T]:
-    """A function from a JSON text to a `kind`. It raises ValueError, with the path to what is wrong, for any other."""
-    decode = msgspec.json.Decoder(_strict(kind)).decode
-    return lambda text: _checked(kind, lambda: decode(text))
+class _UnknownFieldError(ValueError):
+    """The names of fields that a type does not have."""
 
 
-def typed(kind: type[T], data: object) -> T:
-    """A `kind` from plain data (dicts, lists, numbers). Raises ValueError for anything else."""
-    return _checked(kind, lambda: msgspec.convert(data, _strict(kind)))
+def decode(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError for text that is no JSON, or is nested too deeply to be ours."""
+    import msgspec  # not needed for `--help`
 
-
-def plain(text: bytes | str) -> Any:
-    """The plain data of a JSON text. Raises ValueError for a text that is none, nesting without end included."""
-    return sound(lambda: msgspec.json.decode(text))
-
-
-def _checked(kind: type[T], read: Callable[[], Any]) -> T:
-    return cast(T, sound(lambda: msgspec.convert(read(), kind, from_attributes=True)))
-
-
-def sound(read: Callable[[], Any]) -> Any:
-    """What `read` returns. Raises ValueError for whatever msgspec, or a dataclass that it builds, refuses."""
     try:
-        return read()
-    except msgspec.MsgspecError as error:
-        raise ValueError(str(error)) from error
+        return msgspec.json.decode(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    except BenchError as error:  # a word that is not on its list
-        raise ValueError(str(error)) from error
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        pass
+    try:  # it knows the line and the column, and reads the lone surrogates of a file name that is no UTF-8
+        return json.loads(text, parse_constant=_finite, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
-@cache
-def _twin(kind: Hashable) -> type[msgspec.Struct]:
-    """The same fields as a struct that refuses unknown ones. A file always says its `schema`, whatever the default."""
-    hints = get_type_hints(kind)
-    members: list[tuple[str, Any] | tuple[str, Any, Any]] = []
-    for field in fields(cast(Any, kind)):
-        hint = _strict(hints[field.name])
-        if field.default_factory is not MISSING:
-            members.append((field.name, hint, msgspec.field(default_factory=field.default_factory)))
-        else:
-            required = field.default is MISSING or field.name == "schema"
-            members.append((field.name, hint, *(() if required else (field.default,))))
-    return msgspec.defstruct(cast(Any, kind).__name__, members, kw_only=True, frozen=True, forbid_unknown_fields=True)
+def _finite(word: str) -> float:
+    number = float(word)
+    if not math.isfinite(number):
+        raise ValueError(f"{word} is no finite number")
+    return number
 
 
-def _strict(hint: Any) -> Any:
-    """A type with every dataclass in it replaced by its twin."""
-    if is_dataclass(hint):
-        return _twin(cast(Hashable, hint))
-    parts = tuple(_strict(part) for part in get_args(hint))
-    if parts == get_args(hint):
-        return hint
-    return Union[parts] if get_origin(hint) not in (tuple, list, dict) else get_origin(hint)[parts]  # noqa: UP007
+def typed(data: object, kind: type[T], what: str) -> T:
+    """The dataclass `kind` from a decoded JSON value; `what` names it in a sentence ("record").
 
-
-def finite(value: float) -> bool:
-    """Whether a number of a file can be computed with: finite, and within what a float holds."""
-    return -LARGEST <= value <= LARGEST
-
-
-def read_text(path: Path, remedy: str) -> str:
-    """A file's text. Raises `BenchError`, which ends with the remedy, where it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise BenchError(f"cannot read {path} ({reason(error)}): {remedy}.") from error
-
-
-def write_whole(path: Path, text: str, remedy: str = "name another file") -> None:
-    """Write a file in one piece: a reader sees the old one or the new one, also after a power cut.
-
-    Two writers do not share a temporary name. Raises `BenchError`, which ends with the remedy, where it cannot be
-    written; the old file is then as it was.
+    Raises ValueError for a wrong type, a missing or unknown field, or a number that is too large.
     """
-    partial = ""
+    import msgspec
+
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
-        ) as file:
-            partial = file.name
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
-            os.fsync(file.fileno())
-        Path(partial).replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            if partial:
-                Path(partial).unlink()
-        raise BenchError(f"cannot write {path} ({reason(error)}): {remedy}.") from error
+        if check := _checker(cast(Hashable, kind)):
+            check(data)
+        return msgspec.convert(data, kind)
+    except _UnknownFieldError as error:
+        raise ValueError(f"unknown field in a {what}: {error}") from error
+    except (msgspec.ValidationError, BenchError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"a {what} is wrong: {error}") from error
 
 
-@cache
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+@lru_cache(maxsize=256)
+def _checker(kind: Any) -> _Check | None:
+    """What finds unknown fields and too large numbers in the raw data of a type; None where neither can be."""
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return _fields_checker(frozenset(hints), [(name, c) for name, hint in hints.items() if (c := _checker(hint))])
+    if kind is int:
+        return _check_number
+    inside = next((check for argument in get_args(kind) if (check := _checker(argument))), None)
+    if inside is None:
+        return None
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        return inside
+    if origin in (tuple, list):
+        return _check_numbers if inside is _check_number else _items_checker(inside)
+    return _values_checker(inside)
+
+
+def _fields_checker(names: frozenset[str], inside: list[tuple[str, _Check]]) -> _Check:
+    def check(data: Any) -> None:
+        if not isinstance(data, dict):
+            return  # msgspec says what is wrong with it
+        if not data.keys() <= names:
+            raise _UnknownFieldError(", ".join(sorted(map(str, data.keys() - names))))
+        for name, check_field in inside:
+            if name in data:
+                check_field(data[name])
+
+    return check
+
+
+def _items_checker(inside: _Check) -> _Check:
+    def check(data: Any) -> None:
+        for item in data if isinstance(data, list) else ():
+            inside(item)
+
+    return check
+
+
+def _values_checker(inside: _Check) -> _Check:
+    def check(data: Any) -> None:
+        for value in data.values() if isinstance(data, dict) else ():
+            inside(value)
+
+    return check
+
+
+def _check_number(value: Any) -> None:
+    if value.__class__ is int and value.bit_length() > 1023:
+        raise ValueError("a whole number is too large for any number of ours")
+
+
+def _check_numbers(values: Any) -> None:
+    """Of thousands of iterations: the sum overflows if one of them does."""
+    try:
+        float(sum(values))
+    except OverflowError as error:
+        raise ValueError("a whole number is too large for any number of ours") from error
+    except TypeError:
+        return  # msgspec says what is wrong with it
 
 
 def reason(error: OSError) -> str:
-    """Why the system refused, in lower case: `no space left on device`."""
+    """Why the operating system refused, as a clause: `no such file or directory`."""
     return (error.strerror or str(error)).lower()
+
+
+@contextmanager
+def reading(path: Path, what: str, remedy: str) -> Iterator[None]:
+    """Turn what goes wrong while `path` is read into one sentence: it holds no `what`, and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise BenchError(f"cannot read {path} ({reason(error)}): {remedy}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BenchError(f"{path} holds no {what} ({error}): {remedy}.") from error
+
+
+def read_typed(path: Path, kind: type[T], what: str, remedy: str) -> T:
+    """The dataclass that a JSON file holds. Raises `BenchError`, with the file's name and the remedy, for all else."""
+    with reading(path, what, remedy):
+        return typed(decode(path.read_text(encoding="utf-8")), kind, f"file of {what}")
+
+
+def write_whole(path: Path, text: str, remedy: str = "name another file", *, folders: bool = False) -> None:
+    """Write a file in one piece: a reader, or a power cut, meets the old file or the new one, and no half of either.
+
+    `folders`: make those that are missing. Raises `BenchError`, with the remedy, where it cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        if folders:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise BenchError(f"cannot write {path} ({reason(error)}): {remedy}.") from error

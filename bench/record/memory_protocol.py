@@ -75,7 +75,3 @@ PAPER_2022_COPIES = MemoryProtocol(
 
 TODAY = MemoryProtocol(name="today", precision="amp_bf16")
 """As one would train it now: autocast to bf16, fused attention, gradients let go of."""
-
-MEMORY_PROTOCOLS: dict[str, MemoryProtocol] = {
-    protocol.name: protocol for protocol in (PAPER_2022, PAPER_2022_COPIES, TODAY)
-}

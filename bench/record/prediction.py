@@ -1,7 +1,7 @@
 """What a predicted record says, read back: images per second with the 80 % interval, and what it is founded on.
 
-Such a record holds `step_time` (s) with its 80 % interval and a `basis`, and no `throughput`: nothing that looks for a
-measured number finds one.
+Such a record holds `step_time` (s) with its interval, a basis, and no `throughput`: nothing that looks for a measured
+number finds one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ Counter = Literal["allocated", "reserved", "process"]
 
 STEP_TIME = "step_time"
 
+LEVEL = 0.8
+"""How often a prediction's interval is to hold the truth."""
+
 MEMORY_METRICS: dict[Counter, str] = {
     "allocated": "peak_memory_allocated",
     "reserved": "peak_memory_reserved",
@@ -29,7 +32,7 @@ MEMORY_METRICS: dict[Counter, str] = {
 class Prediction:
     """Images per second: slowest and fastest of the 80 % interval, and its centre; tier, calibration and the reason.
 
-    Two predictions of one card that differ by less than `resolution`, in the logarithm, are not told apart.
+    Two predictions of one card that differ by less than `resolution`, in the logarithm, cannot be told apart.
     """
 
     low: float
@@ -43,16 +46,16 @@ class Prediction:
 
 def prediction(record: Record) -> Prediction | None:
     """A predicted record read back as images per second; None for a refusal or another source."""
-    step, basis = record.get(STEP_TIME), record.basis
-    if record.source != "predicted" or step is None or basis is None or not step.values:
+    step_time, basis = record.get(STEP_TIME), record.basis
+    if record.source != "predicted" or basis is None or step_time is None or not step_time.values:
         return None
-    centre, low, high = step.values[0], step.low, step.high
-    if not centre or not low or not high:
+    slow, centre, fast = step_time.high, step_time.values[0], step_time.low
+    if not slow or not centre or not fast:
         return None
     return Prediction(
-        low=record.spec.batch_size / high,
+        low=record.spec.batch_size / slow,
         centre=record.spec.batch_size / centre,
-        high=record.spec.batch_size / low,
+        high=record.spec.batch_size / fast,
         tier=basis.tier,
         calibration=basis.calibration,
         reason=basis.reason,
@@ -68,19 +71,18 @@ def distinguishable(first: float, second: float, resolution: float) -> bool:
 def ranks(predictions: list[Prediction | None]) -> list[tuple[int, int] | None]:
     """The places that each of a card's predictions may take among them, by images per second: (best, worst).
 
-    Only what is told apart is ordered: one more than how many are surely faster, and how many are not surely slower.
-    None for a refusal, and where there is nothing to compare with.
+    Only what can be told apart is ordered: one more than how many are surely faster, and how many are not surely
+    slower. None for a refusal, and where there is nothing to compare with.
     """
     known = [prediction for prediction in predictions if prediction is not None]
-    return [None if each is None or len(known) < 2 else _rank(each, known) for each in predictions]
+    return [None if one is None or len(known) < 2 else _rank(one, known) for one in predictions]
 
 
 def _rank(ranked: Prediction, known: list[Prediction]) -> tuple[int, int]:
     apart = [
-        other
-        for other in known
+        other for other in known
         if distinguishable(ranked.centre, other.centre, max(ranked.resolution, other.resolution))
-    ]
+    ]  # fmt: skip
     faster = sum(other.centre > ranked.centre for other in apart)
     slower = sum(other.centre < ranked.centre for other in apart)
     return 1 + faster, len(known) - slower

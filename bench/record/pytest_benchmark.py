@@ -102,7 +102,7 @@ def parse(text: str) -> Saved | None:
         return None
     try:
         return _saved(data)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"a field is missing or wrong: {error}") from error
 
 

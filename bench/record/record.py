@@ -2,32 +2,33 @@
 
 A record explains itself to a program that has never seen the metric: each measurement carries its unit, which
 direction is better, and what may be assumed of it. Raw values only, chronological, never sorted and never trimmed;
-medians, intervals and rates are derived when read (`derived.py`), so no two stored figures can disagree.
+medians, intervals and rates are derived when read (`statistics.py`), so no two stored figures can disagree.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import cache, lru_cache
-from typing import Any, Literal, cast, get_args
+from functools import lru_cache
+from typing import Any, Literal, get_args
 
-from visionbench.record import files
 from visionbench.record.errors import BenchError, choose
+from visionbench.record.files import decode, typed
 from visionbench.record.spec import Protocol, Spec
 
 SCHEMA = 2
-"""Version of a line. 1 (2026-11): first. 2 (2026-11): intervals and the basis of a prediction are fields; a spec has
-`image_width`, `processes` and `backend`, an environment has `node`; a protocol has no `clock`.
-"""
+"""Version of a line. 1 (2026-11): first. 2 (2026-11): an interval and a basis are fields; rectangular images, several
+processes, a backend and a node have a place; a protocol has no clock."""
 
 Source = Literal["measured", "computed", "predicted", "published"]
 Better = Literal["lower", "higher", "none"]
 Assume = Literal["exact", "nothing"]
-Tier = Literal["ratio", "calibrated", "anchored", "data sheet", "refused"]
 FailureKind = Literal["out_of_memory", "unsupported", "timeout", "crashed", "error"]
+
+Tier = Literal["ratio", "calibrated", "anchored", "data sheet", "refused"]
+"""What a prediction is founded on, from the best to none."""
 
 
 class NewerSchemaError(BenchError):
@@ -39,8 +40,8 @@ class Environment:
     """Where a number was made. Unknown is None and prints as a dash.
 
     `device_type` is "cuda", "cpu" or "meta" (computed, no hardware). `device_key` is a key of `devices.DEVICES` or
-    None; `device_name` is the driver's own name, or the CPU's; `device_index` says which of a host's equal GPUs it was,
-    `node` which machine of a cluster. Bytes, watts, UTC (ISO 8601).
+    None; `device_name` is the driver's own name, or the CPU's; `device_index` says which of a host's equal GPUs it was.
+    `node` names the host where several take part; it is part of a record's key. Bytes, watts, UTC (ISO 8601).
     """
 
     device_type: str
@@ -67,12 +68,17 @@ class Environment:
     @property
     def device(self) -> str:
         """A stable short name of the device: `a100-sxm4-80gb`; `amd-epyc-7b13-2t` (CPU and threads used); `meta`."""
-        if self.device_key:
-            return self.device_key
-        if self.device_name is None:
-            return self.device_type
-        slug = re.sub(r"[^a-z0-9]+", "-", self.device_name.lower()).strip("-")
-        return f"{slug}-{self.threads}t" if self.device_type == "cpu" and self.threads else slug
+        return _short_name(self.device_type, self.device_key, self.device_name, self.threads)
+
+
+@lru_cache(maxsize=256)
+def _short_name(device_type: str, key: str | None, name: str | None, threads: int | None) -> str:
+    if key:
+        return key
+    if name is None:
+        return device_type
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return f"{slug}-{threads}t" if device_type == "cpu" and threads else slug
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +87,10 @@ class Measurement:
 
     `iterations` is how many steps one value spans (a block's length); 1 for counts. `assume="exact"` means that one
     value is the truth and two different ones are a defect; "nothing" means that it is noise until enough launches
-    agree. `low` and `high` bound the interval at `level` (0.8) around a single value that was not measured, in the
-    metric's unit; None elsewhere, for an interval over launches is derived when read.
+    agree. `low` and `high` are an interval that was stored with the value, in its unit, and `level` says how often it
+    holds the truth (0.8 for a prediction); measured values have none, because it is derived from the launches.
+
+    Raises `BenchError` for a word that is not on its list, or an interval that is none.
     """
 
     metric: str
@@ -101,21 +109,10 @@ class Measurement:
     def __post_init__(self) -> None:
         choose("direction", self.better, get_args(Better))
         choose("assumption", self.assume, get_args(Assume))
-        if self.iterations < 1:
-            raise ValueError(f"a value of {self.metric} spans at least 1 iteration, not {self.iterations}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Basis:
-    """What a prediction rests on: its tier, the calibration's id, the reason in words, and its resolution.
-
-    Two predictions of one card that differ by less than `resolution`, in the logarithm, are not told apart.
-    """
-
-    tier: Tier
-    calibration: str
-    reason: str
-    resolution: float
+        if self.low is None and self.high is None and self.level is None:
+            return
+        if self.low is None or self.high is None or self.level is None or not self.low <= self.high:
+            raise BenchError(f"the interval of {self.metric} must have a low end, a high end above it, and a level.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,10 +128,26 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One line of a records file: one launch of one spec, one exact count, one prediction, or one failure.
+class Basis:
+    """What a prediction rests on: its tier, the name of its calibration, and the reason in words.
 
-    `basis` is there for predictions.
+    Two predictions of one card that differ by less than `resolution`, in the logarithm, cannot be told apart.
+    """
+
+    tier: Tier
+    calibration: str
+    reason: str
+    resolution: float
+
+    def __post_init__(self) -> None:
+        choose("tier", self.tier, get_args(Tier))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One line of a records file: one launch of one spec, or one exact count, or one failure.
+
+    `basis` is there for a prediction that was not refused.
     """
 
     spec: Spec
@@ -142,19 +155,26 @@ class Record:
     environment: Environment
     measurements: tuple[Measurement, ...] = ()
     failure: Failure | None = None
-    source: Source
     basis: Basis | None = None
+    source: Source
     schema: int = SCHEMA
 
     @property
-    def key(self) -> tuple[Spec, str | None, str, str | None, Source]:
+    def key(self) -> tuple[Spec, str | None, str, str | None, str | None, Source]:
         """Records with one key are repetitions; records with different keys are never averaged.
 
         torch's version is part of it: from one release to a later one, models on one card have moved by tens of percent
         (timm's result tables for PyTorch 2.4 and 2.9).
         """
         protocol = self.protocol.name if self.protocol else None
-        return (self.spec, protocol, self.environment.device, self.environment.torch, self.source)
+        return (
+            self.spec,
+            protocol,
+            self.environment.device,
+            self.environment.torch,
+            self.environment.node,
+            self.source,
+        )
 
     def get(self, metric: str) -> Measurement | None:
         """The measurement of that name, or None."""
@@ -173,161 +193,80 @@ def to_json(record: Record) -> str:
     return json.dumps(asdict(record), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
 
 
-def from_json(line: bytes | str) -> Record:
-    """The record of one line. Raises `NewerSchemaError` for what only a newer visionbench reads, ValueError for
-    anything else that is no record, with the path to what is wrong.
+def from_json(line: str) -> Record:
+    """The record of one line, of this schema or an older one.
+
+    Raises `NewerSchemaError` for what only a newer visionbench reads, ValueError for no record.
     """
-    lone = "\\ud" in line if isinstance(line, str) else b"\\ud" in line
-    data = _with_surrogates(line) if lone else None
-    version = _schema(line) if data is None else data.get("schema")
-    if not isinstance(version, int) or (version < SCHEMA and version not in UPGRADES):
-        raise ValueError(f"no visionbench record of a known schema: {version}")
-    if version > SCHEMA:
+    data = decode(line)
+    if not isinstance(data, dict) or type(data.get("schema")) is not int:
+        raise ValueError("no visionbench record: it has no schema number")
+    record = typed(_upgraded(data), Record, "record")
+    if any(measurement.iterations < 1 for measurement in record.measurements):
+        raise ValueError("a record's measurement spans no iterations")
+    return record
+
+
+def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
+    if data["schema"] > SCHEMA:
         raise NewerSchemaError(
-            f"a record has schema {version}, this visionbench reads up to {SCHEMA}: upgrade visionbench to read it."
+            f"a record has schema {data['schema']}, this visionbench reads up to {SCHEMA}: "
+            "upgrade visionbench to read it."
         )
-    try:
-        if version == SCHEMA and data is None:
-            return _checked(_of_parts(line))
-        return _checked(files.typed(Record, _upgraded(files.plain(line) if data is None else data, version)))
-    except ValueError as error:
-        raise ValueError(f"a record is wrong: {error}") from error
-
-
-def _with_surrogates(line: bytes | str) -> Any:
-    """The data of a line with half a character, as Python shows bytes of a file's name that are no UTF-8.
-
-    msgspec refuses such strings, the standard library takes them.
-    """
-    try:
-        data = json.loads(line)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    if not isinstance(data, dict):
-        raise ValueError("no visionbench record: it is no object")
-    return data
-
-
-def _upgraded(data: Any, version: int) -> Any:
-    for step in range(version, SCHEMA):
-        data = UPGRADES[step](data)
+    while data["schema"] < SCHEMA:
+        if data["schema"] not in UPGRADES:
+            raise ValueError(f"no record of a known schema: {data['schema']}")
+        try:
+            data = UPGRADES[data["schema"]](data)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise ValueError(f"a record of schema {data['schema']} is wrong: {error!r}") from error
     return data
 
 
 def from_schema_1(data: dict[str, Any]) -> dict[str, Any]:
-    """A line of schema 1 as one of schema 2.
+    """Lift a line of schema 1.
 
-    There a protocol had a `clock` ("wall", always), and a prediction was three measurements (`step_time`, `.low80`,
-    `.high80`; memory alike) whose flags held its tier, calibration and resolution.
+    There a prediction's interval was two measurements beside it (`.low80`, `.high80`) and its basis three flags and a
+    warning of `step_time`; and a protocol had a clock, which was always the wall's.
     """
-    protocol, source = data.get("protocol"), data.get("source")
-    if isinstance(protocol, dict):
-        data = data | {"protocol": {name: value for name, value in protocol.items() if name != "clock"}}
-    if source == "predicted":
-        data = data | _prediction_1(data.get("measurements") or [])
-    return data | {"schema": 2}
+    data = {**data, "schema": 2}
+    protocol = data.get("protocol")
+    if isinstance(protocol, dict) and protocol.get("clock", "wall") == "wall":
+        data["protocol"] = {name: value for name, value in protocol.items() if name != "clock"}
+    if data.get("source") == "predicted" and data.get("measurements"):
+        step_time = next((m for m in data["measurements"] if m["metric"] == "step_time"), None)
+        data["basis"] = _basis_1(step_time) if step_time else None
+        data["measurements"] = list(_with_intervals(data["measurements"]))
+    return data
 
 
-def _prediction_1(measurements: list[dict[str, Any]]) -> dict[str, Any]:
-    """The measurements and the basis of a prediction of schema 1."""
-    try:
-        by_name = {measurement["metric"]: measurement for measurement in measurements}
-        return _lifted(by_name)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ValueError(f"a prediction of schema 1 lacks a field or has a wrong one: {error!r}") from error
+def _basis_1(step_time: dict[str, Any]) -> dict[str, Any]:
+    facts = dict(flag.split(":", 1) for flag in step_time["flags"] if ":" in flag)
+    return {
+        "tier": facts["tier"],
+        "calibration": facts["calibration"],
+        "reason": step_time["warnings"][0] if step_time.get("warnings") else "",
+        "resolution": float(facts["resolution"]),
+    }
 
 
-def _lifted(by_name: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    lifted: list[dict[str, Any]] = []
-    basis: dict[str, Any] | None = None
-    for name, measurement in by_name.items():
+def _with_intervals(measurements: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The measurements without those that are ends of an interval, which become fields of the others."""
+    values = {m["metric"]: m["values"] for m in measurements}
+    for measurement in measurements:
+        name = measurement["metric"]
         if name.endswith((".low80", ".high80")):
             continue
-        ends = [by_name[name + end]["values"][0] if name + end in by_name else None for end in (".low80", ".high80")]
-        interval = {"low": ends[0], "high": ends[1], "level": 0.8 if None not in ends else None}
-        lifted.append(measurement | {"flags": []} | interval)
-        facts = dict(flag.split(":", 1) for flag in measurement.get("flags", ()) if ":" in flag)
-        if "calibration" in facts:  # of the step's time; memory has none
-            reason = (measurement.get("warnings") or [""])[0]
-            basis = facts | {"reason": reason, "resolution": float(facts["resolution"])}
-            lifted[-1]["warnings"] = []
-    return {"measurements": lifted, "basis": basis}
+        flags = [flag for flag in measurement.get("flags", ()) if flag.split(":")[0] not in _BASIS_FLAGS]
+        lifted = {**measurement, "flags": flags}
+        if name == "step_time":
+            lifted["warnings"] = []  # it is the reason of the basis
+        if f"{name}.low80" in values and f"{name}.high80" in values:
+            lifted |= {"low": values[f"{name}.low80"][0], "high": values[f"{name}.high80"][0], "level": 0.8}
+        yield lifted
 
+
+_BASIS_FLAGS = ("tier", "calibration", "resolution")
 
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: from_schema_1}
-"""Schema version -> the function that lifts a line of that version by one."""
-
-
-def _checked(record: Record) -> Record:
-    for measurement in record.measurements:
-        ends = [end for end in (measurement.low, measurement.high, measurement.level) if end is not None]
-        if not all(map(files.finite, (*measurement.values, *ends))):
-            raise ValueError(f"a measurement of {measurement.metric} holds no finite numbers")
-    return record
-
-
-@cache
-def _readers() -> tuple[Any, Any]:
-    """How a line's schema number is read, and its parts; made when the first line is read."""
-    import msgspec
-
-    version = msgspec.defstruct("record", [("schema", int)])
-    # The parts that many lines share stay text, which is decoded once (`_shared`).
-    parts = msgspec.defstruct(
-        "record",
-        [
-            ("spec", msgspec.Raw),
-            ("protocol", msgspec.Raw, msgspec.Raw(b"null")),
-            ("environment", msgspec.Raw),
-            ("measurements", msgspec.Raw, msgspec.Raw(b"[]")),
-            ("failure", msgspec.Raw, msgspec.Raw(b"null")),
-            ("source", Source),
-            ("basis", msgspec.Raw, msgspec.Raw(b"null")),
-            ("schema", int),
-        ],
-        kw_only=True,
-        forbid_unknown_fields=True,
-    )
-    return msgspec.json.Decoder(version), msgspec.json.Decoder(parts)
-
-
-def _schema(line: bytes | str) -> int:
-    try:
-        version: int = files.sound(lambda: _readers()[0].decode(line)).schema
-    except ValueError as error:
-        raise ValueError(f"no visionbench record: it has no schema number ({error})") from error
-    return version
-
-
-def _of_parts(line: bytes | str) -> Record:
-    parts = files.sound(lambda: _readers()[1].decode(line))
-    return Record(
-        spec=_part(Spec, "spec", parts.spec),
-        protocol=_part(Protocol | None, "protocol", parts.protocol),
-        environment=_part(Environment, "environment", parts.environment),
-        measurements=_part(tuple[Measurement, ...], "measurements", parts.measurements),
-        failure=_part(Failure | None, "failure", parts.failure),
-        source=parts.source,
-        basis=_part(Basis | None, "basis", parts.basis),
-        schema=parts.schema,
-    )
-
-
-def _part(kind: Any, name: str, raw: Any) -> Any:
-    """A part of a line; what is wrong is said with its path from the line's beginning."""
-    try:
-        return _decoder(kind)(bytes(raw)) if name == "measurements" else _shared(kind, bytes(raw))
-    except ValueError as error:
-        where = str(error) if "`$" in str(error) else f"{error} - at `$`"
-        raise ValueError(where.replace("`$", f"`$.{name}")) from error
-
-
-@lru_cache(maxsize=8192)
-def _shared(kind: Hashable, text: bytes) -> Any:
-    """A file of ten thousand records holds a handful of specs, protocols and environments: each is built once."""
-    return _decoder(kind)(text)
-
-
-@cache
-def _decoder(kind: Hashable) -> Callable[[bytes], Any]:
-    return files.decoder(cast(Any, kind))
+"""Schema version -> a named function that lifts a line of that version by one."""

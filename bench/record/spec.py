@@ -31,10 +31,10 @@ class Spec:
 
     `model` is a qualified name (`timm:convnext_tiny`, `paper:convnext_iso_small`, `user:package.module:factory`):
     two implementations of one architecture can differ several times in speed, so a bare name is not enough.
-    `batch_size` is images per step, `image_size` pixels of the square input; `image_width` where it is not square,
-    `processes` where a step is shared by several, and `backend` where it is not PyTorch are None until they are built
-    (`not_built`). `attention="math"` computes
-    softmax(QK^T)V step by step and keeps the N x N matrix, as every 2022 code base did; "fused" may use one kernel.
+    `batch_size` is images per step, `image_size` pixels of the square input, or its height where `image_width` is set.
+    `attention="math"` computes softmax(QK^T)V step by step and keeps the N x N matrix, as every 2022 code base did;
+    "fused" may use one kernel. `image_width`, `processes` and `backend` (what runs the model, if not torch) are places
+    for what is coming: None is what is built, and `refuse_unbuilt` refuses the rest.
     Raises `BenchError` for a word that is not on its list or a size below 1.
     """
 
@@ -58,27 +58,30 @@ class Spec:
         if self.compile_mode is not None:
             choose("compile mode", self.compile_mode, COMPILE_MODES)
         sizes = {"batch size": self.batch_size, "image size": self.image_size}
-        sizes |= {} if self.image_width is None else {"image width": self.image_width}
-        sizes |= {} if self.processes is None else {"number of processes": self.processes}
+        sizes |= {"image width": self.image_width} if self.image_width is not None else {}
+        sizes |= {"number of processes": self.processes} if self.processes is not None else {}
         for name, value in sizes.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise BenchError(f"{name} must be a whole number of at least 1, not {value!r}.")
 
     def __str__(self) -> str:
         """`timm:convnext_tiny@224 inference b64 fp32`, plus every field that is not at its default."""
-        words = [f"{self.model}@{self.image_size}", self.task, f"b{self.batch_size}", self.precision]
+        width = f"x{self.image_width}" if self.image_width is not None else ""
+        words = [f"{self.model}@{self.image_size}{width}", self.task, f"b{self.batch_size}", self.precision]
         words += [self.memory_format] if self.memory_format != "contiguous" else []
         words += [f"compile:{self.compile_mode}"] if self.compile_mode else []
         words += ["math-attention"] if self.attention == "math" else []
-        words += [f"width:{self.image_width}"] if self.image_width else []
-        words += [f"processes:{self.processes}"] if self.processes else []
-        words += [f"backend:{self.backend}"] if self.backend else []
+        words += [f"processes:{self.processes}"] if self.processes is not None else []
+        words += [f"backend:{self.backend}"] if self.backend is not None else []
         return " ".join(words)
 
-    def not_built(self) -> str:
-        """What of this spec no part of visionbench can run or count yet, as a clause; "" for everything else."""
-        fields = {"image_width": self.image_width, "processes": self.processes, "backend": self.backend}
-        return ", ".join(f"{name} {value} is not supported yet" for name, value in fields.items() if value is not None)
+
+def refuse_unbuilt(spec: Spec) -> None:
+    """Raise `BenchError` for a spec that can be written down and not yet measured, traced or predicted."""
+    for field, what in (("image_width", "rectangular image"), ("processes", "run of several processes"),
+                        ("backend", "backend other than torch")):  # fmt: skip
+        if getattr(spec, field) is not None:
+            raise BenchError(f"a {what} ({field}={getattr(spec, field)}) is not built yet: leave {field} out.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,10 +38,10 @@ def images_per_second(record: Record) -> float | None:
 
     Never a mean of rates (Hoefler & Belli 2015, rule 3). None if the record has no throughput.
     """
-    found = record.get("throughput")
-    if found is None or not found.values or median(found.values) <= 0:
+    blocks = record.get("throughput")
+    if blocks is None or not blocks.values or median(blocks.values) <= 0:
         return None
-    return record.spec.batch_size * found.iterations / median(found.values)
+    return record.spec.batch_size * blocks.iterations / median(blocks.values)
 
 
 def latency(records: Sequence[Record], quantile: float = 0.5) -> Estimate | None:
@@ -51,17 +51,17 @@ def latency(records: Sequence[Record], quantile: float = 0.5) -> Estimate | None
     """
 
     def of_launch(record: Record) -> float | None:
-        taken = record.get("latency")
-        found = percentile(taken.values, quantile) if taken else None
-        return found.value if found else None
+        iterations = record.get("latency")
+        of_one = percentile(iterations.values, quantile) if iterations else None
+        return of_one.value if of_one else None
 
     return over_launches(records, of_launch)
 
 
 def typical(record: Record, metric: str) -> float | None:
     """The median of a launch's raw values of `metric`, or None where it has none."""
-    found = record.get(metric)
-    return median(found.values) if found and found.values else None
+    measurement = record.get(metric)
+    return median(measurement.values) if measurement and measurement.values else None
 
 
 def over_launches(records: Sequence[Record], value: Callable[[Record], float | None]) -> Estimate | None:
@@ -89,9 +89,7 @@ def estimate(values: Sequence[float], confidence: float = 0.95) -> Estimate:
 
 @functools.lru_cache(maxsize=4096)
 def _estimate(values: tuple[float, ...], confidence: float) -> Estimate:
-    # Sorted first, because the averages then come as ascending runs, which Python's sort merges instead of sorting.
-    logs = sorted(math.log(value) for value in values)
-    walsh = sorted((a + b) / 2 for i, a in enumerate(logs) for b in logs[i:])
+    walsh = walsh_averages([math.log(value) for value in values])
     low = high = None
     cut = _cut(len(values), (1 - confidence) / 2) if len(values) >= MIN_LAUNCHES else -1
     if cut >= 0:  # below, not even the outermost averages are that certain
@@ -173,9 +171,34 @@ def _cut(n: int, tail: float) -> int:
     if n > EXACT_UP_TO:
         mean, deviation = n * (n + 1) / 4, math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
         return math.floor(NormalDist(mean, deviation).inv_cdf(tail) - 0.5)
+    return bisect.bisect_right(signed_rank_chances(n), tail) - 1
+
+
+def walsh_averages(values: Sequence[float]) -> list[float]:
+    """(x_i + x_j) / 2 for all i <= j, ascending."""
+    # Sorted first, because the averages then come as ascending runs, which Python's sort merges instead of sorting.
+    ordered = sorted(values)
+    return sorted((a + b) / 2 for i, a in enumerate(ordered) for b in ordered[i:])
+
+
+@functools.cache
+def signed_rank_chances(n: int) -> tuple[float, ...]:
+    """P(T <= t) for t = 0 ... n (n + 1) / 2, T Wilcoxon's (1945) signed-rank sum of n values without a difference.
+
+    Counted out: rank k adds k or nothing, each with probability 1/2.
+    """
     ways = [1] + [0] * (n * (n + 1) // 2)  # ways[t]: subsets of {1..n} that sum to t
     for rank in range(1, n + 1):
         for total in range(len(ways) - 1, rank - 1, -1):
             ways[total] += ways[total - rank]
-    cumulative = list(itertools.accumulate(ways))
-    return bisect.bisect_right(cumulative, tail * 2**n) - 1
+    return tuple(count / 2**n for count in itertools.accumulate(ways))
+
+
+EQUAL = 1e-12
+"""Logarithms that differ by less are equal: the rounding of a division, far below what any clock resolves."""
+
+
+def p_above(logs: Sequence[float], bound: float) -> float:
+    """The exact one-sided p-value against "the centre of `logs` is at most `bound`"; equal counts as not above."""
+    not_above = bisect.bisect_right(walsh_averages(logs), bound + EQUAL)
+    return signed_rank_chances(len(logs))[not_above]

@@ -7,6 +7,7 @@ again; and a line that was torn all the same (the power went) is reported and sk
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -15,8 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from visionbench.record import files
 from visionbench.record.errors import BenchError
+from visionbench.record.files import reason
 from visionbench.record.record import NewerSchemaError, Record, from_json, to_json
 
 HEAD = '{"spec":'
@@ -97,7 +98,10 @@ def read(path: Path | str) -> Log:
             problems.append(f"{path}, line {number} is torn or no record, skipped ({_first_words(error)})")
     torn = "\n" not in text and (text.startswith(HEAD) or HEAD.startswith(text))
     if problems and not records and not torn:
-        raise BenchError(f"{path} is not a visionbench records file: none of its {len(problems)} lines is a record.")
+        first = problems[0].partition("skipped (")[2].rstrip(")")
+        raise BenchError(
+            f"{path} is not a visionbench records file: none of its {len(problems)} lines is a record ({first})."
+        )
     return Log(records=tuple(records), problems=tuple(problems))
 
 
@@ -126,8 +130,7 @@ def _first_words(error: Exception) -> str:
 
 
 def _cannot(verb: str, path: Path | str, error: OSError) -> BenchError:
-    reason = files.reason(error)
     if verb == "read":
-        return BenchError(f"cannot read records at {path} ({reason}): name another file.")
-    remedy = "free some space" if error.errno == 28 else "name another file with --records"
-    return BenchError(f"cannot {verb} records at {path} ({reason}): {remedy}. Nothing already recorded is lost.")
+        return BenchError(f"cannot read records at {path} ({reason(error)}): name another file.")
+    remedy = "free some space" if error.errno == errno.ENOSPC else "name another file with --records"
+    return BenchError(f"cannot {verb} records at {path} ({reason(error)}): {remedy}. Nothing already recorded is lost.")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from visionbench.record.metrics import measurement
 from visionbench.record.record import Measurement
 from visionbench.tracing.live import Curve
 
@@ -41,4 +42,4 @@ def _highest(totals: tuple[int, ...], samples: int) -> tuple[int, ...]:
 def measurements(curve: Curve | None) -> Iterator[Measurement]:
     """`live_memory.forward`, `.backward`, `.optimizer`: bytes, in the order of a step. They describe (better: none)."""
     for phase, values in sampled(curve).items() if curve else ():
-        yield Measurement(metric=f"live_memory.{phase}", unit="B", better="none", assume="exact", values=values)
+        yield measurement(f"live_memory.{phase}", values)

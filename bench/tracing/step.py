@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 
 from visionbench.record.errors import BenchError
-from visionbench.record.record import Environment, Measurement, Record
-from visionbench.record.spec import Spec
+from visionbench.record.metrics import measurement
+from visionbench.record.record import Environment, Record
+from visionbench.record.spec import Spec, refuse_unbuilt
 from visionbench.tracing.call_cache import empty_as
 from visionbench.tracing.kinds import KINDS, Kind
 from visionbench.tracing.live import CATEGORIES, Curve, LiveTensors
@@ -91,6 +92,7 @@ def run(spec: Spec, *, former: bool = False) -> Trace:
     Raises `models.ModelError` (unknown model, size refused at construction), `UntraceableError`, or `BenchError`
     (the forward pass fails, mostly because it refuses the size).
     """
+    refuse_unbuilt(spec)
     # What a user's factory prints is no result of ours.
     with _collector_paused(), redirect_stdout(sys.stderr):
         return _run(spec, former)
@@ -242,43 +244,39 @@ def trace(spec: Spec, environment: Environment) -> Record:
 
 def to_record(traced: Trace, environment: Environment) -> Record:
     """The counts of a trace as a record."""
-    exact = tuple(_exact(name, unit, value) for name, unit, value in _counts(traced))
+    exact = tuple(measurement(name, (value,)) for name, value in _counts(traced))
     measurements = (*exact, *curve_measurements(traced.curve))
     return Record(
         spec=traced.spec, protocol=None, environment=environment, measurements=measurements, source="computed"
     )
 
 
-def _counts(traced: Trace) -> Iterator[tuple[str, str, int]]:
+def _counts(traced: Trace) -> Iterator[tuple[str, int]]:
     uncounted = traced.uncounted()
-    yield "params", "count", traced.params
-    yield "param_bytes", "B", traced.param_bytes
-    yield "buffers", "count", traced.buffers
-    yield "buffer_bytes", "B", traced.buffer_bytes
-    yield "macs", "count", traced.macs_per_image
-    yield "flops", "count", 2 * traced.macs_per_image
-    yield "activations", "count", traced.activations_per_image
-    yield "operators", "count", len(traced.operators)
-    yield "views", "count", traced.views
-    yield "bytes", "B", traced.bytes
-    yield "uncounted_operators", "count", len(uncounted)
-    yield "uncounted_bytes", "B", sum(op.bytes for op in uncounted)
+    yield "params", traced.params
+    yield "param_bytes", traced.param_bytes
+    yield "buffers", traced.buffers
+    yield "buffer_bytes", traced.buffer_bytes
+    yield "macs", traced.macs_per_image
+    yield "flops", 2 * traced.macs_per_image
+    yield "activations", traced.activations_per_image
+    yield "operators", len(traced.operators)
+    yield "views", traced.views
+    yield "bytes", traced.bytes
+    yield "uncounted_operators", len(uncounted)
+    yield "uncounted_bytes", sum(op.bytes for op in uncounted)
     for kind in KINDS:
         yield from _counts_of_kind(kind, [op for op in traced.operators if op.kind == kind], traced.spec.batch_size)
     if traced.curve:
-        yield "peak_memory_live", "B", traced.curve.peak
-        yield "peak_memory_kept_gradients", "B", traced.curve.peak_kept_gradients
+        yield "peak_memory_live", traced.curve.peak
+        yield "peak_memory_kept_gradients", traced.curve.peak_kept_gradients
         for category in CATEGORIES:
-            yield f"peak_memory_live.{category}", "B", traced.curve.split[category]
+            yield f"peak_memory_live.{category}", traced.curve.split[category]
 
 
-def _counts_of_kind(kind: Kind, operators: list[Operator], batch_size: int) -> Iterator[tuple[str, str, int]]:
+def _counts_of_kind(kind: Kind, operators: list[Operator], batch_size: int) -> Iterator[tuple[str, int]]:
     if operators:
-        yield f"operators.{kind}", "count", len(operators)
-        yield f"bytes.{kind}", "B", sum(op.bytes for op in operators)
+        yield f"operators.{kind}", len(operators)
+        yield f"bytes.{kind}", sum(op.bytes for op in operators)
     if macs := sum(op.macs for op in operators):
-        yield f"macs.{kind}", "count", macs // batch_size
-
-
-def _exact(metric: str, unit: str, value: int) -> Measurement:
-    return Measurement(metric=metric, unit=unit, better="lower", assume="exact", values=(value,))
+        yield f"macs.{kind}", macs // batch_size

@@ -94,6 +94,10 @@ LABELS: tuple[Column[Run], ...] = (
     _label("memory_format", "format", lambda run: run.spec.memory_format),
     _label("compile_mode", "compiled", lambda run: run.spec.compile_mode or "eager"),
     _label("attention", "attention", lambda run: f"{run.spec.attention} attention"),
+    _label("image_width", "width", lambda run: str(run.spec.image_width or "")),
+    _label("processes", "processes", lambda run: str(run.spec.processes or "")),
+    _label("backend", "backend", lambda run: run.spec.backend or ""),
+    _label("node", "node", lambda run: run.environment.node or ""),
     _label("device", "device", lambda run: device_name(run.environment)),
     _label("protocol", "protocol", lambda run: run.protocol.name if run.protocol else DASH),
     _label("torch", "torch", lambda run: run.environment.torch or DASH),
@@ -312,8 +316,8 @@ def _remarks(runs: Sequence[Run], labels: Sequence[Column[Run]], common: frozens
         return
     unsaid = ("device", "protocol", "torch")  # the sentences below say them
     alike = [column.fill(runs[0]).text for column in LABELS if column not in labels and column.key not in unsaid]
-    if told := (*alike, *sorted(common)):
-        yield f"Every row: {'; '.join(told)}."
+    if shared := (*filter(None, alike), *sorted(common)):
+        yield f"Every row: {'; '.join(shared)}."
     yield from dict.fromkeys(_where(run.environment) for run in runs)
     yield from dict.fromkeys(_how(run.protocol) for run in runs if run.protocol)
 

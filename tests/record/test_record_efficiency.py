@@ -10,13 +10,9 @@ import pytest
 
 from visionbench.record import devices
 from visionbench.record.efficiency import (
-    achieved_bandwidth,
-    arithmetic_intensity,
     images_to_break_even,
     joules_per_image,
-    joules_per_image_above_idle,
     mfu,
-    wall_over_cpu,
 )
 from visionbench.record.record import Environment, Measurement, Record
 from visionbench.record.spec import STEADY, Spec
@@ -170,23 +166,6 @@ def test_mfu_is_unknown_where_anything_is() -> None:
     assert mfu(launches, replace(traced(), measurements=()), A100) is None
 
 
-def test_bandwidth_is_the_traced_bytes_over_the_seconds_of_a_step() -> None:
-    # 2e9 bytes a step of 10 images, 50 images/s: 5 steps a second
-    assert achieved_bandwidth([rate(50.0)], traced(moved=2e9)) == pytest.approx(1e10)
-    assert achieved_bandwidth([rate(50.0)], None) is None
-    assert achieved_bandwidth([record()], traced()) is None
-    assert achieved_bandwidth([rate(50.0)], traced(batch_size=1)) is None
-    assert achieved_bandwidth([rate(50.0)], traced(precision="bf16")) is None
-    compiled = {"compile_mode": "default"}
-    assert achieved_bandwidth([rate(50.0, **compiled)], traced(**compiled)) is None
-
-
-def test_intensity_is_flops_over_bytes() -> None:
-    assert arithmetic_intensity(traced(macs=4e9, moved=2e9)) == pytest.approx(2 * 4e9 * 10 / 2e9)
-    assert arithmetic_intensity(record()) is None
-    assert arithmetic_intensity(traced(moved=0)) is None
-
-
 def compiled(images_per_second: float, seconds: float = 30.0) -> Record:
     its = rate(images_per_second, compile_mode="default")
     return replace(its, measurements=(*its.measurements, taken("compile_seconds", seconds)))
@@ -208,11 +187,8 @@ def test_only_the_compilation_may_differ(other: dict[str, Any]) -> None:
         images_to_break_even([rate(100.0, **other)], [compiled(150.0)])
 
 
-def energy(*joules: float, idle: float | None = None, seconds: tuple[float, ...] = ()) -> Record:
-    parts = [taken("energy", *joules, unit="J", iterations=20)]
-    parts += [taken("energy_seconds", *seconds, iterations=20)] if seconds else []
-    parts += [taken("idle_power", idle, unit="W")] if idle is not None else []
-    return record(*parts)
+def energy(*joules: float) -> Record:
+    return record(taken("energy", *joules, unit="J", iterations=20))
 
 
 def test_energy_is_of_the_median_window_and_one_image() -> None:
@@ -221,49 +197,3 @@ def test_energy_is_of_the_median_window_and_one_image() -> None:
     assert found.centre == pytest.approx(3.0)
     assert joules_per_image([record()]) is None
     assert joules_per_image([energy()]) is None
-
-
-def test_idle_energy_is_subtracted_window_by_window() -> None:
-    launch = energy(600.0, 400.0, 900.0, idle=50.0, seconds=(4.0, 2.0, 8.0))  # 400, 300, 500 above idle
-    above = joules_per_image_above_idle([launch])
-    assert above is not None
-    assert above.centre == pytest.approx(2.0)
-    gross = joules_per_image([launch])
-    assert gross is not None
-    assert gross.centre == pytest.approx(3.0)
-
-
-@pytest.mark.parametrize(
-    "launch",
-    [
-        energy(600.0),
-        energy(600.0, seconds=(4.0,)),
-        energy(600.0, idle=50.0),
-        energy(600.0, 500.0, idle=50.0, seconds=(4.0,)),
-        energy(600.0, idle=500.0, seconds=(4.0,)),  # less than nothing: the meter is wrong
-        record(),
-    ],
-)
-def test_without_idle_power_and_seconds_there_is_no_energy_above_idle(launch: Record) -> None:
-    assert joules_per_image_above_idle([launch]) is None
-
-
-def cpu(wall: tuple[float, ...], used: tuple[float, ...], **environment: Any) -> Record:
-    where = Environment(**{"device_type": "cpu", "threads": 2} | environment)
-    return record(taken("throughput", *wall), taken("cpu_time", *used), environment=where)
-
-
-def test_wall_over_cpu_is_one_where_every_thread_worked() -> None:
-    assert wall_over_cpu(cpu((1.0, 2.0, 3.0), (2.0, 4.0, 6.0))) == pytest.approx(1.0)
-    assert wall_over_cpu(cpu((1.0, 2.0, 3.0), (2.0, 2.0, 2.0))) == pytest.approx(2.0)
-    assert wall_over_cpu(cpu((1.1,), (1.0,), threads=1)) == pytest.approx(1.1)
-    for unknown in (
-        cpu((1.0,), (2.0, 4.0)),
-        cpu((), ()),
-        cpu((1.0,), (0.0,)),
-        cpu((1.0,), (2.0,), threads=None),
-        cpu((1.0,), (2.0,), device_type="cuda"),
-        rate(1.0),
-        record(),
-    ):
-        assert wall_over_cpu(unknown) is None

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from visionbench.record.metrics import measurement
 from visionbench.record.prediction import Prediction, distinguishable, prediction, ranks
-from visionbench.record.record import Basis, Environment, Measurement, Record
+from visionbench.record.record import Basis, Environment, Record, Source
 from visionbench.record.spec import Spec
 
 ONE = Prediction(low=90.0, centre=100.0, high=110.0, tier="anchored", calibration="x", reason="", resolution=0.1)
@@ -18,33 +19,33 @@ def of(*rates: float | None) -> list[Prediction | None]:
     return [None if rate is None else replace(ONE, centre=rate) for rate in rates]
 
 
-def record(source: str = "predicted", **values: float) -> Record:
-    centre = values.pop("centre", None)
-    step = Measurement(
-        metric="step_time", unit="s", better="lower", assume="nothing", values=(centre,) if centre else (), level=0.8,
-        **values,
-    )  # fmt: skip
+BASIS = Basis(tier="data sheet", calibration="a+b", reason="why", resolution=0.2)
+
+
+def record(source: Source = "predicted", basis: Basis | None = BASIS, **interval: float) -> Record:
+    ends = (interval["low"], interval["high"], 0.8) if "low" in interval else None
     return Record(
         spec=Spec(model="timm:resnet18", batch_size=32),
         protocol=None,
         environment=Environment(device_type="cuda", device_key="v100-sxm2-16gb"),
-        measurements=(step,),
-        source=source,  # type: ignore[arg-type]
-        basis=Basis(tier="data sheet", calibration="a+b", reason="why", resolution=0.2),
+        measurements=(measurement("step_time", (0.1,), interval=ends),),
+        basis=basis,
+        source=source,
     )
 
 
 def test_a_predicted_record_is_read_back_as_images_per_second() -> None:
-    found = prediction(record(centre=0.1, low=0.08, high=0.16))
+    found = prediction(record(low=0.08, high=0.16))
     assert found is not None
     assert (found.low, found.centre, found.high) == pytest.approx((200.0, 320.0, 400.0))
     assert (found.tier, found.calibration, found.reason, found.resolution) == ("data sheet", "a+b", "why", 0.2)
 
 
 def test_nothing_else_is_a_prediction() -> None:
-    assert prediction(record("measured", centre=0.1, low=0.08, high=0.16)) is None
-    assert prediction(record(centre=0.1, low=0.08)) is None
+    assert prediction(record("measured", low=0.08, high=0.16)) is None
     assert prediction(record()) is None
+    assert prediction(record(basis=None, low=0.08, high=0.16)) is None
+    assert prediction(replace(record(low=0.08, high=0.16), measurements=())) is None
 
 
 def test_only_what_is_told_apart_is_ordered() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from visionbench.record import spec as spec_module
 from visionbench.record.errors import BenchError, choose
-from visionbench.record.spec import PRECISIONS, PROTOCOLS, SMOKE, STEADY, SUITES, SWIN, Protocol, Spec
+from visionbench.record.spec import PRECISIONS, PROTOCOLS, SMOKE, STEADY, SUITES, SWIN, Protocol, Spec, refuse_unbuilt
 
 TINY = Spec(model="timm:convnext_tiny")
 
@@ -77,6 +77,9 @@ VARIANTS = [
     replace(TINY, memory_format="channels_last"),
     replace(TINY, compile_mode="default"),
     replace(TINY, attention="math"),
+    replace(TINY, image_width=320),
+    replace(TINY, processes=2),
+    replace(TINY, backend="onnxruntime"),
 ]
 
 
@@ -121,3 +124,10 @@ def test_choose_returns_what_is_known_and_names_the_list_where_nothing_is_near()
         choose("table", "xyz", ("table1", "table2"))
     with pytest.raises(BenchError, match=r"did you mean table2 or table1\?"):
         choose("table", "table22", ("table1", "table2"))
+
+
+@pytest.mark.parametrize("field", [{"image_width": 320}, {"processes": 2}, {"backend": "onnxruntime"}])
+def test_what_is_not_built_yet_is_refused_and_not_ignored(field):
+    refuse_unbuilt(TINY)
+    with pytest.raises(BenchError, match="is not built yet: leave"):
+        refuse_unbuilt(replace(TINY, **field))

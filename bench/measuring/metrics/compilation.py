@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from visionbench.record.metrics import measurement
 from visionbench.record.record import Measurement
 
 SECONDS, GRAPHS, GRAPH_BREAKS, RECOMPILES = "compile_seconds", "graphs", "graph_breaks", "recompiles"
@@ -73,19 +74,17 @@ def recompiled_since(before: Mark) -> bool:
 
 
 def measurements(seconds: float, before: Mark, called: Mark, after: Mark) -> tuple[Measurement, ...]:
-    """The four measurements: `seconds` of the first call; marks before it, right after it, and at the end."""
+    """The four measurements: `seconds` of the first call; marks before it, right after it, and at the end.
+
+    The counts should be the same in every launch, but need not be: caches and autotuning have a say in them.
+    """
     flags = (WARM_CACHE,) if called.hits > before.hits else ()
     return (
-        Measurement(metric=SECONDS, unit="s", better="lower", assume="nothing", values=(seconds,), flags=flags),
-        _counted(GRAPHS, called.graphs - before.graphs),
-        _counted(GRAPH_BREAKS, called.breaks - before.breaks),
-        _counted(RECOMPILES, after.frames - called.frames),
+        measurement(SECONDS, (seconds,), flags=flags),
+        measurement(GRAPHS, (called.graphs - before.graphs,)),
+        measurement(GRAPH_BREAKS, (called.breaks - before.breaks,)),
+        measurement(RECOMPILES, (after.frames - called.frames,)),
     )
-
-
-def _counted(metric: str, number: int) -> Measurement:
-    """A count that should be the same in every launch, but need not be: caches and autotuning have a say in it."""
-    return Measurement(metric=metric, unit="count", better="lower", assume="nothing", values=(number,))
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from visionbench.machine.telemetry import Weather, flags
 from visionbench.measuring.metrics.throughput import NAN_OUTPUT
 from visionbench.measuring.timing import Instruments, Now, Steps, WarmUp, Watch
+from visionbench.record.metrics import measurement
 from visionbench.record.record import Measurement
 from visionbench.record.spec import Protocol
 
@@ -60,26 +61,16 @@ def measure(
     if window is None:
         return ()
     doubts = () if warm.finite else (NAN_OUTPUT,)
-    joules = Measurement(
-        metric=METRIC,
-        unit="J",
-        better="lower",
-        assume="nothing",
-        values=(window.joules,),
+    joules = measurement(
+        METRIC,
+        (window.joules,),
         iterations=window.iterations,
         warmups=warm.iterations,
         flags=tuple(dict.fromkeys((*doubts, *flags([window.weather]), *tools.surroundings))),
     )
-    lasted = Measurement(
-        metric=SECONDS,
-        unit="s",
-        better="none",
-        assume="nothing",
-        values=(window.seconds,),
-        iterations=window.iterations,
-    )
+    lasted = measurement(SECONDS, (window.seconds,), iterations=window.iterations)
     watts = _idle_power(watch, tools.now, sleep)
-    return (joules, lasted) if watts is None else (joules, lasted, _watts(watts))
+    return (joules, lasted) if watts is None else (joules, lasted, measurement(IDLE_POWER, (watts,)))
 
 
 def _window(workload: Steps, watch: Watch, now: Now) -> _Window | None:
@@ -109,7 +100,3 @@ def _idle_power(watch: Watch, now: Now, sleep: Callable[[float], None]) -> float
     if before is None or after is None or after <= before or seconds <= 0:
         return None
     return (after - before) / seconds
-
-
-def _watts(value: float) -> Measurement:
-    return Measurement(metric=IDLE_POWER, unit="W", better="none", assume="nothing", values=(value,))

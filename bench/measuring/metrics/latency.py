@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 
 from visionbench.measuring.metrics.throughput import NAN_OUTPUT, NO_STEADY_STATE
 from visionbench.measuring.timing import Now, Steps, WarmUp, without_gc
+from visionbench.record.metrics import measurement
 from visionbench.record.record import Measurement
 from visionbench.record.spec import Protocol
 
@@ -38,17 +39,7 @@ def measure(workload: Steps, protocol: Protocol, warm: WarmUp, now: Now = time.p
     """Seconds of each iteration, synchronised before and after it, chronological."""
     count = iterations(protocol, warm.iteration_seconds)
     seconds = time_parts((workload.step,), workload.synchronize, count, now)
-    return (
-        Measurement(
-            metric=METRIC,
-            unit="s",
-            better="lower",
-            assume="nothing",
-            values=tuple(only for (only,) in seconds),
-            warmups=warm.iterations,
-            flags=doubts(warm),
-        ),
-    )
+    return (measurement(METRIC, (only for (only,) in seconds), warmups=warm.iterations, flags=doubts(warm)),)
 
 
 def iterations(protocol: Protocol, iteration_seconds: float) -> int:

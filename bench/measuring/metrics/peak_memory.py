@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import torch
 
+from visionbench.record.metrics import measurement
 from visionbench.record.record import Measurement
 
 ALLOCATED = "peak_memory_allocated"
@@ -28,10 +29,6 @@ def measure(device: str) -> tuple[Measurement, ...]:
     if torch.device(device).type != "cuda":
         return ()
     return (
-        _bytes(ALLOCATED, torch.cuda.max_memory_allocated(device)),
-        _bytes(RESERVED, torch.cuda.max_memory_reserved(device)),
+        measurement(ALLOCATED, (torch.cuda.max_memory_allocated(device),)),
+        measurement(RESERVED, (torch.cuda.max_memory_reserved(device),)),
     )
-
-
-def _bytes(metric: str, value: int) -> Measurement:
-    return Measurement(metric=metric, unit="B", better="lower", assume="nothing", values=(value,))

@@ -18,6 +18,7 @@ import torch
 from visionbench.measuring.metrics.latency import doubts, iterations, time_parts
 from visionbench.measuring.timing import Now, WarmUp
 from visionbench.measuring.workload import Workload
+from visionbench.record.metrics import measurement
 from visionbench.record.record import Measurement
 from visionbench.record.spec import Protocol
 
@@ -37,15 +38,7 @@ def measure(
     count = iterations(protocol, warm.iteration_seconds)
     seconds = time_parts([phase.run for phase in workload.phases], workload.synchronize, count, now)
     timed = tuple(
-        Measurement(
-            metric=phase.name,
-            unit="s",
-            better="lower",
-            assume="nothing",
-            values=values,
-            warmups=warm.iterations,
-            flags=doubts(warm),
-        )
+        measurement(phase.name, values, warmups=warm.iterations, flags=doubts(warm))
         for phase, values in zip(workload.phases, zip(*seconds, strict=True), strict=True)
     )
     # The workload has made its CUDA device the current one, which is the one these counters are of.
@@ -65,11 +58,7 @@ def peaks(workload: Workload, reset: Callable[[], None], peak: Callable[[], int]
         reset()
         phase.run()
         workload.synchronize()
-        found.append(
-            Measurement(
-                metric=PEAK_MEMORY.format(phase.name), unit="B", better="lower", assume="nothing", values=(peak(),)
-            )
-        )
+        found.append(measurement(PEAK_MEMORY.format(phase.name), (peak(),)))
     workload.step()
     workload.synchronize()
     return tuple(found)

@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 
 from visionbench.machine import nvml
+from visionbench.record.metrics import measurement
 from visionbench.record.record import Measurement
 
 METRIC = "process_memory"
@@ -84,7 +85,7 @@ def measure(
     size = ask_driver(device) if torch.device(device).type == "cuda" else _above(before, proc)
     if size is None:
         return ()
-    return (Measurement(metric=METRIC, unit="B", better="lower", assume="nothing", values=(size,)),)
+    return (measurement(METRIC, (size,)),)
 
 
 def _above(before: Idle | None, proc: Path) -> int | None:

@@ -12,6 +12,7 @@ from statistics import quantiles
 
 from visionbench.machine import device_clock, telemetry
 from visionbench.measuring.timing import Blocks, Instruments, Steps, WarmUp, block_iterations, clock_cost, time_blocks
+from visionbench.record.metrics import measurement
 from visionbench.record.record import Measurement
 from visionbench.record.spec import Protocol
 
@@ -34,12 +35,9 @@ def measure(workload: Steps, protocol: Protocol, warm: WarmUp, tools: Instrument
     )
     alone = tools.unhindered(workload.step)
     return (
-        Measurement(
-            metric=METRIC,
-            unit="s",
-            better="lower",
-            assume="nothing",
-            values=blocks.wall,
+        measurement(
+            METRIC,
+            blocks.wall,
             iterations=iterations,
             warmups=warm.iterations,
             flags=_flags(blocks, warm, iterations, alone, tools),
@@ -85,8 +83,4 @@ def _warnings(blocks: Blocks, warm: WarmUp) -> tuple[str, ...]:
 def _device_times(blocks: Blocks, iterations: int, alone: tuple[float, ...]) -> tuple[Measurement, ...]:
     """The same blocks by the device's clock, and single iterations that did not wait for the host."""
     times = (("device_time", blocks.device, iterations), ("device_time_unhindered", alone, 1))
-    return tuple(
-        Measurement(metric=name, unit="s", better="lower", assume="nothing", values=values, iterations=n)
-        for name, values, n in times
-        if values
-    )
+    return tuple(measurement(name, values, iterations=n) for name, values, n in times if values)

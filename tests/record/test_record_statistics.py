@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 import random
 from dataclasses import replace
 
 import pytest
+from scipy.stats import wilcoxon
 
 from visionbench.record.record import Environment, Failure, Measurement, Record
 from visionbench.record.spec import SWIN, Spec
-from visionbench.record.statistics import MIN_LAUNCHES, _cut, estimate, images_per_second, throughput
+from visionbench.record.statistics import (
+    MIN_LAUNCHES,
+    _cut,
+    estimate,
+    images_per_second,
+    signed_rank_chances,
+    throughput,
+)
 
 # Critical values of the Wilcoxon signed-rank statistic, two-sided 5 % and 1 %, as textbooks print them (n: T).
 CRITICAL = {6: 0, 7: 2, 8: 3, 9: 5, 10: 8, 11: 10, 12: 13, 13: 17, 14: 21, 15: 25, 16: 29, 17: 34, 18: 40, 19: 46}
@@ -156,3 +166,27 @@ def test_a_confidence_that_so_few_launches_cannot_give_has_no_interval():
     certain = estimate(seven, confidence=0.99)  # the whole range holds the centre with 1 - 2 * 2^-7 = 98.4 % only
     assert (certain.low, certain.high) == (None, None)
     assert certain.centre == estimate(seven).centre
+
+
+@pytest.mark.parametrize("launches", [61, 80, 150])
+@pytest.mark.parametrize("tail", [0.005, 0.025, 0.05])
+def test_beyond_sixty_launches_the_normal_approximation_is_near_the_exact_count(launches: int, tail: float) -> None:
+    exact = bisect.bisect_right(signed_rank_chances(launches), tail) - 1
+    assert -1 <= exact - _cut(launches, tail) <= 5, "of thousands of averages"
+
+
+def test_the_approximated_interval_is_that_of_scipys_test() -> None:
+    generator = random.Random(61)
+    logs = [generator.gauss(0.02, 0.05) for _ in range(61)]
+    found = estimate([math.exp(value) for value in logs])
+    assert found.low is not None
+    assert found.high is not None
+    for end, step in ((found.low, 1), (found.high, -1)):
+        inside = wilcoxon([value - math.log(end) - step * 2e-3 for value in logs], method="exact")
+        outside = wilcoxon([value - math.log(end) + step * 2e-3 for value in logs], method="exact")
+        assert outside.pvalue < 0.05 < inside.pvalue
+
+
+def test_the_signed_rank_chances_are_those_of_all_patterns_of_signs() -> None:
+    sums = [sum(rank for rank, sign in enumerate(signs, 1) if sign) for signs in itertools.product((0, 1), repeat=7)]
+    assert signed_rank_chances(7) == tuple(sum(total <= t for total in sums) / 2**7 for t in range(29))
