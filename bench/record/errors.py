@@ -19,7 +19,7 @@ def choose(kind: str, word: str, known: Iterable[str]) -> str:
 
     `kind` names the list in the sentence: "precision", "table", ...
     """
-    choices = tuple(known)
+    choices = known if isinstance(known, tuple) else tuple(known)
     if word in choices:
         return word
     near = difflib.get_close_matches(word, choices, n=3, cutoff=0.5)

@@ -27,6 +27,8 @@ Better = Literal["lower", "higher", "none"]
 Assume = Literal["exact", "nothing"]
 FailureKind = Literal["out_of_memory", "unsupported", "timeout", "crashed", "error"]
 
+_BETTER, _ASSUME = get_args(Better), get_args(Assume)  # once, and not for each of a file's measurements
+
 Tier = Literal["ratio", "calibrated", "anchored", "data sheet", "refused"]
 """What a prediction is founded on, from the best to none."""
 
@@ -107,8 +109,8 @@ class Measurement:
     level: float | None = None
 
     def __post_init__(self) -> None:
-        choose("direction", self.better, get_args(Better))
-        choose("assumption", self.assume, get_args(Assume))
+        choose("direction", self.better, _BETTER)
+        choose("assumption", self.assume, _ASSUME)
         if self.low is None and self.high is None and self.level is None:
             return
         if self.low is None or self.high is None or self.level is None or not self.low <= self.high:

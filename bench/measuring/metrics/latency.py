@@ -2,7 +2,7 @@
 
 Nothing overlaps, so batch size over latency lies below throughput wherever the host could enqueue ahead of the device.
 Every iteration is stored, in order; percentiles are derived when read, where there are iterations enough for one
-(`derived.percentile`).
+(`statistics.percentile`).
 
 The rule for how many: as many as fill the time of the protocol's blocks, at least `LEAST` and at most `MOST`. Where
 `LEAST` would take more than `PATIENCE` times the blocks, as many as fit into that, but never fewer than `ENOUGH`. The
