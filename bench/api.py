@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypedDict, Unpack
 
 from visionbench.command.requests import Format, HowLong, HowToRun, Output, Selection, Turns, Where
 from visionbench.comparison.verdict import Judgement
@@ -18,6 +18,30 @@ from visionbench.record import store
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Record
 from visionbench.record.spec import Attention, CompileMode, MemoryFormat, Precision, Task
+
+
+class Settings(TypedDict, total=False):
+    """How models are run, by keyword: `task` (inference or train), `batch_size` (images per step, or "max"),
+    `image_size` (pixels of the square input), `precision`, `memory_format`, `compile_mode` (torch.compile's mode) and
+    `attention` (fused or math). What is left out is each model's own, fp32, contiguous, eager, fused.
+    """
+
+    task: Task
+    batch_size: int | Literal["max"]
+    image_size: int
+    precision: Precision
+    memory_format: MemoryFormat
+    compile_mode: CompileMode
+    attention: Attention
+
+
+def _asked(models: Sequence[str], settings: Settings) -> tuple[Selection, HowToRun]:
+    """What is run, and how, as a request has it."""
+    how = {name: value for name, value in settings.items() if name != "image_size"}
+    if unknown := sorted(set(how) - set(Settings.__annotations__)):
+        raise BenchError(f"there is no setting {', '.join(unknown)}: choose of {', '.join(Settings.__annotations__)}.")
+    return Selection(words=tuple(models), image_size=settings.get("image_size")), HowToRun(**how)  # type: ignore[arg-type]
+
 
 Files: TypeAlias = "str | Path | Sequence[str | Path] | None"
 """One file, several, or None for the defaults."""
@@ -68,37 +92,25 @@ def trace(
 
 def measure(
     *models: str,
-    task: Task = "inference",
-    batch_size: int | Literal["max"] | None = None,
-    image_size: int | None = None,
-    precision: Precision | None = None,
-    memory_format: MemoryFormat | None = None,
-    compile_mode: CompileMode | None = None,
-    attention: Attention = "fused",
     device: str | None = None,
     threads: int | None = None,
     protocol: str | None = None,
     launches: int | None = None,
     budget: float | None = None,
     records: str | Path | None = None,
+    **settings: Unpack[Settings],
 ) -> list[Record]:
     """Measure models on this machine, each launch in a fresh process.
 
     Args:
         models: names as for `trace`, wildcards (`timm:swin_*`), or names of tables and suites.
-        task: as for `trace`.
-        image_size: as for `trace`; None is also the table's or the suite's.
-        precision: as for `trace`; None is fp32.
-        memory_format: None is contiguous.
-        attention: as for `trace`.
-        batch_size: images per step; None is 64 on a GPU and 1 on a CPU, `max` the largest that fits.
-        compile_mode: torch.compile's mode; None is eager.
         device: `cuda`, `cuda:1` or `cpu`; None is the GPU if there is one.
         threads: CPU threads; None is torch's choice.
         protocol: `swin`, `steady` or `smoke`; None is `steady` on a GPU and `smoke` on a CPU.
         launches: fresh processes per row; an interval needs 7.
         budget: seconds after which no launch is started.
         records: a file that records are appended to, so that the same call goes on where it stopped; None keeps none.
+        settings: see `Settings`; the batch size is 64 on a GPU and 1 on a CPU unless it is given.
 
     Returns:
         The records of these rows by this protocol, one per launch, in the file's order: with a file, earlier launches,
@@ -117,26 +129,15 @@ def measure(
     """
     from visionbench.command.verbs.run import Request, measure, place_to_measure
 
-    how = HowToRun(
-        task=task,
-        batch_size=batch_size,
-        precision=precision,
-        memory_format=memory_format,
-        compile_mode=compile_mode,
-        attention=attention,
-    )
+    selection, how = _asked(models, settings)
     how_long = HowLong(protocol=protocol, launches=launches, budget=budget)
+    where = Where(device=device, threads=threads)
     with TemporaryDirectory() as folder:
-        request = Request(
-            selection=Selection(words=models, image_size=image_size),
-            how=how,
-            where=Where(device=device, threads=threads),
-            how_long=how_long,
-            records=Path(records) if records is not None else Path(folder) / "records.jsonl",
-        )
-        place = place_to_measure(request.where, how_long)
+        path = Path(records) if records is not None else Path(folder) / "records.jsonl"
+        request = Request(selection=selection, how=how, where=where, how_long=how_long, records=path)
+        place = place_to_measure(where, how_long)
         specs, _ = measure(request, place=place)
-        known = store.read_if_there(request.records).records
+        known = store.read_if_there(path).records
     name = place.protocol.name
     measured = [record for record in known if record.protocol is not None and record.protocol.name == name]
     return [record for record in measured if record.spec in specs]
@@ -195,10 +196,6 @@ def compare(
     base: str | None = None,
     head: str | None = None,
     vary: Mapping[str, str] | None = None,
-    task: Task = "inference",
-    batch_size: int | None = None,
-    image_size: int | None = None,
-    precision: Precision | None = None,
     device: str | None = None,
     threads: int | None = None,
     launches: int | None = None,
@@ -206,6 +203,7 @@ def compare(
     budget: float | None = None,
     seed: int | None = None,
     keep: str | Path | None = None,
+    **settings: Unpack[Settings],
 ) -> Judgement:
     """Gate: is the candidate slower than the baseline? Two processes live beside each other and take turns.
 
@@ -215,17 +213,14 @@ def compare(
         head: the candidate, a git revision; None is the working tree.
         vary: settings that the candidate has instead, for example `{"memory_format": "channels_last"}`; both sides then
             have the same code, so leave `base` and `head` away.
-        task: as for `measure`.
-        image_size: as for `measure`.
-        precision: as for `measure`.
         device: as for `measure`.
-        batch_size: images per step; None is 1 on a CPU and 64 on a GPU.
         threads: CPU threads; None is 1, which is timed by CPU time.
         launches: process pairs per look; None is 10.
         rounds: turns of each side in a launch; None is 10 to 40.
         budget: seconds after which measuring stops.
-        seed: of the orders; None is random.
+        seed: the random seed of orders; None is random.
         keep: a file that the raw turns are appended to.
+        settings: see `Settings`; the batch size is 1 on a CPU and 64 on a GPU unless it is given.
 
     Returns:
         A judgement with a verdict per row: `verdict.word` is `ok`, `improved`, `regressed`, `inconclusive` or
@@ -245,23 +240,13 @@ def compare(
 
     if not models:
         raise BenchError('nothing to compare: name a model or a suite, for example "ci".')
-    request = Request(
-        selection=Selection(words=models, image_size=image_size),
-        how=HowToRun(task=task, batch_size=batch_size, precision=precision),
-        turns=Turns(
-            device=device,
-            threads=threads,
-            launches=launches,
-            rounds=rounds,
-            budget=budget,
-            seed=seed,
-            keep=Path(keep) if keep is not None else None,
-        ),
-        base=base,
-        head=head,
-        vary=tuple((vary or {}).items()),
-    )
-    return judge_sides(request)
+    selection, how = _asked(models, settings)
+    path = Path(keep) if keep is not None else None
+    turns = Turns(
+        device=device, threads=threads, launches=launches, rounds=rounds, budget=budget, seed=seed, keep=path
+    )  # fmt: skip
+    varied = tuple((vary or {}).items())
+    return judge_sides(Request(selection=selection, how=how, turns=turns, base=base, head=head, vary=varied))
 
 
 def report(

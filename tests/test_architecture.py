@@ -21,8 +21,14 @@ PRODUCT = ("bench", "models", "reports")
 LINKS = {"visionbench": "bench", "bench/models": "../models", "bench/reports": "../reports"}
 LIGHT = ("visionbench.record", "visionbench.comparison", "visionbench.reports")
 
-BY_NAME = {"visionbench.models.building", "visionbench.measuring.process.fork_server"}
-"""Modules that import by a name that is data: a user's factory; what the fork server loads once for all children."""
+BY_NAME = {
+    "visionbench.models.building",
+    "visionbench.measuring.process.fork_server",
+    "visionbench.command.main",
+}
+"""Modules that import by a name that is data: a user's factory; what the fork server loads once for all children; the
+file of one of our own verbs.
+"""
 
 NAMELESS = {"util", "utils", "common", "helper", "helpers", "base", "core", "misc"}
 

@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +21,6 @@ from visionbench.comparison.structure import OtherVersionsError, Structures
 from visionbench.comparison.verdict import Change, Rule, Verdict
 from visionbench.models import ModelError
 from visionbench.record.errors import BenchError
-from visionbench.record.files import typed
 from visionbench.record.spec import Spec
 
 if TYPE_CHECKING:
@@ -105,11 +104,12 @@ def _model(name: str, marker: Mapping[str, Any]) -> Model:
     card, left = models.resolve(name), dict(marker)
     models.load(card.name)  # here, where what the import warns of is the suite's to see
     training, device, threads = left.pop("training", True), left.pop("device", None), left.pop("threads", None)
+    if unknown := sorted(set(left) - {field.name for field in fields(Spec)}):
+        raise BenchError(f"the marker visionbench has no setting {', '.join(unknown)}: mend the marker.")
     try:
-        spec = typed({"image_size": card.image_size} | left | {"model": card.name}, Spec, "spec")
-    except ValueError as error:
-        cause = str(error).replace("a spec is wrong: ", "").replace("in a spec", "of the marker visionbench")
-        raise BenchError(f"{cause.rstrip('.')}: mend the marker.") from error
+        spec = Spec(**{"image_size": card.image_size} | left | {"model": card.name})
+    except BenchError as error:
+        raise BenchError(f"{str(error).rstrip('.')}: mend the marker.") from error
     return Model(spec=spec, batch_size=left.get("batch_size"), training=training, device=device, threads=threads)
 
 

@@ -253,15 +253,17 @@ def test_a_side_does_not_outlive_its_caller(room: Path) -> None:
     assert ended(pid)
 
 
-OWN_MODELS = """
+OWN = "models"  # a user's package, called like a folder of ours
+
+OWN_MODELS = f"""
 from torch import nn
-import models, models.layers, visionbench.models.building
+import {OWN}, {OWN}.layers, visionbench.models.building
 
 def plain():
     return nn.Flatten()
 
 def tells():
-    raise ValueError(models.layers.__file__, visionbench.models.building.__file__)
+    raise ValueError({OWN}.layers.__file__, visionbench.models.building.__file__)
 """
 
 

@@ -210,8 +210,8 @@ def test_every_command_is_one_that_the_command_line_takes(document):
     for line in found:
         python, script, *words = shlex.split(line)
         assert (python, script) == ("python", "bench.py")
-        options = _parser().parse_args(words)
-        made = {name: getattr(options, name) for name in ("task", "image_size", "batch_size")}
+        options = _parser(words[0]).parse_args(words)
+        made = {name: getattr(options, name, None) for name in ("task", "image_size", "batch_size")}
         assert Spec(model="timm:x", **{name: value for name, value in made.items() if value})
     for begin in ("run timm:", "trace timm:", "effects timm:", "effects --roadmap t"):
         assert any(line.startswith(f"python bench.py {begin}") for line in found), begin
