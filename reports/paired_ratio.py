@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from visionbench.comparison.comparison import Comparison, First, iteration_seconds, speed_up
+from visionbench.comparison.comparison import TIMER_WORDS, Comparison, First, iteration_seconds, speed_up
 from visionbench.record.flags import meaning, voids_ratio
 from visionbench.record.statistics import MIN_LAUNCHES
 from visionbench.reports import cells
@@ -21,8 +21,6 @@ from visionbench.reports.table import Cell
 
 TIE = 0.01
 """An interval within this share of 1 is a tie: a smaller effect is not worth a decision."""
-
-CLOCKS = {"cpu": "CPU time", "wall": "the wall clock", "device": "the device's own clock"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,5 +94,5 @@ def machine(comparison: Comparison) -> str:
     where = comparison.environment
     name = f" ({printable(where.device_name)})" if where.device_type == "cpu" and where.device_name else ""
     parts = [device_name(where) + name, f"torch {where.torch or 'unknown'}"]
-    parts += [f"by {CLOCKS[comparison.timer]}"] + ([f"of {where.started[:10]}"] if where.started else [])
+    parts += [f"by {TIMER_WORDS[comparison.timer]}"] + ([f"of {where.started[:10]}"] if where.started else [])
     return ", ".join(parts)

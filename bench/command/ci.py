@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from visionbench.command import output, progress
 from visionbench.command.requests import ForCI, Output
 from visionbench.comparison.verdict import Judgement, exit_code
+from visionbench.record import files
 from visionbench.record.errors import BenchError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _write(path: Path, text: str, *, append: bool = False) -> None:
         with path.open("a" if append else "w", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = files.reason(error)
         raise BenchError(f"cannot write {path} ({reason}): name another file.") from error
 
 

@@ -21,6 +21,7 @@ from visionbench.command.options import Parser
 from visionbench.command.program import program_name, release
 from visionbench.comparison.verdict import INTERRUPTED, OK, USAGE
 from visionbench.models import ModelError
+from visionbench.record import files
 from visionbench.record.errors import BenchError
 
 VERBS = {
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise
         _forget_output()
-        reason = (error.strerror or str(error)).lower()
+        reason = files.reason(error)
         progress.complain(f"cannot write the results ({reason}): free some space.")
         return USAGE
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from visionbench.command.program import release
 from visionbench.command.requests import Output
+from visionbench.record import files
 from visionbench.record.errors import BenchError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def write(path: Path, data: bytes) -> None:
     try:
         path.write_bytes(data)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = files.reason(error)
         raise BenchError(f"cannot write {path} ({reason}): name another file with --output.") from error
 
 

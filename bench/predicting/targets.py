@@ -26,6 +26,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from visionbench.record import files
 from visionbench.record.devices import DeviceSpec, find, identify, select
 from visionbench.record.errors import BenchError
 
@@ -63,9 +64,7 @@ def from_toml(path: Path) -> DeviceSpec:
     try:
         data = _OPTIONAL | tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BenchError(
-            f"cannot read {path} ({(error.strerror or str(error)).lower()}): name a device or a file."
-        ) from error
+        raise BenchError(f"cannot read {path} ({files.reason(error)}): name a device or a file.") from error
     except ValueError as error:
         raise BenchError(
             f"{path} is no TOML file of a device ({error}): write it as in bench/predicting/targets.py."

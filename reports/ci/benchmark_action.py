@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 
+from visionbench.comparison.comparison import TIMER_WORDS
 from visionbench.comparison.verdict import Judgement, Verdict
 from visionbench.record.statistics import Estimate
 from visionbench.record.units import KILO, plural
@@ -26,7 +27,7 @@ def _entries(verdict: Verdict) -> list[dict[str, str | float]]:
     made = []
     launches = plural(len(its.launches), "launch", "launches")
     if (found := words.seconds(verdict, "candidate")) is not None:
-        extra = f"one iteration of the candidate by {words.CLOCKS[its.timer]}, of this job only; {launches}"
+        extra = f"one iteration of the candidate by {TIMER_WORDS[its.timer]}, of this job only; {launches}"
         made.append(_entry(name, "ms", found, KILO, f"{extra}; {words.clean(its.environment.device)}"))
     if verdict.ratio is not None:
         extra = f"candidate / baseline, measured in turns in this job; {verdict.word}: {words.detail(verdict)}"

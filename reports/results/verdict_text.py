@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from statistics import median
 
-from visionbench.comparison.comparison import First, Side, Timer, iteration_seconds
+from visionbench.comparison.comparison import TIMER_WORDS, First, Side, iteration_seconds
 from visionbench.comparison.verdict import Change, Judgement, Rule, Verdict, Word
 from visionbench.record.flags import meaning
 from visionbench.record.record import Environment
@@ -23,8 +23,6 @@ from visionbench.reports.settings import device_name, printable
 
 ORDER: tuple[Word, ...] = ("regressed", "not measured", "inconclusive", "improved", "ok")
 """What a reader must see first."""
-
-CLOCKS: dict[Timer, str] = {"cpu": "CPU time", "wall": "the wall clock", "device": "the device's clock"}
 
 LONGEST = 500
 """Characters of a message that are shown: a failure may carry a whole traceback."""
@@ -132,7 +130,7 @@ def detail(verdict: Verdict) -> str:
     base, head = seconds(verdict, "baseline"), seconds(verdict, "candidate")
     if verdict.ratio is not None and base is not None and head is not None:
         parts.append(change(verdict.ratio))
-        parts.append(f"{_ms(base.centre)} → {_ms(head.centre)} ms per iteration by {CLOCKS[comparison.timer]}")
+        parts.append(f"{_ms(base.centre)} → {_ms(head.centre)} ms per iteration by {TIMER_WORDS[comparison.timer]}")
     parts += [plural(len(comparison.launches), "launch", "launches")] if comparison.launches else []
     p = p_of(verdict)
     parts += [f"p {'' if p < 0.00005 else '= '}{p_text(p)}"] if p is not None else []

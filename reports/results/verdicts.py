@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from visionbench.comparison.comparison import First, Timer
+from visionbench.comparison.comparison import TIMER_WORDS, First, Timer
 from visionbench.comparison.verdict import Change, Judgement, Verdict
 from visionbench.record.statistics import MIN_LAUNCHES, Estimate
 from visionbench.record.units import KILO, plural
@@ -59,7 +59,7 @@ def _columns(judgement: Judgement, verdicts: Sequence[Verdict]) -> Iterator[Colu
     timers = tuple(dict.fromkeys(verdict.comparison.timer for verdict in verdicts))
     yield Column(key="row", head=("row",), align="left", fill=lambda verdict: _name(verdict.comparison.name))
     yield label("verdict", "verdict", lambda verdict: verdict.word)
-    clock = f", by {words.CLOCKS[timers[0]]}" if len(timers) == 1 else ""
+    clock = f", by {TIMER_WORDS[timers[0]]}" if len(timers) == 1 else ""
     text = (
         f"the candidate's time of one iteration against the baseline's{clock}: + is slower, − is faster (−10 %: a "
         "tenth less time); [ ] is the 95 % interval over launches."

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from visionbench.command import inputs, options, output, progress
+from visionbench.record import files
 from visionbench.record.errors import BenchError, choose
 from visionbench.record.spec import PRECISIONS, Precision
 from visionbench.record.units import plural
@@ -149,5 +150,5 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = files.reason(error)
         raise BenchError(f"cannot make the folder {folder} ({reason}): name another one with --output.") from error
