@@ -1,4 +1,4 @@
-"""The README is executed: its commands run, its tables are what the tool prints, its test command is CI's."""
+"""README and docs are executed: their commands run, their tables are what the tool prints, the test command is CI's."""
 
 from __future__ import annotations
 
@@ -31,8 +31,12 @@ DRAWN_WITH = "3.11.2"
 """The matplotlib of the README's picture."""
 
 
-def shell_lines() -> list[str]:
-    blocks = re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL)
+PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
+
+
+def shell_lines(*pages: Path) -> list[str]:
+    text = "\n".join(page.read_text() for page in pages or (README,))
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     return [line.split(" # ")[0].strip() for block in blocks for line in block.splitlines()]
 
 
@@ -43,13 +47,27 @@ def test_ci_runs_exactly_the_test_command_of_the_readme() -> None:
     assert all(not line.startswith((".venv", "python", "pip")) for line in script[:-1])
 
 
+def test_the_readme_is_read_in_one_visit() -> None:
+    text = README.read_text()
+    assert len(text.encode()) <= 14_000
+    assert text.count("\n") <= 200
+    assert max(len(line) for line in text.splitlines() if line.startswith("|")) <= 100
+
+
+def test_every_link_of_a_page_leads_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
 def test_the_first_command_is_the_default_journey() -> None:
     first = shell_lines()[0]
     assert first.startswith("python3 -m venv .venv && .venv/bin/pip install ")
     assert first.endswith(".venv/bin/python bench.py")
 
 
-COMMANDS = [line.removeprefix("python bench.py ") for line in shell_lines() if line.startswith("python bench.py ")]
+LINES = dict.fromkeys(shell_lines(*PAGES))
+COMMANDS = [line.removeprefix("python bench.py ") for line in LINES if line.startswith("python bench.py ")]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -65,7 +83,7 @@ def test_a_command_of_the_readme_runs(
     words = shlex.split(command)
     if "my_card.toml" in words:
         (tmp_path / "my_card.toml").write_text(TOML)
-    if words[0] == "calibrate":
+    if words[0] in ("calibrate", "export"):
         anchors.write(tmp_path / "visionbench.jsonl")
     words += ["--dry-run"] if words[0] == "run" else []
     # `predict` takes any GPU; whoever measures insists on it.
@@ -87,10 +105,14 @@ def generated(words: str, part: str | None, run: Callable[[str], str]) -> str:
     if part is None:
         return f"\n{printed}\n"
     (section,) = (text for text in printed.split("\n\n") if text.startswith(part))
+    section = re.sub(r"\btorch \d\S+|\btimm [\d.]+\d", lambda match: match[0].split()[0], section)  # of any release
     return f"```text\n{section}\n```\n"
 
 
-@pytest.mark.parametrize("page", [README, PREDICTIONS], ids=lambda page: page.stem)
+GENERATED = [page for page in PAGES if "<!-- generated:" in page.read_text()]
+
+
+@pytest.mark.parametrize("page", GENERATED, ids=lambda page: page.stem)
 def test_the_generated_blocks_are_what_the_tool_prints(
     page: Path,
     request: pytest.FixtureRequest,
@@ -128,7 +150,7 @@ def test_the_page_says_what_it_was_made_with() -> None:
 @pytest.mark.parametrize("name", ["figure1", "throughput_accuracy"])
 def test_the_pictures_are_what_the_tool_draws(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     committed = (ROOT / "docs" / f"{name}.svg").read_text()
-    assert f"docs/{name}.svg" in README.read_text()
+    assert any(f"{name}.svg" in page.read_text() for page in PAGES)
     if version("matplotlib") != DRAWN_WITH:
         pytest.skip("the picture was drawn by another matplotlib, which sets text a little differently")
     monkeypatch.chdir(tmp_path)  # no records of this machine's own
