@@ -124,7 +124,7 @@ def write(path: Path, profile: Profile) -> None:
     before = read(path)
     others = [one for one in before if one.fingerprint != profile.fingerprint]
     mine = next((one for one in before if one.fingerprint == profile.fingerprint), profile)
-    ordered = sorted([*others, _with_conditions(profile, mine)], key=lambda one: one.fingerprint)
+    ordered = sorted([*others, _with_conditions(profile, mine)], key=lambda other: other.fingerprint)
     data = {"schema": PROFILE_SCHEMA, "profiles": [asdict(one) for one in ordered]}
     write_whole(path, json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
@@ -132,8 +132,8 @@ def write(path: Path, profile: Profile) -> None:
 def _with_conditions(profile: Profile, before: Profile) -> Profile:
     if replace(before, findings=profile.findings) != profile:  # another day, rule or number of launches
         return profile
-    new = {one.condition for one in profile.findings}
-    kept = tuple(one for one in before.findings if one.condition not in new)
+    new = {finding.condition for finding in profile.findings}
+    kept = tuple(finding for finding in before.findings if finding.condition not in new)
     return replace(profile, findings=(*kept, *profile.findings))
 
 

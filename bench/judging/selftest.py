@@ -322,7 +322,11 @@ def _count(verdicts: Sequence[Verdict], word: Word) -> int:
 def _covers(verdicts: Iterable[Verdict], truth: float) -> list[bool]:
     """Whether each interval holds the truth; launches that allow no interval are no evidence."""
     ratios = (verdict.ratio for verdict in verdicts)
-    return [one.low <= truth <= one.high for one in ratios if one and one.low is not None and one.high is not None]
+    return [
+        ratio.low <= truth <= ratio.high
+        for ratio in ratios
+        if ratio and ratio.low is not None and ratio.high is not None
+    ]
 
 
 def _middle(values: Iterable[float]) -> float | None:

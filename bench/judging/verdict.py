@@ -61,13 +61,13 @@ def judge(comparisons: Sequence[Comparison], rule: Rule, *, looks: int | Mapping
     `looks` says how often a row has been looked at, this time included: one number for all, or by the row's name (1 for
     those without one). It is stored; every look is tested at `rule.alpha / rule.looks`, however many there were.
     """
-    measured = [one for one in comparisons if _is_measured(one)]
+    measured = [comparison for comparison in comparisons if _is_measured(comparison)]
     logs = [log_ratios(one) for one in measured]
     slower = _tests(logs, rule)
     faster = _tests([[-value for value in row] for row in logs], rule)
     rows = zip(measured, logs, slower, faster, strict=True)
     judged = iter([_judge_one(one, values, up, down, rule, len(measured)) for one, values, up, down in rows])
-    verdicts = (next(judged) if _is_measured(one) else _not_measured(one) for one in comparisons)
+    verdicts = (next(judged) if _is_measured(comparison) else _not_measured(comparison) for comparison in comparisons)
     return tuple(replace(verdict, looks=_looks(verdict, looks)) for verdict in verdicts)
 
 
@@ -76,8 +76,8 @@ def needs_second_look(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
 
     The gate stops when a row has had `Rule.looks` of them.
     """
-    open_rows = (one for one in verdicts if one.word in ("regressed", "inconclusive"))
-    return tuple(one.comparison.name for one in open_rows if not _doubts(one.comparison))
+    open_rows = (verdict for verdict in verdicts if verdict.word in ("regressed", "inconclusive"))
+    return tuple(open_row.comparison.name for open_row in open_rows if not _doubts(open_row.comparison))
 
 
 def suite_ratio(comparisons: Sequence[Comparison]) -> Estimate | None:
@@ -88,7 +88,9 @@ def suite_ratio(comparisons: Sequence[Comparison]) -> Estimate | None:
     Rows that were not measured or that a flag doubts stay away. Geometric, because ratios have no other mean that is
     the same whichever side is the baseline (Hoefler & Belli 2015, rule 4).
     """
-    rows = [log_ratios(one) for one in comparisons if _is_measured(one) and not _doubts(one)]
+    rows = [
+        log_ratios(comparison) for comparison in comparisons if _is_measured(comparison) and not _doubts(comparison)
+    ]
     return estimate([math.exp(sum(launch) / len(rows)) for launch in zip(*rows, strict=False)]) if rows else None
 
 

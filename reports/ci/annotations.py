@@ -51,8 +51,8 @@ def _regressed(judgement: Judgement) -> Iterator[tuple[str, str]]:
 
 def _changed(judgement: Judgement) -> Iterator[tuple[str, str]]:
     """One per row, however many of its counts changed."""
-    for row in dict.fromkeys(one.row for one in judgement.changes):
-        its = [one for one in judgement.changes if one.row == row]
+    for row in dict.fromkeys(change.row for change in judgement.changes):
+        its = [change for change in judgement.changes if change.row == row]
         where = dict.fromkeys(words.clean(place) for one in its for place in one.where)
         named = f" ({'; '.join([*where][: words.NAMED])}{'; …' if len(where) > words.NAMED else ''})" if where else ""
         yield f"{words.clean(row)} changed its structure", f"{'; '.join(map(words.difference, its))}{named}"

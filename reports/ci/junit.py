@@ -102,9 +102,9 @@ def _ratio(verdict: Verdict) -> str:
 def _structures(judgement: Judgement) -> list[ET.Element]:
     """One failed case per row that changed; what did not change is one case that passed."""
     cases = []
-    rows = dict.fromkeys(one.row for one in judgement.changes)
+    rows = dict.fromkeys(change.row for change in judgement.changes)
     for row in rows:
-        its = [one for one in judgement.changes if one.row == row]
+        its = [change for change in judgement.changes if change.row == row]
         case = _case(STRUCTURE, row)
         where = "; ".join(dict.fromkeys(place for one in its for place in one.where))
         _outcome(case, "failure", "structure", "; ".join(map(words.difference, its)), where)

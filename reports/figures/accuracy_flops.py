@@ -137,10 +137,10 @@ def legend_of(families: Iterable[Family], theme: Theme) -> tuple[Entry, ...]:
 
 
 def _panel(sheet: Sheet, axes: Axes, name: str, bubbles: Sequence[Bubble]) -> None:
-    (width, height), radii = panels.inner(sheet, axes), [radius(one.macs) for one in bubbles]
-    low, high = panels.around([math.log10(one.macs / GIGA) for one in bubbles], radii, width)
+    (width, height), radii = panels.inner(sheet, axes), [radius(bubble.macs) for bubble in bubbles]
+    low, high = panels.around([math.log10(bubble.macs / GIGA) for bubble in bubbles], radii, width)
     panels.logarithmic(axes, 10**low, 10**high)
-    panels.linear(axes, *panels.around([one.top1 for one in bubbles], radii, height), upward=True)
+    panels.linear(axes, *panels.around([bubble.top1 for bubble in bubbles], radii, height), upward=True)
     panels.name(sheet, axes, name, "ImageNet-1K top-1 accuracy, %", "GFLOPs of one image (exact)")
     lines = [_draw_family(sheet, axes, kin) for kin in _by_family(bubbles)]
     tags = [

@@ -63,7 +63,7 @@ class Data:
 
 def data(evidence: Evidence) -> Data:
     """One effect per comparison of two ways of running one network, of the newest machine."""
-    shown = paired_ratio.newest([one for one in evidence.comparisons if switch(one)])
+    shown = paired_ratio.newest([comparison for comparison in evidence.comparisons if switch(comparison)])
     if not shown.comparisons:
         raise MissingError(
             f"{NAME}: no switch has been compared; `python bench.py effects convnext_tiny` measures what each does."

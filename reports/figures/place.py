@@ -122,7 +122,7 @@ def place(labels: tuple[Label, ...], scene: Scene) -> tuple[Place | None, ...]:
         before = list(chosen)
         for index in order:
             others = [other for place, other in enumerate(chosen) if place != index and other]
-            chosen[index] = min(options[index], key=lambda one: _price(one, others), default=None)
+            chosen[index] = min(options[index], key=lambda option: _price(option, others), default=None)
         if chosen == before:
             break
     return _apart(chosen)

@@ -226,8 +226,8 @@ def _panel(sheet: Sheet, axes: Axes, panel: Panel) -> None:
 def _steps(points: Sequence[Point]) -> tuple[tuple[float, float], ...]:
     """The front as a staircase: at least this fast, at most this accurate."""
     corners = [(points[0].rate, points[0].top1)]
-    for one in points[1:]:
-        corners += [(corners[-1][0], one.top1), (one.rate, one.top1)]
+    for point in points[1:]:
+        corners += [(corners[-1][0], point.top1), (point.rate, point.top1)]
     return tuple(corners)
 
 

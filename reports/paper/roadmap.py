@@ -63,7 +63,11 @@ class Steps:
 def compared(table: str, comparisons: Sequence[Comparison]) -> Steps:
     """The comparisons of this table's steps: per task those of the newest setting."""
     pairs = {(before.model, row.model): row.number for before, row in steps(table)}
-    found = [one for one in {one.key: one for one in comparisons}.values() if _pair(one) in pairs and _is_step(one)]
+    found = [
+        one
+        for one in {comparison.key: comparison for comparison in comparisons}.values()
+        if _pair(one) in pairs and _is_step(one)
+    ]
     last: dict[str, tuple[object, ...]] = {}
     for one in sorted(found, key=lambda one: one.environment.started or ""):
         last[one.baseline.spec.task] = _setting(one)

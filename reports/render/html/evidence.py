@@ -23,7 +23,7 @@ UNITS = {"1/s": "images per second", "B": "bytes", "s": "s", "J": "J", "GB": "GB
 
 def environments(records: Sequence[Record], comparisons: Sequence[Comparison]) -> list[Environment]:
     """Where each of them was made, in their order."""
-    return [*(record.environment for record in records), *(one.environment for one in comparisons)]
+    return [*(record.environment for record in records), *(comparison.environment for comparison in comparisons)]
 
 
 def places_of(environments: Sequence[Environment]) -> dict[Environment, str]:

@@ -22,7 +22,7 @@ _LINKS = re.compile(r"`([^`]*)`|\barXiv (\d{4}\.\d{4,5}(?:v\d+)?)\b")
 
 def text(words: str) -> str:
     """Words that a browser shows as they are, in an element or in a quoted attribute."""
-    plain = words if words.isprintable() else "".join(one for one in words if one.isprintable() or one == "\n")
+    plain = words if words.isprintable() else "".join(word for word in words if word.isprintable() or word == "\n")
     return html.escape(plain)
 
 
