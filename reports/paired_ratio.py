@@ -11,9 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from visionbench.comparison.comparison import TIMER_WORDS, Comparison, First, iteration_seconds, speed_up
-from visionbench.record.flags import meaning, voids_ratio
+from visionbench.comparison.comparison import (
+    TIMER_WORDS,
+    Comparison,
+    First,
+    counted,
+    is_doubtful,
+    iteration_seconds,
+    speed_up,
+)
+from visionbench.record.flags import meaning
 from visionbench.record.statistics import MIN_LAUNCHES
+from visionbench.record.units import plural
 from visionbench.reports import cells
 from visionbench.reports.cells import CAUSES
 from visionbench.reports.settings import device_name, printable
@@ -69,7 +78,10 @@ def ratio_cell(comparison: Comparison, notes: Sequence[str] = ()) -> Cell:
 
 
 def doubts_of(comparison: Comparison) -> Iterator[str]:
-    """The launches' flags in words; one that a CPU clock does not see is no doubt."""
+    """The launches' flags in words, and how many launches were left out; what a CPU clock does not see is no doubt."""
+    total, left_out = len(comparison.launches), len(comparison.launches) - len(counted(comparison))
+    if left_out:
+        yield f"{left_out} of {plural(total, 'launch', 'launches')} left out of the ratio"
     for flag in comparison.flags:
         if not (flag == "noisy_env" and comparison.timer == "cpu"):
             yield meaning(flag)
@@ -80,7 +92,7 @@ def finding(comparison: Comparison) -> str:
     ratio = speed_up(comparison) if comparison.failure is None else None
     if ratio is None:
         return ""
-    if any(voids_ratio(flag, comparison.timer) for flag in comparison.flags):
+    if is_doubtful(comparison):
         return "doubtful"
     if ratio.low is None or ratio.high is None:
         return "too few launches"

@@ -18,6 +18,7 @@ from typing import Literal, get_args
 
 from visionbench.record.errors import choose
 from visionbench.record.files import decode, reading, typed, write_whole
+from visionbench.record.flags import voids_ratio
 from visionbench.record.record import Environment, Failure
 from visionbench.record.spec import Spec
 from visionbench.record.statistics import Estimate, estimate
@@ -123,22 +124,50 @@ def speed_up(comparison: Comparison) -> Estimate | None:
     return estimate(ratios) if ratios else None
 
 
+MOST_VOID = 1 / 3
+"""The share of a row's launches that a flag may void before nothing can be said of the row."""
+
+
+def is_void(launch: Launch, timer: Timer) -> bool:
+    """Whether a flag makes this launch's ratio one of clocks or of other programs, and not of code."""
+    return any(voids_ratio(flag, timer) for flag in launch.flags)
+
+
+def is_doubtful(comparison: Comparison) -> bool:
+    """Whether so many launches are void that no claim about the row is safe."""
+    void = sum(is_void(launch, comparison.timer) for launch in comparison.launches)
+    return void > MOST_VOID * len(comparison.launches)
+
+
+def counted(comparison: Comparison) -> tuple[Launch, ...]:
+    """The launches that ratios are taken over: those that are not void; all of them where the row is doubtful.
+
+    A flag falls on a launch whichever side it befell, so leaving launches out favours neither side.
+    """
+    if is_doubtful(comparison):
+        return comparison.launches
+    return tuple(launch for launch in comparison.launches if not is_void(launch, comparison.timer))
+
+
 def log_ratios(comparison: Comparison) -> tuple[float, ...]:
-    """One number per launch: the median over its rounds of log(candidate / baseline) of an iteration's time.
+    """One number per counted launch: the median over its rounds of log(candidate / baseline) of an iteration's time.
 
     Positive: the candidate is slower. Rounds are not replicates (a process's layout in memory biases all of its
     rounds alike), launches are.
     """
-    return tuple(
-        median(math.log(turn.candidate / turn.baseline) for turn in launch.rounds) for launch in comparison.launches
-    )
+    return tuple(map(log_ratio, counted(comparison)))
+
+
+def log_ratio(launch: Launch) -> float:
+    """The median over the rounds of one launch of log(candidate / baseline)."""
+    return median(math.log(turn.candidate / turn.baseline) for turn in launch.rounds)
 
 
 def wall_log_ratios(comparison: Comparison) -> tuple[float, ...]:
     """As `log_ratios`, by the wall clock: shown beside a ratio of CPU times, which cannot see waiting."""
     return tuple(
         median(math.log(turn.candidate_wall / turn.baseline_wall) for turn in launch.rounds)
-        for launch in comparison.launches
+        for launch in counted(comparison)
     )
 
 

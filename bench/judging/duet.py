@@ -206,9 +206,13 @@ def _cores(stage: Stage, rng: random.Random) -> tuple[int, ...]:
 
 def _play(row: Row, pair: _Pair, stage: Stage, cores: tuple[int, ...], rng: random.Random) -> Launch:
     seed, everywhere = rng.randrange(2**31), host.usable_cores() if cores else ()
+    alone = stage.device.startswith("cuda")  # cuDNN and Triton choose by timing: nobody else may use the GPU meanwhile
     for side, process in pair.sides():
         process.order(do="prepare", spec=asdict(_spec(row, side)), seed=seed, cores=everywhere)
-    _answers(pair, "build", stage.row_seconds)
+        if alone:
+            _answer(pair, side, "build", stage)
+    if not alone:
+        _answers(pair, "build", stage.row_seconds)
     seconds = max(_ask(pair, side, "warm-up", stage, do="warm", cores=cores)["seconds"] for side, _ in pair.sides())
     turn = _turn(seconds, stage.device)
     wanted = stage.rounds or _rounds(turn, seconds)
@@ -263,10 +267,17 @@ def _flags(ends: Sequence[dict[str, Any]]) -> tuple[str, ...]:
 
 
 def _ask(pair: _Pair, side: First, stage_name: str, stage: Stage, **order: Any) -> dict[str, Any]:
-    process = pair.baseline if side == "baseline" else pair.candidate
-    process.order(**order)
+    _process(pair, side).order(**order)
+    return _answer(pair, side, stage_name, stage)
+
+
+def _process(pair: _Pair, side: First) -> SideProcess:
+    return pair.baseline if side == "baseline" else pair.candidate
+
+
+def _answer(pair: _Pair, side: First, stage_name: str, stage: Stage) -> dict[str, Any]:
     try:
-        return process.answer(stage_name, stage.row_seconds)
+        return _process(pair, side).answer(stage_name, stage.row_seconds)
     except SideError as error:
         raise _RowError(side, error) from error
 

@@ -28,7 +28,14 @@ from statistics import median
 
 from scipy.stats import false_discovery_control
 
-from visionbench.comparison.comparison import Comparison, log_ratios, wall_log_ratios
+from visionbench.comparison.comparison import (
+    Comparison,
+    is_doubtful,
+    is_void,
+    log_ratio,
+    log_ratios,
+    wall_log_ratios,
+)
 from visionbench.comparison.verdict import Rule, Verdict, Word
 from visionbench.record.flags import FLAGS, meaning, voids_ratio
 from visionbench.record.statistics import (
@@ -43,8 +50,8 @@ from visionbench.record.statistics import (
 from visionbench.record.units import plural
 
 DOUBTS = tuple(name for name in FLAGS if voids_ratio(name, "cpu"))
-"""Flags that make every ratio one of clocks and not of code. No verdict is then better than `inconclusive`, and no
-number of further launches mends it. Others do so where the wall timed the row (`record.flags`)."""
+"""Flags that make a launch's ratio one of clocks and not of code: such launches are left out. Where they are more than
+a third, no verdict is better than `inconclusive`. Other flags do so where the wall timed the row (`record.flags`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,14 +91,15 @@ def suite_ratio(comparisons: Sequence[Comparison]) -> Estimate | None:
     """The geometric mean of the rows' ratios with its interval over launches; None if no row can take part.
 
     Launch i of every row is one pair of processes, so the mean is taken over rows within a launch, and the interval
-    over launches: as many as every row has, the first ones, because later ones were made only for rows that stood out.
-    Rows that were not measured or that a flag doubts stay away. Geometric, because ratios have no other mean that is
-    the same whichever side is the baseline (Hoefler & Belli 2015, rule 4).
+    over launches: as many as every row has, the first ones, because later ones were made only for rows that stood out;
+    one that a flag voids for any row is left out. Rows that were not measured or that are doubtful stay away.
+    Geometric, because ratios have no other mean that is the same whichever side is the baseline (Hoefler & Belli 2015,
+    rule 4).
     """
-    rows = [
-        log_ratios(comparison) for comparison in comparisons if _is_measured(comparison) and not _doubts(comparison)
-    ]
-    return estimate([math.exp(sum(launch) / len(rows)) for launch in zip(*rows, strict=False)]) if rows else None
+    rows = [one for one in comparisons if _is_measured(one) and not is_doubtful(one)]
+    pairs = zip(*([(launch, one.timer) for launch in one.launches] for one in rows), strict=False)
+    whole = [[launch for launch, _ in pair] for pair in pairs if not any(is_void(*of_row) for of_row in pair)]
+    return estimate([math.exp(sum(map(log_ratio, pair)) / len(rows)) for pair in whole]) if whole else None
 
 
 def launches_needed(rule: Rule, rows: int = 1) -> int:
@@ -179,7 +187,9 @@ def _is_shown(test: _Test, rule: Rule) -> bool:
 
 
 def _doubts(comparison: Comparison) -> list[str]:
-    """In words, what makes every claim about this row unsafe."""
+    """In words, what makes every claim about this row unsafe; nothing where few launches are affected."""
+    if not is_doubtful(comparison):
+        return []
     launches = comparison.launches
     counts = {name: sum(name in launch.flags for launch in launches) for name in FLAGS}
     return [

@@ -1,15 +1,18 @@
 """The device's own clock beside the host's: CUDA events around the work, on the stream that does it.
 
 Two questions. *Does the wall clock measure the device?* Events around a block must agree with the wall time of that
-block, or the synchronisation does not wait. *Who sets the pace?* Behind a kernel that only spins, the host enqueues
-an iteration completely before the device may begin it; what the device then takes has no gaps in which it waits for
-the host. If a normal iteration takes longer than that, the host is the bottleneck, and the number says more about
-Python than about the GPU.
+block, or the synchronisation does not wait. *Who sets the pace?* From an idle device, the host's seconds to enqueue one
+iteration are compared with the seconds until it is done. Where they are nearly the same, the device was always waiting
+for the host, and the number says more about Python than about the GPU. Both are of one and the same iteration, so a
+clock that rises or falls cannot feign it. Beside that, what the device alone needs is timed behind a kernel that only
+spins, so that an iteration is enqueued completely before the device may begin it.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import median
 from typing import Any, Protocol
 
@@ -18,11 +21,13 @@ import torch
 AGREEMENT = 0.02
 """How far wall clock and events may lie apart over a block."""
 
-HOST_BOUND = 1.10
-"""Wall time per iteration over the device's own above which the host sets the pace."""
+HOST_BOUND = 0.90
+"""The share of an iteration that the host needs to enqueue it, from which on the host sets the pace."""
 
 SPIN_CYCLES = 100_000_000
-"""About 50 ms at 2 GHz: longer than the host needs to enqueue an iteration of a thousand kernels at 10 us each."""
+"""About 50 ms at 2 GHz: longer than the host needs to enqueue an iteration of a thousand kernels at 10 us each.
+
+CUDA's queue holds about as many; an iteration that was not enqueued when the spin ended is not taken."""
 
 REPEATS = 5
 
@@ -71,6 +76,10 @@ class CudaClock:
         """Note the moment when the stream gets here."""
         self._stop.record(self._stream)
 
+    def has_started(self) -> bool:
+        """Whether the stream has got to the first moment by now."""
+        return bool(self._start.query())
+
     def seconds(self) -> float | None:
         """Between the two moments, by the GPU's clock (resolution about half a microsecond)."""
         self._stop.synchronize()
@@ -83,29 +92,50 @@ def device_clock(device: str) -> DeviceClock:
     return CudaClock(device) if torch.device(device).type == "cuda" else NoClock()
 
 
-def unhindered(step: Callable[[], Any], device: str) -> tuple[float, ...]:
-    """Seconds of single iterations that the host had enqueued completely before the device began; () without CUDA."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lone:
+    """Single iterations, each begun on an idle device; seconds, and () without CUDA.
+
+    `enqueue` is until the host had enqueued one, `done` until the device had done the same one. `unhindered` are the
+    device's own seconds of others that were enqueued completely before it began; fewer, or (), where the queue is too
+    short for that.
+    """
+
+    enqueue: tuple[float, ...] = ()
+    done: tuple[float, ...] = ()
+    unhindered: tuple[float, ...] = ()
+
+
+def lone(step: Callable[[], Any], device: str, now: Callable[[], float] = time.perf_counter) -> Lone:
+    """Time `REPEATS` single iterations in the open, and as many behind a spinning kernel."""
     if torch.device(device).type != "cuda":
-        return ()
+        return Lone()
     clock = CudaClock(device)
-    seconds = []
+    enqueue, done, alone = [], [], []
     for _ in range(REPEATS):
         torch.cuda.synchronize(device)
+        start = now()
+        step()
+        enqueue.append(now() - start)
+        torch.cuda.synchronize(device)
+        done.append(now() - start)
+    for _ in range(REPEATS):
         torch.cuda._sleep(SPIN_CYCLES)
         clock.start()
         step()
+        spinning = not clock.has_started()
         clock.stop()
-        seconds.append(clock.seconds() or 0.0)
-    return tuple(seconds)
+        seconds = clock.seconds()
+        if spinning and seconds is not None:
+            alone.append(seconds)
+    return Lone(enqueue=tuple(enqueue), done=tuple(done), unhindered=tuple(alone))
 
 
-def flags(
-    wall: tuple[float, ...], events: tuple[float, ...], iterations: int, alone: tuple[float, ...]
-) -> tuple[str, ...]:
-    """`clocks_disagree` and `host_bound`, from block times (s) by both clocks and unhindered iterations (s)."""
+def flags(wall: tuple[float, ...], events: tuple[float, ...], alone: Lone) -> tuple[str, ...]:
+    """`clocks_disagree` and `host_bound`, from block times (s) by both clocks and lone iterations."""
     found = []
     if events and abs(median(w / e - 1 for w, e in zip(wall, events, strict=True) if e > 0)) > AGREEMENT:
         found.append("clocks_disagree")
-    if alone and wall and median(wall) / iterations > HOST_BOUND * median(alone):
+    if alone.done and median(e / d for e, d in zip(alone.enqueue, alone.done, strict=True) if d > 0) > HOST_BOUND:
         found.append("host_bound")
     return tuple(found)

@@ -9,6 +9,7 @@ says so. The kernel counts in ticks of 10 ms, so the shares of one short block a
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import signal
@@ -31,6 +32,11 @@ from visionbench.record.record import Measurement
 
 DISCARDED: frozenset[nvml.Cause] = frozenset({"thermal", "hw_slowdown", "power_brake"})
 UNSTEADY_CLOCK = 0.01
+"""The span of readings of the SM clock that is steady, as a share. A Hopper clock moves in steps of 0.8 %."""
+
+UNSTEADY_SHARE = 0.05
+"""The share of readings that may lie outside of it: one turn of 800 says nothing of the others."""
+
 LOST_TIME = 0.05
 
 
@@ -139,24 +145,31 @@ class Watch:
 def flags(weathers: Sequence[Weather], *, threads: int | None = None, cores: int | None = None) -> tuple[str, ...]:
     """What must be said beside a number whose blocks had these weathers, discarded blocks included.
 
-    `throttled`: a block was slowed by heat or a failing supply; `power_capped`: by the power limit; `throttle_unknown`:
-    a GPU that does not say; `clock_unsteady`: the SM clocks at the blocks' ends spread by more than 1 %; `noisy_env`:
-    others took more than 5 % of what the block needed of the CPU. `threads` are those that worked (None: torch's
+    `throttled`: a block was slowed by heat or a failing supply; `power_capped`: by the power limit;
+    `throttle_unknown`: a GPU that does not say; `clock_unsteady`: 95 % of the SM clocks at the blocks' ends span more
+    than 1 %; `noisy_env`: others took more than 5 % of what the block needed of the CPU. `threads` are those that worked (None: torch's
     number now), `cores` those that /proc/stat counts (None: the machine's).
     """
     if not weathers:
         return ()
     causes = frozenset[str]().union(*(weather.slowdowns or () for weather in weathers))
     on_gpu = any(weather.cpu is None for weather in weathers)
-    clocks = [weather.sm_clock for weather in weathers if weather.sm_clock]
     told = {
         "throttled": any(weather.discard for weather in weathers),
         "power_capped": "power_cap" in causes,
         "throttle_unknown": on_gpu and any(weather.slowdowns is None for weather in weathers),
-        "clock_unsteady": bool(clocks) and max(clocks) - min(clocks) > UNSTEADY_CLOCK * median(clocks),
+        "clock_unsteady": _unsteady([weather.sm_clock for weather in weathers if weather.sm_clock]),
         "noisy_env": not on_gpu and _noisy(weathers, threads or torch.get_num_threads(), cores or os.cpu_count() or 1),
     }
     return tuple(flag for flag, holds in told.items() if holds)
+
+
+def _unsteady(clocks: Sequence[float]) -> bool:
+    """Whether the SM clock (Hz) moved: nearly all readings need a wider span than 1 %."""
+    most = len(clocks) - math.floor(UNSTEADY_SHARE * len(clocks))
+    ordered = sorted(clocks)
+    narrowest = min((high - low for low, high in zip(ordered, ordered[most - 1 :], strict=False)), default=0.0)
+    return narrowest > UNSTEADY_CLOCK * median(clocks or [0.0])
 
 
 def _noisy(weathers: Sequence[Weather], threads: int, cores: int) -> bool:

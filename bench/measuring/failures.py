@@ -13,8 +13,14 @@ LONGEST = 300
 """Characters of a message. It stands in a table's footnote, not in a log."""
 
 # torch has a class for the allocator's refusal only on devices; the libraries and the host's allocator raise
-# RuntimeError with these words.
-_MEMORY = re.compile(r"DefaultCPUAllocator: (can't allocate|not enough) memory|out of memory|CU\w+_STATUS_ALLOC_FAILED")
+# RuntimeError with these words. cuDNN ends so when no algorithm's workspace fits, and a handle of cuBLAS, cuDNN or
+# cuSOLVER when it finds no memory for itself.
+_MEMORY = re.compile(
+    r"DefaultCPUAllocator: (can't allocate|not enough) memory|out of memory"
+    r"|CU\w+_STATUS_(ALLOC_FAILED|NOT_INITIALIZED|\w*DEVICE_ALLOCATION_FAILED)"
+    r"|(FIND|GET) was unable to find an engine to execute this computation"
+    r"|Unable to find a valid cuDNN algorithm"
+)
 _UNSUPPORTED = re.compile(r"not implemented for '|no kernel image is available")
 
 

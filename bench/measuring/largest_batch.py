@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from visionbench.record.metrics import measurement
-from visionbench.record.record import Failure, Measurement, Record
+from visionbench.record.record import Record
 from visionbench.record.spec import Protocol, Spec
 
 METRIC = "largest_batch"
@@ -32,38 +32,37 @@ Try = Callable[[Spec], Record]
 def largest_batch(spec: Spec, try_: Try) -> Record:
     """The record of the largest batch of `spec` that fits, under protocol `FIT`, at that batch size.
 
-    Its `largest_batch` is the size. If not even one image fits, or something else than memory is in the way, it is the
-    failure that says so.
+    Its `largest_batch` is the size. Where something else than memory stopped a larger batch, it is the largest that
+    ran, and a warning says what stopped the next. If not even one image runs, it is the failure that says so.
     """
-    fitting, too_large = None, None
+    fitting, too_large, other = None, None, None
     size = 1
     while too_large is None and size <= CEILING:
         record = try_(replace(spec, batch_size=size))
         if record.failure is None:
             fitting, size = record, size * 2
-        elif fitting is None or not _out_of_memory(record.failure):
+        elif fitting is None:
             return record
         else:
-            too_large = size
+            too_large, other = size, _other(record)
     assert fitting is not None
     while too_large is not None and too_large - fitting.spec.batch_size > max(1, fitting.spec.batch_size // PRECISION):
         middle = (fitting.spec.batch_size + too_large) // 2
         record = try_(replace(spec, batch_size=middle))
         if record.failure is None:
             fitting = record
-        elif _out_of_memory(record.failure):
-            too_large = middle
         else:
-            return record
-    return replace(fitting, measurements=(*fitting.measurements, _size(fitting.spec.batch_size)))
+            too_large, other = middle, _other(record)
+    found = measurement(METRIC, (float(fitting.spec.batch_size),), warnings=(other,) if other else ())
+    return replace(fitting, measurements=(*fitting.measurements, found))
 
 
-def _out_of_memory(failure: Failure) -> bool:
-    return failure.kind == "out_of_memory"
-
-
-def _size(batch_size: int) -> Measurement:
-    return measurement(METRIC, (float(batch_size),))
+def _other(record: Record) -> str | None:
+    """What stopped a batch, in words, where it was not memory."""
+    failure = record.failure
+    if failure is None or failure.kind == "out_of_memory":
+        return None
+    return f"stopped at {record.spec.batch_size} images by something else than memory: {failure.message}"
 
 
 def known(spec: Spec, records: Iterable[Record], device: str, torch: str | None) -> Record | None:

@@ -23,7 +23,7 @@ from visionbench.record import spec
 from visionbench.record.errors import BenchError
 
 if TYPE_CHECKING:  # both modules import torch
-    from visionbench.machine.device_clock import DeviceClock
+    from visionbench.machine.device_clock import DeviceClock, Lone
     from visionbench.machine.telemetry import Weather
 
 Now = Callable[[], float]
@@ -61,14 +61,15 @@ class Instruments:
     """What a launch measures with: the clocks, and who watches the machine meanwhile. A test brings its own.
 
     `now` reads the wall; `clock` is the device's own, `watch` looks at the machine around each block.
-    `unhindered(step)` times single iterations that do not wait for the host, where that can be done; `surroundings` are
+    `lone(step)` times single iterations, and how long the host takes to enqueue them, where there is a queue (None
+    elsewhere); `surroundings` are
     flags on everything that is measured here (another process on the GPU).
     """
 
     now: Now = time.perf_counter
     clock: DeviceClock | None = None
     watch: Watch | None = None
-    unhindered: Callable[[Callable[[], Any]], tuple[float, ...]] = lambda _step: ()
+    lone: Callable[[Callable[[], Any]], Lone] | None = None
     surroundings: tuple[str, ...] = ()
 
 

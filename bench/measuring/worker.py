@@ -96,7 +96,7 @@ def _measurements(
         called = compilation.mark()
         stages.enter("warm-up")
         warm = _warm(workload, protocol, first, device, tools)
-        peak_memory.reset(device)
+        peak_memory.reset(device, workload)
         stages.enter("time")
         begun = compilation.mark()
         timed = [one for metric in protocol.metrics for one in METRICS[metric](workload, protocol, warm, tools)]
@@ -131,7 +131,7 @@ def instruments(device: str, threads: int | None) -> Iterator[Instruments]:
         yield Instruments(
             clock=device_clock.device_clock(device),
             watch=watch,
-            unhindered=lambda step: device_clock.unhindered(step, device),
+            lone=lambda step: device_clock.lone(step, device),
             surroundings=surroundings,
         )
     finally:

@@ -43,6 +43,7 @@ _ENTRIES = (
     # Times.
     _entry("throughput", "s", "lower", "step", "the seconds of a block of back-to-back steps, by the wall"),
     _entry("device_time", "s", "lower", "step", "the seconds of the same blocks by the device's own clock"),
+    _entry("enqueue_time", "s", "lower", "step", "the host's seconds to enqueue one step on an idle device"),
     _entry("device_time_unhindered", "s", "lower", "step", "the device's seconds of a step that waits for no host"),
     _entry("cpu_time", "s", "lower", "step", "the CPU time of the same blocks, of all threads of the process"),
     _entry("latency", "s", "lower", "step", "the seconds of one batch, the device idle before and after it"),

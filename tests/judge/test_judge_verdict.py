@@ -286,21 +286,35 @@ def test_nothing_measured_is_said():
 @pytest.mark.parametrize("flag", DOUBTS)
 @pytest.mark.parametrize("centre", [0.9, 1.0, 1.1])
 def test_a_doubtful_clock_caps_every_claim(flag, centre):
-    (found,) = judge([_flagged(_near(centre), flag, count=3)], RULE)
+    (found,) = judge([_flagged(_near(centre), flag, count=4)], RULE)
     assert found.word == "inconclusive"
-    assert found.reason.endswith(f"({flag}) in 3 of 10 launches")
+    assert found.reason.endswith(f"({flag}) in 4 of 10 launches")
     assert found.ratio.centre == pytest.approx(centre)  # shown all the same
 
 
+@pytest.mark.parametrize("flag", DOUBTS)
+def test_a_launch_with_a_doubtful_clock_is_left_out_and_the_others_judged(flag):
+    wild = [3.0, *_near(1.1, 10)]
+    (found,) = judge([_flagged(wild, flag, count=1)], RULE)
+    assert found.word == "regressed"
+    assert found.ratio.launches == 10
+    assert found.ratio.centre == pytest.approx(1.1)
+
+
+def test_a_clock_that_moves_meets_both_sides_and_voids_nothing():
+    (found,) = judge([_flagged(_near(1.1), "clock_unsteady", count=10)], RULE)
+    assert found.word == "regressed"
+
+
 def test_noise_doubts_the_wall_clock_alone():
-    (by_cpu,) = judge([_flagged(_near(1.1), "noisy_env")], RULE)
-    (by_wall,) = judge([_flagged(_near(1.1), "noisy_env", timer="wall")], RULE)
+    (by_cpu,) = judge([_flagged(_near(1.1), "noisy_env", count=4)], RULE)
+    (by_wall,) = judge([_flagged(_near(1.1), "noisy_env", count=4, timer="wall")], RULE)
     assert (by_cpu.word, by_wall.word) == ("regressed", "inconclusive")
     assert "something else was running" in by_wall.reason
 
 
 def test_two_doubts_are_both_named_and_other_flags_doubt_nothing():
-    (found,) = judge([_flagged(_near(1.1), "throttled", "clocks_differ")], RULE)
+    (found,) = judge([_flagged(_near(1.1), "throttled", "clocks_differ", count=4)], RULE)
     assert "(throttled)" in found.reason
     assert "(clocks_differ)" in found.reason
     (found,) = judge([_flagged(_near(1.1), "power_capped", "scattered")], RULE)
@@ -381,7 +395,7 @@ def test_the_suite_takes_the_launches_that_every_row_has_and_the_rows_that_hold(
         _comparison(*[1.0] * 10, *[1.5] * 10),  # its second look is not the suite's
         _comparison(*[1.0] * 10),
         _comparison(*[2.0] * 3, failure=failure),
-        _flagged([2.0] * 10, "throttled"),
+        _flagged([2.0] * 10, "throttled", count=4),
         _comparison(),
     ]
     assert suite_ratio(rows).centre == pytest.approx(1.0)
@@ -398,6 +412,6 @@ def test_a_second_look_is_for_what_more_launches_can_settle():
         _comparison(*_near(1.0), name="fine"),
         _comparison(*_near(0.9), name="fast"),
         _comparison(name="none"),
-        replace(_flagged(_near(1.1), "throttled"), name="hot"),
+        replace(_flagged(_near(1.1), "throttled", count=4), name="hot"),
     ]
     assert needs_second_look(judge(rows, RULE)) == ("slow", "torn", "few")

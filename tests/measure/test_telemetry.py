@@ -196,6 +196,13 @@ def test_what_one_block_of_three_says_of_a_gpu(change: dict[str, object], told: 
     assert flags([COOL, replace(COOL, **change), COOL], threads=1, cores=2) == told
 
 
+def test_one_reading_among_hundreds_does_not_make_a_clock_unsteady() -> None:
+    slow = replace(COOL, sm_clock=1.95e9)
+    assert flags([*[COOL] * 99, slow]) == ()
+    assert flags([*[COOL] * 94, *[slow] * 6]) == ("clock_unsteady",)
+    assert flags([COOL, slow] * 50) == ("clock_unsteady",)
+
+
 @pytest.mark.parametrize(
     ("wall", "threads", "noisy"),
     [(1.04, 1, False), (1.06, 1, True), (2.0, 2, False)],  # two threads may wait for each other

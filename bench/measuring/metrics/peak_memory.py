@@ -2,15 +2,16 @@
 
 *Allocated* is what live tensors held at the worst moment; *reserved* is what the allocator had taken from the driver to
 serve them, so it depends on fragmentation and on what ran before. Neither holds the driver's context and the libraries'
-code (some hundred MB), which belong to process memory, a third number. The counters are reset after the warm-up: the
-workspaces that cuDNN's autotuning tries once are not the model's need. On a CPU torch counts nothing, so there is no
-number.
+code (some hundred MB), which belong to process memory, a third number. The workspaces that cuDNN's autotuning tries
+once are not the model's need: after the warm-up the allocator gives back what it keeps, two steps take what they need,
+and the counters start from there. On a CPU torch counts nothing, so there is no number.
 """
 
 from __future__ import annotations
 
 import torch
 
+from visionbench.measuring.timing import Steps
 from visionbench.record.metrics import measurement
 from visionbench.record.record import Measurement
 
@@ -18,9 +19,24 @@ ALLOCATED = "peak_memory_allocated"
 RESERVED = "peak_memory_reserved"
 
 
-def reset(device: str) -> None:
-    """Start counting anew, from what is held now."""
+STEPS = 2
+"""The second training step is the first that has gradients and optimizer state at once."""
+
+
+def empty_cache(device: str) -> None:
+    """Give the driver what the allocator keeps and nobody holds: another process may need it."""
     if torch.device(device).type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def reset(device: str, workload: Steps) -> None:
+    """Start counting anew, from what `STEPS` steps take of an allocator that keeps nothing."""
+    if torch.device(device).type == "cuda":
+        workload.synchronize()
+        empty_cache(device)
+        for _ in range(STEPS):
+            workload.step()
+        workload.synchronize()
         torch.cuda.reset_peak_memory_stats(device)
 
 

@@ -33,14 +33,14 @@ def measure(workload: Steps, protocol: Protocol, warm: WarmUp, tools: Instrument
     blocks = time_blocks(
         workload, blocks=protocol.blocks, iterations=iterations, now=tools.now, watch=tools.watch, clock=tools.clock
     )
-    alone = tools.unhindered(workload.step)
+    alone = tools.lone(workload.step) if tools.lone else device_clock.Lone()
     return (
         measurement(
             METRIC,
             blocks.wall,
             iterations=iterations,
             warmups=warm.iterations,
-            flags=_flags(blocks, warm, iterations, alone, tools),
+            flags=_flags(blocks, warm, alone, tools),
             warnings=_warnings(blocks, warm),
         ),
         *_device_times(blocks, iterations, alone),
@@ -62,14 +62,12 @@ def _scattered(blocks: tuple[float, ...]) -> bool:
     return high - low > SCATTER * middle
 
 
-def _flags(
-    blocks: Blocks, warm: WarmUp, iterations: int, alone: tuple[float, ...], tools: Instruments
-) -> tuple[str, ...]:
+def _flags(blocks: Blocks, warm: WarmUp, alone: device_clock.Lone, tools: Instruments) -> tuple[str, ...]:
     doubts: tuple[str, ...] = () if warm.finite else (NAN_OUTPUT,)
     doubts += (NO_STEADY_STATE,) if warm.moving else ()
     doubts += (SCATTERED,) if _scattered(blocks.wall) else ()
     weather = telemetry.flags((*blocks.weather, *blocks.bad_weather))
-    clocks = device_clock.flags(blocks.wall, blocks.device, iterations, alone)
+    clocks = device_clock.flags(blocks.wall, blocks.device, alone)
     return tuple(dict.fromkeys((*doubts, *clocks, *weather, *tools.surroundings)))
 
 
@@ -80,7 +78,11 @@ def _warnings(blocks: Blocks, warm: WarmUp) -> tuple[str, ...]:
     return (*told, discarded) if bad else told
 
 
-def _device_times(blocks: Blocks, iterations: int, alone: tuple[float, ...]) -> tuple[Measurement, ...]:
-    """The same blocks by the device's clock, and single iterations that did not wait for the host."""
-    times = (("device_time", blocks.device, iterations), ("device_time_unhindered", alone, 1))
+def _device_times(blocks: Blocks, iterations: int, alone: device_clock.Lone) -> tuple[Measurement, ...]:
+    """The same blocks by the device's clock; the host's part of a step, and steps that did not wait for the host."""
+    times = (
+        ("device_time", blocks.device, iterations),
+        ("enqueue_time", alone.enqueue, 1),
+        ("device_time_unhindered", alone.unhindered, 1),
+    )
     return tuple(measurement(name, values, iterations=n) for name, values, n in times if values)

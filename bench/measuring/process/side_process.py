@@ -270,8 +270,12 @@ class _Side:
         """Let the row go: its memory is the next one's."""
         workload, self._workload, self._first, self._weather = self._workload, None, None, []
         if workload is not None:
+            from visionbench.measuring.metrics import peak_memory
+
             with suppress(Exception):  # on a dead device closing fails too
                 workload.close()
+            del workload
+            peak_memory.empty_cache(self._device)
 
 
 def bind(cores: Sequence[int]) -> None:
