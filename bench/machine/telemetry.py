@@ -147,8 +147,8 @@ def flags(weathers: Sequence[Weather], *, threads: int | None = None, cores: int
 
     `throttled`: a block was slowed by heat or a failing supply; `power_capped`: by the power limit;
     `throttle_unknown`: a GPU that does not say; `clock_unsteady`: 95 % of the SM clocks at the blocks' ends span more
-    than 1 %; `noisy_env`: others took more than 5 % of what the block needed of the CPU. `threads` are those that worked (None: torch's
-    number now), `cores` those that /proc/stat counts (None: the machine's).
+    than 1 %; `noisy_env`: others took more than 5 % of what the block needed of the CPU. `threads` are those that
+    worked (None: torch's number now), `cores` those that /proc/stat counts (None: the machine's).
     """
     if not weathers:
         return ()
