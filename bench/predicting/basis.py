@@ -16,7 +16,7 @@ For data-centre cards that factor is known (`_SLOWDOWNS`). GeForce tensor cores 
 clock, so their multipliers are below 1; V100, T4 and A100 reach less of what their sheets promise, by a factor that
 hardly depends on the model: printed AMP inference rows were 1.3 to 2 times slower than predicted, with a scatter of 0.1
 around that. The factors are medians of printed rows that no multiplier was fitted on (`perf/prediction`), so those rows
-are evidence of the scatter only. H100's factor is A100's, so its 116 rows are evidence of the factor, too. Training
+are evidence of the scatter only. H100's factor is A100's, so its 87 rows are evidence of the factor, too. Training
 factors are of all such chips together and rougher. docs/predictions.md shows all of it.
 """
 
@@ -49,7 +49,7 @@ Measured / predicted time of such rows: 80 % of 55 between 0.90 and 1.10.
 OF_HBM = (math.log(0.8), math.log(1.35))
 """Inference, where rows of another chip with stacked memory say it, and training, where rows of several such chips do.
 
-Measured / predicted time of such rows: inference on an H100, 80 % of 116 between 0.87 and 1.18; training, 80 % of 53
+Measured / predicted time of such rows: inference on an H100, 80 % of 87 between 0.88 and 1.18; training, 80 % of 53
 between 0.85 and 1.22.
 """
 

@@ -45,6 +45,7 @@ FLAGS: dict[str, Flag] = {
     "power_limit_lowered": Flag(meaning="the power limit is below the card's default"),
     "powersave_governor": Flag(meaning="the CPU's governor saves power"),
     "host_bound": Flag(meaning="the host, not the device, set the pace"),
+    "stalled": Flag(meaning="the host was fast enough, but it stood still now and then, and the device waited"),
     "no_steady_state": Flag(meaning="the blocks had not settled when the time was up"),
 }
 

@@ -113,7 +113,8 @@ class Protocol:
 
 
 # The paper measured "following Swin": 50 warm-up forwards, a synchronisation, 30 timed forwards, a synchronisation,
-# by the wall clock, batch 64, cuDNN autotuning on (Swin Transformer, main.py, `throughput`). One number, no repeat.
+# by the wall clock, batch 64, cuDNN autotuning on (Swin Transformer, main.py, `throughput`). They printed one block;
+# ours is the median of three, because a virtual host stalls for 25 to 45 ms in every tenth block (H100, 2026-11-27).
 SWIN = Protocol(name="swin", warmup_iterations=50, blocks=3, block_iterations=30, max_seconds=1800.0)
 
 # Ours: sustained load until the run is steady, ten blocks, three fresh processes; then latency, in a pass of its own.

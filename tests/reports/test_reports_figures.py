@@ -188,7 +188,11 @@ def test_throughput_is_the_printed_or_the_measured_one_and_no_panel_mixes_them(e
     for panel in measured:
         for point in panel.points:
             launches = [
-                one for one in evidence.records if one.source == "measured" and one.spec.model == point.row.model
+                record
+                for record in evidence.records
+                if record.source == "measured"
+                and (record.spec.model, record.spec.image_size, record.spec.task) == (*point.row.network, "inference")
+                and (record.environment.device_type == "cuda") == ("H100" in panel.name)
             ]
             estimate = throughput(launches)
             assert estimate is not None
