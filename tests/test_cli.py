@@ -18,6 +18,8 @@ from visionbench.record.spec import Spec
 
 ROOT = Path(__file__).parents[1]
 
+SMALL = ["--image-size", "32", "--device", "cpu"]
+
 FACTORIES = """
 import torch
 
@@ -116,7 +118,7 @@ def test_a_gpu_that_is_not_here_is_said_with_what_is(here: Path, capsys: pytest.
 
 
 def test_run_records_resumes_and_reports(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["run", "user:zoo_of_mine:tiny", "--image-size", "32", "--launches", "2", "--records", "mine.jsonl"]
+    words = ["run", "user:zoo_of_mine:tiny", *SMALL, "--launches", "2", "--records", "mine.jsonl"]
     assert main([*words, "--json"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["spec"]["model"] for line in lines] == ["user:zoo_of_mine:tiny"] * 2
@@ -135,7 +137,7 @@ def test_a_model_that_fails_is_a_record_and_the_others_are_measured(
             "\ndef dies():\n    import os, signal\n    if torch.empty(0).device.type != 'meta':\n"
             "        os.kill(os.getpid(), signal.SIGKILL)\n    return tiny()\n"
         )
-    words = ["run", "user:zoo_of_mine:dies", "user:zoo_of_mine:tiny", "--image-size", "32"]
+    words = ["run", "user:zoo_of_mine:dies", "user:zoo_of_mine:tiny", *SMALL]
     assert main(words) == 0
     failed, measured = store.read("visionbench.jsonl").records
     assert failed.failure is not None
@@ -198,7 +200,7 @@ def test_all_tables_as_json_are_one_document(here: Path, capsys: pytest.CaptureF
 
 
 def test_a_torn_line_is_told_and_the_rest_is_reported(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "user:zoo_of_mine:tiny", "--image-size", "32"]) == 0
+    assert main(["run", "user:zoo_of_mine:tiny", *SMALL]) == 0
     with open("visionbench.jsonl", "a") as file:
         file.write('{"spec":{"model"')
     capsys.readouterr()
@@ -207,7 +209,7 @@ def test_a_torn_line_is_told_and_the_rest_is_reported(here: Path, capsys: pytest
 
 
 def test_the_script_works_from_anywhere(here: Path) -> None:
-    ran = script("run", "user:zoo_of_mine:tiny", "--image-size", "32", cwd=here)
+    ran = script("run", "user:zoo_of_mine:tiny", *SMALL, cwd=here)
     assert ran.returncode == 0, ran.stderr
     assert "img/s" in ran.stdout
 

@@ -4,8 +4,9 @@ Two questions. *Does the wall clock measure the device?* Events around a block m
 block, or the synchronisation does not wait. *Who sets the pace?* From an idle device, the host's seconds to enqueue one
 iteration are compared with the seconds until it is done. Where they are nearly the same, the device was always waiting
 for the host, and the number says more about Python than about the GPU. Both are of one and the same iteration, so a
-clock that rises or falls cannot feign it. Beside that, what the device alone needs is timed behind a kernel that only
-spins, so that an iteration is enqueued completely before the device may begin it.
+clock that rises or falls cannot feign it; a virtual host whose Python slows down for seconds can. So what the device
+alone needs is timed, too, behind a kernel that only spins: an iteration is enqueued completely before the device may
+begin it. Only where a block's iterations take longer than that did the host cost anything.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ AGREEMENT = 0.02
 """How far wall clock and events may lie apart over a block."""
 
 HOST_BOUND = 0.90
-"""The share of an iteration that the host needs to enqueue it, from which on the host sets the pace."""
+"""The share of an iteration that the host needs to enqueue it, from which on it may set the pace."""
+
+HINDERED = 0.05
+"""What a block's iteration takes over one that did not wait for the host, from which on it does."""
 
 SPIN_CYCLES = 100_000_000
 """About 50 ms at 2 GHz: longer than the host needs to enqueue an iteration of a thousand kernels at 10 us each.
@@ -131,11 +135,23 @@ def lone(step: Callable[[], Any], device: str, now: Callable[[], float] = time.p
     return Lone(enqueue=tuple(enqueue), done=tuple(done), unhindered=tuple(alone))
 
 
-def flags(wall: tuple[float, ...], events: tuple[float, ...], alone: Lone) -> tuple[str, ...]:
-    """`clocks_disagree` and `host_bound`, from block times (s) by both clocks and lone iterations."""
-    found = []
+def flags(wall: tuple[float, ...], events: tuple[float, ...], alone: Lone, *, iterations: int) -> tuple[str, ...]:
+    """`clocks_disagree` and `host_bound`, from times (s) of blocks of `iterations` by both clocks, and lone ones."""
+    doubts = []
     if events and abs(median(w / e - 1 for w, e in zip(wall, events, strict=True) if e > 0)) > AGREEMENT:
-        found.append("clocks_disagree")
-    if alone.done and median(e / d for e, d in zip(alone.enqueue, alone.done, strict=True) if d > 0) > HOST_BOUND:
-        found.append("host_bound")
-    return tuple(found)
+        doubts.append("clocks_disagree")
+    if wall and is_host_bound(median(wall) / iterations, alone):
+        doubts.append("host_bound")
+    return tuple(doubts)
+
+
+def is_host_bound(step: float, alone: Lone) -> bool:
+    """Whether the host sets the pace of a block whose iterations took `step` seconds.
+
+    It takes both signs, as far as they are known: a host that was busy for nearly all of a lone iteration, and an
+    iteration that takes longer in a block than unhindered. A power-limited card shows the second alone, a host that
+    was slow for a moment the first alone.
+    """
+    shares = [enqueue / done for enqueue, done in zip(alone.enqueue, alone.done, strict=True) if done > 0]
+    busy = bool(shares) and median(shares) > HOST_BOUND
+    return busy and (not alone.unhindered or step > (1 + HINDERED) * median(alone.unhindered))

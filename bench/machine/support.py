@@ -1,8 +1,8 @@
 """What this machine cannot do, said before a minute is spent on building it.
 
 Only what torch itself would not say, or would say wrongly, is checked here: TF32 on a card without it silently
-computes in fp32, bf16 on a card without it is emulated at a fraction of the speed, and a wheel without kernels for the
-card fails somewhere in the first convolution. Everything else is left to torch, whose refusal becomes the failure.
+computes in fp32, bf16 on a card without it is emulated at a fraction of the speed, training in fp16 alone divides by
+zero and is fast with NaN, and a wheel without kernels for the card fails somewhere in the first convolution. Everything else is left to torch, whose refusal becomes the failure.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ class UnsupportedError(Exception):
 def check(spec: Spec, device: str) -> None:
     """Raise `UnsupportedError`, with the remedy, if `device` cannot run `spec`."""
     refuse_unbuilt(spec)
+    if spec.task == "train" and spec.precision == "fp16":
+        raise UnsupportedError(
+            "training in fp16 alone ends in NaN: AdamW's epsilon of 1e-8 is 0 in fp16; use amp_fp16, amp_bf16 or bf16"
+        )
     kind = device_type(device)
     if kind not in ("cpu", "cuda"):
         raise UnsupportedError(f"no workload runs on a device of type '{kind}': use cuda or cpu")

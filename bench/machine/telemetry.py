@@ -147,18 +147,20 @@ def flags(weathers: Sequence[Weather], *, threads: int | None = None, cores: int
 
     `throttled`: a block was slowed by heat or a failing supply; `power_capped`: by the power limit;
     `throttle_unknown`: a GPU that does not say; `clock_unsteady`: 95 % of the SM clocks at the blocks' ends span more
-    than 1 %; `noisy_env`: others took more than 5 % of what the block needed of the CPU. `threads` are those that
+    than 1 %, and no power limit explains it (there a clock always moves); `noisy_env`: others took more than 5 % of what the block needed of the CPU. `threads` are those that
     worked (None: torch's number now), `cores` those that /proc/stat counts (None: the machine's).
     """
     if not weathers:
         return ()
     causes = frozenset[str]().union(*(weather.slowdowns or () for weather in weathers))
     on_gpu = any(weather.cpu is None for weather in weathers)
+    capped = "power_cap" in causes
+    clocks = [weather.sm_clock for weather in weathers if weather.sm_clock]
     told = {
         "throttled": any(weather.discard for weather in weathers),
-        "power_capped": "power_cap" in causes,
+        "power_capped": capped,
         "throttle_unknown": on_gpu and any(weather.slowdowns is None for weather in weathers),
-        "clock_unsteady": _unsteady([weather.sm_clock for weather in weathers if weather.sm_clock]),
+        "clock_unsteady": not capped and _unsteady(clocks),
         "noisy_env": not on_gpu and _noisy(weathers, threads or torch.get_num_threads(), cores or os.cpu_count() or 1),
     }
     return tuple(flag for flag, holds in told.items() if holds)

@@ -85,19 +85,23 @@ def build(
 @contextmanager
 def _flags(spec: Spec, device: str, cudnn_benchmark: bool, threads: int | None) -> Iterator[None]:
     """Set what is global in torch as the spec says, and put back what was found."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    cuda, matmul, cudnn = torch.backends.cuda, torch.backends.cuda.matmul, torch.backends.cudnn
     found = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, torch.get_num_threads())
+    in_half = cuda.fp16_bf16_reduction_math_sdp_allowed()
     try:
         matmul.allow_tf32 = cudnn.allow_tf32 = spec.precision == "tf32"
         cudnn.benchmark = cudnn_benchmark
         if threads is not None:
             torch.set_num_threads(threads)
+        if spec.attention == "math":  # or torch casts half precision to fp32 first, which no code base of 2022 did
+            cuda.allow_fp16_bf16_reduction_math_sdp(True)
         math_only = sdpa_kernel(SDPBackend.MATH) if spec.attention == "math" else nullcontext()
         on_device = torch.cuda.device(device) if torch.device(device).type == "cuda" else nullcontext()
         with math_only, on_device:
             yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, count = found
+        cuda.allow_fp16_bf16_reduction_math_sdp(in_half)
         if threads is not None:
             torch.set_num_threads(count)
 

@@ -45,11 +45,21 @@ _NAMES: dict[Kind, str] = {
         upsample_bicubic2d_backward _upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_2d
         grid_sampler_2d_backward
     """,
-    # element by element, though torch does not tag them so (seen on 2.6 to 2.15)
+    # element by element, though some torch from 2.6 to 2.15 does not tag them so (2.11 tags `hardtanh` and not
+    # `hardtanh_`; none tags most of the derivatives)
     "elementwise": """
+        relu relu6 prelu _prelu_kernel _prelu_kernel_backward leaky_relu leaky_relu_backward elu elu_backward celu selu
+        gelu gelu_backward silu silu_backward mish mish_backward glu glu_backward hardtanh hardtanh_backward
+        hardsigmoid hardsigmoid_backward hardswish hardswish_backward hardshrink hardshrink_backward softshrink
+        softshrink_backward softplus softplus_backward sigmoid sigmoid_backward tanh tanh_backward log_sigmoid
+        log_sigmoid_forward log_sigmoid_backward logit logit_backward threshold threshold_backward rrelu
+        rrelu_with_noise rrelu_with_noise_functional rrelu_with_noise_backward
+        add sub rsub mul div neg abs pow sqrt rsqrt reciprocal exp log erf clamp clamp_min clamp_max maximum minimum
+        eq ne lt le gt ge mse_loss mse_loss_backward smooth_l1_loss smooth_l1_loss_backward huber_loss
+        huber_loss_backward
         fill zero bernoulli native_dropout native_dropout_backward uniform normal random rand randn rand_like randn_like
         zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full arange linspace scalar_tensor lerp
-        addcmul addcdiv where masked_fill tril triu eye masked_fill_backward prelu _prelu_kernel _prelu_kernel_backward
+        addcmul addcdiv where masked_fill tril triu eye masked_fill_backward
     """,
 }
 

@@ -98,3 +98,12 @@ def test_nothing_is_measured_on_meta() -> None:
 def test_a_word_that_is_no_device_is_a_mistake() -> None:
     with pytest.raises(BenchError, match="gpu0"):
         check(Spec(model="timm:resnet50"), "gpu0")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_training_in_fp16_alone_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    pretend(monkeypatch, "NVIDIA A100-SXM4-80GB", (8, 0), TORCH_2_15)
+    with pytest.raises(UnsupportedError, match="use amp_fp16"):
+        check(Spec(model="timm:resnet50", task="train", precision="fp16"), device)
+    for task, precision in (("inference", "fp16"), ("train", "amp_fp16"), ("train", "bf16"), ("train", "fp32")):
+        check(Spec(model="timm:resnet50", task=task, precision=precision), device)  # type: ignore[arg-type]

@@ -203,6 +203,14 @@ def test_one_reading_among_hundreds_does_not_make_a_clock_unsteady() -> None:
     assert flags([COOL, slow] * 50) == ("clock_unsteady",)
 
 
+@pytest.mark.parametrize("capped", [1, 50, 100])
+def test_a_clock_that_moves_at_the_power_limit_is_explained_by_it(capped: int) -> None:
+    low, high = replace(COOL, sm_clock=1.2e9), replace(COOL, sm_clock=1.5e9)
+    at_the_limit = replace(low, slowdowns=frozenset({"power_cap"}))
+    assert flags([*[high] * 100, *[at_the_limit] * capped]) == ("power_capped",)
+    assert flags([*[high] * 100, *[low] * 50]) == ("clock_unsteady",)
+
+
 @pytest.mark.parametrize(
     ("wall", "threads", "noisy"),
     [(1.04, 1, False), (1.06, 1, True), (2.0, 2, False)],  # two threads may wait for each other

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from visionbench import models
 from visionbench.measuring import workload
@@ -137,6 +138,52 @@ def test_nothing_warns(seen: Seen) -> None:
                 load.step()
 
 
+class Attends(nn.Module):
+    """Attention alone, over the image's rows, (N, 3, H, W) -> (N, 7)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(32, 7)
+
+    def forward(self, images: Tensor) -> Tensor:
+        seen = nn.functional.scaled_dot_product_attention(images, images, images)
+        return self.head(seen.mean((1, 2)))
+
+
+class Products(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtypes: list[torch.dtype] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.bmm.default:
+            self.dtypes.append(args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [("bf16", torch.bfloat16), ("fp16", torch.float16), ("amp_bf16", torch.bfloat16), ("fp32", torch.float32)],
+)
+def test_math_attention_multiplies_in_the_precision_asked_for(
+    monkeypatch: pytest.MonkeyPatch, precision: str, dtype: torch.dtype, before: bool
+) -> None:
+    monkeypatch.setattr(models, "build", lambda name, size: Attends())
+    cuda = torch.backends.cuda
+    usual = cuda.fp16_bf16_reduction_math_sdp_allowed()
+    cuda.allow_fp16_bf16_reduction_math_sdp(before)
+    try:
+        how = spec(precision=precision, task="train", image_size=32, attention="math")
+        with closing(build(how, "cpu")) as load, Products() as seen:
+            load.step()
+        assert cuda.fp16_bf16_reduction_math_sdp_allowed() is before
+    finally:
+        cuda.allow_fp16_bf16_reduction_math_sdp(usual)
+    assert len(seen.dtypes) >= 2
+    assert set(seen.dtypes) == {dtype}
+
+
 def test_inference_keeps_no_graph(seen: Seen) -> None:
     with closing(build(spec(), "cpu")) as load:
         logits = load.step()
@@ -241,7 +288,7 @@ def test_a_closed_workload_lets_its_model_go(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("task", ["inference", "train"])
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "amp_fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "amp_fp16"])
 def test_it_runs_on_a_gpu(task: str, precision: str) -> None:
     with closing(build(Spec(model="timm:resnet18", task=task, precision=precision, batch_size=4), "cuda")) as load:
         result = load.step()

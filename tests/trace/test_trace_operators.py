@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from visionbench.record.spec import Spec
-from visionbench.tracing import Trace, run
-from visionbench.tracing.kinds import KINDS
+from visionbench.tracing import Trace, call_cache, kinds, run
+from visionbench.tracing.kinds import KINDS, kind_of
 from visionbench.tracing.operators import Operator
 
 Network = Callable[..., str]
@@ -323,3 +326,35 @@ def test_buffers_are_no_parameters(network: Network) -> None:
     traced = trace_of(network("nn.BatchNorm2d(3)"))
     assert (traced.params, traced.buffers) == (6, 7)  # scale and shift; mean, variance and the number of batches
     assert (traced.param_bytes, traced.buffer_bytes) == (24, 6 * 4 + 8)
+
+
+ACTIVATIONS = """
+    hardtanh hardtanh_ hardtanh_backward elu elu_ elu_backward celu celu_ selu selu_ hardsigmoid hardsigmoid_
+    hardsigmoid_backward leaky_relu leaky_relu_ leaky_relu_backward gelu_ gelu_backward hardswish hardswish_
+    hardswish_backward mish_ mish_backward softplus_backward glu glu_backward silu_ threshold_backward abs_ rsub
+    rrelu_with_noise_ log_sigmoid_backward mse_loss huber_loss_backward
+""".split()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_is_known_by_name_in_every_torch(name: str) -> None:
+    packet = getattr(torch.ops.aten, name)
+    overload = getattr(packet, packet.overloads()[0])
+    untagged = SimpleNamespace(overloadpacket=packet, namespace="aten", tags=())  # as older releases have them
+    assert kind_of(untagged) == kind_of(overload) == "elementwise"
+
+
+@pytest.mark.parametrize("task", ["inference", "train"])
+@pytest.mark.parametrize("model", ["timm:mobilenetv2_100", "timm:mobilenetv3_large_100", "timm:efficientnet_b0",
+                                   "timm:swin_tiny_patch4_window7_224"])  # fmt: skip
+def test_nothing_of_an_anchor_depends_on_a_tag(monkeypatch: pytest.MonkeyPatch, model: str, task: str) -> None:
+    plain = kinds.kind_of
+
+    def untagged(func: Any) -> str:
+        kind = plain(SimpleNamespace(overloadpacket=func.overloadpacket, namespace=func.namespace, tags=()))
+        assert kind == plain(func), func
+        return kind
+
+    monkeypatch.setattr(call_cache, "kind_of", untagged)
+    traced = run(Spec(model=model, task=task, image_size=224))  # type: ignore[arg-type]
+    assert not [operator.name for operator in traced.operators if operator.kind == "other"]

@@ -101,6 +101,8 @@ def _request(words: Namespace) -> Request:
 
 def run(request: Request) -> int:
     """Measure what was asked for, and print it as a table; or, with --json, the new records as lines."""
+    if not request.dry_run:
+        start_early()
     place = place_to_measure(request.where, request.how_long)
     specs = _specs(request, place)
     if request.dry_run:
@@ -113,6 +115,13 @@ def run(request: Request) -> int:
     if outcome.interrupted:
         return INTERRUPTED
     return NOT_MEASURED if outcome.failed and not outcome.measured and not outcome.skipped else 0
+
+
+def start_early() -> None:
+    """Let the process that forks the launches import torch while this one does: one after the other cost 15 s."""
+    from visionbench.measuring.process.launch import prepare
+
+    prepare()
 
 
 def _specs(request: Request, place: Place) -> tuple[Spec, ...]:

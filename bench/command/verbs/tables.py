@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from visionbench.command import inputs, options, output, progress
 from visionbench.command.program import program_name
 from visionbench.command.requests import HowLong, Output, Where
-from visionbench.command.verbs.run import Place, place_to_measure, sweep_rows
+from visionbench.command.verbs.run import Place, place_to_measure, start_early, sweep_rows
 from visionbench.command.verbs.trace import count_missing
 from visionbench.comparison.verdict import INTERRUPTED
 from visionbench.record import store
@@ -60,6 +60,7 @@ def _request(words: Namespace) -> Request:
 def run(request: Request) -> int:
     """Count every row, measure what this machine can, print the tables."""
     reports = inputs.reports_named(request.tables)
+    start_early()
     place = place_to_measure(request.where, request.how_long)
     log = store.read_if_there(request.records)
     store.check_writable(request.records)

@@ -40,7 +40,7 @@ def measure(workload: Steps, protocol: Protocol, warm: WarmUp, tools: Instrument
             blocks.wall,
             iterations=iterations,
             warmups=warm.iterations,
-            flags=_flags(blocks, warm, alone, tools),
+            flags=_flags(blocks, iterations, warm, alone, tools),
             warnings=_warnings(blocks, warm),
         ),
         *_device_times(blocks, iterations, alone),
@@ -62,12 +62,14 @@ def _scattered(blocks: tuple[float, ...]) -> bool:
     return high - low > SCATTER * middle
 
 
-def _flags(blocks: Blocks, warm: WarmUp, alone: device_clock.Lone, tools: Instruments) -> tuple[str, ...]:
+def _flags(
+    blocks: Blocks, iterations: int, warm: WarmUp, alone: device_clock.Lone, tools: Instruments
+) -> tuple[str, ...]:
     doubts: tuple[str, ...] = () if warm.finite else (NAN_OUTPUT,)
     doubts += (NO_STEADY_STATE,) if warm.moving else ()
     doubts += (SCATTERED,) if _scattered(blocks.wall) else ()
     weather = telemetry.flags((*blocks.weather, *blocks.bad_weather))
-    clocks = device_clock.flags(blocks.wall, blocks.device, alone)
+    clocks = device_clock.flags(blocks.wall, blocks.device, alone, iterations=iterations)
     return tuple(dict.fromkeys((*doubts, *clocks, *weather, *tools.surroundings)))
 
 
