@@ -101,7 +101,8 @@ def test_what_was_recorded_cannot_be_changed(datum, field):
 
 
 def test_swin_is_the_papers_protocol():
-    assert (SWIN.warmup_iterations, SWIN.blocks, SWIN.block_iterations) == (50, 3, 30)  # the paper took one block; the median of three does not see a stall of the host
+    # The paper took one block; the median of three does not see a stall of the host.
+    assert (SWIN.warmup_iterations, SWIN.blocks, SWIN.block_iterations) == (50, 3, 30)
     assert SWIN.launches == 1
 
 
