@@ -135,23 +135,26 @@ def lone(step: Callable[[], Any], device: str, now: Callable[[], float] = time.p
     return Lone(enqueue=tuple(enqueue), done=tuple(done), unhindered=tuple(alone))
 
 
-def flags(wall: tuple[float, ...], events: tuple[float, ...], alone: Lone, *, iterations: int) -> tuple[str, ...]:
-    """`clocks_disagree` and `host_bound`, from times (s) of blocks of `iterations` by both clocks, and lone ones."""
+def flags(
+    wall: tuple[float, ...], events: tuple[float, ...], alone: Lone, *, iterations: int, slowed: bool = False
+) -> tuple[str, ...]:
+    """`clocks_disagree`, `host_bound` and `stalled`, from times (s) of blocks of `iterations` by both clocks, and lone
+    ones.
+
+    It takes two signs to say `host_bound`, as far as they are known: a host that was busy for nearly all of a lone
+    iteration, and an iteration that takes longer in a block than unhindered. A host that was slow for a moment shows
+    the first alone. The second alone is `stalled`, unless the device itself was `slowed` (by its power limit, its
+    clock): then nobody had to wait.
+    """
     doubts = []
     if events and abs(median(w / e - 1 for w, e in zip(wall, events, strict=True) if e > 0)) > AGREEMENT:
         doubts.append("clocks_disagree")
-    if wall and is_host_bound(median(wall) / iterations, alone):
-        doubts.append("host_bound")
-    return tuple(doubts)
-
-
-def is_host_bound(step: float, alone: Lone) -> bool:
-    """Whether the host sets the pace of a block whose iterations took `step` seconds.
-
-    It takes both signs, as far as they are known: a host that was busy for nearly all of a lone iteration, and an
-    iteration that takes longer in a block than unhindered. A power-limited card shows the second alone, a host that
-    was slow for a moment the first alone.
-    """
     shares = [enqueue / done for enqueue, done in zip(alone.enqueue, alone.done, strict=True) if done > 0]
     busy = bool(shares) and median(shares) > HOST_BOUND
-    return busy and (not alone.unhindered or step > (1 + HINDERED) * median(alone.unhindered))
+    known = bool(wall and alone.unhindered)
+    hindered = known and median(wall) / iterations > (1 + HINDERED) * median(alone.unhindered)
+    if busy and (hindered or not known):
+        doubts.append("host_bound")
+    elif hindered and not slowed:
+        doubts.append("stalled")
+    return tuple(doubts)

@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 
 from visionbench.machine import host, linux, nvml
-from visionbench.machine.environment import cuda_is_there, device_type
+from visionbench.machine.environment import VARIABLES, cuda_is_there, device_type, variables_that_count
 from visionbench.machine.support import has_kernels, missing_kernels
 from visionbench.record.units import GIB, size
 
@@ -44,6 +44,7 @@ NEARLY_HOT = 10.0
 """Degrees below the temperature at which the card slows itself down."""
 
 SLOWDOWN_TEMPERATURE = 1  # NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
+EXCLUSIVE_PROCESS, PROHIBITED = 3, 2  # NVML_COMPUTEMODE_...
 APPLICATION_CLOCKS = 0x02  # nvmlClocksEventReasonApplicationsClocksSetting
 
 
@@ -65,7 +66,7 @@ def examine(device: str) -> tuple[Finding, ...]:
     findings = [software(name) for name in OLDEST]
     if device_type(device) == "cuda":
         there = cuda_is_there(device)
-        findings += examine_gpu(device) if there else [absent_gpu(device)]
+        findings += [*examine_gpu(device), *examine_variables()] if there else [absent_gpu(device)]
         findings += [*examine_host(), *([timing_self_test(device)] if there else [])]
     else:
         findings += [*examine_host(), timing_self_test(device)]
@@ -291,6 +292,24 @@ def _company(gpu: nvml.Gpu, device: str) -> Finding:
     )
 
 
+def _compute_mode(gpu: nvml.Gpu, _: str) -> Finding:
+    mode = nvml.ask(gpu, "nvmlDeviceGetComputeMode")
+    if mode in (EXCLUSIVE_PROCESS, PROHIBITED):
+        found = "exclusive" if mode == EXCLUSIVE_PROCESS else "prohibited"
+        advice = "gate and effects need two processes on one card: `sudo nvidia-smi -c DEFAULT`."
+        level: Level = "warn" if mode == EXCLUSIVE_PROCESS else "bad"
+        return Finding(level=level, what="compute mode", found=found, advice=advice)
+    return Finding(level="ok", what="compute mode", found="unknown" if mode is None else "shared")
+
+
+def examine_variables() -> list[Finding]:
+    """The environment variables that change a GPU's numbers, one finding each."""
+    return [
+        Finding(level="warn", what="variable", found=f"{name}={value}", advice=f"{VARIABLES[name]}: unset it.")
+        for name, value in variables_that_count().items()
+    ]
+
+
 def _sharing(gpu: nvml.Gpu, _: str) -> Finding:
     mode = nvml.ask(gpu, "nvmlDeviceGetMigMode")
     if gpu.mig or (mode and mode[0]):
@@ -380,6 +399,7 @@ def _link(gpu: nvml.Gpu, _: str) -> Finding:
 LOOKS = (
     _driver,
     _company,
+    _compute_mode,
     _sharing,
     _ecc,
     _persistence,

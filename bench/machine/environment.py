@@ -25,6 +25,17 @@ from visionbench.record.record import Environment
 
 GIT_SECONDS = 3.0
 
+VARIABLES: dict[str, str] = {
+    "NVIDIA_TF32_OVERRIDE": "0 turns TF32 off behind torch's back, whatever a record says",
+    "CUDA_LAUNCH_BLOCKING": "the host waits for every kernel",
+    "PYTORCH_NO_CUDA_MEMORY_CACHING": "every tensor asks the driver for memory",
+    "PYTORCH_ALLOC_CONF": "another allocator reserves another amount of memory",
+    "PYTORCH_CUDA_ALLOC_CONF": "another allocator reserves another amount of memory",
+    "CUBLAS_WORKSPACE_CONFIG": "cuBLAS chooses other kernels and another workspace",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1 turns TF32 on, whatever a record says",
+}
+"""What changes a GPU's numbers from outside, and how."""
+
 
 def find_device() -> str:
     """The device that a measurement uses unless told otherwise: "cuda" if torch sees one, else "cpu"."""
@@ -56,6 +67,13 @@ def describe(device: str, threads: int | None = None) -> Environment:
         software, cpu=_cpu_model(), cores=len(host.usable_cores()), threads=threads or torch.get_num_threads()
     )
     return _with_cuda(here, device) if kind == "cuda" else replace(here, device_name=_cpu_model())
+
+
+def variables_that_count() -> dict[str, str]:
+    """Of `VARIABLES` those that are set, with their values; "0" and "" of a switch that is off by default are not."""
+    off = ("CUDA_LAUNCH_BLOCKING", "PYTORCH_NO_CUDA_MEMORY_CACHING", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")
+    values = {name: os.environ.get(name, "") for name in VARIABLES}
+    return {name: value for name, value in values.items() if value and not (name in off and value == "0")}
 
 
 def device_type(device: str) -> str:

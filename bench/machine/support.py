@@ -2,7 +2,8 @@
 
 Only what torch itself would not say, or would say wrongly, is checked here: TF32 on a card without it silently
 computes in fp32, bf16 on a card without it is emulated at a fraction of the speed, training in fp16 alone divides by
-zero and is fast with NaN, and a wheel without kernels for the card fails somewhere in the first convolution. Everything else is left to torch, whose refusal becomes the failure.
+zero and is fast with NaN, and a wheel without kernels for the card fails somewhere in the first convolution.
+Everything else is left to torch, whose refusal becomes the failure.
 """
 
 from __future__ import annotations

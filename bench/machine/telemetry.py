@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import torch
 
-from visionbench.machine import linux, nvml
+from visionbench.machine import environment, linux, nvml
 from visionbench.record.errors import BenchError
 from visionbench.record.metrics import measurement
 from visionbench.record.record import Measurement
@@ -147,8 +147,9 @@ def flags(weathers: Sequence[Weather], *, threads: int | None = None, cores: int
 
     `throttled`: a block was slowed by heat or a failing supply; `power_capped`: by the power limit;
     `throttle_unknown`: a GPU that does not say; `clock_unsteady`: 95 % of the SM clocks at the blocks' ends span more
-    than 1 %, and no power limit explains it (there a clock always moves); `noisy_env`: others took more than 5 % of what the block needed of the CPU. `threads` are those that
-    worked (None: torch's number now), `cores` those that /proc/stat counts (None: the machine's).
+    than 1 %, and no power limit explains it (there a clock always moves); `noisy_env`: others took more than 5 % of
+    what the block needed of the CPU. `threads` are those that worked (None: torch's number now), `cores` those that
+    /proc/stat counts (None: the machine's).
     """
     if not weathers:
         return ()
@@ -234,7 +235,7 @@ def surroundings(
         return _host_flags(threads or torch.get_num_threads(), proc, cpus)
     opened = gpu or nvml.open_gpu(device)
     if opened is None:
-        return ()
+        return ("variables_set",) if environment.variables_that_count() else ()
     try:
         return _gpu_flags(opened, device)
     finally:
@@ -253,6 +254,7 @@ def _host_flags(threads: int, proc: Path, cpus: Path) -> tuple[str, ...]:
 
 def _gpu_flags(gpu: nvml.Gpu, device: str) -> tuple[str, ...]:
     told = {
+        "variables_set": bool(environment.variables_that_count()),
         "other_gpu_processes": bool(nvml.other_processes(gpu, device)),
         "mig": gpu.mig,
         "ecc": nvml.costly_ecc(gpu),

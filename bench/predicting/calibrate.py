@@ -39,6 +39,7 @@ from visionbench.predicting.samples import (
 )
 from visionbench.record.devices import DeviceSpec, find
 from visionbench.record.errors import BenchError
+from visionbench.record.flags import time_doubts
 from visionbench.record.record import Record
 from visionbench.record.spec import Spec
 from visionbench.record.statistics import images_per_second
@@ -133,25 +134,39 @@ def from_records(
 
     `start` is a calibration of another card to start from; by default what a prediction for that card would use
     without these records. Records without a throughput or of a device without a data sheet are ignored, and so is a
-    way of running with fewer than `MIN_ROWS` specs or `MIN_FAMILIES` families. Raises `BenchError` if every one has
-    too few.
+    way of running with fewer than `MIN_ROWS` specs or `MIN_FAMILIES` families. Launches of which a flag says that the
+    time is not the device's own are left out. Raises `BenchError` if every way of running has too few.
     """
     groups: dict[tuple[Any, ...], list[Record]] = {}
+    doubtful: list[Record] = []
     for record in records:
         if record.source == "measured" and images_per_second(record) and record.environment.device_key:
-            groups.setdefault(_way_of_running(record), []).append(record)
+            if time_doubts(record):
+                doubtful.append(record)
+            else:
+                groups.setdefault(_way_of_running(record), []).append(record)
     attempts = [
-        _from_group(way, members, start, progress)
+        _from_group(way, members, start, progress, _flagged(way, members, doubtful))
         for way, members in groups.items()
         if len({record.spec for record in members}) >= MIN_ROWS
     ]
     calibrations = [attempt for attempt in attempts if attempt is not None]
-    if groups and not calibrations:
+    if (groups or doubtful) and not calibrations:
+        flags = sorted({flag for record in doubtful for flag in time_doubts(record)})
+        left_out = f" ({len(doubtful)} launches were left out, flagged {', '.join(flags)})" if doubtful else ""
         raise BenchError(
-            f"too few rows to calibrate on: measure {MIN_ROWS} networks of {MIN_FAMILIES} families or more, in one way "
-            "of running (`run anchors`)."
+            f"too few rows to calibrate on{left_out}: measure {MIN_ROWS} networks of {MIN_FAMILIES} families or more, "
+            "in one way of running (`run anchors`)."
         )
     return calibrations
+
+
+def _flagged(way: tuple[Any, ...], members: Sequence[Record], doubtful: Sequence[Record]) -> list[Skipped]:
+    """The rows of a way of running of which no launch is free of doubts."""
+    rest = {record.spec for record in members}
+    same_way = (record for record in doubtful if _way_of_running(record) == way)
+    flags = {record.spec: time_doubts(record) for record in same_way if record.spec not in rest}
+    return [Skipped(row=str(spec), reason=f"flagged {', '.join(names)}") for spec, names in flags.items()]
 
 
 def _way_of_running(record: Record) -> tuple[Any, ...]:
@@ -161,10 +176,15 @@ def _way_of_running(record: Record) -> tuple[Any, ...]:
 
 
 def _from_group(
-    way: tuple[Any, ...], members: Sequence[Record], start: StartingPoint | Calibration | None, progress: Progress
+    way: tuple[Any, ...],
+    members: Sequence[Record],
+    start: StartingPoint | Calibration | None,
+    progress: Progress,
+    flagged: Sequence[Skipped] = (),
 ) -> tuple[Calibration, list[Skipped]] | None:
     device, precision, memory_format, task, compiled, torch = way
     samples, skipped = traced_samples(_median_steps(members), progress)
+    skipped += flagged
     if len(samples) < MIN_ROWS or len({sample.family for sample in samples}) < MIN_FAMILIES:
         return None
     words = [device, precision, memory_format, task, f"torch{torch.split('+')[0]}", "records"]

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from visionbench.record.record import Record
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag:
@@ -15,38 +17,50 @@ class Flag:
 
     `voids_ratio` says when a ratio of two sides is then one of clocks or of other programs, and not of code: "always",
     "wall" (only where the wall clock timed it: CPU time stands still while another program has the core) or "never".
+    `voids_time`: the time is not that of the device at this work, so no calibration is fitted to it; a power limit is
+    the steady state of a big model, and voids nothing.
     """
 
     meaning: str
     voids_ratio: Literal["always", "wall", "never"] = "never"
+    voids_time: bool = False
 
 
 FLAGS: dict[str, Flag] = {
     "throttled": Flag(
-        meaning="the device slowed its clock meanwhile, and those blocks were discarded", voids_ratio="always"
+        meaning="the device slowed its clock meanwhile, and those blocks were discarded",
+        voids_ratio="always",
+        voids_time=True,
     ),
     "clocks_differ": Flag(
         meaning="the device's clock differed by more than 1 % between the two sides", voids_ratio="always"
     ),
     "clock_unsteady": Flag(meaning="the device's clock moved by more than 1 %"),  # in turns it meets both sides
-    "noisy_env": Flag(meaning="something else was running on the machine meanwhile", voids_ratio="wall"),
+    "noisy_env": Flag(
+        meaning="something else was running on the machine meanwhile", voids_ratio="wall", voids_time=True
+    ),
     "busy_machine": Flag(meaning="other programs wanted the cores when it began"),
-    "scattered": Flag(meaning="its blocks differ by more than a tenth among themselves"),
-    "nan_output": Flag(meaning="the model's output held NaN or infinity"),
-    "recompiled": Flag(meaning="something was compiled again while it was timed"),
+    "scattered": Flag(meaning="its blocks differ by more than a tenth among themselves", voids_time=True),
+    "nan_output": Flag(meaning="the model's output held NaN or infinity", voids_time=True),
+    "recompiled": Flag(meaning="something was compiled again while it was timed", voids_time=True),
     "warm_cache": Flag(meaning="the compiler found work of an earlier run on the disk"),
-    "clocks_disagree": Flag(meaning="the device's clock and the wall clock differ by more than 2 %"),
+    "clocks_disagree": Flag(meaning="the device's clock and the wall clock differ by more than 2 %", voids_time=True),
     "power_capped": Flag(meaning="the device ran at its power limit"),
     "throttle_unknown": Flag(meaning="the driver does not say whether the device slowed itself down"),
-    "other_gpu_processes": Flag(meaning="another process was on the GPU"),
-    "mig": Flag(meaning="the GPU is a slice of a card (MIG)"),
+    "other_gpu_processes": Flag(meaning="another process was on the GPU", voids_time=True),
+    "variables_set": Flag(
+        meaning="environment variables that change a GPU's speed or memory were set (see doctor)", voids_time=True
+    ),
+    "mig": Flag(meaning="the GPU is a slice of a card (MIG)", voids_time=True),
     "ecc": Flag(meaning="error correction takes some of the memory's bandwidth"),
     "persistence_off": Flag(meaning="the driver unloads between processes"),
-    "power_limit_lowered": Flag(meaning="the power limit is below the card's default"),
+    "power_limit_lowered": Flag(meaning="the power limit is below the card's default", voids_time=True),
     "powersave_governor": Flag(meaning="the CPU's governor saves power"),
-    "host_bound": Flag(meaning="the host, not the device, set the pace"),
-    "stalled": Flag(meaning="the host was fast enough, but it stood still now and then, and the device waited"),
-    "no_steady_state": Flag(meaning="the blocks had not settled when the time was up"),
+    "host_bound": Flag(meaning="the host, not the device, set the pace", voids_time=True),
+    "stalled": Flag(
+        meaning="the host was fast enough, but it stood still now and then, and the device waited", voids_time=True
+    ),
+    "no_steady_state": Flag(meaning="the blocks had not settled when the time was up", voids_time=True),
 }
 
 
@@ -59,3 +73,9 @@ def voids_ratio(name: str, timer: str) -> bool:
     """Whether a ratio that `timer` ("cpu", "wall" or "device") took says nothing about code under this flag."""
     voids = FLAGS[name].voids_ratio if name in FLAGS else "never"
     return voids == "always" or (voids == "wall" and timer == "wall")
+
+
+def time_doubts(record: Record) -> tuple[str, ...]:
+    """The flags on a record for which its time says little of the device."""
+    flags = dict.fromkeys(flag for measured in record.measurements for flag in measured.flags)
+    return tuple(flag for flag in flags if flag in FLAGS and FLAGS[flag].voids_time)

@@ -66,7 +66,8 @@ def test_the_host_sets_the_pace_where_it_needs_most_of_a_step(
 
 def test_a_clock_that_sinks_under_load_is_not_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = _measured(monkeypatch, Card(host=0.002, device=0.100))
-    assert flags((30 * 0.125,), (30 * 0.125,), alone, iterations=30) == ()  # a block's step takes a quarter longer than a lone one
+    blocks = (30 * 0.125,)  # a block's step takes a quarter longer than a lone one
+    assert flags(blocks, blocks, alone, iterations=30, slowed=True) == ()
 
 
 def test_a_queue_that_is_full_leaves_no_unhindered_step_and_the_pace_is_still_known(

@@ -16,7 +16,7 @@ import torch
 
 from tests.measure.fake_nvml import NOT_SUPPORTED, WIDE, FakeNvml, FakeNVMLError, process
 from tests.measure.fake_nvml import pretend_cuda as pretend
-from visionbench.machine import doctor, host, nvml
+from visionbench.machine import doctor, environment, host, nvml
 from visionbench.machine.doctor import Finding
 from visionbench.record.errors import BenchError
 
@@ -262,6 +262,9 @@ def test_a_card_in_good_health(card: Callable[[FakeNvml], dict[str, Finding]]) -
         ("driver", "warn", {"cuda": 13000}),
         ("driver", "ok", {"cuda": 14000}),
         ("GPU's processes", "bad", {"nvmlDeviceGetComputeRunningProcesses": [process(10**8)]}),
+        ("compute mode", "warn", {"nvmlDeviceGetComputeMode": 3}),
+        ("compute mode", "bad", {"nvmlDeviceGetComputeMode": 2}),
+        ("compute mode", "ok", {"nvmlDeviceGetComputeMode": REFUSED}),
         ("MIG", "warn", {"nvmlDeviceGetMigMode": [1, 1]}),
         ("MIG", "ok", {"nvmlDeviceGetMigMode": REFUSED}),
         ("ECC", "warn", {"nvmlDeviceGetName": "NVIDIA L4"}),
@@ -332,3 +335,22 @@ def test_why_torch_sees_no_gpu(monkeypatch: pytest.MonkeyPatch, built: str | Non
 def test_a_real_gpu_is_examined() -> None:
     findings = by_name(doctor.examine_gpu("cuda"))
     assert {"GPU", "driver", "clocks", "PCIe"} < set(findings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "counts"),
+    [
+        ("NVIDIA_TF32_OVERRIDE", "0", True),
+        ("CUDA_LAUNCH_BLOCKING", "1", True),
+        ("CUDA_LAUNCH_BLOCKING", "0", False),
+        ("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True", True),
+        ("PYTORCH_ALLOC_CONF", "", False),
+    ],
+)
+def test_a_variable_that_changes_numbers_is_told(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, counts: bool
+) -> None:
+    for known in environment.VARIABLES:
+        monkeypatch.delenv(known, raising=False)
+    monkeypatch.setenv(name, value)
+    assert [finding.found for finding in doctor.examine_variables()] == ([f"{name}={value}"] if counts else [])

@@ -258,3 +258,21 @@ def test_a_launch_in_a_folder_with_its_own_models_measures_those(
     assert failed is not None
     assert f"{tmp_path}/models" in failed.message
     assert "visionbench" in failed.message or "bench/models" in failed.message
+
+
+def test_what_the_fork_server_imports_asks_nothing_of_cuda() -> None:
+    """A child of a process that has started CUDA cannot use it. Needs no GPU: torch notes the question itself."""
+    code = (
+        "import os, torch\n"
+        "from visionbench.measuring.process.fork_server import _preload\n"
+        "asked = []\n"
+        "torch._C._cuda_getDeviceCount = lambda *_: asked.append(1) or 0\n"
+        "torch._C._cuda_init = lambda *_: asked.append(1)\n"
+        "_preload()\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    os._exit(3 if asked or torch.cuda._is_in_bad_fork() or torch.cuda.is_initialized() else 0)\n"
+        "assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

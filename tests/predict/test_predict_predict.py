@@ -202,6 +202,34 @@ def test_anchors_of_equal_times_have_no_rank(tmp_path):
     assert held_out.rows[0].cells[[column.key for column in held_out.columns].index("rank")].value is None
 
 
+NETWORKS = ("resnet18", "resnet34", "vit_tiny_patch16_224", "convnext_atto", "regnetx_002", "mixer_s32_224",
+            "mobilenetv3_small_050", "efficientnet_b0", "resnet26")  # fmt: skip
+
+
+def _flagged(record: Record, *flags: str) -> Record:
+    return replace(record, measurements=(replace(record.measurements[0], flags=flags),))
+
+
+@pytest.mark.parametrize("flag", ["host_bound", "throttled", "other_gpu_processes", "nan_output"])
+def test_a_calibration_leaves_out_what_a_flag_doubts(flag):
+    rows = [_measured(replace(VIT, model=f"timm:{name}", precision="amp_fp16"), "rtx-4090", 0.1) for name in NETWORKS]
+    *clean, last = rows
+    [(fitted, skipped)] = calibrate.from_records([*clean, _flagged(replace(last), flag)])
+    assert (fitted.rows, [skip.reason for skip in skipped]) == (8, [f"flagged {flag}"])
+    assert fitted.skipped == {f"flagged {flag}": 1}
+    assert fitted.multipliers == calibrate.from_records(clean)[0][0].multipliers
+    [(fitted, skipped)] = calibrate.from_records([*rows, _flagged(last, flag)])  # another launch of it is clean
+    assert (fitted.rows, skipped) == (9, [])
+    [(fitted, skipped)] = calibrate.from_records([*clean, _flagged(last, "power_capped")])  # as a big model always is
+    assert (fitted.rows, skipped) == (9, [])
+
+
+def test_rows_that_are_all_doubtful_are_refused_with_the_reason():
+    rows = [_measured(replace(VIT, model=f"timm:{name}", precision="amp_fp16"), "rtx-4090", 0.1) for name in NETWORKS]
+    with pytest.raises(BenchError, match="9 launches were left out, flagged host_bound"):
+        calibrate.from_records([_flagged(row, "host_bound") for row in rows])
+
+
 def test_too_few_anchors_are_refused():
     with pytest.raises(BenchError, match="too few"):
         calibrate.from_records([_measured(replace(VIT, precision="amp_fp16"), "rtx-3090", 0.1)])

@@ -333,10 +333,10 @@ ACTIVATIONS = """
     hardsigmoid_backward leaky_relu leaky_relu_ leaky_relu_backward gelu_ gelu_backward hardswish hardswish_
     hardswish_backward mish_ mish_backward softplus_backward glu glu_backward silu_ threshold_backward abs_ rsub
     rrelu_with_noise_ log_sigmoid_backward mse_loss huber_loss_backward
-""".split()
+"""
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", ACTIVATIONS.split())
 def test_an_activation_is_known_by_name_in_every_torch(name: str) -> None:
     packet = getattr(torch.ops.aten, name)
     overload = getattr(packet, packet.overloads()[0])

@@ -50,7 +50,8 @@ def run(files: Sequence[Path], folder: Path) -> int:
         raise BenchError("nothing to calibrate on: the files hold no measured throughput of a known GPU.")
     for fitted, skipped in calibrations:
         figures = fitted.held_out["model"]
-        left_out = f", {plural(len(skipped), 'row')} left out" if skipped else ""
+        reasons = "; ".join(sorted({skip.reason for skip in skipped}))
+        left_out = f", {plural(len(skipped), 'row')} left out ({reasons})" if skipped else ""
         print(
             f"{calibration.write(fitted, folder)}: {plural(figures.rows, 'row')} of "
             f"{plural(figures.families, 'family', 'families')}{left_out}; held-out families are {figures.mean:.1%} off "

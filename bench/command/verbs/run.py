@@ -202,14 +202,16 @@ CHECKED_AHEAD = 32
 
 
 def _try_ahead(specs: Sequence[Spec], place: Place, *, size_asked: bool) -> None:
-    """Launch user's factories, and image sizes that were asked for, once with one image, each in a process.
+    """Launch user's factories, and image sizes that were asked for, once with one image, each in a process, eagerly and
+    without training: a compiler's trouble is no fault of the size.
 
     Raises `BenchError` for a factory that returns no model and for a size that the model refuses: now, and not after
     an hour. What goes wrong in another way (it crashes, hangs, does not fit) is for the sweep to record.
     """
     from visionbench.measuring.process.launch import launch
 
-    doubtful = {replace(s, batch_size=1) for s in specs if s.model.startswith("user:") or size_asked}
+    plain = {replace(spec, batch_size=1, compile_mode=None, task="inference") for spec in specs}
+    doubtful = {s for s in plain if s.model.startswith("user:") or size_asked}
     for spec in sorted(doubtful, key=str) if len(doubtful) <= CHECKED_AHEAD else ():
         failure = launch(spec, CHECK, place.devices[0], place.threads).failure
         if failure is None or failure.kind != "error":

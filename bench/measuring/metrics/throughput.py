@@ -54,6 +54,9 @@ too: half of this launch's blocks disagree by that much, so its median is worth 
 
 SCATTER = 0.10
 
+SLOWED = ("throttled", "power_capped", "throttle_unknown", "clock_unsteady")
+"""Flags under which a block's iterations may take longer than lone ones without anybody's waiting."""
+
 
 def _scattered(blocks: tuple[float, ...]) -> bool:
     if len(blocks) < 4:
@@ -69,7 +72,8 @@ def _flags(
     doubts += (NO_STEADY_STATE,) if warm.moving else ()
     doubts += (SCATTERED,) if _scattered(blocks.wall) else ()
     weather = telemetry.flags((*blocks.weather, *blocks.bad_weather))
-    clocks = device_clock.flags(blocks.wall, blocks.device, alone, iterations=iterations)
+    slowed = any(flag in SLOWED for flag in weather)
+    clocks = device_clock.flags(blocks.wall, blocks.device, alone, iterations=iterations, slowed=slowed)
     return tuple(dict.fromkeys((*doubts, *clocks, *weather, *tools.surroundings)))
 
 
