@@ -9,14 +9,15 @@ out again at the end of the trace.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from visionbench.tracing.autocast import Casts, cast_operators, gelu, regions, softmax
 from visionbench.tracing.formulas import Cost, attention_backward_cost, attention_cost
-from visionbench.tracing.old_torch import GeluOfOld, Softmax, SoftmaxOfOld, stepwise
+from visionbench.tracing.old_torch import stepwise
 
 Kernel = Callable[[str, tuple[torch.Tensor, ...], tuple[torch.Tensor, ...], Cost], None]
 """Receives a kernel that torch's dispatcher does not show: (name, inputs, outputs, cost)."""
@@ -73,8 +74,10 @@ def _fused(seen: Kernel) -> Callable[..., torch.Tensor]:
         *rest: Any,
         **options: Any,
     ) -> torch.Tensor:
-        # Only (B, H, N, d) has fused kernels; for other shapes CUDA runs the math path too.
-        if query.dim() != 4:
+        # Only (B, H, N, d) has fused kernels, and only where nothing is broadcast (sdp_utils.cpp,
+        # check_batch_size_and_num_heads_dense); for other shapes CUDA runs the math path too.
+        heads = key.shape[1:2] if options.get("enable_gqa") else query.shape[1:2]
+        if query.dim() != 4 or not key.shape[:2] == value.shape[:2] == query.shape[:1] + heads:
             return _in_steps(query, key, value, attn_mask, *rest, **options)
         out: torch.Tensor = _FusedAttention.apply(query, key, value, attn_mask, seen)
         return out
@@ -82,140 +85,33 @@ def _fused(seen: Kernel) -> Callable[..., torch.Tensor]:
     return attention
 
 
-# What CUDA's autocast does to an operator (torch/csrc, aten/src/ATen/autocast_mode.h), for operators that torch
-# composes of others and that may therefore be replaced above autograd. The others see operands these have already
-# cast.
-_LOWER = (
-    "linear",
-    "matmul",
-    "einsum",
-    "scaled_dot_product_attention",
-    *(f"conv{n}d{overload}" for n in (1, 2, 3) for overload in ("", ".padding")),
-    *("conv_transpose1d", "conv_transpose2d.input", "conv_transpose3d.input"),
-)
-_FP32 = ("layer_norm", "group_norm", "cross_entropy_loss", "cosine_similarity")
-
-
-class _Casts:
-    """Casts for one trace. A parameter's low-precision copy is made once per step, as autocast's cache does."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self._copies: dict[int, torch.Tensor] = {}
-
-    def lower(self, value: Any) -> Any:
-        if isinstance(value, (list, tuple)):
-            return type(value)(self.lower(v) for v in value)
-        if not isinstance(value, torch.Tensor) or value.dtype != torch.float32:
-            return value
-        if not (value.is_leaf and value.requires_grad):
-            return value.to(self.dtype)
-        if id(value) not in self._copies:
-            self._copies[id(value)] = value.to(self.dtype)
-        return self._copies[id(value)]
-
-    @staticmethod
-    def raised(value: Any) -> Any:
-        floating = isinstance(value, torch.Tensor) and value.dtype in (torch.float16, torch.bfloat16)
-        return value.float() if floating else value
-
-    def forget(self) -> None:
-        self._copies.clear()
-
-
-def _softmax(casts: _Casts | None, former: bool) -> Callable[..., torch.Tensor]:
-    run = SoftmaxOfOld.apply if former else _aten._softmax.default
-
-    def softmax(x: torch.Tensor, dim: int, dtype: torch.dtype | None = None) -> torch.Tensor:
-        # fp16 in, fp32 out in one kernel; bf16 has no such kernel and is copied first (ATen/native/SoftMax.cpp).
-        if casts and x.dtype == torch.float16 and dtype in (None, torch.float32):
-            return run(x, dim, True)  # type: ignore[no-any-return]
-        given = x.to(dtype) if dtype else casts.raised(x) if casts else x
-        return run(given, dim, False)  # type: ignore[no-any-return]
-
-    return softmax
-
-
 @contextmanager
-def overrides(
-    *, fused: bool, autocast: torch.dtype | None, seen: Kernel, former: bool = False
-) -> Iterator[Callable[[], None]]:
-    """For the time of the `with` block, meta tensors get fused attention and/or autocast to that dtype.
+def overrides(*, fused: bool, seen: Kernel, former: bool = False) -> Iterator[None]:
+    """For the time of the `with` block, meta tensors get fused attention, and autocast where a region is open.
 
-    `seen` is told of each fused kernel. `former` keeps what torch before 1.11 kept (`stepwise`). Yields a function that
-    ends the autocast region (drops the cached parameter copies, as leaving `torch.autocast` does before the backward
-    pass).
+    `seen` is told of each fused kernel. `former` keeps what torch before 1.11 kept (`stepwise`). The operators that
+    autocast casts are replaced when the first region opens: most traces have none, and a replacement costs time.
     """
     library = torch.library.Library("aten", "IMPL")
-    casts = _Casts(autocast) if autocast else None
+    casts = Casts()
+    rounded = softmax(casts, former)
+    in_steps = stepwise(rounded, _in_steps)
+
+    def unfused(*args: Any, **options: Any) -> torch.Tensor:
+        return (in_steps if casts.dtype or former else _in_steps)(*args, **options)
+
+    table = cast_operators(casts, _fused(seen) if fused else unfused) | {"softmax.int": rounded}
+    table |= {"gelu": gelu(casts)} if former else {}
+    at_once = {"scaled_dot_product_attention"} if fused or former else set()
+    at_once |= {"softmax.int"} if former else set()
+
+    def replace(names: Iterable[str]) -> None:
+        for name in names:
+            library.impl(name, table.pop(name), "AutogradMeta")
+
     try:
-        for name, implementation in _implementations(fused, casts, seen, former).items():
-            library.impl(name, implementation, "AutogradMeta")
-        yield casts.forget if casts else lambda: None
+        replace(at_once)
+        with regions(entered=lambda: replace(list(table)), left=casts.forget):
+            yield
     finally:
         library._destroy()
-
-
-def _implementations(fused: bool, casts: _Casts | None, seen: Kernel, former: bool) -> dict[str, Callable[..., Any]]:
-    softmax: Softmax = _softmax(casts, former)
-    in_steps = stepwise(softmax, _in_steps) if casts or former else _in_steps
-    attention = _fused(seen) if fused else in_steps
-    if casts is None:
-        own = {"softmax.int": softmax} if former else {}
-        return own | ({"scaled_dot_product_attention": attention} if fused or former else {})
-    return _cast(casts, attention) | {"softmax.int": softmax} | ({"gelu": _gelu(casts)} if former else {})
-
-
-def _cast(casts: _Casts, attention: Callable[..., torch.Tensor]) -> dict[str, Callable[..., Any]]:
-    """The operators that autocast casts the operands of."""
-
-    def lowered(run: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *args, **options: run(*casts.lower(args), **{k: casts.lower(v) for k, v in options.items()})
-
-    def raised(run: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *args, **options: run(*map(casts.raised, args), **options)
-
-    table: dict[str, Callable[..., Any]] = {"bmm": lowered(_Bmm.apply)}
-    for name in _LOWER:
-        table[name] = lowered(attention if name == "scaled_dot_product_attention" else _composed(name))
-    for name in _FP32:
-        table[name] = raised(_composed(name))
-    return table
-
-
-def _gelu(casts: _Casts) -> Callable[..., torch.Tensor]:
-    def gelu(x: torch.Tensor, *, approximate: str = "none") -> torch.Tensor:
-        out: torch.Tensor = GeluOfOld.apply(casts.raised(x), approximate)
-        return out
-
-    return gelu
-
-
-def _composed(name: str) -> Callable[..., Any]:
-    """How torch composes an operator (`conv2d.padding`) of others."""
-    packet, _, overload = name.partition(".")
-    run: Callable[..., Any] = getattr(getattr(_aten, packet), overload or "default").decompose
-    return run
-
-
-class _Bmm(torch.autograd.Function):
-    """The one matrix product that torch does not compose of others: with its own gradient, it may be replaced too."""
-
-    @staticmethod
-    def forward(ctx: Any, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(left, right)
-        return _bmm(left, right)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        left, right = ctx.saved_tensors
-        return (
-            _bmm(grads[0], right.transpose(1, 2)) if ctx.needs_input_grad[0] else None,
-            _bmm(left.transpose(1, 2), grads[0]) if ctx.needs_input_grad[1] else None,
-        )
-
-
-def _bmm(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    with torch._C._AutoDispatchBelowAutograd():  # or it would find the replacement again
-        out: torch.Tensor = _aten.bmm.default(left, right)
-        return out

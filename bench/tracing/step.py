@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -156,19 +157,20 @@ def _images(spec: Spec) -> torch.Tensor:
     return images.to(memory_format=torch.channels_last) if spec.memory_format == "channels_last" else images
 
 
-@contextmanager
-def _as_on_a_gpu(spec: Spec, recorder: Recorder, former: bool) -> Iterator[Callable[[], None]]:
-    autocast = _DTYPES[spec.precision.removeprefix("amp_")] if spec.precision.startswith("amp_") else None
-    fused, seen = spec.attention == "fused", recorder.fused_kernel
-    with overrides(fused=fused, autocast=autocast, seen=seen, former=former) as end_autocast:
-        yield end_autocast
+def _autocast(spec: Spec) -> AbstractContextManager[Any]:
+    """The region that the precision asks for; to be opened while `overrides` are in place."""
+    if not spec.precision.startswith("amp_"):
+        return nullcontext()
+    return torch.autocast("cuda", dtype=_DTYPES[spec.precision.removeprefix("amp_")])
 
 
 def _infer(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool) -> None:
     # no_grad, not inference_mode: only so are composite operators taken apart before they reach the recorder.
     images = _images(spec)
-    with torch.no_grad(), _as_on_a_gpu(spec, recorder, former), recorder.watching(model), recorder:
-        model(images)
+    fused, seen = spec.attention == "fused", recorder.fused_kernel
+    with torch.no_grad(), overrides(fused=fused, seen=seen, former=former), recorder.watching(model), recorder:
+        with _autocast(spec):
+            model(images)
 
 
 def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool) -> None:
@@ -188,9 +190,10 @@ def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool)
     live.add([t for state in optimizer.state.values() for t in state.values() if t.is_meta], "optimizer")
     live.add(images, "activations")
     live.add([p.grad for p in model.parameters() if p.grad is not None], "gradients")
-    with _as_on_a_gpu(spec, recorder, former) as end_autocast, recorder.watching(model), recorder:
-        loss = _loss(model(images), spec)
-        end_autocast()
+    fused, seen = spec.attention == "fused", recorder.fused_kernel
+    with overrides(fused=fused, seen=seen, former=former), recorder.watching(model), recorder:
+        with _autocast(spec):
+            loss = _loss(model(images), spec)
         live.keep()
         recorder.phase = "backward"
         live.phase("backward")
