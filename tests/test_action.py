@@ -69,7 +69,7 @@ def test_its_steps_gate_a_repository_that_owns_a_folder_called_models(tmp_path: 
 
 def environment(folder: Path) -> Path:
     """A virtual environment that sees the packages of this one, so that nothing is downloaded."""
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     packages = next(folder.glob("lib/python*/site-packages"))
     (packages / "zz_shared.pth").write_text("\n".join(site.getsitepackages()) + "\n")
     return folder / "bin" / "python"

@@ -168,9 +168,9 @@ def _infer(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool)
     # no_grad, not inference_mode: only so are composite operators taken apart before they reach the recorder.
     images = _images(spec)
     fused, seen = spec.attention == "fused", recorder.fused_kernel
-    with torch.no_grad(), overrides(fused=fused, seen=seen, former=former), recorder.watching(model), recorder:
-        with _autocast(spec):
-            model(images)
+    watched = recorder.watching(model)
+    with torch.no_grad(), overrides(fused=fused, seen=seen, former=former), watched, recorder, _autocast(spec):
+        model(images)
 
 
 def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool) -> None:
