@@ -45,6 +45,7 @@ FLAGS: dict[str, Flag] = {
     "power_limit_lowered": Flag(meaning="the power limit is below the card's default"),
     "powersave_governor": Flag(meaning="the CPU's governor saves power"),
     "host_bound": Flag(meaning="the host, not the device, set the pace"),
+    "products_missed": Flag(meaning="operators that multiply, or may, have no formula and are left out"),
     "no_steady_state": Flag(meaning="the blocks had not settled when the time was up"),
 }
 

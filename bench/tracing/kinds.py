@@ -50,6 +50,7 @@ _NAMES: dict[Kind, str] = {
         fill zero bernoulli native_dropout native_dropout_backward uniform normal random rand randn rand_like randn_like
         zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full arange linspace scalar_tensor lerp
         addcmul addcdiv where masked_fill tril triu eye masked_fill_backward prelu _prelu_kernel _prelu_kernel_backward
+        hardswish hardswish_backward
     """,
 }
 
@@ -69,6 +70,15 @@ def kind_of(func: Any) -> Kind:
         return listed
     if func.namespace == "aten" and "norm" in name:
         return "norm"
-    if name.startswith("_foreach_") or torch.Tag.pointwise in func.tags:
+    if name.startswith("_foreach_") or torch.Tag.pointwise in func.tags or _gradient_of_pointwise(func):
         return "elementwise"
     return "other"
+
+
+def _gradient_of_pointwise(func: Any) -> bool:
+    """Whether it is the gradient of an element-wise operator (`hardtanh_backward`): torch tags some of them only."""
+    name: str = func.overloadpacket.__name__
+    packet = getattr(torch.ops.aten, name.removesuffix("_").removesuffix("_backward"), None)
+    if func.namespace != "aten" or "_backward" not in name or packet is None:
+        return False
+    return any(torch.Tag.pointwise in getattr(packet, overload).tags for overload in packet.overloads())
