@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +55,8 @@ def show(judgement: Judgement, how: Output, also: ForCI) -> int:
         if path is not None:
             _write(path, ci.form(form, judgement))
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        print(ci.form("annotations", judgement), end="")
+        document = how.file is None and how.format != "terminal"  # and GitHub's runner reads both streams
+        print(ci.form("annotations", judgement), end="", file=sys.stderr if document else sys.stdout)
     page = os.environ.get("GITHUB_STEP_SUMMARY")
     if page:
         _write(Path(page), ci.form("summary", judgement), append=True)

@@ -12,6 +12,7 @@ import io
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -19,7 +20,7 @@ from importlib import import_module
 from visionbench.command import progress
 from visionbench.command.options import Parser
 from visionbench.command.program import program_name, release
-from visionbench.comparison.verdict import INTERRUPTED, OK, USAGE
+from visionbench.comparison.verdict import BUG, INTERRUPTED, OK, USAGE
 from visionbench.models import ModelError
 from visionbench.record import files
 from visionbench.record.errors import BenchError
@@ -65,7 +66,8 @@ EPILOG = """\
 Everything measured is appended to ./visionbench.jsonl (--records FILE) as it comes: Ctrl-C, a crash or a power cut
 loses nothing, and the same command goes on where it stopped. Results go to stdout, progress to stderr.
 Exit codes: 0 done (rows that failed are in the tables, with their cause), 1 a regression or a change, 2 a mistake in
-what was asked, 3 inconclusive rows under --strict, 4 nothing could be measured or compared, 130 interrupted.
+what was asked or in a file, 3 inconclusive rows under --strict, 4 nothing could be measured or compared, 70 a fault
+of visionbench itself, 130 interrupted.
 """
 
 
@@ -95,11 +97,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            raise
+            return _bug()
         _forget_output()
         reason = files.reason(error)
         progress.complain(f"cannot write the results ({reason}): free some space.")
         return USAGE
+    except Exception:  # a traceback ends with 1, and 1 is the code of a regression
+        return _bug()
+
+
+def _bug() -> int:
+    traceback.print_exc()
+    progress.complain("this is a fault of visionbench and no result: please report the lines above.")
+    return BUG
 
 
 def _open_what_is_closed() -> None:

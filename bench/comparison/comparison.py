@@ -17,7 +17,7 @@ from statistics import median
 from typing import Literal, get_args
 
 from visionbench.record.errors import choose
-from visionbench.record.files import decode, reading, typed, write_whole
+from visionbench.record.files import decode, locked, reading, typed, write_whole
 from visionbench.record.flags import voids_ratio
 from visionbench.record.record import Environment, Failure
 from visionbench.record.spec import Spec
@@ -214,12 +214,13 @@ def merge(path: Path, comparisons: Iterable[Comparison]) -> None:
 
     One that was not tried (no launches, no failure) replaces nothing. Raises `BenchError` for a file that is not ours.
     """
-    kept = {comparison.key: comparison for comparison in (read(path) if path.exists() else ())}
-    for comparison in comparisons:
-        if comparison.launches or comparison.failure:
-            kept.pop(comparison.key, None)  # what is new stands last
-            kept[comparison.key] = comparison
-    write(path, kept.values())
+    with locked(path):
+        kept = {comparison.key: comparison for comparison in (read(path) if path.exists() else ())}
+        for comparison in comparisons:
+            if comparison.launches or comparison.failure:
+                kept.pop(comparison.key, None)  # what is new stands last
+                kept[comparison.key] = comparison
+        write(path, kept.values())
 
 
 _REMEDY = "name a file that `gate` or `effects` wrote"

@@ -18,7 +18,7 @@ from typing import Literal, get_args
 
 from visionbench.comparison.verdict import Rule
 from visionbench.record.errors import choose
-from visionbench.record.files import read_typed, write_whole
+from visionbench.record.files import locked, read_typed, write_whole
 from visionbench.record.fingerprint import Fact, differing, fingerprint, fingerprint_id
 from visionbench.record.record import Environment
 from visionbench.record.units import plural
@@ -121,12 +121,13 @@ def write(path: Path, profile: Profile) -> None:
     So do findings under other conditions of the same day, made in the same way: idle now, busy an hour later.
     Raises `BenchError` if the file cannot be written, or holds something else than profiles.
     """
-    before = read(path)
-    others = [one for one in before if one.fingerprint != profile.fingerprint]
-    mine = next((one for one in before if one.fingerprint == profile.fingerprint), profile)
-    ordered = sorted([*others, _with_conditions(profile, mine)], key=lambda other: other.fingerprint)
-    data = {"schema": PROFILE_SCHEMA, "profiles": [asdict(one) for one in ordered]}
-    write_whole(path, json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    with locked(path):
+        before = read(path)
+        others = [one for one in before if one.fingerprint != profile.fingerprint]
+        mine = next((one for one in before if one.fingerprint == profile.fingerprint), profile)
+        ordered = sorted([*others, _with_conditions(profile, mine)], key=lambda other: other.fingerprint)
+        data = {"schema": PROFILE_SCHEMA, "profiles": [asdict(one) for one in ordered]}
+        write_whole(path, json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def _with_conditions(profile: Profile, before: Profile) -> Profile:

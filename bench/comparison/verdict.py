@@ -14,9 +14,9 @@ from visionbench.record.statistics import Estimate
 
 Word = Literal["regressed", "improved", "ok", "inconclusive", "not measured"]
 
-OK, REGRESSED, USAGE, INCONCLUSIVE, NOT_MEASURED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+OK, REGRESSED, USAGE, INCONCLUSIVE, NOT_MEASURED, BUG, INTERRUPTED = 0, 1, 2, 3, 4, 70, 130
 """Exit codes: nothing worse; a regression; a mistake in what was asked; inconclusive rows under `--strict`; nothing
-could be measured or compared; Ctrl-C. "0 rows compared" is never 0."""
+could be measured or compared; a fault of this program (EX_SOFTWARE); Ctrl-C. "0 rows compared" is never 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from visionbench.comparison.structure import OtherVersionsError, Structures
 from visionbench.comparison.verdict import Change, Rule, Verdict
 from visionbench.models import ModelError
 from visionbench.record.errors import BenchError
+from visionbench.record.files import locked
 from visionbench.record.spec import Spec
 
 if TYPE_CHECKING:
@@ -145,7 +146,8 @@ def _compare_structure(now: Structures, settings: Settings) -> Outcome:
     properties = tuple(_counts(now))
     try:
         if settings.update:
-            structure.write(settings.baseline, _merged(settings.baseline, now))
+            with locked(settings.baseline):
+                structure.write(settings.baseline, _merged(settings.baseline, now))
             return Outcome(properties=(("structure", "written"), *properties))
         changes = _changes(structure.read(settings.baseline), now)
     except OtherVersionsError as error:
@@ -172,11 +174,13 @@ def _in_the_suites_words(error: BenchError) -> str:
 
 
 def _merged(path: Path, now: Structures) -> Structures:
-    """The file's rows and these; these alone where the file is of other releases, or missing."""
-    try:
-        before = structure.read(path)
-    except BenchError:
+    """The file's rows and these; these alone where the file is of other releases, or missing.
+
+    Raises `BenchError` for a file that cannot be read (torn, newer, half merged): its other rows must not be lost.
+    """
+    if not path.exists():
         return now
+    before = structure.read(path)
     same = (before.torch, before.timm) == (now.torch, now.timm)
     return replace(now, rows=before.rows | now.rows) if same else now
 

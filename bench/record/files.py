@@ -7,9 +7,11 @@ means), no whole number is larger than a float can hold, and no input ends in a 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
+import secrets
 import types
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
@@ -154,12 +156,44 @@ def read_typed(path: Path, kind: type[T], what: str, remedy: str) -> T:
         return typed(decode(path.read_text(encoding="utf-8")), kind, f"file of {what}")
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes from changing `path` while it is read, changed and written anew.
+
+    The lock is on the folder: the file itself is replaced, and a lock on it would be one on the old file. The kernel
+    takes it back from a process that dies. Raises `BenchError` where the folder cannot be locked.
+    """
+    descriptor = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if descriptor is not None:
+            os.close(descriptor)
+        raise BenchError(f"cannot lock the folder of {path} ({reason(error)}): name another file.") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Put a file's name on the disk, where the file system can: a new file's bytes alone are not enough."""
+    with suppress(OSError):
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def write_whole(path: Path, text: str, remedy: str = "name another file", *, folders: bool = False) -> None:
     """Write a file in one piece: a reader, or a power cut, meets the old file or the new one, and no half of either.
 
     `folders`: make those that are missing. Raises `BenchError`, with the remedy, where it cannot be written.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{secrets.token_hex(8)}.part")  # of this write alone: process numbers repeat
     try:
         if folders:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,6 +202,7 @@ def write_whole(path: Path, text: str, remedy: str = "name another file", *, fol
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        sync_folder(path)
     except OSError as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visionbench.record.errors import BenchError
-from visionbench.record.files import reason
+from visionbench.record.files import reason, sync_folder
 from visionbench.record.record import NewerSchemaError, Record, from_json, to_json
 
 HEAD = '{"spec":'
@@ -43,7 +43,10 @@ def append(path: Path | str, record: Record) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+            is_new = not os.fstat(descriptor).st_size
             _write_whole(descriptor, line)
+            if is_new:
+                sync_folder(Path(path))
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -70,9 +73,30 @@ def check_writable(path: Path | str) -> None:
     """Raise `BenchError` now if records could not be appended to `path` later, after an hour of measuring."""
     _refuse_devices(path)
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644))
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # some file systems have no locks, some disks no room
+            _try_room(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise _cannot("write", path, error) from error
+
+
+ROOM = 4096
+"""Bytes that must be free before the first launch: about a record."""
+
+
+def _try_room(descriptor: int) -> None:
+    """Write what is cut off again: a disk that is full from the start is found out before an hour of measuring."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return
+    size = os.fstat(descriptor).st_size
+    try:
+        if os.write(descriptor, b"\n" * ROOM) < ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.ftruncate(descriptor, size)
 
 
 def read(path: Path | str) -> Log:
