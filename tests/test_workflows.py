@@ -27,6 +27,11 @@ def steps(path: Path) -> list[dict[str, Any]]:
     return [step for job in read(path)["jobs"].values() for step in job["steps"]]
 
 
+def test_every_page_of_the_docs_is_in_the_site() -> None:
+    pages = [page for entry in yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"] for page in entry.values()]
+    assert sorted(pages) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
 def test_there_are_three() -> None:
     assert [path.stem for path in WORKFLOWS] == ["gate", "nightly", "tests"]
 
