@@ -165,13 +165,12 @@ def locked(path: Path) -> Iterator[None]:
     """
     descriptor = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path.parent, os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:
         if descriptor is not None:
             os.close(descriptor)
-        raise BenchError(f"cannot lock the folder of {path} ({reason(error)}): name another file.") from error
+        raise BenchError(f"cannot write {path}, whose folder cannot be locked ({reason(error)}): name another.") from error
     try:
         yield
     finally:
