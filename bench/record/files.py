@@ -170,7 +170,7 @@ def locked(path: Path) -> Iterator[None]:
     except OSError as error:
         if descriptor is not None:
             os.close(descriptor)
-        raise BenchError(f"cannot write {path}, whose folder cannot be locked ({reason(error)}): name another.") from error
+        raise BenchError(f"cannot write {path}: its folder cannot be locked ({reason(error)}).") from error
     try:
         yield
     finally:
