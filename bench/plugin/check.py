@@ -146,7 +146,7 @@ def _compare_structure(now: Structures, settings: Settings) -> Outcome:
     properties = tuple(_counts(now))
     try:
         if settings.update:
-            with locked(settings.baseline):
+            with locked(settings.baseline, folders=True):
                 structure.write(settings.baseline, _merged(settings.baseline, now))
             return Outcome(properties=(("structure", "written"), *properties))
         changes = _changes(structure.read(settings.baseline), now)

@@ -157,14 +157,17 @@ def read_typed(path: Path, kind: type[T], what: str, remedy: str) -> T:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, folders: bool = False) -> Iterator[None]:
     """Keep other processes from changing `path` while it is read, changed and written anew.
 
     The lock is on the folder: the file itself is replaced, and a lock on it would be one on the old file. The kernel
-    takes it back from a process that dies. Raises `BenchError` where the folder cannot be locked.
+    takes it back from a process that dies. `folders`: make those that are missing. Raises `BenchError` where the folder
+    cannot be locked.
     """
     descriptor = None
     try:
+        if folders:
+            path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path.parent, os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:

@@ -167,7 +167,7 @@ def regions(*, entered: Callable[[], None], left: Callable[[], None]) -> Iterato
         depth += 1
         if self.device == "cuda" and self._enabled:
             entered()
-        return enter(self)  # type: ignore[no-untyped-call]
+        return enter(self)  # type: ignore[no-untyped-call]  # torch's, untyped
 
     def leave_region(self: Any, *exception: Any) -> Any:
         nonlocal depth

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch._prims_common import suggest_memory_format
 
-from visionbench.tracing.formulas import FORMULAS, Cost
+from visionbench.tracing.formulas import Cost, cost_of, multiplies
 from visionbench.tracing.kinds import kind_of
 
 Template = tuple[tuple[int, ...], tuple[int, ...], torch.dtype] | None
@@ -25,7 +25,7 @@ Template = tuple[tuple[int, ...], tuple[int, ...], torch.dtype] | None
 Operand = tuple[tuple[int, ...], tuple[int, ...], int]
 """A tensor that a kernel reads or writes: shape, strides, bytes per element."""
 
-Outcome = Literal["free", "first argument", "nothing", "new", "unknown"]
+Outcome = Literal["free", "first argument", "nothing", "new", "unknown", "composite"]
 """What an operator returns. "free": it launches nothing (a view, an allocation); "unknown": only running it tells."""
 
 
@@ -41,6 +41,7 @@ class Call:
     cost: Cost
     bytes: int
     counted: bool
+    missed: bool
     operands: tuple[Operand, ...]
     outputs: tuple[Template, ...] | None
     container: type | None
@@ -99,11 +100,19 @@ def _facts(value: Any) -> Any:
     return (type(value), value)  # 1, 1.0 and True are equal, yet give different types
 
 
+def _is_composite(func: Any) -> bool:
+    """Whether every device composes it of others. `silu_backward` has a composition, too, but CPU and CUDA a kernel."""
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    return has_kernel(func.name(), "CompositeImplicitAutograd") and not has_kernel(func.name(), "CPU")
+
+
 @functools.cache
 def outcome(func: Any) -> Outcome:
     """What an operator returns, by its schema."""
     if func.is_view or torch.Tag.inplace_view in func.tags or func.overloadpacket.__name__ in _FREE:
         return "free"
+    if _is_composite(func):
+        return "composite"
     schema = func._schema
     aliases = [output.alias_info for output in schema.returns]
     if not aliases:
@@ -125,19 +134,19 @@ _FREE = frozenset(
 
 def describe(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> Call:
     """Work out a call from its arguments and the outputs that it returned."""
-    formula = FORMULAS.get(func.overloadpacket)
-    cost = formula(args, out) if formula else Cost(kind=kind_of(func), macs=0, activations=0)
+    cost = cost_of(func, args, kwargs, out)
     outputs = out if isinstance(out, (list, tuple)) else (out,)
     repeatable = outcome(func) == "new" and all(
         o is None or (isinstance(o, torch.Tensor) and o.is_meta) for o in outputs
     )
     return Call(
         name=str(func.overloadpacket).removeprefix("aten."),
-        cost=cost,
+        cost=cost or Cost(kind=kind_of(func), macs=0, activations=0),
         bytes=tensor_bytes(_read(func, args))
         + tensor_bytes(kwargs.values())
         + tensor_bytes(_written(func, args, outputs)),
-        counted=formula is not None,
+        counted=cost is not None,
+        missed=cost is None and multiplies(func),
         operands=(*operands(args), *operands(kwargs.values()), *operands(outputs)),
         outputs=tuple(map(_template, outputs)) if repeatable else None,
         container=type(out) if outputs is out else None,

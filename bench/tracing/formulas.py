@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import flop_registry
 
-from visionbench.tracing.kinds import Kind
+from visionbench.tracing.kinds import Kind, kind_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,3 +151,67 @@ FORMULAS: dict[Any, Formula] = {
     _aten._convolution: _convolution,
     _aten.convolution_backward: _convolution_backward,
 }
+
+
+def _deformable(args: Sequence[Any], out: torch.Tensor) -> Cost:
+    """A deformable convolution multiplies as a plain one does (Dai et al. 2017); its sampling is not counted."""
+    x, weight = args[0], args[1]
+    macs = convolution_macs(x.shape, weight.shape, out.shape, transposed=False)
+    return Cost(kind=_conv_kind(weight, x.shape[1] // weight.shape[1], False), macs=macs, activations=out.numel())
+
+
+def _deformable_backward(args: Sequence[Any], out: Sequence[torch.Tensor]) -> Cost:
+    """One product for the sampled columns (input, offset and mask share it), one for the weight."""
+    grad, x, weight = args[0], args[1], args[2]
+    macs = 2 * convolution_macs(x.shape, weight.shape, grad.shape, transposed=False)
+    elements = out[0].numel() + out[1].numel()
+    return Cost(kind=_conv_kind(weight, x.shape[1] // weight.shape[1], False), macs=macs, activations=elements)
+
+
+# By name, for they exist in some releases or with some libraries only.
+_NAMED: dict[str, Formula] = {
+    "aten::_int_mm": _mm,
+    "aten::_scaled_mm": _mm,
+    "aten::_weight_int8pack_mm": _mm,
+    "aten::_weight_int4pack_mm": _mm,
+    "torchvision::deform_conv2d": _deformable,
+    "torchvision::_deform_conv2d_backward": _deformable_backward,
+}
+
+# aten operators that multiply and that no formula here counts (ATen/native/native_functions.yaml).
+_MULTIPLY = frozenset(
+    """
+    _cdist_forward _cdist_backward _euclidean_dist grid_sampler_2d grid_sampler_2d_backward grid_sampler_3d
+    grid_sampler_3d_backward _fft_r2c _fft_c2c _fft_c2r linalg_inv_ex _linalg_solve_ex linalg_lu_factor_ex linalg_qr
+    _linalg_svd _linalg_eigh linalg_cholesky_ex linalg_solve_triangular triangular_solve linalg_matrix_exp
+    _grouped_mm _scaled_grouped_mm mkldnn_rnn_layer _cudnn_rnn _thnn_fused_lstm_cell _sparse_mm
+    """.split()  # noqa: SIM905 -- a list of names is read more easily without quotes
+)
+
+# Operators of libraries that are known not to multiply.
+_HARMLESS = frozenset({"torchvision::nms", "torchvision::roi_pool", "torchvision::_roi_pool_backward"})
+
+
+def cost_of(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> Cost | None:
+    """What a call costs by a formula of ours or, for others, one registered with torch; None where there is none.
+
+    A product of complex numbers is several of real ones, and how many depends on the kernel: it has no formula.
+    """
+    formula = FORMULAS.get(func.overloadpacket) or _NAMED.get(func._schema.name)
+    if formula:
+        return None if any(isinstance(a, torch.Tensor) and a.is_complex() for a in args) else formula(args, out)
+    registered = flop_registry.get(func.overloadpacket)
+    if registered is None:
+        return None
+    outputs = [o for o in (out if isinstance(out, (list, tuple)) else (out,)) if isinstance(o, torch.Tensor)]
+    activations = sum(o.numel() for o in outputs)
+    return Cost(kind=kind_of(func), macs=registered(*args, **kwargs, out_val=out) // 2, activations=activations)
+
+
+def multiplies(func: Any) -> bool:
+    """Whether an operator without a count multiplies, or may: a library's own operator may do anything."""
+    name: str = func._schema.name
+    namespace, _, bare = name.partition("::")
+    if namespace == "aten":
+        return bare in _MULTIPLY or func.overloadpacket in FORMULAS
+    return namespace not in ("prims", "prim", "profiler") and name not in _HARMLESS

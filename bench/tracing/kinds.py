@@ -79,6 +79,15 @@ def kind_of(func: Any) -> Kind:
         return listed
     if func.namespace == "aten" and "norm" in name:
         return "norm"
-    if name.startswith("_foreach_") or torch.Tag.pointwise in func.tags:
+    if name.startswith("_foreach_") or torch.Tag.pointwise in func.tags or _gradient_of_pointwise(func):
         return "elementwise"
     return "other"
+
+
+def _gradient_of_pointwise(func: Any) -> bool:
+    """Whether it is the gradient of an element-wise operator (`hardtanh_backward`): torch tags some of them only."""
+    name: str = func.overloadpacket.__name__
+    packet = getattr(torch.ops.aten, name.removesuffix("_").removesuffix("_backward"), None)
+    if func.namespace != "aten" or "_backward" not in name or packet is None:
+        return False
+    return any(torch.Tag.pointwise in getattr(packet, overload).tags for overload in packet.overloads())

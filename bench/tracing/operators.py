@@ -46,9 +46,10 @@ _LIKE_FIRST = frozenset(f"_foreach_{name}" for name in ("sqrt", "neg", "mul", "a
 class Operator:
     """One dispatched operator: whole batch, bytes read plus bytes written.
 
-    `counted` says whether the MAC rule has a formula for it; `module` is the path of the innermost module whose forward
-    called it ("" for the model itself; for backward and optimizer always ""). `operands` are the tensors it was called
-    with, in order, then those it returned: what the speed of a kernel depends on beside its size.
+    `counted` says whether the MAC rule has a formula for it, `missed` whether it multiplies, or may, and has none.
+    `module` is the path of the innermost module whose forward called it ("" for the model itself; for backward and
+    optimizer always ""). `operands` are the tensors it was called with, in order, then those it returned: what the
+    speed of a kernel depends on beside its size.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Operator:
     bytes: int
     counted: bool
     operands: tuple[Operand, ...] = ()
+    missed: bool = False
 
 
 class Recorder(TorchDispatchMode):
@@ -83,6 +85,9 @@ class Recorder(TorchDispatchMode):
         if how == "free":
             self.views += func.is_view
             return self._kept(func(*args, **kwargs))
+        if how == "composite":  # autograd, which takes such apart, was passed by: tensors of an inference mode
+            with self:
+                return func.decompose(*args, **kwargs)
         key = signature(func, args, kwargs)
         call = self._calls.get(key) if key else None
         out = call.repeat() if call and call.outputs is not None else self._run(how, func, args, kwargs)
@@ -90,13 +95,15 @@ class Recorder(TorchDispatchMode):
             call = describe(func, args, kwargs, out)
             if key:
                 self._calls[key] = call
-        self._append(call.name, call.cost, call.bytes, call.counted, call.operands)
+        self._append(call.name, call.cost, call.bytes, call.counted, call.operands, call.missed)
         return self._kept(out)
 
     @staticmethod
     def _run(how: Outcome, func: Any, args: Any, kwargs: Any) -> Any:
-        # An operator in place has nothing to do where there are no values.
+        # An operator in place has nothing to do where there are no values, but to find that the shapes fit.
         if how == "first argument" and args[0].is_meta:
+            if any(isinstance(arg, torch.Tensor) for arg in args[1:]):
+                func(*args, **kwargs)
             return args[0]
         name = func.overloadpacket.__name__
         if how == "nothing" and name.startswith("_foreach_"):
@@ -112,7 +119,9 @@ class Recorder(TorchDispatchMode):
         moved = tensor_bytes(inputs) + tensor_bytes(outputs)
         self._append(name, cost, moved, True, operands(inputs) + operands(outputs))
 
-    def _append(self, name: str, cost: Cost, moved: int, counted: bool, tensors: tuple[Operand, ...]) -> None:
+    def _append(
+        self, name: str, cost: Cost, moved: int, counted: bool, tensors: tuple[Operand, ...], missed: bool = False
+    ) -> None:
         self.operators.append(
             Operator(
                 name=name,
@@ -124,6 +133,7 @@ class Recorder(TorchDispatchMode):
                 bytes=moved,
                 counted=counted,
                 operands=tensors,
+                missed=missed,
             )
         )
 

@@ -23,6 +23,9 @@ from visionbench.tracing.overrides import overrides
 from visionbench.tracing.sampling import measurements as curve_measurements
 from visionbench.tracing.skeleton import skeleton
 
+PRODUCTS_MISSED = "products_missed"
+"""The flag of counts that leave out operators that multiply."""
+
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -62,6 +65,11 @@ class Trace:
     def uncounted(self) -> tuple[Operator, ...]:
         """The operators for which the MAC rule has no formula: nothing is missed silently."""
         return tuple(op for op in self.operators if not op.counted)
+
+
+def missed(traced: Trace) -> tuple[str, ...]:
+    """Names of the operators that multiply, or may, and that no formula counts."""
+    return tuple(dict.fromkeys(op.name for op in traced.operators if op.missed))
 
 
 def _stepped(model: torch.nn.Module, spec: Spec, former: bool) -> Recorder:
@@ -168,8 +176,8 @@ def _infer(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool)
     # no_grad, not inference_mode: only so are composite operators taken apart before they reach the recorder.
     images = _images(spec)
     fused, seen = spec.attention == "fused", recorder.fused_kernel
-    watched = recorder.watching(model)
-    with torch.no_grad(), overrides(fused=fused, seen=seen, former=former), watched, recorder, _autocast(spec):
+    on_a_gpu = overrides(fused=fused, seen=seen, former=former)
+    with torch.no_grad(), on_a_gpu, _autocast(spec), recorder.watching(model), recorder:
         model(images)
 
 
@@ -247,7 +255,11 @@ def trace(spec: Spec, environment: Environment) -> Record:
 
 def to_record(traced: Trace, environment: Environment) -> Record:
     """The counts of a trace as a record."""
-    exact = tuple(measurement(name, (value,)) for name, value in _counts(traced))
+    flags = (PRODUCTS_MISSED,) if missed(traced) else ()
+    exact = tuple(
+        measurement(name, (value,), flags=flags if name in ("macs", "flops", "activations") else ())
+        for name, value in _counts(traced)
+    )
     measurements = (*exact, *curve_measurements(traced.curve))
     return Record(
         spec=traced.spec, protocol=None, environment=environment, measurements=measurements, source="computed"

@@ -61,3 +61,12 @@ def test_the_trial_leaves_the_file_as_it_was(tmp_path):
     path.write_text("kept\n")
     store.check_writable(path)
     assert path.read_text() == "kept\n"
+
+
+def test_a_folder_that_is_missing_is_made_only_where_asked(tmp_path):
+    path = tmp_path / "of" / "theirs" / "structure.json"
+    with pytest.raises(BenchError, match="no such file"), files.locked(path):
+        pass
+    with files.locked(path, folders=True):
+        files.write_whole(path, "{}")
+    assert path.read_text() == "{}"

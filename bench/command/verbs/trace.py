@@ -66,8 +66,15 @@ def _request(words: Namespace) -> Request:
 
 def run(request: Request) -> int:
     """Print each model's card, or its computed record."""
+    from visionbench.tracing.step import missed
+
     for trace, record in traces(request):
         print(to_json(record) if request.json else _card(trace, record, request.depth))
+        if names := missed(trace):
+            progress.complain(
+                f"{trace.spec.model}: NOT COUNTED, though they multiply or may: {', '.join(names)}; register a formula "
+                "with torch.utils.flop_counter.register_flop_formula."
+            )
         if request.second_opinion:
             print(_second_opinion(trace.spec), file=sys.stderr if request.json else sys.stdout)
     return 0

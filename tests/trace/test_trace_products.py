@@ -1,0 +1,118 @@
+"""What multiplies is counted, or named: no product is missed silently."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from visionbench.machine.environment import describe
+from visionbench.record.spec import Spec
+from visionbench.tracing import Trace, run
+from visionbench.tracing.step import missed, to_record
+
+Network = Callable[..., str]
+
+
+def trace_of(model: str, task: str = "inference") -> Trace:
+    return run(Spec(model=model, image_size=32, batch_size=2, task=task))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ("torch.cdist(x.flatten(2), x.flatten(2))", "_cdist_forward"),
+        ("torch.fft.rfft2(x).abs()", "_fft_r2c"),
+        ("F.grid_sample(x, x[:, :2].permute(0, 2, 3, 1))", "grid_sampler_2d"),
+        ("(torch.complex(x, x) @ torch.complex(x, x)).abs()", "bmm"),
+    ],
+)
+def test_a_product_without_a_formula_is_named_and_flagged(network: Network, body: str, name: str) -> None:
+    traced = trace_of(network(f"Forward(lambda s, x: {body})"))
+    assert missed(traced) == (name,)
+    assert [m.flags for m in to_record(traced, describe("meta")).measurements if m.metric == "macs"] == [
+        ("products_missed",)
+    ]
+
+
+def test_nothing_is_missed_of_a_plain_network(network: Network) -> None:
+    assert missed(trace_of(network("nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Softmax(1))"))) == ()
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_deformable_convolution_multiplies_as_a_plain_one(network: Network, groups: int) -> None:
+    before = """
+from torchvision.ops import deform_conv2d
+
+def forward(s, x):
+    x = s.c(x)
+    return deform_conv2d(x, x[:, :1].expand(-1, 18, -1, -1), s.w, padding=1).mean((2, 3))
+"""
+    model = network(f"Forward(forward, c=nn.Conv2d(3, 8, 1), w=(16, {8 // groups}, 3, 3))", before)
+    plain = 32 * 32 * (3 * 8 + 16 * 8 // groups * 9)
+    assert trace_of(model).macs_per_image == plain
+    assert trace_of(model, "train").macs_per_image > 2 * plain
+
+
+def test_a_users_own_formula_counts_and_its_lack_is_said(network: Network) -> None:
+    before = """
+from torch.utils.flop_counter import register_flop_formula
+
+@torch.library.custom_op("vbtests::mix", mutates_args=())
+def mix(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    return x @ w
+
+mix.register_fake(lambda x, w: x.new_empty(*x.shape[:-1], w.shape[1]))
+"""
+    expression = "Forward(lambda s, x: torch.ops.vbtests.mix(x, s.w), w=(32, 16))"
+    assert missed(trace_of(network(expression, before))) == ("vbtests.mix",)
+    formula = """
+from torch.utils.flop_counter import register_flop_formula
+
+@register_flop_formula(torch.ops.vbtests.mix)
+def flops(x, w, *_args, out_shape=None, **_options):
+    return 2 * 3 * 32 * 2 * w[0] * w[1]
+"""
+    traced = trace_of(network(expression, formula))
+    assert (traced.macs_per_image, missed(traced)) == (3 * 32 * 32 * 16, ())
+
+
+def test_an_in_place_operator_that_does_not_fit_is_refused(network: Network) -> None:
+    with pytest.raises(Exception, match=r"broadcast|shape"):
+        trace_of(network("Forward(lambda s, x: x.mean(1).add_(x.flatten(1)))"))
+
+
+def test_weights_of_an_inference_mode_are_counted_as_others(network: Network) -> None:
+    before = """
+def frozen():
+    with torch.inference_mode():
+        return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(7200, 10))
+"""
+    assert trace_of(network("frozen()", before)).macs_per_image == 30 * 30 * 8 * 27 + 72_000
+
+
+@pytest.mark.parametrize("name", ["ReLU6", "LeakyReLU", "Hardswish", "ELU", "Mish", "Hardsigmoid", "Softplus"])
+def test_activations_have_a_kind_in_training_too(network: Network, name: str) -> None:
+    traced = trace_of(
+        network(f"nn.Sequential(nn.Conv2d(3, 8, 3), nn.{name}(), nn.AdaptiveAvgPool2d(1), nn.Flatten())"), "train"
+    )
+    assert not [op.name for op in traced.operators if op.kind == "other" and "pool" not in op.name]
+
+
+@pytest.mark.parametrize(
+    ("layer", "gradient"),
+    [
+        ("nn.SiLU()", "silu_backward"),
+        ("nn.SiLU(inplace=True)", "silu_backward"),
+        ("nn.Mish()", "mish_backward"),
+        ("nn.Sequential(nn.BatchNorm2d(3), nn.SiLU())", "silu_backward"),
+    ],
+)
+def test_what_devices_have_a_kernel_for_is_one_operator_though_torch_could_compose_it(
+    network: Network, layer: str, gradient: str
+) -> None:
+    operators = trace_of(network(f"nn.Sequential(nn.Conv2d(3, 3, 1), {layer}, nn.Flatten())"), "train").operators
+    names = [operator.name for operator in operators]
+    assert names.count(gradient) == 1
+    assert "sigmoid" not in names
+    assert "tanh" not in names
