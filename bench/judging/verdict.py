@@ -96,10 +96,13 @@ def suite_ratio(comparisons: Sequence[Comparison]) -> Estimate | None:
     Geometric, because ratios have no other mean that is the same whichever side is the baseline (Hoefler & Belli 2015,
     rule 4).
     """
-    rows = [one for one in comparisons if _is_measured(one) and not is_doubtful(one)]
-    pairs = zip(*([(launch, one.timer) for launch in one.launches] for one in rows), strict=False)
-    whole = [[launch for launch, _ in pair] for pair in pairs if not any(is_void(*of_row) for of_row in pair)]
-    return estimate([math.exp(sum(map(log_ratio, pair)) / len(rows)) for pair in whole]) if whole else None
+    rows = [comparison for comparison in comparisons if _is_measured(comparison) and not is_doubtful(comparison)]
+    usable = [
+        launches
+        for launches in zip(*(row.launches for row in rows), strict=False)
+        if not any(is_void(launch, row.timer) for launch, row in zip(launches, rows, strict=True))
+    ]
+    return estimate([math.exp(sum(map(log_ratio, launches)) / len(rows)) for launches in usable]) if usable else None
 
 
 def launches_needed(rule: Rule, rows: int = 1) -> int:
