@@ -66,6 +66,7 @@ def test_throughput_is_that_of_a_bare_loop(benchmark: Any) -> None:
     assert abs(ratio - 1) <= 0.01
 
 
+@pytest.mark.slow
 def test_a_launch_costs_a_thirtieth_of_a_cold_start(benchmark: Any) -> None:
     """A launch, less the same work in this process, against importing torch and timm in a new interpreter."""
     spec, once = SMALL[0], Protocol(name="once", warmup_iterations=1, blocks=1, block_iterations=1)

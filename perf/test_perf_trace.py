@@ -115,6 +115,7 @@ def test_tracing_the_tables_takes_at_most_1_3_times_what_counting_flops_takes(be
         assert comparison.ratio >= 1 / 1.3
 
 
+@pytest.mark.slow
 def test_tracing_the_tables_takes_at_most_1_2_gigabytes(benchmark: Any) -> None:
     networks = [("timm:convnext_tiny", 224)] if benchmark.disabled else TABLES
     code = (
@@ -140,6 +141,7 @@ def test_tracing_is_ten_times_faster_than_fvcore(benchmark: Any, versus: Versus)
         assert comparison.ratio >= 10
 
 
+@pytest.mark.slow
 def test_tracing_a_training_step_is_ten_times_faster_than_mem_tracker(benchmark: Any, versus: Versus) -> None:
     # On the meta device size is free. MemTracker sees no fused kernels, so neither side has any.
     models = STEPS[:1] if benchmark.disabled else STEPS

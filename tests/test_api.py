@@ -43,6 +43,7 @@ def test_trace_counts_one_model() -> None:
     assert record.value("params") == 8 * (3 * 3 * 3 + 1)
 
 
+@pytest.mark.slow
 def test_measure_keeps_records_and_goes_on_from_them(here: Path) -> None:
     first = measure(MODEL, image_size=32, device="cpu", threads=1, launches=1, records="mine.jsonl")
     assert [(r.source, r.failure, r.spec.model) for r in first] == [("measured", None, MODEL)]
@@ -65,6 +66,7 @@ def test_predict_gives_a_record_per_card_and_row() -> None:
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.slow
 def test_compare_judges_two_settings_and_keeps_turns_where_asked() -> None:
     words = {"image_size": 32, "device": "cpu", "launches": 1, "rounds": 2}
     judgement = compare(MODEL, vary={"memory_format": "channels_last"}, keep="turns.jsonl", **words)  # type: ignore[arg-type]
@@ -108,6 +110,7 @@ def test_importing_the_functions_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.slow
 def test_the_page_about_python_is_true() -> None:
     result = doctest.testfile(
         str(ROOT / "docs" / "python.md"),

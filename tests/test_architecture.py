@@ -576,6 +576,7 @@ def betrayals(root: Path, words: dict[str, re.Pattern[str]]) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_no_file_mentions_the_machine_it_was_written_on():
     complaints = betrayals(ROOT, machine_words(ROOT))
     assert not complaints, "\n" + "\n".join(complaints)

@@ -117,6 +117,7 @@ def test_a_gpu_that_is_not_here_is_said_with_what_is(here: Path, capsys: pytest.
     assert not (here / "visionbench.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_run_records_resumes_and_reports(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["run", "user:zoo_of_mine:tiny", *SMALL, "--launches", "2", "--records", "mine.jsonl"]
     assert main([*words, "--json"]) == 0
@@ -129,6 +130,7 @@ def test_run_records_resumes_and_reports(here: Path, capsys: pytest.CaptureFixtu
     assert len(store.read("mine.jsonl").records) == 2
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_is_a_record_and_the_others_are_measured(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -199,6 +201,7 @@ def test_all_tables_as_json_are_one_document(here: Path, capsys: pytest.CaptureF
     assert names[:5] == [f"convnext_table{number}" for number in (1, 2, 12, 10, 11)]
 
 
+@pytest.mark.slow
 def test_a_torn_line_is_told_and_the_rest_is_reported(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "user:zoo_of_mine:tiny", *SMALL]) == 0
     with open("visionbench.jsonl", "a") as file:
@@ -208,6 +211,7 @@ def test_a_torn_line_is_told_and_the_rest_is_reported(here: Path, capsys: pytest
     assert "line 2 is torn" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_script_works_from_anywhere(here: Path) -> None:
     ran = script("run", "user:zoo_of_mine:tiny", *SMALL, cwd=here)
     assert ran.returncode == 0, ran.stderr
@@ -234,6 +238,7 @@ def test_a_terminal_without_unicode_gets_question_marks(here: Path) -> None:
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&- <&-", ">&- 2>&- <&-"])
+@pytest.mark.slow
 def test_closed_streams_are_no_trouble(closed: str, here: Path) -> None:
     ran = shell(f"bench.py run user:zoo_of_mine:tiny --image-size 32 --launches 1 {closed}", here)
     assert ran.returncode == 0, ran.stderr

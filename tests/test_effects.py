@@ -35,6 +35,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_effects_are_measured_kept_and_printed_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["effects", "user:net_of_effects:tiny", *SMALL, "--switches", "channels_last,tf32", "--task", "both"]
     assert main(words) == 0
@@ -65,6 +66,7 @@ def test_counts_of_another_torch_or_timm_are_made_again(here: Path) -> None:
     assert len(store.read(path).records) == 3
 
 
+@pytest.mark.slow
 def test_a_grid_is_measured_and_not_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["effects", "user:net_of_effects:tiny", *SMALL, "--switches", "channels_last", "--grid"]
     assert main(words) == 0
@@ -119,6 +121,7 @@ def test_a_mistake_is_one_sentence(
     assert remedy in told[0]
 
 
+@pytest.mark.slow
 def test_export_writes_what_the_name_says(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["run", "user:net_of_effects:tiny", "--image-size", "32", "--device", "cpu", "--protocol", "smoke"]
     assert main([*words, "--json"]) == 0

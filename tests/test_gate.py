@@ -152,6 +152,7 @@ def rows(junit: Path, *outcomes: str) -> list[str]:
     return [f"{one.get('classname')}.{one['name']}".split("net:")[1].split("@")[0] for one in ended_so]
 
 
+@pytest.mark.slow
 def test_a_slower_kernel_that_no_count_can_see_is_a_regression(slower: Run) -> None:
     assert slower.code == 1, slower.err
     swapped, untouched = comparison.read(slower.folder / "kept.jsonl")
@@ -224,6 +225,7 @@ def same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 SHORT = ("--image-size", "32", "--launches", "1", "--rounds", "1", "--device", "cpu")
 
 
+@pytest.mark.slow
 def test_a_commit_against_itself_is_never_regressed(
     same: Path, temporary: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -236,6 +238,7 @@ def test_a_commit_against_itself_is_never_regressed(
     assert not worktrees.here(same).dirty  # the turns that it kept are no change
 
 
+@pytest.mark.slow
 def test_two_settings_of_one_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -250,6 +253,7 @@ def test_two_settings_of_one_model(
     assert row.baseline.commit is None
 
 
+@pytest.mark.slow
 def test_every_side_that_cannot_is_told_by_name(
     tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -383,6 +387,7 @@ def hanging(
 
 
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
+@pytest.mark.slow
 def test_an_interrupted_gate_leaves_nothing(
     how: str, same: Path, temporary: Path, hanging: Callable[[], tuple[subprocess.Popen[str], list[int]]]
 ) -> None:
@@ -399,6 +404,7 @@ def test_an_interrupted_gate_leaves_nothing(
     assert is_clean(same, temporary)
 
 
+@pytest.mark.slow
 def test_what_a_killed_gate_leaves_the_next_one_removes(
     same: Path, temporary: Path, hanging: Callable[[], tuple[subprocess.Popen[str], list[int]]]
 ) -> None:

@@ -137,6 +137,7 @@ def run(suite: pytest.Pytester, *words: str, fakes: bool = True) -> pytest.RunRe
 # --- the whole way ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_three_lines_put_a_model_under_both_tiers(suite: pytest.Pytester) -> None:
     nets = with_net(suite)
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]

@@ -71,6 +71,7 @@ COMMANDS = [line.removeprefix("python bench.py ") for line in LINES if line.star
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.slow
 def test_a_command_of_the_readme_runs(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,6 +114,7 @@ GENERATED = [page for page in PAGES if "<!-- generated:" in page.read_text()]
 
 
 @pytest.mark.parametrize("page", GENERATED, ids=lambda page: page.stem)
+@pytest.mark.slow
 def test_the_generated_blocks_are_what_the_tool_prints(
     page: Path,
     request: pytest.FixtureRequest,

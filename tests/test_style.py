@@ -41,11 +41,13 @@ def _needs_checked_torch() -> None:
         pytest.skip(f"the types are checked with torch {'.'.join(map(str, CHECKED_TORCH))} and later")
 
 
+@pytest.mark.slow
 def test_mypy_has_nothing_to_say():
     _needs_checked_torch()
     _run("mypy")
 
 
+@pytest.mark.slow
 def test_mypy_has_nothing_to_say_about_the_script():
     _needs_checked_torch()
     # Beside the package of its name mypy would skip it without a word. What it imports, the test above has checked.

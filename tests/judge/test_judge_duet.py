@@ -272,6 +272,7 @@ def hangs():
 """
 
 
+@pytest.mark.slow
 def test_a_launch_with_real_processes_that_die_raise_and_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, newer in (("base", False), ("head", True)):
         package = tmp_path / name / "src" / "duet_zoo"

@@ -332,6 +332,7 @@ def test_a_neighbour_goes_with_a_parent_that_is_killed():
 # with real processes
 
 
+@pytest.mark.slow
 def test_a_small_selftest_beside_a_real_neighbour():
     ask = Ask(rows=1, share=Fraction(0), conditions=("busy",), launches=1)
     stage = replace(STAGE, rounds=2)

@@ -155,6 +155,7 @@ def test_ok_is_said_of_a_real_slow_down_at_most_as_often_as_it_says(machine):
 # A second look, at the margin: the only place where alpha matters
 
 
+@pytest.mark.slow
 def test_two_looks_at_half_of_alpha_stay_below_it_and_at_the_whole_exceed_it():
     """Nothing but the test decides, and every row is looked at twice: no centre, and no limit that makes it `ok`."""
     logs = _logs("shared", MARGIN, 6000, 20, rounds=3, iterations=3)  # short turns: the level does not depend on them

@@ -37,6 +37,7 @@ def _no_server_is_left() -> Iterator[None]:
     launching._server().stop()
 
 
+@pytest.mark.slow
 def test_success(run: Run) -> None:
     record = run("tiny")
     assert record.failure is None
@@ -123,6 +124,7 @@ def test_what_a_child_leaves_behind_is_killed(run: Run, tmp_path: Path) -> None:
     assert ended(int((tmp_path / "pid").read_text()))
 
 
+@pytest.mark.slow
 def test_endless_output_does_not_fill_the_disk(
     factories: Factories, once: Protocol, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +141,7 @@ def test_endless_output_does_not_fill_the_disk(
     assert sizes[0] < 8_000_000  # uncut it would be 20 MB
 
 
+@pytest.mark.slow
 def test_the_server_may_die(run: Run) -> None:
     launching.prepare()
     process = launching._server()._process
@@ -193,6 +196,7 @@ def program(directory: Path, *names: str) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 def test_a_ctrl_c_ends_the_launch_silently(factories: Factories, tmp_path: Path) -> None:
     process = program(tmp_path, factories("tells_its_pid_and_hangs"), factories("tiny"))
     child = pid_in(tmp_path / "pid")
@@ -203,6 +207,7 @@ def test_a_ctrl_c_ends_the_launch_silently(factories: Factories, tmp_path: Path)
     assert ended(child)
 
 
+@pytest.mark.slow
 def test_no_orphans(factories: Factories, tmp_path: Path) -> None:
     process = program(tmp_path, factories("tells_its_pid_and_hangs"))
     child = pid_in(tmp_path / "pid")
@@ -260,6 +265,7 @@ def test_a_launch_in_a_folder_with_its_own_models_measures_those(
     assert "visionbench" in failed.message or "bench/models" in failed.message
 
 
+@pytest.mark.slow
 def test_what_the_fork_server_imports_asks_nothing_of_cuda() -> None:
     """A child of a process that has started CUDA cannot use it. Needs no GPU: torch notes the question itself."""
     code = (

@@ -119,6 +119,7 @@ for net in (Whole(), Broken()):
 """
 
 
+@pytest.mark.slow
 def test_the_compiler_itself_counts_so() -> None:
     done = subprocess.run(
         [sys.executable, "-c", COMPILED],

@@ -87,6 +87,7 @@ os.waitpid(child, 0)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="no /proc of Linux")
+@pytest.mark.slow
 def test_a_launch_does_not_inherit_the_peak_of_its_parent() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run(

@@ -282,6 +282,7 @@ def told(tree: Path, repository: Path, module: str) -> str:
     return caught.value.failure.message
 
 
+@pytest.mark.slow
 def test_a_users_own_models_are_the_sides_and_visionbenchs_are_the_engines(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name / "models").mkdir(parents=True)
@@ -293,6 +294,7 @@ def test_a_users_own_models_are_the_sides_and_visionbenchs_are_the_engines(tmp_p
     assert str(Path(building.__file__)) in message
 
 
+@pytest.mark.slow
 def test_of_a_checkout_of_visionbench_the_sides_models_are_measured(tmp_path: Path) -> None:
     tree = tmp_path / "a"
     shutil.copytree(ROOT / "models", tree / "models", ignore=shutil.ignore_patterns("__pycache__"))

@@ -89,6 +89,7 @@ def groups_of(rows: list[CheckedRow], interval: tuple[float, float]) -> list[np.
 
 
 @pytest.mark.parametrize("interval", [OF_THE_CHIP, OF_HBM])
+@pytest.mark.slow
 def test_an_interval_is_what_its_rows_say(checked, interval):
     groups = groups_of(checked, interval)
     assert is_supported(interval, groups)

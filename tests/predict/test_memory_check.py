@@ -82,6 +82,7 @@ def test_attention_of_an_old_torch_has_steps():
 # --- how near ---
 
 
+@pytest.mark.slow
 def test_every_known_peak_is_within_five_percent(peaks):
     off = {(check.model, check.batch_size): check.ratio for check in peaks if abs(check.ratio - 1) > NEAR}
     assert not off

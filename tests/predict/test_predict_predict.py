@@ -154,6 +154,7 @@ def _columns(spec, card):
     return features(traced(spec), peaks_of(card, spec.precision))
 
 
+@pytest.mark.slow
 def test_anchors_of_ones_own_make_a_card_calibrated():
     """Steps of a made-up H200 that is 1.4 times slower than the 3090's multipliers and its own data sheet say."""
     h200, start = find("h200-sxm-141gb"), next(c for c in SHIPPED if c.device == "rtx-3090" and c.task == "inference")

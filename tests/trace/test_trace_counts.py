@@ -42,6 +42,7 @@ def line(traced: Trace) -> str:
     return f'  "{traced.spec.model}@{traced.spec.image_size}": {json.dumps(counts)}'
 
 
+@pytest.mark.slow
 def test_the_golden_counts(golden: Callable[[str, str], None], traced: Traced) -> None:
     lines = [line(traced(Spec(model=model, image_size=size))) for model, size in networks()]
     golden("counts.json", "{\n" + ",\n".join(lines) + "\n}\n")
@@ -163,6 +164,7 @@ def test_half_precision_halves_the_bytes(traced: Traced) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.slow
 def test_the_largest_network_takes_no_memory() -> None:
     # 937 million parameters would be 3.7 GB. What this process holds is torch's and timm's code. Its own high-water
     # mark, and not `ru_maxrss`: that begins with the peak of whoever started it, which is this test process.

@@ -276,6 +276,7 @@ def test_constants_of_a_users_module_keep_their_values(network: Network) -> None
     assert sys.modules[model.split(":")[1]].MEAN.device.type == "cpu"
 
 
+@pytest.mark.slow
 def test_the_first_thing_a_process_does_may_be_a_trace() -> None:
     code = (
         "from visionbench.tracing import run; from visionbench.record.spec import Spec\n"

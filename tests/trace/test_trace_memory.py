@@ -60,6 +60,7 @@ STEPS = [
 
 
 @pytest.mark.parametrize("spec", STEPS, ids=str)
+@pytest.mark.slow
 def test_the_peak_is_mem_trackers(spec: Spec, traced: Traced) -> None:
     theirs = peak_by_mem_tracker(spec)
     curve = curve_of(traced(spec))

@@ -175,6 +175,7 @@ def test_a_loop_that_waits_for_a_value_is_a_failure_and_ends(network):
 
 
 @pytest.mark.parametrize("task", ["inference", "train"])
+@pytest.mark.slow
 def test_totals_are_those_of_the_record_and_of_the_layers(task):
     spec = Spec(model="timm:convnext_atto", task=task, batch_size=2, image_size=64)
     found = structures([spec])
