@@ -31,7 +31,7 @@ class _UnknownFieldError(ValueError):
     """The names of fields that a type does not have."""
 
 
-def decode(text: str) -> Any:
+def decode(text: str | bytes) -> Any:
     """The value of a JSON text. Raises ValueError for text that is no JSON, or is nested too deeply to be ours."""
     import msgspec  # not needed for `--help`
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 from visionbench.record.errors import BenchError, choose
 from visionbench.record.files import decode, typed
@@ -200,13 +200,47 @@ def from_json(line: str) -> Record:
 
     Raises `NewerSchemaError` for what only a newer visionbench reads, ValueError for no record.
     """
-    data = decode(line)
-    if not isinstance(data, dict) or type(data.get("schema")) is not int:
-        raise ValueError("no visionbench record: it has no schema number")
-    record = typed(_upgraded(data), Record, "record")
+    record = _from_parts(line)
+    if record is None:
+        data = decode(line)
+        if not isinstance(data, dict) or type(data.get("schema")) is not int:
+            raise ValueError("no visionbench record: it has no schema number")
+        record = typed(_upgraded(data), Record, "record")
     if any(measurement.iterations < 1 for measurement in record.measurements):
         raise ValueError("a record's measurement spans no iterations")
     return record
+
+
+def _from_parts(line: str) -> Record | None:
+    """The record of a line of this schema, or None: then reading it as a whole says what is wrong with it.
+
+    The lines of a file repeat their specs, protocols and environments. Each is read once; equal ones are one object.
+    """
+    import msgspec  # not needed for `--help`
+
+    try:
+        parts = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+        if bytes(parts["schema"]) != _SCHEMA_TEXT:
+            return None
+        measurements = _part("measurements", bytes(parts.pop("measurements", b"[]")))  # each is another
+        return Record(measurements=measurements, **{name: _repeated(name, bytes(raw)) for name, raw in parts.items()})
+    except (ValueError, KeyError, TypeError, RecursionError):  # msgspec's errors are ValueErrors
+        return None
+
+
+_SCHEMA_TEXT = str(SCHEMA).encode()
+
+
+def _part(name: str, text: bytes) -> Any:
+    return typed(decode(text), _part_types()[name], name)
+
+
+_repeated = lru_cache(maxsize=1024)(_part)
+
+
+@lru_cache(maxsize=1)
+def _part_types() -> dict[str, Any]:
+    return get_type_hints(Record)
 
 
 def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
