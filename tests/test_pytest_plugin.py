@@ -9,10 +9,16 @@ import os
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+
+from visionbench.measuring.process.side import Source
+from visionbench.plugin.base import count_base
+from visionbench.record.errors import BenchError
+from visionbench.record.spec import Spec
 
 pytest_plugins = ["pytester"]
 
@@ -189,7 +195,7 @@ def test_each_verdict_is_an_ordinary_outcome(suite: pytest.Pytester) -> None:
             "*user:zoo:not_measured@224 inference b1 fp32 is not measured (main against here)*",
             "*both sides: * in stage 'build': it hung*",
             "*user:zoo:regressed@224 inference b1 fp32 is regressed (main against here): 5.0 % slower [[]4.0, 6.0]*",
-            "*structure is not known to differ*",
+            "*Whether its structure is the base's is unknown: the base has no tree*",
         ]
     )
     done.stdout.fnmatch_lines(["SKIPPED*user:zoo:inconclusive@224 inference b1 fp32 is inconclusive*"])
@@ -207,16 +213,56 @@ def test_under_strict_doubt_is_a_failure(suite: pytest.Pytester) -> None:
     done.assert_outcomes(passed=1, failed=1)
 
 
-def test_a_regression_names_the_layers_that_changed_since_the_base(suite: pytest.Pytester) -> None:
+BASE = """
+from visionbench.record.errors import BenchError
+
+def count_base(source, specs):
+    {}
+
+module("visionbench.plugin.base", count_base=count_base)
+"""
+
+
+@pytest.mark.parametrize(
+    ("base", "lines"),
+    [
+        (
+            "return replace_params(structures(specs))",
+            ["*otherwise than the base's:", "*params 5 * 7", "*block: params 5 -> 7"],
+        ),
+        ("return structures(specs)", ["*Its structure is the base's: the same operators*"]),
+        ("raise BenchError('the base has no such model.')", ["*is unknown: the base has no such model."]),
+    ],
+)
+def test_a_regression_says_what_changed_since_the_base(base: str, lines: list[str], suite: pytest.Pytester) -> None:
     faked(suite, "regressed")
-    run(suite, "--visionbench-update").assert_outcomes(passed=1)
-    base = suite.mkdir("base")
-    before = (suite.path / "structure.json").read_text()
-    (base / "structure.json").write_text(before.replace('"params": 7', '"params": 5'))
-    fakes = FAKES.replace("TREE = None", f"from pathlib import Path\nTREE = Path({str(base)!r})")
-    suite.makepyfile(fakes=fakes.replace("repository=None", f"repository=Path({str(suite.path)!r})"))
-    done = run(suite, "--visionbench-base=main")
-    done.stdout.fnmatch_lines(["*otherwise than the base's:", "*params 5 * 7", "*block: params 5 -> 7"])
+    changed = """
+def replace_params(rows):
+    for row in rows.rows.values():
+        row.totals["params"] = 5
+        row.layers["block"] = Layer(operators={"conv": 2}, params=5)
+    return rows
+"""
+    suite.makepyfile(fakes=FAKES + changed + BASE.format(base))
+    done = run(suite, "--visionbench-update", "--visionbench-base=main")
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(lines)
+
+
+@pytest.mark.slow
+def test_the_base_is_counted_in_its_own_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, channels in (("base", 8), ("here", 16)):
+        package = tmp_path / name / "counted_pkg"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text(NETS.replace("3, 8, 8, 8", f"3, {channels}, 8, 8"))
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.syspath_prepend(str(tmp_path / "here"))
+    spec = Spec(model="user:counted_pkg:absent", image_size=32)
+    source = Source(tree=tmp_path / "base", repository=tmp_path / "here")
+    with pytest.raises(BenchError, match="the base's structure cannot be counted"):
+        count_base(source, [spec])
+    rows = count_base(source, [replace(spec, model="user:counted_pkg:small")]).rows
+    assert [row.totals["params"] for row in rows.values()] == [3 * 8 * 64 + 8 + 2 * (64 + 8)]
 
 
 def test_the_false_alarms_that_a_gate_may_make_are_shared_out_among_the_models(suite: pytest.Pytester) -> None:

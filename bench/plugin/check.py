@@ -135,10 +135,14 @@ def _count(model: Model) -> Structures:
     """
     from visionbench.tracing.structure import structures
 
-    specs = structure.structure_specs([model.spec])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return structures(spec for spec in specs if model.training or spec.task == "inference")
+        return structures(_specs(model))
+
+
+def _specs(model: Model) -> list[Spec]:
+    specs = structure.structure_specs([model.spec])
+    return [spec for spec in specs if model.training or spec.task == "inference"]
 
 
 def _compare_structure(now: Structures, settings: Settings) -> Outcome:
@@ -237,7 +241,7 @@ def _compare_time(model: Model, now: Structures, settings: Settings) -> Outcome:
             spec = replace(model.spec, batch_size=model.batch_size or defaults_in_turns(device).batch_size)
             sides = two_revisions([spec], stack, base=settings.base)
             verdict, remarks = _judge(sides, duet.stage(device, model.threads, sources=sides.sources), settings)
-            behind = _changes_since(sides, now, settings) if verdict.word == "regressed" else ()
+            behind = tuple(_since_the_base(sides, model, now)) if verdict.word == "regressed" else ()
         except BenchError as error:
             return Outcome(word="error", text=str(error), properties=(("verdict", "not measured"),))
     word: Word = "skipped" if verdict.word == "inconclusive" and not settings.strict else _WORDS[verdict.word]
@@ -264,27 +268,27 @@ def _judge(sides: Sides, stage: Stage, settings: Settings) -> tuple[Verdict, tup
     return outcome.verdicts[0], cut
 
 
-def _changes_since(sides: Sides, now: Structures, settings: Settings) -> tuple[Change, ...]:
-    """Changes of structure since the base, by the baseline that the base has committed; () where it has none."""
-    base, repository, baseline = sides.sources[0].tree, sides.sources[0].repository, settings.baseline.resolve()
-    if base is None or repository is None or not baseline.is_relative_to(repository):
-        return ()
+def _since_the_base(sides: Sides, model: Model, now: Structures) -> Iterator[str]:
+    """How the model's structure differs from the base's, whose tree is counted for it; or why that is unknown."""
+    from visionbench.plugin.base import count_base
+
     try:
-        return _changes(structure.read(base / baseline.relative_to(repository)), now)
-    except BenchError:
-        return ()
+        changes = _changes(count_base(sides.sources[0], _specs(model)), now)
+    except BenchError as error:
+        yield f"Whether its structure is the base's is unknown: {error}"
+        return
+    if changes:
+        yield from ("What its structure does otherwise than the base's:", *_lines(changes))
+    else:
+        yield "Its structure is the base's: the same operators, or their layout, cost more."
 
 
-def _describe(verdict: Verdict, title: str, remarks: Sequence[str], behind: Sequence[Change]) -> Iterator[str]:
+def _describe(verdict: Verdict, title: str, remarks: Sequence[str], behind: Sequence[str]) -> Iterator[str]:
     """The verdict with its numbers and reasons, and which layers are behind a slow-down as far as structure knows."""
     from visionbench.reports.results.verdict_text import detail, doubts, why
 
     yield f"{verdict.comparison.name} is {verdict.word} ({title}): {detail(verdict)}".rstrip(": ")
-    yield from (f"  {reason}" for reason in (*why(verdict), *doubts(verdict), *remarks))
-    if behind:
-        yield from ("  What its structure does otherwise than the base's:", *(f"  {line}" for line in _lines(behind)))
-    elif verdict.word == "regressed":
-        yield "  Its structure is not known to differ from the base's: the same operators, or their layout, cost more."
+    yield from (f"  {reason}" for reason in (*why(verdict), *doubts(verdict), *remarks, *behind))
 
 
 def _numbers(verdict: Verdict, settings: Settings) -> Iterator[tuple[str, str]]:

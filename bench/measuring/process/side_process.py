@@ -51,8 +51,8 @@ def serve(channel: int, parent: int, request: dict[str, Any]) -> None:
     die_with(parent)
     with socket.socket(fileno=channel) as line, line.makefile("r", encoding="utf-8") as orders:
         try:
-            _settle_in(request)
-            side = _Side(request["device"], request["threads"], _origin(request))
+            settle_in(request)
+            side = _Side(request["device"], request["threads"], origin_of(request))
         except (Exception, SystemExit) as error:
             # It imports torch, and whose torch that is was to be settled first.
             from visionbench.measuring.failures import failure
@@ -70,11 +70,11 @@ def is_ours(tree: Path) -> bool:
     return (tree / "models" / "catalog.py").exists() and (tree / "bench" / "record" / "spec.py").exists()
 
 
-def _settle_in(request: dict[str, Any]) -> None:
+def settle_in(request: dict[str, Any]) -> None:
     """Load the engine, then let the side's own tree come first for everything else."""
     if request["device"].startswith("cpu"):
         limit_memory()
-    origin = _origin(request)
+    origin = origin_of(request)
     if request["own"]:  # what is imported finds its own; beside an installed engine lies the caller's torch
         sys.path[:] = [entry for entry in sys.path if entry not in request["path"]]
     importlib.import_module("visionbench.measuring.workload")  # the caller's: what is imported stays imported
@@ -107,7 +107,8 @@ class Origin:
     repository: Path | None
 
 
-def _origin(request: dict[str, Any]) -> Origin | None:
+def origin_of(request: dict[str, Any]) -> Origin | None:
+    """Where the code of the side that asks must come from; None where it has no tree."""
     if request["tree"] is None:
         return None
     return Origin(Path(request["tree"]), Path(request["repository"]) if request["repository"] else None)
