@@ -11,9 +11,10 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
+import visionbench
 from visionbench import ROOT
 from visionbench.record.errors import BenchError
 
@@ -27,22 +28,27 @@ def build(folder: Path, tree: Path, name: str) -> str:
     the tree is called `name`.
     """
     python = folder / "bin" / "python"
+    wanted = [*_wanted(tree), *(() if _is_engine(tree) else _needed_by_the_engine())]
     uv = shutil.which("uv")
     if uv:
         _run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)], tree, name)
-        _run([uv, "pip", "install", "--quiet", "--python", str(python), *_wanted(tree)], tree, name)
+        _run([uv, "pip", "install", "--quiet", "--python", str(python), *wanted], tree, name)
     else:
         _run([sys.executable, "-m", "venv", str(folder)], tree, name)
-        _run([str(python), "-m", "pip", "install", "--quiet", *_wanted(tree)], tree, name)
+        _run([str(python), "-m", "pip", "install", "--quiet", *wanted], tree, name)
+    if not _is_engine(tree) and not _is_checkout():
+        _copy_engine(folder)
     return str(python)
 
 
 def _wanted(tree: Path) -> list[str]:
-    """The tree itself, its requirement files where it is no package, and the engine that measures both sides."""
+    """The tree's requirement files, and the tree itself where it is a package."""
     requirements = [word for path in sorted(tree.glob("requirements*.txt")) for word in ("-r", str(path))]
-    package = [str(tree)] if _is_package(tree) else []
-    is_engine = (tree / "bench" / "record" / "spec.py").exists()
-    return [*requirements, *package, *(() if is_engine else (_engine(),))]
+    return [*requirements, *([str(tree)] if _is_package(tree) else [])]
+
+
+def _is_engine(tree: Path) -> bool:
+    return (tree / "bench" / "record" / "spec.py").exists()
 
 
 def _is_package(tree: Path) -> bool:
@@ -54,14 +60,34 @@ def _is_package(tree: Path) -> bool:
     return bool({"project", "build-system"} & set(declared)) or (tree / "setup.py").exists()
 
 
-def _engine() -> str:
-    """This visionbench, as something that pip can install."""
-    if (ROOT / "pyproject.toml").exists():
-        return str(ROOT)
+def _is_checkout() -> bool:
+    """Whether this visionbench is a source tree, which pip can install."""
+    return (ROOT / "pyproject.toml").exists()
+
+
+def _needed_by_the_engine() -> list[str]:
+    """The checkout that runs this; else what the installed engine needs.
+
+    The engine is never asked for by its name: an index may have something else of that name, and pip would run it.
+    """
+    if _is_checkout():
+        return [str(ROOT)]
     try:
-        return f"visionbench=={version('visionbench')}"
-    except PackageNotFoundError:
-        return "visionbench"
+        needs = requires("visionbench") or []
+    except PackageNotFoundError as error:
+        raise BenchError(
+            "this visionbench is not installed, so it cannot be put into another environment: install it, or say "
+            "--environment same."
+        ) from error
+    return [need for need in needs if "extra ==" not in need]
+
+
+def _copy_engine(environment: Path) -> None:
+    """Put the files of the installed engine into the environment."""
+    for packages in (environment / "lib").glob("python*/site-packages"):
+        shutil.copytree(
+            Path(visionbench.__file__).parent, packages / "visionbench", ignore=shutil.ignore_patterns("__pycache__")
+        )
 
 
 def _run(command: list[str], directory: Path, name: str) -> None:

@@ -104,10 +104,32 @@ def test_what_a_tree_asks_for(
     assert heard()[-1][5:] == words
 
 
-def test_an_installed_engine_is_asked_for_by_its_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("uv", [True, False])
+def test_an_installed_engine_is_copied_and_never_asked_for_by_its_name(
+    uv: bool, tools: Tools, tree: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, where = tools(uv=uv), tree(**PROJECT)
     monkeypatch.setattr(virtualenvs, "ROOT", tmp_path)
-    monkeypatch.setattr(virtualenvs, "version", lambda name: "1.2")
-    assert virtualenvs._engine() == "visionbench==1.2"
+    monkeypatch.setattr(virtualenvs, "requires", lambda name: ["torch>=2.6", "pyarrow; extra == 'parquet'"])
+    packages = tmp_path / "env" / "lib" / "python3.11" / "site-packages"
+    packages.mkdir(parents=True)
+    build(tmp_path / "env", where, "main")
+    assert heard()[-1][-2:] == [str(where), "torch>=2.6"]
+    assert not [word for words in heard() for word in words if word.startswith("visionbench")]
+    assert (packages / "visionbench" / "record" / "spec.py").exists()
+
+
+def test_an_engine_that_is_nowhere_installed_is_a_mistake(
+    tools: Tools, tree: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str) -> None:
+        raise virtualenvs.PackageNotFoundError(name)
+
+    tools(uv=False)
+    monkeypatch.setattr(virtualenvs, "ROOT", tmp_path)
+    monkeypatch.setattr(virtualenvs, "requires", absent)
+    with pytest.raises(BenchError, match="--environment same"):
+        build(tmp_path / "env", tree(**PROJECT), "main")
 
 
 @pytest.mark.parametrize("uv", [True, False])
