@@ -207,6 +207,34 @@ def test_each_verdict_is_an_ordinary_outcome(suite: pytest.Pytester) -> None:
     }  # fmt: skip
 
 
+def test_the_summary_shows_every_verdict_also_of_what_passed(suite: pytest.Pytester) -> None:
+    faked(suite, *VERDICTS)
+    done = run(suite, "--visionbench-update", "--visionbench-base=main")
+    done.stdout.fnmatch_lines(
+        [
+            "*= visionbench =*",
+            "user:zoo:ok@224 inference b1 fp32: ok, 5.0 % slower [[]4.0, 6.0]; *; 10 launches",
+            "user:zoo:improved@224*: improved,*",
+            "user:zoo:regressed@224*: regressed,*",
+            "user:zoo:inconclusive@224*: inconclusive,*",
+            "user:zoo:not_measured@224*: not measured*",
+        ]
+    )
+    run(suite).stdout.no_fnmatch_line("*= visionbench =*")
+
+
+def test_a_function_may_stand_for_its_name(suite: pytest.Pytester) -> None:
+    suite.makepyfile(fakes=FAKES, zoo="class Nets:\n    @staticmethod\n    def ok(): ...\n\ndef ok(): ...\n")
+    models = {"named": "zoo.ok", "method": "zoo.Nets.ok", "lambda": "lambda: None", "number": "3"}
+    tests = (f"def test_{name}(visionbench):\n    visionbench({model})\n" for name, model in models.items())
+    suite.makepyfile(test_zoo="import zoo\n\n" + "\n".join(tests))
+    done = run(suite, "--visionbench-update", "--visionbench-base=main")
+    done.assert_outcomes(passed=1, failed=3)
+    done.stdout.fnmatch_lines(["user:zoo:ok@224*: ok,*"])
+    for shown in ("<function Nets.ok *", "<function *lambda*", "3 "):
+        done.stdout.fnmatch_lines([f"*visionbench cannot find {shown}*: give a function at the top of a module*"])
+
+
 def test_under_strict_doubt_is_a_failure(suite: pytest.Pytester) -> None:
     faked(suite, "ok", "inconclusive")
     done = run(suite, "--visionbench-update", "--visionbench-base=main", "--visionbench-strict")

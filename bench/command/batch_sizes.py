@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -23,24 +24,25 @@ def at_largest(specs: Iterable[Spec], device: str, threads: int | None, path: Pa
     The result is recorded; a spec of which nothing fits is recorded with its cause, and left out.
     """
     from visionbench.machine.environment import describe
-    from visionbench.measuring.largest_batch import FIT, METRIC, known, largest_batch
+    from visionbench.measuring.largest_batch import CPU_SECONDS, FIT, METRIC, known, largest_batch
     from visionbench.measuring.process.launch import launch
 
-    environment = describe(device, threads)
+    environment, seconds = describe(device, threads), CPU_SECONDS if device == "cpu" else math.inf
     records = store.read_if_there(path).records
     at_largest = []
     for spec in specs:
         record = known(spec, records, environment.device, environment.torch)
         if record is None:
             progress.say(f"Searching the largest batch of {spec.model}@{spec.image_size} ...")
-            record = largest_batch(spec, lambda tried: launch(tried, FIT, device, threads))
+            record = largest_batch(spec, lambda tried: launch(tried, FIT, device, threads), seconds, progress.say)
             store.append(path, record)
-        size = record.value(METRIC)
-        if size is None:
+        largest = record.get(METRIC)
+        if largest is None:
             progress.say(f"{spec.model}@{spec.image_size}: {progress.outcome(record)}")
             continue
-        progress.say(f"{spec.model}@{spec.image_size}: the largest batch that fits is {size:.0f}")
-        at_largest.append(replace(spec, batch_size=int(size)))
+        warnings = "".join(f" ({text})" for text in largest.warnings)
+        progress.say(f"{spec.model}@{spec.image_size}: the largest batch that fits is {largest.values[0]:.0f}{warnings}")
+        at_largest.append(replace(spec, batch_size=int(largest.values[0])))
     return tuple(at_largest)
 
 

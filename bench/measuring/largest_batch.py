@@ -7,6 +7,8 @@ it says so.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -29,32 +31,46 @@ Try = Callable[[Spec], Record]
 """Launches a spec under `FIT` and returns its record."""
 
 
-def largest_batch(spec: Spec, try_: Try) -> Record:
+CPU_SECONDS = 120.0
+"""How long the search may take on a CPU: its memory is large, and its large batches are slow."""
+
+
+def largest_batch(
+    spec: Spec, try_: Try, seconds: float = math.inf, say: Callable[[str], None] = lambda _: None
+) -> Record:
     """The record of the largest batch of `spec` that fits, under protocol `FIT`, at that batch size.
 
-    Its `largest_batch` is the size. Where something else than memory stopped a larger batch, it is the largest that
-    ran, and a warning says what stopped the next. If not even one image runs, it is the failure that says so.
+    Its `largest_batch` is the size. Where something else than memory stopped a larger batch, or the next would not end
+    within `seconds` of the search's start, it is the largest that ran, and a warning says what stopped the next. If not
+    even one image runs, it is the failure that says so. `say` hears of each try.
     """
-    fitting, too_large, other = None, None, None
-    size = 1
-    while too_large is None and size <= CEILING:
+    began = time.monotonic()
+    fitting = try_(replace(spec, batch_size=1))
+    if fitting.failure is not None:
+        return fitting
+    too_large, stopped_by, last, took = None, None, 1, time.monotonic() - began
+    while size := _next(fitting.spec.batch_size, too_large):
+        start = time.monotonic()
+        if start + took * size / last - began > seconds:
+            stopped_by = f"the search ended after {start - began:.0f} s: a batch of {size} may fit as well"
+            break
         record = try_(replace(spec, batch_size=size))
-        if record.failure is None:
-            fitting, size = record, size * 2
-        elif fitting is None:
-            return record
-        else:
-            too_large, other = size, _other(record)
-    assert fitting is not None
-    while too_large is not None and too_large - fitting.spec.batch_size > max(1, fitting.spec.batch_size // PRECISION):
-        middle = (fitting.spec.batch_size + too_large) // 2
-        record = try_(replace(spec, batch_size=middle))
+        last, took = size, time.monotonic() - start
+        say(f"a batch of {size} {'does not fit' if record.failure else 'fits'} ({took:.1f} s)")
         if record.failure is None:
             fitting = record
         else:
-            too_large, other = middle, _other(record)
-    found = measurement(METRIC, (float(fitting.spec.batch_size),), warnings=(other,) if other else ())
+            too_large, stopped_by = size, _other(record)
+    size = fitting.spec.batch_size
+    found = measurement(METRIC, (float(size),), warnings=(stopped_by,) if stopped_by else ())
     return replace(fitting, measurements=(*fitting.measurements, found))
+
+
+def _next(fitting: int, too_large: int | None) -> int | None:
+    """The size to try next: twice the largest that fits, then the middle; None when the answer is fine enough."""
+    if too_large is None:
+        return 2 * fitting if 2 * fitting <= CEILING else None
+    return (fitting + too_large) // 2 if too_large - fitting > max(1, fitting // PRECISION) else None
 
 
 def _other(record: Record) -> str | None:

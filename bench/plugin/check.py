@@ -55,10 +55,14 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a check of a model ended: the outcome in pytest's words, the message, and properties for a test report."""
+    """How a check of a model ended: the outcome in pytest's words, the message, and properties for a test report.
+
+    `summary` is the verdict on its speed in a line, "" where it was not timed.
+    """
 
     word: Word = "passed"
     text: str = ""
+    summary: str = ""
     properties: tuple[tuple[str, str], ...] = ()
 
 
@@ -120,6 +124,7 @@ def _together(outcomes: Iterable[Outcome]) -> Outcome:
     return Outcome(
         word=outcomes[0].word,
         text="\n\n".join(outcome.text for outcome in outcomes if outcome.text),
+        summary="".join(outcome.summary for outcome in outcomes),
         properties=tuple(pair for outcome in outcomes for pair in outcome.properties),
     )
 
@@ -249,7 +254,7 @@ def _compare_time(model: Model, now: Structures, settings: Settings) -> Outcome:
     text = (
         "; ".join(line.strip(" .") for line in lines) if word == "skipped" else "\n".join(lines)
     )  # a reason: one line
-    return Outcome(word=word, text=text, properties=tuple(_numbers(verdict, settings)))
+    return Outcome(word=word, text=text, summary=_headline(verdict), properties=tuple(_numbers(verdict, settings)))
 
 
 def _judge(sides: Sides, stage: Stage, settings: Settings) -> tuple[Verdict, tuple[str, ...]]:
@@ -281,6 +286,12 @@ def _since_the_base(sides: Sides, model: Model, now: Structures) -> Iterator[str
         yield from ("What its structure does otherwise than the base's:", *_lines(changes))
     else:
         yield "Its structure is the base's: the same operators, or their layout, cost more."
+
+
+def _headline(verdict: Verdict) -> str:
+    from visionbench.reports.results.verdict_text import detail
+
+    return f"{verdict.comparison.name}: {verdict.word}, {detail(verdict)}".rstrip(", ")
 
 
 def _describe(verdict: Verdict, title: str, remarks: Sequence[str], behind: Sequence[str]) -> Iterator[str]:

@@ -35,8 +35,10 @@ MARKER = (
     "threads are for timing"
 )
 
-Check = Callable[[str], None]
-"""What the fixture gives: call it with a model's name."""
+Check = Callable[[str | Callable[[], Any]], None]
+"""What the fixture gives: call it with a model's name, or with the function that returns the network."""
+
+_VERDICTS = pytest.StashKey[list[str]]()
 
 
 class NotMeasuredError(Exception):
@@ -115,19 +117,42 @@ def pytest_runtest_makereport(
 def visionbench(request: pytest.FixtureRequest) -> Check:
     """`visionbench("user:my_pkg.nets:small")`: its structure is as committed; with a base, it is no slower than there.
 
-    Takes any model of visionbench's: `timm:resnet18`, or `user:package.module:function` for a function that returns a
-    network. The marker `visionbench` says how it is run.
+    Takes any model of visionbench's (`timm:resnet18`, or `user:package.module:function` for a function that returns a
+    network), or such a function itself. The marker `visionbench` says how it is run.
     """
 
-    def check(model: str) -> None:
+    def check(model: str | Callable[[], Any]) -> None:
         __tracebackhide__ = True
         from visionbench.plugin.check import check as check_model
 
-        outcome = check_model(model, _marker(request.node), _settings(request))
+        name = model if isinstance(model, str) else _name(model)
+        outcome = check_model(name, _marker(request.node), _settings(request))
         request.node.user_properties += [(f"visionbench.{name}", value) for name, value in outcome.properties]
+        if outcome.summary:
+            request.config.stash.setdefault(_VERDICTS, []).append(outcome.summary)
         _report(outcome)
 
     return check
+
+
+def _name(factory: Callable[[], Any]) -> str:
+    """`user:package.module:function` of a function: other processes, and the base, import it by its name."""
+    module, name = getattr(factory, "__module__", None), getattr(factory, "__qualname__", None)
+    if not callable(factory) or not isinstance(module, str) or not isinstance(name, str) or not name.isidentifier():
+        pytest.fail(
+            f"visionbench cannot find {factory!r} by its name: give a function at the top of a module that returns "
+            "the network, or its name, as in 'user:my_pkg.nets:small'.",
+            pytrace=False,
+        )
+    return f"user:{module}:{name}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The verdict of each timed model, passed ones too: a green run says what it rests on."""
+    if lines := terminalreporter.config.stash.get(_VERDICTS, []):
+        terminalreporter.section("visionbench")
+        for line in lines:
+            terminalreporter.line(line)
 
 
 def _marker(node: pytest.Item) -> dict[str, Any]:

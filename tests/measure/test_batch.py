@@ -88,3 +88,22 @@ def test_what_is_known_is_not_searched_again() -> None:
     assert known(SPEC, [other, record], HERE.device, "2.11.0") == record
     assert known(replace(SPEC, image_size=384), [record], HERE.device, "2.11.0") is None
     assert known(SPEC, [other], HERE.device, "2.11.0") is None
+
+
+@pytest.mark.parametrize(("seconds", "size"), [(1.0, 1), (7.0, 4), (70.0, 32)])
+def test_a_search_that_would_last_too_long_ends_with_what_fitted(
+    seconds: float, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, heard, card = [0.0], [], Card(10**9)
+    monkeypatch.setattr("visionbench.measuring.largest_batch.time.monotonic", lambda: now[0])
+
+    def slow(spec: Spec) -> Record:
+        now[0] += spec.batch_size  # a second an image
+        return card.try_(spec)
+
+    record = largest_batch(SPEC, slow, seconds, heard.append).get(METRIC)
+    assert record is not None
+    assert record.values == (float(size),)
+    assert record.warnings == (f"the search ended after {2 * size - 1} s: a batch of {2 * size} may fit as well",)
+    assert now[0] <= seconds
+    assert heard == [f"a batch of {2**n} fits ({2**n}.0 s)" for n in range(1, size.bit_length())]
