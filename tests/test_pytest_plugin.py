@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from visionbench.measuring.process.side import Source
-from visionbench.plugin.base import count_base
+from visionbench.plugin.base_structure import count_base
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec
 
@@ -247,7 +247,7 @@ from visionbench.record.errors import BenchError
 def count_base(source, specs):
     {}
 
-module("visionbench.plugin.base", count_base=count_base)
+module("visionbench.plugin.base_structure", count_base=count_base)
 """
 
 

@@ -40,8 +40,8 @@ def at_largest(specs: Iterable[Spec], device: str, threads: int | None, path: Pa
         if largest is None:
             progress.say(f"{spec.model}@{spec.image_size}: {progress.outcome(record)}")
             continue
-        warnings = "".join(f" ({text})" for text in largest.warnings)
-        progress.say(f"{spec.model}@{spec.image_size}: the largest batch that fits is {largest.values[0]:.0f}{warnings}")
+        why = "".join(f" ({text})" for text in largest.warnings)
+        progress.say(f"{spec.model}@{spec.image_size}: the largest batch that fits is {largest.values[0]:.0f}{why}")
         at_largest.append(replace(spec, batch_size=int(largest.values[0])))
     return tuple(at_largest)
 

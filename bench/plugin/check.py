@@ -275,7 +275,7 @@ def _judge(sides: Sides, stage: Stage, settings: Settings) -> tuple[Verdict, tup
 
 def _since_the_base(sides: Sides, model: Model, now: Structures) -> Iterator[str]:
     """How the model's structure differs from the base's, whose tree is counted for it; or why that is unknown."""
-    from visionbench.plugin.base import count_base
+    from visionbench.plugin.base_structure import count_base
 
     try:
         changes = _changes(count_base(sides.sources[0], _specs(model)), now)

@@ -147,6 +147,7 @@ def _compare(rows: Sequence[Row], device: str, turns: Turns) -> tuple[Comparison
     from visionbench.judging import duet
     from visionbench.judging.gate import LAUNCHES, Plan, drawn, gate
     from visionbench.machine.environment import describe
+    from visionbench.machine.neighbours import marked
 
     stage = duet.stage(device, turns.threads, rounds=turns.rounds)
     plan = Plan(launches=turns.launches or LAUNCHES, budget=turns.budget, seed=drawn(turns.seed))
@@ -161,7 +162,8 @@ def _compare(rows: Sequence[Row], device: str, turns: Turns) -> tuple[Comparison
 
     keep(())
     environment = describe(device, stage.threads)
-    outcome = gate(possible, stage, environment, plan, Rule(looks=1), keep, ci.Launches()) if possible else None
+    with marked([device], progress.say):
+        outcome = gate(possible, stage, environment, plan, Rule(looks=1), keep, ci.Launches()) if possible else None
     if outcome and outcome.cut_short:
         progress.say(f"The budget of {turns.budget:g} s ended before all launches were made.")
     by_name = {row.name: row for row in (*refused, *(outcome.comparisons if outcome else ()))}

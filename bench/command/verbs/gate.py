@@ -148,6 +148,7 @@ def _play(rows: Sequence[Row], stage: Stage, turns: Turns) -> tuple[Outcome, int
     """What was measured, and the seed of its orders."""
     from visionbench.judging.gate import LAUNCHES, Plan, drawn, gate
     from visionbench.machine.environment import describe
+    from visionbench.machine.neighbours import marked
 
     plan = Plan(launches=turns.launches or LAUNCHES, budget=turns.budget, seed=drawn(turns.seed))
     kept = f"; raw turns: {turns.keep}" if turns.keep else ""
@@ -160,7 +161,8 @@ def _play(rows: Sequence[Row], stage: Stage, turns: Turns) -> tuple[Outcome, int
         if turns.keep:
             comparison.write(turns.keep, comparisons)
 
-    return gate(rows, stage, environment, plan, Rule(), keep, ci.Launches()), plan.seed
+    with marked([stage.device], progress.say):
+        return gate(rows, stage, environment, plan, Rule(), keep, ci.Launches()), plan.seed
 
 
 def _judgement(outcome: Outcome, sides: Sides, request: Request, seed: int) -> Judgement:

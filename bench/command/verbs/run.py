@@ -151,12 +151,14 @@ def measure(
 
 def sweep_rows(specs: Sequence[Spec], place: Place, records: Path, how_long: HowLong) -> Outcome:
     """Make the launches that the file of records lacks; says progress and the outcome on stderr."""
+    from visionbench.machine.neighbours import marked
     from visionbench.measuring.agenda import Budget
     from visionbench.measuring.sweep import sweep
 
     where = ", ".join(place.devices)
     progress.say(f"Measuring {plural(len(specs), 'row')} on {where}, protocol {place.protocol.name} ...")
-    with _clocks(place.devices, locked=how_long.lock_clocks), progress.shown() as shown:
+    clocks = _clocks(place.devices, locked=how_long.lock_clocks)
+    with marked(place.devices, progress.say), clocks, progress.shown() as shown:
         outcome = sweep(
             specs,
             place.protocol,

@@ -25,7 +25,7 @@ SECONDS = 300.0
 
 _CHILD = (
     "import json, sys; request = json.loads(sys.argv[1]); sys.path[:] = request['path'] + sys.path * request['own']; "
-    "from visionbench.plugin.base import count_here; count_here(request)"
+    "from visionbench.plugin.base_structure import count_here; count_here(request)"
 )
 
 

@@ -1,0 +1,53 @@
+"""A second measurement on a device is told of the first."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from visionbench.machine.neighbours import marked
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_the_second_hears_of_the_first_and_the_third_of_the_second() -> None:
+    heard: list[str] = []
+    first = marked(["cpu"], heard.append)
+    first.__enter__()
+    assert heard == []
+    with marked(["cpu"], heard.append):
+        assert len(heard) == 1
+        assert heard[0].startswith("Another visionbench is measuring on cpu of this machine")
+        first.__exit__(None, None, None)
+        with marked(["cpu"], heard.append):
+            assert len(heard) == 2
+    with marked(["cpu"], heard.append):
+        assert len(heard) == 2
+
+
+def test_other_devices_are_no_neighbours() -> None:
+    heard: list[str] = []
+    with marked(["cpu"], heard.append), marked(["cuda"], heard.append), marked(["cuda:1"], heard.append):
+        assert heard == []
+        with marked(["cuda:0", "cuda:1"], heard.append):
+            assert [text.split(" of this")[0].split()[-1] for text in heard] == ["cuda:0", "cuda:1"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(own_folder: Path) -> None:
+    own_folder.chmod(0o500)
+    with marked(["cpu"], lambda text: pytest.fail(text)):
+        pass
+
+
+def test_a_link_in_its_place_is_not_followed(own_folder: Path) -> None:
+    (own_folder / "visionbench-cpu.lock").symlink_to(own_folder / "elsewhere")
+    with marked(["cpu"], lambda text: pytest.fail(text)):
+        assert not (own_folder / "elsewhere").exists()
