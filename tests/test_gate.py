@@ -285,6 +285,14 @@ def test_every_side_that_cannot_is_told_by_name(
     assert len(list(ET.parse("junit.xml").getroot().iter("error"))) == 3
     assert is_clean(root, temporary)
 
+    new = ["gate", *model("new:untouched"), *model("net:added"), *SHORT, "--base", "HEAD~1", "--allow-new"]
+    assert main([*new, "user:gate_zoo.new:untouched"]) == 4  # the other one is not allowed
+    capsys.readouterr()
+    assert main([*new, "user:gate_zoo.new:untouched", "--allow-new", "user:gate_zoo.net:added"]) == 0
+    assert "new, the baseline cannot build it, so nothing was compared" in " ".join(capsys.readouterr().out.split())
+    swapped = ["gate", *model("old:net"), *SHORT, "--base", "HEAD", "--allow-new", "user:gate_zoo.old:net"]
+    assert main(swapped) == 4  # neither side has it: that is no new model
+
 
 MISTAKES = {
     "unknown revision": (["--base", "origin/nowhere"], "fetch"),

@@ -83,7 +83,7 @@ class Judgement:
     `changes` are exact differences in structure, `structures` how many rows were compared for them (0: none was asked
     for). `suite` is the geometric mean of all rows' ratios with its interval over launches: it sees a small change of
     every row that no row can show. `remarks` are sentences about the whole (a dirty tree, a machine without a noise
-    profile). `command` repeats this gate. `seconds` is what it took.
+    profile). `new` are allowed rows that the base does not have. `command` repeats this gate. `seconds` is what it took.
     """
 
     title: str
@@ -93,6 +93,7 @@ class Judgement:
     structures: int = 0
     suite: Estimate | None = None
     remarks: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
     command: str = ""
     seconds: float | None = None
 
@@ -106,6 +107,6 @@ def exit_code(judgement: Judgement, *, strict: bool = False) -> int:
     compared = [verdict for verdict in judgement.verdicts if verdict.word != "not measured"]
     if judgement.changes or judgement.rows("regressed"):
         return REGRESSED
-    if judgement.rows("not measured") or not (compared or judgement.structures):
+    if judgement.rows("not measured") or not (compared or judgement.structures or judgement.new):
         return NOT_MEASURED
     return INCONCLUSIVE if strict and judgement.rows("inconclusive") else OK

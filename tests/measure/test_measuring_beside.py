@@ -48,6 +48,6 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(own_folder: Path) 
 
 
 def test_a_link_in_its_place_is_not_followed(own_folder: Path) -> None:
-    (own_folder / "visionbench-cpu.lock").symlink_to(own_folder / "elsewhere")
+    (own_folder / ".visionbench-cpu.lock").symlink_to(own_folder / "elsewhere")
     with marked(["cpu"], lambda text: pytest.fail(text)):
         assert not (own_folder / "elsewhere").exists()

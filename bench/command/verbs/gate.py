@@ -38,7 +38,7 @@ class Request:
     """Which rows to compare, the two sides, and how.
 
     `base` and `head` are git revisions (None: HEAD, and the working tree), `vary` are settings (field, value) instead.
-    `rejudge` is a file of raw turns to judge without measuring.
+    `allow_new` are models, or rows, that the base need not have. `rejudge` is a file of raw turns to judge without measuring.
     """
 
     selection: Selection
@@ -48,6 +48,7 @@ class Request:
     head: str | None = None
     vary: tuple[tuple[str, str], ...] = ()
     environment: Literal["auto", "same"] = "auto"
+    allow_new: tuple[str, ...] = ()
     rejudge: Path | None = None
     profile: Path = noise_profile.DEFAULT_FILE
     output: Output = TERMINAL
@@ -78,6 +79,13 @@ def add(parser: ArgumentParser) -> None:
         default="auto",
         help="auto: an environment per side where the revisions declare different dependencies; same: never",
     )
+    sides.add_argument(
+        "--allow-new",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="a model that the baseline need not have: it is then not compared (repeatable)",
+    )
     how = options.add_turns(parser, KEPT, per="look", budget="stop measuring after this long")
     how.add_argument("--rejudge", type=Path, metavar="FILE", help="measure nothing: judge what a gate has kept there")
     options.add_batch_size(options.add_spec(parser))
@@ -98,6 +106,7 @@ def _request(words: Namespace) -> Request:
         head=words.head,
         vary=tuple(words.vary),
         environment=words.environment,
+        allow_new=tuple(words.allow_new),
         rejudge=words.rejudge,
         profile=words.profile,
         output=options.part(Output, words),
@@ -168,6 +177,7 @@ def _play(rows: Sequence[Row], stage: Stage, turns: Turns) -> tuple[Outcome, int
 def _judgement(outcome: Outcome, sides: Sides, request: Request, seed: int) -> Judgement:
     from visionbench.judging.verdict import suite_ratio
 
+    new = tuple(row.name for row in outcome.comparisons if _is_new(row, request.allow_new))
     first = outcome.comparisons[0] if outcome.comparisons else None
     unknown = noise_profile.remark(request.profile, first.environment, datetime.now(UTC).date()) if first else ""
     cut = (
@@ -177,11 +187,22 @@ def _judgement(outcome: Outcome, sides: Sides, request: Request, seed: int) -> J
     return Judgement(
         title=sides.title,
         rule=outcome.rule,
-        verdicts=outcome.verdicts,
+        verdicts=tuple(verdict for verdict in outcome.verdicts if verdict.comparison.name not in new),
         suite=suite_ratio(outcome.comparisons),
-        remarks=tuple(text for text in (*sides.remarks, *cut, unknown) if text),
+        remarks=tuple(text for text in (*sides.remarks, *_called_new(new), *cut, unknown) if text),
+        new=new,
         command=f"{request.ci.command}{drawn}",
     )
+
+
+def _is_new(row: comparison.Comparison, allowed: Sequence[str]) -> bool:
+    """Whether the baseline has no such model, and need not have it."""
+    is_allowed = row.name in allowed or row.candidate.spec.model in allowed
+    return is_allowed and row.failed == "baseline" and row.failure is not None and row.failure.stage == "build"
+
+
+def _called_new(rows: Sequence[str]) -> list[str]:
+    return [f"{', '.join(rows)}: new, the baseline cannot build it, so nothing was compared."] if rows else []
 
 
 def _rejudged(path: Path, request: Request) -> Judgement:
