@@ -5,7 +5,7 @@ Source: arXiv 2201.03545v2, section 3 (depths and widths), and what github.com/f
 end of the road of `visionbench.models.rungs`, in five sizes.
 
 timm's ConvNeXt (`timm:convnext_tiny`) computes the same function with the same MACs. But its LayerNorm permutes and its
-sum is branch + shortcut, so that a contiguous network's maps lie channels last from the stem on: its depthwise
+sum is branch + shortcut, so that a contiguous network's maps are channels last from the stem on: its depthwise
 convolutions go to cuDNN, and these to PyTorch's own kernel (ATen/native/Convolution.cpp, `use_cudnn_depthwise`). Here
 the LayerNorm between stages is written out, which takes more kernels.
 """

@@ -1,9 +1,9 @@
 """Ladders: networks of `depth` identical blocks and next to nothing else, so that one block more is an exact cost.
 
-What a gate finds must be tested on a difference whose size is known. A `sleep` is none (a sleeping process leaves the
-core to others, and CPU time does not see it), and "a slower network" has no exact ratio. But 21 equal blocks take
-21/20 of the time of 20, to the last cache line, as long as nothing else takes time: there is no head, the output of
-the last block is the network's, and the stem deals the image's rows out as channels, which computes nothing.
+What a gate finds must be tested on a difference whose size is known. A `sleep` has no cost here (a sleeping process
+leaves the core to others, and CPU time does not see it), and "a slower network" has no exact ratio. But 21 equal blocks
+take 21/20 of the time of 20, to the last cache line, as long as nothing else takes time: there is no head, the output
+of the last block is the network's, and the stem deals the image's rows out as channels, which computes nothing.
 
 Each kind is a block of some vision model, sized to take about a third of a millisecond on one core for one image of 64
 pixels. Weights stay small, for a second reason: a block more must not be the one with which they outgrow a cache.
@@ -38,7 +38,7 @@ class Kind:
 
 
 class Ladder(nn.Module):
-    """The stem, then `depth` blocks, each with weights of its own."""
+    """The stem, then `depth` blocks, each with separate weights."""
 
     def __init__(self, kind: Kind, depth: int) -> None:
         super().__init__()

@@ -22,5 +22,5 @@ SMALLEST_IMAGE = 32
 
 
 def family(name: str) -> str:
-    """The module of ours that defines `name`: `convnext`, `convnext_isotropic` or `roadmap`."""
+    """The module of this package that defines `name`: `convnext`, `convnext_isotropic` or `roadmap`."""
     return PAPER[name].__module__.rpartition(".")[2]

@@ -1,6 +1,6 @@
 """What our ConvNeXts, isotropic ones and roadmap networks share: one residual sum and what stands in it.
 
-Every network of ours is a chain of `Residual` modules: shortcut + branch, and only the branch differs. The
+Each of our networks is a chain of `Residual` modules: shortcut + branch, and only the branch differs. The
 operand order of that sum is part of the implementation, not of the mathematics: an elementwise sum takes the
 memory order of its *first* operand. The shortcut comes first here, as in the authors' ConvNeXt, so that a
 contiguous run stays contiguous although the branch computes with channels last. timm adds the other way round,

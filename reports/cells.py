@@ -57,7 +57,7 @@ def published(number: Number | None, notes: Iterable[str | None] = ()) -> Cell:
 
 
 def computed(value: float | None, scale: float, digits: int, record: Record | None = None, detail: str = "") -> Cell:
-    """An exact count of a trace, shown in units of `scale`; a dash where there is none. `detail`: which count it is."""
+    """An exact count of a trace, shown in units of `scale`; a dash without one. `detail`: which count it is."""
     if value is None:
         return Cell()
     origin = origin_of((record,)) if record else ""

@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from visionbench.reports.table import Table, only
+from visionbench.reports.table import DASH, Table, only
 
 SHORT_SPANS = {
     "measured": "± is half of the 95 % interval.",
     "predicted": "Two signed percentages are the ends of the 80 % interval of a prediction.",
 }
 """What is said where intervals of that source are shown by their `short_span`."""
+
+FEW = 1 / 8
+"""A column with numbers in a smaller share of its rows is left out before all others."""
 
 
 def short_spans(table: Table) -> tuple[str, ...]:
@@ -23,16 +26,18 @@ def short_spans(table: Table) -> tuple[str, ...]:
     return tuple(text for source, text in SHORT_SPANS.items() if source in there)
 
 
-def fold(table: Table, fits: Callable[[Table], bool], told: Callable[[Table], tuple[str, ...]] = lambda _: ()) -> Table:
-    """The table without its least important columns, as many as are in the way of `fits`; rank 0 stays in any case.
+def fold(
+    table: Table, fits: Callable[[Table], bool], remarks: Callable[[Table], tuple[str, ...]] = lambda _: ()
+) -> Table:
+    """The table without its least important columns, as many as `fits` needs; rank 0 stays in any case.
 
-    Its remarks say what was left out, and before that what is to be `told` of the columns that stay.
+    Its remarks say what was left out, after what `remarks` says about the columns that stay.
     """
     kept = _chosen(table, fits)
     narrow = only(table, kept)
     gone = "; ".join(column.name for column in table.columns if column.key not in kept)
-    left_out = f"Left out at this width: {gone}. A wider terminal or another format shows all columns."
-    return replace(narrow, remarks=(*table.remarks, *told(narrow), *([left_out] if gone else [])))
+    left_out = f"Left out at this width: {gone}. A wider terminal shows all columns, and so does COLUMNS=300."
+    return replace(narrow, remarks=(*table.remarks, *remarks(narrow), *([left_out] if gone else [])))
 
 
 def _chosen(table: Table, fits: Callable[[Table], bool]) -> frozenset[str]:
@@ -54,7 +59,14 @@ def _chosen(table: Table, fits: Callable[[Table], bool]) -> frozenset[str]:
 
 
 def _units(table: Table) -> Iterator[frozenset[str]]:
-    """Columns that go together, the least important first."""
-    found = dict.fromkeys((column.rank, column.group) for column in table.columns if column.rank)
-    for rank, group in sorted(found, key=lambda unit: -unit[0]):
+    """Columns that go together: first each column with hardly a number, then the least important ones."""
+    shares = {column.key: _filled(table, i) for i, column in enumerate(table.columns) if column.rank}
+    yield from (frozenset({key}) for key in sorted(shares, key=shares.__getitem__) if shares[key] < FEW)
+    units = dict.fromkeys((column.rank, column.group) for column in table.columns if column.rank)
+    for rank, group in sorted(units, key=lambda unit: -unit[0]):
         yield frozenset(column.key for column in table.columns if (column.rank, column.group) == (rank, group))
+
+
+def _filled(table: Table, column: int) -> float:
+    """The share of a column's cells that are not dashes."""
+    return sum(row.cells[column].text not in ("", DASH) for row in table.rows) / max(len(table.rows), 1)

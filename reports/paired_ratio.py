@@ -1,8 +1,8 @@
 """A paired ratio in a table: how it reads, what may be said of it, and on which machine it was measured.
 
-A ratio is of two runs that took turns on one core or one GPU (`visionbench.comparison.comparison`), so the machine's
-moods meet both; an img/s beside it is of its hour. Four words say what was found: *faster* and *slower* where the
-interval leaves 1 out, *tie* where all of it lies within 1 % of 1 (a claim: there is no effect worth having), and
+A ratio is of two runs that took turns on one core or one GPU (`visionbench.comparison.comparison`), so drift in the
+machine affects both; an img/s beside it is of its hour. Four words say what was found: *faster* and *slower* where the
+interval leaves 1 out, *tie* where all of it is within 1 % of 1 (a claim: there is no effect worth having), and
 *cannot tell* where it holds 1 and more than that (no claim: more launches might show an effect).
 """
 
@@ -88,7 +88,7 @@ def doubts_of(comparison: Comparison) -> Iterator[str]:
 
 
 def finding(comparison: Comparison) -> str:
-    """What a speed-up may be said to be, in a word; nothing where there is none."""
+    """What a speed-up may be said to be, in a word; nothing without one."""
     ratio = speed_up(comparison) if comparison.failure is None else None
     if ratio is None:
         return ""

@@ -72,7 +72,7 @@ class PaperRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedProtocol:
-    """How printed numbers came about: what their source states, what we infer, what nobody says."""
+    """How printed numbers came about: what their source states, what we infer, what is unknown."""
 
     stated: str
     inferred: str
@@ -80,13 +80,13 @@ class PublishedProtocol:
     source: str
 
     def __str__(self) -> str:
-        parts = (("stated", self.stated), ("inferred", self.inferred), ("not stated", self.unknown))
-        return "; ".join(f"{word}: {text}" for word, text in parts if text)
+        parts = (("Stated", self.stated), ("Inferred", self.inferred), ("Not stated", self.unknown))
+        return ". ".join(f"{word}: {text}" for word, text in parts if text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
-    """All that was copied from one paper: its printed rows that name a model of ours, and its protocols by key."""
+    """All that was copied from one paper: its printed rows that name one of our models, and its protocols by key."""
 
     every_row: tuple[PaperRow, ...]
     protocols: dict[str, PublishedProtocol]

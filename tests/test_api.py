@@ -51,6 +51,7 @@ def test_measure_keeps_records_and_goes_on_from_them(here: Path) -> None:
     assert measure(MODEL, image_size=32, device="cpu", threads=1, launches=1, records="mine.jsonl") == first
 
 
+@pytest.mark.slow
 def test_measure_without_a_file_leaves_none(here: Path) -> None:
     [record] = measure(MODEL, image_size=32, device="cpu", launches=1)
     assert record.value("throughput")

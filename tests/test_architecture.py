@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -436,7 +436,6 @@ def _bench(*arguments: str) -> str:
         "import visionbench",
         "import visionbench.command.main",
         "import visionbench.models",
-        *(f"import {module}" for module in modules(ROOT) if module.startswith(LIGHT)),
         _bench("--help"),
         _bench("report", "--help"),
         _bench("list", "tables"),
@@ -445,6 +444,32 @@ def _bench(*arguments: str) -> str:
 )
 def test_tables_and_help_never_see_torch(code):
     assert not loads_torch(code)
+
+
+def first_that_loads_torch(names: Iterable[str], folder: Path = ROOT) -> str:
+    """The first of the modules after whose import, one after the other in a fresh interpreter, torch is loaded."""
+    names = list(names)
+    done = _python(
+        f"import importlib, sys\nfor name in {names!r}:\n    importlib.import_module(name)\n"
+        "    if 'torch' in sys.modules:\n        print(name)\n        break\n",
+        folder,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+def test_no_module_of_the_tables_loads_torch():
+    light = [module for module in modules(ROOT) if module.startswith(LIGHT)]
+    assert len(light) > 30
+    assert first_that_loads_torch(light) == ""
+
+
+def test_a_module_that_loads_torch_is_named(tmp_path):
+    for name, text in (("light", "import json"), ("heavy", "import torch"), ("late", "import heavy")):
+        (tmp_path / f"{name}.py").write_text(text)
+    (tmp_path / "torch.py").write_text("")
+    assert first_that_loads_torch(["light", "heavy", "late"], tmp_path) == "heavy"
+    assert first_that_loads_torch(["light"], tmp_path) == ""
 
 
 HEAVY = {"torch", "timm", "numpy", "scipy", "pandas", "matplotlib", "rich", "pytest", "psutil", "fvcore", "pynvml"}

@@ -261,7 +261,7 @@ def test_help_is_worth_reading(capsys: pytest.CaptureFixture[str]) -> None:
     examples = [line for line in told.splitlines() if line.startswith("  visionbench")]
     assert len(examples) >= 7
     assert all(len(line) <= 120 for line in told.splitlines())
-    assert "Exit codes" in told
+    assert "exit codes:" in told
 
 
 @pytest.mark.parametrize(

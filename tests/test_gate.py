@@ -162,16 +162,19 @@ def test_a_slower_kernel_that_no_count_can_see_is_a_regression(slower: Run) -> N
     assert all(len(one.launches) == 7 and one.failure is None for one in (swapped, untouched))
 
 
+@pytest.mark.slow
 def test_what_was_not_touched_is_not_regressed(slower: Run) -> None:
     assert "untouched" not in rows(slower.folder / "junit", "failure", "error")
 
 
+@pytest.mark.slow
 def test_a_title_names_both_sides_with_their_commits(slower: Run) -> None:
     root = slower.folder / "repository"
     base, head = (git(root, "rev-parse", "--short=10", name) for name in ("HEAD~1", "HEAD"))
     assert f"HEAD~1 ({base}) against working tree ({head})" in slower.out
 
 
+@pytest.mark.slow
 def test_raw_turns_are_kept_with_where_they_are_from(slower: Run) -> None:
     root, (swapped, _) = slower.folder / "repository", comparison.read(slower.folder / "kept.jsonl")
     assert swapped.baseline.commit == git(root, "rev-parse", "HEAD~1")
@@ -183,6 +186,7 @@ def test_raw_turns_are_kept_with_where_they_are_from(slower: Run) -> None:
     assert {one.first for launch in swapped.launches for one in launch.rounds} == {"baseline", "candidate"}
 
 
+@pytest.mark.slow
 def test_progress_is_told_and_the_results_are_alone_on_stdout(slower: Run) -> None:
     assert slower.err.count("launch ") == 7
     assert "launch 7/7 of 2 rows" in slower.err
@@ -190,6 +194,7 @@ def test_progress_is_told_and_the_results_are_alone_on_stdout(slower: Run) -> No
     assert "launch 1/7" not in slower.out
 
 
+@pytest.mark.slow
 def test_every_form_is_written(slower: Run) -> None:
     page = (slower.folder / "page").read_text()
     assert page.startswith("what an earlier step said\n")
@@ -201,6 +206,7 @@ def test_every_form_is_written(slower: Run) -> None:
     assert "::error" in slower.out  # an annotation
 
 
+@pytest.mark.slow
 def test_what_was_kept_is_judged_again_without_measuring(
     slower: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

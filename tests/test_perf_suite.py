@@ -205,6 +205,7 @@ def test_a_vanished_benchmark_is_a_failed_test_and_so_is_one_that_cannot_be_meas
         (["perf/test_ci_suite.py::test_ci[timm:one@64 inference b1 fp32]"], False),
     ],
 )
+@pytest.mark.slow
 def test_what_was_not_asked_for_has_not_vanished(suite: Path, words: list[str], gone: bool) -> None:
     done = run(suite, *words, "--benchmark-compare", "--collect-only", "-q", FAKE_ROWS="one")
     assert done.returncode == 0, done.stdout + done.stderr

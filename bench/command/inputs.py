@@ -49,7 +49,7 @@ def committed_predictions() -> list[Record]:
 
 
 def read_comparisons(paths: Sequence[Path] | None = None) -> list[Comparison]:
-    """The user's comparisons (of the files named, or the default one); the committed ones where there are none."""
+    """The user's comparisons (of the files named, or the default one); without any, the committed ones."""
     files = paths or ([COMPARISONS] if COMPARISONS.exists() else [])
     own = [row for path in files for row in comparison.read(path)]
     folder = committed_folder() / "comparisons"

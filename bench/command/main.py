@@ -26,19 +26,19 @@ from visionbench.record import files
 from visionbench.record.errors import BenchError
 
 VERBS = {
-    "tables": "the default: count, measure a few rows, print the tables",
+    "tables": "the default: count the paper's tables, measure a few rows, print them",
     "run": "measure models, tables or suites",
     "report": "print tables from records",
     "figures": "draw figures from records",
-    "trace": "one model's exact counts",
-    "effects": "what each switch alone does to speed and memory",
-    "gate": "is head slower than base? two revisions, or two settings",
-    "compare": "exact counts against a baseline in git; or two files of records",
-    "selftest": "how often is the gate right here?",
-    "predict": "images/s and memory on a GPU you don't have",
+    "trace": "count one model exactly",
+    "effects": "measure what each setting changes in speed and memory",
+    "gate": "is head slower than base? compares two revisions, or two settings",
+    "compare": "compare exact counts with a baseline in git, or two files of records",
+    "selftest": "how often is the gate right on this machine?",
+    "predict": "estimate images/s and memory on a GPU you don't have",
     "calibrate": "fit predictions to your own records",
     "validate-predictions": "how wrong are predictions?",
-    "export": "records as a flat table: csv, json, parquet; or their history",
+    "export": "write records as a flat table (csv, json, parquet), or their history",
     "list": "list models, tables, suites, protocols, devices",
     "doctor": "is this machine fit to measure?",
 }
@@ -47,27 +47,33 @@ VERBS = {
 DESCRIPTION = """\
 Trustworthy benchmarks for vision models.
 
-  {program}                       the first journey: count every row of the ConvNeXt paper's tables
-                                        exactly, measure a few of them here, print the tables beside the paper's
-  {program} --gpu a100            the same on an A100 (and only there), every row: TF32, channels_last
+  {program}                       the first journey: the ConvNeXt paper's tables, counted exactly,
+                                        with a few rows measured here
+  {program} --gpu a100            the same on an A100, every row, as the paper measured
   {program} run convnext_tiny     measure models, tables or suites; resumes where it stopped
-  {program} report --all          print the tables from what has been recorded; no torch, no GPU
-  {program} figures --all         draw what has been recorded, printed and counted: SVG, PDF or PNG
+  {program} report --all          print all tables from the records, without torch or a GPU
+  {program} figures --all         draw the records, printed numbers and counts as SVG, PDF or PNG
   {program} trace convnext_tiny   one model's exact counts: params, MACs, traffic, training memory
-  {program} gate --base main      is this checkout slower than main? both, in turns, with error rates known
-  {program} compare --exact       did any model change? exact counts against a baseline in git, no clock
-  {program} effects resnet50      what channels_last, TF32, autocast, bf16, compile do, each alone, in turns
+  {program} gate --base main      is this checkout slower than main? both run in turns
+  {program} compare --exact       did any model change? exact counts against a baseline in git
+  {program} effects resnet50      what channels_last, TF32, autocast, bf16 and compile change
   {program} export --output x.csv records as one flat table, for pandas and spreadsheets
   {program} list models 'swin*'   list models, tables, suites, protocols, devices
-  {program} doctor                is this machine fit to measure, and what to do where it is not
+  {program} doctor                is this machine fit to measure, and what to do if it is not
 """
 
 EPILOG = """\
-Everything measured is appended to ./visionbench.jsonl (--records FILE) as it comes: Ctrl-C, a crash or a power cut
-loses nothing, and the same command goes on where it stopped. Results go to stdout, progress to stderr.
-Exit codes: 0 done (rows that failed are in the tables, with their cause), 1 a regression or a change, 2 a mistake in
-what was asked or in a file, 3 inconclusive rows under --strict, 4 nothing could be measured or compared, 70 a fault
-of visionbench itself, 130 interrupted.
+Everything measured is appended to ./visionbench.jsonl (--records FILE) at once. Ctrl-C, a crash or a power cut loses
+nothing: the same command goes on where it stopped. Results go to stdout, progress to stderr.
+
+exit codes:
+  0    done; rows that failed are in the tables, with their cause
+  1    a regression, or a change of exact counts
+  2    a mistake in the command or in a file
+  3    inconclusive rows under --strict
+  4    nothing could be measured or compared
+  70   a fault of visionbench itself
+  130  interrupted
 """
 
 
@@ -75,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. A `BenchError` is one sentence on stderr and exit code 2."""
     _open_what_is_closed()
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "-V", "--version")):
         words.insert(0, "tables")
     options = _parser(words[0]).parse_args(words)
     options.command = f"{program_name()} {shlex.join(words)}"
@@ -138,10 +144,9 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         prog=program_name(),
         description=DESCRIPTION.format(program=program_name()),
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(resumes=False)
-    parser.add_argument("--version", action="version", version=f"visionbench {release() or '(not installed)'}")
+    parser.add_argument("-V", "--version", action="version", version=f"visionbench {release() or '(not installed)'}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser, required=True)
     for name, text in VERBS.items():
         verb = commands.add_parser(name, help=text)

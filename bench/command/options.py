@@ -33,8 +33,22 @@ MOST = 10**9
 DEVICE = "cuda, cuda:1 or cpu (default: the GPU if there is one)"
 
 
+class Help(argparse.HelpFormatter):
+    """Sentences are set to the terminal's width; a paragraph with indented lines is a list and stays as it is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.strip("\n").split("\n\n")
+        return "\n\n".join(
+            part if "\n  " in part or part.startswith("  ") else super(Help, self)._fill_text(part, width, indent)
+            for part in paragraphs
+        )
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, with every mistake as one sentence that ends with the remedy."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=Help, **options)
 
     def error(self, message: str) -> None:  # type: ignore[override]
         """Print it and end with exit code 2."""
@@ -126,7 +140,7 @@ def add_evidence(parser: argparse.ArgumentParser) -> None:
 
 
 def add_calibrations(parser: argparse.ArgumentParser) -> None:
-    """The option that names a folder of one's own calibrations."""
+    """The option that names a folder of the user's calibrations."""
     parser.add_argument(
         "--calibrations",
         type=Path,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -95,12 +96,28 @@ def write(path: Path, data: bytes) -> None:
 
 
 def width(asked: int | None) -> int | None:
-    """Columns to fill: as asked, else the terminal's; a file or a pipe has no width and gets everything."""
-    if asked or not sys.stdout.isatty():
+    """Columns to fill: as asked, else as `COLUMNS` says, else the terminal's.
+
+    A pipe from a terminal (`| less`) is read there, so it has that width. Any other pipe and a file get everything.
+    """
+    if asked:
         return asked
-    return shutil.get_terminal_size(fallback=(100, 40)).columns  # some terminals say that they have none
+    if os.environ.get("COLUMNS", "").isdecimal() and int(os.environ["COLUMNS"]) > 0:
+        return int(os.environ["COLUMNS"])
+    if sys.stdout.isatty():
+        return shutil.get_terminal_size(fallback=(100, 40)).columns  # some terminals say that they have none
+    return _reader()
+
+
+def _reader() -> int | None:
+    """The width of the terminal behind a pipe whose progress goes to that terminal; None for a file, or without one."""
+    try:
+        piped = stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)
+        return os.get_terminal_size(sys.stderr.fileno()).columns or None if piped else None
+    except (OSError, ValueError):  # no descriptor, or no terminal
+        return None
 
 
 def colour() -> bool:
     """Whether results go to a terminal that has not asked for plain text (no-color.org)."""
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"

@@ -132,7 +132,7 @@ def _pythons(
         virtualenvs.build(folder / "base", base.tree, base.name),
         virtualenvs.build(folder / "head", head.tree, head.name),
     )
-    return pythons, (f"Each side had an environment of its own, because these changed: {changed}.",)
+    return pythons, (f"Each side had its own environment, because these changed: {changed}.",)
 
 
 def _side(revision: Revision, spec: Spec) -> Side:

@@ -1,9 +1,9 @@
 """The comparison: two sides of one row, measured in turns. What a gate judges and what a table of effects shows.
 
 A *launch* is a pair of fresh processes, one per side, that live beside each other and take turns; a *round* is one turn
-of each, in random order. Both turns of a round lie within a tenth of a second or so, so whatever the machine does
-meets both sides, and their ratio does not notice. Raw values only, chronological; ratios, intervals and verdicts are
-derived when read, as everywhere in this house.
+of each, in random order. Both turns of a round end within about a tenth of a second. Whatever the machine does affects
+both sides, and hardly their ratio. Raw values only, chronological; ratios, intervals and verdicts are derived when
+read, as everywhere in this house.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ First = Literal["baseline", "candidate"]
 class Side:
     """One of the two: what was run, and from which source.
 
-    `label` is for people (`origin/main`, `working tree`, `channels_last`). `commit` is the revision's full hash, None
-    where there is none; `dirty`: it was measured with uncommitted changes.
+    `label` is for people (`origin/main`, `working tree`, `channels_last`). `commit` is the revision's full hash, or
+    None; `dirty`: it was measured with uncommitted changes.
     """
 
     label: str
@@ -87,7 +87,7 @@ class Comparison:
 
     `name` is the row's, unique within one gate. `timer` is the clock that the ratio is of. `looks` is how many looks at
     the launches the error was split between. `failure` says why there are
-    no launches, or no more of them; `failed` is the side that it befell, None for both.
+    no launches, or no more of them; `failed` is the side that failed, None for both.
     """
 
     name: str
@@ -142,7 +142,7 @@ def is_doubtful(comparison: Comparison) -> bool:
 def counted(comparison: Comparison) -> tuple[Launch, ...]:
     """The launches that ratios are taken over: those that are not void; all of them where the row is doubtful.
 
-    A flag falls on a launch whichever side it befell, so leaving launches out favours neither side.
+    A flag voids a launch, whichever side it is about, so leaving launches out favours neither side.
     """
     if is_doubtful(comparison):
         return comparison.launches
@@ -197,7 +197,7 @@ def from_json(line: str) -> Comparison:
             for seconds in (turn.baseline, turn.candidate, turn.baseline_wall, turn.candidate_wall)
         ]
         if not times or min(times) <= 0:
-            raise ValueError("a launch holds no rounds, or times that are none")
+            raise ValueError("a launch holds no rounds, or times that are not positive numbers")
     return comparison
 
 

@@ -82,12 +82,12 @@ def _set(numbers: list[int]) -> str:
 
 
 def count_of(pattern: str) -> int:
-    """How many names a pattern stands for. Raises ValueError for a set that is none."""
+    """How many names a pattern stands for. Raises ValueError for a malformed set."""
     return math.prod(sum(last - first + 1 for first, last in _runs(written)) for written in _SET.findall(pattern))
 
 
 def unfold(pattern: str) -> tuple[str, ...]:
-    """The names that a pattern of `fold` stands for. Raises ValueError for a set that is none."""
+    """The names that a pattern of `fold` stands for. Raises ValueError for a malformed set."""
     parts = _SET.split(pattern)
     choices = [_numbers(part) if index % 2 else (part,) for index, part in enumerate(parts)]
     return tuple("".join(chosen) for chosen in itertools.product(*choices))

@@ -35,7 +35,7 @@ USUAL_MINUTES = 75
 """What `selftest` takes as it comes, on two cores: 30 + 30 rows, idle and beside a busy core, ten launches a look."""
 
 Condition = Literal["idle", "busy"]
-"""What else the machine did: nothing of ours, or a loop that kept one core busy."""
+"""What else the machine did: nothing that we started, or a loop that kept one core busy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,8 +43,8 @@ class Entry:
     """One number of one row, on both sides; or a whole row (`metric` is "") that has no number to compare.
 
     `row` is the spec in words or a benchmark's full name, `subject` the model or that name. `cost` is the candidate's
-    over the baseline's, as a cost whatever the metric: above 1 is worse (for images/s it is the ratio of times); None
-    where there is none. `differences` say why a row is `not comparable`, `reason` why it has vanished.
+    over the baseline's, as a cost whatever the metric, or None: above 1 is worse (for images/s it is the ratio of
+    times). `differences` say why a row is `not comparable`, `reason` why it has vanished.
     """
 
     row: str

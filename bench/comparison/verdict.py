@@ -25,7 +25,7 @@ class Rule:
 
     `regressed`: "the ratio is at most 1 + `margin`" is rejected by the exact one-sided signed-rank test over launches
     (p < `alpha` of the look, and Benjamini-Hochberg over all rows of the gate at `fdr`), and the centre is at least
-    1 + `centre`. `improved` is its mirror image. `ok`: the one-sided 95 % upper bound lies below 1 + `limit`. `looks`
+    1 + `centre`. `improved` is its mirror image. `ok`: the one-sided 95 % upper bound is below 1 + `limit`. `looks`
     is how often the rows may be looked at: `alpha` is split evenly between looks, `limit`'s 95 % hold for each.
     """
 

@@ -1,5 +1,5 @@
 """Verdicts: two sides in, one of five words out. Exact where structure is compared, statistical where time is.
 
 `verdict` judges comparisons, `duet` makes them (the only module here that reaches into `visionbench.measuring`),
-`structure` compares exact counts with a baseline that lies in git.
+`structure` compares exact counts with a baseline in git.
 """

@@ -1,6 +1,6 @@
 """A neighbour: a process that keeps one core busy for as long as a test needs it, and not a moment longer.
 
-It is a loop and no `sleep`, bound to its core, so that whoever is drawn onto the same core has half of it. It ends
+It is a loop and no `sleep`, bound to its core, so that a process on the same core gets half of it. It ends
 with the `with` block, however that is left; and if its parent is killed, the kernel ends it.
 """
 

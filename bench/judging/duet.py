@@ -29,7 +29,7 @@ ROW_SECONDS = 1.6
 FEWEST_ROUNDS, MOST_ROUNDS = 10, 40
 
 TURN_SECONDS = 0.015
-"""What a turn's readings take together, about: long against the clock's cost, short against a machine's moods.
+"""What a turn's readings take together, about: long against the clock's cost, short against a machine's drift.
 
 On two busy virtual cores, 40 rounds of such turns scattered by 1.6 % between launches and 10 rounds of 50 ms by 2.1 to
 3.4 %: whether a neighbour has the sibling of our core changes many times a second, and must meet both sides.
@@ -41,10 +41,10 @@ DROPPED = {"cuda": 2, "cpu": 1}
 """Iterations at the beginning of a turn that are not timed: the caches hold what the other side left in them."""
 
 CLOCKS_APART = 0.01
-"""How far the two sides' median SM clocks may lie apart in a launch."""
+"""How far the two sides' median SM clocks may differ in a launch."""
 
 CLOCKS_DIFFER = "clocks_differ"
-"""Flag: they lay further apart, so the ratio is partly the clock's."""
+"""Flag: they differed by more, so the ratio is partly the clock's."""
 
 START_SECONDS = 300.0
 """How long both sides may take to import torch from a cold disk."""
@@ -152,7 +152,7 @@ class _Pair:
 
 
 class _RowError(Exception):
-    """What befell one side of the row under way; `side` is None if it befell both."""
+    """A failure of one side of the current row; `side` is None if both failed."""
 
     def __init__(self, side: First | None, error: SideError) -> None:
         super().__init__(str(error))

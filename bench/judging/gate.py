@@ -24,7 +24,7 @@ LAUNCHES = 10
 
 
 class Progress(Protocol):
-    """Who is told how far the gate is."""
+    """Receives the gate's progress."""
 
     def launched(self, done: int, planned: int, rows: int, seconds_left: float) -> None:
         """A launch has ended; this look takes about so many seconds more."""

@@ -1,7 +1,7 @@
 """The gate's self-test: rows whose truth is known, judged as any others, and how often the verdict was right.
 
 Equal rows run one ladder (`visionbench.models.ladder`) on both sides, slower rows have a candidate with some blocks
-more, which costs an exact share. The two sides lie in work trees of their own, as in life, where paths and compiled
+more, which costs an exact share. Each side has its own work tree, as in real use, where paths and compiled
 files differ although the code does not. Suites of rows are disjoint runs of the whole gate, second looks included,
 because a rate that is counted over overlapping windows of the same launches has a far wider bound than it seems to
 have.
@@ -94,7 +94,7 @@ class Run:
 
 
 class Progress(judging.Progress, Protocol):
-    """Who is told how far the self-test is: the gate's launches, and which suite they belong to."""
+    """Receives the self-test's progress: the gate's launches, and which suite they belong to."""
 
     def began(self, suite: Suite, number: int, planned: int) -> None:
         """The suite of that number, counted from 1, begins."""
@@ -232,7 +232,7 @@ def _check(run: Run) -> None:
 
 @contextmanager
 def in_trees(stage: Stage, start: Path) -> Iterator[tuple[Stage, tuple[Revision, Revision] | None]]:
-    """The stage with a work tree of its own for either side, both of the commit of the checkout that `start` lies in.
+    """The stage with one work tree per side, both at the commit of the checkout that contains `start`.
 
     Where there is no such checkout both sides run from the same source, and there are no revisions (`ONE_SOURCE`).
     """

@@ -2,7 +2,7 @@
 
 What is compared must have been recorded alike: the same row, from the same source, by the same protocol, on machines
 with one fingerprint. Anything else is refused with the fields that differ, because a warning above a number is not read
-and the number is. What remains cannot be told from the two files: times of two jobs differ by what the two machines, or
+and the number is. The rest cannot be seen in the two files: times of two jobs differ by what the two machines, or
 one machine at two hours, did differently, and no interval over launches of one job contains that. So a time is
 `apart` or `overlapping`, never "regressed".
 """

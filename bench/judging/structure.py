@@ -1,9 +1,9 @@
 """Exact differences between a baseline of structure and what the code does now, with the layers behind them.
 
-Two-sided: fewer operators are a difference as much as more. A gain that nobody wrote down is a gain that the next
-change may eat up unnoticed; so the baseline is updated by a command, and its diff is reviewed like code. No difference
-means that the command would leave the file as it is. What structure cannot see is a kernel that became slower while it
-kept its name and its shapes: that is for the clock to find.
+Two-sided: fewer operators are a difference as much as more. An unrecorded gain can be lost again by the next change
+without notice. So a command updates the baseline, and its diff is reviewed like code. No difference means that the
+command would leave the file as it is. What structure cannot see is a kernel that became slower while it kept its name
+and its shapes: that is for the clock to find.
 """
 
 from __future__ import annotations
@@ -60,9 +60,8 @@ def compare(
 def _comparable(baseline: Structures, now: Structures) -> None:
     if (baseline.torch, baseline.timm) != (now.torch, now.timm):
         raise OtherVersionsError(
-            f"the baseline was counted with torch {baseline.torch} and timm {baseline.timm}, here are torch "
-            f"{now.torch} and timm {now.timm}, which make other operators of the same models: install those, or write "
-            f"it anew with `{UPDATE}`."
+            f"the baseline was counted with torch {baseline.torch} and timm {baseline.timm}, and torch {now.torch} and "
+            f"timm {now.timm} here may count differently: install the baseline's, or rewrite it with `{UPDATE}`."
         )
 
 
@@ -98,7 +97,7 @@ def _differences(before: Structure, after: Structure) -> tuple[Change, ...]:
 
 
 def _all_what(before: Structure, after: Structure) -> dict[str, tuple[str, ...]]:
-    """What is compared: what is known by a name of its own, and any total that is not."""
+    """What is compared: the named parts, and any total without a name."""
     known = {name for names in _WHAT.values() for name in names}
     others = [name for name in (before.totals | after.totals) if name not in known and not name.startswith(_PEAK)]
     return _WHAT | {name: (name,) for name in others}

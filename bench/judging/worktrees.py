@@ -21,7 +21,7 @@ from pathlib import Path
 from visionbench.record.errors import BenchError
 
 PREFIX = "visionbench-gate-"
-"""Of the temporary folders; the process number follows, so that a dead gate's folder can be told from a live one's."""
+"""Of the temporary folders; the process number follows, so that a dead gate's folder is recognised."""
 
 OUR_OWN = ("**/visionbench*.jsonl", "**/__pycache__/**")
 """Files that a gate itself leaves in a checkout: they are no change of it."""
@@ -48,7 +48,7 @@ GIT_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """A revision on disk: what people call it, its commit, where it lies, and whether it has uncommitted changes."""
+    """A revision on disk: what people call it, its commit, its folder, and whether it has uncommitted changes."""
 
     name: str
     commit: str
@@ -57,7 +57,7 @@ class Revision:
 
 
 def repository(start: Path) -> Path:
-    """The top of the checkout that `start` lies in. Raises `BenchError` where there is none."""
+    """The top of the checkout that contains `start`. Raises `BenchError` outside of a checkout."""
     done = _run(start, "rev-parse", "--show-toplevel")
     if done.returncode != 0:
         said = " ".join(done.stderr.split())  # of somebody else's checkout git says what to do
@@ -68,7 +68,7 @@ def repository(start: Path) -> Path:
 
 
 def here(root: Path) -> Revision:
-    """The checkout as it lies there, uncommitted changes included. Raises `BenchError` before the first commit."""
+    """The checkout as it is on disk, uncommitted changes included. Raises `BenchError` before the first commit."""
     but = [f":(exclude,glob){pattern}" for pattern in OUR_OWN]
     dirty = _git(root, "status", "--porcelain", "--untracked-files=normal", "--", ".", *but)
     return Revision(name="working tree", commit=_commit(root, "HEAD"), tree=root, dirty=bool(dirty))
@@ -76,7 +76,7 @@ def here(root: Path) -> Revision:
 
 @contextmanager
 def checked_out(root: Path, name: str) -> Iterator[Revision]:
-    """The revision `name` in a folder of its own, removed at the end. Raises `BenchError` if it cannot be had."""
+    """The revision `name` in a temporary folder, removed at the end. Raises `BenchError` if it cannot be had."""
     commit = _commit(root, name)
     sweep_up(root)
     with temporary_folder() as folder:
@@ -128,7 +128,7 @@ def _is_left_behind(folder: Path) -> bool:
 def _remove(root: Path, tree: Path) -> None:
     """Take a work tree off the disk and out of git's list, whatever state it is in, and touch no other one.
 
-    `git worktree prune` would do, and forget those of the user's that lie on a disk which is not mounted just now.
+    `git worktree prune` would also forget the user's own work trees on a disk that is not mounted.
     """
     shutil.rmtree(tree, ignore_errors=True)
     with suppress(OSError):
@@ -152,7 +152,7 @@ def dependencies_differ(base: Path, head: Path) -> bool:
 
 
 def _dependencies(path: Path) -> object:
-    """What a pyproject.toml asks for at run time, nothing if there is none; the whole text of one that is broken."""
+    """What a pyproject.toml asks for at run time, nothing without the file; the whole text of one that is broken."""
     try:
         declared = tomllib.loads((_content(path) or b"").decode())
         project, poetry = declared.get("project", {}), declared.get("tool", {}).get("poetry", {})

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 
 AGREEMENT = 0.02
-"""How far wall clock and events may lie apart over a block."""
+"""How far wall clock and events may differ over a block."""
 
 HOST_BOUND = 0.90
 """The share of an iteration that the host needs to enqueue it, from which on it may set the pace."""
@@ -52,7 +52,7 @@ class DeviceClock(Protocol):
 
 
 class NoClock:
-    """A CPU runs what it is told when it is told: the host's clock is the device's."""
+    """A CPU runs each call at once: the host's clock is the device's."""
 
     def start(self) -> None:
         """Nothing to note."""
@@ -61,7 +61,7 @@ class NoClock:
         """Nothing to note."""
 
     def seconds(self) -> float | None:
-        """No clock of its own."""
+        """There is no separate clock."""
         return None
 
 
@@ -144,7 +144,7 @@ def flags(
     It takes two signs to say `host_bound`, as far as they are known: a host that was busy for nearly all of a lone
     iteration, and an iteration that takes longer in a block than unhindered. A host that was slow for a moment shows
     the first alone. The second alone is `stalled`, unless the device itself was `slowed` (by its power limit, its
-    clock): then nobody had to wait.
+    clock): then neither had to wait.
     """
     doubts = []
     if events and abs(median(w / e - 1 for w, e in zip(wall, events, strict=True) if e > 0)) > AGREEMENT:

@@ -1,10 +1,10 @@
 """Is this machine fit to measure? Findings in plain words, each with what to do about it; nothing is changed.
 
-Good news is told too, so that the page describes the machine. First the software, then the GPU (its kernels in torch,
-its driver, its other users, and the state that it is in), then the host (its cores, who else wants them, and what its
-clock does). What a person may set (persistence, power limit, clocks) is told with the command that sets it. The page
-ends with the one test that a table of facts cannot replace: that a synchronisation waits. On some devices it did not,
-and the numbers were ten times too good.
+Checks that pass are printed too, so that the page describes the machine. First the software, then the GPU (its kernels
+in torch, its driver, its other users, and the state that it is in), then the host (its cores, who else wants them, and
+what its clock does). Settings (persistence, power limit, clocks) come with the command that changes them.
+The page ends with the one test that a table of facts cannot replace: that a synchronisation waits. On some devices it
+did not, and the numbers were ten times too good.
 """
 
 from __future__ import annotations
@@ -264,8 +264,8 @@ def examine_gpu(device: str, gpu: nvml.Gpu | None = None) -> list[Finding]:
 
 
 def _driver(gpu: nvml.Gpu, _: str) -> Finding:
-    """CUDA's rule: a driver runs programs of its own major version of CUDA and of older ones; within one major version
-    an older driver lacks what came later ("CUDA Compatibility", minor version compatibility).
+    """CUDA's rule: a driver runs programs built for its major version of CUDA and for older ones; within one major
+    version an older driver lacks what came later ("CUDA Compatibility", minor version compatibility).
     """
     try:
         number = int(gpu.library.nvmlSystemGetCudaDriverVersion())
@@ -367,7 +367,7 @@ def _clocks(gpu: nvml.Gpu, _: str) -> Finding:
         advice = "the card is in trouble before it has work: see to its air and its power supply."
         return Finding(level="bad", what="clocks", found=told, advice=advice)
     if mask & APPLICATION_CLOCKS:
-        advice = "somebody has set the clocks: `sudo nvidia-smi --reset-applications-clocks`, or say so."
+        advice = "the clocks are locked: `sudo nvidia-smi --reset-applications-clocks`, or say so."
         return Finding(level="warn", what="clocks", found=f"{found}, set by hand", advice=advice)
     return Finding(level="ok", what="clocks", found=found)
 
@@ -409,4 +409,4 @@ LOOKS = (
     _throttle_counters,
     _link,
 )
-"""What is looked at on a card that answers, in the order in which it is told."""
+"""The checks of a card that answers, in the order of the output."""

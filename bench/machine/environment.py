@@ -1,4 +1,4 @@
-"""What machine this is, as far as it can be told without changing it. Unknown is None, never a guess.
+"""What machine this is, as far as it can be read without changing it. Unknown is None, never a guess.
 
 What does not change while the process lives is asked once: the fork server asks before it forks, so a launch pays
 nothing for it. That also makes the git commit the one of the code that is loaded, not of an edit made meanwhile.
@@ -38,14 +38,14 @@ VARIABLES: dict[str, str] = {
 
 
 def find_device() -> str:
-    """The device that a measurement uses unless told otherwise: "cuda" if torch sees one, else "cpu"."""
+    """The default device of a measurement: "cuda" if torch sees one, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def describe(device: str, threads: int | None = None) -> Environment:
     """The environment of a measurement on `device`, or of a count on "meta", which touches no hardware.
 
-    `threads` is what torch will be told to use; None means what it uses now. A CUDA device that is not there yields an
+    `threads` is the number that torch will use; None means what it uses now. A CUDA device that is not there yields an
     environment without its name: the failure to measure on it is a record too. Raises `BenchError` for a word that is
     no device.
     """

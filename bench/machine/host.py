@@ -33,7 +33,9 @@ def available_memory() -> int:
 
 
 def data_memory() -> int | None:
-    """Bytes that this process has asked for already, as RLIMIT_DATA counts them; None where nobody counts (macOS)."""
+    """Bytes that this process has asked for already, as RLIMIT_DATA counts them; None where it is not counted
+    (macOS).
+    """
     import psutil
 
     return getattr(psutil.Process().memory_info(), "data", None)

@@ -2,7 +2,7 @@
 
 /proc/stat counts the time of *all* cores in ticks of 10 ms (USER_HZ): user, nice, system, idle, waiting for disks,
 interrupts (two kinds), and "steal", the time in which a core of a virtual machine had work but the hypervisor ran
-somebody else. In a container it is the host's. They are read here and not by psutil, because whole ticks of one line
+another machine. In a container it is the host's. They are read here and not by psutil, because whole ticks of one line
 are what the shares below are defined by, and two readings surround every block.
 """
 
@@ -34,7 +34,7 @@ class Shares:
 
 
 def ticks(proc: Path = PROC) -> Ticks | None:
-    """A reading of /proc/stat's first line; None where there is none."""
+    """A reading of /proc/stat's first line; or None."""
     try:
         with (proc / "stat").open(encoding="ascii") as lines:
             numbers = [int(word) for word in lines.readline().split()[1:9]]

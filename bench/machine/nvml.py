@@ -2,8 +2,8 @@
 
 NVML is the driver's view of the whole machine, not this process's. It counts all cards, in the order of the bus, and
 does not know CUDA_VISIBLE_DEVICES; so the card is found by the UUID that CUDA gives for its device. A slice of a card
-(MIG) has a UUID of its own; clocks and their limits are the whole card's, so those are asked of the card, while power
-and energy, which a slice shares with strangers, are unknown.
+(MIG) has its own UUID; clocks and their limits are the whole card's, so those are asked of the card, while power and
+energy, which a slice shares with strangers, are unknown.
 
 **Slow-downs.** A GPU lowers its clock to keep a power limit (normal for big models) or because it is too hot or its
 supply fails (not normal). The driver counts the nanoseconds of each cause since it was loaded, so reading the counters
@@ -97,7 +97,7 @@ def open_gpu(device: str, library: Any = None) -> Gpu | None:
 
 
 def driver_and_power_limit(device: str) -> tuple[str | None, float | None]:
-    """The driver's version and the limit in force, in watts; a slice of a card has no power limit of its own."""
+    """The driver's version and the current power limit in watts; a slice of a card has no separate limit."""
     gpu = open_gpu(device)
     if gpu is None:
         return None, None
@@ -145,13 +145,13 @@ def energy(gpu: Gpu) -> float | None:
 
 
 def power_limits(gpu: Gpu) -> tuple[float | None, float | None]:
-    """Watts: the limit in force, and the card's own."""
+    """Watts: the current limit, and the default one."""
     enforced = _scaled(ask(gpu, "nvmlDeviceGetEnforcedPowerLimit"), 1e-3)
     return enforced, _scaled(ask(gpu, "nvmlDeviceGetPowerManagementDefaultLimit"), 1e-3)
 
 
 def is_power_lowered(gpu: Gpu) -> bool:
-    """Whether somebody has set the limit below the card's own (a percent is allowed for: drivers round)."""
+    """Whether the limit is set below the card's default (a percent is allowed for: drivers round)."""
     enforced, default = power_limits(gpu)
     return enforced is not None and default is not None and enforced < LOWERED * default
 
@@ -177,13 +177,13 @@ def plan(gpu: Gpu) -> Plan:
 
 
 def tells_heat(sources: Plan) -> bool:
-    """Whether slowing down by heat would be noticed: who does not notice it must not say that there was none."""
+    """Whether slowing down by heat would be noticed: without that, "it was not slowed down" cannot be said."""
     causes = {cause for cause, _ in (*sources.fields, *sources.policies, *sources.bits)}
     return not causes.isdisjoint({"thermal", "hw_slowdown"})
 
 
 def read(gpu: Gpu, sources: Plan) -> Slowdowns | None:
-    """The reading now; None where heat is not told, or a source no longer answers."""
+    """The reading now; None where heat is not reported, or a source no longer answers."""
     counted = _counted(gpu, sources.fields)
     counted |= {c: ns for c, policy in sources.policies if (ns := _violation(gpu, policy)) is not None}
     mask = reasons(gpu) if sources.bits else 0
@@ -202,7 +202,7 @@ def moved(before: Slowdowns | None, after: Slowdowns | None) -> frozenset[Cause]
 
 
 def lock_clock(gpu: Gpu, clock: Literal["base", "max"]) -> None:
-    """Hold the graphics clock where it is told. Raises `BenchError` if the driver refuses.
+    """Lock the graphics clock at the given frequency. Raises `BenchError` if the driver refuses.
 
     The base clock is the one that the card can hold within its power limit, hence the steadiest.
     """
@@ -241,7 +241,7 @@ def other_processes(gpu: Gpu, device: str) -> tuple[int, ...]:
 
 def costly_ecc(gpu: Gpu) -> bool:
     """Whether error correction is on where it costs: GDDR keeps the check bits in the memory itself, which takes
-    capacity and bandwidth; HBM has room of its own for them (NVIDIA, "Pascal Tuning Guide", section "HBM2 DRAM").
+    capacity and bandwidth; HBM has extra room for them (NVIDIA, "Pascal Tuning Guide", section "HBM2 DRAM").
     """
     mode = ask(gpu, "nvmlDeviceGetEccMode")
     known = devices.identify(str(ask(gpu, "nvmlDeviceGetName")))

@@ -1,7 +1,7 @@
 """What the machine did while a block was timed, and what may be said about the number because of it.
 
 A block's time is the work's time plus whatever the machine did meanwhile: a GPU that lowers its clock because it is
-hot, a hypervisor that gives the core to somebody else ("steal"), a neighbour's process. None of it can be seen in the
+hot, a hypervisor that gives the core to another machine ("steal"), a neighbour's process. None of it can be seen in the
 time itself, so it is read from the machine's own counters just outside the block: everything slow before the clock
 starts and after it has stopped. Nothing is changed unless the user asks (`locked_clocks`). Unknown is None, and a flag
 says so. The kernel counts in ticks of 10 ms, so the shares of one short block are coarse; flags use the sum over all.
@@ -35,7 +35,7 @@ UNSTEADY_CLOCK = 0.01
 """The span of readings of the SM clock that is steady, as a share. A Hopper clock moves in steps of 0.8 %."""
 
 UNSTEADY_SHARE = 0.05
-"""The share of readings that may lie outside of it: one turn of 800 says nothing of the others."""
+"""The share of readings that may be outside of it: one turn of 800 says nothing of the others."""
 
 LOST_TIME = 0.05
 
@@ -129,7 +129,7 @@ class Watch:
         )
 
     def energy(self) -> float | None:
-        """Joules that the GPU has used since its driver was loaded; None where nobody counts them."""
+        """Joules that the GPU has used since its driver was loaded; None where they are not counted."""
         return nvml.energy(self._gpu) if self._gpu else None
 
     def close(self) -> None:
@@ -268,7 +268,7 @@ def _gpu_flags(gpu: nvml.Gpu, device: str) -> tuple[str, ...]:
 def locked_clocks(device: str, clock: Literal["base", "max"] = "base", library: Any = None) -> Iterator[None]:
     """Hold the GPU's graphics clock meanwhile; only when the user asks for it.
 
-    It is let go on any way out but SIGKILL. The driver cannot tell whether somebody had locked it before: such a lock
+    It is released on any way out but SIGKILL. The driver does not say whether it was locked before: such a lock
     is gone afterwards. Raises `BenchError` where there is no card or no right to do it.
     """
     gpu = nvml.open_gpu(device, library)

@@ -1,4 +1,4 @@
-"""Which launch comes next, and when there is none: the order of a sweep, its budgets and its stopping rule.
+"""Which launch comes next, and when to stop: the order of a sweep, its budgets and its stopping rule.
 
 A sweep that is cut off should have measured every row once before any row twice, so launches go round by round.
 With a target for the interval, rounds go on for the rows that have not reached it; the rule looks at the interval's

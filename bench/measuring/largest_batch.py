@@ -1,8 +1,8 @@
 """The largest batch that fits, by trying: doubling until one does not, then bisection, each try in a fresh process.
 
 A fresh process, because an allocator that has once run out of memory is fragmented and refuses what would fit. The
-batch of a row is never changed behind anybody's back: the size found is a record of its own, and a row measured at
-it says so.
+batch of a row is never changed behind anybody's back: the size found is a separate record, and a row measured at it
+says so.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ WINDOW = 10
 """Blocks per window."""
 
 TOLERANCE = {"cuda": 0.01, "cpu": 0.02}
-"""How far the medians of two windows may lie apart, and how far a window may drift, as shares."""
+"""How far the medians of two windows may differ, and how far a window may drift, as shares."""
 
 QUARTILE_TOLERANCE = 0.05
 OUTLIER = 1.5

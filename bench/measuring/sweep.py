@@ -26,7 +26,7 @@ NO_LIMIT = Budget()
 
 
 class Progress(Interface):
-    """Who is told how the sweep goes. `index` counts launches from 1 to `total`."""
+    """Receives the sweep's progress. `index` counts launches from 1 to `total`."""
 
     def started(self, spec: Spec, index: int, total: int) -> None:
         """A launch begins."""

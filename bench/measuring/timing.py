@@ -53,7 +53,7 @@ class Watch(Protocol):
         """A block has ended."""
 
     def energy(self) -> float | None:
-        """Joules that the device has used since some moment in the past; None where nobody counts them."""
+        """Joules that the device has used since some moment in the past; None where they are not counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,12 +42,12 @@ METRICS: dict[str, Metric] = {
     phases.METRIC: lambda workload, protocol, warm, tools: phases.measure(workload, protocol, warm, tools.now),
     energy.METRIC: energy.measure,
 }
-"""What a protocol may ask for by name, each a pass of its own; one that does not apply (phases of an inference, energy
-without a counter) measures nothing. What costs no pass of its own (first call, memory) is in every record."""
+"""What a protocol may ask for by name, each in a separate pass; one that does not apply (phases of an inference, energy
+without a counter) measures nothing. What needs no separate pass (first call, memory) is in every record."""
 
 
 class _Stages:
-    """The stage that the launch is at, told to whoever watches as it begins."""
+    """The stage that the launch is at, reported as it begins."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
@@ -120,10 +120,10 @@ def _first_call(seconds: float) -> Measurement:
 
 @contextmanager
 def instruments(device: str, threads: int | None) -> Iterator[Instruments]:
-    """The instruments of a real device, released at the end. `threads` is what torch will be told to use.
+    """The instruments of a real device, released at the end. `threads` is the number that torch will use.
 
-    To be taken up before the model is built: as long as this process holds nothing on the GPU, every process that
-    does is somebody else's.
+    To be taken up before the model is built: as long as this process holds nothing on the GPU, every process that does
+    is another program's.
     """
     surroundings = telemetry.surroundings(device, threads=threads)
     watch = telemetry.Watch(device)

@@ -260,7 +260,7 @@ def _compare_time(model: Model, now: Structures, settings: Settings) -> Outcome:
 def _judge(sides: Sides, stage: Stage, settings: Settings) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict, and remarks about it.
 
-    Each model is a gate of its own, so the false discoveries that a gate may make are shared out among them.
+    Each model is a separate gate, so they share the false discoveries that one gate may make.
     """
     from visionbench.judging.gate import LAUNCHES, Plan, drawn, gate
     from visionbench.judging.verdict import launches_needed

@@ -9,8 +9,7 @@ always. With `--visionbench-base REVISION` the model is also timed against that 
 reported as any test's: worse is a failure, "cannot tell" a skip, "could not be measured" an error.
 
 pytest loads this module in every project of an environment that has visionbench in it, so it imports pytest and
-nothing else, adds no cost to a run that does not use the fixture, and refuses nothing that was not asked for by one of
-its own options.
+nothing else and adds no cost to a run without the fixture. It refuses only what one of its options asked for.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ ENTRY_POINT = "visionbench"
 """The plugin's name where it is installed (`-p visionbench`)."""
 
 MARKER = (
-    "visionbench(**settings): how the `visionbench` fixture runs the model: fields of a spec (batch_size, image_size, "
-    "precision, memory_format, compile_mode, attention, task); training=False counts no training step; device and "
-    "threads are for timing"
+    "visionbench(**settings): how the `visionbench` fixture runs the model. Settings: fields of a spec (batch_size, "
+    "image_size, precision, memory_format, compile_mode, attention, task), device and threads for timing, and "
+    "training=False to count no training step"
 )
 
 Check = Callable[[str | Callable[[], Any]], None]

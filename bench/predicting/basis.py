@@ -281,7 +281,7 @@ def refusal(trace: Trace, columns: dict[str, float], seconds: float) -> str | No
         return "it does nothing that takes time: no operator of its step moves or multiplies anything"
     unknown = sum(op.bytes for op in trace.operators if op.kind == "other" and op.name not in _CLASSIFIED)
     if unknown > UNKNOWN_SHARE * trace.bytes:
-        return f"operators that nobody has classified move {unknown / trace.bytes:.0%} of its bytes (allowed: 10 %)"
+        return f"unclassified operators move {unknown / trace.bytes:.0%} of its bytes (allowed: 10 %)"
     launches = columns.get(LAUNCH, 0.0) / LAUNCH_SECONDS
     waiting = launches * LAUNCH_REAL * (_COMPILED_LAUNCHES if trace.spec.compile_mode else 1.0)
     if waiting > 0.5 * seconds:

@@ -1,7 +1,7 @@
 """Training memory on a card that you don't have: the three numbers that tools measure, and the largest batch.
 
-*Allocated* is the trace's peak of live tensors and cuBLAS's workspaces. Torch takes these, from release 2.0 on, out of
-its own allocator: 8.125 MiB, 32 on Hopper, for each thread that multiplies (CublasHandlePool.cpp; pull requests 85447
+*Allocated* is the trace's peak of live tensors and cuBLAS's workspaces. From release 2.0 on, torch takes these from its
+caching allocator: 8.125 MiB, 32 on Hopper, for each thread that multiplies (CublasHandlePool.cpp; pull requests 85447
 and 89027), and a training step has two, forward and backward. cuDNN's workspaces come and go, and are not known here.
 *Reserved* adds the allocator's fragmentation, *process* the CUDA context and the libraries' code.
 
@@ -44,8 +44,8 @@ ALLOCATED = (0.998, 1.022)
 smallest and largest ratio), rounded outwards. Five sources, so less is known than 16 independent rows would say."""
 
 LOW, HIGH = 0.96, 1.15
-"""The same for what the allocator holds and for the process: a judgement. Six printed rows of reserved memory, of one
-source, lie between 0.964 and 1.141: too few for a quantile. A seventh program there lost 27 % to fragmentation."""
+"""The same for what the allocator holds and for the process: a judgement. Six printed rows of reserved memory, from one
+source, are between 0.964 and 1.141: too few for a quantile. A seventh program there lost 27 % to fragmentation."""
 
 THREADS = 2
 """Threads that multiply: the program's own, and autograd's for the backward pass."""

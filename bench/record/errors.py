@@ -1,7 +1,7 @@
 """The one exception that is the user's to mend.
 
 Three kinds of error are never mixed: a user's mistake is a `BenchError` (one sentence with its remedy, exit code 2,
-no traceback); a model's failure is a `Failure` in the record; a bug of ours crashes.
+no traceback); a model's failure is a `Failure` in the record; our own bug crashes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 
 class BenchError(Exception):
-    """A mistake of the user's, told in one sentence that contains the remedy."""
+    """A user's mistake, in one sentence that contains the remedy."""
 
 
 def choose(kind: str, word: str, known: Iterable[str]) -> str:

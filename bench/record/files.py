@@ -121,7 +121,7 @@ def _values_checker(inside: _Check) -> _Check:
 
 def _check_number(value: Any) -> None:
     if value.__class__ is int and value.bit_length() > 1023:
-        raise ValueError("a whole number is too large for any number of ours")
+        raise ValueError("a whole number is too large")
 
 
 def _check_numbers(values: Any) -> None:
@@ -129,7 +129,7 @@ def _check_numbers(values: Any) -> None:
     try:
         float(sum(values))
     except OverflowError as error:
-        raise ValueError("a whole number is too large for any number of ours") from error
+        raise ValueError("a whole number is too large") from error
     except TypeError:
         return  # msgspec says what is wrong with it
 

@@ -5,8 +5,8 @@ that do the arithmetic, how many threads they were given, how much power the boa
 part of it (the commit), nor is when it was, nor which of a host's equal GPUs it ran on. A count is taken on no
 hardware: it depends on which operators torch breaks a model into, so on torch's minor version and nothing else.
 
-An unknown value agrees with another unknown one and with nothing that is known: where one side cannot say which driver
-it ran on, nobody can say that it was the same.
+An unknown value agrees with another unknown one and with nothing that is known: if one side's driver is unknown, it
+cannot be called the same.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ FLAGS: dict[str, Flag] = {
         meaning="something else was running on the machine meanwhile", voids_ratio="wall", voids_time=True
     ),
     "busy_machine": Flag(meaning="other programs wanted the cores when it began"),
-    "scattered": Flag(meaning="its blocks differ by more than a tenth among themselves", voids_time=True),
+    "scattered": Flag(meaning="block times within this launch vary by more than 10 %", voids_time=True),
     "nan_output": Flag(meaning="the model's output held NaN or infinity", voids_time=True),
     "recompiled": Flag(meaning="something was compiled again while it was timed", voids_time=True),
     "warm_cache": Flag(meaning="the compiler found work of an earlier run on the disk"),

@@ -1,7 +1,7 @@
 """Protocols of training memory: what is in memory during a training step beside what its spec says.
 
 A spec says how a step computes; it does not say what the training program keeps between steps. Gradients that are
-zeroed and not let go of, a moving average of the weights, the buckets of a distributed run: none of them changes an
+zeroed and not freed, a moving average of the weights, the buckets of a distributed run: none of them changes an
 operator, each is exact arithmetic on the same trace. So they are no fields of `Spec` (which is in the key of every
 record, where they would split what is one measurement), but a named protocol that reads a computed record.
 """
@@ -59,7 +59,7 @@ class MemoryProtocol:
     def __str__(self) -> str:
         """`fp32, math attention, AdamW, gradients kept`."""
         words = [self.precision, f"{self.attention} attention", "AdamW"]
-        words += ["gradients kept between steps" if self.kept_gradients else "gradients let go of between steps"]
+        words += ["gradients kept between steps" if self.kept_gradients else "gradients freed between steps"]
         words += ["an EMA copy of the model"] if self.ema else []
         words += ["DDP buckets"] if self.ddp else []
         return ", ".join(words)
@@ -74,4 +74,4 @@ PAPER_2022_COPIES = MemoryProtocol(
 """The same with what the isotropic recipes say they used: a model EMA, 8 GPUs."""
 
 TODAY = MemoryProtocol(name="today", precision="amp_bf16")
-"""As one would train it now: autocast to bf16, fused attention, gradients let go of."""
+"""As one would train it now: autocast to bf16, fused attention, gradients freed."""

@@ -64,7 +64,7 @@ def prediction(record: Record) -> Prediction | None:
 
 
 def distinguishable(first: float, second: float, resolution: float) -> bool:
-    """Whether two predicted times or rates differ by more than the model's own errors against each other."""
+    """Whether two predicted times or rates differ by more than the model's typical error between two rows."""
     return abs(math.log(first / second)) > resolution
 
 

@@ -77,7 +77,7 @@ class Saved:
 def read(path: Path | str) -> Saved | None:
     """What pytest-benchmark saved at `path`; None for anything that is none of its files.
 
-    Only a regular file is looked into: what is missing, a device or a pipe is left to whoever reads records. Raises
+    Only a regular file is looked into: a missing file, a device or a pipe is left to the reader of records. Raises
     `BenchError` for one of its files that is torn or lacks a number.
     """
     try:

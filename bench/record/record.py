@@ -92,7 +92,7 @@ class Measurement:
     agree. `low` and `high` are an interval that was stored with the value, in its unit, and `level` says how often it
     holds the truth (0.8 for a prediction); measured values have none, because it is derived from the launches.
 
-    Raises `BenchError` for a word that is not on its list, or an interval that is none.
+    Raises `BenchError` for a word that is not on its list, or an impossible interval.
     """
 
     metric: str

@@ -1,8 +1,8 @@
 """What is measured (`Spec`) and how (`Protocol`): frozen, hashable, and written into every record.
 
 Two equal specs are one row of a table. A row must be quotable, so a variant of a model is a new name, never a bag of
-keyword arguments, and everything that changes a number is a field here: a batch size or an attention kernel that
-lives in somebody's environment variable cannot be compared with anything.
+keyword arguments, and everything that changes a number is a field here: a batch size or an attention kernel set by an
+environment variable cannot be compared with anything.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def typical(record: Record, metric: str) -> float | None:
 
 
 def over_launches(records: Sequence[Record], value: Callable[[Record], float | None]) -> Estimate | None:
-    """The estimate over the launches that have a value; one of zero or less is a fault of a meter, and is none."""
+    """The estimate over the launches that have a value; values of zero or less are meter faults and are ignored."""
     values = [found for record in records if (found := value(record)) is not None and found > 0]
     return estimate(values) if values else None
 
@@ -99,7 +99,7 @@ def _estimate(values: tuple[float, ...], confidence: float) -> Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Percentile:
-    """The value below which a share `quantile` of single iterations lies, with its interval at `confidence`."""
+    """The value that a share `quantile` of single iterations is below, with its interval at `confidence`."""
 
     quantile: float
     value: float
@@ -122,7 +122,7 @@ def percentile(values: Sequence[float], quantile: float, confidence: float = 0.9
     one process are not quite, so it speaks for this launch alone. Raises ValueError for a quantile outside (0, 1).
     """
     if not 0 < quantile < 1:
-        raise ValueError(f"a quantile lies between 0 and 1, not at {quantile}")
+        raise ValueError(f"a quantile is between 0 and 1, not {quantile}")
     ranks = _ranks(len(values), quantile, (1 - confidence) / 2)
     if ranks is None:
         return None
@@ -166,7 +166,7 @@ EXACT_UP_TO = 60
 def _cut(n: int, tail: float) -> int:
     """How many Walsh averages to leave out at each end: the largest t for which P(T <= t) <= tail.
 
-    The interval misses the centre by exactly that event: at most t of the Walsh averages lie on one side of it.
+    The interval misses the centre by exactly that event: at most t of the Walsh averages are on one side of it.
     """
     if n > EXACT_UP_TO:
         mean, deviation = n * (n + 1) / 4, math.sqrt(n * (n + 1) * (2 * n + 1) / 24)

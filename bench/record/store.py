@@ -21,7 +21,7 @@ from visionbench.record.files import reason, sync_folder
 from visionbench.record.record import NewerSchemaError, Record, from_json, to_json
 
 HEAD = '{"spec":'
-"""How every line of ours begins: a file that holds nothing else than a piece of one is a torn file of ours."""
+"""How every line that we write begins: a file with nothing but the start of one is our own torn file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ def append(path: Path | str, record: Record) -> None:
 
 
 def _write_whole(descriptor: int, line: bytes) -> None:
-    """Write `line` as a line of its own, completely or not at all."""
+    """Write `line` as one line, completely or not at all."""
     size = os.fstat(descriptor).st_size
     if size and os.pread(descriptor, 1, size - 1) != b"\n":
         line = b"\n" + line  # somebody's torn line stands there: leave it to be reported, start afresh

@@ -1,6 +1,6 @@
-"""Autocast on the meta device, as on a GPU: regions are obeyed, whoever opens them, and operands are cast.
+"""Autocast on the meta device, as on a GPU: every open region counts, and operands are cast.
 
-The meta device has no autocast of its own. So what CUDA's does to an operator is done here, above autograd, by torch's
+The meta device has no autocast. So what CUDA's does to an operator is done here, above autograd, by torch's
 own state of the region: nested ones, ones that switch it off, and those that a network opens itself.
 """
 

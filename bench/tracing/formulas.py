@@ -193,7 +193,7 @@ _HARMLESS = frozenset({"torchvision::nms", "torchvision::roi_pool", "torchvision
 
 
 def cost_of(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> Cost | None:
-    """What a call costs by a formula of ours or, for others, one registered with torch; None where there is none.
+    """What a call costs by our formula or, for others, by one registered with torch; None without a formula.
 
     A product of complex numbers is several of real ones, and how many depends on the kernel: it has no formula.
     """

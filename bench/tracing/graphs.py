@@ -6,7 +6,7 @@ on meta tensors. The counters say what happened; `torch._dynamo.explain` missed 
 
 The model is called twice, with two images and with three. The batch dimension is announced to be dynamic, so whatever
 the second call compiles it compiles again: for an attribute that changed, or for a batch that became a constant (behind
-a graph break it always does, as nobody announces there).
+a graph break it always does, because nothing announces it there).
 
 The compiler's front end takes seconds per model and keeps much to itself, so it runs in child processes, one per core.
 They are forked, which costs no imports; they touch no GPU and start no threads.

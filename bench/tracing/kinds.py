@@ -70,8 +70,7 @@ def kind_of(func: Any) -> Kind:
     """The kind of an operator that the MAC rule does not count.
 
     By name where that is listed above; else by torch's own tag `pointwise` (the operator maps element to element).
-    An operator that nobody has classified is "other", and a trace lists it, so that nothing is passed over in
-    silence.
+    An unclassified operator is "other", and a trace lists it, so that nothing is skipped silently.
     """
     name: str = func.overloadpacket.__name__
     listed = _BY_NAME.get(name) or _BY_NAME.get(name.removesuffix("_"))

@@ -1,7 +1,7 @@
 """Memory of live tensors over one training step, without a device: who holds how much, when, and where the peak is.
 
-The tracker follows *storages* (a view holds no memory of its own): each is born with the operator that first
-returns it and dies when Python and autograd have let go of it, which on the meta device happens at the very same
+The tracker follows *storages* (a view holds no memory itself): each is born with the operator that first
+returns it and dies when Python and autograd have released it, which on the meta device happens at the very same
 operators as on a GPU. Sizes are rounded up to the 512 bytes of torch's CUDA caching allocator
 (c10/cuda/CUDACachingAllocator.h, kMinBlockSize). Not seen: workspaces of cuDNN and cuBLAS, fragmentation, the CUDA
 context. So the peak is a lower bound of `max_memory_allocated`.

@@ -1,9 +1,9 @@
 """Attention written out step by step, and what releases of torch before 1.11 kept for its gradient.
 
-Before `scaled_dot_product_attention` every program multiplied, took a softmax and multiplied again. Under autocast
-each step has a type of its own: the products take and give halves, the softmax gives fp32 and keeps that for its
-gradient, and the second product keeps a copy in halves beside it. Torch's composite operator, one entry of autocast's
-list, leaves out both the fp32 and the copy.
+Before `scaled_dot_product_attention` every program multiplied, took a softmax and multiplied again. Under autocast the
+steps have different types: the products take and give halves, the softmax gives fp32 and keeps that for its gradient,
+and the second product keeps a copy in halves beside it. Torch's composite operator, one entry of autocast's list,
+leaves out both the fp32 and the copy.
 
 Two savings came later. The softmax kept its input too, of which its gradient needs the type alone (pytorch issue
 64000, mended by pull request 65242). And autocast ran GELU in fp32, which keeps its input in fp32 (pull request 59639).

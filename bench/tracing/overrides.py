@@ -1,10 +1,10 @@
 """What a GPU would do, on tensors that are on none: fused attention and automatic mixed precision for the meta device.
 
-On the meta device torch takes `scaled_dot_product_attention` apart into matrix products and a softmax that keeps the
-N x N matrix, and autocast does not exist. Both matter: for memory above all. So while a trace runs, those operators get
-an implementation of ours for meta tensors, registered one level above autograd (dispatch key `AutogradMeta`). There it
-is found whoever calls, `nn.MultiheadAttention` included, and nothing but meta tensors ever sees it. It is taken
-out again at the end of the trace.
+On the meta device torch takes `scaled_dot_product_attention` apart into matrix products and a softmax that keeps the N
+x N matrix, and autocast does not exist. Both matter: for memory above all. So while a trace runs, those operators get
+our implementation for meta tensors, registered one level above autograd (dispatch key `AutogradMeta`). There every
+caller finds it, `nn.MultiheadAttention` included, and nothing but meta tensors ever sees it. It is taken out again at
+the end of the trace.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _fused(seen: Kernel) -> Callable[..., torch.Tensor]:
 def overrides(*, fused: bool, seen: Kernel, former: bool = False) -> Iterator[None]:
     """For the time of the `with` block, meta tensors get fused attention, and autocast where a region is open.
 
-    `seen` is told of each fused kernel. `former` keeps what torch before 1.11 kept (`stepwise`). The operators that
+    `seen` is called for each fused kernel. `former` keeps what torch before 1.11 kept (`stepwise`). The operators that
     autocast casts are replaced when the first region opens: most traces have none, and a replacement costs time.
     """
     library = torch.library.Library("aten", "IMPL")

@@ -1,4 +1,4 @@
-"""The same count by somebody else: fvcore, on real tensors.
+"""The same count by another library: fvcore, on real tensors.
 
 fvcore (Meta, last released 2022) walks a `torch.jit` trace instead of the dispatcher, so it shares no code and no
 method with our recorder: where the two agree, both are probably right. Where they differ the operator that explains

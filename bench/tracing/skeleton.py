@@ -37,7 +37,7 @@ _FILLS = frozenset(
 
 
 class _SkipFills(TorchFunctionMode):
-    """In-place fills of meta tensors and of large ones return at once: nobody will read what they write.
+    """In-place fills of meta tensors and of large ones return at once: their values are never read.
 
     Small tensors with data keep theirs, because a constructor may compute with them
     (`torch.linspace(...).mul_(r).tolist()`).
@@ -59,7 +59,7 @@ def skeleton(name: str, image_size: int) -> torch.nn.Module:
     """The module of that name with all parameters and buffers on the meta device. Raises `ModelError`.
 
     A model whose constructor reads tensor values (`.item()`), which meta tensors do not have, is built without
-    initialisation on the CPU and moved; memory that nobody writes to is not taken from the machine either.
+    initialisation on the CPU and moved; memory that is never written is not taken from the machine either.
     """
     # What importing timm or the user's module makes belongs to the process and not to the trace: before any mode. So
     # does the compiler, which torch loads at its first dispatch to Python, and which torch 2.6 cannot load under one.

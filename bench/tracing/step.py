@@ -73,7 +73,7 @@ def missed(traced: Trace) -> tuple[str, ...]:
 
 
 def _stepped(model: torch.nn.Module, spec: Spec, former: bool) -> Recorder:
-    """Run the step. A forward pass that makes tensors of its own, on the default device, may need that to be ours."""
+    """Run the step. A forward pass that makes new tensors on the default device may need that to be ours."""
     try:
         return _step(model, spec, former)
     except RuntimeError as error:
@@ -109,7 +109,7 @@ def run(spec: Spec, *, former: bool = False) -> Trace:
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """A collection in the middle would release tensors at a moment of its own, and takes longer than the trace."""
+    """A collection in the middle would release tensors at an unrelated moment, and takes longer than the trace."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -35,7 +35,7 @@ def structures(specs: Iterable[Spec], progress: Callable[[str], None] | None = N
     """The structure of many rows. A row that cannot be counted is among the failures, with its reason.
 
     Graphs are counted in child processes meanwhile; call it before any thread is started, as they are forked.
-    `progress` is told each row when it is done.
+    `progress` is called with each finished row.
     """
     wanted = list(dict.fromkeys(specs))
     rows: dict[str, Structure] = {}

@@ -29,7 +29,7 @@ def by_kind(traced: Trace) -> tuple[Line, ...]:
 def by_stage(traced: Trace, depth: int = 2) -> tuple[Line, ...]:
     """One line per module at `depth` steps below the model, in the order of execution.
 
-    What the model calls itself is `(model)`; backward and optimizer, which no module calls, are lines of their own.
+    What the model calls itself is `(model)`; backward and optimizer, which no module calls, are separate lines.
     """
     return _grouped(traced.operators, lambda op: _stage(op, depth))
 

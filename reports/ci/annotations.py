@@ -1,8 +1,8 @@
 """A judgement as GitHub's workflow commands: what a pull request shows beside its checks.
 
 GitHub shows ten annotations of a kind per step and drops the rest without a word. So at most ten errors are written,
-one per row that regressed or changed its structure; what they leave out, and rows that could not be measured, is told
-in one warning each, which is another kind.
+one per row that regressed or changed its structure; what they leave out, and rows that could not be measured, get one
+warning each, which is another kind.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def draw(
 ) -> bytes:
     """The figure of that name as a file. The same evidence gives the same bytes with the same matplotlib.
 
-    Raises `BenchError` for a name that is none, `MissingError` (a `BenchError`) where there is nothing to draw.
+    Raises `BenchError` for an unknown name, `MissingError` (a `BenchError`) where there is nothing to draw.
     """
     chosen = FIGURES[choose("figure", name, FIGURES)]
     look = Look(theme=THEMES[theme], width=width)

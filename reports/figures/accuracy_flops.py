@@ -1,7 +1,7 @@
 """Figure 1 of the ConvNeXt paper: accuracy against FLOPs, a bubble's area in proportion to its FLOPs.
 
 Accuracy is as published; FLOPs are ours, exact, one image's multiply-accumulates. The paper's figure has families side
-by side; here FLOPs have an axis of their own, so that "better at equal cost" is "above", and the networks of Table 1
+by side; here FLOPs have an axis, so that "better at equal cost" is "above", and the networks of Table 1
 are shown at the sizes at which it prints them.
 """
 
@@ -74,7 +74,7 @@ def _printed() -> tuple[tuple[str, str, PaperRow], ...]:
 
 
 def needs(evidence: Evidence) -> tuple[Need, ...]:
-    """Traces of printed rows that are not at hand."""
+    """Traces of printed rows that are not recorded."""
     wanted = [Need(spec=count_spec(*row.network), metric="macs") for _, _, row in _printed()]
     return lacking(evidence.records, tuple(dict.fromkeys(wanted)))
 

@@ -2,7 +2,7 @@
 
 A sheet is laid out in millimetres from its lower left corner: title and legend above, sentences below, the body between
 them, whose height the figure chooses. matplotlib's object-oriented interface only: `pyplot` keeps figures and a current
-one in global state. matplotlib is imported inside functions, because whoever lists figures should not pay for it.
+one in global state. matplotlib is imported inside functions, because listing figures should not cost it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheet:
-    """A figure with its look. The body lies between `bottom` and `top` (mm from the lower edge), in full width."""
+    """A figure with its look. The body is between `bottom` and `top` (mm from the lower edge), in full width."""
 
     figure: Figure
     look: Look
@@ -63,7 +63,9 @@ class Sheet:
 
 @contextmanager
 def styled(look: Look) -> Iterator[None]:
-    """The settings of matplotlib as it comes, then ours, for the time of a drawing; whoever called gets his back."""
+    """The settings of matplotlib as it comes, then ours, for the time of a drawing; afterwards the caller's are
+    back.
+    """
     import matplotlib as mpl
 
     with mpl.rc_context():
@@ -163,7 +165,7 @@ def write(
 
 
 def axes(made: Sheet, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Axes whose frame is at those mm; tick labels lie outside of it."""
+    """Axes whose frame is at those mm; tick labels are outside of it."""
     return made.figure.add_axes(
         (left / made.look.width, bottom / made.height, width / made.look.width, height / made.height)
     )
@@ -214,7 +216,7 @@ def _mark(made: Sheet, entry: Entry, x: float, y: float) -> None:
 
 
 def words(figure: Figure, group: str = NOTE) -> str:
-    """A figure's title, or the sentences at its foot, for whoever cannot see the rest."""
+    """A figure's title, or the sentences at its foot, for readers who cannot see the rest."""
     return " ".join(text.get_text() for text in figure.texts if text.get_gid() == group)
 
 

@@ -2,7 +2,7 @@
 
 A dot is the centre over launches of the ratio of times, without the switch over with it, so above 1 is faster; its bar
 is the exact 95 % interval. What may be said of it has the words of the table of effects
-(`visionbench.reports.paired_ratio`): filled is faster or slower, a hollow square a tie, a hollow dot cannot be told.
+(`visionbench.reports.paired_ratio`): filled is faster or slower, a hollow square a tie, a hollow dot is undecided.
 What failed has its row and its cause.
 """
 
@@ -42,7 +42,7 @@ FILLED, TIE = ("faster", "slower"), "tie"
 class Effect:
     """One row: `speedup` of a switch (`group`) for a network, above 1 is faster, and what may be said of it.
 
-    Where there is none, `cause` says why.
+    Without one, `cause` says why.
     """
 
     group: str
@@ -171,7 +171,7 @@ def _sentences(found: Data) -> tuple[str, ...]:
     told = (
         f"Measured in turns by two processes beside each other ({where}; {launches} launches a row): time without the "
         "switch over time with it. Bar: exact 95 % interval over launches.",
-        f"Tie: all of the interval lies within {100 * paired_ratio.TIE:g} % of 1. Cannot tell: it holds 1 and more, "
+        f"Tie: all of the interval is within {100 * paired_ratio.TIE:g} % of 1. Cannot tell: it holds 1 and more, "
         "there are too few launches for one, or the machine was not fit to measure.",
         f"Of some rows: {'; '.join(doubts)}." if doubts else "",
         f"{plural(found.left_out, 'comparison')} of other machines or software left out." if found.left_out else "",

@@ -2,7 +2,7 @@
 
 All of it is counted, on no hardware (`visionbench.tracing.live`): the horizontal axis is the order of allocations and
 releases, not time, and the peak is a lower bound of what an allocator reports. Parameters and optimizer state are there
-throughout, so they are layers of their own; what the rest is made of is known exactly at the peak, and shown beside it.
+throughout, so they are separate layers; what the rest is made of is known exactly at the peak, and shown beside it.
 """
 
 from __future__ import annotations

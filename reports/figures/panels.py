@@ -48,7 +48,7 @@ def name(sheet: Sheet, axes: Axes, title: str, upward: str, across: str) -> None
 
 
 FEWEST_TICKS = 3
-"""With fewer nobody can read a value off."""
+"""With fewer a value cannot be read off."""
 
 
 def log_ticks(low: float, high: float) -> list[float]:

@@ -1,10 +1,10 @@
-"""Where labels go, so that none lies on another, on a point, or outside: pure geometry, in any unit, deterministic.
+"""Where labels go, so that none covers another or a point, or is cut off: pure geometry, in any unit, deterministic.
 
 Every label has a few hundred candidate places: rings of directions around its point, the nearer the better. Places that
-leave the canvas or lie on an obstacle are struck out first. What is left is a choice of one place per label, made
+leave the canvas or cover an obstacle are struck out first. What is left is a choice of one place per label, made
 greedily (the label with the fewest places first) and then improved label by label until nothing moves, which for the
 few dozen labels of a figure ends after a handful of rounds (Christensen, Marks & Shieber 1995 compare such searches). A
-label for which no free place is left has none: it is better left out, and told, than laid over another.
+label for which no free place is left has none: it is better left out, and named, than laid over another.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KEPT = 90
 
 ROUNDS = 12
 OVERLAP = 1e6
-"""What it costs to lie on something: more than any distance."""
+"""What it costs to cover something: more than any distance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A straight line between two points, which labels should not lie on."""
+    """A straight line between two points, which labels should not cover."""
 
     x0: float
     y0: float
@@ -146,7 +146,7 @@ def _around(label: Label) -> Iterator[Place]:
 
 
 def _beside(label: Label, angle: float, gap: float) -> tuple[Box, float]:
-    """The box whose nearest point lies at `angle` and `gap` from the point's edge, and that gap in heights."""
+    """The box whose nearest point is at `angle` and `gap` from the point's edge, and that gap in heights."""
     reach, cos, sin = label.radius + gap + 0.15 * label.height, math.cos(angle), math.sin(angle)
     # The centre goes out by as much of the half-size as looks that way: beside, above and below are alike.
     x = label.x + cos * reach + label.width / 2 * max(-1.0, min(1.0, 1.6 * cos))
@@ -170,7 +170,7 @@ def _leader(label: Label, box: Box) -> Segment:
 
 
 def _burden(one: Place, scene: Scene) -> float:
-    """What lies below the label or crosses its leader: bearable, but not liked."""
+    """What is below the label or crosses its leader: bearable, but not liked."""
     box, leader = one.box, one.leader
     soft = sum(box.overlaps(other) for other in scene.soft)
     lines = sum(line.crosses(box) for line in scene.lines)

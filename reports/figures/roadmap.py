@@ -89,7 +89,7 @@ class Rung:
 
 
 def needs(evidence: Evidence) -> tuple[Need, ...]:
-    """Traces of the steps' networks that are not at hand."""
+    """Traces of the steps' networks that are not recorded."""
     printed = [row for table, _, _ in REGIMES.values() for row in rows(table)]
     wanted = [Need(spec=count_spec(*row.network), metric="macs") for row in printed]
     return lacking(evidence.records, tuple(dict.fromkeys(wanted)))

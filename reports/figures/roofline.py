@@ -1,9 +1,9 @@
 """A network's operators under a device's roofline: which kinds of work the memory holds up, and which the arithmetic.
 
 The roof is the data sheet's (Williams et al. 2009): at an intensity of I FLOPs per byte no more than min(peak,
-bandwidth * I) FLOP/s are possible. Kinds of operators lie *on* it, at what their exact counts allow at best: nothing
-here is measured but what is called so. Operators that the MAC rule counts no FLOPs of (norms, activations, copies) have
-no intensity; their bytes are in the bars beside, in proportion to all others.
+bandwidth * I) FLOP/s are possible. Kinds of operators are drawn *on* it, at what their exact counts allow at best:
+nothing here is measured but what is called so. Operators that the MAC rule counts no FLOPs of (norms, activations,
+copies) have no intensity; their bytes are in the bars beside, in proportion to all others.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """The roof and what lies under it: `peak` in FLOP/s for `precision`, `kinds` by bytes."""
+    """The roof and what is under it: `peak` in FLOP/s for `precision`, `kinds` by bytes."""
 
     spec: Spec
     device: DeviceSpec
@@ -225,11 +225,11 @@ def _sentences(shown: Data) -> tuple[str, ...]:
         f"FLOPs and bytes: exact, counted by a trace of {shown.spec}; every operator reads its inputs and writes its "
         "outputs once. A disc's area is in proportion to its kind's bytes.",
         f"Roof: the data sheet's dense {shown.precision} peak, {shown.peak / TERA:g} TFLOP/s, and "
-        f"{shown.device.bandwidth / GIGA:,.0f} GB/s. Discs lie where they could be at best: nothing on the roof is "
+        f"{shown.device.bandwidth / GIGA:,.0f} GB/s. Discs mark the best that is possible: nothing on the roof is "
         "measured.",
     )
     if not shown.measured:
-        return (*told, f"No measurement of this network on a {shown.device.key} is at hand.")
+        return (*told, f"No measurement of this network on a {shown.device.key} is recorded.")
     return (
         *told,
         *(f"Measured: {one.spec}; bar: 95 % interval over launches, where there are enough." for one in shown.measured),

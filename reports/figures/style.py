@@ -2,7 +2,7 @@
 
 The hues are those of Okabe and Ito ("Color universal design", 2008), which people with any colour vision tell apart;
 where one is too pale for thin marks on white it is darkened, and on a dark ground lightened, to a contrast of at least
-3 : 1 (WCAG 2.1). No figure relies on colour alone: every colour has a marker's shape or a hatch of its own. The font is
+3 : 1 (WCAG 2.1). No figure relies on colour alone: every colour also has a marker's shape or a hatch. The font is
 DejaVu Sans, which comes with matplotlib, so that a label measures the same everywhere.
 """
 

@@ -49,7 +49,7 @@ DOT = 0.85
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One network on one device: `top1` in %, `rate` in images/s with its interval, or None where there is none."""
+    """One network on one device: `top1` in %, `rate` in images/s with its interval, or None."""
 
     label: str
     family: Family

@@ -30,7 +30,7 @@ class Counts:
     sizes: dict[str, tuple[int, ...]]
 
     def exact(self, model: str, image_size: int, metric: str) -> float | None:
-        """A count of one image at that size, or None where no trace is at hand."""
+        """A count of one image at that size, or None without a trace."""
         return self.of(count_spec(model, image_size), metric)
 
     def of(self, spec: Spec, metric: str) -> float | None:

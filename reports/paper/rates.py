@@ -2,7 +2,7 @@
 
 Measured ones are one per group of equal settings, the newest groups first. A doubt that holds for a whole column (one
 launch a row, a busy machine) is said once in the column's note; one that holds for a cell is its footnote. A failed
-measurement says its cause where the number would stand. Predicted ones are a source of their own, in italics, with the
+measurement says its cause where the number would stand. Predicted ones are a separate source, in italics, with the
 80 % interval; without predicted records there is no such column.
 """
 
@@ -260,7 +260,7 @@ def _predicted(gpu: str, by_network: dict[tuple[str, int], Record]) -> Column[Pa
     note = Note(
         term=f"{RATE}, {HEADS['predicted']}, {gpu}",
         text=f"an estimate from the trace for a {CARDS[gpu]}, {spec.precision}, {spec.memory_format}, "
-        f"{spec.attention} attention, batch {spec.batch_size}, with its 80 % interval; not measured, and fitted to "
+        f"{spec.attention} attention, batch {spec.batch_size}, with its 80 % interval. Not measured; fitted to "
         "printed rows of this card (`predict`, `validate-predictions`).",
     )
     return Column(

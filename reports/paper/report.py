@@ -49,7 +49,7 @@ class Layout(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A table that can be laid out. `paper_table` is its number in its paper, "" for a table of our own; `rows` are the
+    """A table that can be laid out. `paper_table` is its number in its paper, "" for our own table; `rows` are the
     printed rows, in the paper's order; `specs_of` names the traces of one row.
     """
 
@@ -131,7 +131,7 @@ GAPS: dict[str, Callable[[PaperRow, Sequence[PaperRow]], bool]] = {
 _MEANINGS: dict[Source, str] = {
     "published": "copied as printed, from {cite} or what it cites",
     "computed": "counted from the model's own operators, on no hardware",
-    "measured": "timed on the machine named above the column",
+    "measured": "timed on the machine that the column or its note names",
     "predicted": "a model's estimate, not a measurement",
 }
 

@@ -24,9 +24,9 @@ goes on from 7 (both tables, row "ReLU->GELU (k=7)")."""
 
 STEP = Note(
     term="step",
-    text="time of an iteration of the network before over that of this one, both taking turns under equal settings: "
-    "×0.90 is a step that makes it a tenth slower. ReLU->GELU starts from kernel size 7, Swin stands against the "
-    "ConvNeXt above it. [ ] 95 % interval over launches.",
+    text="time of an iteration of the network before over that of this one, in turns under equal settings. "
+    "×0.90 is a step that makes it a tenth slower. ReLU->GELU starts from kernel size 7; Swin is compared with the "
+    "ConvNeXt above it. [ ]: 95 % interval over launches.",
 )
 
 
@@ -123,7 +123,7 @@ def _effect(task: str, measured: Steps) -> Column[PaperRow]:
     )
 
 
-TIE = f"A tie: all of the interval lies within {paired_ratio.TIE * 100:g} % of 1."
+TIE = f"A tie: all of the interval is within {paired_ratio.TIE * 100:g} % of 1."
 
 
 def remarks(material: Material, road: str) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Where the print and the exact count disagree, and why: found by search, never typed in.
 
-A printed number agrees when the exact count lies within half a unit of its last printed digit. Otherwise each
+A printed number agrees when the exact count is within half a unit of its last printed digit. Otherwise each
 hypothesis is tried in turn on counts that a trace has made: another size, a neighbouring row, another print
 of the same network, a coarser rounding. A footnote says what was found, or that nothing was.
 """

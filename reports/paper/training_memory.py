@@ -33,7 +33,7 @@ SHOWN: tuple[tuple[MemoryProtocol, str, int], ...] = (
 
 LIVE = Note(
     term=f"{GROUP}, {HEADS['computed']}",
-    text="GiB (2^30 bytes): the peak of live tensors over one training step (forward, loss, backward, AdamW) at batch "
+    text="GiB (2^30 bytes): peak of live tensors over a training step (forward, loss, backward, AdamW), batch "
     f"{TRAIN_BATCH}. " + "; ".join(f"{protocol.name}: {protocol}" for protocol, _, _ in SHOWN) + ". Without the "
     "allocator's fragmentation, the kernels' workspace and the driver's context: a lower bound, and not the paper's "
     "counter.",
@@ -49,7 +49,7 @@ GROUPS = 2
 """How many groups of measured training are shown: as in 2022, and as today."""
 
 Memory = Callable[[PaperRow], tuple[float, tuple[Record, ...]] | None]
-"""A row's bytes and the records that say so; None where there are none."""
+"""A row's bytes and the records that say so; or None."""
 
 
 def specs_of(row: PaperRow) -> tuple[Spec, ...]:
@@ -82,7 +82,7 @@ def live(material: Material) -> Iterator[Column[PaperRow]]:
     note = Note(
         term="memory, exact",
         text=f"GiB (2^30 bytes): peak of live tensors over a training step at batch {TRAIN_BATCH}, "
-        f"{PAPER_2022.precision}, AdamW, unfused attention, gradients let go of.",
+        f"{PAPER_2022.precision}, AdamW, unfused attention, gradients freed.",
     )
 
     def fill(row: PaperRow) -> Cell:
@@ -153,7 +153,7 @@ def _counter(group: Group, head: tuple[str, ...], counter: str) -> Column[PaperR
     """One of the allocator's two counters: the largest of the launches, because a peak is a bound."""
     note = Note(
         term=f"{GROUP}, {HEADS['measured']}, {', '.join(head)}",
-        text=f"GiB, the allocator's counters; gradients let go of between steps; {describe(group)}.",
+        text=f"GiB, the allocator's counters; gradients freed between steps; {describe(group)}.",
     )
     memory = _counted(group, counter)
 

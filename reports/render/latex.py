@@ -129,7 +129,7 @@ PREAMBLE = r"""\documentclass[10pt]{article}
 
 
 def document(tables: str) -> str:
-    """Tables as a document of their own, which any LaTeX engine compiles."""
+    """Tables as a document, which any LaTeX engine compiles."""
     return PREAMBLE + tables + "\\end{document}\n"
 
 

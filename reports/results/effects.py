@@ -23,17 +23,17 @@ from visionbench.reports.paper.counts import Counts, index
 from visionbench.reports.paper.report import Report
 from visionbench.reports.table import HEADS, Cell, Note, Table
 
-NAME, TITLE = "effects", "What each switch alone does to speed"
+NAME, TITLE = "effects", "What each setting alone does to speed"
 
 HOW = Note(
     term="speed-up",
-    text="time of an iteration without the switch over that with it, both taking turns; ×2 is twice as fast. "
-    "[ ] 95 % interval over launches. Turn by turn, so it is not quite the quotient of the img/s, each a median alone.",
+    text="time of an iteration without the setting over that with it, in turns. ×2 is twice as fast. [ ]: 95 % "
+    "interval over launches. It is a median of ratios, so it is not quite the ratio of the two img/s.",
 )
 FOUND = Note(
     term="finding",
-    text=f"faster, slower: the interval leaves 1 out; tie: all of it within {TIE * 100:g} % of 1; cannot tell: "
-    "it holds 1, and more launches might show an effect; doubtful: a footnote says why.",
+    text=f"faster, slower: the whole interval is above or below 1. tie: all of it is within {TIE * 100:g} % of 1. "
+    "cannot tell: it holds 1, and more launches might show an effect. doubtful: a footnote says why.",
 )
 
 

@@ -1,7 +1,7 @@
 """Every configuration of a model that was measured: which is fastest, which needs least memory, when compiling pays.
 
 These are launches of a sweep, one configuration after the other, and not turns: the table says which is *fastest* only
-where its interval lies apart from the next, and leaves the effect of a single switch to the table of effects.
+where its interval does not overlap the next, and leaves the effect of a single switch to the table of effects.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from visionbench.reports.table import HEADS, Cell, Note, Table, Unit
 NAME, TITLE = "effects_grid", "Every configuration, one after the other"
 
 MEASURED_MEMORY = ("peak_memory_allocated", "process_memory")
-"""What is shown as measured memory: the allocator's peak; where there is none (a CPU), the process's."""
+"""What is shown as measured memory: the allocator's peak; without one (a CPU), the process's."""
 
 PAYS = Note(
     term="pays after",
@@ -232,7 +232,7 @@ def _best(grid: Grid, estimates: dict[Spec, Estimate], exact: Counts) -> dict[Sp
         for spec in ranked[1:]:
             high = estimates[spec].high
             if top.low is not None and (high is None or high >= top.low):
-                said[spec] = ["as fast, for all that can be told"]
+                said[spec] = ["as fast, within the intervals"]
     for words, memory in (
         ("least memory", {spec: _memory(grid.launches[spec]) for spec in estimates}),
         ("least live memory", {spec: exact.of(spec, PEAK) for spec in estimates}),

@@ -1,6 +1,6 @@
 """Predictions of a GPU that is not here, each with its 80 % interval, its tier and the reason for it.
 
-They stand in tables of their own: a predicted number is set in italics and never shares a column with a measured one.
+They have separate tables: a predicted number is set in italics and never shares a column with a measured one.
 Beside it stands what a paper printed for the same network on that card, where one did.
 """
 

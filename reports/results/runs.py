@@ -112,7 +112,7 @@ def _typical(metric: str) -> Callable[[Run], Estimate | None]:
 
 
 def _largest(metric: str) -> Callable[[Run], Estimate | None]:
-    """The largest of all launches: a peak is a bound, and of a count that should be zero the worst is told."""
+    """The largest of all launches: a peak is a bound, and a count that should be zero shows its worst."""
 
     def of(run: Run) -> Estimate | None:
         found = [value for record in run.launches if (its := record.get(metric)) for value in its.values]

@@ -43,13 +43,13 @@ def _columns() -> tuple[Column[Tested], ...]:
     bound = Note(term="≤, ≥", text="one-sided 95 % bound of the rate (Clopper-Pearson).")
     same = Note(
         term="equal sides",
-        text="rows whose two sides are the same code, in two work trees: called regressed or improved, wrongly, or "
-        "left open; runs: suites of such rows that would have failed a build.",
+        text="rows whose two sides are the same code, in two work trees. Called regressed or improved is wrong; open "
+        "is left undecided. runs: suites of such rows that would have failed a build.",
     )
     slower = Note(
         term="exact cost",
-        text="rows whose candidate has some of its equal blocks more: called regressed, rightly; measured: the median "
-        "of the rows' ratios.",
+        text="rows whose candidate has a few more of its equal blocks. Called regressed is right. measured: the "
+        "median of the rows' ratios.",
     )
     holds = Note(term="interval holds the truth", text="of the 95 % intervals of the ratio, in both kinds of rows.")
     equal, cost = "equal sides", "exact cost"

@@ -23,8 +23,8 @@ TIMES, COUNTS = "compared", "compared_counts"
 
 NO_VERDICT = (
     "Not a verdict: the sides ran in different jobs. One source's time has been seen to differ by 26 % between jobs of "
-    "one CI, and by 0.3 % within a job (github.com/namecheap/fast_mail_parser/pull/128). An interval here is over the "
-    "launches of its own job and knows nothing of that. To judge a change, measure both sides in one job, in turns: "
+    "one CI, and by 0.3 % within a job (github.com/namecheap/fast_mail_parser/pull/128). An interval here covers "
+    "the launches of one job only, so it leaves this out. To judge a change, measure both sides in one job, in turns: "
     "`python bench.py gate`."
 )
 ONE_COMMIT = "Both sides are of one commit: what differs here is the machine, or the hour."
@@ -149,7 +149,7 @@ def _time(entry: Entry) -> tuple[Cell, ...]:
 
 
 def change(cost: float | None) -> Cell:
-    """A ratio of costs as percent of the first; a dash where there is none."""
+    """A ratio of costs as percent of the first; a dash without one."""
     return Cell() if cost is None else cells.plain(f"{signed(cost)} %", cost - 1, digits=1)
 
 
@@ -198,7 +198,7 @@ def _unlike(entries: Sequence[Entry]) -> Iterator[str]:
             "Their ratio would be of the machines or the protocols."
         )
     if gone := words["vanished"]:
-        yield f"Vanished: {gone} of the baseline's rows or numbers; what is not recorded any more, nobody watches."
+        yield f"Vanished: {gone} of the baseline's rows or numbers; what is no longer recorded is no longer watched."
     if not any(words[word] for word in COMPARED):
         yield "Nothing was compared."
 

@@ -93,8 +93,8 @@ def held_out(calibrations: Sequence[Calibration]) -> Table:
         for known in calibrations
     )
     remarks = (
-        "Errors are |predicted / measured - 1| of a step's time on families (modules of networks) that were left out "
-        "of the fit, one after the other; rank is Spearman's correlation; the 80 % interval is made of the others.",
+        "Errors are |predicted / measured - 1| of a step's time. Each family (module of networks) was left out of the "
+        "fit in turn, and the 80 % interval comes from the other families. Rank is Spearman's correlation.",
     )
     columns = _columns("device", "how", *figures, "flops", "activations")
     title = "Predictions on families they were not fitted on"
@@ -115,7 +115,7 @@ def by_publication(calibrations: Sequence[Calibration]) -> Table:
     )
     remarks = (
         "The same errors, of those rows alone; publications with fewer than 8 rows are left out. A network's family is "
-        "held out with all its rows, whoever printed them.",
+        "held out with all its rows, no matter who printed them.",
     )
     columns = _columns("source", *figures)
     return Table(

@@ -87,7 +87,7 @@ def seconds(verdict: Verdict, side: First) -> Estimate | None:
 
 
 def half_width(found: Estimate) -> str:
-    """`0.8 %`: the longer arm of the interval as a share of the centre; "" where there is none."""
+    """`0.8 %`: the longer arm of the interval as a share of the centre; "" without one."""
     if found.low is None or found.high is None:
         return ""
     return f"{max(found.high - found.centre, found.centre - found.low) / found.centre * 100:.1f} %"
@@ -230,13 +230,13 @@ def rule(its: Rule) -> Iterator[str]:
     """What the words mean, by the rule's own numbers."""
     looks = f" at each of {plural(its.looks, 'look')}" if its.looks > 1 else ""
     yield (
-        f"regressed: more than {share(its.margin)} slower by the exact one-sided signed-rank test over launches "
-        f"(p < {its.alpha / its.looks:g}{looks}, false discovery rate over all rows {share(its.fdr)}), and at least "
-        f"{share(its.centre)} slower at the centre; improved is its mirror image."
+        f"regressed: over {share(its.margin)} slower (exact signed-rank test over launches, p < "
+        f"{its.alpha / its.looks:g}{looks}, false discovery rate {share(its.fdr)}), and at least "
+        f"{share(its.centre)} slower at the centre. improved: the same, faster."
     )
     yield (
-        f"ok: shown to be less than {share(its.limit)} slower (one-sided 95 % bound); a smaller slow-down may be "
-        "there. inconclusive: the launches could not tell; it is not ok."
+        f"ok: less than {share(its.limit)} slower (one-sided 95 % bound); a smaller slow-down is possible. "
+        "inconclusive: the launches could not tell. It does not mean ok."
     )
 
 

@@ -141,7 +141,7 @@ def _name(name: str) -> Cell:
 
 
 def _ratio(verdict: Verdict) -> Cell:
-    """The ratio with its doubts; where there is none, its failure's cause stands in its place."""
+    """The ratio with its doubts; without one, the cause of its failure."""
     few = verdict.ratio is not None and verdict.ratio.low is None and not verdict.reason
     said = (f"fewer than {MIN_LAUNCHES} launches, so no interval",) if few else ()
     notes = tuple(cells.sentence(text) for text in (*words.why(verdict), *said, *words.doubts(verdict)))
@@ -185,7 +185,7 @@ def _origin(verdict: Verdict) -> str:
 
 
 def changes(judgement: Judgement) -> Table | None:
-    """The exact differences of structure, row by row, with the layers behind them; None if there are none."""
+    """The exact differences of structure, row by row, with the layers behind them; None without any."""
     if not judgement.changes:
         return None
     places = list(dict.fromkeys(change.row for change in judgement.changes))

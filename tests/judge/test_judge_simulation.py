@@ -34,6 +34,10 @@ def _logs(machine: str, ratio: float, trials: int, launches: int = 10, **turns: 
     return np.concatenate([duet(MACHINES[machine], ratio, rng, trials=n, launches=launches, **turns) for n in sizes])
 
 
+SEVERAL = [name if name == "noisy" else pytest.param(name, marks=pytest.mark.slow) for name in MACHINES]
+"""The machines; simulating a suite takes seconds, so the fast lane has the worst one."""
+
+
 def _comparison(logs: np.ndarray, name: str = "") -> Comparison:
     rounds = [
         Round(first="baseline", baseline=1, candidate=ratio, baseline_wall=1, candidate_wall=ratio)
@@ -91,7 +95,7 @@ def _at_least(count: int, trials: int, what: str) -> float:
 # The rule keeps its promises
 
 
-@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("machine", SEVERAL)
 def test_equal_code_is_not_called_slower(machine):
     suites = _suites(machine, RULE)
     alarms = [_count(suite, "regressed") for suite in suites]
@@ -108,7 +112,7 @@ def test_equal_code_is_shown_to_be_no_slower(machine):
 
 
 @pytest.mark.parametrize("ratio", [1.05, 1.10])
-@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("machine", SEVERAL)
 def test_a_slow_down_of_five_percent_is_found(machine, ratio):
     logs = _logs(machine, ratio, 500, 20)
     first = _count(_alone(logs[:, :10]), "regressed")

@@ -21,7 +21,7 @@ print(*{package}.__path__, visionbench.models.__file__, sep="\\n")
 
 
 @pytest.mark.parametrize("module", ["models.net", "bench.net"])
-@pytest.mark.parametrize("packages", [True, False])
+@pytest.mark.parametrize("packages", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_users_folders_hide_ours_but_not_visionbench(tmp_path: Path, module: str, packages: bool) -> None:
     for name in ("bench", "models", "reports"):
         (tmp_path / name).mkdir()

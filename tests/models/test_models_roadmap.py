@@ -90,7 +90,11 @@ def test_rows_carry_the_printed_labels_in_the_printed_order() -> None:
     assert [(row.table, row.label) for row in ROWS] == list(PRINTED)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.table}-{row.label}")
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, marks=pytest.mark.slow) if row.table == 11 else row for row in ROWS],
+    ids=lambda row: f"{row.table}-{row.label}",
+)
 def test_printed_gmacs_to_two_decimals(row: Row) -> None:
     key = (row.table, row.label)
     assert round(macs(row.model) / 1e9, 2) == SLIPS.get(key, PRINTED[key])
@@ -228,6 +232,7 @@ def timms_parameters(model: nn.Module) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [("t_resnet50", "resnet50"), ("t_separate_downsampling", "convnext_tiny")])
+@pytest.mark.slow
 def test_the_ends_of_the_road_compute_what_timm_computes(ours: str, theirs: str) -> None:
     torch.manual_seed(0)
     mine, other = build(f"paper:roadmap_{ours}", 224).eval(), timm.create_model(theirs).eval()
@@ -278,6 +283,7 @@ def test_activations_and_norms_are_where_the_paper_puts_them() -> None:
 
 
 @pytest.mark.parametrize("name", RUNGS)
+@pytest.mark.slow
 def test_every_rung_trains_on_meta(name: str) -> None:
     model = on_meta(f"paper:{name}").train()
     model.zero_grad(set_to_none=True)

@@ -99,6 +99,7 @@ def test_an_interval_is_what_its_rows_say(checked, interval):
 
 @pytest.mark.parametrize("interval", [OF_THE_CHIP, OF_HBM])
 @pytest.mark.parametrize("scale", [0.7, 1.5])
+@pytest.mark.slow
 def test_a_narrower_or_a_wider_interval_would_not_be(checked, interval, scale):
     low, high = interval
     groups = groups_of(checked, interval)
@@ -107,6 +108,7 @@ def test_a_narrower_or_a_wider_interval_would_not_be(checked, interval, scale):
         assert not is_supported((low, high * scale), groups)
 
 
+@pytest.mark.slow
 def test_the_docstrings_quote_the_rows(checked):
     source = " ".join(Path(module.__file__).read_text(encoding="utf-8").split())
     for interval in (OF_THE_CHIP, OF_HBM):

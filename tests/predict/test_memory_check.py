@@ -89,11 +89,13 @@ def test_every_known_peak_is_within_five_percent(peaks):
     assert len({check.model for check in peaks}) >= 10
 
 
+@pytest.mark.slow
 def test_no_known_peak_is_below_what_is_predicted_but_for_a_workspace(peaks):
     assert min(check.ratio for check in peaks) > 0.998
     assert all(check.printed > check.predicted - workspaces((8, 0)) for check in peaks)
 
 
+@pytest.mark.slow
 def test_the_interval_in_use_is_the_rows_interval_rounded_outwards(peaks):
     low, high = interval(peaks)
     assert 0 <= low - ALLOCATED[0] < 0.002
@@ -101,6 +103,7 @@ def test_the_interval_in_use_is_the_rows_interval_rounded_outwards(peaks):
     assert sum(check.inside for check in peaks) >= 0.8 * len(peaks)
 
 
+@pytest.mark.slow
 def test_few_rows_make_no_interval(peaks):
     assert interval(peaks[: ENOUGH - 1]) is None
     assert interval([replace(check, fit=False) for check in peaks]) is None

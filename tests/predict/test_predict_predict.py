@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -12,7 +14,7 @@ from perf.prediction import published
 from tests.cards import TOML
 from visionbench.predicting import calibrate, tracing
 from visionbench.predicting.basis import DATA_SHEET, basis_of, refusal
-from visionbench.predicting.calibration import read, shipped, write
+from visionbench.predicting.calibration import Calibration, read, shipped, write
 from visionbench.predicting.features import features
 from visionbench.predicting.memory import CONTEXT, FRAGMENTATION, capacity, largest_batch, memory
 from visionbench.predicting.peaks import peaks_of
@@ -211,16 +213,34 @@ def _flagged(record: Record, *flags: str) -> Record:
     return replace(record, measurements=(replace(record.measurements[0], flags=flags),))
 
 
+@pytest.fixture(scope="module")
+def rows() -> Iterator[list[Record]]:
+    """Nine measured networks. Each is traced once for all tests that fit something to them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracing, "run", functools.cache(tracing.run))
+        yield [_measured(replace(VIT, model=f"timm:{n}", precision="amp_fp16"), "rtx-4090", 0.1) for n in NETWORKS]
+
+
+@pytest.fixture(scope="module")
+def clean_fit(rows: list[Record]) -> Calibration:
+    """What the first eight of them give."""
+    [(fitted, _)] = calibrate.from_records(rows[:-1])
+    return fitted
+
+
 @pytest.mark.parametrize("flag", ["host_bound", "throttled", "other_gpu_processes", "nan_output"])
-def test_a_calibration_leaves_out_what_a_flag_doubts(flag):
-    rows = [_measured(replace(VIT, model=f"timm:{name}", precision="amp_fp16"), "rtx-4090", 0.1) for name in NETWORKS]
+def test_a_calibration_leaves_out_what_a_flag_doubts(flag, rows, clean_fit):
     *clean, last = rows
     [(fitted, skipped)] = calibrate.from_records([*clean, _flagged(replace(last), flag)])
     assert (fitted.rows, [skip.reason for skip in skipped]) == (8, [f"flagged {flag}"])
     assert fitted.skipped == {f"flagged {flag}": 1}
-    assert fitted.multipliers == calibrate.from_records(clean)[0][0].multipliers
+    assert fitted.multipliers == clean_fit.multipliers
     [(fitted, skipped)] = calibrate.from_records([*rows, _flagged(last, flag)])  # another launch of it is clean
     assert (fitted.rows, skipped) == (9, [])
+
+
+def test_a_row_at_the_power_limit_stays_in_a_calibration(rows):
+    *clean, last = rows
     [(fitted, skipped)] = calibrate.from_records([*clean, _flagged(last, "power_capped")])  # as a big model always is
     assert (fitted.rows, skipped) == (9, [])
 

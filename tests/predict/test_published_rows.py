@@ -82,6 +82,7 @@ def test_held_out_families_of_printed_rows(start, mean):
     assert calibration.low < -0.05 < 0.05 < calibration.high
 
 
+@pytest.mark.slow
 def test_the_shipped_calibration_comes_from_the_rows():
     """Fitted anew from the file, A100 TF32 is what is shipped (to a percent: releases of timm differ by less)."""
     rows = [row for row in ROWS if chip(row.device) == "a100" and row.spec.precision == "tf32"]
@@ -120,6 +121,7 @@ def _checked():
         yield max(rows, key=lambda row: row.spec.batch_size)
 
 
+@pytest.mark.slow
 def test_rows_that_no_multiplier_was_fitted_on():
     """A dozen of the check rows, over cards and ways of running: on average near, and in their intervals."""
     errors, inside = [], []

@@ -50,4 +50,4 @@ def test_a_protocol_names_the_trace_that_it_reads():
 def test_names_are_unique_and_words_say_what_differs():
     protocols = (PAPER_2022, PAPER_2022_COPIES, TODAY)
     assert len({protocol.name for protocol in protocols}) == len({str(protocol) for protocol in protocols}) == 3
-    assert str(TODAY) == "amp_bf16, fused attention, AdamW, gradients let go of between steps"
+    assert str(TODAY) == "amp_bf16, fused attention, AdamW, gradients freed between steps"

@@ -148,7 +148,7 @@ def test_what_cannot_be_told_from_the_fastest_is_said():
     spec = Spec(model=TINY, batch_size=64)
     records = [*paired.run(spec, 100.0), *paired.run(switched(spec, "channels_last"), 100.1)]
     best = [cell.text for cell in column(effects_grid.layout(records), "best")]
-    assert best == ["as fast, for all that can be told; least memory", "fastest"]
+    assert best == ["as fast, within the intervals; least memory", "fastest"]
 
 
 def test_few_launches_name_the_fastest_by_its_centre_alone():

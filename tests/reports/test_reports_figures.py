@@ -326,12 +326,19 @@ def _texts(figure: Figure) -> Iterator[tuple[str, tuple[float, float, float, flo
             yield text.get_text(), (box.x0, box.y0, box.x1, box.y1)
 
 
+QUICK_OR_SLOW = [
+    pytest.param(name, marks=pytest.mark.slow) if name in ("throughput_accuracy", "figure1") else name
+    for name in FIGURES
+]
+"""Figures with many labels take seconds to lay out."""
+
+
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
     slack = 0.5  # of a pixel of a 200 dpi grid
     return a[0] < b[2] - slack and b[0] < a[2] - slack and a[1] < b[3] - slack and b[1] < a[3] - slack
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", QUICK_OR_SLOW)
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
 def test_no_text_lies_on_another_or_leaves_the_canvas(evidence: Evidence, name: str, width: float) -> None:
     figure = _painted(name, evidence, Look(width=width))
@@ -344,7 +351,7 @@ def test_no_text_lies_on_another_or_leaves_the_canvas(evidence: Evidence, name: 
     assert not clashes
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", QUICK_OR_SLOW)
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
 def test_no_text_is_smaller_than_six_points_and_every_label_found_room(evidence: Evidence, name, width) -> None:
     figure = _painted(name, evidence, Look(width=width))

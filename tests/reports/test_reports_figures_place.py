@@ -27,7 +27,7 @@ def _marks(labels: tuple[Label, ...]) -> tuple[Box, ...]:
     )
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
 def test_no_label_lies_on_another_on_a_mark_or_outside(seed: int) -> None:
     labels = _labels(seed, 30)
     marks = _marks(labels)

@@ -262,6 +262,7 @@ def test_it_is_small_and_needs_no_torch():
     assert len(text.encode()) + BUDGET < LIMIT
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_in_both_dresses_and_missing_ones_left_out(counts):
     from visionbench.reports.render.html import picture
 
@@ -322,7 +323,7 @@ def path(document, tmp_path_factory):
     return made
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("dark", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["light", "dark"])
 @pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844), (320, 640)])
 def test_nothing_but_tables_is_wider_than_the_window(browser, path, width, height, dark):
     browser.look(path, width, height, dark=dark)

@@ -9,10 +9,11 @@ import subprocess
 import pytest
 
 from tests.reports import paired
+from visionbench.command.inputs import read_comparisons, read_records
 from visionbench.record.errors import BenchError
 from visionbench.reports import FORMATS, REPORTS, render
 from visionbench.reports.render import latex, markdown
-from visionbench.reports.table import Cell, Heading, Row, Table
+from visionbench.reports.table import DASH, Cell, Heading, Row, Table
 
 NAMES = {
     "convnext_table1": "table1",
@@ -79,6 +80,36 @@ def test_what_folding_leaves_out_is_named(tables, width):
     (left_out,) = re.findall(r"Left out at this width: (.*?)\. A wider", shown)
     names = {column.name for column in table.columns}
     assert set(left_out.split("; ")) < names
+
+
+@pytest.mark.parametrize("numbers", [0, 1])
+def test_a_column_with_hardly_a_number_is_left_out_first(numbers):
+    heads = [Heading(key="model", head=("model",)), Heading(key="few", head=("few",), rank=1),
+             Heading(key="full", head=("full",), rank=9)]  # fmt: skip
+    cells = [
+        (Cell(text="net"), Cell(text="1.0" if i < numbers else DASH, value=1.0), Cell(text="2.0", value=2.0))
+        for i in range(9)
+    ]
+    table = Table(name="t", title="T", columns=tuple(heads), rows=tuple(Row(cells=row) for row in cells))
+    shown = render(table, "terminal", 12)
+    assert "full" in shown
+    assert "Left out at this width: few." in " ".join(shown.split())
+    assert "few" in render(table, "terminal", 60)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("convnext_table1", ["top-1", "params (M)", "FLOPs (G)"]),
+        ("convnext_table2", ["top-1", "training memory"]),
+        ("convnext_table10", ["top-1", "FLOPs (G)", "speed of the step"]),
+        ("convnext_table11", ["top-1", "FLOPs (G)", "memory"]),
+        ("convnext_table12", ["top-1", "FLOPs (G)", "img/s"]),
+    ],
+)
+def test_eighty_columns_keep_what_the_table_is_about(name, kept):
+    head = render(REPORTS[name].layout(read_records(None), read_comparisons()), "terminal", 80).split("\n\n")[0]
+    assert all(word in head for word in kept), head
 
 
 def test_a_number_is_never_cut(tables):

@@ -165,8 +165,8 @@ def test_the_remarks_say_who_where_what_the_words_mean_and_how_to_repeat_it():
         "Fixture CPU; torch 2.15.0",
         f"Repeat with `{gates.COMMAND}`. It took 5 min 18 s.",
         "p < 0.005 at each of 2 looks",
-        "ok: shown to be less than 5 % slower",
-        "it is not ok.",
+        "ok: less than 5 % slower (one-sided 95 % bound)",
+        "It does not mean ok.",
     ):
         assert part in told
     once = "\n".join(words.rule(Rule(looks=1)))

@@ -16,8 +16,8 @@ from visionbench.record.record import Record
 from visionbench.record.units import plural
 
 DESCRIPTION = """\
-Fit the time model of `predict` to your own records (`run anchors` measures fifteen networks in some minutes).
-Held-out errors are printed and stored with each calibration.
+Fit the time model of `predict` to your own records. `run anchors` measures the fifteen networks that it needs, in a
+few minutes. Held-out errors are printed, and stored with each calibration.
 """
 
 

@@ -21,9 +21,9 @@ from visionbench.record.units import plural
 BASELINE = Path("perf/structure.json")
 
 DESCRIPTION = """\
---exact: count what the models are (params, MACs, operators, training memory, graph breaks) and compare it with a
-baseline file in git; any difference, for better or worse, ends with exit code 1 until --update accepts it.
-Without it: compare the numbers of two files, of records or of pytest-benchmark, where they were recorded alike.
+With --exact: count the models (params, MACs, operators, training memory, graph breaks) and compare the counts with a
+baseline file in git. Any difference, for better or worse, ends with exit code 1 until --update accepts it.
+Without it: compare the numbers of two files of records, or of pytest-benchmark, that were recorded alike.
 """
 
 

@@ -30,9 +30,9 @@ LONGEST = 900.0
 """Seconds that a launch of the grid may take: compiling from an empty cache on a busy CPU takes minutes."""
 
 DESCRIPTION = """\
-What channels_last, TF32, autocast, bf16 and torch.compile do to a model, each alone against fp32, contiguous, eager:
-two processes live beside each other and take turns, so drift in the machine hardly affects the ratio.
-With --roadmap: what each step from a ResNet to ConvNeXt does to speed, the network before it against the one after.
+Measure what channels_last, TF32, autocast, bf16 and torch.compile change in a model: each alone, against fp32,
+contiguous, eager. Two processes take turns, so drift in the machine hardly affects the ratio.
+With --roadmap: measure what each step from a ResNet to ConvNeXt changes, the network before it against the one after.
 """
 
 
@@ -112,7 +112,7 @@ def run(request: Request) -> int:
     from visionbench.machine.environment import find_device
 
     if request.roadmap and (request.selection.words or request.grid):
-        raise BenchError("--roadmap has models of its own: leave the models and --grid away.")
+        raise BenchError("--roadmap chooses its models: name none, and don't add --grid.")
     device = request.turns.device or find_device()
     store.check_writable(request.records)
     if request.roadmap:

@@ -12,8 +12,8 @@ from visionbench.record import store
 from visionbench.record.errors import BenchError
 
 DESCRIPTION = """\
-Records as one flat table: one line per measurement of a launch, every column documented in reports/export.py.
---format otava writes the history of a branch instead, a line per file, in which Apache Otava looks for drifts.
+Write records as one flat table, one line per measurement of a launch. docs/measuring.md explains the columns.
+With --format otava: write the history of a branch, one line per file, in which Apache Otava looks for drifts.
 """
 
 

@@ -26,10 +26,14 @@ THEMES = ("light", "dark")
 WIDTHS = ("page", "column")
 
 DESCRIPTION = """\
-Draw figures from recorded numbers, the paper's printed ones and exact counts; counts that are not at hand are traced.
-figure1: accuracy against FLOPs. figure2: from a ResNet to a ConvNeXt. throughput_accuracy: per device, with the Pareto
-front. memory_curve: one training step of --model. roofline: operators of --model on --gpu. effects: speed-ups of
-switches, from --comparisons.
+Draw figures from recorded numbers, the paper's printed ones and exact counts. Missing counts are traced.
+
+  figure1              accuracy against FLOPs
+  figure2              from a ResNet to a ConvNeXt
+  throughput_accuracy  images per second against accuracy per device, with the Pareto front
+  memory_curve         live memory over one training step of --model
+  roofline             operators of --model on --gpu
+  effects              speed-ups of each setting, from --comparisons
 """
 
 
@@ -134,7 +138,7 @@ def _draw(drawing: Drawing, evidence: Evidence, request: Request) -> None:
 
 
 def _traced(name: str, needs: Sequence[Need]) -> list[Record]:
-    """The counts that the figure wants and nobody has recorded."""
+    """The counts that the figure wants and the records lack."""
     if not needs:
         return []
     from visionbench.machine.environment import describe

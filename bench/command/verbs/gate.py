@@ -27,9 +27,14 @@ if TYPE_CHECKING:
 KEPT = Path("visionbench-gate.jsonl")
 
 DESCRIPTION = """\
-Compare two git revisions of this repository, or with --vary two ways of running one, by two processes that live beside
-each other and take turns. Exit codes: 0 nothing worse, 1 a row regressed, 2 a mistake in what was asked, 3 inconclusive
-rows (with --strict), 4 a row could not be measured, or there was none.
+Time two git revisions of this repository, or with --vary two settings of one, in two processes that take turns.
+
+exit codes:
+  0  nothing got slower
+  1  a row regressed
+  2  a mistake in the command
+  3  a row is inconclusive (with --strict)
+  4  a row could not be measured, or there were no rows
 """
 
 

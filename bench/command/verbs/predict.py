@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from visionbench.record.devices import DeviceSpec
 
 DESCRIPTION = """\
-Images per second and training memory on a GPU you don't have, from a trace: each with an 80 % interval and a tier
-that says what it rests on. Refuses rather than guesses. Predictions are never used as measurements.
+Estimate images per second and training memory on a GPU you don't have, from a trace. Each estimate has an 80 %
+interval and says what it is based on. Where nothing supports one, it is refused. Predictions are never used as
+measurements.
 """
 
 

@@ -27,9 +27,9 @@ CONDITIONS: dict[str, tuple[Literal["idle", "busy"], ...]] = {
 }
 
 DESCRIPTION = """\
-Run the gate on equal sides, and on a side with an exact injected cost (identical layers more, never a sleep), idle and
-beside a busy core. Prints how often it was wrong with a bound, how often it found the slow-down, how often the interval
-held the truth; writes this machine's noise profile, without which `gate` says that nobody knows.
+Run the gate on rows whose truth is known: equal sides, and one side with a few more identical layers, so an exact
+cost. Both run on an idle machine and next to a busy core. Prints how often the gate was wrong, how often it found the
+slow-down, and how often the interval held the truth. Writes this machine's noise profile, which `gate` quotes.
 """
 
 
@@ -131,7 +131,7 @@ def run(request: Request) -> int:
 
 
 def _show(request: Request) -> int:
-    """Print the profiles of the file; where there is none, those that visionbench was tested with."""
+    """Print the profiles of the file, or without one those that visionbench was tested with."""
     from visionbench.reports.results.selftests import layout
 
     ours = inputs.committed_folder() / noise_profile.DEFAULT_FILE

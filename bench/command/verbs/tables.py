@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from visionbench.reports import Report
 
 DESCRIPTION = """\
-The first journey, and what happens without a command: count every row of the tables exactly, measure what this machine
-can measure in about a minute (on a GPU: every row), and print the tables beside the paper's numbers.
+The first journey, and the default without a command. It counts every row of the tables exactly, measures a few rows in
+about a minute (on a GPU: every row), and prints the tables beside the paper's numbers.
 """
 
 

@@ -10,8 +10,9 @@ from visionbench.command.requests import Output
 from visionbench.comparison.verdict import OK
 
 DESCRIPTION = """\
-How wrong predictions are: each calibration, your own included, carries its errors on families of networks that were
-left out of the fit, beside two baselines. docs/predictions.md shows more: printed rows that nothing was fitted on.
+Print how wrong predictions are. Each calibration, your own included, has its errors on families of networks that were
+left out of the fit, and those of two baselines. The page docs/predictions.md also shows printed rows that nothing was
+fitted to.
 """
 
 

@@ -6,14 +6,14 @@ so every number is a difference of two `Mark`s.
 
 - `compile_seconds`: the first call, from an empty disk cache. With a cache that another launch has filled it would be
   the time of reading files, and depend on the order of the launches; autotuning's choices are in that cache too, and
-  making them anew is part of the variance between launches. So whoever starts a launch gives it the variables of
+  making them anew is part of the variance between launches. So the parent gives each launch the variables of
   `cold_cache()`, and a cache that was hit all the same is flagged `warm_cache`.
 - `graphs`: compiled by the first call; one for a model without breaks (a training step counts its forward only).
   `graph_breaks`: how often Python had to run in between.
-- `recompiles`: frames compiled after the first call. Shapes do not change here, so there should be none, and one
-  among the timed iterations is a defect of the number: `recompiled_since` tells.
+- `recompiles`: frames compiled after the first call. Shapes do not change here, so nothing should be compiled again,
+and a compilation among the timed iterations spoils the number: `recompiled_since` tells.
 
-Nothing here imports the compiler, which takes seconds: where nobody has used it there is nothing to count.
+Nothing here imports the compiler, which takes seconds: where it was not used there is nothing to count.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def measurements(seconds: float, before: Mark, called: Mark, after: Mark) -> tup
 def cold_cache() -> Iterator[dict[str, str]]:
     """Environment variables with which a process compiles from an empty cache; the cache is deleted at the end.
 
-    They must be set before that process compiles anything. Whoever starts the process should hold this, not the process
-    itself: it may be killed, and would leave its files behind.
+    They must be set before that process compiles anything. The parent should hold this, not the process itself: it may
+    be killed, and would leave its files behind.
     """
     with tempfile.TemporaryDirectory(prefix="visionbench-compile-", ignore_cleanup_errors=True) as folder:
         yield {"TORCHINDUCTOR_CACHE_DIR": folder, "TRITON_CACHE_DIR": f"{folder}/triton"}

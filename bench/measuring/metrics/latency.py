@@ -1,6 +1,6 @@
 """Latency: the seconds of one batch, the device idle before it and done with it after: what a lone request waits for.
 
-Nothing overlaps, so batch size over latency lies below throughput wherever the host could enqueue ahead of the device.
+Nothing overlaps, so batch size over latency is below throughput wherever the host could enqueue ahead of the device.
 Every iteration is stored, in order; percentiles are derived when read, where there are iterations enough for one
 (`statistics.percentile`).
 
@@ -23,7 +23,7 @@ from visionbench.record.spec import Protocol
 METRIC = "latency"
 
 MOST = 1000
-"""Iterations: the 99th percentile needs 368, and the 99.9th the 3,688 that nobody waits for."""
+"""Iterations: the 99th percentile needs 368, and the 99.9th 3,688, which takes too long."""
 
 LEAST = 50
 """Iterations of a quick step: the 90th percentile needs 36."""

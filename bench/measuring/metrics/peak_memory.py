@@ -24,7 +24,7 @@ STEPS = 2
 
 
 def empty_cache(device: str) -> None:
-    """Give the driver what the allocator keeps and nobody holds: another process may need it."""
+    """Give the driver the memory that the allocator keeps unused: another process may need it."""
     if torch.device(device).type == "cuda":
         torch.cuda.empty_cache()
 

@@ -1,6 +1,6 @@
 """Phases of a training step: forward (with the loss), backward, optimizer; each with the device idle before and after.
 
-A pass of its own after throughput, because the synchronisations that separate the phases are what a training loop does
+A separate pass after throughput, because the synchronisations that separate the phases are what a training loop does
 not do: the three add up to the latency of a step, not to its throughput. On CUDA the same pass is made once more for
 memory, the allocator's peak being reset at each boundary, so that no reset is timed. A peak by phase is what live
 tensors held at the worst moment *within* that phase; the largest of the three is the step's.
@@ -50,7 +50,7 @@ def measure(
 def peaks(workload: Workload, reset: Callable[[], None], peak: Callable[[], int]) -> tuple[Measurement, ...]:
     """The peak bytes of each phase of one step; `reset` and `peak` are the allocator's.
 
-    One more whole step follows, so that whoever reads the counter next finds the peak of a step and not of a phase.
+    One more whole step follows, so that the next reading of the counter is the peak of a step and not of a phase.
     """
     found = []
     for phase in workload.phases:

@@ -34,7 +34,7 @@ PROC = Path("/proc/self")
 LOWER_THE_MARK = "5"
 
 SLACK = 2**20
-"""Bytes by which a lowered mark may lie above what is held: the kernel counts pages in batches, per core."""
+"""Bytes by which a lowered mark may exceed what is held: the kernel counts pages in batches, per core."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Idle:
 
 
 def idle(proc: Path = PROC) -> Idle | None:
-    """What the process holds now; its high-water mark is lowered to that where it may be. None where nobody says."""
+    """What the process holds now; its high-water mark is lowered to that where it may be. None where it is unknown."""
     with suppress(OSError):
         (proc / "clear_refs").write_text(LOWER_THE_MARK, encoding="ascii")
     return _status(proc)

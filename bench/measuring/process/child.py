@@ -1,4 +1,4 @@
-"""One launch's process, from the fork to its end: cut loose from the server, told what to measure, heard, gone."""
+"""The child process of one launch: detaches from the fork server, receives the request, measures, reports, exits."""
 
 from __future__ import annotations
 

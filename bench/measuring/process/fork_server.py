@@ -5,7 +5,7 @@ imported it costs milliseconds. Forking is safe only while that process has neit
 (the threads of torch's pools do not survive a fork), so nothing runs here but imports.
 
 Why not `multiprocessing`'s fork server: it runs the program's main script again in every child, puts the working
-directory first on the import path (somebody's `models/` would be imported for ours), ignores the parent's import
+directory first on the import path (a user's `models/` would be imported for ours), ignores the parent's import
 path in Python 3.11, pickles, and prints a traceback for a Ctrl-C that comes too early.
 
 The conversation, one socket per launch, one JSON object per line:
@@ -201,7 +201,7 @@ def _fork(control: socket.socket, channels: dict[int, socket.socket], channel: i
 
 
 def _hang_up(channels: dict[int, socket.socket], ready: set[int]) -> None:
-    """Kill the children whose launches nobody waits for any more."""
+    """Kill the children whose launches are no longer waited for."""
     for pid, channel in channels.items():
         if channel.fileno() in ready:
             _kill_group(pid)

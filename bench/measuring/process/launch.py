@@ -143,7 +143,7 @@ def _live(request: bytes, log: BinaryIO, seconds: float, stop: threading.Event |
 
 
 def _follow(channel: socket.socket, log: BinaryIO, story: _Story, seconds: float, stop: threading.Event | None) -> None:
-    """Listen until the child's exit is told; kill it `seconds` after its start."""
+    """Listen until the child's exit is reported; kill it `seconds` after its start."""
     buffer = b""
     while story.exit_code is None:
         if stop is not None and stop.is_set():

@@ -1,4 +1,4 @@
-"""One side of a paired run, from inside: a process that builds rows, warms up, and takes a turn whenever it is told to.
+"""One side of a paired run, from inside: a process that builds rows, warms up, and takes a turn on request.
 
 Between its turns it waits on its socket and uses no core, so the other side has the machine to itself. The engine
 (`bench`) is the caller's on both sides; only what is measured comes from the side's own tree: the user's modules, and
@@ -44,8 +44,8 @@ WARM_UP = {"cuda": (10, 1.0), "cpu": (3, 0.3)}
 def serve(channel: int, parent: int, request: dict[str, Any]) -> None:
     """Be the side that talks on the socket `channel` until it is hung up.
 
-    `request`: `tree` (where this side's source lies, or None), `repository` (the checkout that the caller runs in, or
-    None), `own` (whether this Python is not the caller's), `path` (put in front of its import path if so), `device`,
+    `request`: `tree` (the folder of this side's source, or None), `repository` (the checkout that the caller runs in,
+    or None), `own` (whether this Python is not the caller's), `path` (put in front of its import path if so), `device`,
     `threads`.
     """
     die_with(parent)
@@ -139,7 +139,7 @@ def _moved(entry: str, tree: Path, repository: Path) -> str:
 
 
 def _is_installed(place: Path, repository: Path) -> bool:
-    """Whether a place in the repository is part of a Python that lies there, and so of no revision."""
+    """Whether a path in the repository belongs to a Python installed there, and so to no revision."""
     prefixes = [Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix)]
     pythons = [prefix for prefix in prefixes if prefix != repository and prefix.is_relative_to(repository)]
     packages = {"site-packages", "dist-packages"} & set(place.relative_to(repository).parts)
@@ -147,7 +147,8 @@ def _is_installed(place: Path, repository: Path) -> bool:
 
 
 def check_origin(model: str, origin: Origin) -> None:
-    """Raise `BenchError` unless what that model loaded is this side's: else both sides are one, and the verdict a lie.
+    """Raise `BenchError` unless what that model loaded is this side's: else both sides are one, and the verdict is
+    false.
 
     A path cannot promise it: an editable install may answer for a module before, or after, the path is asked.
     """

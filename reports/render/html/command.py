@@ -1,4 +1,4 @@
-"""From a spec to the command that makes its number again: what somebody types who does not believe it."""
+"""From a spec to the command that makes its number again: what a doubting reader types."""
 
 from __future__ import annotations
 

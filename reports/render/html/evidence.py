@@ -42,7 +42,7 @@ def launches_of(cell: Cell) -> tuple[Record, ...]:
 
 
 def lines(column: Heading, cell: Cell) -> Iterator[str]:
-    """What a reader who points at a cell is told. Nothing for a label or a dash."""
+    """What a reader sees who points at a cell. Nothing for a label or a dash."""
     if cell.source is None:
         yield from cell.notes
         return

@@ -2,7 +2,7 @@
 
 A number's decimals stand under each other, because whatever follows it (an interval, a footnote's mark) has a place of
 equal width in all cells of its column. Each cell carries what is to be known of it as its title; the script shows the
-same when a cell is focused. Sections of a table are bodies of their own, so that sorting never mixes what the paper
+same when a cell is focused. Each section of a table is a separate body, so that sorting never mixes what the paper
 keeps apart.
 """
 
@@ -23,7 +23,7 @@ WIDEST = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """A table with what all of its parts need: ids of environments, the beginning of its own, marks, the widths behind
+    """A table with what all of its parts need: ids of environments, the prefix of its ids, marks, the widths behind
     its numbers.
     """
 

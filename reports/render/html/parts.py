@@ -33,7 +33,7 @@ def lead(tables: Sequence[Table]) -> str:
     said = (
         f'<p class="lead">{plural(sum(found.values()), "number")} in {plural(len(tables), "table")}{beside}. '
         '<span class="screen">Point at a number, or move to it with Tab and the arrow keys, and it says where it comes '
-        "from; follow a row’s name to the command that makes its numbers again.</span></p>"
+        "from. Follow a row’s name to the command that makes its numbers again.</span></p>"
     )
     tiles = "".join(_tile(source, number) for source, number in found.items())
     return f'{said}<ul class="tiles">{tiles}</ul>' if found else said

@@ -1,8 +1,8 @@
 """The figures of a page: each in a light and a dark dress and at two widths, as images that hold all that they need.
 
-An image in a data URI is a document of its own: no script runs in it, nothing is fetched, and its ids meet nobody
-else's. A figure for which there is nothing to draw is left out. All of them at two widths would outgrow the page, so
-the narrow ones stop at a budget; a phone without one scrolls the wide one sideways.
+An image in a data URI is a separate document: no script runs in it, nothing is fetched, and its ids meet no others. A
+figure for which there is nothing to draw is left out. All of them at two widths would outgrow the page, so the narrow
+ones stop at a budget; a phone without one scrolls the wide one sideways.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ THEMES: tuple[ThemeName, ThemeName] = ("light", "dark")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """One figure as SVG, light and dark. `narrow` is the same for a phone, or () where there is none."""
+    """One figure as SVG, light and dark. `narrow` is the same for a phone, or ()."""
 
     name: str
     title: str
