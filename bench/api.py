@@ -22,13 +22,14 @@ from visionbench.record.spec import Attention, CompileMode, MemoryFormat, Precis
 
 class Settings(TypedDict, total=False):
     """How models are run, by keyword: `task` (inference or train), `batch_size` (images per step, or "max"),
-    `image_size` (pixels of the square input), `precision`, `memory_format`, `compile_mode` (torch.compile's mode) and
-    `attention` (fused or math). What is left out is each model's own, fp32, contiguous, eager, fused.
+    `image_size` (pixels of the square input, or height and width), `precision`, `memory_format`, `compile_mode`
+    (torch.compile's mode) and `attention` (fused or math). What is left out is each model's own, fp32, contiguous,
+    eager, fused.
     """
 
     task: Task
     batch_size: int | Literal["max"]
-    image_size: int
+    image_size: int | tuple[int, int]
     precision: Precision
     memory_format: MemoryFormat
     compile_mode: CompileMode
@@ -52,7 +53,7 @@ def trace(
     *,
     task: Task = "inference",
     batch_size: int = 1,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     precision: Precision = "fp32",
     memory_format: MemoryFormat = "contiguous",
     attention: Attention = "fused",
@@ -63,7 +64,7 @@ def trace(
         model: `convnext_tiny`, `timm:resnet50`, `paper:...`, or `user:package.module:factory`.
         task: `inference`, or `train` for a training step with its memory.
         batch_size: images per step.
-        image_size: side of the square input in pixels; None is the model's own.
+        image_size: side of the square input in pixels, or (height, width); None is the model's own.
         precision: `fp32`, `tf32`, `fp16`, `bf16`, `amp_fp16` or `amp_bf16`.
         memory_format: `contiguous` or `channels_last`.
         attention: `fused`, or `math` for the kernels of 2022.
@@ -148,7 +149,7 @@ def predict(
     gpu: str,
     task: Task = "inference",
     batch_size: int | Literal["max"] | None = None,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     precision: Precision | None = None,
     memory_format: MemoryFormat | None = None,
     attention: Attention = "fused",

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from visionbench import ROOT
-from visionbench.models.catalog import ModelCard, ModelError, near_misses, resolve
+from visionbench.models.catalog import ImageSize, ModelCard, ModelError, near_misses, resolve
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,16 +27,16 @@ CLASSES = 1000
 """Said aloud, because timm's default is that of some weights: 21841 for tiny_vit, none for CLIP's towers."""
 
 
-def build(name: str, image_size: int) -> "nn.Module":
-    """A new network for images of `image_size` x `image_size` pixels, as its factory leaves it.
+def build(name: str, image_size: ImageSize) -> "nn.Module":
+    """A new network for images of `image_size` pixels (a square's side, or height and width), as its factory leaves it.
 
-    That is 1000 classes and train mode for timm's and ours; the caller decides about `eval`. Takes (N, 3,
-    image_size, image_size) and gives (N, 1000), except where a user's factory wants it otherwise, and except a
+    That is 1000 classes and train mode for timm's and ours; the caller decides about `eval`. Takes (N, 3, height,
+    width) and gives (N, 1000), except where a user's factory wants it otherwise, and except a
     ladder, which has no head. Raises `ModelError` for a name that does not resolve, a size that the model
     refuses and a user's factory that fails; running out of memory passes through.
     """
     card = resolve(name)
-    if image_size < 1:
+    if min(_sides(image_size)) < 1:
         raise ModelError(f"image size {image_size} is no number of pixels; try {card.image_size}")
     home = card.name.partition(":")[0]
     builders = {"timm": _build_timm, "paper": _build_paper, "user": _build_user, "ladder": _build_ladder}
@@ -50,7 +50,7 @@ def load(name: str) -> None:
         _import(card.name.split(":")[1])
 
 
-def _build_timm(card: ModelCard, image_size: int) -> "nn.Module":
+def _build_timm(card: ModelCard, image_size: ImageSize) -> "nn.Module":
     import timm
 
     arch = card.name.removeprefix("timm:")
@@ -67,24 +67,24 @@ def _build_timm(card: ModelCard, image_size: int) -> "nn.Module":
         raise _refused(card, image_size, _said(refusal)) from refusal
 
 
-def _build_paper(card: ModelCard, image_size: int) -> "nn.Module":
+def _build_paper(card: ModelCard, image_size: ImageSize) -> "nn.Module":
     from visionbench.models.paper import PAPER, SMALLEST_IMAGE
 
-    if image_size < SMALLEST_IMAGE:
+    if min(_sides(image_size)) < SMALLEST_IMAGE:
         raise _refused(card, image_size, f"nothing is left of an image under {SMALLEST_IMAGE} pixels")
     bare = card.name.removeprefix("paper:")
     return PAPER[bare](bare)
 
 
-def _build_ladder(card: ModelCard, image_size: int) -> "nn.Module":
+def _build_ladder(card: ModelCard, image_size: ImageSize) -> "nn.Module":
     from visionbench.models import ladder
 
-    if image_size % ladder.IMAGE_SIZE:
+    if any(side % ladder.IMAGE_SIZE for side in _sides(image_size)):
         raise _refused(card, image_size, f"it is cut into windows of {ladder.IMAGE_SIZE} pixels")
     return ladder.build(card.name.removeprefix("ladder:"))
 
 
-def _build_user(card: ModelCard, image_size: int) -> "nn.Module":
+def _build_user(card: ModelCard, image_size: ImageSize) -> "nn.Module":
     import torch
 
     _, module_name, factory_name = card.name.split(":")
@@ -143,13 +143,23 @@ def _factory(module: ModuleType, name: str) -> Callable[..., Any]:
     raise ModelError(f"{module.__name__!r} has no factory {name!r}; {remedy}")
 
 
-def _size_argument(factory: Callable[..., Any], image_size: int) -> dict[str, int]:
+def _size_argument(factory: Callable[..., Any], image_size: ImageSize) -> dict[str, ImageSize]:
     """The image size under the name by which the factory takes it, nothing where it takes none."""
     try:
         taken = inspect.signature(factory).parameters
     except ValueError:  # some builtins have no signature
         return {}
     return next(({name: image_size} for name in ("image_size", "img_size") if name in taken), {})
+
+
+def _sides(image_size: ImageSize) -> tuple[int, int]:
+    """Height and width in pixels."""
+    return (image_size, image_size) if isinstance(image_size, int) else image_size
+
+
+def _written(image_size: ImageSize) -> str:
+    """As one types it: `224`, or `800x1280`."""
+    return str(image_size) if isinstance(image_size, int) else "x".join(map(str, image_size))
 
 
 def _out_of_memory(error: BaseException) -> bool:
@@ -164,5 +174,6 @@ def _said(error: BaseException) -> str:
     return ": ".join((type(error).__name__, *str(error).splitlines()[:1]))
 
 
-def _refused(card: ModelCard, image_size: int, reason: str) -> ModelError:
-    return ModelError(f"{card.name} refuses image size {image_size} ({reason}); its own size is {card.image_size}")
+def _refused(card: ModelCard, image_size: ImageSize, reason: str) -> ModelError:
+    size = _written(image_size)
+    return ModelError(f"{card.name} refuses image size {size} ({reason}); its own size is {_written(card.image_size)}")

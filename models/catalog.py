@@ -12,6 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+ImageSize = int | tuple[int, int]
+"""Pixels: the side of a square image, or (height, width)."""
+
 DEFAULT_IMAGE_SIZE = 224
 """Pixels; for models that do not say themselves."""
 
@@ -26,14 +29,14 @@ class ModelCard:
 
     `name`: qualified: `timm:convnext_tiny`, `paper:convnext_iso_small`, `user:pkg.mod:factory`,
     `ladder:conv3x3_20`. `family`: the module that defines it: timm's (`convnext`), ours (`roadmap`) or the
-    user's (`pkg.mod`). `image_size`: pixels of the square image it is *trained* on by default. timm's own
-    default is a larger test size for many models (ConvNeXt: 288), with which no published row would compare.
+    user's (`pkg.mod`). `image_size`: pixels of the square image it is *trained* on by default, or (height, width).
+    timm's own default is a larger test size for many models (ConvNeXt: 288), with which no published row would compare.
     `origin`: whose implementation it is, in one sentence.
     """
 
     name: str
     family: str
-    image_size: int
+    image_size: ImageSize
     origin: str
 
 
@@ -117,12 +120,13 @@ def _timm_card(bare: str) -> ModelCard:
     )
 
 
-def _timm_image_size(bare: str) -> int:
-    """The training size in pixels; the longer side where timm's is not square."""
+def _timm_image_size(bare: str) -> ImageSize:
+    """The training size in pixels."""
     from timm.models import get_pretrained_cfg
 
     defaults = get_pretrained_cfg(bare)
-    return max(defaults.input_size[1:]) if defaults else DEFAULT_IMAGE_SIZE
+    height, width = defaults.input_size[1:] if defaults else (DEFAULT_IMAGE_SIZE, DEFAULT_IMAGE_SIZE)
+    return height if height == width else (height, width)
 
 
 def _paper_card(bare: str) -> ModelCard:

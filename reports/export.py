@@ -4,7 +4,8 @@ The schema does not grow with the metrics, so it can be relied on; a failed laun
 Columns:
 
 - `record`: number of the record in the export, from 0 (the lines of one launch share it).
-- `model`, `task`, `batch_size`, `image_size`, `precision`, `memory_format`, `compile_mode`, `attention`: the spec.
+- `model`, `task`, `batch_size`, `image_size`, `precision`, `memory_format`, `compile_mode`, `attention`: the spec. The
+  size of an image that is not square is text, `800x1280` (height x width), and in parquet then every size is.
 - `source`: measured or computed; `protocol`: its name, empty for a count.
 - `device`, `device_type`, `device_name`, `threads`, `torch`, `timm`, `cuda`, `driver`, `python`, `git_commit`,
   `git_dirty`, `started`: where and when. `device` is the short name that records of one machine share.
@@ -84,6 +85,8 @@ def lines(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
 
 def _head(number: int, record: Record) -> dict[str, Any]:
     spec, where, failure = asdict(record.spec), asdict(record.environment), record.failure
+    if not isinstance(spec["image_size"], int):
+        spec["image_size"] = str(record.spec.image_size)
     return dict.fromkeys(COLUMNS) | {
         "record": number,
         **{name: spec[name] for name in SPEC},
@@ -179,5 +182,7 @@ def _parquet(table: list[dict[str, Any]]) -> bytes:
 
     file = io.BytesIO()
     frame = pd.DataFrame(table, columns=list(COLUMNS)).convert_dtypes()
+    if frame["image_size"].dtype == object:  # numbers and text: a column of parquet is of one type
+        frame["image_size"] = frame["image_size"].astype(str)
     frame.to_parquet(file, index=False)
     return file.getvalue()

@@ -11,9 +11,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from visionbench.record.spec import ImageSize, image_size
+
 FOLDER = Path(__file__).parent / "published"
 
 SCALES: dict[str, int] = {"M": 10**6, "G": 10**9}
+
+
+Network = tuple[str, ImageSize]
+"""What counts depend on: a model's qualified name and its image size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +66,12 @@ class PaperRow:
     marker: str
     label: str
     model: str
-    image_size: int
-    check_sizes: tuple[int, ...]
+    image_size: ImageSize
+    check_sizes: tuple[ImageSize, ...]
     printed: dict[str, Number]
 
     @property
-    def network(self) -> tuple[str, int]:
+    def network(self) -> Network:
         """What the row's counts depend on: the model and its image size."""
         return (self.model, self.image_size)
 
@@ -103,7 +109,7 @@ class Publication:
         paired = above is not None and above.marker == "○" and above.image_size == row.image_size
         return above if paired else None
 
-    def prints(self, metric: str, network: tuple[str, int]) -> tuple[PaperRow, ...]:
+    def prints(self, metric: str, network: Network) -> tuple[PaperRow, ...]:
         """Every row that prints that metric of a network: one network is often printed several times."""
         return tuple(row for row in self.every_row if row.network == network and metric in row.printed)
 
@@ -132,8 +138,8 @@ def _row(line: dict[str, str], printed: dict[tuple[str, str], dict[str, Number]]
         marker=line["marker"],
         label=line["label"],
         model=line["model"],
-        image_size=int(line["image_size"]),
-        check_sizes=tuple(int(size) for size in line["check_sizes"].split(";") if size),
+        image_size=image_size(line["image_size"]),
+        check_sizes=tuple(image_size(size) for size in line["check_sizes"].split(";") if size),
         printed=printed.get((line["table"], line["row"]), {}),
     )
 

@@ -14,6 +14,7 @@ from visionbench.record.flags import meaning
 from visionbench.record.record import Environment, Record
 from visionbench.record.spec import Spec, Task
 from visionbench.record.units import plural
+from visionbench.reports.printed import Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ class Group:
     """All records of one setting, by network (model and image size), in the order of the file."""
 
     setting: Setting
-    launches: dict[tuple[str, int], list[Record]]
+    launches: dict[Network, list[Record]]
     newest: tuple[str, int]
 
     @property
@@ -67,10 +68,10 @@ class Group:
         return tuple(dict.fromkeys(r.environment for records in self.launches.values() for r in records))
 
 
-def groups(records: Sequence[Record], networks: Iterable[tuple[str, int]], task: Task) -> tuple[Group, ...]:
+def groups(records: Sequence[Record], networks: Iterable[Network], task: Task) -> tuple[Group, ...]:
     """The groups that have something to say about these networks, the newest first. One pass over the records."""
     wanted = frozenset(networks)
-    found: dict[Setting, dict[tuple[str, int], list[Record]]] = {}
+    found: dict[Setting, dict[Network, list[Record]]] = {}
     newest: dict[Setting, tuple[str, int]] = {}
     for place, record in enumerate(records):
         spec = record.spec

@@ -70,6 +70,12 @@ MISTAKES = {
     "weights asked for": (["trace", "resnet50.a1_in1k"], "timm:resnet50"),
     "size refused by the model": (["run", "timm:convnext_tiny", "--image-size", "7"], "--image-size"),
     "size that is no size": (["trace", "convnext_tiny", "--image-size", "0"], "at least 1"),
+    "size of three sides": (["run", "convnext_tiny", "--image-size", "8x8x8"], "800x1280"),
+    "rectangle without a width": (["predict", "resnet18", "--gpu", "a100", "--image-size", "0x64"], "at least 1"),
+    "rectangle that windows do not fill": (
+        ["trace", "swin_tiny_patch4_window7_224", "--image-size", "224x5"],
+        "its own size is 224",
+    ),
     "batch that is no batch": (["trace", "convnext_tiny", "--batch-size", "-3"], "at least 1"),
     "time that is no time": (["run", "convnext_tiny", "--budget", "3x"], "10m"),
     "factory's module is missing": (["run", "user:nowhere_at_all:f"], "nowhere_at_all"),

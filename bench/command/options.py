@@ -14,6 +14,7 @@ from visionbench.command import progress
 from visionbench.command.inputs import CALIBRATIONS, COMPARISONS, RECORDS
 from visionbench.command.requests import FORMATS, LARGEST
 from visionbench.comparison.verdict import USAGE
+from visionbench.record.errors import BenchError
 from visionbench.record.spec import (
     ATTENTIONS,
     COMPILE_MODES,
@@ -23,6 +24,8 @@ from visionbench.record.spec import (
     PROTOCOLS,
     SUITES,
     TASKS,
+    ImageSize,
+    image_size,
 )
 
 Part = TypeVar("Part")
@@ -95,9 +98,12 @@ def add_suites(parser: argparse.ArgumentParser) -> None:
 
 
 def add_image_size(parser: argparse._ActionsContainer, default: str = "each model's own size") -> None:
-    """The side of the square input."""
+    """The side of the square input, or height and width."""
     parser.add_argument(
-        "--image-size", type=positive, metavar="PIXELS", help=f"side of the square input (default: {default})"
+        "--image-size",
+        type=pixels,
+        metavar="N or HxW",
+        help=f"pixels of the square input, or height x width: 800x1280 (default: {default})",
     )
 
 
@@ -264,6 +270,14 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"a whole number of at least 1 is needed, not '{text}'")
     return value
+
+
+def pixels(text: str) -> ImageSize:
+    """`224` or `800x1280`: the side of a square image, or height x width."""
+    try:
+        return image_size(text)
+    except BenchError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
 
 
 def batch(text: str) -> int | str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from visionbench.record.spec import Attention, CompileMode, MemoryFormat, Precision, Task
+from visionbench.record.spec import Attention, CompileMode, ImageSize, MemoryFormat, Precision, Task
 
 Format = Literal["terminal", "markdown", "latex", "csv", "json", "html"]
 """How a table is written."""
@@ -24,13 +24,13 @@ LARGEST: Literal["max"] = "max"
 class Selection:
     """Which rows: `words` are models (with wildcards) or names of tables and suites, as far as the verb takes them.
 
-    `image_size` in pixels replaces the size that a table, a suite or a model would have.
+    `image_size`, in pixels or (height, width), replaces the size that a table, a suite or a model would have.
     """
 
     words: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     suites: tuple[str, ...] = ()
-    image_size: int | None = None
+    image_size: ImageSize | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

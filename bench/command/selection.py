@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from visionbench.command.requests import HowToRun, Selection
 from visionbench.record.errors import BenchError, choose
-from visionbench.record.spec import SUITES, MemoryFormat, Precision, Spec, Task
+from visionbench.record.spec import SUITES, ImageSize, MemoryFormat, Precision, Spec, Task
 
 if TYPE_CHECKING:
     from visionbench.record.devices import DeviceSpec
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 PAPER_BATCH = 64
 """Images per batch of the paper's throughput numbers ("following Swin")."""
 
-Row = tuple[str, int]
-"""A model's qualified name and the side of its input in pixels."""
+Row = tuple[str, ImageSize]
+"""A model's qualified name and the size of its input in pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +107,8 @@ def roadmap_steps(
     from visionbench.reports.paper.roadmap import steps
 
     def spec(row: PaperRow, task: Task) -> Spec:
-        [spec] = _specs([(row.model, selection.image_size or row.image_size)], how, defaults_in_turns(device), task)
+        size = _size(selection.image_size, row.image_size)
+        [spec] = _specs([(row.model, size)], how, defaults_in_turns(device), task)
         return spec
 
     pairs = steps({"t": "10", "b": "11"}[roadmap])
@@ -136,7 +137,7 @@ def _batch(how: HowToRun, defaults: Defaults) -> int:
     return how.batch_size if isinstance(how.batch_size, int) else defaults.batch_size
 
 
-def _rows_or_ci(words: Sequence[str], image_size: int | None) -> list[Row]:
+def _rows_or_ci(words: Sequence[str], image_size: ImageSize | None) -> list[Row]:
     """Models and suites as named; by default the suite `ci`."""
     words = words or ["ci"]
     models = [word for word in words if word not in SUITES]
@@ -152,21 +153,26 @@ def _is_table(word: str) -> bool:
     return word in REPORTS
 
 
-def _model_rows(words: Iterable[str], image_size: int | None) -> list[Row]:
+def _size(asked: ImageSize | None, usual: ImageSize) -> ImageSize:
+    """What was asked for, even if it is no size: the spec says so."""
+    return usual if asked is None else asked
+
+
+def _model_rows(words: Iterable[str], image_size: ImageSize | None) -> list[Row]:
     from visionbench import models
 
     cards = [models.resolve(name) for word in words for name in models.expand(word)]
-    return [(card.name, image_size or card.image_size) for card in cards]
+    return [(card.name, _size(image_size, card.image_size)) for card in cards]
 
 
-def _suite_rows(names: Iterable[str], image_size: int | None) -> list[Row]:
-    return [(spec.model, image_size or spec.image_size) for name in names for spec in SUITES[name]]
+def _suite_rows(names: Iterable[str], image_size: ImageSize | None) -> list[Row]:
+    return [(spec.model, _size(image_size, spec.image_size)) for name in names for spec in SUITES[name]]
 
 
-def _table_rows(names: Sequence[str], image_size: int | None) -> list[Row]:
+def _table_rows(names: Sequence[str], image_size: ImageSize | None) -> list[Row]:
     if not names:
         return []
     from visionbench.reports import REPORTS
 
     rows = [row for name in names for row in REPORTS[choose("table", name, REPORTS)].measured_rows()]
-    return [(model, image_size or size) for model, size in rows]
+    return [(model, _size(image_size, size)) for model, size in rows]

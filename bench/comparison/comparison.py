@@ -20,7 +20,7 @@ from visionbench.record.errors import choose
 from visionbench.record.files import decode, locked, reading, typed, write_whole
 from visionbench.record.flags import voids_ratio
 from visionbench.record.record import Environment, Failure
-from visionbench.record.spec import Spec
+from visionbench.record.spec import Spec, stored
 from visionbench.record.statistics import Estimate, estimate
 
 COMPARISON_SCHEMA = 1
@@ -181,7 +181,10 @@ def iteration_seconds(comparison: Comparison, side: First) -> float | None:
 
 def to_json(comparison: Comparison) -> str:
     """One line of JSON, without the newline."""
-    return json.dumps(asdict(comparison), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    data = asdict(comparison)
+    for side in (data["baseline"], data["candidate"]):
+        side["spec"] = stored(side["spec"])
+    return json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
 
 
 def from_json(line: str) -> Comparison:

@@ -83,7 +83,7 @@ class Judgement:
     `changes` are exact differences in structure, `structures` how many rows were compared for them (0: none was asked
     for). `suite` is the geometric mean of all rows' ratios with its interval over launches: it sees a small change of
     every row that no row can show. `remarks` are sentences about the whole (a dirty tree, a machine without a noise
-    profile). `new` are allowed rows that the base does not have. `command` repeats this gate. `seconds` is what it took.
+    profile). `new` are allowed rows that the base does not have. `command` repeats this gate. It took `seconds`.
     """
 
     title: str

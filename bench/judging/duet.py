@@ -22,6 +22,7 @@ from visionbench.comparison.comparison import First, Launch, Round, Side, Timer
 from visionbench.machine import host
 from visionbench.measuring.process.side import SideError, SideProcess, Source
 from visionbench.record.record import Failure
+from visionbench.record.spec import stored
 
 ROW_SECONDS = 1.6
 """What all turns of a row take together in a launch, about; `FEWEST_ROUNDS` go first."""
@@ -208,7 +209,7 @@ def _play(row: Row, pair: _Pair, stage: Stage, cores: tuple[int, ...], rng: rand
     seed, everywhere = rng.randrange(2**31), host.usable_cores() if cores else ()
     alone = stage.device.startswith("cuda")  # cuDNN and Triton choose by timing: nobody else may use the GPU meanwhile
     for side, process in pair.sides():
-        process.order(do="prepare", spec=asdict(_spec(row, side)), seed=seed, cores=everywhere)
+        process.order(do="prepare", spec=stored(asdict(_spec(row, side))), seed=seed, cores=everywhere)
         if alone:
             _answer(pair, side, "build", stage)
     if not alone:

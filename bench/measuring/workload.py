@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from visionbench.machine.support import UnsupportedError
-from visionbench.record.spec import Spec
+from visionbench.record.spec import Spec, sides
 
 CHANNELS = 3
 
@@ -132,7 +132,7 @@ def _model(spec: Spec, device: str) -> nn.Module:
 def _images(spec: Spec, device: str, seed: int) -> Tensor:
     """One batch (N, 3, H, W), normal random: a GPU that multiplies zeros switches fewer bits and runs faster."""
     generator = torch.Generator(device).manual_seed(seed)
-    shape = (spec.batch_size, CHANNELS, spec.image_size, spec.image_size)
+    shape = (spec.batch_size, CHANNELS, *sides(spec.image_size))
     images = torch.randn(shape, generator=generator, device=device, dtype=_WEIGHTS.get(spec.precision))
     return images.to(memory_format=_FORMATS[spec.memory_format])
 

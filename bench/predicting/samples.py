@@ -11,7 +11,7 @@ from visionbench.predicting.peaks import Peaks
 from visionbench.predicting.priors import Array
 from visionbench.predicting.tracing import columns_at, marked
 from visionbench.record.errors import BenchError
-from visionbench.record.spec import Spec
+from visionbench.record.spec import ImageSize, Spec
 from visionbench.tracing import Trace
 
 Progress = Callable[[int, int, str], None]
@@ -42,7 +42,7 @@ class Sample:
 
     model: str
     family: str
-    image_size: int
+    image_size: ImageSize
     batch_size: int
     seconds: float
     columns: dict[str, float]

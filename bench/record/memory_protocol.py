@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from visionbench.record.record import Record
-from visionbench.record.spec import Attention, Precision, Spec
+from visionbench.record.spec import Attention, ImageSize, Precision, Spec
 
 PEAK, PEAK_KEPT = "peak_memory_live", "peak_memory_kept_gradients"
 """Computed metrics: the peak of live tensors over a step whose gradients start as None, or are kept from the last."""
@@ -34,7 +34,7 @@ class MemoryProtocol:
     ema: bool = False
     ddp: bool = False
 
-    def spec(self, model: str, image_size: int, batch_size: int) -> Spec:
+    def spec(self, model: str, image_size: ImageSize, batch_size: int) -> Spec:
         """Whose trace holds what this protocol counts."""
         return Spec(
             model=model,

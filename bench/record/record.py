@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from visionbench.record.errors import BenchError, choose
 from visionbench.record.files import decode, typed
-from visionbench.record.spec import Protocol, Spec
+from visionbench.record.spec import Protocol, Spec, stored
 
 SCHEMA = 2
 """Version of a line. 1 (2026-11): first. 2 (2026-11): an interval and a basis are fields; rectangular images, several
@@ -192,7 +192,9 @@ def to_json(record: Record) -> str:
     """One line of JSON, without the newline. Only finite numbers; a NaN raises ValueError (a flag says it, not a
     value).
     """
-    return json.dumps(asdict(record), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    data = asdict(record)
+    data["spec"] = stored(data["spec"])
+    return json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
 
 
 def from_json(line: str) -> Record:

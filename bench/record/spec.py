@@ -7,8 +7,10 @@ environment variable cannot be compared with anything.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from visionbench.record.errors import BenchError, choose
 
@@ -24,6 +26,46 @@ MEMORY_FORMATS: tuple[str, ...] = get_args(MemoryFormat)
 COMPILE_MODES: tuple[str, ...] = get_args(CompileMode)
 ATTENTIONS: tuple[str, ...] = get_args(Attention)
 
+ImageSize = int | tuple[int, int]
+"""Pixels: the side of a square image, or height and width."""
+
+
+SIZE = re.compile(r"[0-9]{1,9}(x[0-9]{1,9})?")
+"""How an image size is written."""
+
+
+class Rectangle(NamedTuple):
+    """The size of an image that is not square, in pixels; equal to the pair of them, and written `800x1280`."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"
+
+
+def sides(size: ImageSize) -> tuple[int, int]:
+    """Height and width in pixels."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def image_size(text: str) -> ImageSize:
+    """`224` -> 224; `800x1280` -> (800, 1280), height first; `224x224` -> 224. Raises `BenchError` for other text."""
+    if not SIZE.fullmatch(text):
+        raise BenchError(f"an image size is 224, or height x width as in 800x1280, and not '{text}'.")
+    return _image_size(tuple(map(int, text.split("x"))) if "x" in text else int(text))
+
+
+def _image_size(size: object) -> ImageSize:
+    """One whole number for a square, a `Rectangle` for another pair. Raises `BenchError` for what is no size."""
+    pair = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size, size)
+    if len(pair) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in pair):
+        raise BenchError(
+            f"image size must be a whole number of at least 1, or a pair of them (height, width), not {size!r}."
+        )
+    height, width = pair
+    return height if height == width else Rectangle(height, width)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
@@ -31,9 +73,11 @@ class Spec:
 
     `model` is a qualified name (`timm:convnext_tiny`, `paper:convnext_iso_small`, `user:package.module:factory`):
     two implementations of one architecture can differ several times in speed, so a bare name is not enough.
-    `batch_size` is images per step, `image_size` pixels of the square input, or its height where `image_width` is set.
+    `batch_size` is images per step; `image_size` pixels of the square input, or (height, width), where a square pair is
+    kept as one number and another as a `Rectangle`. `image_width` is None: a line of schema 2 keeps a rectangle's width
+    there (`stored`), from where it is taken into `image_size`.
     `attention="math"` computes softmax(QK^T)V step by step and keeps the N x N matrix, as every 2022 code base did;
-    "fused" may use one kernel. `image_width`, `processes` and `backend` (what runs the model, if not torch) are places
+    "fused" may use one kernel. `processes` and `backend` (what runs the model, if not torch) are places
     for what is coming: None is what is built, and `refuse_unbuilt` refuses the rest.
     Raises `BenchError` for a word that is not on its list or a size below 1.
     """
@@ -41,7 +85,7 @@ class Spec:
     model: str
     task: Task = "inference"
     batch_size: int = 1
-    image_size: int = 224
+    image_size: ImageSize = 224
     precision: Precision = "fp32"
     memory_format: MemoryFormat = "contiguous"
     compile_mode: CompileMode | None = None
@@ -57,8 +101,10 @@ class Spec:
         choose("attention", self.attention, ATTENTIONS)
         if self.compile_mode is not None:
             choose("compile mode", self.compile_mode, COMPILE_MODES)
-        sizes = {"batch size": self.batch_size, "image size": self.image_size}
-        sizes |= {"image width": self.image_width} if self.image_width is not None else {}
+        size = self.image_size if self.image_width is None else (self.image_size, self.image_width)
+        object.__setattr__(self, "image_size", _image_size(size))
+        object.__setattr__(self, "image_width", None)
+        sizes = {"batch size": self.batch_size}
         sizes |= {"number of processes": self.processes} if self.processes is not None else {}
         for name, value in sizes.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -66,8 +112,7 @@ class Spec:
 
     def __str__(self) -> str:
         """`timm:convnext_tiny@224 inference b64 fp32`, plus every field that is not at its default."""
-        width = f"x{self.image_width}" if self.image_width is not None else ""
-        words = [f"{self.model}@{self.image_size}{width}", self.task, f"b{self.batch_size}", self.precision]
+        words = [f"{self.model}@{self.image_size}", self.task, f"b{self.batch_size}", self.precision]
         words += [self.memory_format] if self.memory_format != "contiguous" else []
         words += [f"compile:{self.compile_mode}"] if self.compile_mode else []
         words += ["math-attention"] if self.attention == "math" else []
@@ -76,10 +121,15 @@ class Spec:
         return " ".join(words)
 
 
+def stored(spec: dict[str, Any]) -> dict[str, Any]:
+    """A spec's fields (`asdict`) as a line holds them: a rectangle has its height and its width in two places."""
+    size = spec["image_size"]
+    return spec if isinstance(size, int) else spec | {"image_size": size[0], "image_width": size[1]}
+
+
 def refuse_unbuilt(spec: Spec) -> None:
     """Raise `BenchError` for a spec that can be written down and not yet measured, traced or predicted."""
-    for field, what in (("image_width", "rectangular image"), ("processes", "run of several processes"),
-                        ("backend", "backend other than torch")):  # fmt: skip
+    for field, what in (("processes", "run of several processes"), ("backend", "backend other than torch")):
         if getattr(spec, field) is not None:
             raise BenchError(f"a {what} ({field}={getattr(spec, field)}) is not built yet: leave {field} out.")
 

@@ -32,6 +32,7 @@ import torch
 
 from visionbench.models import ModelError
 from visionbench.record.errors import BenchError
+from visionbench.record.spec import ImageSize, sides
 from visionbench.tracing.skeleton import skeleton, values_as_zero
 
 _PROCESSES = 4
@@ -61,7 +62,7 @@ class Graphs:
         return None if self.graphs is None else sum(self.breaks.values())
 
 
-def count(model: str, image_size: int) -> Graphs:
+def count(model: str, image_size: ImageSize) -> Graphs:
     """Count the graphs of a model's forward pass at fp32. Whatever it raises becomes a remark.
 
     What this process has compiled so far is forgotten (`torch._dynamo.reset`).
@@ -76,7 +77,7 @@ def count(model: str, image_size: int) -> Graphs:
         return Graphs(remark=f"torch's compiler cannot follow the model on the meta device ({type(error).__name__})")
 
 
-def _counted(module: torch.nn.Module, image_size: int) -> Graphs:
+def _counted(module: torch.nn.Module, image_size: ImageSize) -> Graphs:
     compiled = torch.compile(module, backend="eager")
     compiled(_images(2, image_size))
     first, breaks = _graphs(), _breaks()
@@ -84,8 +85,8 @@ def _counted(module: torch.nn.Module, image_size: int) -> Graphs:
     return Graphs(graphs=first, breaks=breaks, recompiles=_graphs() - first)
 
 
-def _images(batch: int, image_size: int) -> torch.Tensor:
-    images = torch.empty((batch, 3, image_size, image_size), device="meta")
+def _images(batch: int, image_size: ImageSize) -> torch.Tensor:
+    images = torch.empty((batch, 3, *sides(image_size)), device="meta")
     torch._dynamo.maybe_mark_dynamic(images, 0)
     return images
 
@@ -145,18 +146,18 @@ def _with_place(broken: Any) -> str:
     return f"{reason}, in {name} ({PurePath(frame.filename).name})"
 
 
-Ask = Callable[[str, int], Graphs]
+Ask = Callable[[str, ImageSize], Graphs]
 """(model, image size) -> its graphs, waited for."""
 
 
 @contextmanager
-def counting(models: Iterable[tuple[str, int]]) -> Iterator[Ask]:
+def counting(models: Iterable[tuple[str, ImageSize]]) -> Iterator[Ask]:
     """Start to count the graphs of these models, each once, in child processes; yields how to ask for one of them."""
     wanted = list(dict.fromkeys(models))
     processes = max(1, min(len(wanted), os.cpu_count() or 1, _PROCESSES))
     pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("fork"), initializer=_settle_in)
     try:
-        futures: dict[tuple[str, int], Future[Graphs]] = {one: pool.submit(count, *one) for one in wanted}
+        futures: dict[tuple[str, ImageSize], Future[Graphs]] = {one: pool.submit(count, *one) for one in wanted}
         yield lambda model, image_size: _answer(futures[model, image_size])
     finally:
         pool.shutdown(cancel_futures=True)

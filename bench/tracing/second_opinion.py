@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from visionbench.record.spec import Spec
+from visionbench.record.spec import Spec, sides
 from visionbench.tracing.formulas import FORMULAS
 from visionbench.tracing.step import Trace, run
 
@@ -110,7 +110,7 @@ def _fvcore(spec: Spec) -> tuple[Counter[str], tuple[str, ...], str]:
     from visionbench.tracing.skeleton import weightless
 
     model = weightless(spec.model, spec.image_size).eval()
-    image = torch.zeros(1, 3, spec.image_size, spec.image_size)
+    image = torch.zeros(1, 3, *sides(spec.image_size))
     with torch.no_grad(), _quietly(), _plain_transformer_layers(), torch.random.fork_rng(devices=[]):
         from fvcore.nn import FlopCountAnalysis
 

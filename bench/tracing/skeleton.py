@@ -15,6 +15,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from visionbench.models import ModelError, build, load
+from visionbench.record.spec import ImageSize
 
 _METHODS = (
     "normal_",
@@ -55,7 +56,7 @@ class _SkipFills(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def skeleton(name: str, image_size: int) -> torch.nn.Module:
+def skeleton(name: str, image_size: ImageSize) -> torch.nn.Module:
     """The module of that name with all parameters and buffers on the meta device. Raises `ModelError`.
 
     A model whose constructor reads tensor values (`.item()`), which meta tensors do not have, is built without
@@ -74,7 +75,7 @@ def skeleton(name: str, image_size: int) -> torch.nn.Module:
     return module.to("meta")
 
 
-def weightless(name: str, image_size: int) -> torch.nn.Module:
+def weightless(name: str, image_size: ImageSize) -> torch.nn.Module:
     """The module on the CPU with uninitialised weights: real tensors whose values mean nothing. Raises `ModelError`."""
     with _untouched(), torch.device("cpu"):
         return build(name, image_size)

@@ -14,7 +14,7 @@ import torch
 from visionbench.record.errors import BenchError
 from visionbench.record.metrics import measurement
 from visionbench.record.record import Environment, Record
-from visionbench.record.spec import Spec, refuse_unbuilt
+from visionbench.record.spec import Spec, refuse_unbuilt, sides
 from visionbench.tracing.call_cache import empty_as
 from visionbench.tracing.kinds import KINDS, Kind
 from visionbench.tracing.live import CATEGORIES, Curve, LiveTensors
@@ -160,7 +160,7 @@ def _set_dtypes(model: torch.nn.Module, spec: Spec) -> None:
 
 
 def _images(spec: Spec) -> torch.Tensor:
-    shape = (spec.batch_size, 3, spec.image_size, spec.image_size)
+    shape = (spec.batch_size, 3, *sides(spec.image_size))
     images = torch.empty(shape, dtype=_DTYPES.get(spec.precision, torch.float32), device="meta")
     return images.to(memory_format=torch.channels_last) if spec.memory_format == "channels_last" else images
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from visionbench.record.spec import sides
 from visionbench.record.units import GIGA
 from visionbench.reports.figures import canvas, labels, panels
 from visionbench.reports.figures.canvas import Entry, Sheet
@@ -154,7 +155,7 @@ def _by_family(bubbles: Sequence[Bubble]) -> list[list[Bubble]]:
     """One list per family and image-size regime, by FLOPs, so that a line joins what was scaled."""
     groups: dict[tuple[str, bool], list[Bubble]] = {}
     for bubble in sorted(bubbles, key=lambda one: (one.macs, one.top1)):
-        groups.setdefault((bubble.family.name, bubble.row.image_size > 224), []).append(bubble)
+        groups.setdefault((bubble.family.name, max(sides(bubble.row.image_size)) > 224), []).append(bubble)
     return list(groups.values())
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from visionbench.record.spec import ImageSize
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
@@ -41,7 +43,7 @@ def family(label: str) -> Family:
     return next((one for one in FAMILIES if label.startswith(one.begins or "\0")), OTHER)
 
 
-def short(label: str, image_size: int) -> str:
+def short(label: str, image_size: ImageSize) -> str:
     """What the legend does not say: `ConvNeXt-B` at 384 px -> `B@384`; 224 px goes without saying."""
     plain = label.removesuffix(_ISOTROPIC)
     its = family(plain)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from visionbench.comparison.comparison import Comparison
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Record
-from visionbench.record.spec import Precision, Spec
+from visionbench.record.spec import ImageSize, Precision, Spec
 from visionbench.reports.figures.style import Look
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Choice:
     """
 
     model: str = "timm:convnext_tiny"
-    image_size: int | None = None
+    image_size: ImageSize | None = None
     device: str = "a100-sxm4-80gb"
     precision: Precision | None = None
 

@@ -23,7 +23,7 @@ from visionbench.reports.figures.figure import Drawing, Evidence, MissingError
 from visionbench.reports.figures.labels import Tag
 from visionbench.reports.figures.style import POINT, Look
 from visionbench.reports.paper.rates import by_card
-from visionbench.reports.printed import PaperRow, rows
+from visionbench.reports.printed import Network, PaperRow, rows
 from visionbench.reports.settings import Group, describe, flags, groups, heads
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _published() -> Iterator[Panel]:
         yield Panel(name=f"{gpu}, as published", source="published", points=tuple(found), front=front(found))
 
 
-def _predicted(card: str, by_network: Mapping[tuple[str, int], Record]) -> Panel:
+def _predicted(card: str, by_network: Mapping[Network, Record]) -> Panel:
     found = _estimated({network: prediction(record) for network, record in by_network.items()})
     spec = next(iter(by_network.values())).spec
     return Panel(
@@ -126,7 +126,7 @@ def _measured(group: Group, name: tuple[str, ...]) -> Panel:
     )
 
 
-def _estimated(estimates: Mapping[tuple[str, int], Estimate | Prediction | None]) -> tuple[Point, ...]:
+def _estimated(estimates: Mapping[Network, Estimate | Prediction | None]) -> tuple[Point, ...]:
     """The rows of whose networks there are estimates, with their intervals."""
     return tuple(
         _point(row, estimate.centre, estimate.low, estimate.high)

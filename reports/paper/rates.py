@@ -19,7 +19,7 @@ from visionbench.reports import cells
 from visionbench.reports.cells import CAUSES
 from visionbench.reports.column import Column
 from visionbench.reports.paper.material import Maker, Material
-from visionbench.reports.printed import PaperRow
+from visionbench.reports.printed import Network, PaperRow
 from visionbench.reports.settings import Group, describe, failure, flags, heads
 from visionbench.reports.table import HEADS, Cell, Note
 
@@ -98,7 +98,7 @@ class Rates:
     group: Group
     head: tuple[str, ...]
     rank: int
-    estimates: dict[tuple[str, int], Estimate]
+    estimates: dict[Network, Estimate]
 
 
 def shown(found: Sequence[Group]) -> tuple[Rates, ...]:
@@ -110,7 +110,7 @@ def shown(found: Sequence[Group]) -> tuple[Rates, ...]:
     )
 
 
-def _estimates(group: Group) -> dict[tuple[str, int], Estimate]:
+def _estimates(group: Group) -> dict[Network, Estimate]:
     made = ((network, throughput(launches)) for network, launches in group.launches.items())
     return {network: estimate for network, estimate in made if estimate}
 
@@ -239,7 +239,7 @@ def predicted(material: Material, gpus: Sequence[str]) -> Iterator[Column[PaperR
             yield _predicted(gpu, predictions[CARDS[gpu]])
 
 
-def by_card(records: Iterable[Record]) -> dict[str, dict[tuple[str, int], Record]]:
+def by_card(records: Iterable[Record]) -> dict[str, dict[Network, Record]]:
     """Predictions of inference by card (its key) and network (model, image size): those run as the card's last one."""
     cards: dict[str, list[Record]] = {}
     for record in records:
@@ -248,14 +248,14 @@ def by_card(records: Iterable[Record]) -> dict[str, dict[tuple[str, int], Record
     return {card: _run_alike(predictions) for card, predictions in cards.items()}
 
 
-def _run_alike(predictions: Sequence[Record]) -> dict[tuple[str, int], Record]:
+def _run_alike(predictions: Sequence[Record]) -> dict[Network, Record]:
     last = predictions[-1].spec
     specs = ((record.spec, record) for record in predictions)
     alike = ((spec, r) for spec, r in specs if replace(spec, model=last.model, image_size=last.image_size) == last)
     return {(spec.model, spec.image_size): record for spec, record in alike}
 
 
-def _predicted(gpu: str, by_network: dict[tuple[str, int], Record]) -> Column[PaperRow]:
+def _predicted(gpu: str, by_network: dict[Network, Record]) -> Column[PaperRow]:
     spec = next(iter(by_network.values())).spec
     note = Note(
         term=f"{RATE}, {HEADS['predicted']}, {gpu}",

@@ -30,7 +30,7 @@ from visionbench.record.spec import Spec
 from visionbench.reports.column import lay_out
 from visionbench.reports.paper import columns, rates, roadmap, training_memory
 from visionbench.reports.paper.material import Maker, Material
-from visionbench.reports.printed import PaperRow, Publication, publication
+from visionbench.reports.printed import Network, PaperRow, Publication, publication
 from visionbench.reports.table import HEADS, Note, Row, Table, Unit
 
 COLUMNS: dict[str, Maker] = {**columns.COLUMNS, **rates.COLUMNS, **training_memory.COLUMNS, **roadmap.COLUMNS}
@@ -64,7 +64,7 @@ class Report:
         """The specs whose computed records fill the static columns; each once, in the rows' order."""
         return tuple(dict.fromkeys(spec for row in self.rows for spec in self.specs_of(row)))
 
-    def measured_rows(self) -> tuple[tuple[str, int], ...]:
+    def measured_rows(self) -> tuple[Network, ...]:
         """(model, image size) of everything that can be measured for this table; each once, in the rows' order."""
         return tuple(dict.fromkeys(row.network for row in self.rows))
 

@@ -146,7 +146,7 @@ def _model(row: Predicted) -> Cell:
 
 def _of_spec(row: Predicted, field: str) -> Cell:
     value = getattr(row.record.spec, field)
-    return cells.word(str(value), value)
+    return cells.word(str(value), value if isinstance(value, int) else None)
 
 
 def _rank(row: Predicted) -> Cell:

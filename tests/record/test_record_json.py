@@ -23,7 +23,7 @@ from visionbench.record.record import (
     from_json,
     to_json,
 )
-from visionbench.record.spec import SMOKE, STEADY, SWIN, Protocol, Spec
+from visionbench.record.spec import SMOKE, STEADY, SWIN, Protocol, Spec, stored
 
 BARE = Record(
     spec=Spec(model="timm:resnet50"), protocol=None, environment=Environment(device_type="meta"), source="computed"
@@ -35,12 +35,11 @@ FULL = Record(
         model="user:mein_paket.größe:fabrik",
         task="train",
         batch_size=64,
-        image_size=384,
+        image_size=(384, 512),
         precision="amp_bf16",
         memory_format="channels_last",
         compile_mode="max-autotune",
         attention="math",
-        image_width=512,
         processes=8,
         backend="onnxruntime",
     ),
@@ -142,7 +141,9 @@ def test_a_line_is_one_line_of_plain_json(record):
     line = to_json(record)
     assert "\n" not in line
     assert "\r" not in line
-    assert json.loads(line) == json.loads(json.dumps(asdict(record)))
+    data = json.loads(json.dumps(asdict(record)))
+    data["spec"] = stored(data["spec"])
+    assert json.loads(line) == data
 
 
 def test_the_full_case_leaves_no_field_at_its_default():
@@ -151,7 +152,7 @@ def test_the_full_case_leaves_no_field_at_its_default():
     assert {type(datum) for datum in data} == ours
     for datum in data:
         for field in fields(datum):
-            if (type(datum), field.name) != (Record, "schema"):
+            if (type(datum), field.name) not in ((Record, "schema"), (Spec, "image_width")):
                 assert getattr(datum, field.name) != field.default, f"{type(datum).__name__}.{field.name}"
                 assert field.default_factory is MISSING, "a default must be hashable"
 
@@ -344,7 +345,8 @@ def test_repetitions_share_a_key_and_nothing_else_does():
         replace(first, environment=replace(cpu, threads=4)),
         replace(first, environment=replace(cpu, torch="2.9.0")),
         replace(first, environment=replace(cpu, node="host-3")),
-        replace(first, spec=replace(first.spec, image_width=256)),
+        replace(first, spec=replace(first.spec, image_size=(224, 256))),
+        replace(first, spec=replace(first.spec, image_size=(256, 224))),
         replace(first, spec=replace(first.spec, processes=2)),
         replace(first, spec=replace(first.spec, backend="onnxruntime")),
         replace(first, environment=replace(cpu, device_name="AMD EPYC 7B12")),
@@ -373,3 +375,25 @@ def test_get_and_value_answer_none_for_what_was_not_taken():
     assert FULL.get("energy") is None
     assert FULL.value("energy") is None
     assert CASES["no values"].value("throughput") is None
+
+
+def test_a_rectangle_has_the_place_that_schema_2_kept_for_it() -> None:
+    wide = replace(BARE, spec=replace(BARE.spec, image_size=(800, 1280)))
+    line = to_json(wide)
+    spec = json.loads(line)["spec"]
+    assert (spec["image_size"], spec["image_width"]) == (800, 1280)
+    assert from_json(line) == wide
+    assert from_json(line).key == wide.key
+
+
+def test_an_old_line_and_a_square_pair_are_the_row_that_they_were() -> None:
+    line = to_json(BARE)
+    assert '"image_size":224,' in line
+    assert '"image_width":null' in line
+    old = json.loads(line)
+    del old["spec"]["image_width"]
+    square = replace(BARE, spec=replace(BARE.spec, image_size=(224, 224)))
+    pair = json.loads(line)
+    pair["spec"]["image_size"] = [224, 224]
+    assert from_json(json.dumps(old)).key == from_json(json.dumps(pair)).key == square.key == BARE.key
+    assert to_json(square) == line

@@ -8,7 +8,19 @@ import pytest
 
 from visionbench.record import spec as spec_module
 from visionbench.record.errors import BenchError, choose
-from visionbench.record.spec import PRECISIONS, PROTOCOLS, SMOKE, STEADY, SUITES, SWIN, Protocol, Spec, refuse_unbuilt
+from visionbench.record.spec import (
+    PRECISIONS,
+    PROTOCOLS,
+    SMOKE,
+    STEADY,
+    SUITES,
+    SWIN,
+    Protocol,
+    Spec,
+    image_size,
+    refuse_unbuilt,
+    sides,
+)
 
 TINY = Spec(model="timm:convnext_tiny")
 
@@ -77,7 +89,8 @@ VARIANTS = [
     replace(TINY, memory_format="channels_last"),
     replace(TINY, compile_mode="default"),
     replace(TINY, attention="math"),
-    replace(TINY, image_width=320),
+    replace(TINY, image_size=(224, 320)),
+    replace(TINY, image_size=(320, 224)),
     replace(TINY, processes=2),
     replace(TINY, backend="onnxruntime"),
 ]
@@ -127,8 +140,40 @@ def test_choose_returns_what_is_known_and_names_the_list_where_nothing_is_near()
         choose("table", "table22", ("table1", "table2"))
 
 
-@pytest.mark.parametrize("field", [{"image_width": 320}, {"processes": 2}, {"backend": "onnxruntime"}])
+@pytest.mark.parametrize("field", [{"processes": 2}, {"backend": "onnxruntime"}])
 def test_what_is_not_built_yet_is_refused_and_not_ignored(field):
     refuse_unbuilt(TINY)
     with pytest.raises(BenchError, match="is not built yet: leave"):
         refuse_unbuilt(replace(TINY, **field))
+
+
+@pytest.mark.parametrize(("text", "size"), [("224", 224), ("800x1280", (800, 1280)), ("96x96", 96), ("1x3", (1, 3))])
+def test_an_image_size_is_typed_as_it_is_printed(text: str, size: object) -> None:
+    assert image_size(text) == size
+    spec = Spec(model="timm:convnext_tiny", image_size=image_size(text))
+    assert spec.image_size == size
+    assert f"@{text.removesuffix('x96') if isinstance(size, int) else text} " in str(spec)
+
+
+@pytest.mark.parametrize("text", ["", "x", "800x", "x1280", "800X1280", "800×1280", "1x2x3", "0", "0x5", "5x0", "-1",
+                                  "1.5", " 224", "224\n", "8e2", "٣٢", "9" * 12, "224,224"])  # fmt: skip
+def test_what_is_no_image_size_is_refused_with_the_remedy(text: str) -> None:
+    with pytest.raises(BenchError, match=r"800x1280|at least 1"):
+        image_size(text)
+
+
+@pytest.mark.parametrize(
+    "size", [0, -3, True, 1.5, None, "224", "1x2", (), (5,), (1, 2, 3), (5, 0), (5, True), (1.5, 2)]
+)
+def test_a_spec_has_no_other_image_size(size: object) -> None:
+    with pytest.raises(BenchError, match="at least 1"):
+        Spec(model="timm:convnext_tiny", image_size=size)
+
+
+def test_a_square_pair_is_one_number_and_another_pair_is_its_own_row() -> None:
+    square = Spec(model="timm:convnext_tiny", image_size=(224, 224))
+    assert (square, hash(square), square.image_size) == (TINY, hash(TINY), 224)
+    wide = Spec(model="timm:convnext_tiny", image_size=[800, 1280])
+    assert wide == replace(TINY, image_size=(800, 1280)) != replace(TINY, image_size=(1280, 800))
+    assert (sides(wide.image_size), sides(TINY.image_size)) == ((800, 1280), (224, 224))
+    assert replace(wide, batch_size=2).image_size == (800, 1280)

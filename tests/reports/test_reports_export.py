@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -91,3 +92,14 @@ def test_a_history_has_a_line_a_file_and_a_column_for_what_all_files_measured(la
     assert pd.to_datetime(frame.time).notna().all()
     with pytest.raises(BenchError, match="no measured row is in all"):
         export.export([files[0][:3], files[1][3:]], "otava")
+
+
+@pytest.mark.parametrize("form", FORMATS[:3])
+def test_a_rectangle_is_told_from_the_square_of_its_height(records, form):
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    wide = [replace(record, spec=replace(record.spec, image_size=(224, 320))) for record in records]
+    frame = READ[form](io.BytesIO(export.export([records, wide], form)))
+    assert frame.image_size.astype(str).tolist() == ["224"] * 5 + ["224x320"] * 5
+    alone = READ[form](io.BytesIO(export.export([records], form)))
+    assert alone.image_size.tolist() == [224] * 5

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from visionbench.command import inputs, options, output, progress
 from visionbench.record import files
 from visionbench.record.errors import BenchError, choose
-from visionbench.record.spec import PRECISIONS, Precision
+from visionbench.record.spec import PRECISIONS, ImageSize, Precision
 from visionbench.record.units import plural
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Request:
     records: tuple[Path, ...]
     comparisons: tuple[Path, ...]
     model: str
-    image_size: int | None
+    image_size: ImageSize | None
     gpu: str
     precision: Precision | None
     theme: Literal["light", "dark"]

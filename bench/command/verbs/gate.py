@@ -43,7 +43,8 @@ class Request:
     """Which rows to compare, the two sides, and how.
 
     `base` and `head` are git revisions (None: HEAD, and the working tree), `vary` are settings (field, value) instead.
-    `allow_new` are models, or rows, that the base need not have. `rejudge` is a file of raw turns to judge without measuring.
+    `allow_new` are models, or rows, that the base need not have. `rejudge` is a file of raw turns to judge without
+    measuring.
     """
 
     selection: Selection

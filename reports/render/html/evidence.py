@@ -8,7 +8,7 @@ from dataclasses import replace
 from visionbench.comparison.comparison import Comparison
 from visionbench.record.flags import meaning
 from visionbench.record.record import Environment, Record, Source
-from visionbench.record.spec import Spec
+from visionbench.record.spec import SIZE, Spec, image_size
 from visionbench.reports.render.html import command
 from visionbench.reports.table import DASH, Cell, Heading, Row
 
@@ -99,9 +99,9 @@ def _by_key(records: Sequence[Record]) -> Iterable[list[Record]]:
 def _unrecorded(row: Row, columns: Sequence[Heading]) -> dict[str, str]:
     """A row of which nothing is recorded can be counted all the same, if it names a model and a size."""
     sizes = [cell.text for column, cell in zip(columns, row.cells, strict=True) if column.key == "image_size"]
-    if ":" not in row.subject or not sizes or not sizes[0].isdecimal():
+    if ":" not in row.subject or not sizes or not SIZE.fullmatch(sizes[0]):
         return {}
-    return {command.traced(Spec(model=row.subject, image_size=int(sizes[0]))): "computed"}
+    return {command.traced(Spec(model=row.subject, image_size=image_size(sizes[0]))): "computed"}
 
 
 def sources(rows: Sequence[Row]) -> dict[Source, int]:
