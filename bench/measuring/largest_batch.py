@@ -35,14 +35,16 @@ def largest_batch(spec: Spec, try_: Try) -> Record:
     Its `largest_batch` is the size. Where something else than memory stopped a larger batch, it is the largest that
     ran, and a warning says what stopped the next. If not even one image runs, it is the failure that says so.
     """
-    fitting, too_large, other = None, None, None
+    fitting, too_large, other, lone = None, None, None, None
     size = 1
     while too_large is None and size <= CEILING:
         record = try_(replace(spec, batch_size=size))
         if record.failure is None:
             fitting, size = record, size * 2
+        elif fitting is None and size == 1 and _other(record):
+            lone, size = record, 2  # batch norm over one pixel needs two images
         elif fitting is None:
-            return record
+            return lone or record
         else:
             too_large, other = size, _other(record)
     assert fitting is not None

@@ -21,7 +21,7 @@ from visionbench.measuring.metrics import energy, peak_memory
 from visionbench.measuring.process.side_process import _Side
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Record
-from visionbench.record.spec import Protocol, Spec
+from visionbench.record.spec import MEMORY, Protocol, Spec
 
 Factories = Callable[[str], str]
 
@@ -186,6 +186,30 @@ def test_what_did_not_fit_is_told_from_what_broke(
     failure = worker.measure(Spec(model=factories("tiny"), batch_size=5), ALL, "cuda").failure
     assert failure is not None
     assert (failure.kind, failure.stage) == (kind, "first call")
+
+
+def test_memory_is_counted_over_the_third_of_three_steps(
+    factories: Factories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch)
+    happened: list[str] = []
+    build = worker.build
+
+    def watched(*asked: Any, **how: Any) -> Any:
+        load = build(*asked, **how)
+        return replace(load, step=lambda: happened.append("step") or load.step())
+
+    monkeypatch.setattr(worker, "build", watched)
+    for name in ("empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(f"torch.cuda.{name}", lambda *_, name=name: happened.append(name))
+    record = measured(Spec(model=factories("tiny"), task="train"), MEMORY)
+    assert happened == ["step", "empty_cache", "step", "reset_peak_memory_stats", "step"]
+    assert {one.metric for one in record.measurements} == {
+        "peak_memory_allocated",
+        "peak_memory_reserved",
+        "process_memory",
+        "first_call",
+    }
 
 
 def test_a_clock_is_locked_and_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
