@@ -166,7 +166,8 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--protocol",
         choices=sorted(PROTOCOLS),
-        help="swin: the paper's (50 warm-up, 30 timed); steady: ours; smoke: a first look (default on a CPU)",
+        help="swin: the paper's (50 warm-up, 30 timed); steady: ours; smoke: a first look (default on a CPU); "
+        "memory: three steps, untimed",
     )
     how.add_argument(
         "--effort",
@@ -184,12 +185,16 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         "--row-time", type=seconds, metavar="TIME", help="stop adding launches to a row that has taken this long"
     )
     add_budget(how, "stop starting launches after this long")
+    _add_lock_clocks(how)
+    how.add_argument("--retry-failures", action="store_true", help="measure rows again that failed before")
+
+
+def _add_lock_clocks(how: argparse._ArgumentGroup) -> None:
     how.add_argument(
         "--lock-clocks",
         action="store_true",
         help="fix the GPU's clock while measuring (needs root; put back afterwards)",
     )
-    how.add_argument("--retry-failures", action="store_true", help="measure rows again that failed before")
 
 
 def add_turns(
@@ -203,6 +208,7 @@ def add_turns(
     if rounds:
         how.add_argument("--rounds", type=positive, metavar="N", help="turns of each side (default: 10 to 40)")
     add_budget(how, budget)
+    _add_lock_clocks(how)
     how.add_argument("--seed", type=int, metavar="N", help="random seed (default: random, and kept with the turns)")
     how.add_argument(
         "--keep", type=Path, default=keep, metavar="FILE", help=f"append raw turns there (default: {keep})"

@@ -12,7 +12,7 @@ from visionbench.command.program import short_name
 from visionbench.record.record import Record
 from visionbench.record.spec import Spec
 from visionbench.record.statistics import images_per_second
-from visionbench.record.units import duration, significant
+from visionbench.record.units import duration, significant, size
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -34,6 +34,9 @@ def outcome(record: Record) -> str:
         cause = textwrap.shorten(record.failure.message, 160, placeholder=" ...")
         return f"failed: {record.failure.kind.replace('_', ' ')} ({cause})"
     rate = images_per_second(record)
+    peak = record.value("peak_memory_allocated")
+    if rate is None and peak:
+        return f"{size(peak)} allocated"
     return f"{significant(rate, 4)} img/s" if rate else "recorded"
 
 

@@ -73,7 +73,10 @@ class HowLong:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turns:
-    """How two sides are measured in turns: `budget` in seconds, `keep` the file for raw turns (None: no file)."""
+    """How two sides are measured in turns: `budget` in seconds, `keep` the file for raw turns (None: no file).
+
+    `lock_clocks` holds the GPU's clock meanwhile.
+    """
 
     device: str | None = None
     threads: int | None = None
@@ -81,6 +84,7 @@ class Turns:
     rounds: int | None = None
     budget: float | None = None
     seed: int | None = None
+    lock_clocks: bool = False
     keep: Path | None = None
 
 

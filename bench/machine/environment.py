@@ -109,9 +109,17 @@ def _with_cuda(here: Environment, device: str) -> Environment:
         device_index=torch.cuda.current_device() if index is None else index,
         driver=driver,
         cuda=torch.version.cuda,
-        cudnn=str(torch.backends.cudnn.version()),
+        cudnn=_cudnn(),
         power_limit=power_limit,
     )
+
+
+def _cudnn() -> str | None:
+    """cuDNN's version; None where it refuses the card: a V100 under a cuDNN without its kernels is a row's failure."""
+    try:
+        return str(torch.backends.cudnn.version())
+    except RuntimeError:
+        return None
 
 
 @cache

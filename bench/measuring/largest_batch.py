@@ -45,10 +45,13 @@ def largest_batch(
     even one image runs, it is the failure that says so. `say` hears of each try.
     """
     began = time.monotonic()
-    fitting = try_(replace(spec, batch_size=1))
+    first = fitting = try_(replace(spec, batch_size=1))
+    if _other(first):
+        fitting = try_(replace(spec, batch_size=2))  # batch norm over one pixel needs two images
     if fitting.failure is not None:
-        return fitting
-    too_large, stopped_by, last, took = None, None, 1, time.monotonic() - began
+        return first
+    too_large, stopped_by = None, None
+    last, took = fitting.spec.batch_size, time.monotonic() - began
     while size := _next(fitting.spec.batch_size, too_large):
         start = time.monotonic()
         if start + took * size / last - began > seconds:

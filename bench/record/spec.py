@@ -184,10 +184,13 @@ SMOKE = Protocol(
     name="smoke", warmup_iterations=2, warmup_seconds=0.5, blocks=5, block_seconds=0.5, launches=1, max_seconds=120.0
 )
 
+# Memory needs no time: the first step makes the optimizer's state, the third is counted (`measuring.metrics.peak_memory`).
+MEMORY = Protocol(name="memory", metrics=(), warmup_iterations=1, blocks=0, block_iterations=1)
+
 EFFORTS: dict[str, int] = {"quick": 1, "standard": 3, "rigorous": 10}
 """Launches per row. Ten give an exact 95 % interval that leaves out eight of 55 Walsh averages at each end."""
 
-PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (SMOKE, STEADY, SWIN)}
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (MEMORY, SMOKE, STEADY, SWIN)}
 
 # The default journey's handful on a machine without a GPU: small rows of the main families, batch 1, so that two cores
 # finish in about a minute. The rest of every table is one `run` away.

@@ -19,6 +19,9 @@ from torch import nn
 def tiny():
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 10))
 
+def slow():
+    return Acts(lambda: time.sleep(0.002))
+
 class Acts(nn.Module):
     '''A model whose forward does something else first.'''
     def __init__(self, act):

@@ -55,9 +55,17 @@ def test_nothing_fits() -> None:
 
 
 def test_a_network_that_cannot_run_at_all_is_the_answer() -> None:
-    record = largest_batch(SPEC, Card(20, frozenset({1})).try_)
+    card = Card(20, frozenset({1, 2}))
+    record = largest_batch(SPEC, card.try_)
     assert record.failure is not None
-    assert record.failure.kind == "crashed"
+    assert (record.failure.kind, record.spec.batch_size, card.tried) == ("crashed", 1, [1, 2])
+
+
+@pytest.mark.parametrize("images", [2, 3, 37, 700])
+def test_a_network_that_needs_two_images_has_a_largest_batch(images: int) -> None:
+    found = largest_batch(SPEC, Card(images, frozenset({1})).try_).value(METRIC)
+    assert found is not None
+    assert images - images // 64 <= found <= images
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ import psutil
 import pytest
 import torch
 
-from tests.measure.fake_nvml import NOT_SUPPORTED, WIDE, FakeNvml, FakeNVMLError, process
-from tests.measure.fake_nvml import pretend_cuda as pretend
+from tests.pretended.nvml import NOT_SUPPORTED, WIDE, FakeNvml, FakeNVMLError, process
+from tests.pretended.nvml import pretend_cuda as pretend
 from visionbench.machine import doctor, environment, host, nvml
 from visionbench.machine.doctor import Finding
 from visionbench.record.errors import BenchError

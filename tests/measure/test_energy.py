@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.measure.fake_nvml import NOT_SUPPORTED, WIDE, FakeNvml, FakeNVMLError
-from tests.measure.fake_nvml import pretend_cuda as pretend
+from tests.pretended.nvml import NOT_SUPPORTED, WIDE, FakeNvml, FakeNVMLError
+from tests.pretended.nvml import pretend_cuda as pretend
 from visionbench.machine import nvml
 from visionbench.machine.telemetry import Watch
 from visionbench.measuring.metrics import energy

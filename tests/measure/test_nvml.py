@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.measure.fake_nvml import NARROW, NO_PERMISSION, NOT_SUPPORTED, WIDE, FakeNvml, FakeNVMLError, process
-from tests.measure.fake_nvml import pretend_cuda as pretend
+from tests.pretended.nvml import NARROW, NO_PERMISSION, NOT_SUPPORTED, WIDE, FakeNvml, FakeNVMLError, process
+from tests.pretended.nvml import pretend_cuda as pretend
 from visionbench.machine import nvml
 from visionbench.record.errors import BenchError
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.measure.fake_nvml import NO_PERMISSION, NOT_SUPPORTED, WIDE, FakeNvml, FakeNVMLError, process
-from tests.measure.fake_nvml import pretend_cuda as pretend
+from tests.pretended.nvml import NO_PERMISSION, NOT_SUPPORTED, WIDE, FakeNvml, FakeNVMLError, process
+from tests.pretended.nvml import pretend_cuda as pretend
 from visionbench.machine import host, linux, nvml
 from visionbench.machine.environment import describe
 from visionbench.machine.telemetry import Watch, Weather, flags, locked_clocks, measurements, surroundings

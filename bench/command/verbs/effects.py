@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from visionbench.command import ci, inputs, options, output, progress
 from visionbench.command.requests import TERMINAL, HowLong, HowToRun, Output, Selection, Turns
 from visionbench.command.selection import Defaults, roadmap_steps, specs_to_switch
-from visionbench.command.verbs.run import Place, sweep_rows
+from visionbench.command.verbs.run import Place, held_clocks, sweep_rows
 from visionbench.command.verbs.trace import count_missing
 from visionbench.comparison import comparison
 from visionbench.comparison.comparison import Comparison, Side
@@ -162,7 +162,7 @@ def _compare(rows: Sequence[Row], device: str, turns: Turns) -> tuple[Comparison
 
     keep(())
     environment = describe(device, stage.threads)
-    with marked([device], progress.say):
+    with marked([device], progress.say), held_clocks([device], locked=turns.lock_clocks):
         outcome = gate(possible, stage, environment, plan, Rule(looks=1), keep, ci.Launches()) if possible else None
     if outcome and outcome.cut_short:
         progress.say(f"The budget of {turns.budget:g} s ended before all launches were made.")
@@ -223,7 +223,7 @@ def _measure_grid(bases: Sequence[Spec], device: str, request: Request) -> None:
         defaults=Defaults(),
     )
     specs = tuple(spec for base in bases for spec in every_configuration(base, request.switches))
-    sweep_rows(specs, place, request.records, HowLong())
+    sweep_rows(specs, place, request.records, HowLong(lock_clocks=request.turns.lock_clocks))
 
 
 def _print(comparisons: Sequence[Comparison], request: Request) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from visionbench.command import ci, options, progress
 from visionbench.command.requests import ONLY_HERE, TERMINAL, ForCI, HowToRun, Output, Selection, Turns
 from visionbench.command.selection import specs_to_gate
+from visionbench.command.verbs.run import held_clocks
 from visionbench.comparison import comparison, noise_profile
 from visionbench.comparison.verdict import Judgement, Rule
 from visionbench.record.store import check_writable
@@ -140,6 +141,7 @@ def judge_sides(request: Request) -> Judgement:
         check_writable(request.turns.keep)
     with ci.ended_politely(), ExitStack() as stack:
         sides, stage = _set_up(request, stack)
+        stack.enter_context(held_clocks([stage.device], locked=request.turns.lock_clocks))
         outcome, seed = _play(sides.rows, stage, request.turns)
     return replace(_judgement(outcome, sides, request, seed), seconds=time.monotonic() - began)
 

@@ -14,11 +14,11 @@ from visionbench.command.requests import LARGEST, HowLong, HowToRun, Selection, 
 from visionbench.command.selection import PAPER_BATCH, Defaults, specs_to_run
 from visionbench.comparison.verdict import INTERRUPTED, NOT_MEASURED
 from visionbench.record import store
-from visionbench.record.devices import DeviceSpec, identify, select
+from visionbench.record.devices import DeviceSpec, find, identify, select
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Environment
 from visionbench.record.spec import EFFORTS, PROTOCOLS, SMOKE, STEADY, SWIN, Protocol, Spec
-from visionbench.record.units import plural
+from visionbench.record.units import duration, plural
 
 if TYPE_CHECKING:
     from visionbench.measuring.sweep import Outcome
@@ -149,15 +149,21 @@ def measure(
     return specs, sweep_rows(specs, place, request.records, request.how_long)
 
 
-def sweep_rows(specs: Sequence[Spec], place: Place, records: Path, how_long: HowLong) -> Outcome:
-    """Make the launches that the file of records lacks; says progress and the outcome on stderr."""
+def sweep_rows(specs: Sequence[Spec], place: Place, records: Path, how_long: HowLong, *, say: bool = True) -> Outcome:
+    """Make the launches that the file of records lacks; says progress and the outcome on stderr.
+
+    With `say` also, on a GPU, how long it will take.
+    """
     from visionbench.machine.neighbours import marked
     from visionbench.measuring.agenda import Budget
     from visionbench.measuring.sweep import sweep
 
+    if say and not place.on_cpu:
+        expected = seconds_expected(specs, place, records, how_long)
+        progress.say(in_words(sum(expected.values()) * place.protocol.launches, place, len(specs), how_long))
     where = ", ".join(place.devices)
     progress.say(f"Measuring {plural(len(specs), 'row')} on {where}, protocol {place.protocol.name} ...")
-    clocks = _clocks(place.devices, locked=how_long.lock_clocks)
+    clocks = held_clocks(place.devices, locked=how_long.lock_clocks)
     with marked(place.devices, progress.say), clocks, progress.shown() as shown:
         outcome = sweep(
             specs,
@@ -173,6 +179,26 @@ def sweep_rows(specs: Sequence[Spec], place: Place, records: Path, how_long: How
     return outcome
 
 
+def seconds_expected(specs: Sequence[Spec], place: Place, path: Path, how_long: HowLong) -> dict[Spec, float]:
+    """Seconds of a launch, by spec, of those that the file of records lacks; {} where nobody knows."""
+    from visionbench.command import expected
+    from visionbench.machine.environment import describe
+    from visionbench.measuring.sweep import plan
+
+    environment = describe(place.devices[0], place.threads)
+    known = store.read_if_there(path).records
+    missing = plan(specs, place.protocol, known, environment, retry_failures=how_long.retry_failures)
+    return expected.by_launch(missing, place.protocol, find(environment.device_key or ""), known)
+
+
+def in_words(seconds: float, place: Place, rows: int, how_long: HowLong) -> str:
+    """What a sweep on a GPU will take, as a sentence."""
+    if not seconds:
+        return f"How long {plural(rows, 'row')} will take is not known: this card has no data sheet here; --budget 10m ends it."
+    ends = f"; --budget ends it after {duration(how_long.budget)}" if how_long.budget else "; --budget 10m would end it"
+    return f"This will take about {duration(seconds / len(place.devices))}, by predicted times{ends}."
+
+
 def _summary(outcome: Outcome, path: Path) -> str:
     parts = [f"{plural(outcome.measured, 'launch', 'launches')} measured"]
     parts += [f"{outcome.failed} failed (--retry-failures tries again)"] if outcome.failed else []
@@ -185,8 +211,8 @@ def _summary(outcome: Outcome, path: Path) -> str:
 
 
 @contextmanager
-def _clocks(devices: Sequence[str], *, locked: bool) -> Iterator[None]:
-    """The GPUs' clocks fixed for the time of a sweep, if asked; nothing is changed otherwise."""
+def held_clocks(devices: Sequence[str], *, locked: bool) -> Iterator[None]:
+    """The GPUs' clocks fixed meanwhile, if asked; nothing is changed otherwise. Raises `BenchError` where that fails."""
     with ExitStack() as stack:
         if locked:
             from visionbench.machine.telemetry import locked_clocks

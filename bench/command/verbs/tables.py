@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionbench.command import inputs, options, output, progress
 from visionbench.command.program import program_name
 from visionbench.command.requests import HowLong, Output, Where
-from visionbench.command.verbs.run import Place, place_to_measure, start_early, sweep_rows
+from visionbench.command.verbs.run import Place, in_words, place_to_measure, seconds_expected, start_early, sweep_rows
 from visionbench.command.verbs.trace import count_missing
 from visionbench.comparison.verdict import INTERRUPTED
 from visionbench.record import store
-from visionbench.record.spec import SMOKE_MODELS, Spec
+from visionbench.record.spec import MEMORY, SMOKE_MODELS, Spec
+from visionbench.record.units import duration
 
 if TYPE_CHECKING:
+    from visionbench.measuring.sweep import Outcome
     from visionbench.reports import Report
 
 DESCRIPTION = """\
@@ -67,15 +70,59 @@ def run(request: Request) -> int:
     inputs.report_problems(log.problems)
     specs = [spec for report in reports for spec in report.computed_specs()]
     computed = count_missing(specs, log.records, request.records)
-    outcome = sweep_rows(_default_specs(reports, place), place, request.records, request.how_long)
+    outcomes = _measure(reports, place, request)
     # Of machines that are not here, what is predicted for them stands beside the paper's numbers.
     elsewhere = inputs.committed_predictions() if place.on_cpu else []
-    records = [*elsewhere, *log.records, *computed, *outcome.records]
+    measured = [record for outcome in outcomes for record in outcome.records]
+    records = [*elsewhere, *log.records, *computed, *measured]
     comparisons = inputs.read_comparisons()
     tables = [report.layout(records, comparisons) for report in reports]
     output.print_tables(tables, request.output, lambda: output.document(tables, records, comparisons))
     _say_what_is_left(reports, place)
-    return INTERRUPTED if outcome.interrupted else 0
+    return INTERRUPTED if any(outcome.interrupted for outcome in outcomes) else 0
+
+
+def _measure(reports: Sequence[Report], place: Place, request: Request) -> list[Outcome]:
+    """Sweep after sweep, the telling ones first, until all are made, the budget ends, or somebody interrupts."""
+    sweeps = _on_a_gpu(reports, place, request) if not place.on_cpu else [(place, _default_specs(reports, place))]
+    began, budget = time.monotonic(), request.how_long.budget
+    outcomes: list[Outcome] = []
+    for where, specs in sweeps:
+        left = None if budget is None else max(0.0, budget - (time.monotonic() - began))
+        outcomes.append(sweep_rows(specs, where, request.records, replace(request.how_long, budget=left), say=False))
+        if outcomes[-1].interrupted:
+            break
+    return outcomes
+
+
+TELLING = ("convnext_table12", "convnext_table2")
+"""Measured first on a GPU: few rows, the paper's own card, training memory beside speed."""
+
+
+def _on_a_gpu(reports: Sequence[Report], place: Place, request: Request) -> list[tuple[Place, tuple[Spec, ...]]]:
+    """What is measured, and how: first the telling tables' rows, then the others'; in each, speed, then memory, and
+    the cheap rows first. Says how long all of it will take.
+    """
+    named = {report.name: report for report in reports}
+    first = [named[name] for name in TELLING if name in named]
+    rest = [report for report in reports if report.name not in TELLING]
+    for_memory = replace(place, protocol=MEMORY)
+    sweeps, seconds, made = [], [], set[Spec]()
+    for group in (first, rest):
+        timed = [spec for spec in _default_specs(group, place) if spec not in made]
+        # Training memory is measured as the paper's was: its computed column is of the same spec.
+        trained = [spec for report in group for spec in report.computed_specs() if spec.task == "train"]
+        trained = [spec for spec in dict.fromkeys(trained) if spec not in made]
+        made |= {*timed, *trained}
+        for where, specs in ((place, timed), (for_memory, trained)):
+            expected = seconds_expected(specs, where, request.records, request.how_long)
+            sweeps.append((where, tuple(sorted(specs, key=lambda spec: expected.get(spec, 0.0)))))
+            seconds.append(sum(expected.values()) * where.protocol.launches)
+    progress.say(in_words(sum(seconds), place, len(made), request.how_long))
+    if first and rest and sum(seconds):
+        names = " and ".join(report.name for report in first)
+        progress.say(f"First {names}, about {duration(sum(seconds[:2]))}.")
+    return [(where, specs) for where, specs in sweeps if specs]
 
 
 def _default_specs(reports: Sequence[Report], place: Place) -> tuple[Spec, ...]:
@@ -84,7 +131,7 @@ def _default_specs(reports: Sequence[Report], place: Place) -> tuple[Spec, ...]:
     if place.on_cpu:
         rows = dict.fromkeys((name, 224) for name in SMOKE_MODELS if (name, 224) in rows)
     defaults = place.defaults
-    specs = tuple(
+    return tuple(
         Spec(
             model=model,
             image_size=size,
@@ -94,9 +141,6 @@ def _default_specs(reports: Sequence[Report], place: Place) -> tuple[Spec, ...]:
         )
         for model, size in rows
     )
-    # Table 2's training memory is measured as the paper's was: its computed column is of the same spec.
-    training = (spec for report in reports for spec in report.computed_specs() if spec.task == "train")
-    return specs if place.on_cpu else (*specs, *training)
 
 
 def _say_what_is_left(reports: Sequence[Report], place: Place) -> None:

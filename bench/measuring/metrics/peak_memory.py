@@ -3,8 +3,8 @@
 *Allocated* is what live tensors held at the worst moment; *reserved* is what the allocator had taken from the driver to
 serve them, so it depends on fragmentation and on what ran before. Neither holds the driver's context and the libraries'
 code (some hundred MB), which belong to process memory, a third number. The workspaces that cuDNN's autotuning tries
-once are not the model's need: after the warm-up the allocator gives back what it keeps, two steps take what they need,
-and the counters start from there. On a CPU torch counts nothing, so there is no number.
+once are not the model's need: after the warm-up the allocator gives back what it keeps, one step takes what it needs,
+the counters start from there, and one more step is counted. On a CPU torch counts nothing, so there is no number.
 """
 
 from __future__ import annotations
@@ -19,10 +19,6 @@ ALLOCATED = "peak_memory_allocated"
 RESERVED = "peak_memory_reserved"
 
 
-STEPS = 2
-"""The second training step is the first that has gradients and optimizer state at once."""
-
-
 def empty_cache(device: str) -> None:
     """Give the driver the memory that the allocator keeps unused: another process may need it."""
     if torch.device(device).type == "cuda":
@@ -30,14 +26,18 @@ def empty_cache(device: str) -> None:
 
 
 def reset(device: str, workload: Steps) -> None:
-    """Start counting anew, from what `STEPS` steps take of an allocator that keeps nothing."""
+    """Start counting anew, from what one step takes of an allocator that keeps nothing; and count one step.
+
+    The warm-up's first step made the optimizer's state, so both have gradients and state at once.
+    """
     if torch.device(device).type == "cuda":
         workload.synchronize()
         empty_cache(device)
-        for _ in range(STEPS):
-            workload.step()
+        workload.step()
         workload.synchronize()
         torch.cuda.reset_peak_memory_stats(device)
+        workload.step()
+        workload.synchronize()
 
 
 def measure(device: str) -> tuple[Measurement, ...]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
-import torch
+if TYPE_CHECKING:
+    import pytest
 
 UUID = "3f2a1b00-1111-2222-3333-444455556666"
 NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND = 3, 4, 6
@@ -29,7 +29,7 @@ class FakeNvml:
 
     def __init__(self, driver: str = "590.44", *, mig: bool = False, **answers: Any) -> None:
         self.driver, self.mig, self.open, self.calls = driver, mig, 0, list[tuple[str, tuple[Any, ...]]]()
-        self.fields: dict[int, tuple[int, int]] = {}
+        self.fields: dict[int, tuple[int, Any]] = {}
         self.violations: dict[int, int] = {}
         self.answers: dict[str, Any] = {
             "nvmlDeviceGetClockInfo": 1980,
@@ -82,6 +82,7 @@ class FakeNvml:
     def _field(self, number: int) -> Any:
         kind, value = self.fields.get(number, (WIDE, 0))
         code = 0 if number in self.fields else NOT_SUPPORTED
+        value = value() if callable(value) else value
         return SimpleNamespace(nvmlReturn=code, valueType=kind, value=SimpleNamespace(ullVal=value))
 
     def nvmlDeviceGetViolationStatus(self, handle: str, policy: int) -> Any:  # noqa: N802
@@ -111,6 +112,8 @@ def process(pid: int) -> Any:
 
 def pretend_cuda(monkeypatch: pytest.MonkeyPatch, **answers: Any) -> None:
     """Let torch see one CUDA device with the UUID that the fake driver knows, and no context of ours on it."""
+    import torch
+
     for function, answer in {
         "is_available": True,
         "device_count": 1,

@@ -1,0 +1,71 @@
+"""How long a sweep on a GPU will take, said before it starts: by predicted steps and what a launch costs beside them.
+
+A step's time is that of a record of the same card where there is one, else the predictor's. Of a card without a data
+sheet, and of a CPU, nothing is said: a guess would be worse.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from statistics import mean
+
+from visionbench.command import inputs
+from visionbench.record import store
+from visionbench.record.devices import DeviceSpec
+from visionbench.record.record import Record
+from visionbench.record.spec import Protocol, Spec
+from visionbench.record.statistics import images_per_second
+
+LAUNCH_SECONDS = 5.0
+"""CUDA's start, building, autotuning: 2 to 10 s for most rows on an H100 (docs/measuring.md)."""
+
+COMPILE_SECONDS = 60.0
+"""`torch.compile` from an empty cache, about; a large network takes minutes."""
+
+PATIENCE = 15.0
+"""Seconds that predicting may take in all. Rows that are left then count as the mean of the others."""
+
+
+def step_seconds(specs: Iterable[Spec], card: DeviceSpec, records: Sequence[Record]) -> dict[Spec, float]:
+    """Seconds of a step by spec, as far as they are known or can be predicted in `PATIENCE` seconds."""
+    from visionbench.command.verbs.predict import without_warnings
+    from visionbench.predicting.step_time import predict_step
+
+    known: dict[Spec, float] = {}
+    files = [path for path in inputs.committed_folder().glob("*.jsonl") if path.stem != "computed"]
+    ours = [record for path in files for record in store.read(path).records]
+    for record in sorted([*ours, *records], key=lambda record: record.source == "measured"):
+        rate = images_per_second(record) if record.source == "measured" else None
+        seconds = record.spec.batch_size / rate if rate else record.value("step_time")
+        if record.environment.device_key == card.key and seconds:
+            known[record.spec] = seconds
+    wanted, began = tuple(dict.fromkeys(specs)), time.monotonic()
+    with without_warnings():
+        for spec in wanted:
+            if spec not in known and time.monotonic() - began < PATIENCE:
+                known[spec] = predict_step(spec, card).value("step_time") or 0.0
+    found = {spec: seconds for spec in wanted if (seconds := known.get(spec))}
+    usual = mean(found.values()) if found else 0.0
+    return {spec: found.get(spec, usual) for spec in wanted}
+
+
+def launch_seconds(spec: Spec, protocol: Protocol, step: float) -> float:
+    """Seconds that one launch of `spec` takes, when its step takes `step`."""
+    warm = max(protocol.warmup_iterations * step, protocol.warmup_seconds) + (protocol.steady_within or 0.0) / 4
+    block = protocol.block_iterations * step if protocol.block_iterations else max(protocol.block_seconds, step)
+    passes = sum(metric in ("throughput", "latency") for metric in protocol.metrics)
+    energy = 8.0 if "energy" in protocol.metrics else 0.0
+    compiling = COMPILE_SECONDS if spec.compile_mode else 0.0
+    return LAUNCH_SECONDS + compiling + warm + passes * protocol.blocks * block + energy
+
+
+def by_launch(
+    launches: Sequence[Spec], protocol: Protocol, card: DeviceSpec | None, records: Sequence[Record]
+) -> dict[Spec, float]:
+    """Seconds of a launch by spec; {} where the card has no data sheet. What is not timed needs no prediction."""
+    if card is None or not launches:
+        return {}
+    timed = launches if protocol.metrics else ()
+    steps = step_seconds(timed, card, records)
+    return {spec: launch_seconds(spec, protocol, steps.get(spec, 0.1)) for spec in dict.fromkeys(launches)}
