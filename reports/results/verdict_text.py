@@ -235,7 +235,7 @@ def rule(its: Rule) -> Iterator[str]:
         f"{share(its.centre)} slower at the centre; improved is its mirror image."
     )
     yield (
-        f"ok: shown to be less than {share(its.limit)} slower (one-sided 95 % bound); a smaller slow-down may be "
+        f"ok: shown to be less than {share(its.limit)} slower (entire 95 % interval); a smaller slow-down may be "
         "there. inconclusive: the launches could not tell; it is not ok."
     )
 
