@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Literal, get_args
@@ -58,7 +58,8 @@ class Round:
     """One turn of each side: seconds of one iteration by the comparison's timer, and by the wall.
 
     `first` had its turn first. By CPU time a turn's value is the minimum of its readings, because what disturbs CPU
-    time only adds; by the other clocks it is their median.
+    time only adds; by the other clocks it is their median. `*_mean` is the mean of the same readings, which sees what
+    comes in some iterations only; None in files from before it was kept.
     """
 
     first: First
@@ -66,6 +67,8 @@ class Round:
     candidate: float
     baseline_wall: float
     candidate_wall: float
+    baseline_mean: float | None = None
+    candidate_mean: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +174,17 @@ def wall_log_ratios(comparison: Comparison) -> tuple[float, ...]:
     )
 
 
+def mean_log_ratios(comparison: Comparison) -> tuple[float, ...]:
+    """As `log_ratios`, of the two sides' mean time over all readings; the ratio itself where no mean was kept."""
+    return tuple(map(_mean_log_ratio, counted(comparison)))
+
+
+def _mean_log_ratio(launch: Launch) -> float:
+    means = [(turn.baseline_mean, turn.candidate_mean) for turn in launch.rounds]
+    sides = [math.fsum(value for value in side if value) for side in zip(*means, strict=True)]
+    return math.log(sides[1] / sides[0]) if all(map(all, means)) else log_ratio(launch)
+
+
 def iteration_seconds(comparison: Comparison, side: First) -> float | None:
     """Seconds of one iteration of a side by the comparison's timer: the median over launches of rounds' medians."""
     pick: Callable[[Round], float] = (lambda r: r.baseline) if side == "baseline" else (lambda r: r.candidate)
@@ -194,11 +208,7 @@ def from_json(line: str) -> Comparison:
         raise ValueError(f"no comparison of schema {COMPARISON_SCHEMA}")
     comparison = typed(data, Comparison, "comparison")
     for launch in comparison.launches:
-        times = [
-            seconds
-            for turn in launch.rounds
-            for seconds in (turn.baseline, turn.candidate, turn.baseline_wall, turn.candidate_wall)
-        ]
+        times = [seconds for turn in launch.rounds for seconds in astuple(turn)[1:] if seconds is not None]
         if not times or min(times) <= 0:
             raise ValueError("a launch holds no rounds, or times that are not positive numbers")
     return comparison

@@ -25,8 +25,9 @@ class Rule:
 
     `regressed`: "the ratio is at most 1 + `margin`" is rejected by the exact one-sided signed-rank test over launches
     (p < `alpha` of the look, and Benjamini-Hochberg over all rows of the gate at `fdr`), and the centre is at least
-    1 + `centre`. `improved` is its mirror image. `ok`: the one-sided 95 % upper bound is below 1 + `limit`. `looks`
-    is how often the rows may be looked at: `alpha` is split evenly between looks, `limit`'s 95 % hold for each.
+    1 + `centre`. `improved` is its mirror image. `ok`: the upper end of the 95 % interval is below 1 + `limit`, and
+    neither the wall nor the mean of all readings says otherwise. `looks` is how often the rows may be looked at:
+    `alpha` is split evenly between looks, `limit`'s 95 % hold for each.
     """
 
     margin: float = 0.01
@@ -41,8 +42,9 @@ class Rule:
 class Verdict:
     """What one comparison came to.
 
-    `ratio` is the Hodges-Lehmann centre over launches with its exact 95 % interval; `wall` the same by the wall clock,
-    for information. `p_*` are one-sided p-values against the margin, `q_*` adjusted for the number of rows.
+    `ratio` is the Hodges-Lehmann centre over launches with its 95 % interval; `wall` is the same by the wall clock and
+    `mean` by the mean of all readings: where one of them parts from `ratio`, the row is not `ok`. `p_*` are one-sided
+    p-values against the margin, `q_*` adjusted for the number of rows.
     `detectable` is the smallest slow-down (0.03: 3 %) of this row alone that launches scattering as these do would
     have shown; None where so few show nothing. `reason` is one sentence: why it is inconclusive or not measured, or "".
     """
@@ -51,6 +53,7 @@ class Verdict:
     comparison: Comparison
     ratio: Estimate | None = None
     wall: Estimate | None = None
+    mean: Estimate | None = None
     p_slower: float | None = None
     p_faster: float | None = None
     q_slower: float | None = None

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from visionbench.comparison.comparison import First, Launch, Round, Side, Timer
@@ -145,11 +145,14 @@ class _PairError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
+    """`order` is the one in which sides are started, prepared and warmed up: drawn, so that it favours neither."""
+
     baseline: SideProcess
     candidate: SideProcess
+    order: tuple[First, First]
 
     def sides(self) -> tuple[tuple[First, SideProcess], ...]:
-        return (("baseline", self.baseline), ("candidate", self.candidate))
+        return tuple((side, _process(self, side)) for side in self.order)
 
 
 class _RowError(Exception):
@@ -164,11 +167,12 @@ class _RowError(Exception):
 def _pair(stage: Stage, rng: random.Random) -> Iterator[_Pair]:
     """Both processes, started together: importing torch is what takes longest."""
     with ExitStack() as stack:
-        sides = [
-            stack.enter_context(SideProcess(source, stage.device, stage.threads, rng))
-            for source in (stage.baseline, stage.candidate)
-        ]
-        pair = _Pair(*sides)
+        order = _drawn_order(rng)
+        sides = {
+            side: stack.enter_context(SideProcess(getattr(stage, side), stage.device, stage.threads, rng))
+            for side in order
+        }
+        pair = _Pair(sides["baseline"], sides["candidate"], order)
         try:
             _answers(pair, "start", START_SECONDS)
         except _RowError as error:
@@ -240,17 +244,30 @@ def _rounds(turn: dict[str, Any], seconds: float) -> int:
     return min(max(round(ROW_SECONDS / a_round), FEWEST_ROUNDS), MOST_ROUNDS)
 
 
+def _drawn_order(rng: random.Random) -> tuple[First, First]:
+    return ("baseline", "candidate") if rng.random() < 0.5 else ("candidate", "baseline")
+
+
 def _round(pair: _Pair, stage: Stage, turn: dict[str, Any], rng: random.Random) -> Round:
-    first: First = rng.choice(("baseline", "candidate"))
-    second: First = "candidate" if first == "baseline" else "baseline"
-    heard = {side: _ask(pair, side, "time", stage, **turn) for side in (first, second)}
+    """One turn of each. Up to two iterations more go untimed: what comes in every third must not fall in step."""
+    first, second = _drawn_order(rng)
+    heard = {
+        side: _ask(pair, side, "time", stage, **turn | {"drop": turn["drop"] + rng.randrange(3)})
+        for side in (first, second)
+    }
     return Round(
         first=first,
         baseline=_value(heard["baseline"], stage.timer),
         candidate=_value(heard["candidate"], stage.timer),
         baseline_wall=median(heard["baseline"]["wall"]),
         candidate_wall=median(heard["candidate"]["wall"]),
+        baseline_mean=_mean(heard["baseline"], stage.timer),
+        candidate_mean=_mean(heard["candidate"], stage.timer),
     )
+
+
+def _mean(heard: dict[str, Any], timer: Timer) -> float:
+    return max(fmean(heard[timer] or heard["wall"]), SHORTEST)
 
 
 def _value(heard: dict[str, Any], timer: Timer) -> float:

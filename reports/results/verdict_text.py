@@ -235,7 +235,7 @@ def rule(its: Rule) -> Iterator[str]:
         f"{share(its.centre)} slower at the centre. improved: the same, faster."
     )
     yield (
-        f"ok: less than {share(its.limit)} slower (one-sided 95 % bound); a smaller slow-down is possible. "
+        f"ok: less than {share(its.limit)} slower (whole 95 % interval); a smaller slow-down is possible. "
         "inconclusive: the launches could not tell. It does not mean ok."
     )
 

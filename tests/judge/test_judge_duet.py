@@ -157,7 +157,7 @@ def test_both_sides_get_the_same_row_the_same_seed_and_the_same_core(fake: Calla
     played = launch(ROWS, STAGE, random.Random(0))
     for do in ("prepare", "warm", "turn", "finish"):
         by_side = {
-            side: [order for who, _, order in processes.heard if who == side and order["do"] == do]
+            side: [{**order, "drop": 0} for who, _, order in processes.heard if who == side and order["do"] == do]
             for side in ("base", "head")
         }
         assert by_side["base"] == by_side["head"]

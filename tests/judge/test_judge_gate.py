@@ -102,12 +102,12 @@ def test_every_word_at_once(stage: Stagehands) -> None:
 def test_only_what_more_launches_could_settle_is_looked_at_twice(stage: Stagehands) -> None:
     found = stage.gate("slower", "faster", "same", "torn", "hot", "broken")
     measured = ["slower", "faster", "same", "torn", "hot"]
-    assert stage.launches == [[*measured, "broken"], *[measured] * 9, *[["slower", "torn"]] * 10]
+    assert stage.launches == [[*measured, "broken"], *[measured] * 9, *[["slower", "torn"]] * 10, *[["torn"]] * 20]
     assert {v.comparison.name: v.looks for v in found.verdicts} == dict.fromkeys(words(found), 1) | {
         "slower": 2,
         "torn": 2,
     }
-    assert [len(one.launches) for one in found.comparisons] == [20, 10, 10, 20, 10, 0]
+    assert [len(one.launches) for one in found.comparisons] == [20, 10, 10, 40, 10, 0]  # what scatters gets more
     assert found.rule.looks == 2
 
 
@@ -142,7 +142,7 @@ def test_nothing_to_measure_is_no_verdict(stage: Stagehands) -> None:
 
 def test_everything_measured_is_kept_after_every_launch(stage: Stagehands, tmp_path: Path) -> None:
     found = stage.gate("torn", "broken", launches=8)
-    assert [len(kept[0].launches) for kept in stage.kept] == list(range(1, 17))
+    assert [len(kept[0].launches) for kept in stage.kept] == list(range(1, 33))
     assert all(kept[1].failure for kept in stage.kept)
     assert stage.kept[-1] == found.comparisons
     write(tmp_path / "kept.jsonl", stage.kept[2])

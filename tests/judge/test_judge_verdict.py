@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -164,11 +165,33 @@ def test_ok_ends_at_the_limit(ratio, word):
     assert _judge(*[ratio] * 10, rule=replace(RULE, centre=0.2)).word == word
 
 
-def test_ok_needs_the_one_sided_95_percent_bound():
-    # Ten launches: P(T <= 10) = 43 / 1024 is the last below 5 %, so the bound is W_(45) of 55. Four slow launches make
-    # ten averages of 7 %, W_(46) to W_(55); with a fifth they are fifteen, and the bound is one of them.
-    assert _judge(*[1.0] * 6, *[1.07] * 4).word == "ok"
-    assert _judge(*[1.0] * 5, *[1.07] * 5).word == "inconclusive"
+def test_ok_needs_the_whole_interval_below_the_limit():
+    # Ten launches: P(T <= 8) = 25 / 1024 is the last below 2.5 %, so the interval ends at W_(47) of 55. Three slow
+    # launches make six averages of 7 %, W_(50) to W_(55); with a fourth they are ten, and the end is one of them.
+    assert _judge(*[1.0] * 7, *[1.07] * 3).word == "ok"
+    assert _judge(*[1.0] * 6, *[1.07] * 4).word == "inconclusive"
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.7, 1.4), (0.9, 1.1), (0.95, 1.06), (0.5, 1.9)])
+@pytest.mark.parametrize("slow", [7, 8, 9, 10, 11])
+def test_launches_of_two_kinds_are_never_ok(low, high, slow):
+    slower = random.Random(slow).sample(range(20), slow)
+    row = [high if i in slower else low for i in range(20)]
+    for jitter in (0.0, 1e-4):
+        verdict = _judge(*[ratio * (1 + jitter * i) for i, ratio in enumerate(row)])
+        assert verdict.word == "inconclusive"
+        assert verdict.ratio.high > 1.05
+
+
+@pytest.mark.parametrize("factor", [1.08, 1.5, 2.0])
+@pytest.mark.parametrize("unseen", ["wall", "mean"])
+def test_what_the_ratio_cannot_see_is_never_ok(factor, unseen):
+    turn = Round(first="baseline", baseline=1, candidate=1, baseline_wall=1, candidate_wall=1)
+    seen = {"candidate_wall": factor} if unseen == "wall" else {"baseline_mean": 1.0, "candidate_mean": factor}
+    row = replace(_comparison(*[1.0] * 10), launches=(Launch(rounds=(replace(turn, **seen),)),) * 10)
+    (verdict,) = judge([row], RULE)
+    assert verdict.word == "inconclusive"
+    assert "parts from the ratio" in verdict.reason
 
 
 @pytest.mark.parametrize(("alpha", "word"), [(2**-9, "inconclusive"), (2**-9 * 1.001, "regressed")])

@@ -165,7 +165,7 @@ def test_the_remarks_say_who_where_what_the_words_mean_and_how_to_repeat_it():
         "Fixture CPU; torch 2.15.0",
         f"Repeat with `{gates.COMMAND}`. It took 5 min 18 s.",
         "p < 0.005 at each of 2 looks",
-        "ok: less than 5 % slower (one-sided 95 % bound)",
+        "ok: less than 5 % slower (whole 95 % interval)",
         "It does not mean ok.",
     ):
         assert part in told
