@@ -10,12 +10,12 @@ github.com/facebookresearch/ConvNeXt, 048efce, object_detection).
 """
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from visionbench.models import convnext
-from visionbench.models.catalog import ModelError
+from visionbench.models.catalog import ModelError, resolve
 from visionbench.models.residual import LayerNorm2d
 
 STRIDES = (4, 8, 16, 32)
@@ -92,10 +92,7 @@ def swin(size: str, image_size: Size) -> Backbone:
 
     Windows do not shrink with small maps (`always_partition`).
     """
-    import timm
-
-    name = f"swin_{size}_patch4_window7_224"
-    body = timm.create_model(name, features_only=True, img_size=image_size, always_partition=True)
+    body = _features(f"swin_{size}_patch4_window7_224", img_size=image_size, always_partition=True)
     channels = body.feature_info.channels()
     return Backbone(body, [_NormToChannelsFirst(c) for c in channels], channels)
 
@@ -105,39 +102,40 @@ def from_timm(name: str, image_size: Size) -> Backbone:
 
     Raises `ModelError` for a network that is unknown, refuses the size, or lacks a map at one of `STRIDES`.
     """
-    import timm
-
-    from visionbench.models.catalog import resolve
+    from timm.models import get_pretrained_cfg
 
     bare = resolve(f"timm:{name}").name.removeprefix("timm:")
-    defaults = timm.models.get_pretrained_cfg(bare)
-    size = {"img_size": image_size} if defaults and defaults.fixed_input_size else {}
+    defaults = get_pretrained_cfg(bare)
+    options: dict[str, Any] = {"img_size": image_size} if defaults and defaults.fixed_input_size else {}
     try:
-        body = timm.create_model(bare, features_only=True, **size)
+        body = _features(bare, **options)
         strides = body.feature_info.reduction()
-        if any(stride not in strides for stride in STRIDES):
-            raise ModelError(f"timm:{bare} has maps at strides {strides}: a pyramid needs {STRIDES}; take another")
-        last = [max(i for i, stride in enumerate(strides) if stride == wanted) for wanted in STRIDES]
-        indices = [body.feature_info.out_indices[i] for i in last]
-        if len(strides) > len(STRIDES):
-            body = timm.create_model(bare, features_only=True, out_indices=indices, **size)
+        if len(strides) > len(STRIDES) and set(STRIDES) <= set(strides):
+            last = [max(i for i, stride in enumerate(strides) if stride == wanted) for wanted in STRIDES]
+            body = _features(bare, out_indices=[body.feature_info.out_indices[i] for i in last], **options)
     except (RuntimeError, AssertionError, TypeError, ValueError) as refusal:
-        if isinstance(refusal, ModelError):
-            raise
         reason = str(refusal).split("\n")[0]
         raise ModelError(f"timm:{bare} gives no feature maps at {image_size} ({reason}); take another") from refusal
+    if tuple(body.feature_info.reduction()) != STRIDES:
+        raise ModelError(f"timm:{bare} has maps at strides {strides}: a pyramid needs {STRIDES}; take another")
     channels = body.feature_info.channels()
-    last_first = getattr(body, "output_fmt", None) == "NHWC"
-    return Backbone(body, [_ToChannelsFirst() if last_first else nn.Identity() for _ in channels], channels)
+    last_dimension = getattr(body, "output_fmt", None) == "NHWC"
+    return Backbone(body, [_ToChannelsFirst() if last_dimension else nn.Identity() for _ in channels], channels)
+
+
+def _features(name: str, **options: Any) -> Any:
+    """A network of timm's that gives feature maps, and says their strides and widths in `feature_info`."""
+    import timm
+
+    return timm.create_model(name, features_only=True, **options)
 
 
 def four_channels(backbone: nn.Module) -> tuple[int, int, int, int]:
     """The widths that a backbone says it has. Raises `ModelError` for one that does not name four."""
     channels = getattr(backbone, "channels", None)
     if not isinstance(channels, Sequence) or len(channels) != len(STRIDES) or not all(type(c) is int for c in channels):
-        raise ModelError(
-            f"{type(backbone).__name__} is no backbone: give it `channels`, the widths of its four maps, not {channels!r}"
-        )
+        name = type(backbone).__name__
+        raise ModelError(f"{name} is no backbone: give it `channels`, the widths of its four maps, not {channels!r}")
     return cast(tuple[int, int, int, int], tuple(channels))
 
 

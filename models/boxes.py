@@ -52,7 +52,7 @@ def level(side: float) -> int:
 
 
 def _log_uniform(source: random.Random, low: float, high: float) -> float:
-    return low * (high / low) ** source.random()
+    return float(low * (high / low) ** source.random())
 
 
 def _rounded(pixels: float) -> float:

@@ -83,6 +83,7 @@ _ENTRIES = (
     _count("buffer_bytes", "B", "model", "the bytes of the buffers"),
     _count("macs", "count", "image", "the multiply-accumulates"),
     _count("flops", "count", "image", "the floating-point operations, two for each multiply-accumulate"),
+    _count("hooks", "count", "image", "what the detection toolbox's counter adds up, by its term"),
     _count("activations", "count", "image", "the elements that convolutions and products put out"),
     _count("operators", "count", "step", "the operators that are called"),
     _count("views", "count", "step", "the operators that move no data"),

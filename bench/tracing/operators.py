@@ -11,6 +11,7 @@ wise kernels.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,7 +66,8 @@ class Operator:
 
 
 class Recorder(TorchDispatchMode):
-    """Records operators while it is entered; `operators` and `views` hold what was seen, `live` the tensors' memory.
+    """Records operators while it is entered; `operators` and `views` hold what was seen, `live` the tensors' memory,
+    `hooks` what the detection toolbox's counter would have seen (`visionbench.tracing.hooks`).
 
     It has state because torch calls a dispatch mode once per operator.
     """
@@ -77,6 +79,7 @@ class Recorder(TorchDispatchMode):
         self.live = live
         self.phase: Phase = "forward"
         self.module = ""
+        self.hooks: Counter[str] = Counter()
         self._calls: dict[Any, Call] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from visionbench.record.errors import BenchError
 from visionbench.record.metrics import measurement
 from visionbench.record.record import Environment, Record
 from visionbench.record.spec import Spec, refuse_unbuilt, sides
+from visionbench.tracing import hooks
 from visionbench.tracing.call_cache import empty_as
 from visionbench.tracing.kinds import KINDS, Kind
 from visionbench.tracing.live import CATEGORIES, Curve, LiveTensors
@@ -34,7 +35,8 @@ class Trace:
     """What one step of `spec` does. Counts are of the whole batch; `*_per_image` divide by it exactly.
 
     `views` are operators that move nothing. `curve` is None for inference. `family` is the Python module in which the
-    network's class is defined (`timm.models.resnet`): what models that share code share.
+    network's class is defined (`timm.models.resnet`): what models that share code share. `hooks` are the terms of the
+    detection toolbox's counter (`hooks.TERMS`), of a detector's or segmentor's inference alone.
     """
 
     spec: Spec
@@ -46,6 +48,7 @@ class Trace:
     views: int
     curve: Curve | None
     family: str = ""
+    hooks: Mapping[str, int] | None = None
 
     @property
     def macs_per_image(self) -> int:
@@ -137,6 +140,7 @@ def _run(spec: Spec, former: bool) -> Trace:
         views=recorder.views,
         curve=recorder.live.curve() if recorder.live else None,
         family=type(model).__module__,
+        hooks=dict(recorder.hooks) if recorder.hooks else None,
     )
 
 
@@ -177,7 +181,8 @@ def _infer(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool)
     images = _images(spec)
     fused, seen = spec.attention == "fused", recorder.fused_kernel
     on_a_gpu = overrides(fused=fused, seen=seen, former=former)
-    with torch.no_grad(), on_a_gpu, _autocast(spec), recorder.watching(model), recorder:
+    by_hooks = hooks.watching(model, recorder.hooks) if hooks.printed_by_hooks(model) else nullcontext()
+    with torch.no_grad(), on_a_gpu, _autocast(spec), by_hooks, recorder.watching(model), recorder:
         model(images)
 
 
@@ -280,6 +285,7 @@ def _counts(traced: Trace) -> Iterator[tuple[str, int]]:
     yield "bytes", traced.bytes
     yield "uncounted_operators", len(uncounted)
     yield "uncounted_bytes", sum(op.bytes for op in uncounted)
+    yield from hooks.counts(traced.hooks, traced.macs_per_image, traced.spec.batch_size)
     for kind in KINDS:
         yield from _counts_of_kind(kind, [op for op in traced.operators if op.kind == kind], traced.spec.batch_size)
     if traced.curve:
