@@ -24,6 +24,7 @@ from torch.nn import functional
 from visionbench.models import boxes as drawing
 from visionbench.models import postprocessing
 from visionbench.models.backbones import STRIDES, Size, check_maps, check_size, four_channels
+from visionbench.models.catalog import ModelError
 
 CLASSES = 80
 """COCO's; a box head scores one more, the background."""
@@ -188,8 +189,13 @@ class Detector(nn.Module):
         """The dense part of N images: the scores of each box head, its offsets, masks, and RPN's scores and offsets.
 
         Shapes: (N x 1000, 81), (N x 1000, 320), (N x 100, 80, 28, 28), (N, 3, h, w) and (N, 12, h, w) of each level.
-        Raises `ModelError` if the backbone's maps are not what it said.
+        Raises `ModelError` if the backbone's maps are not what it said, and in training.
         """
+        if self.training:
+            raise ModelError(
+                "a detector is not trained here: its losses need boxes, classes and masks of real images, and its time "
+                "depends on them; measure its inference"
+            )
         levels = self.neck(self.maps(images))
         objectness, anchor_offsets = self.rpn(levels)
         scores, offsets = self.score_boxes(levels)
@@ -246,6 +252,7 @@ class Detector(nn.Module):
         def paste() -> object:
             by_image, count = self.mask_regions.by_image, len(images)
             masks = torch.stack([by_image(masks, count)[:, :, 0].sigmoid() for masks in left["masks"]]).mean(0)
+            left.clear()  # what is timed next begins with an empty memory
             drawn = [box for level in self.mask_regions.drawn for box in level]
             return postprocessing.paste(masks, drawn, self.image_size)
 

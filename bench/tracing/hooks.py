@@ -27,19 +27,18 @@ Terms = Callable[[Any, torch.Tensor, torch.Tensor], dict[str, int]]
 """(module, its input, its output) -> what it adds to which term."""
 
 
-def printed_by_hooks(model: nn.Module) -> bool:
-    """Whether papers print that kind of network by this counter."""
-    return isinstance(model, (Detector, Segmentor))
-
-
 @contextmanager
 def watching(model: nn.Module, terms: Counter[str]) -> Iterator[None]:
-    """Add what the counter sees of `model` to `terms`, while its forward runs. Hooks are gone afterwards."""
+    """Add what the counter sees of a detector or segmentor to `terms`, while its forward runs.
+
+    Other networks are not printed by this counter and add nothing. Hooks are gone afterwards.
+    """
 
     def add(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         terms.update(_SEEN[type(module)](module, inputs[0], output))
 
-    handles = [module.register_forward_hook(add) for module in model.modules() if type(module) in _SEEN]
+    modules = model.modules() if isinstance(model, (Detector, Segmentor)) else ()
+    handles = [module.register_forward_hook(add) for module in modules if type(module) in _SEEN]
     try:
         yield
     finally:

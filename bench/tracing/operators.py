@@ -33,6 +33,7 @@ from visionbench.tracing.call_cache import (
     tensor_bytes,
 )
 from visionbench.tracing.formulas import Cost
+from visionbench.tracing.hooks import watching as watching_hooks
 from visionbench.tracing.kinds import Kind
 from visionbench.tracing.live import LiveTensors
 
@@ -163,7 +164,8 @@ class Recorder(TorchDispatchMode):
             torch.nn.modules.module.register_module_forward_hook(leave, always_call=True),
         )
         try:
-            yield
+            with watching_hooks(model, self.hooks):
+                yield
         finally:
             for hook in hooks:
                 hook.remove()

@@ -36,7 +36,7 @@ class Trace:
 
     `views` are operators that move nothing. `curve` is None for inference. `family` is the Python module in which the
     network's class is defined (`timm.models.resnet`): what models that share code share. `hooks` are the terms of the
-    detection toolbox's counter (`hooks.TERMS`), of a detector's or segmentor's inference alone.
+    detection toolbox's counter, of a detector's or segmentor's inference alone (`visionbench.tracing.hooks`).
     """
 
     spec: Spec
@@ -140,7 +140,7 @@ def _run(spec: Spec, former: bool) -> Trace:
         views=recorder.views,
         curve=recorder.live.curve() if recorder.live else None,
         family=type(model).__module__,
-        hooks=dict(recorder.hooks) if recorder.hooks else None,
+        hooks=dict(recorder.hooks) if recorder.hooks and spec.task == "inference" else None,
     )
 
 
@@ -181,8 +181,7 @@ def _infer(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool)
     images = _images(spec)
     fused, seen = spec.attention == "fused", recorder.fused_kernel
     on_a_gpu = overrides(fused=fused, seen=seen, former=former)
-    by_hooks = hooks.watching(model, recorder.hooks) if hooks.printed_by_hooks(model) else nullcontext()
-    with torch.no_grad(), on_a_gpu, _autocast(spec), by_hooks, recorder.watching(model), recorder:
+    with torch.no_grad(), on_a_gpu, _autocast(spec), recorder.watching(model), recorder:
         model(images)
 
 

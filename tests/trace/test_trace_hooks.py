@@ -77,7 +77,10 @@ def by_rule(terms: dict[str, int], rule: str) -> int:
         (nn.ReLU6(), (3, 3), {}),
     ],
 )
-def test_each_module_counts_by_its_exact_class(module: nn.Module, x: tuple[int, ...], expected: dict[str, int]) -> None:
+def test_each_module_counts_by_its_exact_class(
+    module: nn.Module, x: tuple[int, ...], expected: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hooks, "Detector", type(module))
     counted: Counter[str] = Counter()
     with torch.no_grad(), hooks.watching(module, counted):
         module(torch.zeros(x))
