@@ -68,11 +68,15 @@ def _build_timm(card: ModelCard, image_size: ImageSize) -> "nn.Module":
 
 
 def _build_paper(card: ModelCard, image_size: ImageSize) -> "nn.Module":
-    from visionbench.models.paper import PAPER, SMALLEST_IMAGE
+    from visionbench.models.paper import DENSE, PAPER, SMALLEST_IMAGE
 
+    bare = card.name.removeprefix("paper:")
+    if bare in DENSE:
+        from visionbench.models import dense
+
+        return dense.build(bare, image_size)
     if min(_sides(image_size)) < SMALLEST_IMAGE:
         raise _refused(card, image_size, f"nothing is left of an image under {SMALLEST_IMAGE} pixels")
-    bare = card.name.removeprefix("paper:")
     return PAPER[bare](bare)
 
 

@@ -133,12 +133,12 @@ def _paper_card(bare: str) -> ModelCard:
     known = _paper_names()
     if bare not in known:
         raise ModelError(_unknown(f"paper:{bare}", (f"paper:{name}" for name in known)))
-    from visionbench.models.paper import family
+    from visionbench.models.paper import DENSE, family
 
     return ModelCard(
         name=f"paper:{bare}",
         family=family(bare),
-        image_size=DEFAULT_IMAGE_SIZE,
+        image_size=DENSE[bare].image_size if bare in DENSE else DEFAULT_IMAGE_SIZE,
         origin=f"visionbench, models/{family(bare)}.py, written after arXiv 2201.03545v2",
     )
 
@@ -180,9 +180,9 @@ def _timm_names() -> list[str]:
 
 
 def _paper_names() -> tuple[str, ...]:
-    from visionbench.models.paper import PAPER
+    from visionbench.models.paper import DENSE, PAPER
 
-    return tuple(PAPER)
+    return (*PAPER, *DENSE)
 
 
 def _unknown(typed: str, known: Iterable[str]) -> str:

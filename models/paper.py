@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from visionbench.models import convnext, convnext_isotropic, roadmap
+from visionbench.models import convnext, convnext_isotropic, dense, roadmap
 
 PAPER: dict[str, Callable[[str], nn.Module]] = {
     **dict.fromkeys(convnext.SIZES, convnext.build),
@@ -17,10 +17,14 @@ PAPER: dict[str, Callable[[str], nn.Module]] = {
 }
 """ConvNeXt T to XL (Table 1), isotropic S, B, L (Table 2), every rung of Tables 10 and 11 in their order."""
 
+DENSE = dense.NETWORKS
+"""The detectors and segmentors of Tables 3 and 4. They are built for one image size, which PAPER's do not ask for."""
+
 SMALLEST_IMAGE = 32
 """Pixels: the roadmap halves the image five times, the isotropic networks cut it into 16-pixel patches."""
 
 
 def family(name: str) -> str:
-    """The module of this package that defines `name`: `convnext`, `convnext_isotropic` or `roadmap`."""
-    return PAPER[name].__module__.rpartition(".")[2]
+    """The module of this package that defines `name`: `convnext`, `convnext_isotropic`, `roadmap`, `detection`, ..."""
+    builder = DENSE[name].around if name in DENSE else PAPER[name]
+    return builder.__module__.rpartition(".")[2]

@@ -56,8 +56,9 @@ class PaperRow:
     """A printed row: its place, its words, and the model (qualified name) and image size (pixels) that it
     names.
 
-    `check_sizes` are other sizes worth counting when the printed count disagrees: where to look, not what is
-    there.
+    `image_size` is (height, width) where that is no square. `check_sizes` are other sizes worth counting when the
+    printed count disagrees: where to look, not what is there. `counter` is the rule by which the printed count was made
+    (`visionbench.record.counters.RULES`), "" for ours.
     """
 
     table: str
@@ -69,6 +70,7 @@ class PaperRow:
     image_size: ImageSize
     check_sizes: tuple[ImageSize, ...]
     printed: dict[str, Number]
+    counter: str = ""
 
     @property
     def network(self) -> Network:
@@ -141,6 +143,7 @@ def _row(line: dict[str, str], printed: dict[tuple[str, str], dict[str, Number]]
         image_size=image_size(line["image_size"]),
         check_sizes=tuple(image_size(size) for size in line["check_sizes"].split(";") if size),
         printed=printed.get((line["table"], line["row"]), {}),
+        counter=line.get("counter", ""),
     )
 
 

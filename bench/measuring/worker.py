@@ -99,13 +99,21 @@ def _measurements(
         peak_memory.reset(device, workload)
         stages.enter("time")
         begun = compilation.mark()
-        timed = [one for metric in protocol.metrics for one in METRICS[metric](workload, protocol, warm, tools)]
+        timed = [one for metric in _asked(spec, protocol) for one in METRICS[metric](workload, protocol, warm, tools)]
         if compilation.recompiled_since(begun):
             timed = [replace(one, flags=(*one.flags, compilation.RECOMPILED)) for one in timed]
         stages.enter("memory")
         compiled = compilation.measurements(first[0], fresh, called, compilation.mark()) if spec.compile_mode else ()
         memory = (*peak_memory.measure(device), *process_memory.measure(device, idle))
         return (*timed, *memory, _first_call(warm.first_call), *compiled)
+
+
+def _asked(spec: Spec, protocol: Protocol) -> tuple[str, ...]:
+    """The protocol's metrics. An inference in phases (a detector's) has them timed by each protocol that times at all:
+    its throughput is of a part of what a user waits for, and should not stand alone.
+    """
+    missing = spec.task == "inference" and protocol.metrics and phases.METRIC not in protocol.metrics
+    return (*protocol.metrics, phases.METRIC) if missing else protocol.metrics
 
 
 def _first_call(seconds: float) -> Measurement:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from visionbench.machine.support import UnsupportedError
+from visionbench.models.detection import Detector
 from visionbench.record.spec import Spec, sides
 
 CHANNELS = 3
@@ -43,8 +44,9 @@ class Workload:
     """A spec made runnable on one device; satisfies `timing.Steps`.
 
     `step()` enqueues one iteration and returns its logits (inference) or its loss (train). `phases`, run in their
-    order, are one step taken apart, on the same model and optimizer; inference has none. `close()` restores torch's
-    flags and random state; a workload is closed exactly once.
+    order, are one step taken apart, on the same model and optimizer; of an inference a detector's have them: its dense
+    part taken apart, and the post-processing, which is no part of a step. `close()` restores torch's flags and random
+    state; a workload is closed exactly once.
     """
 
     step: Callable[[], Tensor]
@@ -78,7 +80,7 @@ def build(
         if spec.task == "train":
             step, phases = _training(model, images, autocast, seed)
         else:
-            step, phases = _inference_step(model, images, autocast), ()
+            step, phases = _inference_step(model, images, autocast), _inference_phases(model, images, autocast)
         return Workload(step=step, synchronize=_synchronize(device), close=stack.pop_all().close, phases=phases)
 
 
@@ -124,6 +126,8 @@ def _model(spec: Spec, device: str) -> nn.Module:
         model = models.build(spec.model, spec.image_size)
     model.to(device=device, dtype=_WEIGHTS.get(spec.precision)).to(memory_format=_FORMATS[spec.memory_format])
     model.train(spec.task == "train")
+    if spec.precision == "bf16" and isinstance(model, Detector):
+        raise UnsupportedError("RoIAlign has no kernel for bf16: use amp_bf16, which computes it in fp32, or fp16")
     if spec.compile_mode is None:
         return model
     return cast(nn.Module, torch.compile(model, mode=spec.compile_mode))
@@ -158,6 +162,21 @@ def _inference_step(model: nn.Module, images: Tensor, autocast: Autocast) -> Cal
             return _logits(model(images))
 
     return step
+
+
+def _inference_phases(model: nn.Module, images: Tensor, autocast: Autocast) -> tuple[Phase, ...]:
+    """The phases of a detector (`visionbench.models.detection`); none where it is compiled as a whole."""
+    if not isinstance(model, Detector):
+        return ()
+
+    def uncounted(part: Callable[[], object]) -> Callable[[], object]:
+        def run() -> object:
+            with torch.inference_mode(), autocast():
+                return part()
+
+        return run
+
+    return tuple(Phase(name=name, run=uncounted(part)) for name, part in model.phases(images).items())
 
 
 def _training(

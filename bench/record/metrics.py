@@ -39,6 +39,21 @@ def _count(name: str, unit: str, per: Per, meaning: str) -> Metric:
     return _entry(name, unit, "lower", per, meaning, "exact")
 
 
+DENSE_PHASES: dict[str, str] = {
+    "backbone": "the seconds of a detector's backbone",
+    "neck": "the seconds of a detector's feature pyramid",
+    "rpn": "the seconds of a detector's region proposal network",
+    "boxes": "the seconds of RoIAlign and the box heads on 1,000 given boxes",
+    "masks": "the seconds of RoIAlign and the mask heads on 100 given boxes",
+}
+POST_PHASES: dict[str, str] = {
+    "proposals": "the seconds from a detector's anchors to 1,000 proposed boxes",
+    "detections": "the seconds from 500 of a detector's boxes to 100 detections",
+    "paste": "the seconds until 100 masks lie on the host in the image's size",
+}
+DETECTOR_PHASES = DENSE_PHASES | POST_PHASES
+"""The phases of a detector's inference: those of its dense part, which throughput is of, and the post-processing."""
+
 _ENTRIES = (
     # Times.
     _entry("throughput", "s", "lower", "step", "the seconds of a block of back-to-back steps, by the wall"),
@@ -50,6 +65,7 @@ _ENTRIES = (
     _entry("forward", "s", "lower", "step", "the seconds of a training step's forward pass with its loss"),
     _entry("backward", "s", "lower", "step", "the seconds of a training step's backward pass"),
     _entry("optimizer", "s", "lower", "step", "the seconds of a training step's optimizer"),
+    *(_entry(name, "s", "lower", "step", meaning) for name, meaning in DETECTOR_PHASES.items()),
     _entry("first_call", "s", "lower", "launch", "the seconds of a fresh process's first step"),
     _entry("compile_seconds", "s", "lower", "launch", "the seconds of the first call with an empty compiler's cache"),
     _entry("step_time", "s", "lower", "step", "the predicted seconds of a step"),
@@ -63,6 +79,10 @@ _ENTRIES = (
     _entry("peak_memory_forward", "B", "lower", "step", "the most that live tensors held within the forward pass"),
     _entry("peak_memory_backward", "B", "lower", "step", "the most that live tensors held within the backward pass"),
     _entry("peak_memory_optimizer", "B", "lower", "step", "the most that live tensors held within the optimizer"),
+    *(
+        _entry(f"peak_memory_{name}", "B", "lower", "step", f"the most that live tensors held within the phase {name}")
+        for name in DETECTOR_PHASES
+    ),
     _entry("process_memory", "B", "lower", "launch", "what the operating system or the driver counts for the process"),
     _entry("largest_batch", "count", "higher", "launch", "the largest batch that fits into the device's memory"),
     # Energy, and what the machine did meanwhile.
@@ -83,6 +103,7 @@ _ENTRIES = (
     _count("buffer_bytes", "B", "model", "the bytes of the buffers"),
     _count("macs", "count", "image", "the multiply-accumulates"),
     _count("flops", "count", "image", "the floating-point operations, two for each multiply-accumulate"),
+    _count("hooks", "count", "image", "what the detection toolbox's counter adds up, by its term"),
     _count("activations", "count", "image", "the elements that convolutions and products put out"),
     _count("operators", "count", "step", "the operators that are called"),
     _count("views", "count", "step", "the operators that move no data"),

@@ -12,10 +12,11 @@ import bisect
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist, median
 
+from visionbench.record.metrics import DENSE_PHASES, POST_PHASES
 from visionbench.record.record import Record
 
 MIN_LAUNCHES = 7
@@ -62,6 +63,22 @@ def typical(record: Record, metric: str) -> float | None:
     """The median of a launch's raw values of `metric`, or None where it has none."""
     measurement = record.get(metric)
     return median(measurement.values) if measurement and measurement.values else None
+
+
+def end_to_end(record: Record) -> float | None:
+    """Seconds of a detector's phases added up, its dense part and its post-processing; None where one is missing."""
+    return _sum(record, (*DENSE_PHASES, *POST_PHASES))
+
+
+def post_processing(record: Record) -> float | None:
+    """Seconds of a detector's post-processing: proposals, detections and pasted masks of one step."""
+    return _sum(record, POST_PHASES)
+
+
+def _sum(record: Record, metrics: Iterable[str]) -> float | None:
+    parts = [typical(record, metric) for metric in metrics]
+    seconds = [part for part in parts if part is not None]
+    return sum(seconds) if len(seconds) == len(parts) else None
 
 
 def over_launches(records: Sequence[Record], value: Callable[[Record], float | None]) -> Estimate | None:

@@ -189,7 +189,9 @@ _MULTIPLY = frozenset(
 )
 
 # Operators of libraries that are known not to multiply.
-_HARMLESS = frozenset({"torchvision::nms", "torchvision::roi_pool", "torchvision::_roi_pool_backward"})
+_HARMLESS = frozenset(
+    f"torchvision::{name}" for name in ("nms", "roi_align", "_roi_align_backward", "roi_pool", "_roi_pool_backward")
+)
 
 
 def cost_of(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> Cost | None:

@@ -43,7 +43,7 @@ _NAMES: dict[Kind, str] = {
         _adaptive_avg_pool2d_backward adaptive_max_pool2d adaptive_max_pool2d_backward upsample_nearest2d
         upsample_bilinear2d upsample_bicubic2d upsample_nearest2d_backward upsample_bilinear2d_backward
         upsample_bicubic2d_backward _upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_2d
-        grid_sampler_2d_backward
+        grid_sampler_2d_backward roi_align _roi_align_backward
     """,
     # element by element, though some torch from 2.6 to 2.15 does not tag them so (2.11 tags `hardtanh` and not
     # `hardtanh_`; none tags most of the derivatives)

@@ -11,6 +11,7 @@ wise kernels.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from visionbench.tracing.call_cache import (
     tensor_bytes,
 )
 from visionbench.tracing.formulas import Cost
+from visionbench.tracing.hooks import watching as watching_hooks
 from visionbench.tracing.kinds import Kind
 from visionbench.tracing.live import LiveTensors
 
@@ -65,7 +67,8 @@ class Operator:
 
 
 class Recorder(TorchDispatchMode):
-    """Records operators while it is entered; `operators` and `views` hold what was seen, `live` the tensors' memory.
+    """Records operators while it is entered; `operators` and `views` hold what was seen, `live` the tensors' memory,
+    `hooks` what the detection toolbox's counter would have seen (`visionbench.tracing.hooks`).
 
     It has state because torch calls a dispatch mode once per operator.
     """
@@ -77,6 +80,7 @@ class Recorder(TorchDispatchMode):
         self.live = live
         self.phase: Phase = "forward"
         self.module = ""
+        self.hooks: Counter[str] = Counter()
         self._calls: dict[Any, Call] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -160,7 +164,8 @@ class Recorder(TorchDispatchMode):
             torch.nn.modules.module.register_module_forward_hook(leave, always_call=True),
         )
         try:
-            yield
+            with watching_hooks(model, self.hooks):
+                yield
         finally:
             for hook in hooks:
                 hook.remove()

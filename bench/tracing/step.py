@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from visionbench.record.errors import BenchError
 from visionbench.record.metrics import measurement
 from visionbench.record.record import Environment, Record
 from visionbench.record.spec import Spec, refuse_unbuilt, sides
+from visionbench.tracing import hooks
 from visionbench.tracing.call_cache import empty_as
 from visionbench.tracing.kinds import KINDS, Kind
 from visionbench.tracing.live import CATEGORIES, Curve, LiveTensors
@@ -34,7 +35,8 @@ class Trace:
     """What one step of `spec` does. Counts are of the whole batch; `*_per_image` divide by it exactly.
 
     `views` are operators that move nothing. `curve` is None for inference. `family` is the Python module in which the
-    network's class is defined (`timm.models.resnet`): what models that share code share.
+    network's class is defined (`timm.models.resnet`): what models that share code share. `hooks` are the terms of the
+    detection toolbox's counter, of a detector's or segmentor's inference alone (`visionbench.tracing.hooks`).
     """
 
     spec: Spec
@@ -46,6 +48,7 @@ class Trace:
     views: int
     curve: Curve | None
     family: str = ""
+    hooks: Mapping[str, int] | None = None
 
     @property
     def macs_per_image(self) -> int:
@@ -137,6 +140,7 @@ def _run(spec: Spec, former: bool) -> Trace:
         views=recorder.views,
         curve=recorder.live.curve() if recorder.live else None,
         family=type(model).__module__,
+        hooks=dict(recorder.hooks) if recorder.hooks and spec.task == "inference" else None,
     )
 
 
@@ -280,6 +284,7 @@ def _counts(traced: Trace) -> Iterator[tuple[str, int]]:
     yield "bytes", traced.bytes
     yield "uncounted_operators", len(uncounted)
     yield "uncounted_bytes", sum(op.bytes for op in uncounted)
+    yield from hooks.counts(traced.hooks, traced.macs_per_image, traced.spec.batch_size)
     for kind in KINDS:
         yield from _counts_of_kind(kind, [op for op in traced.operators if op.kind == kind], traced.spec.batch_size)
     if traced.curve:

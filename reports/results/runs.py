@@ -15,9 +15,18 @@ from typing import Literal
 
 from visionbench.record import devices
 from visionbench.record.efficiency import joules_per_image, mfu
+from visionbench.record.metrics import DENSE_PHASES, POST_PHASES
 from visionbench.record.record import Environment, Record
 from visionbench.record.spec import ImageSize, Protocol, Spec
-from visionbench.record.statistics import MIN_LAUNCHES, Estimate, latency, over_launches, throughput, typical
+from visionbench.record.statistics import (
+    MIN_LAUNCHES,
+    Estimate,
+    end_to_end,
+    latency,
+    over_launches,
+    throughput,
+    typical,
+)
 from visionbench.record.units import GIB, significant
 from visionbench.reports import cells
 from visionbench.reports.cells import CAUSES
@@ -179,6 +188,17 @@ METRICS = (
     _count("graph_breaks", "breaks"),
     _count("recompiles", "recompiles"),
     *(_seconds(phase, phase, 4, "phases of a step") for phase in ("forward", "backward", "optimizer")),
+    *(_seconds(phase, phase, 4, "dense part") for phase in DENSE_PHASES),
+    *(_seconds(phase, phase, 3, "post-processing") for phase in POST_PHASES),
+    Metric(
+        key="end_to_end",
+        head="end to end",
+        unit="s",
+        of=lambda run: over_launches(run.launches, end_to_end),
+        flagged="backbone",
+        rank=3,
+        note="a detector's phases added up, on given boxes: not the time of a real image.",
+    ),
     Metric(
         key="mfu",
         head="MFU",

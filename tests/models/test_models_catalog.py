@@ -126,7 +126,8 @@ def test_names_are_unique_and_resolve_to_themselves() -> None:
     listed = names()
     assert len(set(listed)) == len(listed)
     assert all(resolve(name).name == name for name in listed[::50])
-    assert [name for name in listed if name.startswith("paper:")] == [f"paper:{bare}" for bare in paper.PAPER]
+    ours = [f"paper:{bare}" for bare in (*paper.PAPER, *paper.DENSE)]
+    assert [name for name in listed if name.startswith("paper:")] == ours
 
 
 def test_expand_sorts_naturally() -> None:
@@ -141,7 +142,7 @@ def test_expand_matches_qualified_and_bare_names() -> None:
         "paper:convnext_iso_small",
     )
     assert set(expand("convnext_*")) == set(expand("timm:convnext_*")) | set(expand("paper:convnext_*"))
-    assert len(expand("paper:*")) == 40
+    assert len(expand("paper:*")) == 40 + 14 + 9
 
 
 def test_expand_without_a_wildcard_resolves() -> None:

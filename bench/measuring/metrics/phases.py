@@ -1,11 +1,12 @@
 """Phases of a training step: forward (with the loss), backward, optimizer; each with the device idle before and after.
+Or of a detector's inference: its dense part in five (backbone to masks) and its post-processing in three.
 
 A separate pass after throughput, because the synchronisations that separate the phases are what a training loop does
 not do: the three add up to the latency of a step, not to its throughput. On CUDA the same pass is made once more for
 memory, the allocator's peak being reset at each boundary, so that no reset is timed. A peak by phase is what live
 tensors held at the worst moment *within* that phase; the largest of the three is the step's.
 
-As many iterations as `latency` has. Nothing for inference, which has no phases.
+As many iterations as `latency` has. Nothing for an inference without phases.
 """
 
 from __future__ import annotations
