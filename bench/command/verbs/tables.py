@@ -18,6 +18,7 @@ from visionbench.record import store
 from visionbench.record.spec import SMOKE_MODELS, Spec
 
 if TYPE_CHECKING:
+    from visionbench.record.record import Record
     from visionbench.reports import Report
 
 DESCRIPTION = """\
@@ -72,10 +73,31 @@ def run(request: Request) -> int:
     elsewhere = inputs.committed_predictions() if place.on_cpu else []
     records = [*elsewhere, *log.records, *computed, *outcome.records]
     comparisons = inputs.read_comparisons()
-    tables = [report.layout(records, comparisons) for report in reports]
-    output.print_tables(tables, request.output, lambda: output.document(tables, records, comparisons))
+    if _is_first_look(request):
+        _print_first_look(reports, records, request.output)
+    else:
+        tables = [report.layout(records, comparisons) for report in reports]
+        output.print_tables(tables, request.output, lambda: output.document(tables, records, comparisons))
     _say_what_is_left(reports, place)
     return INTERRUPTED if outcome.interrupted else 0
+
+
+def _is_first_look(request: Request) -> bool:
+    """Whether nothing was asked for by name: then one table in short is enough for a screen or two."""
+    return not request.tables and request.output.format == "terminal"
+
+
+def _print_first_look(reports: Sequence[Report], records: Sequence[Record], how: Output) -> None:
+    """The first table without its small print, then what was learned from all of them."""
+    from visionbench.reports.paper.lessons import brief, learned
+
+    first, *others = reports
+    output.print_tables([brief(first.layout(records))], how)
+    print()
+    for sentence in learned([row for report in reports for row in report.rows], records):
+        print(sentence)
+    names = ", ".join(report.name for report in others)
+    print(f"Notes, footnotes and the other tables ({names}): {program_name()} report {first.name}")
 
 
 def _default_specs(reports: Sequence[Report], place: Place) -> tuple[Spec, ...]:
