@@ -82,9 +82,16 @@ def expand(pattern: str) -> tuple[str, ...]:
 
 
 def near_misses(typed: str, known: Iterable[str]) -> list[str]:
-    """Up to three of `known` that look like what was typed; prefix and case do not count."""
+    """Up to three of `known` that begin or look like what was typed; prefix and case do not count."""
     by_bare = {_bare(name).lower(): name for name in known}
-    return [by_bare[bare] for bare in difflib.get_close_matches(_bare(typed).lower(), by_bare, n=3)]
+    word = _bare(typed).lower()
+    longer = sorted((bare for bare in by_bare if bare.startswith(word) and len(word) > 3), key=_plainness)
+    return [by_bare[bare] for bare in dict.fromkeys([*longer[:3], *difflib.get_close_matches(word, by_bare, n=3)])][:3]
+
+
+def _plainness(bare: str) -> tuple[bool, bool, int, str]:
+    """Sorts the usual variant of an architecture first: 224 pixels, patches of 16, a short name."""
+    return not bare.endswith("_224"), "patch16" not in bare, len(bare), bare
 
 
 def _qualify(bare: str) -> str:

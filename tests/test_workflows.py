@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from visionbench.command.main import _parser
+from visionbench.command.main import command_line
 
 yaml = pytest.importorskip("yaml")
 
@@ -66,4 +66,4 @@ def test_its_commands_are_what_the_command_line_understands(path: Path) -> None:
     assert len(commands) >= 2
     for command in commands:
         words = shlex.split(re.split(r" (?:>|\|\|) ", command)[0])
-        assert callable(_parser(words[0]).parse_args(words).verb)
+        assert callable(command_line(words[0]).parse_args(words).verb)

@@ -41,8 +41,12 @@ VERBS = {
     "export": "write records as a flat table (csv, json, parquet), or their history",
     "list": "list models, tables, suites, protocols, devices",
     "doctor": "is this machine fit to measure?",
+    "completion": "print completions for a shell",
 }
 """Every verb with its line of help; the file is `verbs/NAME.py` (`list` is `listing`, hyphens are underscores)."""
+
+ALONE = ("-h", "--help", "-V", "--version")
+"""Options that need no verb."""
 
 DESCRIPTION = """\
 Trustworthy benchmarks for vision models.
@@ -81,9 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. A `BenchError` is one sentence on stderr and exit code 2."""
     _open_what_is_closed()
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "-V", "--version")):
+    if not words or (words[0].startswith("-") and not words[0].startswith(ALONE)):
         words.insert(0, "tables")
-    options = _parser(words[0]).parse_args(words)
+    options = command_line(words[0]).parse_args(words)
+    asked_for_silence = progress.QUIET.set(options.quiet)
     options.command = f"{program_name()} {shlex.join(words)}"
     verb: Callable[[argparse.Namespace], int] = options.verb
     try:
@@ -110,6 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     except Exception:  # a traceback ends with 1, and 1 is the code of a regression
         return _bug()
+    finally:
+        progress.QUIET.reset(asked_for_silence)
 
 
 def _bug() -> int:
@@ -138,11 +145,12 @@ def _forget_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _parser(chosen: str) -> argparse.ArgumentParser:
-    """The parser of every verb's name, and of the options of the one that was chosen."""
+def command_line(*chosen: str, program: str = "") -> argparse.ArgumentParser:
+    """The parser of every verb's name, and of the options of those that were chosen."""
+    program = program or program_name()
     parser = Parser(
-        prog=program_name(),
-        description=DESCRIPTION.format(program=program_name()),
+        prog=program,
+        description=DESCRIPTION.format(program=program),
         epilog=EPILOG,
     )
     parser.set_defaults(resumes=False)
@@ -150,7 +158,8 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser, required=True)
     for name, text in VERBS.items():
         verb = commands.add_parser(name, help=text)
-        if name == chosen:
+        if name in chosen:
             file = "listing" if name == "list" else name.replace("-", "_")
             import_module(f"visionbench.command.verbs.{file}").add(verb)
+            verb.add_argument("-q", "--quiet", action="store_true", help="print no progress, only results and errors")
     return parser

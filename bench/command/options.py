@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,9 +56,23 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=Help, **options)
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        """Print it and end with exit code 2."""
-        progress.complain(f"{message}; see `{self.prog} --help`.")
+        """Print it and end with exit code 2. A misspelt verb or option gets the nearest right one."""
+        unknown = re.search(r"(?:invalid choice: '|unrecognized arguments: )([^'\s]+)", message)
+        near = get_close_matches(unknown[1], self._words(), n=1, cutoff=0.66) if unknown else []
+        hint = f"did you mean {near[0]}" if near else f"see `{self.prog} --help`"
+        short = re.sub(r" \(choose from.*", "", message) if near else message
+        progress.complain(f"{short}; {hint}{'?' if near else '.'}")
         raise SystemExit(USAGE)
+
+    def _words(self) -> list[str]:
+        """Every verb, option and choice that this parser or one of its verbs knows."""
+        parsers: list[argparse.ArgumentParser] = [self]
+        words: list[str] = []
+        for parser in parsers:
+            for action in parser._actions:
+                words += [*action.option_strings, *map(str, action.choices or ())]
+                parsers += action.choices.values() if isinstance(action.choices, dict) else ()
+        return words
 
 
 def part(kind: type[Part], options: argparse.Namespace) -> Part:

@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from visionbench.command.program import short_name
@@ -18,14 +19,19 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
+QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
+"""Whether the user has asked for no progress (`--quiet`). Mistakes are printed all the same."""
+
+
 def say(text: str) -> None:
-    """One line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """One line on stderr, unless the user has asked for none."""
+    if not QUIET.get():
+        print(text, file=sys.stderr, flush=True)
 
 
 def complain(text: str) -> None:
     """One line on stderr that begins with the program's name: something is wrong."""
-    say(f"{short_name()}: {text}")
+    print(f"{short_name()}: {text}", file=sys.stderr, flush=True)
 
 
 def outcome(record: Record) -> str:
@@ -77,7 +83,7 @@ class Bar:
 @contextmanager
 def shown() -> Iterator[Lines | Bar]:
     """The progress that fits where stderr goes."""
-    if not sys.stderr.isatty():
+    if QUIET.get() or not sys.stderr.isatty():
         yield Lines()
         return
     from rich.console import Console

@@ -14,7 +14,7 @@ import pytest
 from tests.reports import gates, paired
 from tests.reports.chromium import PROGRAM, Browser
 from visionbench.command.inputs import read_records
-from visionbench.command.main import _parser
+from visionbench.command.main import command_line
 from visionbench.record.spec import Spec
 from visionbench.reports import REPORTS, render
 from visionbench.reports.figures import Evidence as Drawable
@@ -210,7 +210,7 @@ def test_every_command_is_one_that_the_command_line_takes(document):
     for line in found:
         python, script, *words = shlex.split(line)
         assert (python, script) == ("python", "bench.py")
-        options = _parser(words[0]).parse_args(words)
+        options = command_line(words[0]).parse_args(words)
         made = {name: getattr(options, name, None) for name in ("task", "image_size", "batch_size")}
         assert Spec(model="timm:x", **{name: value for name, value in made.items() if value})
     for begin in ("run timm:", "trace timm:", "effects timm:", "effects --roadmap t"):

@@ -21,6 +21,7 @@ from visionbench.record.units import duration
 
 if TYPE_CHECKING:
     from visionbench.measuring.sweep import Outcome
+    from visionbench.record.record import Record
     from visionbench.reports import Report
 
 DESCRIPTION = """\
@@ -76,8 +77,11 @@ def run(request: Request) -> int:
     measured = [record for outcome in outcomes for record in outcome.records]
     records = [*elsewhere, *log.records, *computed, *measured]
     comparisons = inputs.read_comparisons()
-    tables = [report.layout(records, comparisons) for report in reports]
-    output.print_tables(tables, request.output, lambda: output.document(tables, records, comparisons))
+    if _is_first_look(request):
+        _print_first_look(reports, records, request.output)
+    else:
+        tables = [report.layout(records, comparisons) for report in reports]
+        output.print_tables(tables, request.output, lambda: output.document(tables, records, comparisons))
     _say_what_is_left(reports, place)
     return INTERRUPTED if any(outcome.interrupted for outcome in outcomes) else 0
 
@@ -123,6 +127,24 @@ def _on_a_gpu(reports: Sequence[Report], place: Place, request: Request) -> list
         names = " and ".join(report.name for report in first)
         progress.say(f"First {names}, about {duration(sum(seconds[:2]))}.")
     return [(where, specs) for where, specs in sweeps if specs]
+
+
+def _is_first_look(request: Request) -> bool:
+    """Whether nothing was asked for by name: then one table in short is enough for a screen or two."""
+    return not request.tables and request.output.format == "terminal"
+
+
+def _print_first_look(reports: Sequence[Report], records: Sequence[Record], how: Output) -> None:
+    """The first table without its small print, then what was learned from all of them."""
+    from visionbench.reports.paper.lessons import brief, learned
+
+    first, *others = reports
+    output.print_tables([brief(first.layout(records))], how)
+    print()
+    for sentence in learned([row for report in reports for row in report.rows], records):
+        print(sentence)
+    names = ", ".join(report.name for report in others)
+    print(f"Notes, footnotes and the other tables ({names}): {program_name()} report {first.name}")
 
 
 def _default_specs(reports: Sequence[Report], place: Place) -> tuple[Spec, ...]:

@@ -1,0 +1,81 @@
+"""A first look at a paper's table: the table without its small print, and what was learned, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from visionbench.record.record import Record
+from visionbench.record.statistics import MIN_LAUNCHES, Estimate, throughput
+from visionbench.record.units import plural, significant
+from visionbench.reports.paper import counts
+from visionbench.reports.paper.slips import agrees
+from visionbench.reports.printed import PaperRow
+from visionbench.reports.settings import Group, device_name, groups
+from visionbench.reports.table import Row, Table
+
+COUNTED = ("params", "macs")
+"""Printed numbers that a trace can check."""
+
+
+def brief(table: Table) -> Table:
+    """The table with the notes of its measured columns only: what is printed and counted is explained elsewhere."""
+    columns = tuple(c if c.source == "measured" else replace(c, notes=()) for c in table.columns)
+    return replace(table, columns=columns, rows=tuple(map(_without_notes, table.rows)), remarks=())
+
+
+def _without_notes(row: Row) -> Row:
+    cells = (cell if cell.source == "measured" else replace(cell, notes=()) for cell in row.cells)
+    return replace(row, cells=tuple(cells))
+
+
+def learned(rows: Iterable[PaperRow], records: Sequence[Record]) -> Iterator[str]:
+    """What the records show of these rows: do exact counts agree with the print, and what ran fastest, how surely."""
+    rows = tuple(rows)
+    yield from _of_counts(rows, counts.index(records))
+    measured = groups(records, (row.network for row in rows), "inference")
+    if measured:
+        yield from _of_speed(rows, measured[0])
+
+
+def _of_counts(rows: tuple[PaperRow, ...], exact: counts.Counts) -> Iterator[str]:
+    checked = [
+        agrees(row.printed[metric], count)
+        for row in rows
+        for metric in COUNTED
+        if metric in row.printed and (count := exact.exact(*row.network, metric)) is not None
+    ]
+    if checked:
+        others = len(checked) - sum(checked)
+        rest = f"; the full tables explain the other {others}" if others else ""
+        yield f"Of {len(checked)} printed params and FLOPs, {sum(checked)} agree with the exact counts{rest}."
+
+
+def _of_speed(rows: tuple[PaperRow, ...], group: Group) -> Iterator[str]:
+    labels = {row.network: row.label for row in reversed(rows)}
+    measured = {
+        labels[network]: estimate
+        for network, launches in group.launches.items()
+        if (estimate := throughput(launches)) is not None
+    }
+    if not measured:
+        return
+    where = device_name(group.environments[-1])
+    fastest, slowest = (choose(measured, key=lambda label: measured[label].centre) for choose in (max, min))
+    slow = f", the slowest {slowest} with {_rate(measured[slowest])}" if len(measured) > 1 else ""
+    yield (
+        f"Of {plural(len(measured), 'row')} measured on {where}, the fastest is {fastest} with "
+        f"{_rate(measured[fastest])}{slow}."
+    )
+    fewest = min(map(len, group.launches.values()))
+    if any(estimate.low is None for estimate in measured.values()):
+        yield (
+            f"These are first looks: a row has {plural(fewest, 'launch', 'launches')}, and an interval needs "
+            f"{MIN_LAUNCHES}."
+        )
+    else:
+        yield "Every measured number has a 95 % interval over its launches."
+
+
+def _rate(estimate: Estimate) -> str:
+    return f"{significant(estimate.centre, 3)} img/s"
