@@ -16,8 +16,8 @@ from tests.pretended.card import CAPPED, H100, MOVING, SILENT, UNKNOWN, V100, Ca
 from visionbench import ROOT
 from visionbench.command import expected
 from visionbench.command.main import main
-from visionbench.command.selection import Defaults
 from visionbench.command.requests import HowLong, Output, Where
+from visionbench.command.selection import Defaults
 from visionbench.command.verbs import run, tables
 from visionbench.comparison import comparison
 from visionbench.judging import duet
@@ -184,12 +184,17 @@ def test_the_journey_says_first_how_long_it_takes_and_measures_the_telling_rows_
     assert speeds[-1] == 384
 
 
-def test_a_journey_that_is_made_is_not_announced_again(
+def test_a_journey_ends_with_its_budget_and_says_nothing_of_what_is_made(
     journey: list[tuple[Spec, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tables.run(ask(budget=0.0))
+    tables.run(ask(budget=1e-9))
     assert journey == []
     assert "are left: the same command goes on from here" in capsys.readouterr().err
+    tables.run(ask())
+    capsys.readouterr()
+    tables.run(ask())
+    assert "This will take" not in capsys.readouterr().err
+    assert len(journey) == 108
 
 
 def test_a_card_without_a_data_sheet_promises_nothing(
@@ -197,7 +202,7 @@ def test_a_card_without_a_data_sheet_promises_nothing(
 ) -> None:
     pretend(monkeypatch, UNKNOWN)
     tables.run(replace(ask(), where=Where()))
-    assert "is not known: this card has no data sheet here; --budget 10m ends it" in capsys.readouterr().err
+    assert "is not known: this card has no data sheet here; --budget 10m would end it" in capsys.readouterr().err
     assert len(journey) > 100
 
 
@@ -213,7 +218,9 @@ def test_what_is_expected_is_what_a_real_day_took(name: str) -> None:
     defaults = Defaults(precision="tf32", memory_format="channels_last", batch_size=64)
     place = run.Place(devices=("cuda",), threads=None, protocol=SWIN, defaults=defaults)
     specs = tables._default_specs([REPORTS[name]], place)
-    seconds = sum(expected.by_launch(specs, SWIN, find("h100-sxm5-80gb"), []).values())
+    card = find("h100-sxm5-80gb")
+    assert card is not None
+    seconds = sum(expected.by_launch(specs, SWIN, card, []).values())
     assert H100_DAY[name] / 1.5 < seconds < H100_DAY[name] * 1.8
 
 
@@ -237,7 +244,6 @@ def test_memory_takes_a_launch_and_steady_a_minute() -> None:
     assert 15 < expected.launch_seconds(spec, STEADY, 0.01) < 40
     compiled = expected.launch_seconds(replace(spec, compile_mode="default"), STEADY, 0.01)
     assert compiled > expected.launch_seconds(spec, STEADY, 0.01) + 30
-    assert expected.by_launch([spec], SWIN, None, []) == {}
 
 
 # --- what a launch must not do ---
@@ -295,3 +301,81 @@ def test_on_a_card_no_side_builds_while_the_other_does(
     one_by_one = [("a", "asked to prepare"), ("a", "answered"), ("b", "asked to prepare"), ("b", "answered")]
     both = [("a", "asked to prepare"), ("b", "asked to prepare"), ("a", "answered"), ("b", "answered")]
     assert building == (both if together else one_by_one)
+
+
+# --- rows that fill the card ---
+
+
+@pytest.mark.parametrize(("device", "size", "batch"), [("cpu", 64, 1), ("cuda", 224, 64), ("cuda:1", 224, 64)])
+def test_a_gates_own_rows_fill_the_device(device: str, size: int, batch: int) -> None:
+    from visionbench.command.requests import HowToRun, Selection
+    from visionbench.command.selection import specs_to_gate
+
+    specs = specs_to_gate(Selection(), HowToRun(), device)
+    assert {(spec.image_size, spec.batch_size) for spec in specs} == {(size, batch)}
+    asked = specs_to_gate(Selection(words=("resnet18",), image_size=96), HowToRun(batch_size=3), device)
+    assert [(spec.image_size, spec.batch_size) for spec in asked] == [(96, 3)]
+    named = specs_to_gate(Selection(suites=("ci",)), HowToRun(), device)
+    assert {spec.image_size for spec in named} == {64}
+
+
+def test_a_largest_batch_that_does_not_run_is_made_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from visionbench.command.requests import HowToRun, Selection
+    from visionbench.machine.environment import describe
+    from visionbench.measuring import sweep
+
+    pretend(monkeypatch)
+    here = describe("cuda")
+    tried: list[tuple[str, int]] = []
+
+    def launch(spec: Spec, protocol: Any, *_: Any, **__: Any) -> Record:
+        """One image more fits in three steps than in a whole measurement; 200 at most."""
+        tried.append((protocol.name, spec.batch_size))
+        fits = spec.batch_size <= (200 if protocol.name == "fit" else 197)
+        failure = None if fits else Failure(kind="out_of_memory", stage="warm-up", message="CUDA out of memory")
+        return Record(spec=spec, protocol=protocol, environment=here, failure=failure, source="measured")
+
+    monkeypatch.setattr(sweep, "launch", launch)
+    monkeypatch.setattr(launching, "launch", launch)
+    monkeypatch.setattr(sweep, "prepare", lambda: None)
+    request = run.Request(
+        selection=Selection(words=("resnet18",)),
+        how=HowToRun(batch_size="max"),
+        where=Where(device="cuda"),
+        how_long=HowLong(protocol="swin"),
+        records=tmp_path / "r.jsonl",
+    )
+    [spec], outcome = run.measure(request)
+    assert spec.batch_size <= 197
+    assert (outcome.measured, outcome.failed) == (1, 0)
+    assert len(outcome.records) == len([name for name, _ in tried if name == "swin"])
+    assert "ran out of memory" in capsys.readouterr().err
+    before = len(tried)
+    assert run.measure(request)[0] == (spec,)
+    assert len(tried) == before, "all of it is known the next time"
+
+
+def test_clocks_are_held_while_sides_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from visionbench.judging import gate as judging
+
+    library = pretend(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    held: list[bool] = []
+
+    def locked() -> bool:
+        names = [name for name, _ in library.calls]
+        return names.count("nvmlDeviceSetGpuLockedClocks") > names.count("nvmlDeviceResetGpuLockedClocks")
+
+    def gate(*_: Any, **__: Any) -> Any:
+        held.append(locked())
+        return judging.Outcome(comparisons=(), verdicts=(), rule=judging.Rule(), cut_short=False)
+
+    monkeypatch.setattr(judging, "gate", gate)
+    words = ["resnet18", "--image-size", "32", "--device", "cuda"]
+    main(["gate", *words, "--vary", "memory_format=channels_last"])
+    main(["gate", *words, "--vary", "memory_format=channels_last", "--lock-clocks"])
+    main(["effects", *words, "--switches", "channels_last", "--lock-clocks"])
+    assert held == [False, True, True]
+    assert not locked()

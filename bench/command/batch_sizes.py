@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from visionbench.command import progress
 from visionbench.record import store
-from visionbench.record.record import Record
+from visionbench.record.record import Environment, Record
 from visionbench.record.spec import Spec
 from visionbench.record.statistics import throughput
 from visionbench.record.units import significant
@@ -40,10 +40,35 @@ def at_largest(specs: Iterable[Spec], device: str, threads: int | None, path: Pa
         if largest is None:
             progress.say(f"{spec.model}@{spec.image_size}: {progress.outcome(record)}")
             continue
+        size = int(largest.values[0])
         why = "".join(f" ({text})" for text in largest.warnings)
-        progress.say(f"{spec.model}@{spec.image_size}: the largest batch that fits is {largest.values[0]:.0f}{why}")
-        at_largest.append(replace(spec, batch_size=int(largest.values[0])))
+        fitting = _that_ran(replace(spec, batch_size=size), records, environment)
+        if fitting.batch_size < size:
+            why = f" in three steps; what was measured at more than {fitting.batch_size} ran out of memory{why}"
+        progress.say(f"{spec.model}@{spec.image_size}: the largest batch that fits is {size}{why}")
+        at_largest.append(fitting)
     return tuple(at_largest)
+
+
+def _that_ran(spec: Spec, records: Sequence[Record], environment: Environment) -> Spec:
+    """`spec` with as many images fewer as were found not to fit by measuring, which autotunes anew, step by step."""
+    from visionbench.measuring.largest_batch import PRECISION
+
+    refused = {
+        record.spec
+        for record in records
+        if record.failure is not None
+        and record.failure.kind == "out_of_memory"
+        and (record.environment.device, record.environment.torch) == (environment.device, environment.torch)
+    }
+    while spec in refused and spec.batch_size > 1:
+        spec = replace(spec, batch_size=spec.batch_size - max(1, spec.batch_size // PRECISION))
+    return spec
+
+
+def ran_out(records: Iterable[Record]) -> bool:
+    """Whether a row that was measured at its largest batch did not fit after all."""
+    return any(record.failure is not None and record.failure.kind == "out_of_memory" for record in records)
 
 
 def saturation(records: Iterable[Record]) -> list[str]:

@@ -23,6 +23,9 @@ LAUNCH_SECONDS = 5.0
 COMPILE_SECONDS = 60.0
 """`torch.compile` from an empty cache, about; a large network takes minutes."""
 
+IMPORT_SECONDS = 15.0
+"""Two processes that import torch and timm beside each other, on the same day."""
+
 PATIENCE = 15.0
 """Seconds that predicting may take in all. Rows that are left then count as the mean of the others."""
 
@@ -60,12 +63,20 @@ def launch_seconds(spec: Spec, protocol: Protocol, step: float) -> float:
     return LAUNCH_SECONDS + compiling + warm + passes * protocol.blocks * block + energy
 
 
+def turns_seconds(compiled: Sequence[bool], launches: int) -> float:
+    """Seconds of so many launches of rows in turns on a GPU, a candidate each; `compiled` says which are compiled.
+
+    A launch is two processes that import torch; a row builds on both sides, one after the other, warms up for a second
+    each, and takes its turns.
+    """
+    row = 2 * LAUNCH_SECONDS + 2 * 1.0 + 1.6
+    return launches * (IMPORT_SECONDS + sum(row + COMPILE_SECONDS * slow for slow in compiled))
+
+
 def by_launch(
-    launches: Sequence[Spec], protocol: Protocol, card: DeviceSpec | None, records: Sequence[Record]
+    launches: Sequence[Spec], protocol: Protocol, card: DeviceSpec, records: Sequence[Record]
 ) -> dict[Spec, float]:
-    """Seconds of a launch by spec; {} where the card has no data sheet. What is not timed needs no prediction."""
-    if card is None or not launches:
-        return {}
+    """Seconds of a launch by spec. What is not timed needs no prediction."""
     timed = launches if protocol.metrics else ()
     steps = step_seconds(timed, card, records)
     return {spec: launch_seconds(spec, protocol, steps.get(spec, 0.1)) for spec in dict.fromkeys(launches)}

@@ -45,6 +45,9 @@ FEWEST_BLOCKS, MOST_BLOCKS = 20, 60
 IMAGE_SIZE = 64
 """Pixels: what ladders are sized for."""
 
+FILLING = 512
+"""Images per step on a GPU: as many pixels as 42 of 224 x 224. One image would time the host's launches."""
+
 CONFIDENCE = 0.95
 """Of the exact bounds of rates."""
 
@@ -125,21 +128,25 @@ def depths(share: Fraction) -> tuple[int, int]:
     )
 
 
-def rows(kinds: Sequence[str], share: Fraction, sides: tuple[Revision, Revision] | None = None) -> tuple[Row, ...]:
-    """One row per kind, with a candidate that costs exactly `share` more. `sides` are the revisions they run from."""
+def rows(
+    kinds: Sequence[str], share: Fraction, sides: tuple[Revision, Revision] | None = None, *, images: int = 1
+) -> tuple[Row, ...]:
+    """One row per kind, with a candidate that costs exactly `share` more. `sides` are the revisions they run from, and
+    `images` the batch.
+    """
     return tuple(
         Row(
             name=f"{kind}, {blocks[0]} against {blocks[1]} blocks",
-            baseline=_side(kind, blocks[0], sides[0] if sides else None),
-            candidate=_side(kind, blocks[1], sides[1] if sides else None),
+            baseline=_side(kind, blocks[0], sides[0] if sides else None, images),
+            candidate=_side(kind, blocks[1], sides[1] if sides else None, images),
         )
         for blocks in [depths(share)]
         for kind in kinds
     )
 
 
-def _side(kind: str, blocks: int, revision: Revision | None) -> Side:
-    spec = Spec(model=f"ladder:{kind}_{blocks}", image_size=IMAGE_SIZE)
+def _side(kind: str, blocks: int, revision: Revision | None, images: int) -> Side:
+    spec = Spec(model=f"ladder:{kind}_{blocks}", image_size=IMAGE_SIZE, batch_size=images)
     return Side(label=f"{blocks} blocks", spec=spec, commit=revision.commit if revision else None)
 
 
@@ -204,10 +211,9 @@ def _run(
     # No budget: a suite that is cut short says nothing about the gate as it is used.
     plan = judging.Plan(launches=ask.launches, seed=suite.seed)
     clock = _Clock()
+    played = rows(suite.kinds, suite.share, sides, images=1 if stage.device.startswith("cpu") else FILLING)
     with neighbour:
-        outcome = judging.gate(
-            rows(suite.kinds, suite.share, sides), stage, environment, plan, rule, clock.launched, progress
-        )
+        outcome = judging.gate(played, stage, environment, plan, rule, clock.launched, progress)
     return Run(suite=suite, outcome=outcome, launch_seconds=clock.seconds(ask.launches))
 
 

@@ -12,7 +12,7 @@ begin it. Only where a block's iterations take longer than that did the host cos
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Protocol
@@ -110,20 +110,22 @@ class Lone:
     unhindered: tuple[float, ...] = ()
 
 
-def lone(step: Callable[[], Any], device: str, now: Callable[[], float] = time.perf_counter) -> Lone:
-    """Time `REPEATS` single iterations in the open, and as many behind a spinning kernel."""
+def lone(
+    step: Callable[[], Any], device: str, now: Callable[[], float] = time.perf_counter, repeats: int = REPEATS
+) -> Lone:
+    """Time `repeats` single iterations in the open, and as many behind a spinning kernel."""
     if torch.device(device).type != "cuda":
         return Lone()
     clock = CudaClock(device)
     enqueue, done, alone = [], [], []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         torch.cuda.synchronize(device)
         start = now()
         step()
         enqueue.append(now() - start)
         torch.cuda.synchronize(device)
         done.append(now() - start)
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         torch.cuda._sleep(SPIN_CYCLES)
         clock.start()
         step()
@@ -136,7 +138,7 @@ def lone(step: Callable[[], Any], device: str, now: Callable[[], float] = time.p
 
 
 def flags(
-    wall: tuple[float, ...], events: tuple[float, ...], alone: Lone, *, iterations: int, slowed: bool = False
+    wall: Sequence[float], events: Sequence[float], alone: Lone, *, iterations: int, slowed: bool = False
 ) -> tuple[str, ...]:
     """`clocks_disagree`, `host_bound` and `stalled`, from times (s) of blocks of `iterations` by both clocks, and lone
     ones.

@@ -115,7 +115,7 @@ def _with_cuda(here: Environment, device: str) -> Environment:
 
 
 def _cudnn() -> str | None:
-    """cuDNN's version; None where it refuses the card: a V100 under a cuDNN without its kernels is a row's failure."""
+    """CuDNN's version; None where it refuses the card: a V100 under a cuDNN without its kernels is a row's failure."""
     try:
         return str(torch.backends.cudnn.version())
     except RuntimeError:

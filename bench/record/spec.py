@@ -184,7 +184,7 @@ SMOKE = Protocol(
     name="smoke", warmup_iterations=2, warmup_seconds=0.5, blocks=5, block_seconds=0.5, launches=1, max_seconds=120.0
 )
 
-# Memory needs no time: the first step makes the optimizer's state, the third is counted (`measuring.metrics.peak_memory`).
+# Memory needs no time: the first step makes the optimizer's state, the third is counted (`metrics.peak_memory`).
 MEMORY = Protocol(name="memory", metrics=(), warmup_iterations=1, blocks=0, block_iterations=1)
 
 EFFORTS: dict[str, int] = {"quick": 1, "standard": 3, "rigorous": 10}

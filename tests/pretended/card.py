@@ -77,7 +77,12 @@ class Card:
 
 H100 = Card(name="NVIDIA H100 80GB HBM3", capability=(9, 0), memory=85_520_809_984, multiprocessors=132, power=700)
 A100 = Card(
-    name="NVIDIA A100-SXM4-40GB", capability=(8, 0), memory=42_298_834_944, multiprocessors=108, power=400, clocks=(1410,)
+    name="NVIDIA A100-SXM4-40GB",
+    capability=(8, 0),
+    memory=42_298_834_944,
+    multiprocessors=108,
+    power=400,
+    clocks=(1410,),
 )
 V100 = Card(
     name="Tesla V100-SXM2-16GB",

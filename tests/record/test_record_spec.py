@@ -9,6 +9,7 @@ import pytest
 from visionbench.record import spec as spec_module
 from visionbench.record.errors import BenchError, choose
 from visionbench.record.spec import (
+    MEMORY,
     PRECISIONS,
     PROTOCOLS,
     SMOKE,
@@ -121,7 +122,7 @@ def test_swin_is_the_papers_protocol():
 
 def test_protocols_are_found_by_their_own_names_and_can_be_keys():
     assert {name: protocol.name for name, protocol in PROTOCOLS.items()} == {name: name for name in PROTOCOLS}
-    assert {SMOKE, STEADY, SWIN} == set(PROTOCOLS.values())
+    assert {MEMORY, SMOKE, STEADY, SWIN} == set(PROTOCOLS.values())
     constants = {value for value in vars(spec_module).values() if isinstance(value, Protocol)}
     assert constants == set(PROTOCOLS.values()), "a protocol constant that no name leads to"
 

@@ -21,7 +21,7 @@ from visionbench.record import store
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Failure
 from visionbench.record.spec import MEMORY_FORMATS, PRECISIONS, SMOKE, STEADY, TASKS, Spec, Task
-from visionbench.record.units import plural
+from visionbench.record.units import duration, plural
 
 if TYPE_CHECKING:
     from visionbench.judging.duet import Row, Stage
@@ -154,7 +154,7 @@ def _compare(rows: Sequence[Row], device: str, turns: Turns) -> tuple[Comparison
     failures = {row.name: failure for row in rows if (failure := _failure_here(row, device))}
     refused = tuple(_refused(row, failures[row.name], stage, plan.seed) for row in rows if row.name in failures)
     possible = [row for row in rows if row.name not in failures]
-    _announce(len(possible), len(refused), plan.launches, device, turns.keep)
+    _announce(possible, len(refused), plan.launches, device, turns)
 
     def keep(comparisons: Sequence[Comparison]) -> None:
         if turns.keep:
@@ -186,10 +186,16 @@ def _refused(row: Row, failure: Failure, stage: Stage, seed: int) -> Comparison:
     )
 
 
-def _announce(possible: int, refused: int, launches: int, device: str, kept: Path | None) -> None:
+def _announce(possible: Sequence[Row], refused: int, launches: int, device: str, turns: Turns) -> None:
+    from visionbench.command.expected import turns_seconds
+
     impossible = f" ({refused} not possible here)" if refused else ""
-    rows = f"{plural(possible, 'row')}{impossible}"
-    progress.say(f"Comparing {rows} in turns on {device}, {plural(launches, 'launch', 'launches')}; kept: {kept}")
+    rows = f"{plural(len(possible), 'row')}{impossible}"
+    progress.say(f"Comparing {rows} in turns on {device}, {plural(launches, 'launch', 'launches')}; kept: {turns.keep}")
+    if possible and not device.startswith("cpu"):
+        compiled = [row.candidate.spec.compile_mode is not None for row in possible]
+        takes = duration(turns_seconds(compiled, launches))
+        progress.say(f"This will take about {takes}; --launches 3 or --budget 10m make it shorter.")
 
 
 def _failure_here(row: Row, device: str) -> Failure | None:

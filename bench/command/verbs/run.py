@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from visionbench.comparison.verdict import INTERRUPTED, NOT_MEASURED
 from visionbench.record import store
 from visionbench.record.devices import DeviceSpec, find, identify, select
 from visionbench.record.errors import BenchError
-from visionbench.record.record import Environment
+from visionbench.record.record import Environment, Record
 from visionbench.record.spec import EFFORTS, PROTOCOLS, SMOKE, STEADY, SWIN, Protocol, Spec
 from visionbench.record.units import duration, plural
 
@@ -143,10 +144,29 @@ def measure(
     if request.selection.image_size or any(spec.model.startswith("user:") for spec in specs):
         _try_ahead(specs, place, size_asked=request.selection.image_size is not None)
     if request.how.batch_size == LARGEST:
-        from visionbench.command.batch_sizes import at_largest
-
-        specs = at_largest(specs, place.devices[0], place.threads, request.records)
+        return _measure_at_largest(request, specs, place)
     return specs, sweep_rows(specs, place, request.records, request.how_long)
+
+
+ATTEMPTS = 4
+"""Sweeps at the largest batch, each with some images fewer where the last one ran out of memory."""
+
+
+def _measure_at_largest(request: Request, specs: Sequence[Spec], place: Place) -> tuple[tuple[Spec, ...], Outcome]:
+    """Every row at the largest batch that fits; somewhat below where a measurement, which autotunes anew, needs more.
+
+    The outcome is the last sweep's, with the records of all.
+    """
+    from visionbench.command.batch_sizes import at_largest, ran_out
+
+    earlier: tuple[Record, ...] = ()
+    for _ in range(ATTEMPTS):
+        sized = at_largest(specs, place.devices[0], place.threads, request.records)
+        outcome = sweep_rows(sized, place, request.records, request.how_long)
+        earlier += outcome.records
+        if not ran_out(outcome.records):
+            break
+    return sized, replace(outcome, records=earlier)
 
 
 def sweep_rows(specs: Sequence[Spec], place: Place, records: Path, how_long: HowLong, *, say: bool = True) -> Outcome:
@@ -159,8 +179,7 @@ def sweep_rows(specs: Sequence[Spec], place: Place, records: Path, how_long: How
     from visionbench.measuring.sweep import sweep
 
     if say and not place.on_cpu:
-        expected = seconds_expected(specs, place, records, how_long)
-        progress.say(in_words(sum(expected.values()) * place.protocol.launches, place, len(specs), how_long))
+        announce([seconds_expected(specs, place, records, how_long)], place, how_long)
     where = ", ".join(place.devices)
     progress.say(f"Measuring {plural(len(specs), 'row')} on {where}, protocol {place.protocol.name} ...")
     clocks = held_clocks(place.devices, locked=how_long.lock_clocks)
@@ -179,8 +198,8 @@ def sweep_rows(specs: Sequence[Spec], place: Place, records: Path, how_long: How
     return outcome
 
 
-def seconds_expected(specs: Sequence[Spec], place: Place, path: Path, how_long: HowLong) -> dict[Spec, float]:
-    """Seconds of a launch, by spec, of those that the file of records lacks; {} where nobody knows."""
+def seconds_expected(specs: Sequence[Spec], place: Place, path: Path, how_long: HowLong) -> dict[Spec, float] | None:
+    """Seconds of all launches of a spec that the file of records lacks; None for a card without a data sheet."""
     from visionbench.command import expected
     from visionbench.machine.environment import describe
     from visionbench.measuring.sweep import plan
@@ -188,15 +207,22 @@ def seconds_expected(specs: Sequence[Spec], place: Place, path: Path, how_long: 
     environment = describe(place.devices[0], place.threads)
     known = store.read_if_there(path).records
     missing = plan(specs, place.protocol, known, environment, retry_failures=how_long.retry_failures)
-    return expected.by_launch(missing, place.protocol, find(environment.device_key or ""), known)
+    card = find(environment.device_key or "")
+    if card is None:
+        return None
+    launches = Counter(missing)
+    seconds = expected.by_launch(tuple(launches), place.protocol, card, known)
+    return {spec: seconds[spec] * number for spec, number in launches.items()}
 
 
-def in_words(seconds: float, place: Place, rows: int, how_long: HowLong) -> str:
-    """What a sweep on a GPU will take, as a sentence."""
-    if not seconds:
-        return f"How long {plural(rows, 'row')} will take is not known: this card has no data sheet here; --budget 10m ends it."
-    ends = f"; --budget ends it after {duration(how_long.budget)}" if how_long.budget else "; --budget 10m would end it"
-    return f"This will take about {duration(seconds / len(place.devices))}, by predicted times{ends}."
+def announce(sweeps: Sequence[dict[Spec, float] | None], place: Place, how_long: HowLong) -> None:
+    """Say what these sweeps on a GPU will take, by what `seconds_expected` says of each; nothing where all is made."""
+    known = [sum(seconds.values()) for seconds in sweeps if seconds is not None]
+    budget = f"--budget ends it after {duration(how_long.budget)}" if how_long.budget else "--budget 10m would end it"
+    if not known:
+        progress.say(f"How long this will take is not known: this card has no data sheet here; {budget}.")
+    elif any(known):
+        progress.say(f"This will take about {duration(sum(known) / len(place.devices))}, by predicted times; {budget}.")
 
 
 def _summary(outcome: Outcome, path: Path) -> str:
@@ -212,7 +238,7 @@ def _summary(outcome: Outcome, path: Path) -> str:
 
 @contextmanager
 def held_clocks(devices: Sequence[str], *, locked: bool) -> Iterator[None]:
-    """The GPUs' clocks fixed meanwhile, if asked; nothing is changed otherwise. Raises `BenchError` where that fails."""
+    """The GPUs' clocks fixed meanwhile, if asked; nothing is changed otherwise. Raises `BenchError` if refused."""
     with ExitStack() as stack:
         if locked:
             from visionbench.machine.telemetry import locked_clocks
@@ -332,8 +358,6 @@ def _protocol(how_long: HowLong, usual: Protocol) -> Protocol:
 
 
 def _say_what_would_be_measured(specs: Sequence[Spec], place: Place, request: Request) -> int:
-    from collections import Counter
-
     from visionbench.machine.environment import describe
     from visionbench.measuring.sweep import plan
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from visionbench.command import ci, inputs, options, output, progress
 from visionbench.command.requests import TERMINAL, Output, Turns
+from visionbench.command.verbs.run import held_clocks
 from visionbench.comparison import comparison, noise_profile
 from visionbench.comparison.verdict import NOT_MEASURED, OK, Rule
 from visionbench.record.units import plural
@@ -119,7 +120,8 @@ def run(request: Request) -> int:
         if turns.keep:
             comparison.write(turns.keep, (row for suite in runs for row in suite.outcome.comparisons))
 
-    with ci.ended_politely(), in_trees(stage, folder) as (placed, sides):
+    held = held_clocks([device], locked=turns.lock_clocks)
+    with ci.ended_politely(), held, in_trees(stage, folder) as (placed, sides):
         if sides is None:
             progress.say(ONE_SOURCE)
         runs = selftest(ask, tuple(KINDS), placed, environment, rule, sides, _Suites(), keep)

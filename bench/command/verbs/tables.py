@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from visionbench.command import inputs, options, output, progress
 from visionbench.command.program import program_name
 from visionbench.command.requests import HowLong, Output, Where
-from visionbench.command.verbs.run import Place, in_words, place_to_measure, seconds_expected, start_early, sweep_rows
+from visionbench.command.verbs.run import Place, announce, place_to_measure, seconds_expected, start_early, sweep_rows
 from visionbench.command.verbs.trace import count_missing
 from visionbench.comparison.verdict import INTERRUPTED
 from visionbench.record import store
@@ -111,7 +111,7 @@ def _on_a_gpu(reports: Sequence[Report], place: Place, request: Request) -> list
     first = [named[name] for name in TELLING if name in named]
     rest = [report for report in reports if report.name not in TELLING]
     for_memory = replace(place, protocol=MEMORY)
-    sweeps, seconds, made = [], [], set[Spec]()
+    sweeps, sweep_seconds, made = [], [], set[Spec]()
     for group in (first, rest):
         timed = [spec for spec in _default_specs(group, place) if spec not in made]
         # Training memory is measured as the paper's was: its computed column is of the same spec.
@@ -120,12 +120,13 @@ def _on_a_gpu(reports: Sequence[Report], place: Place, request: Request) -> list
         made |= {*timed, *trained}
         for where, specs in ((place, timed), (for_memory, trained)):
             expected = seconds_expected(specs, where, request.records, request.how_long)
-            sweeps.append((where, tuple(sorted(specs, key=lambda spec: expected.get(spec, 0.0)))))
-            seconds.append(sum(expected.values()) * where.protocol.launches)
-    progress.say(in_words(sum(seconds), place, len(made), request.how_long))
-    if first and rest and sum(seconds):
-        names = " and ".join(report.name for report in first)
-        progress.say(f"First {names}, about {duration(sum(seconds[:2]))}.")
+            sweep_seconds.append(expected)
+            takes = expected or {}
+            sweeps.append((where, tuple(sorted(specs, key=lambda spec: takes.get(spec, 0.0)))))
+    announce(sweep_seconds, place, request.how_long)
+    soon = sum(sum(seconds.values()) for seconds in sweep_seconds[:2] if seconds)
+    if soon and rest:
+        progress.say(f"First {' and '.join(report.name for report in first)}, about {duration(soon)}.")
     return [(where, specs) for where, specs in sweeps if specs]
 
 

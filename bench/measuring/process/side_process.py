@@ -40,6 +40,9 @@ from visionbench.record.errors import BenchError
 WARM_UP = {"cuda": (10, 1.0), "cpu": (3, 0.3)}
 """Iterations and seconds of load before the first turn: an idle GPU takes most of a second to raise its clock."""
 
+LONE = 2
+"""Single iterations, and as many behind a spin of 50 ms, that say whether the host sets a row's pace."""
+
 
 def serve(channel: int, parent: int, request: dict[str, Any]) -> None:
     """Be the side that talks on the socket `channel` until it is hung up.
@@ -191,6 +194,7 @@ class _Side:
         self._workload: Any = None
         self._first: Any = None
         self._weather: list[Any] = []
+        self._times: list[float] = []  # of an iteration, by the device's clock, reading by reading
 
     def answer(self, order: dict[str, Any]) -> dict[str, Any]:
         """Do what is ordered. What a model raises is an answer too."""
@@ -246,6 +250,7 @@ class _Side:
             taken = [self._reading(step, synchronize, iterations) for _ in range(readings)]
         self._weather.append(self._watch.after())
         cpu, wall, device = zip(*taken, strict=True)
+        self._times += [seconds for seconds in device if seconds is not None]
         return {"cpu": cpu, "wall": wall, "device": device if None not in device else []}
 
     def _reading(self, step: Any, synchronize: Any, iterations: int) -> tuple[float, float, float | None]:
@@ -263,14 +268,24 @@ class _Side:
     def _finish(self) -> dict[str, Any]:
         from visionbench.machine import telemetry
 
+        pace = self._pace()
         clocks = [weather.sm_clock for weather in self._weather if weather.sm_clock]
         flags = telemetry.flags(self._weather, threads=self._threads)
         self._forget()
-        return {"flags": flags, "sm_clock": median(clocks) if clocks else None}
+        return {"flags": (*flags, *pace), "sm_clock": median(clocks) if clocks else None}
+
+    def _pace(self) -> tuple[str, ...]:
+        """`host_bound`, where the host and not the GPU set the pace of the turns: then the ratio is one of hosts."""
+        from visionbench.machine import device_clock
+
+        if not self._times:
+            return ()
+        alone = device_clock.lone(self._workload.step, self._device, repeats=LONE)
+        return tuple(flag for flag in device_clock.flags(self._times, (), alone, iterations=1) if flag == "host_bound")
 
     def _forget(self) -> None:
         """Let the row go: its memory is the next one's."""
-        workload, self._workload, self._first, self._weather = self._workload, None, None, []
+        workload, self._workload, self._first, self._weather, self._times = self._workload, None, None, [], []
         if workload is not None:
             from visionbench.measuring.metrics import peak_memory
 

@@ -22,13 +22,13 @@ if os.environ.get("PRETENDED_CARD"):
     def _workload(module):
         module.build = cards.on_the_cpu(module.build, CARD)
 
+    CHANGES = {"torch": _torch, "visionbench.measuring.workload": _workload}
+
     class AfterLoading(importlib.abc.MetaPathFinder):
         """Changes a module as soon as it is loaded."""
 
-        changes = {"torch": _torch, "visionbench.measuring.workload": _workload}
-
         def find_spec(self, name, path=None, target=None):
-            change = self.changes.get(name)
+            change = CHANGES.get(name)
             spec = importlib.machinery.PathFinder.find_spec(name, path) if change else None
             if spec is None or spec.loader is None:
                 return None
