@@ -31,8 +31,8 @@ ENTRY_POINT = "visionbench"
 
 MARKER = (
     "visionbench(**settings): how the `visionbench` fixture runs the model: fields of a spec (batch_size, image_size, "
-    "precision, memory_format, compile_mode, attention, task); training=False counts no training step; device and "
-    "threads are for timing"
+    "inputs, precision, memory_format, compile_mode, attention, task); training=False counts no training step; device "
+    "and threads are for timing"
 )
 
 Check = Callable[[str], None]
