@@ -19,17 +19,21 @@ from visionbench.record.errors import BenchError
 from visionbench.record.record import Record
 from visionbench.record.spec import Attention, CompileMode, MemoryFormat, Precision, Task
 
+Inputs: TypeAlias = "str | Sequence[str]"
+"""What networks are given, as `--input` takes it: "1x224x224", or several."""
+
 
 class Settings(TypedDict, total=False):
     """How models are run, by keyword: `task` (inference or train), `batch_size` (images per step, or "max"),
-    `image_size` (pixels of the square input, or height and width), `precision`, `memory_format`, `compile_mode`
-    (torch.compile's mode) and `attention` (fused or math). What is left out is each model's own, fp32, contiguous,
-    eager, fused.
+    `image_size` (pixels of the square input, or height and width), `inputs` (what `--input` takes), `precision`,
+    `memory_format`, `compile_mode` (torch.compile's mode) and `attention` (fused or math). What is left out is each
+    model's own, fp32, contiguous, eager, fused.
     """
 
     task: Task
     batch_size: int | Literal["max"]
     image_size: int | tuple[int, int]
+    inputs: Inputs
     precision: Precision
     memory_format: MemoryFormat
     compile_mode: CompileMode
@@ -38,10 +42,16 @@ class Settings(TypedDict, total=False):
 
 def _asked(models: Sequence[str], settings: Settings) -> tuple[Selection, HowToRun]:
     """What is run, and how, as a request has it."""
-    how = {name: value for name, value in settings.items() if name != "image_size"}
+    how = {name: value for name, value in settings.items() if name not in ("image_size", "inputs")}
     if unknown := sorted(set(how) - set(Settings.__annotations__)):
         raise BenchError(f"there is no setting {', '.join(unknown)}: choose of {', '.join(Settings.__annotations__)}.")
-    return Selection(words=tuple(models), image_size=settings.get("image_size")), HowToRun(**how)  # type: ignore[arg-type]
+    selection = _selection(models, settings.get("image_size"), settings.get("inputs"))
+    return selection, HowToRun(**how)  # type: ignore[arg-type]
+
+
+def _selection(models: Sequence[str], image_size: int | tuple[int, int] | None, inputs: Inputs | None) -> Selection:
+    texts = (inputs,) if isinstance(inputs, str) else tuple(inputs or ())
+    return Selection(words=tuple(models), image_size=image_size, inputs=texts)
 
 
 Files: TypeAlias = "str | Path | Sequence[str | Path] | None"
@@ -54,6 +64,7 @@ def trace(
     task: Task = "inference",
     batch_size: int = 1,
     image_size: int | tuple[int, int] | None = None,
+    inputs: Inputs | None = None,
     precision: Precision = "fp32",
     memory_format: MemoryFormat = "contiguous",
     attention: Attention = "fused",
@@ -65,6 +76,7 @@ def trace(
         task: `inference`, or `train` for a training step with its memory.
         batch_size: images per step.
         image_size: side of the square input in pixels, or (height, width); None is the model's own.
+        inputs: what the network is given, as `--input` takes it: `"1x224x224"`, or several; None is images.
         precision: `fp32`, `tf32`, `fp16`, `bf16`, `amp_fp16` or `amp_bf16`.
         memory_format: `contiguous` or `channels_last`.
         attention: `fused`, or `math` for the kernels of 2022.
@@ -87,7 +99,7 @@ def trace(
     how = HowToRun(
         task=task, batch_size=batch_size, precision=precision, memory_format=memory_format, attention=attention
     )
-    [(_, record)] = traces(Request(selection=Selection(words=(model,), image_size=image_size), how=how))
+    [(_, record)] = traces(Request(selection=_selection((model,), image_size, inputs), how=how))
     return record
 
 
@@ -150,6 +162,7 @@ def predict(
     task: Task = "inference",
     batch_size: int | Literal["max"] | None = None,
     image_size: int | tuple[int, int] | None = None,
+    inputs: Inputs | None = None,
     precision: Precision | None = None,
     memory_format: MemoryFormat | None = None,
     attention: Attention = "fused",
@@ -161,7 +174,8 @@ def predict(
         models: names as for `measure`; none is Table 1 of the ConvNeXt paper.
         gpu: `v100`, `a100`, `h100-sxm5-80gb`, ..., or the path of a TOML file that describes a card.
         task: as for `trace`.
-        image_size: as for `measure`.
+        image_size: as for `trace`.
+        inputs: as for `trace`.
         attention: as for `trace`.
         batch_size: images per step; None is 64, `max` the largest training step that fits the card's memory.
         precision: None is TF32 on a card with TF32, else fp32.
@@ -187,7 +201,7 @@ def predict(
     how = HowToRun(
         task=task, batch_size=batch_size, precision=precision, memory_format=memory_format, attention=attention
     )
-    selection = Selection(words=models, image_size=image_size)
+    selection = _selection(models, image_size, inputs)
     _, predicted = predict_rows(Request(gpu=gpu, selection=selection, how=how, records=_paths(records)))
     return predicted
 

@@ -27,19 +27,21 @@ CLASSES = 1000
 """Said aloud, because timm's default is that of some weights: 21841 for tiny_vit, none for CLIP's towers."""
 
 
-def build(name: str, image_size: ImageSize) -> "nn.Module":
+def build(name: str, image_size: ImageSize, channels: int = 3) -> "nn.Module":
     """A new network for images of `image_size` pixels (a square's side, or height and width), as its factory leaves it.
 
     That is 1000 classes and train mode for timm's and ours; the caller decides about `eval`. Takes (N, 3, height,
-    width) and gives (N, 1000), except where a user's factory wants it otherwise, and except a
-    ladder, which has no head. Raises `ModelError` for a name that does not resolve, a size that the model
+    width), timm's also other `channels`, and gives (N, 1000), except where a user's factory wants it otherwise, and
+    except a ladder, which has no head. Raises `ModelError` for a name that does not resolve, a size that the model
     refuses and a user's factory that fails; running out of memory passes through.
     """
     card = resolve(name)
     if min(_sides(image_size)) < 1:
         raise ModelError(f"image size {image_size} is no number of pixels; try {card.image_size}")
     home = card.name.partition(":")[0]
-    builders = {"timm": _build_timm, "paper": _build_paper, "user": _build_user, "ladder": _build_ladder}
+    if home == "timm":
+        return _build_timm(card, image_size, channels)
+    builders = {"paper": _build_paper, "user": _build_user, "ladder": _build_ladder}
     return builders[home](card, image_size)
 
 
@@ -50,16 +52,17 @@ def load(name: str) -> None:
         _import(card.name.split(":")[1])
 
 
-def _build_timm(card: ModelCard, image_size: ImageSize) -> "nn.Module":
+def _build_timm(card: ModelCard, image_size: ImageSize, channels: int) -> "nn.Module":
     import timm
 
     arch = card.name.removeprefix("timm:")
     defaults = timm.models.get_pretrained_cfg(arch)
+    other: dict[str, Any] = {} if channels == 3 else {"in_chans": channels}
     # Only where the size is part of the weights (position embeddings, windows) does a factory take it.
     if defaults is None or not defaults.fixed_input_size:
-        return timm.create_model(arch, pretrained=False, num_classes=CLASSES)
+        return timm.create_model(arch, pretrained=False, num_classes=CLASSES, **other)
     try:
-        return timm.create_model(arch, pretrained=False, num_classes=CLASSES, img_size=image_size)
+        return timm.create_model(arch, pretrained=False, num_classes=CLASSES, img_size=image_size, **other)
     except Exception as refusal:  # assertions, value and shape errors: every family refuses in its own way
         # A failure at the model's own size, or one that no size can cause, is not the user's mistake.
         if image_size == card.image_size or _out_of_memory(refusal) or isinstance(refusal, NotImplementedError):
@@ -103,6 +106,20 @@ def _build_user(card: ModelCard, image_size: ImageSize) -> "nn.Module":
     if not isinstance(built, torch.nn.Module):
         raise ModelError(f"{card.name} returned {type(built).__name__}; a factory returns a torch.nn.Module")
     return built
+
+
+def has_own_inputs(name: str) -> str:
+    """`user:module:inputs` where the module of a user's model, which has been built, has a function `inputs`."""
+    home, _, rest = name.partition(":")
+    module = rest.rpartition(":")[0]
+    known = sys.modules.get(module) if home == "user" else None
+    return f"user:{module}:inputs" if inspect.isroutine(getattr(known, "inputs", None)) else ""
+
+
+def users_object(name: str) -> Callable[..., Any]:
+    """The function that `user:module:name` is. Raises `ModelError`."""
+    module, _, function = name.removeprefix("user:").rpartition(":")
+    return _factory(_import(module), function)
 
 
 @contextmanager

@@ -4,7 +4,8 @@ The schema does not grow with the metrics, so it can be relied on; a failed laun
 Columns:
 
 - `record`: number of the record in the export, from 0 (the lines of one launch share it).
-- `model`, `task`, `batch_size`, `image_size`, `precision`, `memory_format`, `compile_mode`, `attention`: the spec. The
+- `model`, `task`, `batch_size`, `image_size`, `precision`, `memory_format`, `compile_mode`, `attention`, `inputs`: the
+  spec. `inputs` are text as one types them, separated by blanks, and empty for images of three channels. The
   size of an image that is not square is text, `800x1280` (height x width), and in parquet then every size is.
 - `source`: measured or computed; `protocol`: its name, empty for a count.
 - `device`, `device_type`, `device_name`, `threads`, `torch`, `timm`, `cuda`, `driver`, `python`, `git_commit`,
@@ -39,7 +40,17 @@ from visionbench.record.statistics import images_per_second, throughput
 
 FORMATS = ("csv", "json", "parquet", "otava")
 
-SPEC = ("model", "task", "batch_size", "image_size", "precision", "memory_format", "compile_mode", "attention")
+SPEC = (
+    "model",
+    "task",
+    "batch_size",
+    "image_size",
+    "precision",
+    "memory_format",
+    "compile_mode",
+    "attention",
+    "inputs",
+)
 PLACE = (
     "device_type",
     "device_name",
@@ -87,6 +98,7 @@ def _head(number: int, record: Record) -> dict[str, Any]:
     spec, where, failure = asdict(record.spec), asdict(record.environment), record.failure
     if not isinstance(spec["image_size"], int):
         spec["image_size"] = str(record.spec.image_size)
+    spec["inputs"] = " ".join(record.spec.inputs) if record.spec.inputs else None
     return dict.fromkeys(COLUMNS) | {
         "record": number,
         **{name: spec[name] for name in SPEC},

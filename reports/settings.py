@@ -76,7 +76,7 @@ def groups(records: Sequence[Record], networks: Iterable[Network], task: Task) -
     for place, record in enumerate(records):
         spec = record.spec
         network = (spec.model, spec.image_size)
-        if record.source != "measured" or spec.task != task or network not in wanted:
+        if record.source != "measured" or spec.task != task or network not in wanted or spec.inputs:
             continue
         setting = _setting(spec, record)
         found.setdefault(setting, {}).setdefault(network, []).append(record)

@@ -72,8 +72,8 @@ MISTAKES = {
     "size that is no size": (["trace", "convnext_tiny", "--image-size", "0"], "at least 1"),
     "size of three sides": (["run", "convnext_tiny", "--image-size", "8x8x8"], "800x1280"),
     "rectangle without a width": (["predict", "resnet18", "--gpu", "a100", "--image-size", "0x64"], "at least 1"),
-    "rectangle that windows do not fill": (
-        ["trace", "swin_tiny_patch4_window7_224", "--image-size", "224x5"],
+    "rectangle for squares alone": (
+        ["trace", "nest_tiny", "--image-size", "224x448"],
         "its own size is 224",
     ),
     "batch that is no batch": (["trace", "convnext_tiny", "--batch-size", "-3"], "at least 1"),

@@ -17,6 +17,7 @@ from visionbench.command.inputs import CALIBRATIONS, COMPARISONS, RECORDS
 from visionbench.command.requests import FORMATS, LARGEST
 from visionbench.comparison.verdict import USAGE
 from visionbench.record.errors import BenchError
+from visionbench.record.inputs import parse
 from visionbench.record.spec import (
     ATTENTIONS,
     COMPILE_MODES,
@@ -120,6 +121,20 @@ def add_image_size(parser: argparse._ActionsContainer, default: str = "each mode
         type=pixels,
         metavar="N or HxW",
         help=f"pixels of the square input, or height x width: 800x1280 (default: {default})",
+    )
+
+
+def add_inputs(parser: argparse._ActionsContainer) -> None:
+    """What networks are given instead of images of three channels."""
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        dest="inputs",
+        type=described,
+        metavar="INPUT",
+        help="an input without its batch, [NAME=]SIZES[:TYPE[:LOWEST..HIGHEST]]: 1x224x224, mask=1x224x224, "
+        "ids=77:int64:0..49407; or your function of a batch size, user:my.nets:inputs (repeatable; default: images)",
     )
 
 
@@ -236,6 +251,7 @@ def add_spec(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Options that are fields of a spec, but for the batch size, which verbs treat differently."""
     spec = parser.add_argument_group("what is run")
     add_image_size(spec, "the table's, or each model's own size")
+    add_inputs(spec)
     spec.add_argument("--task", choices=TASKS, default="inference", help="default: inference")
     spec.add_argument("--precision", choices=PRECISIONS, help="default: fp32")
     spec.add_argument("--memory-format", choices=MEMORY_FORMATS, help="default: contiguous")
@@ -298,6 +314,14 @@ def pixels(text: str) -> ImageSize:
     """`224` or `800x1280`: the side of a square image, or height x width."""
     try:
         return image_size(text)
+    except BenchError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+
+
+def described(text: str) -> str:
+    """`1x224x224`, `ids=77:int64:0..49407`: one input."""
+    try:
+        return str(parse((text,))[0])
     except BenchError as error:
         raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from visionbench.record.spec import Attention, CompileMode, ImageSize, MemoryFormat, Precision, Task
+from visionbench.record.spec import Attention, CompileMode, ImageSize, MemoryFormat, Precision, Task, image_size_of
 
 Format = Literal["terminal", "markdown", "latex", "csv", "json", "html"]
 """How a table is written."""
@@ -24,13 +24,20 @@ LARGEST: Literal["max"] = "max"
 class Selection:
     """Which rows: `words` are models (with wildcards) or names of tables and suites, as far as the verb takes them.
 
-    `image_size`, in pixels or (height, width), replaces the size that a table, a suite or a model would have.
+    `image_size`, in pixels or (height, width), replaces the size that a table, a suite or a model would have; `inputs`
+    describe what the networks are given instead of images of three channels (`visionbench.record.inputs`).
     """
 
     words: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     suites: tuple[str, ...] = ()
     image_size: ImageSize | None = None
+    inputs: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> ImageSize | None:
+        """The image size that was asked for, by itself or with the inputs."""
+        return image_size_of(self.inputs) if self.image_size is None else self.image_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

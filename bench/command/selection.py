@@ -46,13 +46,13 @@ def specs_to_run(selection: Selection, how: HowToRun, defaults: Defaults) -> tup
     tables = [*selection.tables, *filter(_is_table, selection.words)]
     suites = [*selection.suites, *(word for word in selection.words if word in SUITES)]
     words = [word for word in selection.words if word not in SUITES and not _is_table(word)]
-    size = selection.image_size
+    size = selection.size
     rows = [*_model_rows(words, size), *_table_rows(tables, size), *_suite_rows(suites, size)]
     if not rows:
         raise BenchError(
             "nothing to run: name a model, a table or a suite (`list models`, `list tables`, `list suites`)."
         )
-    return _specs(rows, how, defaults)
+    return _specs(rows, selection.inputs, how, defaults)
 
 
 def specs_to_gate(selection: Selection, how: HowToRun, device: str) -> tuple[Spec, ...]:
@@ -61,18 +61,18 @@ def specs_to_gate(selection: Selection, how: HowToRun, device: str) -> tuple[Spe
     Its 64 pixels are for one core; on a GPU they would time the host's launches, so there `PAPER_SIZE` is taken.
     """
     words = [*selection.words, *selection.suites]
-    size = selection.image_size or (None if words or device.startswith("cpu") else PAPER_SIZE)
-    return _specs(_rows_or_ci(words, size), how, defaults_in_turns(device))
+    size = selection.size or (None if words or device.startswith("cpu") else PAPER_SIZE)
+    return _specs(_rows_or_ci(words, size), selection.inputs, how, defaults_in_turns(device))
 
 
 def specs_to_trace(selection: Selection, how: HowToRun) -> tuple[Spec, ...]:
     """The specs of `trace`: one per model."""
-    return _specs(_model_rows(selection.words, selection.image_size), how, Defaults())
+    return _specs(_model_rows(selection.words, selection.size), selection.inputs, how, Defaults())
 
 
 def specs_to_count(selection: Selection) -> tuple[Spec, ...]:
     """The specs of `compare --exact`: one image, at the default of everything else; by default the suite `ci`."""
-    return _specs(_rows_or_ci(selection.words, selection.image_size), HowToRun(), Defaults())
+    return _specs(_rows_or_ci(selection.words, selection.size), selection.inputs, HowToRun(), Defaults())
 
 
 def specs_to_predict(selection: Selection, how: HowToRun, device: DeviceSpec) -> tuple[Spec, ...]:
@@ -89,18 +89,18 @@ def specs_to_predict(selection: Selection, how: HowToRun, device: DeviceSpec) ->
     words = [word for word in selection.words if not _is_table(word)]
     tables = [*selection.tables, *filter(_is_table, selection.words)]
     tables = tables if tables or words else ["convnext_table1"]
-    size = selection.image_size
-    return _specs([*_model_rows(words, size), *_table_rows(tables, size)], how, defaults)
+    size = selection.size
+    return _specs([*_model_rows(words, size), *_table_rows(tables, size)], selection.inputs, how, defaults)
 
 
 def specs_to_switch(selection: Selection, how: HowToRun, tasks: Sequence[Task], device: str) -> tuple[Spec, ...]:
     """The plain runs of `effects`, per model and task: fp32, contiguous, eager."""
     if not selection.words:
         raise BenchError("nothing to compare: name models (`list models`), or a road with --roadmap t or --roadmap b.")
-    rows = dict.fromkeys(_rows_or_ci(selection.words, selection.image_size))
-    batch = _batch(how, defaults_in_turns(device))
+    rows = dict.fromkeys(_rows_or_ci(selection.words, selection.size))
+    batch, inputs = _batch(how, defaults_in_turns(device)), selection.inputs or None
     return tuple(
-        Spec(model=model, task=task, batch_size=batch, image_size=size, attention=how.attention)
+        Spec(model=model, task=task, batch_size=batch, image_size=size, attention=how.attention, inputs=inputs)
         for task in tasks
         for model, size in rows
     )
@@ -113,15 +113,17 @@ def roadmap_steps(
     from visionbench.reports.paper.roadmap import steps
 
     def spec(row: PaperRow, task: Task) -> Spec:
-        size = _size(selection.image_size, row.image_size)
-        [spec] = _specs([(row.model, size)], how, defaults_in_turns(device), task)
+        size = _size(selection.size, row.image_size)
+        [spec] = _specs([(row.model, size)], selection.inputs, how, defaults_in_turns(device), task)
         return spec
 
     pairs = steps({"t": "10", "b": "11"}[roadmap])
     return tuple((spec(before, task), spec(after, task)) for task in tasks for before, after in pairs)
 
 
-def _specs(rows: Iterable[Row], how: HowToRun, defaults: Defaults, task: Task | None = None) -> tuple[Spec, ...]:
+def _specs(
+    rows: Iterable[Row], inputs: tuple[str, ...], how: HowToRun, defaults: Defaults, task: Task | None = None
+) -> tuple[Spec, ...]:
     """Every row once, run as asked, and as the defaults say where nothing is asked."""
     return tuple(
         Spec(
@@ -133,6 +135,7 @@ def _specs(rows: Iterable[Row], how: HowToRun, defaults: Defaults, task: Task | 
             memory_format=how.memory_format or defaults.memory_format,
             compile_mode=how.compile_mode,
             attention=how.attention,
+            inputs=inputs or None,
         )
         for model, image_size in dict.fromkeys(rows)
     )

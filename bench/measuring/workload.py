@@ -20,9 +20,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from visionbench.machine.support import UnsupportedError
 from visionbench.models.detection import Detector
-from visionbench.record.spec import Spec, sides
-
-CHANNELS = 3
+from visionbench.models.inputs import Arguments, Maker, arguments
+from visionbench.record.inputs import INTEGERS
+from visionbench.record.spec import Spec
 
 _WEIGHTS = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _AUTOCAST = {"amp_fp16": torch.float16, "amp_bf16": torch.bfloat16}
@@ -75,12 +75,12 @@ def build(
         stack.enter_context(_flags(spec, device, cudnn_benchmark, threads))
         stack.enter_context(_random(device, seed))
         model = _model(spec, device)
-        images = _images(spec, device, seed)
+        inputs = _inputs(spec, device, seed)
         autocast = _autocast(spec, device)
         if spec.task == "train":
-            step, phases = _training(model, images, autocast, seed)
+            step, phases = _training(model, inputs, autocast, seed)
         else:
-            step, phases = _inference_step(model, images, autocast), _inference_phases(model, images, autocast)
+            step, phases = _inference_step(model, inputs, autocast), _inference_phases(model, inputs, autocast)
         return Workload(step=step, synchronize=_synchronize(device), close=stack.pop_all().close, phases=phases)
 
 
@@ -123,7 +123,7 @@ def _model(spec: Spec, device: str) -> nn.Module:
     # Drawing 350 million weights takes a CPU seconds and a GPU none. A user's factory may rely on the CPU.
     born = nullcontext() if spec.model.startswith("user:") else torch.device(device)
     with born:
-        model = models.build(spec.model, spec.image_size)
+        model = models.build(spec.model, spec.image_size, spec.channels)
     model.to(device=device, dtype=_WEIGHTS.get(spec.precision)).to(memory_format=_FORMATS[spec.memory_format])
     model.train(spec.task == "train")
     if spec.precision == "bf16" and isinstance(model, Detector):
@@ -133,12 +133,30 @@ def _model(spec: Spec, device: str) -> nn.Module:
     return cast(nn.Module, torch.compile(model, mode=spec.compile_mode))
 
 
-def _images(spec: Spec, device: str, seed: int) -> Tensor:
-    """One batch (N, 3, H, W), normal random: a GPU that multiplies zeros switches fewer bits and runs faster."""
+def _inputs(spec: Spec, device: str, seed: int) -> Arguments:
+    """One batch, by default of images (N, 3, H, W), normal random: a GPU that multiplies zeros switches fewer bits and
+    runs faster.
+    """
     generator = torch.Generator(device).manual_seed(seed)
-    shape = (spec.batch_size, CHANNELS, *sides(spec.image_size))
-    images = torch.randn(shape, generator=generator, device=device, dtype=_WEIGHTS.get(spec.precision))
-    return images.to(memory_format=_FORMATS[spec.memory_format])
+    plain = _WEIGHTS.get(spec.precision, torch.float32)
+
+    def draw(shape: tuple[int, ...], dtype: str, low: int, high: int) -> Tensor:
+        if dtype in INTEGERS:
+            drawn = torch.randint(low, high + 1, shape, generator=generator, device=device, dtype=torch.int64)
+            return drawn.to(getattr(torch, dtype))
+        kind = plain if dtype == "float" else torch.float32
+        drawn = torch.randn(shape, generator=generator, device=device, dtype=kind)
+        return drawn > 0 if dtype == "bool" else laid_out(drawn)
+
+    def place(tensor: Tensor) -> Tensor:
+        kind = plain if tensor.dtype == torch.float32 else tensor.dtype
+        return laid_out(tensor.detach().to(device=device, dtype=kind))
+
+    def laid_out(tensor: Tensor) -> Tensor:
+        return tensor.to(memory_format=_FORMATS[spec.memory_format]) if tensor.dim() == 4 else tensor
+
+    maker = Maker(draw=draw, place=place)
+    return arguments(spec.model, spec.described, spec.batch_size, spec.image_size, maker)
 
 
 def _autocast(spec: Spec, device: str) -> Autocast:
@@ -156,15 +174,15 @@ def _autocast(spec: Spec, device: str) -> Autocast:
     return autocast
 
 
-def _inference_step(model: nn.Module, images: Tensor, autocast: Autocast) -> Callable[[], Tensor]:
+def _inference_step(model: nn.Module, inputs: Arguments, autocast: Autocast) -> Callable[[], Tensor]:
     def step() -> Tensor:
         with torch.inference_mode(), autocast():
-            return _logits(model(images))
+            return _logits(inputs.call(model))
 
     return step
 
 
-def _inference_phases(model: nn.Module, images: Tensor, autocast: Autocast) -> tuple[Phase, ...]:
+def _inference_phases(model: nn.Module, inputs: Arguments, autocast: Autocast) -> tuple[Phase, ...]:
     """The phases of a detector (`visionbench.models.detection`); none where it is compiled as a whole."""
     if not isinstance(model, Detector):
         return ()
@@ -176,11 +194,12 @@ def _inference_phases(model: nn.Module, images: Tensor, autocast: Autocast) -> t
 
         return run
 
+    (images,) = inputs.tensors()
     return tuple(Phase(name=name, run=uncounted(part)) for name, part in model.phases(images).items())
 
 
 def _training(
-    model: nn.Module, images: Tensor, autocast: Autocast, seed: int
+    model: nn.Module, inputs: Arguments, autocast: Autocast, seed: int
 ) -> tuple[Callable[[], Tensor], tuple[Phase, ...]]:
     """A step of forward, cross-entropy, backward and AdamW at torch's defaults; and the same step in three phases.
 
@@ -196,7 +215,7 @@ def _training(
         nonlocal labels
         optimizer.zero_grad(set_to_none=True)
         with autocast():
-            logits = _logits(model(images))
+            logits = _logits(inputs.call(model))
             if labels is None:
                 labels = _labels(logits, seed)
             return logits, nn.functional.cross_entropy(logits, labels)

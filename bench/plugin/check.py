@@ -22,7 +22,7 @@ from visionbench.comparison.verdict import Change, Rule, Verdict
 from visionbench.models import ModelError
 from visionbench.record.errors import BenchError
 from visionbench.record.files import locked
-from visionbench.record.spec import Spec
+from visionbench.record.spec import Spec, image_size_of
 
 if TYPE_CHECKING:
     from visionbench.command.sides import Sides
@@ -112,7 +112,9 @@ def _model(name: str, marker: Mapping[str, Any]) -> Model:
     if unknown := sorted(set(left) - {field.name for field in fields(Spec)}):
         raise BenchError(f"the marker visionbench has no setting {', '.join(unknown)}: mend the marker.")
     try:
-        spec = Spec(**{"image_size": card.image_size} | left | {"model": card.name})
+        inputs = left.get("inputs") or ()
+        size = image_size_of((inputs,) if isinstance(inputs, str) else tuple(inputs)) or card.image_size
+        spec = Spec(**{"image_size": size} | left | {"model": card.name})
     except BenchError as error:
         raise BenchError(f"{str(error).rstrip('.')}: mend the marker.") from error
     return Model(spec=spec, batch_size=left.get("batch_size"), training=training, device=device, threads=threads)

@@ -34,7 +34,7 @@ def mfu(launches: Sequence[Record], counted: Record | float | None, device: Devi
 def _macs(measured: Record, counted: Record) -> float | None:
     """MACs of one image. They do not depend on batch, precision or memory format."""
     here, there = measured.spec, counted.spec
-    same = (here.model, here.image_size, here.task) == (there.model, there.image_size, there.task)
+    same = (here.network, here.task) == (there.network, there.task)
     return counted.value("macs") if same and counted.source == "computed" else None
 
 

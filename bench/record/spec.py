@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 from visionbench.record.errors import BenchError, choose
+from visionbench.record.inputs import Input, image_of, parse
 
 Task = Literal["inference", "train"]
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "amp_fp16", "amp_bf16"]
@@ -58,6 +59,8 @@ def image_size(text: str) -> ImageSize:
 
 def _image_size(size: object) -> ImageSize:
     """One whole number for a square, a `Rectangle` for another pair. Raises `BenchError` for what is no size."""
+    if size.__class__ is int and size > 0:
+        return size
     pair = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size, size)
     if len(pair) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in pair):
         raise BenchError(
@@ -75,7 +78,8 @@ class Spec:
     two implementations of one architecture can differ several times in speed, so a bare name is not enough.
     `batch_size` is images per step; `image_size` pixels of the square input, or (height, width), where a square pair is
     kept as one number and another as a `Rectangle`. `image_width` is None: a line of schema 2 keeps a rectangle's width
-    there (`stored`), from where it is taken into `image_size`.
+    there (`stored`), from where it is taken into `image_size`. `inputs` are what the network is given instead of images
+    of three channels, as one types them (`visionbench.record.inputs`); a description of just these is None.
     `attention="math"` computes softmax(QK^T)V step by step and keeps the N x N matrix, as every 2022 code base did;
     "fused" may use one kernel. `processes` and `backend` (what runs the model, if not torch) are places
     for what is coming: None is what is built, and `refuse_unbuilt` refuses the rest.
@@ -90,6 +94,7 @@ class Spec:
     memory_format: MemoryFormat = "contiguous"
     compile_mode: CompileMode | None = None
     attention: Attention = "fused"
+    inputs: tuple[str, ...] | None = None
     image_width: int | None = None
     processes: int | None = None
     backend: str | None = None
@@ -104,11 +109,34 @@ class Spec:
         size = self.image_size if self.image_width is None else (self.image_size, self.image_width)
         object.__setattr__(self, "image_size", _image_size(size))
         object.__setattr__(self, "image_width", None)
+        if self.inputs is not None:
+            object.__setattr__(self, "inputs", self._inputs())
         sizes = {"batch size": self.batch_size}
         sizes |= {"number of processes": self.processes} if self.processes is not None else {}
         for name, value in sizes.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise BenchError(f"{name} must be a whole number of at least 1, not {value!r}.")
+
+    def _inputs(self) -> tuple[str, ...] | None:
+        texts = (self.inputs,) if isinstance(self.inputs, str) else tuple(self.inputs or ())
+        texts = tuple(str(one) for one in parse(texts))
+        height, width = sides(self.image_size)
+        return None if texts in ((), (f"3x{height}x{width}",)) else texts
+
+    @property
+    def described(self) -> tuple[Input, ...]:
+        """The inputs, one by one; () for images of three channels, or what the user's module says."""
+        return parse(self.inputs or ())
+
+    @property
+    def channels(self) -> int:
+        """Channels of the image among the inputs."""
+        return (image_of(self.inputs or ()) or (3,))[0]
+
+    @property
+    def network(self) -> tuple[str, ImageSize, tuple[str, ...] | None]:
+        """What the counts of an image depend on beside the task: the model, its image size and its inputs."""
+        return (self.model, self.image_size, self.inputs)
 
     def __str__(self) -> str:
         """`timm:convnext_tiny@224 inference b64 fp32`, plus every field that is not at its default."""
@@ -116,15 +144,26 @@ class Spec:
         words += [self.memory_format] if self.memory_format != "contiguous" else []
         words += [f"compile:{self.compile_mode}"] if self.compile_mode else []
         words += ["math-attention"] if self.attention == "math" else []
+        words += [f"input:{one}" for one in self.inputs or ()]
         words += [f"processes:{self.processes}"] if self.processes is not None else []
         words += [f"backend:{self.backend}"] if self.backend is not None else []
         return " ".join(words)
 
 
 def stored(spec: dict[str, Any]) -> dict[str, Any]:
-    """A spec's fields (`asdict`) as a line holds them: a rectangle has its height and its width in two places."""
+    """A spec's fields (`asdict`) as a line holds them, and as an older visionbench reads them where it can.
+
+    A rectangle has its height and its width in two places, and `inputs` are there where there are some.
+    """
     size = spec["image_size"]
-    return spec if isinstance(size, int) else spec | {"image_size": size[0], "image_width": size[1]}
+    fields = {name: value for name, value in spec.items() if name != "inputs" or value is not None}
+    return fields if isinstance(size, int) else fields | {"image_size": size[0], "image_width": size[1]}
+
+
+def image_size_of(inputs: Sequence[str]) -> ImageSize | None:
+    """Height and width of the image among the inputs, None where there is none."""
+    image = image_of(inputs)
+    return None if image is None else _image_size(image[1:])
 
 
 def refuse_unbuilt(spec: Spec) -> None:

@@ -24,15 +24,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
 import torch
 
 from visionbench.models import ModelError
+from visionbench.models.inputs import Arguments
 from visionbench.record.errors import BenchError
-from visionbench.record.spec import ImageSize, sides
+from visionbench.record.spec import ImageSize, Spec
+from visionbench.tracing.inputs import meta_inputs
 from visionbench.tracing.skeleton import skeleton, values_as_zero
 
 _PROCESSES = 4
@@ -62,33 +64,36 @@ class Graphs:
         return None if self.graphs is None else sum(self.breaks.values())
 
 
-def count(model: str, image_size: ImageSize) -> Graphs:
+def count(model: str, image_size: ImageSize, inputs: tuple[str, ...] | None = None) -> Graphs:
     """Count the graphs of a model's forward pass at fp32. Whatever it raises becomes a remark.
 
     What this process has compiled so far is forgotten (`torch._dynamo.reset`).
     """
     try:
-        module = skeleton(model, image_size).eval()
+        spec = Spec(model=model, image_size=image_size, inputs=inputs)
+        module = skeleton(model, image_size, spec.channels).eval()
         with _fresh_compiler(), values_as_zero(), torch.random.fork_rng(devices=[]), torch.no_grad():
-            return _counted(module, image_size)
+            return _counted(module, spec)
     except (BenchError, ModelError) as error:
         return Graphs(remark=str(error))
     except Exception as error:  # a model, and torch about a model, may raise anything
         return Graphs(remark=f"torch's compiler cannot follow the model on the meta device ({type(error).__name__})")
 
 
-def _counted(module: torch.nn.Module, image_size: ImageSize) -> Graphs:
+def _counted(module: torch.nn.Module, spec: Spec) -> Graphs:
     compiled = torch.compile(module, backend="eager")
-    compiled(_images(2, image_size))
+    _inputs(spec, 2).call(compiled)
     first, breaks = _graphs(), _breaks()
-    compiled(_images(3, image_size))
+    _inputs(spec, 3).call(compiled)
     return Graphs(graphs=first, breaks=breaks, recompiles=_graphs() - first)
 
 
-def _images(batch: int, image_size: ImageSize) -> torch.Tensor:
-    images = torch.empty((batch, 3, *sides(image_size)), device="meta")
-    torch._dynamo.maybe_mark_dynamic(images, 0)
-    return images
+def _inputs(spec: Spec, batch: int) -> Arguments:
+    inputs = meta_inputs(replace(spec, batch_size=batch))
+    for tensor in inputs.tensors():
+        if tensor.dim() and tensor.shape[0] == batch:
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
+    return inputs
 
 
 @contextmanager
@@ -146,19 +151,22 @@ def _with_place(broken: Any) -> str:
     return f"{reason}, in {name} ({PurePath(frame.filename).name})"
 
 
-Ask = Callable[[str, ImageSize], Graphs]
-"""(model, image size) -> its graphs, waited for."""
+Network = tuple[str, ImageSize, tuple[str, ...] | None]
+"""What the graphs of a model depend on: its name, its image size and its inputs (`Spec.network`)."""
+
+Ask = Callable[[Network], Graphs]
+"""A network -> its graphs, waited for."""
 
 
 @contextmanager
-def counting(models: Iterable[tuple[str, ImageSize]]) -> Iterator[Ask]:
-    """Start to count the graphs of these models, each once, in child processes; yields how to ask for one of them."""
-    wanted = list(dict.fromkeys(models))
+def counting(networks: Iterable[Network]) -> Iterator[Ask]:
+    """Start to count the graphs of these networks, each once, in child processes; yields how to ask for them."""
+    wanted = list(dict.fromkeys(networks))
     processes = max(1, min(len(wanted), os.cpu_count() or 1, _PROCESSES))
     pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("fork"), initializer=_settle_in)
     try:
-        futures: dict[tuple[str, ImageSize], Future[Graphs]] = {one: pool.submit(count, *one) for one in wanted}
-        yield lambda model, image_size: _answer(futures[model, image_size])
+        futures: dict[Network, Future[Graphs]] = {one: pool.submit(count, *one) for one in wanted}
+        yield lambda network: _answer(futures[network])
     finally:
         pool.shutdown(cancel_futures=True)
 

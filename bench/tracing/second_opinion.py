@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from visionbench.record.spec import Spec, sides
+from visionbench.record.spec import Spec
 from visionbench.tracing.formulas import FORMULAS
 from visionbench.tracing.step import Trace, run
 
@@ -67,7 +67,7 @@ def second_opinion(spec: Spec) -> Opinion:
     The model's weights are really allocated (uninitialised) and one forward really runs on the CPU. Raises as
     `trace.run`.
     """
-    single = Spec(model=spec.model, image_size=spec.image_size, attention=spec.attention)
+    single = Spec(model=spec.model, image_size=spec.image_size, inputs=spec.inputs, attention=spec.attention)
     traced = run(single)
     theirs, unknown, trouble = _fvcore(single)
     ours = _by_group(traced)
@@ -107,14 +107,16 @@ _PRODUCTS = frozenset(packet.__name__ for packet in FORMULAS)
 
 def _fvcore(spec: Spec) -> tuple[Counter[str], tuple[str, ...], str]:
     """MACs by group; the products that fvcore has no handle for; and what it stumbled over, if it did."""
+    from visionbench.tracing.inputs import inputs_on
     from visionbench.tracing.skeleton import weightless
 
-    model = weightless(spec.model, spec.image_size).eval()
-    image = torch.zeros(1, 3, *sides(spec.image_size))
+    given = inputs_on(spec, "cpu")
+    model = _ByPosition(weightless(spec.model, spec.image_size, spec.channels).eval(), tuple(given.named)).eval()
+    tensors = (*given.positional, *given.named.values())
     with torch.no_grad(), _quietly(), _plain_transformer_layers(), torch.random.fork_rng(devices=[]):
         from fvcore.nn import FlopCountAnalysis
 
-        analysis = FlopCountAnalysis(model, image).set_op_handle("aten::scaled_dot_product_attention", _attention)
+        analysis = FlopCountAnalysis(model, tensors).set_op_handle("aten::scaled_dot_product_attention", _attention)
         try:
             counted = analysis.by_operator()
         except Exception as error:  # its handles assume shapes, and raise whatever comes of it
@@ -124,6 +126,18 @@ def _fvcore(spec: Spec) -> tuple[Counter[str], tuple[str, ...], str]:
     for name, macs in counted.items():
         total[_GROUPS.get(name, name)] += int(macs)
     return total, tuple(name for name in names if name in _PRODUCTS), ""
+
+
+class _ByPosition(torch.nn.Module):
+    """fvcore hands inputs over by position; the last ones are of these names."""
+
+    def __init__(self, model: torch.nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *inputs: Any) -> Any:
+        first = len(inputs) - len(self.names)
+        return self.model(*inputs[:first], **dict(zip(self.names, inputs[first:], strict=True)))
 
 
 def _attention(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:

@@ -56,7 +56,7 @@ class _SkipFills(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def skeleton(name: str, image_size: ImageSize) -> torch.nn.Module:
+def skeleton(name: str, image_size: ImageSize, channels: int = 3) -> torch.nn.Module:
     """The module of that name with all parameters and buffers on the meta device. Raises `ModelError`.
 
     A model whose constructor reads tensor values (`.item()`), which meta tensors do not have, is built without
@@ -69,16 +69,16 @@ def skeleton(name: str, image_size: ImageSize) -> torch.nn.Module:
     load(name)
     try:
         with _untouched(), torch.device("meta"):
-            module = build(name, image_size)
+            module = build(name, image_size, channels)
     except (ModelError, RuntimeError):  # timm 1.0.15 reads values while it builds
-        module = weightless(name, image_size)
+        module = weightless(name, image_size, channels)
     return module.to("meta")
 
 
-def weightless(name: str, image_size: ImageSize) -> torch.nn.Module:
+def weightless(name: str, image_size: ImageSize, channels: int = 3) -> torch.nn.Module:
     """The module on the CPU with uninitialised weights: real tensors whose values mean nothing. Raises `ModelError`."""
     with _untouched(), torch.device("cpu"):
-        return build(name, image_size)
+        return build(name, image_size, channels)
 
 
 @contextmanager

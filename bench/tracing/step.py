@@ -14,9 +14,10 @@ import torch
 from visionbench.record.errors import BenchError
 from visionbench.record.metrics import measurement
 from visionbench.record.record import Environment, Record
-from visionbench.record.spec import Spec, refuse_unbuilt, sides
+from visionbench.record.spec import Spec, refuse_unbuilt
 from visionbench.tracing import hooks
 from visionbench.tracing.call_cache import empty_as
+from visionbench.tracing.inputs import meta_inputs
 from visionbench.tracing.kinds import KINDS, Kind
 from visionbench.tracing.live import CATEGORIES, Curve, LiveTensors
 from visionbench.tracing.operators import Operator, Recorder
@@ -123,7 +124,7 @@ def _collector_paused() -> Iterator[None]:
 
 
 def _run(spec: Spec, former: bool) -> Trace:
-    model = skeleton(spec.model, spec.image_size)
+    model = skeleton(spec.model, spec.image_size, spec.channels)
     model.train(spec.task == "train")
     _set_dtypes(model, spec)
     try:
@@ -163,12 +164,6 @@ def _set_dtypes(model: torch.nn.Module, spec: Spec) -> None:
         model.to(memory_format=torch.channels_last)
 
 
-def _images(spec: Spec) -> torch.Tensor:
-    shape = (spec.batch_size, 3, *sides(spec.image_size))
-    images = torch.empty(shape, dtype=_DTYPES.get(spec.precision, torch.float32), device="meta")
-    return images.to(memory_format=torch.channels_last) if spec.memory_format == "channels_last" else images
-
-
 def _autocast(spec: Spec) -> AbstractContextManager[Any]:
     """The region that the precision asks for; to be opened while `overrides` are in place."""
     if not spec.precision.startswith("amp_"):
@@ -178,11 +173,11 @@ def _autocast(spec: Spec) -> AbstractContextManager[Any]:
 
 def _infer(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool) -> None:
     # no_grad, not inference_mode: only so are composite operators taken apart before they reach the recorder.
-    images = _images(spec)
+    given = meta_inputs(spec)
     fused, seen = spec.attention == "fused", recorder.fused_kernel
     on_a_gpu = overrides(fused=fused, seen=seen, former=former)
     with torch.no_grad(), on_a_gpu, _autocast(spec), recorder.watching(model), recorder:
-        model(images)
+        given.call(model)
 
 
 def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool) -> None:
@@ -194,18 +189,18 @@ def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool)
     live = recorder.live
     assert live is not None
     optimizer = _optimizer_in_steady_state(model)
-    images = _images(spec)
+    given = meta_inputs(spec)
     for parameter in optimizer.param_groups[0]["params"]:
         parameter.register_hook(live.arrive)
     live.phase("forward")
     live.add([*model.parameters(), *model.buffers()], "parameters")
     live.add([t for state in optimizer.state.values() for t in state.values() if t.is_meta], "optimizer")
-    live.add(images, "activations")
+    live.add(given.tensors(), "activations")
     live.add([p.grad for p in model.parameters() if p.grad is not None], "gradients")
     fused, seen = spec.attention == "fused", recorder.fused_kernel
     with overrides(fused=fused, seen=seen, former=former), recorder.watching(model), recorder:
         with _autocast(spec):
-            loss = _loss(model(images), spec)
+            loss = _loss(given.call(model), spec)
         live.keep()
         recorder.phase = "backward"
         live.phase("backward")

@@ -28,7 +28,7 @@ def structure(spec: Spec) -> Structure:
     The compiler runs in this process, which forgets what it has compiled; `structures` leaves it alone.
     """
     traced = _traced(spec)
-    return _with_graphs(traced, count(spec.model, spec.image_size)) if spec.task == "inference" else traced
+    return _with_graphs(traced, count(*spec.network)) if spec.task == "inference" else traced
 
 
 def structures(specs: Iterable[Spec], progress: Callable[[str], None] | None = None) -> Structures:
@@ -40,7 +40,7 @@ def structures(specs: Iterable[Spec], progress: Callable[[str], None] | None = N
     wanted = list(dict.fromkeys(specs))
     rows: dict[str, Structure] = {}
     failures: dict[str, str] = {}
-    with counting((spec.model, spec.image_size) for spec in wanted if spec.task == "inference") as graphs:
+    with counting(spec.network for spec in wanted if spec.task == "inference") as graphs:
         for spec in wanted:
             try:
                 rows[str(spec)] = _traced(spec)
@@ -48,7 +48,7 @@ def structures(specs: Iterable[Spec], progress: Callable[[str], None] | None = N
                 failures[str(spec)] = str(error)
         for spec in wanted:
             if spec.task == "inference" and str(spec) in rows:
-                rows[str(spec)] = _with_graphs(rows[str(spec)], graphs(spec.model, spec.image_size))
+                rows[str(spec)] = _with_graphs(rows[str(spec)], graphs(spec.network))
             if progress:
                 progress(str(spec))
     return Structures(torch=_torch(), timm=metadata.version("timm"), rows=rows, failures=failures)
@@ -104,7 +104,7 @@ class _Owned:
 
 def _owned(spec: Spec) -> dict[str, _Owned]:
     """Who owns what; a tensor of several owners belongs to the first, as it is counted once."""
-    model = skeleton(spec.model, spec.image_size)
+    model = skeleton(spec.model, spec.image_size, spec.channels)
     owned: dict[str, _Owned] = {}
     for name, parameter in model.named_parameters():
         owned.setdefault(_owner(name), _Owned()).params += parameter.numel()

@@ -100,6 +100,7 @@ def _recorded(evidence: Evidence) -> Record | None:
         and record.spec.task == "inference"
         and record.spec.model == choice.model
         and record.spec.image_size == (choice.image_size or 224)
+        and not record.spec.inputs
         and _bytewise(record.spec.precision) == _bytewise(precision(choice))
         and any(measurement.metric.startswith(MACS) for measurement in record.measurements)
     ]
@@ -162,11 +163,11 @@ def _kinds(record: Record, peak: float, bandwidth: float) -> tuple[Kind, ...]:
 
 def _measured(evidence: Evidence, traced: Record, device: DeviceSpec) -> tuple[Measured, ...]:
     """Throughput of the same network in this precision on this very device, as FLOP/s; one per way of running it."""
-    wanted = (traced.spec.model, traced.spec.image_size, "inference", precision(evidence.choice))
+    wanted = (*traced.spec.network, "inference", precision(evidence.choice))
     launches: dict[object, list[Record]] = {}
     for record in evidence.records:
         spec = record.spec
-        same = (spec.model, spec.image_size, spec.task, spec.precision) == wanted
+        same = (*spec.network, spec.task, spec.precision) == wanted
         if record.source == "measured" and same and record.environment.device_key == device.key:
             launches.setdefault(record.key, []).append(record)
     macs = traced.value("macs") or 0.0

@@ -162,6 +162,8 @@ def _printed(record: Record) -> Number | None:
     card = record.environment.device.partition("-")[0].upper()
     if (spec.task, spec.batch_size, spec.compile_mode, spec.precision, spec.memory_format) != PRINTED.get(card):
         return None
+    if spec.inputs:
+        return None
     rows = convnext().prints("throughput", (record.spec.model, record.spec.image_size))
     numbers = (row.printed["throughput"] for row in rows)
     return next((number for number in numbers if number.gpu == card), None)

@@ -17,7 +17,7 @@ from visionbench.record import devices
 from visionbench.record.efficiency import joules_per_image, mfu
 from visionbench.record.metrics import DENSE_PHASES, POST_PHASES
 from visionbench.record.record import Environment, Record
-from visionbench.record.spec import ImageSize, Protocol, Spec
+from visionbench.record.spec import Protocol, Spec
 from visionbench.record.statistics import (
     MIN_LAUNCHES,
     Estimate,
@@ -103,6 +103,7 @@ LABELS: tuple[Column[Run], ...] = (
     _label("memory_format", "format", lambda run: run.spec.memory_format),
     _label("compile_mode", "compiled", lambda run: run.spec.compile_mode or "eager"),
     _label("attention", "attention", lambda run: f"{run.spec.attention} attention"),
+    _label("inputs", "inputs", lambda run: ", ".join(run.spec.inputs or ())),
     _label("processes", "processes", lambda run: str(run.spec.processes or "")),
     _label("backend", "backend", lambda run: run.spec.backend or ""),
     _label("node", "node", lambda run: run.environment.node or ""),
@@ -242,7 +243,7 @@ def layout(records: Sequence[Record]) -> Table:
 def runs_of(records: Iterable[Record]) -> tuple[Run, ...]:
     """The measured records by key, in the order of their first appearance. One pass over the records."""
     keys: dict[object, list[Record]] = {}
-    traces: dict[tuple[str, ImageSize, str], Record] = {}
+    traces: dict[tuple[object, ...], Record] = {}
     for record in records:
         if record.source == "measured":
             keys.setdefault(record.key, []).append(record)
@@ -251,9 +252,9 @@ def runs_of(records: Iterable[Record]) -> tuple[Run, ...]:
     return tuple(Run(launches=tuple(its), counted=traces.get(_step(its[0].spec))) for its in keys.values())
 
 
-def _step(spec: Spec) -> tuple[str, ImageSize, str]:
+def _step(spec: Spec) -> tuple[object, ...]:
     """What the MACs of an image depend on."""
-    return (spec.model, spec.image_size, spec.task)
+    return (*spec.network, spec.task)
 
 
 def _measure(metric: Metric, estimates: Iterable[Estimate | None]) -> tuple[float, str, int]:

@@ -78,7 +78,7 @@ def test_peaks_are_of_one_phase_each_and_no_reset_is_timed() -> None:
 
 
 def test_inference_has_no_phases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "build", lambda name, size: _net())
+    monkeypatch.setattr(models, "build", lambda *_: _net())
     with closing(build(_spec("inference"), "cpu")) as load:
         assert load.phases == ()
         assert phases.measure(load, PROTOCOL, WARM) == ()
@@ -94,7 +94,7 @@ def _spec(task: Any, precision: Any = "fp32") -> Spec:
 
 def _trained(monkeypatch: pytest.MonkeyPatch, precision: str, *, by_phases: bool) -> dict[str, torch.Tensor]:
     made: list[nn.Module] = []
-    monkeypatch.setattr(models, "build", lambda name, size: made.append(_net()) or made[-1])
+    monkeypatch.setattr(models, "build", lambda *_: made.append(_net()) or made[-1])
     with closing(build(_spec("train", precision), "cpu", seed=3)) as load:
         for _ in range(4):
             if by_phases:
@@ -117,7 +117,7 @@ def test_the_phases_in_order_are_the_step_bit_by_bit(monkeypatch: pytest.MonkeyP
 
 def test_a_phase_does_its_own_work_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[nn.Module] = []
-    monkeypatch.setattr(models, "build", lambda name, size: made.append(_net()) or made[-1])
+    monkeypatch.setattr(models, "build", lambda *_: made.append(_net()) or made[-1])
     with closing(build(_spec("train"), "cpu")) as load:
         forward, backward, optimizer = load.phases
         (weight,) = (p for name, p in made[0].named_parameters() if name == "4.weight")
@@ -135,7 +135,7 @@ def test_a_phase_does_its_own_work_and_leaves_nothing(monkeypatch: pytest.Monkey
 
 
 def test_a_cpu_has_no_peaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "build", lambda name, size: _net())
+    monkeypatch.setattr(models, "build", lambda *_: _net())
     with closing(build(_spec("train"), "cpu")) as load:
         found = phases.measure(load, PROTOCOL, WARM)
     assert [one.metric for one in found] == ["forward", "backward", "optimizer"]

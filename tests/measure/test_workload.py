@@ -68,7 +68,7 @@ def flags() -> dict[str, Any]:
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     spied = Seen()
-    monkeypatch.setattr(models, "build", lambda name, size: Spy(spied))
+    monkeypatch.setattr(models, "build", lambda *_: Spy(spied))
     return spied
 
 
@@ -169,7 +169,7 @@ class Products(TorchDispatchMode):
 def test_math_attention_multiplies_in_the_precision_asked_for(
     monkeypatch: pytest.MonkeyPatch, precision: str, dtype: torch.dtype, before: bool
 ) -> None:
-    monkeypatch.setattr(models, "build", lambda name, size: Attends())
+    monkeypatch.setattr(models, "build", lambda *_: Attends())
     cuda = torch.backends.cuda
     usual = cuda.fp16_bf16_reduction_math_sdp_allowed()
     cuda.allow_fp16_bf16_reduction_math_sdp(before)
@@ -222,7 +222,7 @@ def test_memory_format_reaches_weights_and_images(
     monkeypatch: pytest.MonkeyPatch, seen: Seen, memory_format: str
 ) -> None:
     spies: list[Spy] = []
-    monkeypatch.setattr(models, "build", lambda name, size: spies.append(Spy(seen)) or spies[-1])
+    monkeypatch.setattr(models, "build", lambda *_: spies.append(Spy(seen)) or spies[-1])
     with closing(build(spec(memory_format=memory_format), "cpu")) as load:
         load.step()
     wanted = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
@@ -245,13 +245,13 @@ def test_compile_mode_is_passed_on(monkeypatch: pytest.MonkeyPatch, seen: Seen, 
 )
 @pytest.mark.parametrize("task", ["inference", "train"])
 def test_the_first_tensor_of_an_output_counts(monkeypatch: pytest.MonkeyPatch, wrap: Any, task: str) -> None:
-    monkeypatch.setattr(models, "build", lambda name, size: Spy(Seen(), wrap))
+    monkeypatch.setattr(models, "build", lambda *_: Spy(Seen(), wrap))
     with closing(build(spec(task=task), "cpu")) as load:
         assert load.is_finite(load.step())
 
 
 def test_an_output_without_a_tensor_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "build", lambda name, size: Spy(Seen(), lambda logits: "a cat"))
+    monkeypatch.setattr(models, "build", lambda *_: Spy(Seen(), lambda logits: "a cat"))
     with closing(build(spec(), "cpu")) as load, pytest.raises(TypeError, match="str"):
         load.step()
 

@@ -55,6 +55,7 @@ def add(parser: ArgumentParser) -> None:
     exact.add_argument("--allow-new", action="append", default=[], metavar="ROW", help="a row or model that may be new")
     exact.add_argument("--allow-missing", action="append", default=[], metavar="ROW", help="one that may be missing")
     options.add_image_size(exact)
+    options.add_inputs(exact)
     options.add_output(parser)
     ci.add_forms(parser)
     parser.set_defaults(verb=lambda words: run(_request(words)))

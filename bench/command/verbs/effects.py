@@ -66,6 +66,7 @@ def add(parser: ArgumentParser) -> None:
     )
     options.add_batch_size(what)
     options.add_image_size(what)
+    options.add_inputs(what)
     options.add_attention(what)
     what.add_argument("--precision", choices=PRECISIONS, default="fp32", help="for --roadmap only (default: fp32)")
     what.add_argument(

@@ -141,8 +141,8 @@ def measure(
     place = place or place_to_measure(request.where, request.how_long)
     specs = tuple(specs or _specs(request, place))
     store.check_writable(request.records)
-    if request.selection.image_size or any(spec.model.startswith("user:") for spec in specs):
-        _try_ahead(specs, place, size_asked=request.selection.image_size is not None)
+    if request.selection.size or any(spec.model.startswith("user:") for spec in specs):
+        _try_ahead(specs, place, size_asked=request.selection.size is not None)
     if request.how.batch_size == LARGEST:
         return _measure_at_largest(request, specs, place)
     return specs, sweep_rows(specs, place, request.records, request.how_long)

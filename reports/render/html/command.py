@@ -77,7 +77,8 @@ def _spec(spec: Spec, *, always: bool = False) -> list[Option]:
         ("attention", spec.attention, plain.attention),
     ]
     told = [(name, value) for name, value, granted in fields if value not in (None, granted)]
-    return [("image-size", spec.image_size), ("batch-size", spec.batch_size), *told]
+    given = [("input", one) for one in spec.inputs or ()]
+    return [("image-size", spec.image_size), *given, ("batch-size", spec.batch_size), *told]
 
 
 def _where(environment: Environment) -> list[Option]:

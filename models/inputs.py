@@ -1,0 +1,118 @@
+"""What a network is called with: tensors that were described, a user's own, or the square image that most take.
+
+How a tensor is made (with values, or with a shape alone) is the caller's; which tensors there are, is said here.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from visionbench.models.building import has_own_inputs, users_object
+from visionbench.models.catalog import ImageSize, ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Described(Protocol):
+    """One input, as `visionbench.record.inputs` describes it."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def dtype(self) -> str: ...  # noqa: D102
+    @property
+    def low(self) -> int: ...  # noqa: D102
+    @property
+    def high(self) -> int: ...  # noqa: D102
+    @property
+    def function(self) -> str: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Maker:
+    """`draw(shape, dtype, low, high)` makes a tensor; `place` brings one of the user's to where it runs."""
+
+    draw: "Callable[[tuple[int, ...], str, int, int], Tensor]"
+    place: "Callable[[Tensor], Tensor]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arguments:
+    """What a network is called with, by position and by keyword."""
+
+    positional: tuple[Any, ...] = ()
+    named: dict[str, Any]
+
+    def call(self, model: Callable[..., Any]) -> Any:
+        """The network's output."""
+        return model(*self.positional, **self.named)
+
+    def tensors(self) -> "list[Tensor]":
+        """Every tensor among them, at any depth."""
+        import torch
+        from torch.utils import _pytree
+
+        leaves = _pytree.tree_leaves((self.positional, self.named))
+        return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def arguments(
+    model: str, described: Sequence[Described], batch_size: int, image_size: ImageSize, maker: Maker
+) -> Arguments:
+    """The inputs as described; else those of the function `inputs` of the user's module; else images (N, 3, H, W).
+
+    Raises `ModelError` for a user's function that fails or returns something else than a batch of that size.
+    """
+    if described and not described[0].function:
+        drawn = [(one.name, maker.draw((batch_size, *one.shape), one.dtype, one.low, one.high)) for one in described]
+        return Arguments(
+            positional=tuple(tensor for name, tensor in drawn if not name), named={n: t for n, t in drawn if n}
+        )
+    if described:
+        return _from_function(described[0].function, batch_size, image_size, maker)
+    if own := has_own_inputs(model):
+        return _from_function(own, batch_size, image_size, maker)
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    return Arguments(positional=(maker.draw((batch_size, 3, height, width), "float", 0, 0),), named={})
+
+
+def _from_function(name: str, batch_size: int, image_size: ImageSize, maker: Maker) -> Arguments:
+    import torch
+    from torch.utils import _pytree
+
+    with torch.device("cpu"):
+        function = users_object(name)
+    try:
+        with torch.device("cpu"):
+            returned = function(**_asked(function, {"batch_size": batch_size, "image_size": image_size}))
+    except Exception as error:  # it is the user's: it may raise anything
+        reason = ": ".join((type(error).__name__, *str(error).splitlines()[:1]))
+        raise ModelError(f"{name} raised {reason}; call it by hand with batch_size={batch_size}") from error
+    placed = _pytree.tree_map_only(torch.Tensor, maker.place, returned)
+    if isinstance(placed, Mapping):
+        given = Arguments(named=dict(placed))
+    elif isinstance(placed, (tuple, list)):
+        given = Arguments(positional=tuple(placed), named={})
+    else:
+        given = Arguments(positional=(placed,), named={})
+    if not given.tensors():
+        raise ModelError(f"{name} returned {type(returned).__name__} without a tensor; return tensors, or a mapping")
+    first = next(iter((*given.positional, *given.named.values())))
+    with suppress(TypeError):  # a single number has no length
+        if len(first) != batch_size:
+            raise ModelError(
+                f"{name} returned {len(first)} images where {batch_size} were asked for; use its batch_size"
+            )
+    return given
+
+
+def _asked(function: Callable[..., Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """What the function takes of what is known."""
+    taken = inspect.signature(function).parameters
+    anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
+    return {name: value for name, value in known.items() if anything or name in taken}
