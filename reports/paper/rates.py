@@ -243,7 +243,8 @@ def left_out(material: Material, **_arguments: object) -> tuple[str, ...]:
 
 def predicted(material: Material, gpus: Sequence[str]) -> Iterator[Column[PaperRow]]:
     """One column per card of `gpus` for which there are predictions."""
-    predictions = by_card(material.records)
+    networks = {row.network for row in material.rows}
+    predictions = by_card(r for r in material.records if (r.spec.model, r.spec.image_size) in networks)
     for gpu in gpus:
         if CARDS.get(gpu) in predictions:
             yield _predicted(gpu, predictions[CARDS[gpu]])

@@ -28,9 +28,10 @@ GROUP = "FLOPs (G)"
 COUNTER = Note(
     term="toolbox",
     text="counted by the rule of the program that printed the row: mmcv's counter of 2021, which hangs hooks on "
-    "modules of some exact classes. It adds biases of convolutions, ReLUs, batch norms, torch's LayerNorm and pooling; it sees "
-    "no function, so neither of attention's products, and no GELU or SyncBN. `hooks + attention` adds those products, "
-    "as the Swin paper's numbers do. Who counted a row is inferred; that the rule prints its digits is exact.",
+    "modules of some exact classes. It adds biases of convolutions, ReLUs, batch norms, torch's LayerNorm and "
+    "pooling; it sees no function, so neither of attention's products, and no GELU or SyncBN. `hooks + attention` adds "
+    "those products, as the Swin paper's numbers do. Who counted a row is inferred; that the rule prints its digits is "
+    "exact.",
 )
 
 
