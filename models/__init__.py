@@ -15,6 +15,6 @@ Importing this package imports neither torch nor timm; the functions do.
 """
 
 from visionbench.models.building import build, load
-from visionbench.models.catalog import ModelCard, ModelError, expand, names, resolve
+from visionbench.models.catalog import ModelCard, ModelError, expand, is_dense, names, resolve
 
-__all__ = ["ModelCard", "ModelError", "build", "expand", "load", "names", "resolve"]
+__all__ = ["ModelCard", "ModelError", "build", "expand", "is_dense", "load", "names", "resolve"]

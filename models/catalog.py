@@ -67,6 +67,15 @@ def resolve(name: str) -> ModelCard:
     )
 
 
+def is_dense(name: str) -> bool:
+    """Whether a qualified name is of a detector or segmentor of ours."""
+    if not name.startswith("paper:"):
+        return False
+    from visionbench.models.paper import DENSE
+
+    return name.removeprefix("paper:") in DENSE
+
+
 def expand(pattern: str) -> tuple[str, ...]:
     """The qualified names that match a pattern with `*`, `?` or `[ab]` as in `fnmatch`, naturally sorted.
 

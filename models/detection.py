@@ -135,6 +135,9 @@ class Regions(nn.Module):
 
     def __init__(self, count: int, side: int, size: Size, seed: int) -> None:
         super().__init__()
+        from torchvision.ops import roi_align  # now, for its first import calls an operator, which is no part of a step
+
+        self.align = roi_align
         self.side = side
         self.drawn = drawing.draw(count, *size, seed)
         for i, boxes in enumerate(self.drawn):
@@ -143,12 +146,10 @@ class Regions(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """The pyramid's levels of N images -> (N x boxes, 256, side, side): by level, then image, then box."""
-        from torchvision.ops import roi_align
-
         cut = []
         for i, (features, stride) in enumerate(zip(levels, STRIDES, strict=False)):
             rois = of_each_image(self.get_buffer(f"level{i}"), features.shape[0])
-            cut.append(roi_align(features, rois, self.side, 1 / stride, 0, aligned=True))
+            cut.append(self.align(features, rois, self.side, 1 / stride, 0, aligned=True))
         return torch.cat(cut)
 
     def by_image(self, rows: Tensor, images: int) -> Tensor:

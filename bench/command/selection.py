@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from visionbench.command.requests import HowToRun, Selection
@@ -31,6 +31,13 @@ class Defaults:
     precision: Precision = "fp32"
     memory_format: MemoryFormat = "contiguous"
     batch_size: int = 1
+
+
+def defaults_for(model: str, defaults: Defaults) -> Defaults:
+    """The defaults of one model: a detector or segmentor of ours runs as the papers ran it, one image, contiguous."""
+    from visionbench.models import is_dense
+
+    return replace(defaults, batch_size=1, memory_format="contiguous") if is_dense(model) else defaults
 
 
 def defaults_in_turns(device: str) -> Defaults:
@@ -129,15 +136,16 @@ def _specs(
         Spec(
             model=model,
             task=task or how.task,
-            batch_size=_batch(how, defaults),
+            batch_size=_batch(how, usual),
             image_size=image_size,
-            precision=how.precision or defaults.precision,
-            memory_format=how.memory_format or defaults.memory_format,
+            precision=how.precision or usual.precision,
+            memory_format=how.memory_format or usual.memory_format,
             compile_mode=how.compile_mode,
             attention=how.attention,
             inputs=inputs or None,
         )
         for model, image_size in dict.fromkeys(rows)
+        for usual in (defaults_for(model, defaults),)
     )
 
 

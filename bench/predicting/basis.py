@@ -279,6 +279,8 @@ def refusal(trace: Trace, columns: dict[str, float], seconds: float) -> str | No
     """Why a prediction of this step would not be worth giving, or None."""
     if seconds <= 0:
         return "it does nothing that takes time: no operator of its step moves or multiplies anything"
+    if any(op.name == "torchvision.roi_align" for op in trace.operators):
+        return "RoIAlign's time depends on its boxes, and no card's has been calibrated: measure detectors with `run`"
     unknown = sum(op.bytes for op in trace.operators if op.kind == "other" and op.name not in _CLASSIFIED)
     if unknown > UNKNOWN_SHARE * trace.bytes:
         return f"unclassified operators move {unknown / trace.bytes:.0%} of its bytes (allowed: 10 %)"

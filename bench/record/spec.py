@@ -220,7 +220,7 @@ STEADY = Protocol(
 
 # A first look that fits a laptop: one process, a few seconds per row. Good for an order of magnitude, not for a claim.
 SMOKE = Protocol(
-    name="smoke", warmup_iterations=2, warmup_seconds=0.5, blocks=5, block_seconds=0.5, launches=1, max_seconds=120.0
+    name="smoke", warmup_iterations=2, warmup_seconds=0.5, blocks=5, block_seconds=0.5, launches=1, max_seconds=600.0
 )
 
 # Memory needs no time: the first step makes the optimizer's state, the third is counted (`metrics.peak_memory`).

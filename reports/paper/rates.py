@@ -65,12 +65,12 @@ def printed(material: Material, gpu: str, protocol: str, table: str = "", rank: 
 
 
 def printed_gains(material: Material, gpu: str, protocol: str) -> Iterator[Column[PaperRow]]:
-    """The paper's throughput and gain, under one header."""
+    """The paper's throughput and gain, under one header; where it prints no gain, the quotient of what it prints."""
 
     def fill(row: PaperRow) -> Cell:
         number = row.printed.get("gain")
         if number is None:
-            return Cell()
+            return _printed_quotient(material, row)
         return replace(cells.published(number), text=f"+{number.text} %", value=1 + number.value / 100)
 
     group = f"{HEADS['published']}, {gpu}"
@@ -86,6 +86,16 @@ def printed_gains(material: Material, gpu: str, protocol: str) -> Iterator[Colum
         notes=(GAIN,),
         fill=fill,
     )
+
+
+def _printed_quotient(material: Material, row: PaperRow) -> Cell:
+    above = material.publication.rival(row)
+    mine, other = row.printed.get("throughput"), above.printed.get("throughput") if above else None
+    if above is None or mine is None or other is None:
+        return Cell()
+    ratio = mine.value / other.value
+    origin = f"{mine.text} over {other.text} {mine.unit}, as printed for {row.label} and {above.label}"
+    return Cell(text=f"{(ratio - 1) * 100:+.0f} %", value=ratio, source="published", origin=origin)
 
 
 # --- measured --------------------------------------------------------------------------------------------------------
@@ -233,7 +243,8 @@ def left_out(material: Material, **_arguments: object) -> tuple[str, ...]:
 
 def predicted(material: Material, gpus: Sequence[str]) -> Iterator[Column[PaperRow]]:
     """One column per card of `gpus` for which there are predictions."""
-    predictions = by_card(material.records)
+    networks = {row.network for row in material.rows}
+    predictions = by_card(r for r in material.records if (r.spec.model, r.spec.image_size) in networks)
     for gpu in gpus:
         if CARDS.get(gpu) in predictions:
             yield _predicted(gpu, predictions[CARDS[gpu]])

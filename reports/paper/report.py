@@ -7,7 +7,8 @@ to cite the paper (`cite`), and its tables:
     name = "convnext_table1"          what a user asks for
     title = "Classification on ..."
     printed = "1"                     which rows of the CSV files
-    gap = "pairs"                     a little space above every second row; "last": above the last; "none"
+    gap = "pairs"                     a little space above every second row; "rivals": above each
+                                      Transformer; "last": above the last; "none"
     remarks = ["..."]                 sentences below the table
     columns = ["model", { column = "counts", metric = "params" }]
 
@@ -28,12 +29,18 @@ from visionbench.record.errors import BenchError
 from visionbench.record.record import Record, Source
 from visionbench.record.spec import Spec
 from visionbench.reports.column import lay_out
-from visionbench.reports.paper import columns, rates, roadmap, training_memory
+from visionbench.reports.paper import columns, rates, roadmap, toolbox, training_memory
 from visionbench.reports.paper.material import Maker, Material
 from visionbench.reports.printed import Network, PaperRow, Publication, publication
 from visionbench.reports.table import HEADS, Note, Row, Table, Unit
 
-COLUMNS: dict[str, Maker] = {**columns.COLUMNS, **rates.COLUMNS, **training_memory.COLUMNS, **roadmap.COLUMNS}
+COLUMNS: dict[str, Maker] = {
+    **columns.COLUMNS,
+    **rates.COLUMNS,
+    **toolbox.COLUMNS,
+    **training_memory.COLUMNS,
+    **roadmap.COLUMNS,
+}
 """Every column that a paper's file can ask for, by name. A new one is an entry in its module's `COLUMNS`."""
 
 
@@ -125,6 +132,7 @@ GAPS: dict[str, Callable[[PaperRow, Sequence[PaperRow]], bool]] = {
     "none": lambda _row, _rows: False,
     "pairs": lambda row, _rows: row.number % 2 == 1,
     "last": lambda row, rows: row is rows[-1],
+    "rivals": lambda row, _rows: row.marker == "○",
 }
 """Where a table has a little space above a row, by the word of its file."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from visionbench.record import units
+from visionbench.record import counters, units
 from visionbench.record.record import Record
 from visionbench.reports.table import Cell, Heading, Row, Table
 
@@ -147,6 +147,16 @@ def not_counted(lines: Iterable[Line], record: Record) -> str:
     names = ", ".join(f"{line.name} x{line.operators}" for line in lines)
     share = f"{total:.0f} of {operators:.0f} operators, {traffic / moved:.0%} of the memory traffic"
     return f"Not in the MACs: {share}: {names}."
+
+
+def by_other_rules(record: Record) -> tuple[str, ...]:
+    """One sentence about what the detection toolbox's counter would print of a detector or segmentor."""
+    rules = (counters.HOOKS, counters.HOOKS_ATTENTION)
+    counted = [(rule, count) for rule in rules if (count := counters.count(record, rule)) is not None]
+    if not counted:
+        return ()
+    text = "; ".join(f"{rule} {count / units.GIGA:,.3f} G" for rule, count in counted)
+    return (f"By the detection toolbox's counter, which papers print: {text}.",)
 
 
 def _column(name: str, align: str = "right", rank: int = 0) -> Heading:

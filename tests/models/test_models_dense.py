@@ -1,37 +1,24 @@
 """Detectors and segmentors: their boxes, their parts, and what they refuse.
 
-`dense_networks.csv` holds each network's exact counts, part by part. They were worked out once from the pencil formulas
-below and from another program's dispatcher (torch 2.11 and 2.14, timm 1.0.15 and 1.0.31), not by the code under test.
+tests/dense_networks.csv holds each network's exact counts, part by part.
 """
 
 from __future__ import annotations
 
-import csv
 import math
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from tests.dense_networks import NETWORKS, PARTS, Size
 from visionbench.models import ModelError, backbones, boxes, dense, detection, segmentation
 from visionbench.tracing.operators import Operator, Recorder
 from visionbench.tracing.skeleton import _untouched
 
-CSV = Path(__file__).parent / "dense_networks.csv"
-Size = tuple[int, int]
-
-with CSV.open(encoding="utf-8", newline="") as _file:
-    NETWORKS = {
-        (line["name"], (int(line["height"]), int(line["width"]))): {
-            key: int(value) for key, value in line.items() if key not in ("name", "height", "width")
-        }
-        for line in csv.DictReader(_file)
-    }
-PARTS = ("backbone", "neck", "rpn", "boxes", "masks", "decoder")
 PART_OF = {"box_heads": "boxes", "mask_heads": "masks", "box_regions": "boxes", "mask_regions": "masks"}
 
 

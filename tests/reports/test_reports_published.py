@@ -76,6 +76,9 @@ def test_digits_are_kept():
 def test_no_column_slipped():
     """No classifier of ImageNet here is below 70 % or above 90 %, or has less than 1 or more than 1000 GMACs."""
     for row in paper.convnext().every_row:
+        if row.table in ("3", "4"):  # no classifiers
+            assert 40 < row.printed["ap_box" if row.table == "3" else "miou_ms"].value < 60
+            continue
         assert 70 < row.printed["top1" if "top1" in row.printed else "top1_22k"].value < 90
         assert 1e9 < row.printed["macs"].value < 1e12
         assert "params" not in row.printed or 2e7 < row.printed["params"].value < 1e9

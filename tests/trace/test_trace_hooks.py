@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from tests import dense_networks
+from tests.dense_networks import NETWORKS, Size
 from visionbench.models import dense, detection
 from visionbench.models.backbones import swin
 from visionbench.models.residual import ChannelsLastNorm
@@ -20,38 +20,16 @@ from visionbench.reports.printed import convnext
 from visionbench.tracing import hooks, trace
 from visionbench.tracing.skeleton import _untouched
 
-FACTS = Path(__file__).parents[1] / "models" / "dense_networks.csv"
-Size = tuple[int, int]
 
-
-def facts() -> dict[tuple[str, Size], dict[str, int]]:
-    """The terms of each network by hand; of LayerNorm only Swin's, whose class is torch's."""
-    with FACTS.open(encoding="utf-8", newline="") as file:
-        lines = list(csv.DictReader(file))
-    return {
-        (line["name"], (int(line["height"]), int(line["width"]))): {
-            "products": int(line["macs"]) - int(line["attention"]),
-            "bias": int(line["conv_bias"]),
-            "relu": int(line["relu"]),
-            "batch_norm": int(line["batch_norm"] or 0),
-            "layer_norm": int(line["layer_norm"] or 0) if "swin" in line["name"] else 0,
-            "pooling": int(line["pooling_inputs"] or 0),
-            "synced_norm": int(line["head_sync_bn"] or 0),
-            "gelu": int(line["gelu"] or 0),
-            "attention": int(line["attention"]),
-        }
-        for line in lines
-    }
-
-
-NETWORKS = facts()
-
-
-def terms(network: nn.Module, size: Size, images: int = 1) -> Counter[str]:
+def hooked(network: nn.Module, size: Size, images: int = 1) -> Counter[str]:
     counted: Counter[str] = Counter()
     with torch.no_grad(), hooks.watching(network, counted):
         network(torch.empty(images, 3, *size, device="meta"))
     return counted
+
+
+def of(name: str, size: Size) -> dict[str, int]:
+    return dense_networks.terms((name, size))
 
 
 def by_rule(terms: dict[str, int], rule: str) -> int:
@@ -95,8 +73,8 @@ def test_every_term_of_a_network_is_the_pencils(network: tuple[str, Size]) -> No
     name, size = network
     with _untouched(), torch.device("meta"):
         built = dense.build(name, size).eval()
-    by_hand = {key: value for key, value in NETWORKS[network].items() if key != "attention"}
-    assert terms(built, size) == Counter({key: value for key, value in by_hand.items() if value})
+    by_hand = {key: value for key, value in dense_networks.terms(network).items() if key != "attention"}
+    assert hooked(built, size) == Counter({key: value for key, value in by_hand.items() if value})
 
 
 # --- what is printed ---
@@ -105,7 +83,7 @@ def test_every_term_of_a_network_is_the_pencils(network: tuple[str, Size]) -> No
 def printed_rows(table: str) -> list[tuple[str, float, str, dict[str, int]]]:
     """(label, printed G, counter, terms) of each row."""
     return [
-        (row.label, row.printed["macs"].value / 1e9, row.counter, NETWORKS[row.model.removeprefix("paper:"), size])
+        (row.label, row.printed["macs"].value / 1e9, row.counter, of(row.model.removeprefix("paper:"), size))
         for row in convnext().rows(table)
         if isinstance(size := row.image_size, tuple)
     ]
@@ -124,7 +102,7 @@ def test_the_named_rule_prints_each_rows_digits(table: str, rows: int, misses: i
 
 
 def test_what_fits_each_of_the_two_rows_does_not_fit_the_others() -> None:
-    swin_b, convnext_b = NETWORKS["upernet_swin_base", (640, 2560)], NETWORKS["upernet_convnext_base", (640, 2560)]
+    swin_b, convnext_b = of("upernet_swin_base", (640, 2560)), of("upernet_convnext_base", (640, 2560))
     assert round(by_rule(swin_b, "hooks + attention + heads' norms + GELU") / 1e9) == 1841
     assert round(by_rule(convnext_b, "hooks + heads' norms") / 1e9) == 1828
     for rule in counters.RULES:
@@ -141,15 +119,15 @@ def test_swin_ls_print_lacks_exactly_the_attention_products() -> None:
 
 def test_totals_that_others_published() -> None:
     """742.36 G: Swin's detection repository, issue 34. 359 G, 69 M: its README. 236.1 G: its segmentation, issue 30."""
-    assert round(by_rule(NETWORKS["cascade_mask_rcnn_swin_tiny", (800, 1280)], "hooks") / 1e9, 2) == 742.36
+    assert round(by_rule(of("cascade_mask_rcnn_swin_tiny", (800, 1280)), "hooks") / 1e9, 2) == 742.36
     with _untouched(), torch.device("meta"):
         small = detection.mask_rcnn(swin("small", (800, 1280)), (800, 1280)).eval()
         upernet = dense.build("upernet_swin_tiny", 512).eval()
     attention = NETWORKS["cascade_mask_rcnn_swin_small", (800, 1280)]["attention"]
-    counted = {**terms(small, (800, 1280)), "attention": attention}
+    counted = {**hooked(small, (800, 1280)), "attention": attention}
     assert round(by_rule(counted, "hooks + attention") / 1e9) == 359
     assert round(sum(parameter.numel() for parameter in small.parameters()) / 1e6) == 69
-    square = terms(upernet, (512, 512))
+    square = hooked(upernet, (512, 512))
     assert round(by_rule(square, "hooks") / 1e9, 1) == 236.1
 
 

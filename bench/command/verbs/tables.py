@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from visionbench.command import inputs, options, output, progress
 from visionbench.command.program import program_name
 from visionbench.command.requests import HowLong, Output, Where
+from visionbench.command.selection import defaults_for
 from visionbench.command.verbs.run import Place, announce, place_to_measure, seconds_expected, start_early, sweep_rows
 from visionbench.command.verbs.trace import count_missing
 from visionbench.comparison.verdict import INTERRUPTED
@@ -153,16 +154,16 @@ def _default_specs(reports: Sequence[Report], place: Place) -> tuple[Spec, ...]:
     rows = dict.fromkeys(row for report in reports for row in report.measured_rows())
     if place.on_cpu:
         rows = dict.fromkeys((name, 224) for name in SMOKE_MODELS if (name, 224) in rows)
-    defaults = place.defaults
     return tuple(
         Spec(
             model=model,
             image_size=size,
-            batch_size=defaults.batch_size,
-            precision=defaults.precision,
-            memory_format=defaults.memory_format,
+            batch_size=usual.batch_size,
+            precision=usual.precision,
+            memory_format=usual.memory_format,
         )
         for model, size in rows
+        for usual in (defaults_for(model, place.defaults),)
     )
 
 

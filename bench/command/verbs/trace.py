@@ -144,10 +144,12 @@ def _card(trace: Trace, record: Record, depth: int) -> str:
         model_card.breakdown(f"By kind of operator, {whole}", by_kind(trace)),
         model_card.breakdown(f"By stage, {whole}", by_stage(trace, depth)),
     ]
+    if trace.hooks:
+        parts.insert(1, model_card.breakdown(f"By part, {whole}", by_stage(trace, 1)))
     if trace.curve:
         parts.insert(1, model_card.memory(record, trace.curve.peak_phase, trace.curve.totals))
     tables = [render(part, "terminal", output.width(None), colour=output.colour()) for part in parts]
-    return "\n".join([*tables, model_card.not_counted(uncounted(trace), record)])
+    return "\n".join([*tables, model_card.not_counted(uncounted(trace), record), *model_card.by_other_rules(record)])
 
 
 def _second_opinion(spec: Spec) -> str:
