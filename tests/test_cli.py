@@ -11,9 +11,9 @@ import pytest
 
 from visionbench import reports
 from visionbench.command.main import VERBS, main
-from visionbench.command.program import program_name, short_name
 from visionbench.command.requests import FORMATS
 from visionbench.record import store
+from visionbench.record.program import program_name, short_name
 from visionbench.record.spec import Spec
 
 ROOT = Path(__file__).parents[1]

@@ -19,11 +19,11 @@ from importlib import import_module
 
 from visionbench.command import progress
 from visionbench.command.options import Parser
-from visionbench.command.program import program_name, release
 from visionbench.comparison.verdict import BUG, INTERRUPTED, OK, USAGE
 from visionbench.models import ModelError
 from visionbench.record import files
 from visionbench.record.errors import BenchError
+from visionbench.record.program import program_name, release
 
 VERBS = {
     "tables": "the default: count the paper's tables, measure a few rows, print them",

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionbench.command.program import release
 from visionbench.command.requests import Output
 from visionbench.record import files
 from visionbench.record.errors import BenchError
+from visionbench.record.program import release
 
 if TYPE_CHECKING:
     from visionbench.comparison.comparison import Comparison

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from visionbench.command.program import short_name
+from visionbench.record.program import short_name
 from visionbench.record.record import Record
 from visionbench.record.spec import Spec
 from visionbench.record.statistics import images_per_second

@@ -20,6 +20,7 @@ from visionbench.comparison.verdict import Rule
 from visionbench.record.errors import choose
 from visionbench.record.files import locked, read_typed, write_whole
 from visionbench.record.fingerprint import Fact, differing, fingerprint, fingerprint_id
+from visionbench.record.program import program_name
 from visionbench.record.record import Environment
 from visionbench.record.units import plural
 
@@ -154,7 +155,7 @@ def remark(path: Path, environment: Environment, today: date) -> str:
         return ""
     return (
         f"{_what_is_wrong(read(path), environment, today)}, so the gate's false-alarm rate here is not known; "
-        f"`python bench.py selftest` measures it in about {USUAL_MINUTES} min."
+        f"`{program_name()} selftest` measures it in about {USUAL_MINUTES} min."
     )
 
 

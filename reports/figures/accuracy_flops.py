@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from visionbench.record.program import program_name
 from visionbench.record.spec import sides
 from visionbench.record.units import GIGA
 from visionbench.reports.figures import canvas, labels, panels
@@ -87,7 +88,7 @@ def data(evidence: Evidence) -> Data:
     missing = [label for (_, label, row), one in zip(_printed(), found, strict=True) if one is None]
     bubbles = tuple(one for one in found if one)
     if not bubbles:
-        raise MissingError(f"{NAME}: no FLOPs have been counted; `python bench.py figures {NAME}` counts them.")
+        raise MissingError(f"{NAME}: no FLOPs have been counted; `{program_name()} figures {NAME}` counts them.")
     return Data(bubbles=bubbles, uncounted=tuple(dict.fromkeys(missing)))
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from visionbench.comparison.comparison import Comparison, speed_up
 from visionbench.comparison.switches import ABOUT, SWITCHES, switch_of
+from visionbench.record.program import program_name
 from visionbench.record.spec import Spec
 from visionbench.record.statistics import Estimate
 from visionbench.record.units import plural
@@ -66,7 +67,7 @@ def data(evidence: Evidence) -> Data:
     shown = paired_ratio.newest([comparison for comparison in evidence.comparisons if switch(comparison)])
     if not shown.comparisons:
         raise MissingError(
-            f"{NAME}: no switch has been compared; `python bench.py effects convnext_tiny` measures what each does."
+            f"{NAME}: no switch has been compared; `{program_name()} effects convnext_tiny` measures what each does."
         )
     groups = list(dict.fromkeys([*map(_heading, SWITCHES), *map(switch, shown.comparisons)]))
     made = sorted(map(_effect, shown.comparisons), key=lambda effect: groups.index(effect.group))

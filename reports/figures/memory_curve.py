@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from visionbench.record import units
+from visionbench.record.program import program_name
 from visionbench.record.record import Record
 from visionbench.record.spec import Spec
 from visionbench.record.units import GIB
@@ -91,7 +92,7 @@ def data(evidence: Evidence) -> Data:
         model = evidence.choice.model
         raise MissingError(
             f"{NAME}: no training step of {model} has been traced; "
-            f"`python bench.py figures {NAME} --model {model}` does."
+            f"`{program_name()} figures {NAME} --model {model}` does."
         )
     curves = ((phase, record.get(f"{CURVE}{phase}")) for phase in PHASES)
     return Data(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from visionbench.record.program import program_name
 from visionbench.record.units import GIGA
 from visionbench.reports.figures import canvas, panels
 from visionbench.reports.figures.canvas import Entry, Sheet
@@ -101,7 +102,7 @@ def data(evidence: Evidence) -> tuple[Rung, ...]:
     if missing := needs(evidence):
         raise MissingError(
             f"{NAME}: {len(missing)} networks of the roadmap have not been counted; "
-            f"`python bench.py figures {NAME}` counts them."
+            f"`{program_name()} figures {NAME}` counts them."
         )
     printed = {regime: rows(table) for regime, (table, _, _) in REGIMES.items()}
     return tuple(

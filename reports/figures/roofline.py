@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from visionbench.record.devices import DeviceSpec, select
 from visionbench.record.errors import BenchError
+from visionbench.record.program import program_name
 from visionbench.record.record import Record
 from visionbench.record.spec import Precision, Spec
 from visionbench.record.statistics import throughput
@@ -133,7 +134,7 @@ def data(evidence: Evidence) -> Data:
     if record is None:
         raise MissingError(
             f"{NAME}: {choice.model} has not been counted kind by kind; "
-            f"`python bench.py figures {NAME} --model {choice.model}` does."
+            f"`{program_name()} figures {NAME} --model {choice.model}` does."
         )
     device = select(choice.device)[0]
     peak = device.peak(precision(choice))

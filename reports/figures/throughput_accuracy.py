@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from visionbench.record.prediction import Prediction, prediction
+from visionbench.record.program import program_name
 from visionbench.record.record import Record, Source
 from visionbench.record.statistics import Estimate, throughput
 from visionbench.reports.figures import canvas, labels, panels
@@ -82,7 +83,7 @@ def data(evidence: Evidence) -> tuple[Panel, ...]:
     kept = tuple(panel for panel in found if panel.points)
     if not kept:
         raise MissingError(
-            f"{NAME}: no throughput is printed or measured; `python bench.py run --table convnext_table1`."
+            f"{NAME}: no throughput is printed or measured; `{program_name()} run --table convnext_table1`."
         )
     return kept
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from visionbench.record.prediction import prediction
+from visionbench.record.program import program_name
 from visionbench.record.record import Record
 from visionbench.record.statistics import MIN_LAUNCHES, Estimate, throughput
 from visionbench.record.units import plural
@@ -230,7 +231,7 @@ def _remark(common: frozenset[str], estimates: Sequence[Estimate]) -> str:
 def left_out(material: Material, **_arguments: object) -> tuple[str, ...]:
     """What to say about measurements that are not shown, or about there being none."""
     if not material.inference:
-        command = f"python bench.py run --table {material.name}"
+        command = f"{program_name()} run --table {material.name}"
         return (f"Nothing measured yet: `{command}` measures these rows on this machine.",)
     more = len(material.inference) - len(RANKS)
     if more < 1:

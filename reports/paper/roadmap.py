@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from visionbench.comparison.comparison import Comparison
+from visionbench.record.program import program_name
 from visionbench.record.units import plural
 from visionbench.reports import paired_ratio
 from visionbench.reports.column import Column
@@ -130,7 +131,7 @@ def remarks(material: Material, road: str) -> Iterator[str]:
     """How the steps were measured, or the command that measures them."""
     measured = _compared(material)
     if not measured.by_row:
-        yield f"No step compared yet: `python bench.py effects --roadmap {road}` measures them on this machine."
+        yield f"No step compared yet: `{program_name()} effects --roadmap {road}` measures them on this machine."
     for task in measured.tasks:
         comparison = measured.example(task)
         spec = comparison.baseline.spec

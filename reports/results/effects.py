@@ -13,6 +13,7 @@ from visionbench.comparison.comparison import Comparison, First
 from visionbench.comparison.switches import ABOUT, SWITCHES, switch_of
 from visionbench.record.efficiency import pays_after
 from visionbench.record.memory_protocol import PEAK
+from visionbench.record.program import program_name
 from visionbench.record.record import Record
 from visionbench.record.statistics import over_launches, typical
 from visionbench.record.units import GIB, duration, plural
@@ -168,7 +169,7 @@ MEMORY = Note(
 
 def _remarks(shown: Shown, labels: Sequence[Column[Comparison]]) -> Iterator[str]:
     if not shown.comparisons:
-        yield "Nothing compared yet: `python bench.py effects convnext_tiny` measures each switch on this machine."
+        yield f"Nothing compared yet: `{program_name()} effects convnext_tiny` measures each switch on this machine."
         return
     last = shown.comparisons[-1]
     unsaid = [column for column in LABELS if column not in labels]

@@ -13,6 +13,7 @@ from visionbench.comparison.comparison import Comparison
 from visionbench.comparison.switches import configuration, every_configuration, plain
 from visionbench.record.efficiency import images_to_break_even
 from visionbench.record.memory_protocol import PEAK
+from visionbench.record.program import program_name
 from visionbench.record.record import Record
 from visionbench.record.spec import Spec
 from visionbench.record.statistics import Estimate, over_launches, throughput, typical
@@ -246,7 +247,7 @@ def _best(grid: Grid, estimates: dict[Spec, Estimate], exact: Counts) -> dict[Sp
 def _remarks(shown: Sequence[Grid]) -> Iterator[str]:
     if not shown:
         yield (
-            "No model measured in more than one configuration: `python bench.py effects convnext_tiny --grid` "
+            f"No model measured in more than one configuration: `{program_name()} effects convnext_tiny --grid` "
             "measures all of them on this machine."
         )
         return

@@ -16,6 +16,7 @@ from typing import Literal
 from visionbench.record import devices
 from visionbench.record.efficiency import joules_per_image, mfu
 from visionbench.record.metrics import DENSE_PHASES, POST_PHASES
+from visionbench.record.program import program_name
 from visionbench.record.record import Environment, Record
 from visionbench.record.spec import Protocol, Spec
 from visionbench.record.statistics import (
@@ -332,7 +333,7 @@ def _common(doubts: Sequence[tuple[str, ...]]) -> frozenset[str]:
 
 def _remarks(runs: Sequence[Run], labels: Sequence[Column[Run]], common: frozenset[str]) -> Iterator[str]:
     if not runs:
-        yield "Nothing measured yet: `python bench.py run` measures models on this machine."
+        yield f"Nothing measured yet: `{program_name()} run` measures models on this machine."
         return
     unsaid = ("device", "protocol", "torch")  # the sentences below say them
     alike = [column.fill(runs[0]).text for column in LABELS if column not in labels and column.key not in unsaid]

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from visionbench.comparison.stored import COMPARED, Entry, Provenance, Recorded, StoredComparison
 from visionbench.record.flags import meaning
+from visionbench.record.program import program_name
 from visionbench.record.record import Source
 from visionbench.record.units import GIB, plural
 from visionbench.reports import cells
@@ -21,12 +22,6 @@ from visionbench.reports.table import Cell, Note, Table
 
 TIMES, COUNTS = "compared", "compared_counts"
 
-NO_VERDICT = (
-    "Not a verdict: the sides ran in different jobs. One source's time has been seen to differ by 26 % between jobs of "
-    "one CI, and by 0.3 % within a job (github.com/namecheap/fast_mail_parser/pull/128). An interval here covers "
-    "the launches of one job only, so it leaves this out. To judge a change, measure both sides in one job, in turns: "
-    "`python bench.py gate`."
-)
 ONE_COMMIT = "Both sides are of one commit: what differs here is the machine, or the hour."
 
 _NAMES = {"throughput": "img/s", "latency": "latency p50", "energy": "energy/img", "median": "median of rounds"}
@@ -36,6 +31,16 @@ _NAMED = 3
 
 _UNCHANGED = 0.0005
 """A change that would print as 0.0 %."""
+
+
+def no_verdict() -> str:
+    """Why two files are no gate."""
+    return (
+        "Not a verdict: the sides ran in different jobs. One source's time has been seen to differ by 26 % between "
+        "jobs of one CI, and by 0.3 % within a job (github.com/namecheap/fast_mail_parser/pull/128). An interval here "
+        "covers the launches of one job only, so it leaves this out. To judge a change, measure both sides in one job, "
+        f"in turns: `{program_name()} gate`."
+    )
 
 
 def layouts(compared: StoredComparison) -> tuple[Table, ...]:
@@ -215,7 +220,7 @@ def _jobs(compared: StoredComparison) -> Iterator[str]:
     sides = (compared.baseline, compared.candidate)
     if all(len(side.commits) == 1 and not side.dirty for side in sides) and sides[0].commits == sides[1].commits:
         yield ONE_COMMIT
-    yield NO_VERDICT
+    yield no_verdict()
 
 
 def _told(side: Provenance) -> Iterator[str]:

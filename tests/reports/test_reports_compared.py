@@ -13,7 +13,7 @@ from visionbench.comparison.stored import Entry, Provenance, Recorded, StoredCom
 from visionbench.record.fingerprint import Difference
 from visionbench.record.statistics import Estimate
 from visionbench.reports import FORMATS, render
-from visionbench.reports.results.stored import NO_VERDICT, ONE_COMMIT, layouts, shown_in
+from visionbench.reports.results.stored import ONE_COMMIT, layouts, no_verdict, shown_in
 from visionbench.reports.table import footnotes
 
 OLD = Provenance(
@@ -99,7 +99,7 @@ def test_nothing_is_a_table_too() -> None:
     [table] = layouts(StoredComparison(baseline=replace(OLD, launches=0), candidate=NEW))
     assert table.rows == ()
     assert "Nothing was compared." in table.remarks
-    assert NO_VERDICT not in table.remarks
+    assert no_verdict() not in table.remarks
 
 
 def test_counts_and_times_are_two_tables_of_one_source_each() -> None:
@@ -117,7 +117,7 @@ def test_equal_counts_are_a_number_and_not_rows() -> None:
 
 
 def test_times_are_never_shown_without_what_they_do_not_say() -> None:
-    assert NO_VERDICT in layouts(ALL)[1].remarks
+    assert no_verdict() in layouts(ALL)[1].remarks
     for word in ("regressed", "improved", "significant"):
         assert word not in texts(ALL)
 

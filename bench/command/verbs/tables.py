@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionbench.command import inputs, options, output, progress
-from visionbench.command.program import program_name
 from visionbench.command.requests import HowLong, Output, Where
 from visionbench.command.selection import defaults_for
 from visionbench.command.verbs.run import Place, announce, place_to_measure, seconds_expected, start_early, sweep_rows
 from visionbench.command.verbs.trace import count_missing
 from visionbench.comparison.verdict import INTERRUPTED
 from visionbench.record import store
+from visionbench.record.program import program_name
 from visionbench.record.spec import MEMORY, SMOKE_MODELS, Spec
 from visionbench.record.units import duration
 

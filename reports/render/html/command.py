@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from visionbench.comparison.comparison import Comparison
 from visionbench.comparison.switches import switch_of
+from visionbench.record.program import program_name
 from visionbench.record.record import Environment, Record
 from visionbench.record.spec import PROTOCOLS, Spec
 from visionbench.reports.paper.roadmap import steps
@@ -89,4 +90,4 @@ def _where(environment: Environment) -> list[Option]:
 
 def _line(verb: str, model: str | None, options: Sequence[Option]) -> str:
     words = [word for name, value in options for word in (f"--{name}", str(value))]
-    return shlex.join(["python", "bench.py", verb, *([model] if model else []), *words])
+    return shlex.join([*program_name().split(), verb, *([model] if model else []), *words])
