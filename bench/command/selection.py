@@ -33,11 +33,14 @@ class Defaults:
     batch_size: int = 1
 
 
-def defaults_for(model: str, defaults: Defaults) -> Defaults:
-    """The defaults of one model: a detector or segmentor of ours runs as the papers ran it, one image, contiguous."""
+def defaults_for(model: str, defaults: Defaults, task: Task = "inference") -> Defaults:
+    """The defaults of one model: a detector or segmentor of ours runs as the papers ran it, contiguous, one image in
+    inference and two in training (norms over one position need two).
+    """
     from visionbench.models import is_dense
 
-    return replace(defaults, batch_size=1, memory_format="contiguous") if is_dense(model) else defaults
+    images = 2 if task == "train" else 1
+    return replace(defaults, batch_size=images, memory_format="contiguous") if is_dense(model) else defaults
 
 
 def defaults_in_turns(device: str) -> Defaults:
@@ -145,7 +148,7 @@ def _specs(
             inputs=inputs or None,
         )
         for model, image_size in dict.fromkeys(rows)
-        for usual in (defaults_for(model, defaults),)
+        for usual in (defaults_for(model, defaults, task or how.task),)
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from visionbench.record import counters
 from visionbench.record.record import Record
 from visionbench.record.statistics import MIN_LAUNCHES, Estimate, throughput
 from visionbench.record.units import plural, significant
@@ -43,7 +44,7 @@ def _of_counts(rows: tuple[PaperRow, ...], exact: counts.Counts) -> Iterator[str
         agrees(row.printed[metric], count)
         for row in rows
         for metric in COUNTED
-        if metric in row.printed and (count := exact.exact(*row.network, metric)) is not None
+        if metric in row.printed and (count := _count(row, metric, exact)) is not None
     ]
     if checked:
         others = len(checked) - sum(checked)
@@ -51,8 +52,17 @@ def _of_counts(rows: tuple[PaperRow, ...], exact: counts.Counts) -> Iterator[str
         yield f"Of {len(checked)} printed params and FLOPs, {sum(checked)} agree with the exact counts{rest}."
 
 
+def _count(row: PaperRow, metric: str, exact: counts.Counts) -> float | None:
+    """The exact count, of FLOPs by the rule that printed the row."""
+    record = exact.by_spec.get(counts.count_spec(*row.network))
+    if metric == "macs" and row.counter and record:
+        return counters.count(record, row.counter)
+    return record.value(metric) if record else None
+
+
 def _of_speed(rows: tuple[PaperRow, ...], group: Group) -> Iterator[str]:
-    labels = {row.network: row.label for row in reversed(rows)}
+    # One label names a classifier and the detectors that stand on it.
+    labels = {row.network: row.label + (f" of Table {row.table}" if row.counter else "") for row in reversed(rows)}
     measured = {
         labels[network]: estimate
         for network, launches in group.launches.items()
