@@ -7,19 +7,19 @@ A ratio is of time, candidate over baseline, so more than 1 is slower. It reads 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from statistics import median
 
 from visionbench.comparison.comparison import TIMER_WORDS, First, Side, iteration_seconds
 from visionbench.comparison.verdict import Change, Judgement, Rule, Verdict, Word
+from visionbench.record import clean as cleaner
 from visionbench.record.flags import meaning
 from visionbench.record.record import Environment
 from visionbench.record.statistics import Estimate, estimate
 from visionbench.record.units import KILO, duration, plural, significant
 from visionbench.reports.cells import CAUSES
-from visionbench.reports.settings import device_name, printable
+from visionbench.reports.settings import device_name
 
 ORDER: tuple[Word, ...] = ("regressed", "not measured", "inconclusive", "improved", "ok")
 """What a reader must see first."""
@@ -27,17 +27,13 @@ ORDER: tuple[Word, ...] = ("regressed", "not measured", "inconclusive", "improve
 LONGEST = 500
 """Characters of a message that are shown: a failure may carry a whole traceback."""
 
-_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-"""What a terminal takes as a command; without its first character the rest would be left as text."""
-
 NAMED = 3
 """Rows that a sentence names before it counts the rest."""
 
 
 def clean(text: str) -> str:
     """One line of at most `LONGEST` printable characters: names and messages come from elsewhere."""
-    words = (printable(word) for word in _COLOURS.sub("", text).split())
-    line = " ".join(word for word in words if word)
+    line = " ".join(cleaner.clean(text).split())
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 
