@@ -32,7 +32,7 @@ def say(text: str) -> None:
 
 def complain(text: str) -> None:
     """One line on stderr that begins with the program's name: something is wrong."""
-    print(f"{short_name()}: {text}", file=sys.stderr, flush=True)
+    print(clean_lines(f"{short_name()}: {text}"), file=sys.stderr, flush=True)
 
 
 def outcome(record: Record) -> str:

@@ -157,7 +157,7 @@ def from_text(text: str) -> Structures:
     if data["schema"] != STRUCTURE_SCHEMA:
         raise BenchError(
             f"it has schema {data['schema']}, this visionbench reads {STRUCTURE_SCHEMA}: "
-            f"use the visionbench that wrote it, or write it anew with `{UPDATE}`."
+            f"use the visionbench that wrote it, or remove it and write it anew with `{UPDATE}`."
         )
     file = typed(data, _File, "baseline")
     named = [(count_of(pattern), len(pattern)) for folded in file.rows.values() for pattern in folded.layers]
@@ -223,4 +223,4 @@ def read(path: Path) -> Structures:
         raise BenchError(f"{path} cannot be used: {error}") from error
 
 
-_REMEDY = f"restore it with git, or write it anew with `{UPDATE}`"
+_REMEDY = f"restore it with git, or remove it and write it anew with `{UPDATE}`"

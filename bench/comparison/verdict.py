@@ -92,7 +92,8 @@ class Judgement:
     `changes` are exact differences in structure, `structures` how many rows were compared for them (0: none was asked
     for). `suite` is the geometric mean of all rows' ratios with its interval over launches: it sees a small change of
     every row that no row can show. `remarks` are sentences about the whole (a dirty tree, a machine without a noise
-    profile). `new` are allowed rows that the base does not have. `command` repeats this gate. It took `seconds`.
+    profile). `cut` says that the budget was too small for one full look, "" where it was not. `new` are allowed rows
+    that the base does not have. `command` repeats this gate. It took `seconds`.
     """
 
     title: str
@@ -102,6 +103,7 @@ class Judgement:
     structures: int = 0
     suite: Estimate | None = None
     remarks: tuple[str, ...] = ()
+    cut: str = ""
     new: tuple[str, ...] = ()
     command: str = ""
     seconds: float | None = None

@@ -141,7 +141,20 @@ def _ms(value: float) -> str:
 
 
 def headline(judgement: Judgement) -> str:
-    """The verdict in a few words, the worst news first, as `exit_code` sees it: `1 of 12 rows regressed`."""
+    """The verdict in a few words, the worst news first, as `exit_code` sees it: `1 of 12 rows regressed`.
+
+    A budget too small for one full look comes before it: what follows was then hardly asked.
+    """
+    shown = _headline(judgement)
+    return f"{clean(judgement.cut)}: {shown[:1].lower()}{shown[1:]}" if judgement.cut else shown
+
+
+def is_undecided(judgement: Judgement) -> bool:
+    """Whether this green build says nothing: no row got another word than inconclusive."""
+    return bool(judgement.verdicts) and len(judgement.rows("inconclusive")) == len(judgement.verdicts)
+
+
+def _headline(judgement: Judgement) -> str:
     rows = plural(len(judgement.verdicts), "row")
     slow, lost = len(judgement.rows("regressed")), len(judgement.rows("not measured"))
     parts = [f"{slow} of {rows} regressed"] if slow else []
@@ -151,6 +164,8 @@ def headline(judgement: Judgement) -> str:
         return ", ".join(parts)
     if not judgement.verdicts:
         return structure(judgement).rstrip(".") or "Nothing was compared"
+    if is_undecided(judgement):
+        return f"Nothing was shown: {'all ' if len(judgement.verdicts) > 1 else ''}{rows} inconclusive"
     if vague := len(judgement.rows("inconclusive")):
         return f"No regression shown, but {vague} of {rows} {'is' if vague == 1 else 'are'} inconclusive"
     return "No regression"

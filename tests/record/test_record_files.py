@@ -140,7 +140,7 @@ def test_a_few_bytes_do_not_become_millions_of_layers() -> None:
 def test_layers_that_explode_are_refused_before_memory_is_taken(patterns: list[str]) -> None:
     data = json.loads(STRUCTURE)
     (row,) = data["rows"].values()
-    row["layers"] = dict.fromkeys(patterns, {})
+    row["layers"] = {key: {} for key in patterns}
     with pytest.raises(ValueError, match="layers"):
         structure.from_text(json.dumps(data))
 
