@@ -28,15 +28,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from statistics import median
 from typing import Any
 
+from visionbench.record.clean import clean, clean_json
 from visionbench.record.errors import BenchError, choose
 from visionbench.record.record import Measurement, Record
 from visionbench.record.statistics import images_per_second, throughput
+from visionbench.reports.render.flat import no_formula
 
 FORMATS = ("csv", "json", "parquet", "otava")
 
@@ -113,18 +116,24 @@ def _head(number: int, record: Record) -> dict[str, Any]:
 def _numbers(record: Record, its: Measurement) -> dict[str, Any]:
     per_step = [value / its.iterations for value in its.values]
     known = {"value": median(per_step), "least": min(per_step), "most": max(per_step)} if per_step else {}
+    rate = images_per_second(record) if its.metric == "throughput" else None
     return {
         "metric": its.metric,
         "unit": its.unit,
         "better": its.better,
         "assume": its.assume,
         "iterations": its.iterations,
-        **known,
+        **{name: _finite(value) for name, value in known.items()},
         "number": len(its.values),
-        "images_per_second": images_per_second(record) if its.metric == "throughput" else None,
+        "images_per_second": _finite(rate),
         "flags": " ".join(its.flags),
         "values": list(its.values),
     }
+
+
+def _finite(value: float | None) -> float | None:
+    """None for what no table can hold: of a time near the largest number there is no rate."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def export(files: Sequence[Sequence[Record]], form: str) -> bytes:
@@ -146,13 +155,20 @@ def _csv(table: Iterable[dict[str, Any]]) -> str:
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for line in table:
-        writer.writerow(line | {"values": None if line["values"] is None else json.dumps(line["values"])})
+        values = None if line["values"] is None else json.dumps(line["values"])
+        writer.writerow({name: _text(field) for name, field in (line | {"values": values}).items()})
     return file.getvalue()
 
 
 def _json(table: Iterable[dict[str, Any]]) -> str:
     """One array, one object a line."""
-    return "[" + ",\n".join(json.dumps(line, ensure_ascii=False, allow_nan=False) for line in table) + "]\n"
+    lines = (json.dumps(line, ensure_ascii=False, allow_nan=False) for line in table)
+    return clean_json("[" + ",\n".join(lines) + "]\n")
+
+
+def _text(field: object) -> object:
+    """A field of a CSV file: one line of text, and never a spreadsheet's formula."""
+    return no_formula(clean(field)) if isinstance(field, str) else field
 
 
 def history(files: Sequence[Sequence[Record]]) -> str:
@@ -168,9 +184,9 @@ def history(files: Sequence[Sequence[Record]]) -> str:
         raise BenchError("no measured row is in all of these files: export files that measured the same rows.")
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(("time", "commit", *common))
+    writer.writerow(map(_text, ("time", "commit", *common)))
     for started, commit, rates in sorted(sessions, key=lambda session: session[0]):
-        writer.writerow((started, commit, *(rates[row] for row in common)))
+        writer.writerow(map(_text, (started, commit, *(rates[row] for row in common))))
     return file.getvalue()
 
 

@@ -20,12 +20,13 @@ from visionbench.comparison.comparison import (
     iteration_seconds,
     speed_up,
 )
+from visionbench.record.clean import clean
 from visionbench.record.flags import meaning
 from visionbench.record.statistics import MIN_LAUNCHES
 from visionbench.record.units import plural
 from visionbench.reports import cells
 from visionbench.reports.cells import CAUSES
-from visionbench.reports.settings import device_name, printable
+from visionbench.reports.settings import device_name
 from visionbench.reports.table import Cell
 
 TIE = 0.01
@@ -67,7 +68,7 @@ def ratio_cell(comparison: Comparison, notes: Sequence[str] = ()) -> Cell:
     ratio = speed_up(comparison) if comparison.failure is None else None
     if ratio is None:
         cause = CAUSES[comparison.failure.kind] if comparison.failure else "not run"
-        reason = (cells.sentence(printable(comparison.failure.message)),) if comparison.failure else ()
+        reason = (cells.sentence(clean(comparison.failure.message)),) if comparison.failure else ()
         return Cell(
             text=cause, source="measured", notes=reason, origin=cells.origin_of(comparison), evidence=comparison
         )
@@ -104,7 +105,7 @@ def finding(comparison: Comparison) -> str:
 def machine(comparison: Comparison) -> str:
     """`CPU, 1 thread (AMD EPYC), torch 2.15.0, by CPU time, of 2026-11-22`."""
     where = comparison.environment
-    name = f" ({printable(where.device_name)})" if where.device_type == "cpu" and where.device_name else ""
+    name = f" ({clean(where.device_name)})" if where.device_type == "cpu" and where.device_name else ""
     parts = [device_name(where) + name, f"torch {where.torch or 'unknown'}"]
     parts += [f"by {TIMER_WORDS[comparison.timer]}"] + ([f"of {where.started[:10]}"] if where.started else [])
     return ", ".join(parts)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from visionbench.record.clean import clean
 from visionbench.record.flags import meaning
 from visionbench.record.record import Environment, Record
 from visionbench.record.spec import Spec, Task
@@ -105,12 +106,7 @@ def device_name(environment: Environment) -> str:
         return f"CPU, {plural(environment.threads, 'thread')}" if environment.threads else "CPU"
     if environment.device_key:
         return environment.device_key.upper()
-    return printable(environment.device_name or environment.device_type).removeprefix("NVIDIA ")
-
-
-def printable(text: str) -> str:
-    """`text` without control characters: a records file may come from anywhere, and a terminal obeys what it gets."""
-    return "".join(character for character in text if character.isprintable())
+    return clean(environment.device_name or environment.device_type).removeprefix("NVIDIA ")
 
 
 def heads(shown: Sequence[Group]) -> list[tuple[str, ...]]:
@@ -140,7 +136,7 @@ def describe(group: Group) -> str:
     numbers = {sum(record.failure is None for record in records) for records in group.launches.values()} - {0}
     words = [word for field, word in group.setting.words().items() if field not in IN_HEAD]
     parts = [
-        _all(printable(environment.device_name or environment.cpu or "") for environment in seen),
+        _all(clean(environment.device_name or environment.cpu or "") for environment in seen),
         ", ".join(words),
         _all(f"CUDA {environment.cuda}" for environment in seen if environment.cuda),
         f"{_range(numbers)} launch{'' if numbers == {1} else 'es'} a row" if numbers else "",

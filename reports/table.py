@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from visionbench.record.clean import clean
 from visionbench.record.record import Record, Source
 
 if TYPE_CHECKING:
@@ -115,6 +116,37 @@ class Table:
     rows: tuple[Row, ...]
     legend: tuple[Note, ...] = ()
     remarks: tuple[str, ...] = ()
+
+
+def cleaned(table: Table) -> Table:
+    """The same table without anything that a terminal, a page or GitHub's runner would obey: see `record.clean`."""
+    return replace(
+        table,
+        title=clean(table.title),
+        columns=tuple(
+            replace(column, key=clean(column.key), group=clean(column.group), head=tuple(map(clean, column.head)),
+                    notes=tuple(map(_cleaned_note, column.notes)))
+            for column in table.columns
+        ),
+        rows=tuple(
+            replace(row, cells=tuple(map(_cleaned_cell, row.cells)), section=clean(row.section),
+                    subject=clean(row.subject))
+            for row in table.rows
+        ),
+        legend=tuple(map(_cleaned_note, table.legend)),
+        remarks=tuple(map(clean, table.remarks)),
+    )  # fmt: skip
+
+
+def _cleaned_note(note: Note) -> Note:
+    return replace(note, term=clean(note.term), text=clean(note.text))
+
+
+def _cleaned_cell(cell: Cell) -> Cell:
+    value = clean(cell.value) if isinstance(cell.value, str) else cell.value
+    return replace(
+        cell, text=clean(cell.text), value=value, notes=tuple(map(clean, cell.notes)), origin=clean(cell.origin)
+    )
 
 
 def only(table: Table, keys: frozenset[str]) -> Table:

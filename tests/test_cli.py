@@ -315,3 +315,13 @@ def test_old_spellings_are_gone(words: list[str], capsys: pytest.CaptureFixture[
 
 def test_the_formats_are_those_of_the_tables() -> None:
     assert sorted(FORMATS) == sorted(reports.FORMATS)
+
+
+@pytest.mark.parametrize("models", [[], ["resnet18"]], ids=["the suite", "a model"])
+@pytest.mark.parametrize("text", ["{", '{"schema": 99}', "<<<<<<< HEAD\n{}\n"])
+def test_a_baseline_that_cannot_be_read_is_never_overwritten(models, text, tmp_path, capsys):
+    path = tmp_path / "structure.json"
+    path.write_text(text)
+    assert main(["compare", "--exact", "--update", "--baseline", str(path), *models]) == 2
+    assert "remove it and write it anew" in capsys.readouterr().err
+    assert path.read_text() == text

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from visionbench.command.requests import Output
 from visionbench.record import files
+from visionbench.record.clean import clean_json, without_commands
 from visionbench.record.errors import BenchError
 from visionbench.record.program import release
 
@@ -48,7 +49,7 @@ def text_of(tables: Sequence[Table], output: Output, page: Callable[[], str] | N
         texts = [render(table, form, width(output.width), colour=coloured) for table in tables]
     if form == "json" and len(texts) > 1:
         texts = [json.dumps([json.loads(text) for text in texts], indent=2, ensure_ascii=False) + "\n"]
-    text = "\n".join(texts)
+    text = without_commands("\n".join(texts))
     return _standalone(text, form) if output.standalone else text
 
 
@@ -83,7 +84,7 @@ def print_records(records: Iterable[Record]) -> None:
     from visionbench.record.record import to_json
 
     for record in records:
-        print(to_json(record))
+        print(clean_json(to_json(record)))
 
 
 def write(path: Path, data: bytes) -> None:

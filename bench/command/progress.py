@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from visionbench.record.clean import clean, clean_lines
 from visionbench.record.program import short_name
 from visionbench.record.record import Record
 from visionbench.record.spec import Spec
@@ -26,12 +27,12 @@ QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
 def say(text: str) -> None:
     """One line on stderr, unless the user has asked for none."""
     if not QUIET.get():
-        print(text, file=sys.stderr, flush=True)
+        print(clean_lines(text), file=sys.stderr, flush=True)
 
 
 def complain(text: str) -> None:
     """One line on stderr that begins with the program's name: something is wrong."""
-    print(f"{short_name()}: {text}", file=sys.stderr, flush=True)
+    print(clean_lines(f"{short_name()}: {text}"), file=sys.stderr, flush=True)
 
 
 def outcome(record: Record) -> str:
@@ -69,12 +70,12 @@ class Bar:
         """The bar shows what runs now."""
         if self._task is None:
             self._task = self._progress.add_task("", total=total)
-        self._progress.update(self._task, description=f"{spec.model}@{spec.image_size}", completed=index - 1)
+        self._progress.update(self._task, description=clean(f"{spec.model}@{spec.image_size}"), completed=index - 1)
 
     def finished(self, record: Record, index: int, total: int, eta_seconds: float) -> None:  # noqa: ARG002 -- the bar counts
         """What it came to, above the bar."""
         self._progress.console.print(
-            f"[{index}/{total}] {record.spec}: {outcome(record)}", markup=False, highlight=False
+            clean(f"[{index}/{total}] {record.spec}: {outcome(record)}"), markup=False, highlight=False
         )
         if self._task is not None:
             self._progress.update(self._task, completed=index)

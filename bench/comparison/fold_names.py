@@ -102,7 +102,8 @@ def _runs(written: str) -> list[tuple[int, int]]:
     runs = []
     for word in written.split(","):
         first, dots, last = word.partition("..")
-        if dots and int(last) - int(first) > _MOST:
-            raise ValueError(f"too many layers in one line: {word}")
-        runs.append((int(first), int(last if dots else first)))
+        run = int(first), int(last if dots else first)
+        if not 0 <= run[1] - run[0] <= _MOST:
+            raise ValueError(f"too many layers in one line, or none: {word[:100]}")
+        runs.append(run)
     return runs

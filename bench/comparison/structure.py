@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -27,8 +28,8 @@ from visionbench.record.spec import Spec
 STRUCTURE_SCHEMA = 1
 """Version of the file. 1 (2026-11): first."""
 
-MOST_LAYERS = 1_000_000
-"""Layers of one row: a file of a few bytes can name ten thousand million of them."""
+MOST_LAYERS, MOST_LETTERS = 1_000_000, 50_000_000
+"""Layers of a file, and letters of their names: a few bytes can name ten thousand million of them."""
 
 UPDATE = "compare --exact --update"
 """The command that writes the file anew."""
@@ -156,9 +157,12 @@ def from_text(text: str) -> Structures:
     if data["schema"] != STRUCTURE_SCHEMA:
         raise BenchError(
             f"it has schema {data['schema']}, this visionbench reads {STRUCTURE_SCHEMA}: "
-            f"use the visionbench that wrote it, or write it anew with `{UPDATE}`."
+            f"use the visionbench that wrote it, or remove it and write it anew with `{UPDATE}`."
         )
     file = typed(data, _File, "baseline")
+    named = [(count_of(pattern), len(pattern)) for folded in file.rows.values() for pattern in folded.layers]
+    if sum(count for count, _ in named) > MOST_LAYERS or sum(map(math.prod, named)) > MOST_LETTERS:
+        raise ValueError(f"it has more than {MOST_LAYERS:,} layers, or names of more than {MOST_LETTERS:,} letters")
     rows = {row: _structure(row, folded) for row, folded in file.rows.items()}
     return Structures(torch=file.torch, timm=file.timm, rows=rows)
 
@@ -183,8 +187,6 @@ class _File:
 
 
 def _structure(row: str, folded: _Folded) -> Structure:
-    if sum(count_of(pattern) for pattern in folded.layers) > MOST_LAYERS:
-        raise ValueError(f"{row} has more than {MOST_LAYERS:,} layers")
     layers = {path: layer for pattern, layer in folded.layers.items() for path in unfold(pattern)}
     structure = Structure(row=row, totals=folded.totals, layers=layers, breaks=folded.breaks, remark=folded.remark)
     if folded.hash != structure.hash or any(_contradictions(structure)):
@@ -221,4 +223,4 @@ def read(path: Path) -> Structures:
         raise BenchError(f"{path} cannot be used: {error}") from error
 
 
-_REMEDY = f"restore it with git, or write it anew with `{UPDATE}`"
+_REMEDY = f"restore it with git, or remove it and write it anew with `{UPDATE}`"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from visionbench.comparison.comparison import Comparison
+from visionbench.record.errors import BenchError
 from visionbench.record.statistics import Estimate
 
 Word = Literal["regressed", "improved", "ok", "inconclusive", "not measured"]
@@ -27,7 +28,7 @@ class Rule:
     (p < `alpha` of the look, and Benjamini-Hochberg over all rows of the gate at `fdr`), and the centre is at least
     1 + `centre`. `improved` is its mirror image. `ok`: the upper end of the 95 % interval is below 1 + `limit`, and
     neither the wall nor the mean of all readings says otherwise. `looks` is how often the rows may be looked at:
-    `alpha` is split evenly between looks, `limit`'s 95 % hold for each.
+    `alpha` is split evenly between looks, `limit`'s 95 % hold for each. Raises `BenchError` for shares that are none.
     """
 
     margin: float = 0.01
@@ -36,6 +37,11 @@ class Rule:
     centre: float = 0.025
     limit: float = 0.05
     looks: int = 2
+
+    def __post_init__(self) -> None:
+        shares = (self.margin, self.alpha, self.fdr, self.centre, self.limit)
+        if not all(0 <= share <= 1 for share in shares) or not 1 <= self.looks <= 100:
+            raise BenchError("a rule's shares lie between 0 and 1, and it has 1 to 100 looks.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +92,8 @@ class Judgement:
     `changes` are exact differences in structure, `structures` how many rows were compared for them (0: none was asked
     for). `suite` is the geometric mean of all rows' ratios with its interval over launches: it sees a small change of
     every row that no row can show. `remarks` are sentences about the whole (a dirty tree, a machine without a noise
-    profile). `new` are allowed rows that the base does not have. `command` repeats this gate. It took `seconds`.
+    profile). `cut` says that the budget was too small for one full look, "" where it was not. `new` are allowed rows
+    that the base does not have. `command` repeats this gate. It took `seconds`.
     """
 
     title: str
@@ -96,6 +103,7 @@ class Judgement:
     structures: int = 0
     suite: Estimate | None = None
     remarks: tuple[str, ...] = ()
+    cut: str = ""
     new: tuple[str, ...] = ()
     command: str = ""
     seconds: float | None = None

@@ -60,13 +60,14 @@ def drawn(seed: int | None) -> int:
 class Outcome:
     """What was measured and what it came to; `rule` is the one that was applied.
 
-    `cut_short`: the budget ended before all launches were made.
+    `cut_short`: the budget ended before all launches were made; `looked_at` of them made the first look.
     """
 
     comparisons: tuple[Comparison, ...]
     verdicts: tuple[Verdict, ...]
     rule: Rule
     cut_short: bool
+    looked_at: int = 0
 
 
 def gate(
@@ -81,6 +82,7 @@ def gate(
     """Measure all rows and judge them. `keep` gets everything measured so far after every launch."""
     duet = _Duet(rows, stage, environment, plan, keep, progress)
     duet.play(frozenset(row.name for row in rows))
+    looked_at = duet.made
     # Settled before anything is judged: a second look costs half of the error, and must be paid for in advance.
     enough = plan.launches >= launches_needed(rule, len(rows))
     rule = replace(rule, looks=rule.looks if enough and duet.time_is_left else 1)
@@ -92,7 +94,9 @@ def gate(
     if again:
         duet.play(again, more_launches(verdicts, plan.launches))
         verdicts = judge(duet.comparisons(), rule, looks=dict.fromkeys(again, 2))
-    return Outcome(comparisons=duet.comparisons(), verdicts=verdicts, rule=rule, cut_short=duet.cut_short)
+    return Outcome(
+        comparisons=duet.comparisons(), verdicts=verdicts, rule=rule, cut_short=duet.cut_short, looked_at=looked_at
+    )
 
 
 def more_launches(verdicts: Sequence[Verdict], launches: int) -> dict[str, int]:
@@ -129,7 +133,7 @@ class _Duet:
         self._launches: dict[str, list[Launch]] = {row.name: [] for row in rows}
         self._broken: dict[str, Broken] = {}
         self._begun, self._longest = time.monotonic(), 0.0
-        self.cut_short, self.looks = False, 2
+        self.cut_short, self.looks, self.made = False, 2, 0
 
     @property
     def time_is_left(self) -> bool:
@@ -149,6 +153,7 @@ class _Duet:
                 return
             began = time.monotonic()
             self._take(launch(rows, self._stage, self._rng))
+            self.made += 1
             self._longest = max(time.monotonic() - began, self._longest if number else 0.0)
             self._keep(self.comparisons())
             self._tell(number + 1, max(planned.values()), len(rows), time.monotonic() - began)

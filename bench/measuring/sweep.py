@@ -7,6 +7,8 @@ every row is measured once before any row is measured twice.
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -18,9 +20,11 @@ from typing import Protocol as Interface
 
 from visionbench.measuring.agenda import Agenda, Budget
 from visionbench.measuring.process.launch import launch, prepare
-from visionbench.record.record import Environment, Record
+from visionbench.record.errors import BenchError
+from visionbench.record.record import Environment, Record, to_json
 from visionbench.record.spec import Protocol, Spec
-from visionbench.record.store import append, check_writable, read_if_there
+from visionbench.record.store import Place, append, changed, check_writable, read_if_there
+from visionbench.record.units import plural
 
 NO_LIMIT = Budget()
 
@@ -41,6 +45,7 @@ class Outcome:
 
     `records` are this sweep's, `measured` and `failed` count them. `left` counts what a cut-off sweep did not come to
     and the further launches of a spec that failed. `interrupted`: ended by Ctrl-C; `cut_off`: by its own deadline.
+    `remarks` say what somebody else did to the file.
     """
 
     records: tuple[Record, ...]
@@ -50,6 +55,7 @@ class Outcome:
     left: int
     interrupted: bool
     cut_off: bool
+    remarks: tuple[str, ...] = ()
 
 
 def plan(
@@ -117,7 +123,22 @@ def sweep(
         left=agenda.not_made,
         interrupted=interrupted,
         cut_off=agenda.cut_off,
+        remarks=tuple(crew.remarks),
     )
+
+
+def _kept_beside(record: Record) -> str:
+    """Where a record is that its file did not take: in the system's temporary folder, else in this sentence."""
+    line = to_json(record)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="visionbench-unsaved-", suffix=".jsonl")
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{line}\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        return f"The launch that was under way: {line}"
+    return f"The launch that was under way is in {name}."
 
 
 class _Crew:
@@ -138,7 +159,9 @@ class _Crew:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._made = 0
+        self._place: Place | None = None
         self.records: list[Record] = []
+        self.remarks: list[str] = []
 
     def work(self, devices: Sequence[str]) -> bool:
         """Work until nothing is left; True if a Ctrl-C came first. What ends one worker ends all, and is raised."""
@@ -170,10 +193,20 @@ class _Crew:
                 self._agenda.put_back(spec)
                 raise
             with self._lock:
-                append(self._path, record)
+                self._keep(record)
                 self.records.append(record)
                 self._agenda.give(spec, record, time.monotonic() - start)
                 self._tell_finished(record, len(self.records))
+
+    def _keep(self, record: Record) -> None:
+        """Append the record; where that cannot be, keep it beside, and stop."""
+        if self._place is not None and (what := changed(self._path, self._place)):
+            made = plural(len(self.records), "record")
+            self.remarks.append(f"{self._path} {what} during the sweep: it may lack the {made} made before.")
+        try:
+            self._place = append(self._path, record)
+        except BenchError as error:
+            raise BenchError(f"{error} {_kept_beside(record)}") from error
 
     def _tell_started(self, spec: Spec) -> None:
         if self._progress is not None:

@@ -271,7 +271,9 @@ def _judge(sides: Sides, stage: Stage, settings: Settings) -> tuple[Verdict, tup
     rule = replace(Rule(), fdr=Rule().fdr / max(settings.models, 1))
     plan = Plan(launches=max(LAUNCHES, launches_needed(rule)), budget=settings.budget, seed=drawn(None))
     outcome = gate(sides.rows, stage, describe(stage.device, stage.threads), plan, rule)
-    cut = (f"The budget of {settings.budget:g} s ended before all launches were made.",) if outcome.cut_short else ()
+    too_small = outcome.looked_at < plan.launches
+    how = "was too small for one full look" if too_small else "ended before all launches were made"
+    cut = (f"The budget of {settings.budget:g} s {how}.",) if outcome.cut_short else ()
     return outcome.verdicts[0], cut
 
 

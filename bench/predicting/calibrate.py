@@ -7,6 +7,7 @@ without them, and corrects the factor that all networks have in common and, held
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -188,8 +189,9 @@ def _from_group(
     if len(samples) < MIN_ROWS or len({sample.family for sample in samples}) < MIN_FAMILIES:
         return None
     words = [device, precision, memory_format, task, f"torch{torch.split('+')[0]}", "records"]
+    name = "-".join(words + (["compiled"] if compiled else []))
     facts = {
-        "id": "-".join(words + (["compiled"] if compiled else [])),
+        "id": re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII)[:150],  # it becomes a file's name, and comes from a file
         "device": device,
         "memory_format": memory_format,
         "task": task,

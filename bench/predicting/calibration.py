@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from visionbench.record.errors import BenchError, choose
-from visionbench.record.files import decode, typed, write_whole
+from visionbench.record.files import decode, locked, typed, write_whole
 from visionbench.record.spec import MEMORY_FORMATS, PRECISIONS, TASKS, Spec
 
 SCHEMA = 3
@@ -94,11 +95,24 @@ class Calibration:
 
 
 def write(calibration: Calibration, folder: Path = FOLDER) -> Path:
-    """Write it as `<id>.json`, readable and in a stable order. Raises `BenchError` where that cannot be."""
+    """Write it as `<id>.json`, readable and in a stable order.
+
+    Raises `BenchError` where that cannot be, and for the same calibration of a newer visionbench, which stays.
+    """
     path = folder / f"{calibration.id}.json"
     text = json.dumps(_rounded(asdict(calibration)), indent=1, sort_keys=True, allow_nan=False)
-    write_whole(path, text + "\n", remedy="name another folder", folders=True)
+    with locked(path, folders=True):
+        if _is_newer(path):
+            raise BenchError(f"{path} is of a newer visionbench and stays: upgrade, or name another folder.")
+        write_whole(path, text + "\n", remedy="name another folder")
     return path
+
+
+def _is_newer(path: Path) -> bool:
+    with suppress(OSError, ValueError, TypeError):
+        data = decode(path.read_text(encoding="utf-8"))
+        return isinstance(data, dict) and data.get("schema") > SCHEMA
+    return False
 
 
 def _rounded(value: Any) -> Any:

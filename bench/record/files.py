@@ -120,7 +120,7 @@ def _values_checker(inside: _Check) -> _Check:
 
 
 def _check_number(value: Any) -> None:
-    if value.__class__ is int and value.bit_length() > 1023:
+    if value.__class__ is int and value.bit_length() > 63:
         raise ValueError("a whole number is too large")
 
 

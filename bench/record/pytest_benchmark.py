@@ -13,10 +13,12 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, TypeVar
 
 from visionbench.record.errors import BenchError
 from visionbench.record.fingerprint import Fact, minor_version
+
+T = TypeVar("T")
 
 _SIGN = '"machine_info"'
 _REMEDY = "name a file that `pytest --benchmark-json` wrote"
@@ -102,7 +104,7 @@ def parse(text: str) -> Saved | None:
         return None
     try:
         return _saved(data)
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"a field is missing or wrong: {error}") from error
 
 
@@ -112,10 +114,16 @@ def _saved(data: dict[str, Any]) -> Saved:
     return Saved(
         machine=tuple(machine(data["machine_info"] or {}).items()),
         benchmarks=benchmarks,
-        commit=commit.get("id") if commit.get("id") != _UNVERSIONED else None,
-        dirty=commit.get("dirty"),
-        written=data.get("datetime"),
+        commit=_of_type(str, commit.get("id")) if commit.get("id") != _UNVERSIONED else None,
+        dirty=_of_type(bool, commit.get("dirty")),
+        written=_of_type(str, data.get("datetime")),
     )
+
+
+def _of_type(kind: type[T], value: object) -> T | None:
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{value!r} is no {kind.__name__}"[:100])
+    return value
 
 
 def machine(info: dict[str, Any]) -> dict[str, Fact]:

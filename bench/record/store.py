@@ -32,8 +32,17 @@ class Log:
     problems: tuple[str, ...] = ()
 
 
-def append(path: Path | str, record: Record) -> None:
-    """Append one record; when this returns, it is on the disk.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Which file a path led to after a write, and how long that file was in bytes."""
+
+    device: int
+    inode: int
+    size: int
+
+
+def append(path: Path | str, record: Record) -> Place:
+    """Append one record; when this returns, it is on the disk. Returns the place, for `changed`.
 
     The file is locked while it is written, so two sweeps may share it. Raises `BenchError` if the file cannot be
     written (nothing that was in it is lost, and no half line is left behind).
@@ -47,10 +56,23 @@ def append(path: Path | str, record: Record) -> None:
             _write_whole(descriptor, line)
             if is_new:
                 sync_folder(Path(path))
+            after = os.fstat(descriptor)
+            return Place(device=after.st_dev, inode=after.st_ino, size=after.st_size)
         finally:
             os.close(descriptor)
     except OSError as error:
         raise _cannot("write", path, error) from error
+
+
+def changed(path: Path | str, before: Place) -> str:
+    """What somebody else did to the file since `before`, as a clause; "" where it only grew."""
+    try:
+        now = Path(path).stat()
+    except OSError:
+        return "was removed or renamed"
+    if (now.st_dev, now.st_ino) != (before.device, before.inode):
+        return "was replaced by another file"
+    return "was cut off" if now.st_size < before.size else ""
 
 
 def _write_whole(descriptor: int, line: bytes) -> None:

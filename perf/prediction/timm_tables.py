@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import gc
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -120,17 +121,17 @@ def rows(path: Path) -> list[Row]:
             for line in csv.DictReader(lines):
                 row = _row(line, prefix)
                 by_name.setdefault((row.model, row.image_size), row)
-    except (OSError, KeyError, ValueError, csv.Error) as error:
+    except (OSError, KeyError, TypeError, ValueError, ArithmeticError, csv.Error) as error:
         raise BenchError(f"{path} cannot be read as timm's table ({error}): download it again.") from error
     return list(by_name.values())
 
 
 def _row(line: dict[str, Any], prefix: str) -> Row:
-    """The row of a CSV line. Raises KeyError or ValueError."""
+    """The row of a CSV line. Raises KeyError, TypeError, ArithmeticError or ValueError."""
     if None in line.values():
         raise ValueError(f"the row of {line['model']} is too short")
     batch, macs = int(line[f"{prefix}_batch_size"]), line.get(f"{prefix}_gmacs")
-    return Row(
+    row = Row(
         model=line["model"].split(".")[0],
         image_size=int(line[f"{prefix}_img_size"]),
         batch_size=batch,
@@ -138,6 +139,9 @@ def _row(line: dict[str, Any], prefix: str) -> Row:
         params=float(line["param_count"]) * 1e6,
         macs=float(macs) * 1e9 if macs else None,
     )
+    if not all(0 < number < math.inf for number in (row.image_size, row.batch_size, row.seconds, row.params)):
+        raise ValueError(f"the row of {row.model} holds numbers that are none")
+    return row
 
 
 def sample(of: Table, row: Row, trace: Trace, peaks: Peaks) -> Sample | Skipped:

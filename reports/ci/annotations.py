@@ -60,6 +60,8 @@ def _changed(judgement: Judgement) -> Iterator[tuple[str, str]]:
 
 def _unmeasured(judgement: Judgement) -> Iterator[tuple[str, str]]:
     lost = judgement.rows("not measured")
+    if judgement.cut or words.is_undecided(judgement):
+        yield "The gate could not decide", f"{words.headline(judgement)}. {words.sentence(judgement)}"
     if lost:
         told = "; ".join(words.lost(judgement))
         yield f"{len(lost)} of {plural(len(judgement.verdicts), 'row')} not measured", f"{told}."

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from xml.sax.saxutils import escape
 
+from visionbench.record.clean import clean
 from visionbench.reports.figures.style import BODY, FONT, POINT, SMALL, TITLE, Look, settings
-from visionbench.reports.settings import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,7 +95,7 @@ def line(points: float) -> float:
 def wrapped(text: str, points: float, width: float, bold: bool = False) -> list[str]:
     """A printable text in lines that are no wider than `width` mm."""
     lines = [""]
-    for word in printable(text).split():
+    for word in clean(text).split():
         longer = f"{lines[-1]} {word}".strip()
         if lines[-1] and size(longer, points, bold)[0] > width:
             lines.append(word)
@@ -153,7 +153,7 @@ def write(
     made.figure.text(
         x / made.look.width,
         y / made.height,
-        printable(text),
+        clean(text),
         fontsize=points,
         color=colour or made.look.theme.ink,
         fontweight="bold" if bold else "normal",

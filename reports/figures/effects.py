@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from visionbench.comparison.comparison import Comparison, speed_up
 from visionbench.comparison.switches import ABOUT, SWITCHES, switch_of
+from visionbench.record.clean import clean
 from visionbench.record.program import program_name
 from visionbench.record.spec import Spec
 from visionbench.record.statistics import Estimate
@@ -25,7 +26,6 @@ from visionbench.reports.figures import canvas, panels
 from visionbench.reports.figures.canvas import Entry, Sheet
 from visionbench.reports.figures.figure import Drawing, Evidence, MissingError
 from visionbench.reports.figures.style import SMALL, Look, Theme
-from visionbench.reports.settings import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,7 +103,7 @@ def _effect(one: Comparison) -> Effect:
 
 def _name(spec: Spec) -> str:
     """The network, `@` another size than 224 px; of a very long name the end, where names differ."""
-    name = printable(spec.model.removeprefix("timm:"))
+    name = clean(spec.model.removeprefix("timm:"))
     name = name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
     task = "" if spec.task == "inference" else ", training"
     return f"{name}{task}" if spec.image_size == 224 else f"{name}@{spec.image_size}{task}"

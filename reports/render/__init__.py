@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from visionbench.record.clean import without_commands
 from visionbench.record.errors import choose
-from visionbench.reports.table import Table
+from visionbench.reports.table import Table, cleaned
 
 FORMATS: tuple[str, ...] = ("terminal", "markdown", "latex", "csv", "json", "html")
 
@@ -16,6 +17,10 @@ def render(table: Table, format: str, width: int | None = None, *, colour: bool 
     `FORMATS`.
     """
     choose("format", format, FORMATS)
+    return without_commands(_render(cleaned(table), format, width, colour=colour))
+
+
+def _render(table: Table, format: str, width: int | None, *, colour: bool) -> str:  # noqa: A002
     # Each renderer is imported when it is needed: `--help` and the other formats never pay for rich.
     if format == "terminal":
         from visionbench.reports.render.terminal import terminal

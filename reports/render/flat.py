@@ -4,6 +4,7 @@ units.
 CSV: `table, section, model_marker, model, image_size`, then for each column of numbers `<key>_<unit>`,
 `<key>_source` and `<key>_origin`, and, where the column has any, `<key>_low`, `<key>_high`, `<key>_level` (how sure
 that interval is: 0.95 of a measurement, 0.8 of a prediction) and `<key>_note`; last `spec_model`, the qualified name.
+Text that begins with `=`, `+`, `-` or `@` gets an apostrophe before it, or a spreadsheet would compute it.
 A cell without a value is empty; the cause of a failed measurement is in `<key>_note`. `pandas.read_csv(path)` reads it
 as it is.
 """
@@ -40,8 +41,16 @@ def to_csv(table: Table) -> str:
     writer.writerow(["table", "section", *names, "spec_model"])
     for row in table.rows:
         fields = [_field(cell, part) for cell, its in zip(row.cells, parts, strict=True) for part in its]
-        writer.writerow([table.name, row.section, *fields, row.subject])
+        writer.writerow(map(no_formula, [table.name, row.section, *fields, row.subject]))
     return file.getvalue()
+
+
+def no_formula(field: object) -> object:
+    """A field that no spreadsheet computes: text that begins like a formula gets an apostrophe before it."""
+    return f"'{field}" if isinstance(field, str) and field.startswith(FORMULA) else field
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def _name(column: Heading, part: str) -> str:

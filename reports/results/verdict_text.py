@@ -7,19 +7,19 @@ A ratio is of time, candidate over baseline, so more than 1 is slower. It reads 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from statistics import median
 
 from visionbench.comparison.comparison import TIMER_WORDS, First, Side, iteration_seconds
 from visionbench.comparison.verdict import Change, Judgement, Rule, Verdict, Word
+from visionbench.record import clean as cleaner
 from visionbench.record.flags import meaning
 from visionbench.record.record import Environment
 from visionbench.record.statistics import Estimate, estimate
 from visionbench.record.units import KILO, duration, plural, significant
 from visionbench.reports.cells import CAUSES
-from visionbench.reports.settings import device_name, printable
+from visionbench.reports.settings import device_name
 
 ORDER: tuple[Word, ...] = ("regressed", "not measured", "inconclusive", "improved", "ok")
 """What a reader must see first."""
@@ -27,17 +27,13 @@ ORDER: tuple[Word, ...] = ("regressed", "not measured", "inconclusive", "improve
 LONGEST = 500
 """Characters of a message that are shown: a failure may carry a whole traceback."""
 
-_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-"""What a terminal takes as a command; without its first character the rest would be left as text."""
-
 NAMED = 3
 """Rows that a sentence names before it counts the rest."""
 
 
 def clean(text: str) -> str:
     """One line of at most `LONGEST` printable characters: names and messages come from elsewhere."""
-    words = (printable(word) for word in _COLOURS.sub("", text).split())
-    line = " ".join(word for word in words if word)
+    line = " ".join(cleaner.clean(text).split())
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 
@@ -145,7 +141,20 @@ def _ms(value: float) -> str:
 
 
 def headline(judgement: Judgement) -> str:
-    """The verdict in a few words, the worst news first, as `exit_code` sees it: `1 of 12 rows regressed`."""
+    """The verdict in a few words, the worst news first, as `exit_code` sees it: `1 of 12 rows regressed`.
+
+    A budget too small for one full look comes before it: what follows was then hardly asked.
+    """
+    shown = _headline(judgement)
+    return f"{clean(judgement.cut)}: {shown[:1].lower()}{shown[1:]}" if judgement.cut else shown
+
+
+def is_undecided(judgement: Judgement) -> bool:
+    """Whether this green build says nothing: no row got another word than inconclusive."""
+    return bool(judgement.verdicts) and len(judgement.rows("inconclusive")) == len(judgement.verdicts)
+
+
+def _headline(judgement: Judgement) -> str:
     rows = plural(len(judgement.verdicts), "row")
     slow, lost = len(judgement.rows("regressed")), len(judgement.rows("not measured"))
     parts = [f"{slow} of {rows} regressed"] if slow else []
@@ -155,6 +164,8 @@ def headline(judgement: Judgement) -> str:
         return ", ".join(parts)
     if not judgement.verdicts:
         return structure(judgement).rstrip(".") or "Nothing was compared"
+    if is_undecided(judgement):
+        return f"Nothing was shown: {'all ' if len(judgement.verdicts) > 1 else ''}{rows} inconclusive"
     if vague := len(judgement.rows("inconclusive")):
         return f"No regression shown, but {vague} of {rows} {'is' if vague == 1 else 'are'} inconclusive"
     return "No regression"

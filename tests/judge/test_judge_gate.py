@@ -161,7 +161,7 @@ def test_a_budget_ends_the_look_before_a_launch_that_would_exceed_it(monkeypatch
     stage = Stagehands(monkeypatch, seconds=[1.0, 3.0, 1.0, 1.0])
     found = stage.gate("slower", budget=8.9)  # after four launches 6 s are spent, and another may take 3
     assert len(stage.launches) == 4
-    assert found.cut_short
+    assert (found.cut_short, found.looked_at) == (True, 4)
     assert found.rule.looks == 1  # no second look is paid for where there is no time for one
     assert words(found) == {"slower": "inconclusive"}  # four launches show nothing
 

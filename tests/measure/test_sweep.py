@@ -221,3 +221,53 @@ def test_a_full_disk_loses_nothing(lab: Lab, path: Path) -> None:
     assert log.problems == ()
     assert 1 < fits < 6
     assert [record.spec for record in log.records] == [A, B, A, B, A, B][:fits]
+
+
+def _removed(path: Path) -> None:
+    path.unlink()
+
+
+def _rotated(path: Path) -> None:
+    path.rename(path.with_suffix(".1"))
+    path.touch()
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:10])
+
+
+@pytest.mark.parametrize(
+    ("hand", "message"), [(_removed, "was removed"), (_rotated, "was replaced"), (_cut, "was cut off")]
+)
+def test_what_somebody_does_to_the_file_meanwhile_is_said(hand, message, tmp_path, monkeypatch):
+    path, spared = tmp_path / "r.jsonl", iter((None, hand))
+
+    def launch(spec: Spec, *_: Any, **__: Any) -> Record:
+        if act := next(spared, None):
+            act(path)
+        return made(spec)
+
+    monkeypatch.setattr(sweeping, "launch", launch)
+    monkeypatch.setattr(sweeping, "prepare", lambda: None)
+    outcome = sweep((A,), THREE, path, ["cpu"])
+    [remark] = outcome.remarks
+    assert f"{path} {message}" in remark
+    assert "the 1 record made before" in remark
+
+
+def test_the_launch_under_way_when_the_disk_fills_is_kept(tmp_path, monkeypatch):
+    def full(*_: Any) -> None:
+        raise BenchError("cannot write.")
+
+    monkeypatch.setattr(sweeping, "launch", lambda spec, *_, **__: made(spec))
+    monkeypatch.setattr(sweeping, "prepare", lambda: None)
+    monkeypatch.setattr(sweeping, "append", full)
+    monkeypatch.setattr(sweeping.tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(BenchError, match="The launch that was under way is in ") as caught:
+        sweep((A,), THREE, tmp_path / "r.jsonl", ["cpu"])
+    [kept] = tmp_path.glob("visionbench-unsaved-*.jsonl")
+    assert str(kept) in str(caught.value)
+    assert read(kept).records == (made(A),)
+    monkeypatch.setattr(sweeping.tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(BenchError, match='under way: {"spec":'):
+        sweep((A,), THREE, tmp_path / "r.jsonl", ["cpu"])

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from perf.prediction.timm_tables import difference, rows, sample, table
-from visionbench.predicting.calibration import FOLDER, best, chip, from_json, read, shipped, write
+from visionbench.predicting.calibration import FOLDER, SCHEMA, best, chip, from_json, read, shipped, write
 from visionbench.predicting.tracing import marked
 from visionbench.record.devices import DEVICES, find
 from visionbench.record.errors import BenchError
@@ -202,3 +202,13 @@ def test_a_row_of_another_network_is_left_out_and_says_why(tmp_path):
     assert difference(replace(row, macs=1.9e9), trace) == "multiply-accumulates differ"
     assert difference(replace(row, macs=None), trace) is None
     assert sample(of, replace(row, params=5e6), trace, peaks(of)).reason == "parameters differ"
+
+
+def test_a_calibration_of_a_newer_visionbench_is_not_overwritten(tmp_path):
+    known = shipped()[0]
+    path = write(known, tmp_path)
+    text = path.read_text().replace(f'"schema": {SCHEMA}', f'"schema": {SCHEMA + 1}')
+    path.write_text(text)
+    with pytest.raises(BenchError, match="newer visionbench and stays"):
+        write(known, tmp_path)
+    assert path.read_text() == text

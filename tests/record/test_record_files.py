@@ -127,6 +127,24 @@ def test_a_few_bytes_do_not_become_millions_of_layers() -> None:
         structure.from_text(text)
 
 
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        ["{0..99999}.{0..99999}"],
+        ["{0..99999}.{0..9}", "{9..0}.{0..99999}"],
+        ["a" * 1_000 + "{0..99999}"],
+        [f"{name}.{{0..99999}}" for name in "abcdefghijk"],
+        ["{5..4}"],
+    ],
+)
+def test_layers_that_explode_are_refused_before_memory_is_taken(patterns: list[str]) -> None:
+    data = json.loads(STRUCTURE)
+    (row,) = data["rows"].values()
+    row["layers"] = {key: {} for key in patterns}
+    with pytest.raises(ValueError, match="layers"):
+        structure.from_text(json.dumps(data))
+
+
 def test_a_huge_time_of_pytest_benchmark_is_no_time(tmp_path: Path) -> None:
     path = tmp_path / "saved.json"
     stats = {"median": 10**400, "q1": 1.0, "q3": 1.0, "rounds": 3}

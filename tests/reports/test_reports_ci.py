@@ -144,7 +144,7 @@ def test_at_most_ten_errors_and_the_rest_in_one_warning():
 
 def test_where_nothing_is_wrong_nothing_is_annotated():
     assert ci.form("annotations", gates.judgement(gates.verdict("ok", "a"))) == ""
-    assert ci.form("annotations", gates.judgement(gates.verdict("inconclusive", "a"))) == ""
+    assert ci.form("annotations", gates.judgement(gates.verdict("ok", "b"), gates.verdict("inconclusive", "a"))) == ""
     assert [title for _, title, _ in commands(gates.judgement())] == ["Nothing was compared"]
 
 

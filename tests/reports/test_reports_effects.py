@@ -234,4 +234,4 @@ def test_a_failure_has_its_message():
     failure = Failure(kind="error", stage="warm-up", message="no gcc\x1b[31m")
     broken = effect(SWIN, "compile", launches=0, failure=failure)
     [cell] = column(effects.layout([], [broken]), "speed_up")
-    assert cell.notes == ("No gcc[31m.",), "a records file may come from anywhere, and a terminal obeys"
+    assert cell.notes == ("No gcc.",), "a records file may come from anywhere, and a terminal obeys"

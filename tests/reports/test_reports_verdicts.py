@@ -12,7 +12,8 @@ import pytest
 from tests.reports import gates
 from visionbench.comparison.verdict import INCONCLUSIVE, NOT_MEASURED, OK, REGRESSED, Judgement, Rule, exit_code
 from visionbench.record.statistics import Estimate
-from visionbench.reports import FORMATS, render
+from visionbench.reports import FORMATS, ci, render
+from visionbench.reports.render.markdown import escape
 from visionbench.reports.results import verdict_text as words
 from visionbench.reports.results.verdicts import NAME_WIDTH, changes, layout
 from visionbench.reports.table import Cell, Table
@@ -294,3 +295,24 @@ def test_p_values_line_up():
 def test_a_text_from_elsewhere_is_one_short_line():
     assert words.clean(" a\tb\r\n\x1b[31mc\x1b[0m\x00 \ud800d ") == "a b c d"
     assert len(words.clean("x" * 10_000)) == words.LONGEST
+
+
+CUT = "The budget of 60 s was too small for one full look (4 of 10 launches)"
+
+
+@pytest.mark.parametrize(
+    ("judged", "first"),
+    [
+        (only("inconclusive", "inconclusive"), "Nothing was shown: all 2 rows inconclusive"),
+        (only("inconclusive"), "Nothing was shown: 1 row inconclusive"),
+        (only("ok", "inconclusive", cut=CUT), f"{CUT}: no regression shown, but 1 of 2 rows is inconclusive"),
+        (only("inconclusive", "inconclusive", cut=CUT), f"{CUT}: nothing was shown: all 2 rows inconclusive"),
+        (only("regressed", cut=CUT), f"{CUT}: 1 of 1 row regressed"),
+    ],
+)
+def test_a_green_build_that_says_nothing_says_so_first(judged, first):
+    """A budget too small, or no row decided: in the first line of the summary, of the table, and beside the checks."""
+    assert words.headline(judged) == first
+    assert ci.form("summary", judged).split("\n")[0].startswith(f"**{escape(first)}**")
+    assert layout(judged).title.endswith(first[1:])
+    assert "::warning title=The gate could not decide::" in ci.form("annotations", judged)

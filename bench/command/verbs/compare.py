@@ -15,6 +15,7 @@ from visionbench.command.selection import specs_to_count
 from visionbench.comparison.structure import Structures
 from visionbench.comparison.verdict import NOT_MEASURED, OK, Judgement, Rule
 from visionbench.record.errors import BenchError
+from visionbench.record.files import locked
 from visionbench.record.spec import SUITES
 from visionbench.record.units import plural
 
@@ -85,11 +86,12 @@ def _exact(request: Request) -> int:
     from visionbench.tracing.structure import structures
 
     began, named = time.monotonic(), bool(request.selection.words)
+    # Also where it is written anew: a file that is torn, or of a newer visionbench, is never overwritten.
     before = structure.read(request.baseline) if request.baseline.exists() or not request.update else None
     with redirect_stdout(sys.stderr):  # what a user's factory prints is no result of ours
         now = structures(structure.structure_specs(specs_to_count(request.selection)), progress.say)
     if request.update:
-        return _updated(request.baseline, before if named else None, now)
+        return _updated(request.baseline, now, keep=named)
     assert before is not None
     # With models named the question is about these: the baseline's other rows are not missing.
     others = set(before.rows) - set(now.rows) - set(now.failures) if named else set()
@@ -109,8 +111,8 @@ def _exact(request: Request) -> int:
     return ci.show(judgement, request.output, request.ci)
 
 
-def _updated(path: Path, before: Structures | None, now: Structures) -> int:
-    """Write the baseline, keeping the other rows of `before`, if there are any.
+def _updated(path: Path, now: Structures, *, keep: bool) -> int:
+    """Write the baseline; with `keep` its other rows stay, those too that somebody wrote while these were counted.
 
     Raises `BenchError` if something cannot be counted: a baseline with holes would hide what falls into them.
     """
@@ -120,8 +122,10 @@ def _updated(path: Path, before: Structures | None, now: Structures) -> int:
         progress.say(f"{row}: {reason}")
     if now.failures:
         raise BenchError(f"{plural(len(now.failures), 'row')} cannot be counted: {path} is left as it was.")
-    kept = before.rows if before and (before.torch, before.timm) == (now.torch, now.timm) else {}
-    structure.write(path, replace(now, rows=kept | now.rows))
+    with locked(path, folders=True):
+        before = structure.read(path) if path.exists() else None
+        same = keep and before is not None and (before.torch, before.timm) == (now.torch, now.timm)
+        structure.write(path, replace(now, rows=before.rows | now.rows) if same and before else now)
     progress.say(f"{path}: {plural(len(now.rows), 'row')} counted; read the diff and commit it with its cause.")
     return OK
 

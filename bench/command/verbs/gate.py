@@ -183,21 +183,25 @@ def _play(rows: Sequence[Row], stage: Stage, turns: Turns) -> tuple[Outcome, int
 
 
 def _judgement(outcome: Outcome, sides: Sides, request: Request, seed: int) -> Judgement:
+    from visionbench.judging.gate import LAUNCHES
     from visionbench.judging.verdict import suite_ratio
 
     new = tuple(row.name for row in outcome.comparisons if _is_new(row, request.allow_new))
     first = outcome.comparisons[0] if outcome.comparisons else None
     unknown = noise_profile.remark(request.profile, first.environment, datetime.now(UTC).date()) if first else ""
-    cut = (
-        [f"The budget of {request.turns.budget:g} s ended before all launches were made."] if outcome.cut_short else []
-    )
+    cut, budget, full = "", f"The budget of {request.turns.budget or 0:g} s", request.turns.launches or LAUNCHES
+    if outcome.cut_short and outcome.looked_at < full:
+        made = f"{outcome.looked_at} of {plural(full, 'launch', 'launches')}"
+        cut = f"{budget} was too small for one full look ({made})"
+    ended = [f"{budget} ended before all launches were made."] if outcome.cut_short and not cut else []
     drawn = "" if request.turns.seed is not None or not request.ci.command else f" --seed {seed}"
     return Judgement(
         title=sides.title,
         rule=outcome.rule,
         verdicts=tuple(verdict for verdict in outcome.verdicts if verdict.comparison.name not in new),
         suite=suite_ratio(outcome.comparisons),
-        remarks=tuple(text for text in (*sides.remarks, *_called_new(new), *cut, unknown) if text),
+        remarks=tuple(text for text in (*sides.remarks, *_called_new(new), *ended, unknown) if text),
+        cut=cut,
         new=new,
         command=f"{request.ci.command}{drawn}",
     )

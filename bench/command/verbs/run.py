@@ -194,6 +194,8 @@ def sweep_rows(specs: Sequence[Spec], place: Place, records: Path, how_long: How
             retry_failures=how_long.retry_failures,
             progress=shown,
         )
+    for remark in outcome.remarks:
+        progress.complain(remark)
     progress.say(_summary(outcome, records))
     return outcome
 

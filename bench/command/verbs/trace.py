@@ -15,6 +15,7 @@ from visionbench.command.requests import HowToRun, Selection
 from visionbench.command.selection import specs_to_trace
 from visionbench.models import ModelError
 from visionbench.record import store
+from visionbench.record.clean import clean_json, clean_lines
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Environment, Failure, Record, to_json
 from visionbench.record.spec import Spec
@@ -69,7 +70,7 @@ def run(request: Request) -> int:
     from visionbench.tracing.step import missed
 
     for trace, record in traces(request):
-        print(to_json(record) if request.json else _card(trace, record, request.depth))
+        print(clean_json(to_json(record)) if request.json else clean_lines(_card(trace, record, request.depth)))
         if names := missed(trace):
             progress.complain(
                 f"{trace.spec.model}: NOT COUNTED, though they multiply or may: {', '.join(names)}; register a formula "

@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Iterable
 
+from visionbench.record.clean import clean
 from visionbench.record.record import Source
 from visionbench.reports.table import HEADS, Cell
 
@@ -22,8 +23,7 @@ _LINKS = re.compile(r"`([^`]*)`|\barXiv (\d{4}\.\d{4,5}(?:v\d+)?)\b")
 
 def text(words: str) -> str:
     """Words that a browser shows as they are, in an element or in a quoted attribute."""
-    plain = words if words.isprintable() else "".join(word for word in words if word.isprintable() or word == "\n")
-    return html.escape(plain)
+    return html.escape("\n".join(map(clean, words.split("\n"))))
 
 
 def prose(words: str) -> str:
