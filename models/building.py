@@ -9,8 +9,11 @@ parameters then takes milliseconds and no memory.
 """
 
 import importlib
+import importlib.util
 import inspect
+import itertools
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +44,7 @@ def build(name: str, image_size: ImageSize, channels: int = 3) -> "nn.Module":
     home = card.name.partition(":")[0]
     if home == "timm":
         return _build_timm(card, image_size, channels)
-    builders = {"paper": _build_paper, "user": _build_user, "ladder": _build_ladder}
+    builders = {"torchvision": _build_torchvision, "paper": _build_paper, "user": _build_user, "ladder": _build_ladder}
     return builders[home](card, image_size)
 
 
@@ -65,6 +68,17 @@ def _build_timm(card: ModelCard, image_size: ImageSize, channels: int) -> "nn.Mo
         return timm.create_model(arch, pretrained=False, num_classes=CLASSES, img_size=image_size, **other)
     except Exception as refusal:  # assertions, value and shape errors: every family refuses in its own way
         # A failure at the model's own size, or one that no size can cause, is not the user's mistake.
+        if image_size == card.image_size or _out_of_memory(refusal) or isinstance(refusal, NotImplementedError):
+            raise
+        raise _refused(card, image_size, _said(refusal)) from refusal
+
+
+def _build_torchvision(card: ModelCard, image_size: ImageSize) -> "nn.Module":
+    from visionbench.models import torchvision_models
+
+    try:
+        return torchvision_models.build(card.name.removeprefix("torchvision:"), image_size)
+    except Exception as refusal:  # as above
         if image_size == card.image_size or _out_of_memory(refusal) or isinstance(refusal, NotImplementedError):
             raise
         raise _refused(card, image_size, _said(refusal)) from refusal
@@ -112,7 +126,7 @@ def has_own_inputs(name: str) -> str:
     """`user:module:inputs` where the module of a user's model, which has been built, has a function `inputs`."""
     home, _, rest = name.partition(":")
     module = rest.rpartition(":")[0]
-    known = sys.modules.get(module) if home == "user" else None
+    known = sys.modules.get(module_name(module)) if home == "user" else None
     return f"user:{module}:inputs" if inspect.isroutine(getattr(known, "inputs", None)) else ""
 
 
@@ -145,12 +159,47 @@ def _users_path() -> Iterator[None]:
 
 
 def _import(name: str) -> ModuleType:
-    """Import a user's module."""
+    """Import a user's module, by its name or from its file."""
     try:
         with _users_path():
-            return importlib.import_module(name)
+            return _from_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
     except (Exception, SystemExit) as error:  # a script without a __main__ guard may well exit
         raise ModelError(f"cannot import {name!r} ({_said(error)}); install it, or run from its folder") from error
+
+
+def module_name(name: str) -> str:
+    """The name under which a user's module is loaded: its own, or for `path/to/file.py` one that no module has.
+
+    A file of a package is that package's module, so that its relative imports work.
+    """
+    if not name.endswith(".py"):
+        return name
+    path = Path(name).resolve()
+    package = list(itertools.takewhile(lambda folder: (folder / "__init__.py").exists(), path.parents))
+    parts = [folder.name for folder in reversed(package)] + [path.stem] * (path.stem != "__init__")
+    return ".".join(parts) if package else f"user_file_{zlib.crc32(str(path).encode()):08x}_{path.stem}"
+
+
+def _from_file(path: Path) -> ModuleType:
+    """The module of a file, once; what lies beside it can be imported by it, after what is installed."""
+    name = module_name(str(path))
+    if name in sys.modules:
+        return sys.modules[name]
+    top = path.resolve().parents[name.count(".")]
+    if str(top) not in sys.path:
+        sys.path.append(str(top))
+    if "." in name:
+        return importlib.import_module(name)
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def _factory(module: ModuleType, name: str) -> Callable[..., Any]:

@@ -40,18 +40,29 @@ class ModelCard:
     origin: str
 
 
+HUBS = ("hf-hub", "hf_hub")
+"""What timm's names on the Hugging Face hub begin with."""
+
+SIZES = {"n": "nano", "t": "tiny", "s": "small", "b": "base", "l": "large", "xl": "xlarge", "h": "huge", "g": "giant"}
+"""How papers abbreviate sizes, and how timm spells them."""
+
+
 def names() -> tuple[str, ...]:
-    """Every qualified name: timm's in natural order, then the paper's in the order of its tables."""
-    return (*(f"timm:{bare}" for bare in _timm_names()), *(f"paper:{bare}" for bare in _paper_names()))
+    """Every qualified name: timm's in natural order, the paper's in the order of its tables, then torchvision's."""
+    homes = {"timm": _timm_names(), "paper": _paper_names(), "torchvision": _torchvision_names()}
+    return tuple(f"{home}:{bare}" for home, known in homes.items() for bare in known)
 
 
 def resolve(name: str) -> ModelCard:
-    """The card of a qualified name, or of a bare one that only one implementation has.
+    """The card of a qualified name, or of a bare one that timm or the paper's networks alone have.
 
-    Raises `ModelError` for an unknown, an ambiguous or a malformed name. A user's factory is not imported
+    A name of the Hugging Face hub (`hf-hub:timm/resnet50.a1_in1k`) is its architecture, without its weights; nothing is
+    downloaded. Raises `ModelError` for an unknown, an ambiguous or a malformed name. A user's factory is not imported
     here.
     """
     prefix, colon, rest = name.partition(":")
+    if prefix in HUBS or (not colon and name.startswith("timm/")):
+        return _timm_card(_architecture(name, rest if colon else name))
     if not colon:
         return resolve(_qualify(name))
     if prefix == "timm":
@@ -62,8 +73,11 @@ def resolve(name: str) -> ModelCard:
         return _user_card(rest)
     if prefix == "ladder":
         return _ladder_card(rest)
+    if prefix == "torchvision":
+        return _torchvision_card(rest)
     raise ModelError(
-        f"no model {name!r}: the word before the colon is timm, paper or user; a factory of your own is user:{name}"
+        f"no model {name!r}: the word before the colon is timm, torchvision, paper or user; a factory of your own is "
+        f"user:{name}"
     )
 
 
@@ -84,23 +98,43 @@ def expand(pattern: str) -> tuple[str, ...]:
     """
     if not any(character in pattern for character in "*?["):
         return (resolve(pattern).name,)
-    found = [known for known in names() if fnmatchcase(known if ":" in pattern else _bare(known), pattern)]
+    if ":" in pattern:
+        found = [known for known in names() if fnmatchcase(known, pattern)]
+    else:  # what torchvision has beside timm is named with its home
+        mine = (known for known in names() if not known.startswith("torchvision:"))
+        found = [known for known in mine if fnmatchcase(_bare(known), pattern)]
     if not found:
         raise ModelError(f"no model matches {pattern!r}{_did_you_mean(pattern, names())}")
     return tuple(sorted(found, key=_natural))
 
 
 def near_misses(typed: str, known: Iterable[str]) -> list[str]:
-    """Up to three of `known` that begin or look like what was typed; prefix and case do not count."""
-    by_bare = {_bare(name).lower(): name for name in known}
-    word = _bare(typed).lower()
-    longer = sorted((bare for bare in by_bare if bare.startswith(word) and len(word) > 3), key=_plainness)
-    return [by_bare[bare] for bare in dict.fromkeys([*longer[:3], *difflib.get_close_matches(word, by_bare, n=3)])][:3]
+    """Up to three of `known` that look like what was typed; the word before the colon and case do not count.
+
+    First the same name, then those that begin so, then those that have its words in that order (`vit_b_16` is
+    `vit_base_patch16_224`, `swin_t` `swin_tiny_...`), then what is spelt alike.
+    """
+    bare, listed = _bare(typed).lower(), list(known)
+    parts = re.split("[_-]", bare) if bare else []
+    spelt = [re.escape(SIZES.get(part, part)) for part in parts]
+    groups = [re.escape(bare), "[_-]?".join(map(re.escape, parts)), "[_-]?".join(spelt), ".*".join(spelt)]
+    ranks = [re.compile(f"(?:{group})(?![a-z])") for group in groups] if bare else []
+    ranked = [
+        (rank, *_usual(name), name)
+        for name in listed
+        if (rank := next((i for i, one in enumerate(ranks) if one.match(_bare(name).lower())), None)) is not None
+    ]
+    if ranked:
+        return [name for *_, name in sorted(ranked)[:3]]
+    by_bare: dict[str, str] = {}
+    for name in listed:
+        by_bare.setdefault(_bare(name).lower(), name)
+    return [by_bare[bare] for bare in difflib.get_close_matches(bare, by_bare, n=3)]
 
 
-def _plainness(bare: str) -> tuple[bool, bool, int, str]:
-    """Sorts the usual variant of an architecture first: 224 pixels, patches of 16, a short name."""
-    return not bare.endswith("_224"), "patch16" not in bare, len(bare), bare
+def _usual(name: str) -> tuple[bool, int]:
+    """A sort key in which the sizes that papers mean come first, then short names."""
+    return (not name.endswith(("patch16_224", "patch4_window7_224")), len(name))
 
 
 def _qualify(bare: str) -> str:
@@ -115,6 +149,31 @@ def _qualify(bare: str) -> str:
         choices = " or ".join(f"{home}:{bare}" for home in homes)
         raise ModelError(f"{bare!r} names two implementations; say {choices}")
     return f"{homes[0]}:{bare}"
+
+
+def _architecture(typed: str, rest: str) -> str:
+    """The architecture that `timm/resnet50.a1_in1k` or `timm/resnet50.a1_in1k@main` names."""
+    owner, slash, model = rest.partition("/")
+    if owner != "timm" or not slash:
+        raise ModelError(
+            f"{typed!r} is not one of timm's names on the hub, and only a download could tell its architecture; say "
+            "hf-hub:timm/NAME, or timm: with the name of the architecture"
+        )
+    return re.split("[.@]", model)[0]
+
+
+def _torchvision_card(bare: str) -> ModelCard:
+    from visionbench.models import torchvision_models
+
+    if not torchvision_models.is_there(bare):
+        raise ModelError(_unknown(f"torchvision:{bare}", (f"torchvision:{name}" for name in _torchvision_names())))
+    return torchvision_models.card(bare)
+
+
+def _torchvision_names() -> list[str]:
+    from visionbench.models import torchvision_models
+
+    return sorted(torchvision_models.listed(), key=_natural)
 
 
 def _timm_card(bare: str) -> ModelCard:
@@ -160,9 +219,13 @@ def _paper_card(bare: str) -> ModelCard:
 
 
 def _user_card(rest: str) -> ModelCard:
-    module, colon, factory = rest.partition(":")
-    if not (colon and factory.isidentifier() and all(part.isidentifier() for part in module.split("."))):
-        raise ModelError(f"'user:{rest}' names no factory; say user:module:function, as in user:mymodels.nets:small")
+    module, colon, factory = rest.rpartition(":")
+    named = (module.endswith(".py") and ":" not in module) or all(part.isidentifier() for part in module.split("."))
+    if not (colon and factory.isidentifier() and named):
+        raise ModelError(
+            f"'user:{rest}' names no factory; say user:module:function, as in user:mymodels.nets:small, or "
+            "user:path/to/file.py:function"
+        )
     return ModelCard(
         name=f"user:{rest}",
         family=module,

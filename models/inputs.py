@@ -64,7 +64,8 @@ class Arguments:
 def arguments(
     model: str, described: Sequence[Described], batch_size: int, image_size: ImageSize, maker: Maker
 ) -> Arguments:
-    """The inputs as described; else those of the function `inputs` of the user's module; else images (N, 3, H, W).
+    """The inputs as described; else those of the function `inputs` of the user's module; else the network's own
+    (`own_shapes`).
 
     Raises `ModelError` for a user's function that fails or returns something else than a batch of that size.
     """
@@ -77,8 +78,18 @@ def arguments(
         return _from_function(described[0].function, batch_size, image_size, maker)
     if own := has_own_inputs(model):
         return _from_function(own, batch_size, image_size, maker)
+    images = (maker.draw((batch_size, *shape), "float", 0, 0) for shape in own_shapes(model, image_size))
+    return Arguments(positional=tuple(images), named={})
+
+
+def own_shapes(model: str, image_size: ImageSize) -> tuple[tuple[int, ...], ...]:
+    """What a network is given of one image without the batch: the image, a clip, two frames."""
+    if model.startswith("torchvision:"):
+        from visionbench.models import torchvision_models
+
+        return torchvision_models.shapes(model.removeprefix("torchvision:"), image_size)
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    return Arguments(positional=(maker.draw((batch_size, 3, height, width), "float", 0, 0),), named={})
+    return ((3, height, width),)
 
 
 def _from_function(name: str, batch_size: int, image_size: ImageSize, maker: Maker) -> Arguments:

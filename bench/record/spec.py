@@ -121,7 +121,9 @@ class Spec:
         texts = (self.inputs,) if isinstance(self.inputs, str) else tuple(self.inputs or ())
         texts = tuple(str(one) for one in parse(texts))
         height, width = sides(self.image_size)
-        return None if texts in ((), (f"3x{height}x{width}",)) else texts
+        # A user's module, and torchvision's networks for video, have inputs of their own where nothing is said.
+        images = (f"3x{height}x{width}",) if not self.model.startswith(("user:", "torchvision:")) else ()
+        return None if texts in ((), images) else texts
 
     @property
     def described(self) -> tuple[Input, ...]:

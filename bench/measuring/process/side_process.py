@@ -161,7 +161,9 @@ def check_origin(model: str, origin: Origin) -> None:
         if isinstance(module, ModuleType) and isinstance(file := vars(module).get("__file__"), str)
     }
     remedy = "put the folder that holds it on PYTHONPATH, and no other one"
-    module = model.split(":")[1]
+    from visionbench.models.building import module_name
+
+    module = module_name(model.split(":")[1])
     if model.startswith("user:") and not files.get(module, origin.tree).resolve().is_relative_to(origin.tree.resolve()):
         raise BenchError(f"{module} comes from {files[module]}, not from this side's tree {origin.tree}: {remedy}.")
     if origin.repository in (None, origin.tree):
