@@ -109,9 +109,9 @@ def write(calibration: Calibration, folder: Path = FOLDER) -> Path:
 
 
 def _is_newer(path: Path) -> bool:
-    with suppress(OSError, ValueError, TypeError):
+    with suppress(OSError, ValueError, TypeError, KeyError):
         data = decode(path.read_text(encoding="utf-8"))
-        return isinstance(data, dict) and data.get("schema") > SCHEMA
+        return bool(isinstance(data, dict) and data["schema"] > SCHEMA)
     return False
 
 

@@ -269,5 +269,5 @@ def test_the_launch_under_way_when_the_disk_fills_is_kept(tmp_path, monkeypatch)
     assert str(kept) in str(caught.value)
     assert read(kept).records == (made(A),)
     monkeypatch.setattr(sweeping.tempfile, "tempdir", str(tmp_path / "nowhere"))
-    with pytest.raises(BenchError, match='under way: {"spec":'):
+    with pytest.raises(BenchError, match=r'under way: \{"spec":'):
         sweep((A,), THREE, tmp_path / "r.jsonl", ["cpu"])
