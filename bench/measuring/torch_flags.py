@@ -61,8 +61,8 @@ SWITCHES: dict[str, Switch] = {
     ),
     "threads": Switch(read=torch.get_num_threads, write=torch.set_num_threads),
     "the default type": Switch(read=torch.get_default_dtype, write=torch.set_default_dtype),
-    "gradients": Switch(read=torch.is_grad_enabled, write=lambda value: torch.set_grad_enabled(value) and None),
-    "anomaly mode": Switch(read=torch.is_anomaly_enabled, write=torch._C._set_anomaly_enabled),
+    "gradients": Switch(read=torch.is_grad_enabled, write=torch._C._set_grad_enabled),
+    "anomaly mode": Switch(read=torch.is_anomaly_enabled, write=torch._C.set_anomaly_enabled),
     "flash attention": Switch(read=_cuda.flash_sdp_enabled, write=_cuda.enable_flash_sdp),
     "memory-efficient attention": Switch(read=_cuda.mem_efficient_sdp_enabled, write=_cuda.enable_mem_efficient_sdp),
     "plain attention": Switch(read=_cuda.math_sdp_enabled, write=_cuda.enable_math_sdp),
@@ -109,6 +109,6 @@ def check(expected: State) -> None:
     changed = [f"{name} {now[name]} instead of {expected[name]}" for name in SWITCHES if now[name] != expected[name]]
     if changed:
         raise UnsupportedError(
-            f"the model changed torch's flags while it ran ({', '.join(changed)}), so it did not run as its record would"
-            " say: take that out of its forward pass"
+            f"the model changed torch's flags while it ran ({', '.join(changed)}), so it did not run as its record "
+            "would say: take that out of its forward pass"
         )

@@ -117,7 +117,7 @@ def _flexible(seen: Kernel) -> Iterator[None]:
 
 @contextmanager
 def _offloaded() -> Iterator[None]:
-    """`save_on_cpu` keeps what the backward pass needs on the host: there a meta tensor's place is real and untouched."""
+    """`save_on_cpu` keeps what the backward pass needs on the host: a meta tensor's place there is never touched."""
     owner = torch.autograd.graph.save_on_cpu
     before = owner.__init__
 

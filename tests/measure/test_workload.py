@@ -120,7 +120,7 @@ def test_every_flag_is_put_back(seen: Seen, found: bool) -> None:
 
 
 def test_flags_are_put_back_when_the_model_cannot_be_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(name: str, size: int) -> nn.Module:
+    def fails(name: str, size: int, _channels: int) -> nn.Module:
         raise models.ModelError("no")
 
     monkeypatch.setattr(models, "build", fails)
@@ -271,7 +271,7 @@ def test_is_finite(seen: Seen, value: float, finite: bool) -> None:
 def test_a_closed_workload_lets_its_model_go(monkeypatch: pytest.MonkeyPatch) -> None:
     alive: list[weakref.ref[nn.Module]] = []
 
-    def make(name: str, size: int) -> nn.Module:
+    def make(name: str, size: int, _channels: int) -> nn.Module:
         model = Spy(Seen())
         alive.append(weakref.ref(model))
         return model
