@@ -93,13 +93,15 @@ class Structure:
 class Structures:
     """Rows by their words, and the releases they were counted with: torch's minor (`2.15`) and timm's.
 
-    `failures` are the rows that could not be counted, each with its reason; a baseline has none.
+    `failures` are the rows that could not be counted, each with its reason; a baseline has none. `untrained` are
+    training steps of networks that have nothing to train, or a loss of their own: no rows, with the reason.
     """
 
     torch: str
     timm: str
     rows: dict[str, Structure]
     failures: dict[str, str] = field(default_factory=dict)
+    untrained: dict[str, str] = field(default_factory=dict)
 
 
 def structure_specs(specs: Iterable[Spec]) -> tuple[Spec, ...]:

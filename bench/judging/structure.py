@@ -51,6 +51,8 @@ def compare(
             changes += _differences(before, now.rows[row])
         elif row in now.failures:
             changes += [_whole(row, "present", "cannot be counted", now.failures[row])]
+        elif row in now.untrained:
+            changes += [_whole(row, "present", "missing", now.untrained[row])]
         elif not _allowed(row, allow_missing):
             changes += [_whole(row, "present", "missing")]
     new = dict.fromkeys(now.rows, "") | now.failures

@@ -7,6 +7,7 @@ import re
 import torch
 
 from visionbench.machine.support import UnsupportedError
+from visionbench.models.outputs import UntrainableError
 from visionbench.record.record import Failure, FailureKind
 
 LONGEST = 300
@@ -34,7 +35,7 @@ def _kind(error: BaseException) -> FailureKind:
         return "crashed"
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return "out_of_memory"
-    if isinstance(error, (UnsupportedError, NotImplementedError)):
+    if isinstance(error, (UnsupportedError, UntrainableError, NotImplementedError)):
         return "unsupported"
     if isinstance(error, RuntimeError) and _MEMORY.search(str(error)):
         return "out_of_memory"
@@ -44,6 +45,8 @@ def _kind(error: BaseException) -> FailureKind:
 def _message(error: BaseException) -> str:
     if isinstance(error, UnsupportedError):
         return str(error)
+    if isinstance(error, UntrainableError):
+        return f"it cannot be trained: {error}; --task inference measures it"
     if isinstance(error, SystemExit):
         return f"the model left the process by sys.exit({error.code!r})"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -12,9 +12,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol as Interface
 
@@ -65,20 +65,33 @@ def plan(
     environment: Environment,
     *,
     retry_failures: bool = False,
+    networks: Mapping[str, str] | None = None,
 ) -> list[Spec]:
     """The launches still missing, in the order in which to make them: a spec appears once per launch.
 
     `done` are the records there are and `environment` is this one: only records that a launch would repeat count, those
-    with its key. A spec that failed once is done, unless `retry_failures`.
+    with its key. A spec that failed once is done, unless `retry_failures`. `networks` says which network a user's name
+    stands for now (`Record.network`); records of another one don't count. Without it a name is believed.
     """
-    launched = Counter(record.key for record in done if record.failure is None)
-    failed = {record.key for record in done if record.failure is not None}
+    of_now = [_believed(record, networks or {}) for record in done]
+    launched = Counter(record.key for record in of_now if record.failure is None)
+    failed = {record.key for record in of_now if record.failure is not None}
     missing: list[tuple[int, Spec]] = []
     for spec in dict.fromkeys(specs):
-        key = Record(spec=spec, protocol=protocol, environment=environment, source="measured").key
+        key = _to_make(spec, protocol, environment, networks or {}).key
         if retry_failures or key not in failed:
             missing += [(ordinal, spec) for ordinal in range(launched[key], protocol.launches)]
     return [spec for _, spec in sorted(missing, key=lambda launch: launch[0])]
+
+
+def _to_make(spec: Spec, protocol: Protocol, environment: Environment, networks: Mapping[str, str]) -> Record:
+    """What a launch of `spec` would record, as far as it is known before."""
+    network = networks.get(spec.model)
+    return Record(spec=spec, protocol=protocol, environment=environment, network=network, source="measured")
+
+
+def _believed(record: Record, networks: Mapping[str, str]) -> Record:
+    return record if record.network is None or record.spec.model in networks else replace(record, network=None)
 
 
 def sweep(
@@ -91,12 +104,14 @@ def sweep(
     budget: Budget = NO_LIMIT,
     retry_failures: bool = False,
     progress: Progress | None = None,
+    networks: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Make the launches that `path` lacks and append their records to it.
 
     Rows are spread over `devices`, one worker each; they must be alike, because a row's launches may fall on any of
     them. When the budget ends no launch is started; the one that runs is not cut short, for its time limit is the
-    protocol's. Raises `BenchError` before the first launch if the file cannot be read or written or a device is no
+    protocol's. `networks` is as for `plan`. Raises `BenchError` before the first launch if the file cannot be read or
+    written or a device is no
     device, and later if a record cannot be written: the records before it are safe.
     """
     wanted = tuple(dict.fromkeys(specs))
@@ -106,13 +121,14 @@ def sweep(
 
     here = describe(devices[0], threads)
     known = read_if_there(path).records
-    missing = plan(wanted, protocol, known, here, retry_failures=retry_failures)
-    keys = {spec: Record(spec=spec, protocol=protocol, environment=here, source="measured").key for spec in wanted}
-    ours = [record for record in known if record.key == keys.get(record.spec)]
+    networks = networks or {}
+    missing = plan(wanted, protocol, known, here, retry_failures=retry_failures, networks=networks)
+    keys = {spec: _to_make(spec, protocol, here, networks).key for spec in wanted}
+    ours = [record for record in known if _believed(record, networks).key == keys.get(record.spec)]
     failed_before = set() if retry_failures else {record.spec for record in ours if record.failure is not None}
     rows = [spec for spec in wanted if spec not in failed_before]
     agenda = Agenda(missing, rows, (r for r in ours if r.failure is None), protocol, budget)
-    crew = _Crew(agenda, protocol, path, threads, progress, total=len(missing))
+    crew = _Crew(agenda, protocol, path, threads, progress, total=len(missing), networks=networks)
     interrupted = crew.work(devices)
     failed = sum(record.failure is not None for record in crew.records)
     return Outcome(
@@ -152,9 +168,10 @@ class _Crew:
         threads: int | None,
         progress: Progress | None,
         total: int,
+        networks: Mapping[str, str],
     ) -> None:
         self._agenda, self._protocol, self._path, self._threads = agenda, protocol, path, threads
-        self._progress, self._total = progress, total
+        self._progress, self._total, self._networks = progress, total, networks
         self._start = time.monotonic()
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -189,6 +206,8 @@ class _Crew:
             try:
                 self._tell_started(spec)
                 record = launch(spec, self._protocol, device, self._threads, stop=self._stop)
+                if record.network is None and spec.model in self._networks:  # it died before it could say
+                    record = replace(record, network=self._networks[spec.model])
             except BaseException:
                 self._agenda.put_back(spec)
                 raise

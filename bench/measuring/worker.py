@@ -47,11 +47,12 @@ without a counter) measures nothing. What needs no separate pass (first call, me
 
 
 class _Stages:
-    """The stage that the launch is at, reported as it begins."""
+    """The stage that the launch is at, reported as it begins; and which network it has built."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
         self.current = "check"
+        self.network: str | None = None
 
     def enter(self, stage: str) -> None:
         self.current = stage
@@ -77,9 +78,10 @@ def measure(
     record = Record(spec=spec, protocol=protocol, environment=environment, source="measured")
     stages = _Stages(tell_stage)
     try:
-        return replace(record, measurements=_measurements(spec, protocol, device, threads, stages))
+        measurements = _measurements(spec, protocol, device, threads, stages)
+        return replace(record, measurements=measurements, network=stages.network)
     except (Exception, SystemExit) as error:  # any model may raise anything; Ctrl-C passes
-        return replace(record, failure=failure(error, stages.current))
+        return replace(record, failure=failure(error, stages.current), network=stages.network)
 
 
 def _measurements(
@@ -90,9 +92,11 @@ def _measurements(
     idle = process_memory.idle()
     stages.enter("build")
     with instruments(device, threads) as tools, _opened(spec, protocol, device, threads) as workload:
+        stages.network = workload.network
         stages.enter("first call")
         fresh = compilation.mark()
         first = timing.first_call(workload, tools.now)
+        workload.check()
         called = compilation.mark()
         stages.enter("warm-up")
         warm = _warm(workload, protocol, first, device, tools)
@@ -100,8 +104,11 @@ def _measurements(
         stages.enter("time")
         begun = compilation.mark()
         timed = [one for metric in _asked(spec, protocol) for one in METRICS[metric](workload, protocol, warm, tools)]
-        if compilation.recompiled_since(begun):
-            timed = [replace(one, flags=(*one.flags, compilation.RECOMPILED)) for one in timed]
+        workload.check()
+        doubts = workload.doubts() + ((compilation.RECOMPILED,) if compilation.recompiled_since(begun) else ())
+        timed = [
+            replace(one, flags=(*one.flags, *doubts), warnings=(*one.warnings, *workload.remarks)) for one in timed
+        ]
         stages.enter("memory")
         compiled = compilation.measurements(first[0], fresh, called, compilation.mark()) if spec.compile_mode else ()
         memory = (*peak_memory.measure(device), *process_memory.measure(device, idle))

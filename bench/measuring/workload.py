@@ -1,15 +1,16 @@
 """From a spec to something that can be timed: model, inputs, one step. The only setter of torch's flags.
 
 What changes a number is decided here, once, and explicitly: whether TF32 is on has a different default for matrix
-products and for convolutions and changed between versions of torch, so both are set, always. What is set globally is
-put back by `Workload.close`. The flags are set through the properties `allow_tf32`: torch 2.9 added others
-(`fp32_precision`) and raises where both are used, but the old ones work, silently, from 2.6 to 2.15.
+products and for convolutions and changed between versions of torch, so both are set, always, and after the network's
+own code has been imported (`torch_flags`). What is set globally is put back by `Workload.close`. The flags are set
+through the properties `allow_tf32`: torch 2.9 added others (`fp32_precision`) and raises where both are used, but the
+old ones work, silently, from 2.6 to 2.15.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -19,8 +20,14 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from visionbench.machine.support import UnsupportedError
+from visionbench.measuring import torch_flags
 from visionbench.models.detection import Detector
+from visionbench.models.identity import network_hash
 from visionbench.models.inputs import Arguments, Maker, arguments
+from visionbench.models.modes import set_mode
+from visionbench.models.numbers import foreign_numbers
+from visionbench.models.outputs import cross_entropy, first_tensor, labels_shape, trained
+from visionbench.models.randomness import seed_all, seeded
 from visionbench.record.inputs import INTEGERS
 from visionbench.record.spec import Spec
 
@@ -46,13 +53,19 @@ class Workload:
     `step()` enqueues one iteration and returns its logits (inference) or its loss (train). `phases`, run in their
     order, are one step taken apart, on the same model and optimizer; of an inference a detector's have them: its dense
     part taken apart, and the post-processing, which is no part of a step. `close()` restores torch's flags and random
-    state; a workload is closed exactly once.
+    state; a workload is closed exactly once. `check()` raises `UnsupportedError` if the network has changed a flag.
+    `network` stands for a user's network (`models.identity`); `remarks` are what a reader should know of it, `doubts()`
+    the flags that what was measured so far deserves.
     """
 
     step: Callable[[], Tensor]
     synchronize: Callable[[], None]
     close: Callable[[], None]
     phases: tuple[Phase, ...] = ()
+    check: Callable[[], None] = lambda: None
+    network: str | None = None
+    remarks: tuple[str, ...] = ()
+    doubts: Callable[[], tuple[str, ...]] = tuple
 
     def is_finite(self, result: Tensor) -> bool:
         """Whether no element is NaN or infinite. Waits for the device."""
@@ -72,65 +85,70 @@ def build(
     Raises what the model raises; torch's flags are then as they were. One workload at a time: flags are global.
     """
     with ExitStack() as stack:
-        stack.enter_context(_flags(spec, device, cudnn_benchmark, threads))
-        stack.enter_context(_random(device, seed))
-        model = _model(spec, device)
-        inputs = _inputs(spec, device, seed)
-        autocast = _autocast(spec, device)
+        before = stack.enter_context(torch_flags.kept())
+        on_cuda = torch.device(device).type == "cuda"
+        stack.enter_context(torch.cuda.device(device) if on_cuda else nullcontext())
+        stack.enter_context(seeded(seed, [torch.cuda.current_device()] if on_cuda else []))
+        torch_flags.put(_flags(spec, cudnn_benchmark))  # drawing weights may obey them
+        model = _built(spec, device)
+        network = network_hash(model) if spec.model.startswith("user:") else None
+        torch_flags.put(before | _flags(spec, cudnn_benchmark) | ({} if threads is None else {"threads": threads}))
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH) if spec.attention == "math" else nullcontext())
+        model, remarks = _prepared(model, spec, device)
+        seed_all(seed, on_gpu=on_cuda)
+        inputs, autocast = _inputs(spec, device, seed), _autocast(spec, device)
+        doubts: list[str] = []
         if spec.task == "train":
             step, phases = _training(model, inputs, autocast, seed)
         else:
-            step, phases = _inference_step(model, inputs, autocast), _inference_phases(model, inputs, autocast)
-        return Workload(step=step, synchronize=_synchronize(device), close=stack.pop_all().close, phases=phases)
+            step = _inference_step(model, inputs, autocast, doubts)
+            phases = _inference_phases(model, inputs, autocast)
+        return Workload(
+            step=step,
+            synchronize=_synchronize(device),
+            close=stack.pop_all().close,
+            phases=phases,
+            check=partial(torch_flags.check, torch_flags.state()),
+            network=network,
+            remarks=remarks,
+            doubts=lambda: tuple(doubts),
+        )
 
 
-@contextmanager
-def _flags(spec: Spec, device: str, cudnn_benchmark: bool, threads: int | None) -> Iterator[None]:
-    """Set what is global in torch as the spec says, and put back what was found."""
-    cuda, matmul, cudnn = torch.backends.cuda, torch.backends.cuda.matmul, torch.backends.cudnn
-    found = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, torch.get_num_threads())
-    in_half = cuda.fp16_bf16_reduction_math_sdp_allowed()
-    try:
-        matmul.allow_tf32 = cudnn.allow_tf32 = spec.precision == "tf32"
-        cudnn.benchmark = cudnn_benchmark
-        if threads is not None:
-            torch.set_num_threads(threads)
-        if spec.attention == "math":  # or torch casts half precision to fp32 first, which no code base of 2022 did
-            cuda.allow_fp16_bf16_reduction_math_sdp(True)
-        math_only = sdpa_kernel(SDPBackend.MATH) if spec.attention == "math" else nullcontext()
-        on_device = torch.cuda.device(device) if torch.device(device).type == "cuda" else nullcontext()
-        with math_only, on_device:
-            yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, count = found
-        cuda.allow_fp16_bf16_reduction_math_sdp(in_half)
-        if threads is not None:
-            torch.set_num_threads(count)
+def _flags(spec: Spec, cudnn_benchmark: bool) -> torch_flags.State:
+    """What is global in torch as the spec says."""
+    tf32 = spec.precision == "tf32"
+    flags = {"TF32 in matrix products": tf32, "TF32 in convolutions": tf32, "cudnn.benchmark": cudnn_benchmark}
+    # With plain attention torch casts half precision to fp32 first, which no code base of 2022 did.
+    return flags | ({"attention's reductions in halves": True} if spec.attention == "math" else {})
 
 
-@contextmanager
-def _random(device: str, seed: int) -> Iterator[None]:
-    """Draw weights, and what a training step draws, from `seed`; put the generators back afterwards."""
-    on_cuda = torch.device(device).type == "cuda"
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if on_cuda else []):
-        torch.manual_seed(seed)
-        yield
-
-
-def _model(spec: Spec, device: str) -> nn.Module:
+def _built(spec: Spec, device: str) -> nn.Module:
     from visionbench import models
 
     # Drawing 350 million weights takes a CPU seconds and a GPU none. A user's factory may rely on the CPU.
     born = nullcontext() if spec.model.startswith("user:") else torch.device(device)
     with born:
-        model = models.build(spec.model, spec.image_size, spec.channels)
+        return models.build(spec.model, spec.image_size, spec.channels)
+
+
+def _prepared(model: nn.Module, spec: Spec, device: str) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network on its device, in its numbers and its mode, compiled if asked; and remarks about it.
+
+    Raises `UnsupportedError` for one that does not compute in the numbers that its record would name.
+    """
+    if numbers := foreign_numbers(model, spec.precision):
+        raise UnsupportedError(
+            f"it has {numbers} parameters, and {spec.precision} begins with float32: build it in float32, or choose "
+            "another --precision"
+        )
     model.to(device=device, dtype=_WEIGHTS.get(spec.precision)).to(memory_format=_FORMATS[spec.memory_format])
-    model.train(spec.task == "train")
     if spec.precision == "bf16" and isinstance(model, Detector):
         raise UnsupportedError("RoIAlign has no kernel for bf16: use amp_bf16, which computes it in fp32, or fp16")
+    remarks = set_mode(model, spec.task == "train")
     if spec.compile_mode is None:
-        return model
-    return cast(nn.Module, torch.compile(model, mode=spec.compile_mode))
+        return model, remarks
+    return cast(nn.Module, torch.compile(model, mode=spec.compile_mode)), remarks
 
 
 def _inputs(spec: Spec, device: str, seed: int) -> Arguments:
@@ -174,10 +192,36 @@ def _autocast(spec: Spec, device: str) -> Autocast:
     return autocast
 
 
-def _inference_step(model: nn.Module, inputs: Arguments, autocast: Autocast) -> Callable[[], Tensor]:
+NO_GRAD = "no_grad"
+"""Flag: the model does not run in inference mode, and ran under no_grad."""
+
+
+def _inference_step(model: nn.Module, inputs: Arguments, autocast: Autocast, doubts: list[str]) -> Callable[[], Tensor]:
+    """A forward pass in inference mode; under no_grad for a network that refuses that (it asks for gradients inside).
+
+    Which of the two it is the first call decides; what it could not do is said in `doubts`.
+    """
+    modes: list[Callable[[], AbstractContextManager[Any]]] = [torch.inference_mode]
+    tried = False
+
+    def forward() -> Tensor:
+        with modes[-1](), autocast():
+            return first_tensor(inputs.call(model))
+
     def step() -> Tensor:
-        with torch.inference_mode(), autocast():
-            return _logits(inputs.call(model))
+        nonlocal tried
+        if tried:
+            return forward()
+        tried = True
+        try:
+            return forward()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            modes.append(torch.no_grad)
+            result = forward()
+            doubts.append(NO_GRAD)
+            return result
 
     return step
 
@@ -207,18 +251,19 @@ def _training(
     `GradScaler`: it costs two small kernels and a synchronisation of the host per step, guards accuracy, not speed, and
     bf16 needs none.
     """
-    optimizer = torch.optim.AdamW(model.parameters())
+    optimizer = torch.optim.AdamW(trained(model))
     labels: Tensor | None = None  # the number of classes is known after the first forward
     between: list[tuple[Tensor, Tensor]] = []  # what a phase leaves for the next; a step keeps it to itself
 
-    def forward() -> tuple[Tensor, Tensor]:
+    def drawn(logits: Tensor) -> Tensor:
         nonlocal labels
+        labels = _labels(logits, seed) if labels is None else labels
+        return labels
+
+    def forward() -> tuple[Tensor, Tensor]:
         optimizer.zero_grad(set_to_none=True)
         with autocast():
-            logits = _logits(inputs.call(model))
-            if labels is None:
-                labels = _labels(logits, seed)
-            return logits, nn.functional.cross_entropy(logits, labels)
+            return cross_entropy(inputs.call(model), drawn)
 
     def step() -> Tensor:
         _kept, loss = forward()  # a training loop's logits live until the step ends, so they do here
@@ -243,21 +288,7 @@ def _training(
 def _labels(logits: Tensor, seed: int) -> Tensor:
     """Random classes for logits (N, C, ...): integers (N, ...) below C."""
     generator = torch.Generator(logits.device).manual_seed(seed)
-    shape = (logits.shape[0], *logits.shape[2:])
-    return torch.randint(logits.shape[1], shape, generator=generator, device=logits.device)
-
-
-def _logits(output: object) -> Tensor:
-    """A model's output as one tensor: itself, or the first tensor of a tuple, a list or a mapping."""
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, Mapping):
-        output = tuple(output.values())
-    if isinstance(output, Sequence):
-        for part in output:
-            if isinstance(part, Tensor):
-                return part
-    raise TypeError(f"the model returned {type(output).__name__}: it must return a tensor of logits")
+    return torch.randint(logits.shape[1], labels_shape(logits), generator=generator, device=logits.device)
 
 
 def _synchronize(device: str) -> Callable[[], None]:

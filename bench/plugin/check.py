@@ -200,7 +200,7 @@ def _changes(before: Structures, now: Structures) -> tuple[Change, ...]:
     """The differences in this model's rows; the file's other rows belong to other tests."""
     from visionbench.judging.structure import compare
 
-    names = now.rows.keys() | now.failures.keys()
+    names = now.rows.keys() | now.failures.keys() | now.untrained.keys()
     return compare(replace(before, rows={name: row for name, row in before.rows.items() if name in names}), now)
 
 

@@ -45,11 +45,11 @@ def predict_step(
     try:
         basis = basis_of(spec, device, known)
     except BenchError as error:
-        return _refused(spec, device, "unsupported", str(error))
+        return refused(spec, device, "unsupported", str(error))
     try:
         trace = traced(replace(spec, compile_mode=None))
     except UntraceableError as error:
-        return _refused(spec, device, "unsupported", str(error))
+        return refused(spec, device, "unsupported", str(error))
     return predict_traced(trace, spec, device, basis, _ratio(spec, device, known, measured))
 
 
@@ -64,11 +64,11 @@ def predict_traced(
         seconds = max(seconds, limit)
     reason = refusal(replace(trace, spec=spec), columns, seconds)
     if reason is not None:
-        return _refused(spec, device, "unsupported", reason)
+        return refused(spec, device, "unsupported", reason)
     needed = memory(trace, device)
     too_much = _too_much(trace, needed, capacity(device))
     if too_much:
-        return _refused(spec, device, "out_of_memory", too_much)
+        return refused(spec, device, "out_of_memory", too_much)
     if ratio is not None:
         seconds, basis = _by_ratio(trace, spec, seconds, basis, ratio)
     return Record(
@@ -154,7 +154,8 @@ def _environment(device: DeviceSpec, torch: str | None) -> Environment:
     )
 
 
-def _refused(spec: Spec, device: DeviceSpec, kind: FailureKind, reason: str) -> Record:
+def refused(spec: Spec, device: DeviceSpec, kind: FailureKind, reason: str) -> Record:
+    """The record of a row that is not predicted, with the reason."""
     return Record(
         spec=spec,
         protocol=None,

@@ -60,6 +60,7 @@ FLAGS: dict[str, Flag] = {
     "stalled": Flag(
         meaning="the host was fast enough, but it stood still now and then, and the device waited", voids_time=True
     ),
+    "no_grad": Flag(meaning="it does not run in inference mode, and ran under no_grad"),
     "products_missed": Flag(meaning="operators that multiply, or may, have no formula and are left out"),
     "no_steady_state": Flag(meaning="the blocks had not settled when the time was up", voids_time=True),
 }

@@ -149,7 +149,8 @@ class Basis:
 class Record:
     """One line of a records file: one launch of one spec, or one exact count, or one failure.
 
-    `basis` is there for a prediction that was not refused.
+    `basis` is there for a prediction that was not refused. `network` is a hash of what a user's factory made and of its
+    sources (`models.identity`), None for other networks: a name of theirs stands for whatever its file holds today.
     """
 
     spec: Spec
@@ -158,11 +159,12 @@ class Record:
     measurements: tuple[Measurement, ...] = ()
     failure: Failure | None = None
     basis: Basis | None = None
+    network: str | None = None
     source: Source
     schema: int = SCHEMA
 
     @property
-    def key(self) -> tuple[Spec, str | None, str, str | None, str | None, Source]:
+    def key(self) -> tuple[Spec, str | None, str, str | None, str | None, str | None, Source]:
         """Records with one key are repetitions; records with different keys are never averaged.
 
         torch's version is part of it: from one release to a later one, models on one card have moved by tens of percent
@@ -175,6 +177,7 @@ class Record:
             self.environment.device,
             self.environment.torch,
             self.environment.node,
+            self.network,
             self.source,
         )
 

@@ -8,6 +8,7 @@ random state survives it.
 
 from __future__ import annotations
 
-from visionbench.tracing.step import Trace, UntraceableError, run, trace
+from visionbench.tracing.passes import UntraceableError
+from visionbench.tracing.step import Trace, run, trace
 
 __all__ = ["Trace", "UntraceableError", "run", "trace"]

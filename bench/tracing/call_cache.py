@@ -9,12 +9,14 @@ directly. This is what makes a trace faster than counting FLOPs alone with torch
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch._ops import HigherOrderOperator
 from torch._prims_common import suggest_memory_format
+from torch.utils._pytree import tree_any, tree_map_only
 
 from visionbench.tracing.formulas import Cost, cost_of, multiplies
 from visionbench.tracing.kinds import kind_of
@@ -25,7 +27,7 @@ Template = tuple[tuple[int, ...], tuple[int, ...], torch.dtype] | None
 Operand = tuple[tuple[int, ...], tuple[int, ...], int]
 """A tensor that a kernel reads or writes: shape, strides, bytes per element."""
 
-Outcome = Literal["free", "first argument", "nothing", "new", "unknown", "composite"]
+Outcome = Literal["free", "first argument", "nothing", "new", "unknown", "composite", "higher order"]
 """What an operator returns. "free": it launches nothing (a view, an allocation); "unknown": only running it tells."""
 
 
@@ -90,6 +92,40 @@ def signature(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[A
     return key
 
 
+def on_meta(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The arguments with all tensors on the meta device, where some are and others are not.
+
+    A network may keep constants that it does not register, and make tensors on the CPU; beside its parameters they
+    are operands like any other. A number as a tensor may lie anywhere, on a GPU too, and stays.
+    """
+    if not tree_any(_is_meta, (args, kwargs)):
+        return args, kwargs
+    if func.overloadpacket.__name__ in _INDEXED:
+        args = (args[0], list(_indices(args[1])), *args[2:])
+    moved: tuple[Any, dict[str, Any]] = tree_map_only(torch.Tensor, _moved, (args, kwargs))
+    return moved
+
+
+_INDEXED = frozenset({"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put"})
+
+
+def _indices(indices: Sequence[Any]) -> Iterator[Any]:
+    """Indices with each mask that has values as the places that it marks: on the meta device nobody could tell."""
+    for index in indices:
+        if isinstance(index, torch.Tensor) and index.dtype == torch.bool and not index.is_meta:
+            yield from index.nonzero(as_tuple=True)
+        else:
+            yield index
+
+
+def _is_meta(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_meta
+
+
+def _moved(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor if tensor.is_meta or tensor.dim() == 0 else tensor.to("meta")
+
+
 def _facts(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         if not value.is_meta:
@@ -109,6 +145,8 @@ def _is_composite(func: Any) -> bool:
 @functools.cache
 def outcome(func: Any) -> Outcome:
     """What an operator returns, by its schema."""
+    if isinstance(func, HigherOrderOperator):
+        return "higher order"
     if func.is_view or torch.Tag.inplace_view in func.tags or func.overloadpacket.__name__ in _FREE:
         return "free"
     if _is_composite(func):

@@ -32,8 +32,10 @@ import torch
 
 from visionbench.models import ModelError
 from visionbench.models.inputs import Arguments
+from visionbench.models.modes import set_mode
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import ImageSize, Spec
+from visionbench.tracing.apart import LIMIT, apart
 from visionbench.tracing.inputs import meta_inputs
 from visionbench.tracing.skeleton import skeleton, values_as_zero
 
@@ -71,7 +73,8 @@ def count(model: str, image_size: ImageSize, inputs: tuple[str, ...] | None = No
     """
     try:
         spec = Spec(model=model, image_size=image_size, inputs=inputs)
-        module = skeleton(model, image_size, spec.channels).eval()
+        module = skeleton(model, image_size, spec.channels)
+        set_mode(module, training=False)
         with _fresh_compiler(), values_as_zero(), torch.random.fork_rng(devices=[]), torch.no_grad():
             return _counted(module, spec)
     except (BenchError, ModelError) as error:
@@ -166,7 +169,7 @@ def counting(networks: Iterable[Network]) -> Iterator[Ask]:
     pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("fork"), initializer=_settle_in)
     try:
         futures: dict[Network, Future[Graphs]] = {one: pool.submit(count, *one) for one in wanted}
-        yield lambda network: _answer(futures[network])
+        yield lambda network: _answer(futures[network], pool, network)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -177,10 +180,19 @@ def _settle_in() -> None:
     """
     gc.freeze()
     torch.set_num_threads(1)
+    os.dup2(2, 1)
 
 
-def _answer(future: Future[Graphs]) -> Graphs:
+def _answer(future: Future[Graphs], pool: ProcessPoolExecutor, asked: Network) -> Graphs:
+    """A model that kills its process, or never ends, takes the whole pool along: the others are counted one by one."""
     try:
-        return future.result()
+        return future.result(LIMIT)
+    except TimeoutError:
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+        return Graphs(remark="its graphs could not be counted in time")
     except BrokenProcessPool:
-        return Graphs(remark="the process that counted its graphs died")
+        try:
+            return apart(count, *asked)
+        except BenchError:
+            return Graphs(remark="the process that counted its graphs died")

@@ -68,12 +68,14 @@ class LiveTensors:
         self._category: dict[int, Category] = {}
         self._phases: list[tuple[int, str]] = []
         self._arrivals: dict[int, _Arrival] = {}
+        self._weightless: set[int] = set()
         self._next = 0
 
     def add(self, out: Any, category: Category | None = None) -> None:
         """Start to follow the storages of all tensors in `out` (a tensor, or nested lists of them)."""
         if isinstance(out, torch.Tensor):
-            self._add_storage(out.untyped_storage(), category)
+            if out.is_meta:  # what a network makes or keeps on the host takes none of a device's memory
+                self._add_storage(out.untyped_storage(), category)
         elif isinstance(out, (list, tuple)):
             for item in out:
                 self.add(item, category)
@@ -93,7 +95,7 @@ class LiveTensors:
         weakref.finalize(storage, self._release, address, number, size)
 
     def _release(self, address: int, number: int, size: int) -> None:
-        self._events.append((number, -size))
+        self._events.append((number, 0 if number in self._weightless else -size))
         del self._alive[address]
 
     def phase(self, name: str) -> None:
@@ -111,6 +113,11 @@ class LiveTensors:
         number = self._alive.get(gradient.untyped_storage()._cdata)
         if number is not None:
             self._arrivals[number] = _Arrival(event=len(self._events), size=_in_blocks(gradient.nbytes))
+
+    def never(self, tensors: Iterable[torch.Tensor]) -> None:
+        """These were followed, and would not have been there: their storages weigh nothing."""
+        self._weightless |= {self._alive[tensor.untyped_storage()._cdata] for tensor in tensors}
+        self._events = [(number, 0 if number in self._weightless else size) for number, size in self._events]
 
     def keep(self) -> None:
         """The forward pass is over: what is alive and nothing else yet, the backward pass needs: activations."""

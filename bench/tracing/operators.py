@@ -27,12 +27,14 @@ from visionbench.tracing.call_cache import (
     describe,
     empty_as,
     on_cuda,
+    on_meta,
     operands,
     outcome,
     signature,
     tensor_bytes,
 )
 from visionbench.tracing.formulas import Cost
+from visionbench.tracing.higher_order import follow
 from visionbench.tracing.hooks import watching as watching_hooks
 from visionbench.tracing.kinds import Kind
 from visionbench.tracing.live import LiveTensors
@@ -73,6 +75,8 @@ class Recorder(TorchDispatchMode):
     It has state because torch calls a dispatch mode once per operator.
     """
 
+    supports_higher_order_operators = True
+
     def __init__(self, live: LiveTensors | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's, untyped
         self.operators: list[Operator] = []
@@ -92,7 +96,11 @@ class Recorder(TorchDispatchMode):
         if how == "composite":  # autograd, which takes such apart, was passed by: tensors of an inference mode
             with self:
                 return func.decompose(*args, **kwargs)
+        if how == "higher order":
+            return follow(self, func, args, kwargs)
         key = signature(func, args, kwargs)
+        if key is None:  # a tensor with data, or an argument that has no key
+            args, kwargs = on_meta(func, args, kwargs)
         call = self._calls.get(key) if key else None
         out = call.repeat() if call and call.outputs is not None else self._run(how, func, args, kwargs)
         if call is None:
@@ -122,6 +130,10 @@ class Recorder(TorchDispatchMode):
         """A kernel that stands for several operators and that the dispatcher does not show (see `overrides`)."""
         moved = tensor_bytes(inputs) + tensor_bytes(outputs)
         self._append(name, cost, moved, True, operands(inputs) + operands(outputs))
+
+    def not_counted(self, name: str) -> None:
+        """Name something that multiplies and of which the count is not known."""
+        self._append(name, Cost(kind="other", macs=0, activations=0), 0, False, (), missed=True)
 
     def _append(
         self, name: str, cost: Cost, moved: int, counted: bool, tensors: tuple[Operand, ...], missed: bool = False

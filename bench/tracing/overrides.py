@@ -9,6 +9,7 @@ the end of the trace.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -86,6 +87,59 @@ def _fused(seen: Kernel) -> Callable[..., torch.Tensor]:
 
 
 @contextmanager
+def _flexible(seen: Kernel) -> Iterator[None]:
+    """Flexible attention on meta tensors is attention: whole, as which scores its mask leaves out, values decide.
+
+    torch refuses the device before it asks for a kernel, and compiles what it calls, which no trace can follow.
+    """
+    module: Any = sys.modules.get("torch.nn.attention.flex_attention")
+    if module is None:  # who uses it has imported it
+        yield
+        return
+
+    def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_how: Any) -> tuple[torch.Tensor, ...]:
+        out = _FusedAttention.apply(query, key, value, None, seen)
+        statistics = query.new_empty(query.shape[:-1], dtype=torch.float32)
+        return out, statistics, statistics
+
+    ours = {
+        "_validate_device": lambda *_tensors: None,
+        "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG": True,
+        "flex_attention_hop": attention,
+    }
+    before = {name: getattr(module, name) for name in ours if hasattr(module, name)}
+    try:
+        vars(module).update({name: ours[name] for name in before})
+        yield
+    finally:
+        vars(module).update(before)
+
+
+@contextmanager
+def _offloaded() -> Iterator[None]:
+    """`save_on_cpu` keeps what the backward pass needs on the host: a meta tensor's place there is never touched."""
+    owner = torch.autograd.graph.save_on_cpu
+    before = owner.__init__
+
+    def init(self: Any, *_how: Any, **_more: Any) -> None:
+        def pack(tensor: torch.Tensor) -> tuple[torch.device, torch.Tensor]:
+            host = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+            host.copy_(tensor)
+            return tensor.device, host
+
+        def unpack(packed: tuple[torch.device, torch.Tensor]) -> torch.Tensor:
+            return packed[1].to(packed[0])
+
+        torch.autograd.graph.saved_tensors_hooks.__init__(self, pack, unpack)
+
+    owner.__init__ = init  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        owner.__init__ = before  # type: ignore[method-assign]
+
+
+@contextmanager
 def overrides(*, fused: bool, seen: Kernel, former: bool = False) -> Iterator[None]:
     """For the time of the `with` block, meta tensors get fused attention, and autocast where a region is open.
 
@@ -111,7 +165,7 @@ def overrides(*, fused: bool, seen: Kernel, former: bool = False) -> Iterator[No
 
     try:
         replace(at_once)
-        with regions(entered=lambda: replace(list(table)), left=casts.forget):
+        with regions(entered=lambda: replace(list(table)), left=casts.forget), _flexible(seen), _offloaded():
             yield
     finally:
         library._destroy()

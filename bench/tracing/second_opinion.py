@@ -14,10 +14,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 import torch
 
+from visionbench.models.modes import set_mode
 from visionbench.record.spec import Spec
 from visionbench.tracing.formulas import FORMULAS
 from visionbench.tracing.step import Trace, run
@@ -35,17 +37,21 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opinion:
-    """Both totals for one image. They agree if `ours` equals `theirs` less what the MAC rule excludes."""
+    """Both totals for one image. They agree if `ours` equals `theirs` less what the MAC rule excludes.
+
+    `trouble` says why fvcore could not count; then there is no second opinion, and nothing disagrees.
+    """
 
     spec: Spec
     ours: int
     theirs: int
     differences: tuple[Difference, ...]
+    trouble: str = ""
 
     @property
     def agrees(self) -> bool:
-        """True if every difference is an operator that the MAC rule leaves out on purpose."""
-        return all(d.ours == 0 and d.operator in _EXCLUDED for d in self.differences)
+        """True if fvcore could count, and every difference is an operator that the MAC rule leaves out on purpose."""
+        return not self.trouble and all(d.ours == 0 and d.operator in _EXCLUDED for d in self.differences)
 
 
 # What fvcore counts and the paper's rule does not.
@@ -71,11 +77,12 @@ def second_opinion(spec: Spec) -> Opinion:
     traced = run(single)
     theirs, unknown, trouble = _fvcore(single)
     ours = _by_group(traced)
-    found = [Difference(operator="all", ours=traced.macs_per_image, theirs=0, reason=trouble)] if trouble else []
-    found += (
-        [] if trouble else [_difference(name, ours[name], theirs[name], unknown) for name in _unequal(ours, theirs)]
+    unequal = () if trouble else _unequal(ours, theirs)
+    differences = tuple(_difference(name, ours[name], theirs[name], unknown) for name in unequal)
+    theirs_in_all = sum(theirs.values())
+    return Opinion(
+        spec=single, ours=traced.macs_per_image, theirs=theirs_in_all, differences=differences, trouble=trouble
     )
-    return Opinion(spec=single, ours=traced.macs_per_image, theirs=sum(theirs.values()), differences=tuple(found))
 
 
 def _by_group(traced: Trace) -> Counter[str]:
@@ -111,7 +118,10 @@ def _fvcore(spec: Spec) -> tuple[Counter[str], tuple[str, ...], str]:
     from visionbench.tracing.skeleton import weightless
 
     given = inputs_on(spec, "cpu")
-    model = _ByPosition(weightless(spec.model, spec.image_size, spec.channels).eval(), tuple(given.named)).eval()
+    bare = weightless(spec.model, spec.image_size, spec.channels)
+    set_mode(bare, training=False)
+    model = _ByPosition(bare, tuple(given.named))
+    model.training = False
     tensors = (*given.positional, *given.named.values())
     with torch.no_grad(), _quietly(), _plain_transformer_layers(), torch.random.fork_rng(devices=[]):
         from fvcore.nn import FlopCountAnalysis
@@ -120,7 +130,7 @@ def _fvcore(spec: Spec) -> tuple[Counter[str], tuple[str, ...], str]:
         try:
             counted = analysis.by_operator()
         except Exception as error:  # its handles assume shapes, and raise whatever comes of it
-            return Counter(), (), f"fvcore failed ({type(error).__name__}: {str(error)[:100]})"
+            return Counter(), (), f"{type(error).__name__}: {shorten(str(error), 100, placeholder=' ...')}"
         names = sorted(name.removeprefix("aten::") for name in analysis.unsupported_ops())
     total: Counter[str] = Counter()
     for name, macs in counted.items():

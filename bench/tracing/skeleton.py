@@ -15,6 +15,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from visionbench.models import ModelError, build, load
+from visionbench.models.randomness import seeded
 from visionbench.record.spec import ImageSize
 
 _METHODS = (
@@ -72,7 +73,35 @@ def skeleton(name: str, image_size: ImageSize, channels: int = 3) -> torch.nn.Mo
             module = build(name, image_size, channels)
     except (ModelError, RuntimeError):  # timm 1.0.15 reads values while it builds
         module = weightless(name, image_size, channels)
-    return module.to("meta")
+    to_meta(module)
+    return module
+
+
+def to_meta(module: torch.nn.Module) -> None:
+    """Move every registered tensor that is elsewhere to the meta device; one that has several owners stays one.
+
+    `Module.to` would make a parameter of each of them, for the meta device's tensors cannot replace others in place.
+    """
+    copies: dict[int, Any] = {}
+    for owner in module.modules():
+        stores: tuple[dict[str, Any], ...] = (owner._parameters, owner._buffers)
+        away = [t for store in stores for t in store.values() if t is not None and not t.is_meta]
+        if not away:
+            continue
+        for tensor in away:
+            copies.setdefault(id(tensor), _moved(tensor))
+        for place in (*stores, vars(owner)):
+            place.update({name: copies[id(value)] for name, value in place.items() if id(value) in copies})
+        if isinstance(owner, torch.nn.RNNBase):  # it keeps a list of its weights
+            owner._init_flat_weights()
+
+
+def _moved(tensor: torch.Tensor) -> torch.Tensor:
+    if torch.nn.parameter.is_lazy(tensor):
+        lazy: torch.Tensor = tensor.to("meta")
+        return lazy
+    moved = tensor.detach().to("meta")
+    return torch.nn.Parameter(moved, tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else moved
 
 
 def weightless(name: str, image_size: ImageSize, channels: int = 3) -> torch.nn.Module:
@@ -84,7 +113,7 @@ def weightless(name: str, image_size: ImageSize, channels: int = 3) -> torch.nn.
 @contextmanager
 def _untouched() -> Iterator[None]:
     """Build without filling weights and without moving the process's random state."""
-    with torch.random.fork_rng(devices=[]), _SkipFills():
+    with seeded(0), _SkipFills():
         yield
 
 
@@ -96,6 +125,10 @@ class Readings:
     """How many values have been read so far."""
 
     count: int = 0
+
+    def restart(self) -> None:
+        """What has been read so far is of a first call, which a network makes once."""
+        self.count = 0
 
 
 @contextmanager

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
+from visionbench.models import ModelError
 from visionbench.record.errors import BenchError
 from visionbench.record.metrics import measurement
 from visionbench.record.record import Environment, Record
 from visionbench.record.spec import Spec, refuse_unbuilt
 from visionbench.tracing import hooks
-from visionbench.tracing.call_cache import empty_as
-from visionbench.tracing.inputs import meta_inputs
 from visionbench.tracing.kinds import KINDS, Kind
-from visionbench.tracing.live import CATEGORIES, Curve, LiveTensors
+from visionbench.tracing.live import CATEGORIES, Curve
 from visionbench.tracing.operators import Operator, Recorder
-from visionbench.tracing.overrides import overrides
+from visionbench.tracing.passes import collector_paused, failed, stepped
 from visionbench.tracing.sampling import measurements as curve_measurements
-from visionbench.tracing.skeleton import skeleton
 
 PRODUCTS_MISSED = "products_missed"
 """The flag of counts that leave out operators that multiply."""
-
-_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +31,8 @@ class Trace:
 
     `views` are operators that move nothing. `curve` is None for inference. `family` is the Python module in which the
     network's class is defined (`timm.models.resnet`): what models that share code share. `hooks` are the terms of the
-    detection toolbox's counter, of a detector's or segmentor's inference alone (`visionbench.tracing.hooks`).
+    detection toolbox's counter, of a detector's or segmentor's inference alone (`visionbench.tracing.hooks`). `remarks`
+    are clauses that a reader should know of: a mode that could not be set, a draw of random numbers.
     """
 
     spec: Spec
@@ -50,6 +45,7 @@ class Trace:
     curve: Curve | None
     family: str = ""
     hooks: Mapping[str, int] | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def macs_per_image(self) -> int:
@@ -76,61 +72,33 @@ def missed(traced: Trace) -> tuple[str, ...]:
     return tuple(dict.fromkeys(op.name for op in traced.operators if op.missed))
 
 
-def _stepped(model: torch.nn.Module, spec: Spec, former: bool) -> Recorder:
-    """Run the step. A forward pass that makes new tensors on the default device may need that to be ours."""
-    try:
-        return _step(model, spec, former)
-    except RuntimeError as error:
-        if "device" not in str(error):
-            raise
-    with torch.device("meta"):
-        return _step(model, spec, former)
-
-
-def _step(model: torch.nn.Module, spec: Spec, former: bool) -> Recorder:
-    recorder = Recorder(LiveTensors() if spec.task == "train" else None)
-    model.zero_grad(set_to_none=True)
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        _STEPS[spec.task](model, spec, recorder, former)
-    return recorder
-
-
-class UntraceableError(BenchError):
-    """A model whose forward pass reads tensor values, which a trace without weights does not have. It may still run."""
-
-
 def run(spec: Spec, *, former: bool = False) -> Trace:
     """Trace one step of `spec`; `former`: as torch before 1.11, which kept more for the backward pass (`stepwise`).
 
-    Raises `models.ModelError` (unknown model, size refused at construction), `UntraceableError`, or `BenchError`
-    (the forward pass fails, mostly because it refuses the size).
+    A step is what a network does again and again: what only its first call does (a layer made late, a table filled) is
+    no part of it. Raises `models.ModelError` (unknown model, size refused at construction), `UntraceableError`,
+    `UntrainableStepError`, or `BenchError` with the reason why the forward pass fails.
     """
+    return run_with_model(spec, former=former)[0]
+
+
+def run_with_model(
+    spec: Spec, *, former: bool = False, begins: Callable[[], None] = lambda: None
+) -> tuple[Trace, torch.nn.Module]:
+    """As `run`, and the network that was traced, on the meta device. `begins` is called before the recorded step."""
     refuse_unbuilt(spec)
     # What a user's factory prints is no result of ours.
-    with _collector_paused(), redirect_stdout(sys.stderr):
-        return _run(spec, former)
+    with collector_paused(), redirect_stdout(sys.stderr):
+        try:
+            model, recorder, remarks = stepped(spec, former, begins)
+        except (BenchError, ModelError, MemoryError):
+            raise
+        except (Exception, SystemExit) as error:  # any model may raise anything, and a script may well exit
+            raise failed(spec, error) from error
+        return _trace(spec, model, recorder, remarks), model
 
 
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """A collection in the middle would release tensors at an unrelated moment, and takes longer than the trace."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _run(spec: Spec, former: bool) -> Trace:
-    model = skeleton(spec.model, spec.image_size, spec.channels)
-    model.train(spec.task == "train")
-    _set_dtypes(model, spec)
-    try:
-        recorder = _stepped(model, spec, former)
-    except (Exception, SystemExit) as error:  # any model may raise anything, and a script may well exit
-        raise _failed(spec, error) from error
+def _trace(spec: Spec, model: torch.nn.Module, recorder: Recorder, remarks: tuple[str, ...]) -> Trace:
     return Trace(
         spec=spec,
         params=_elements(model.parameters()),
@@ -142,94 +110,8 @@ def _run(spec: Spec, former: bool) -> Trace:
         curve=recorder.live.curve() if recorder.live else None,
         family=type(model).__module__,
         hooks=dict(recorder.hooks) if recorder.hooks and spec.task == "inference" else None,
+        remarks=remarks,
     )
-
-
-def _failed(spec: Spec, error: BaseException) -> BenchError:
-    reason = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")
-    if "meta" in reason.lower() and any(word in reason.lower() for word in ("item", "data", "numpy", "meta tensors")):
-        return UntraceableError(
-            f"{spec.model} cannot be counted without weights: try `run`, for its forward pass reads tensor values."
-        )
-    return BenchError(
-        f"{spec.model} does not run at {spec.image_size} px ({reason}): choose another --image-size, or mend the model."
-    )
-
-
-def _set_dtypes(model: torch.nn.Module, spec: Spec) -> None:
-    dtype = _DTYPES.get(spec.precision, torch.float32)
-    if dtype != torch.float32:
-        model.to(dtype)
-    if spec.memory_format == "channels_last":
-        model.to(memory_format=torch.channels_last)
-
-
-def _autocast(spec: Spec) -> AbstractContextManager[Any]:
-    """The region that the precision asks for; to be opened while `overrides` are in place."""
-    if not spec.precision.startswith("amp_"):
-        return nullcontext()
-    return torch.autocast("cuda", dtype=_DTYPES[spec.precision.removeprefix("amp_")])
-
-
-def _infer(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool) -> None:
-    # no_grad, not inference_mode: only so are composite operators taken apart before they reach the recorder.
-    given = meta_inputs(spec)
-    fused, seen = spec.attention == "fused", recorder.fused_kernel
-    on_a_gpu = overrides(fused=fused, seen=seen, former=former)
-    with torch.no_grad(), on_a_gpu, _autocast(spec), recorder.watching(model), recorder:
-        given.call(model)
-
-
-def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool) -> None:
-    """Forward, cross-entropy, backward, AdamW, in the steady state: gradients start as None, optimizer state exists.
-
-    What would be live if they were kept from step to step (`LiveTensors.peak_kept_gradients`) is worked out from when
-    each of them arrives.
-    """
-    live = recorder.live
-    assert live is not None
-    optimizer = _optimizer_in_steady_state(model)
-    given = meta_inputs(spec)
-    for parameter in optimizer.param_groups[0]["params"]:
-        parameter.register_hook(live.arrive)
-    live.phase("forward")
-    live.add([*model.parameters(), *model.buffers()], "parameters")
-    live.add([t for state in optimizer.state.values() for t in state.values() if t.is_meta], "optimizer")
-    live.add(given.tensors(), "activations")
-    live.add([p.grad for p in model.parameters() if p.grad is not None], "gradients")
-    fused, seen = spec.attention == "fused", recorder.fused_kernel
-    with overrides(fused=fused, seen=seen, former=former), recorder.watching(model), recorder:
-        with _autocast(spec):
-            loss = _loss(given.call(model), spec)
-        live.keep()
-        recorder.phase = "backward"
-        live.phase("backward")
-        loss.backward()
-        live.mark((p.grad for p in model.parameters()), "gradients")
-        recorder.phase = "optimizer"
-        live.phase("optimizer")
-        optimizer.step()
-
-
-_STEPS: dict[str, Callable[[torch.nn.Module, Spec, Recorder, bool], None]] = {"inference": _infer, "train": _train}
-
-
-def _loss(output: torch.Tensor, spec: Spec) -> torch.Tensor:
-    labels = torch.empty(spec.batch_size, dtype=torch.long, device="meta")
-    return torch.nn.functional.cross_entropy(output, labels)
-
-
-def _optimizer_in_steady_state(model: torch.nn.Module) -> torch.optim.Optimizer:
-    """AdamW as it is from its second step on: it holds two moments per parameter (Loshchilov & Hutter 2019).
-
-    `foreach` is what torch chooses on CUDA: one operator for the list of all parameters, not one per parameter.
-    """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, foreach=True)
-    for parameter in parameters:
-        moments = {name: empty_as(parameter) for name in ("exp_avg", "exp_avg_sq")}
-        optimizer.state[parameter] = {"step": torch.tensor(1.0, device="cpu"), **moments}
-    return optimizer
 
 
 def _elements(tensors: Iterable[torch.Tensor]) -> int:
@@ -256,7 +138,9 @@ def to_record(traced: Trace, environment: Environment) -> Record:
     """The counts of a trace as a record."""
     flags = (PRODUCTS_MISSED,) if missed(traced) else ()
     exact = tuple(
-        measurement(name, (value,), flags=flags if name in ("macs", "flops", "activations") else ())
+        measurement(name, (value,), flags=flags, warnings=traced.remarks)
+        if name in ("macs", "flops", "activations")
+        else measurement(name, (value,))
         for name, value in _counts(traced)
     )
     measurements = (*exact, *curve_measurements(traced.curve))

@@ -13,11 +13,13 @@ from visionbench.comparison.structure import BACKWARD, MODEL, OPTIMIZER, Layer, 
 from visionbench.models import ModelError
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec
+from visionbench.tracing.apart import apart
 from visionbench.tracing.graphs import Graphs, count, counting
 from visionbench.tracing.live import CATEGORIES
 from visionbench.tracing.operators import Operator
-from visionbench.tracing.skeleton import skeleton, values_as_zero
-from visionbench.tracing.step import Trace, run
+from visionbench.tracing.passes import UntrainableStepError
+from visionbench.tracing.skeleton import values_as_zero
+from visionbench.tracing.step import Trace, run_with_model
 
 _PHASES = {"backward": BACKWARD, "optimizer": OPTIMIZER}
 
@@ -40,10 +42,13 @@ def structures(specs: Iterable[Spec], progress: Callable[[str], None] | None = N
     wanted = list(dict.fromkeys(specs))
     rows: dict[str, Structure] = {}
     failures: dict[str, str] = {}
+    untrained: dict[str, str] = {}
     with counting(spec.network for spec in wanted if spec.task == "inference") as graphs:
         for spec in wanted:
             try:
-                rows[str(spec)] = _traced(spec)
+                rows[str(spec)] = apart(_traced, spec) if spec.model.startswith("user:") else _traced(spec)
+            except UntrainableStepError as error:
+                untrained[str(spec)] = str(error)
             except (BenchError, ModelError) as error:
                 failures[str(spec)] = str(error)
         for spec in wanted:
@@ -51,7 +56,8 @@ def structures(specs: Iterable[Spec], progress: Callable[[str], None] | None = N
                 rows[str(spec)] = _with_graphs(rows[str(spec)], graphs(spec.network))
             if progress:
                 progress(str(spec))
-    return Structures(torch=_torch(), timm=metadata.version("timm"), rows=rows, failures=failures)
+    releases = {"torch": _torch(), "timm": metadata.version("timm")}
+    return Structures(**releases, rows=rows, failures=failures, untrained=untrained)
 
 
 def _torch() -> str:
@@ -61,11 +67,11 @@ def _torch() -> str:
 
 def _traced(spec: Spec) -> Structure:
     with values_as_zero() as readings:
-        traced = run(spec)
+        traced, model = run_with_model(spec, begins=readings.restart)
     return Structure(
         row=str(spec),
         totals=_totals(traced) | {"values_read": readings.count},
-        layers=_layers_of_training(traced) if spec.task == "train" else _layers(traced, _owned(spec)),
+        layers=_layers_of_training(traced) if spec.task == "train" else _layers(traced, _owned(model)),
     )
 
 
@@ -102,9 +108,8 @@ class _Owned:
     buffers: int = 0
 
 
-def _owned(spec: Spec) -> dict[str, _Owned]:
+def _owned(model: torch.nn.Module) -> dict[str, _Owned]:
     """Who owns what; a tensor of several owners belongs to the first, as it is counted once."""
-    model = skeleton(spec.model, spec.image_size, spec.channels)
     owned: dict[str, _Owned] = {}
     for name, parameter in model.named_parameters():
         owned.setdefault(_owner(name), _Owned()).params += parameter.numel()

@@ -99,6 +99,7 @@ FULL = Record(
     ),
     failure=Failure(kind="timeout", stage="warm-up", message="stopped after 12.5 s"),
     basis=Basis(tier="ratio", calibration="a+b", reason="measured elsewhere", resolution=0.2),
+    network="0123456789ab",
     source="measured",
 )
 

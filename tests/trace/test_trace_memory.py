@@ -12,7 +12,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from visionbench.record.memory_protocol import PAPER_2022, PAPER_2022_COPIES, TODAY
 from visionbench.record.record import Environment
 from visionbench.record.spec import Spec
-from visionbench.tracing import Trace, run, step, trace
+from visionbench.tracing import Trace, passes, run, trace
 from visionbench.tracing.live import BLOCK, CATEGORIES, Curve, LiveTensors
 from visionbench.tracing.skeleton import skeleton
 
@@ -162,7 +162,7 @@ def test_what_kept_gradients_cost_is_what_a_step_with_kept_gradients_takes(
 ) -> None:
     """Worked out of a step that lets go of them, against a step traced with gradients that are there from the start."""
     worked_out = curve_of(run(spec))
-    optimizer_of = step._optimizer_in_steady_state
+    optimizer_of = passes._optimizer_in_steady_state
 
     def with_gradients(model: nn.Module) -> torch.optim.Optimizer:
         optimizer = optimizer_of(model)
@@ -170,7 +170,7 @@ def test_what_kept_gradients_cost_is_what_a_step_with_kept_gradients_takes(
             parameter.grad = torch.empty_like(parameter)
         return optimizer
 
-    monkeypatch.setattr(step, "_optimizer_in_steady_state", with_gradients)
+    monkeypatch.setattr(passes, "_optimizer_in_steady_state", with_gradients)
     kept = curve_of(run(spec))
     assert worked_out.peak <= worked_out.peak_kept_gradients == kept.peak == kept.peak_kept_gradients
 

@@ -90,11 +90,13 @@ def _exact(request: Request) -> int:
     before = structure.read(request.baseline) if request.baseline.exists() or not request.update else None
     with redirect_stdout(sys.stderr):  # what a user's factory prints is no result of ours
         now = structures(structure.structure_specs(specs_to_count(request.selection)), progress.say)
+    for row, reason in now.untrained.items():
+        progress.say(f"{row}: {reason}")
     if request.update:
         return _updated(request.baseline, now, keep=named)
     assert before is not None
     # With models named the question is about these: the baseline's other rows are not missing.
-    others = set(before.rows) - set(now.rows) - set(now.failures) if named else set()
+    others = set(before.rows) - set(now.rows) - set(now.failures) - set(now.untrained) if named else set()
     try:
         changes = compare(before, now, allow_new=request.allow_new, allow_missing=[*request.allow_missing, *others])
     except structure.OtherVersionsError as error:

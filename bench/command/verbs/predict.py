@@ -14,10 +14,13 @@ from visionbench.command import inputs, options, output, progress
 from visionbench.command.requests import LARGEST, TERMINAL, HowToRun, Output, Selection
 from visionbench.command.selection import specs_to_predict
 from visionbench.comparison.verdict import NOT_MEASURED, OK
+from visionbench.models import ModelError
+from visionbench.record.errors import BenchError
 from visionbench.record.record import Record
 from visionbench.record.spec import Spec
 
 if TYPE_CHECKING:
+    from visionbench.predicting.calibration import Calibration
     from visionbench.record.devices import DeviceSpec
 
 DESCRIPTION = """\
@@ -100,19 +103,29 @@ def predict_rows(request: Request) -> tuple[Sequence[DeviceSpec], list[Record]]:
     """The cards that the name means, and a predicted record per row and card; a refusal is a record with a failure."""
     from visionbench.predicting import targets
     from visionbench.predicting.calibration import known
-    from visionbench.predicting.step_time import predict_step
     from visionbench.record import store
 
     devices = targets.target(request.gpu)
     measured = [record for path in request.records for record in store.read(path).records]
     calibrations = known(request.calibrations, inputs.CALIBRATIONS)
     with without_warnings():
-        records = [
-            predict_step(spec, device, calibrations=calibrations, measured=measured)
-            for device in devices
-            for spec in _specs(request, device)
-        ]
+        rows = [(spec, device) for device in devices for spec in _specs(request, device)]
+        records = [_predicted(*row, calibrations, measured, alone=len(rows) == len(devices)) for row in rows]
     return devices, records
+
+
+def _predicted(
+    spec: Spec, device: DeviceSpec, calibrations: Sequence[Calibration], measured: Sequence[Record], *, alone: bool
+) -> Record:
+    """One row on one card. A model that cannot be built is a mistake if it is `alone`, else a row with its reason."""
+    from visionbench.predicting.step_time import predict_step, refused
+
+    try:
+        return predict_step(spec, device, calibrations=calibrations, measured=measured)
+    except (BenchError, ModelError) as error:
+        if alone:
+            raise
+        return refused(spec, device, "unsupported", str(error))
 
 
 def _specs(request: Request, device: DeviceSpec) -> Sequence[Spec]:
@@ -122,7 +135,15 @@ def _specs(request: Request, device: DeviceSpec) -> Sequence[Spec]:
         return specs
     from visionbench.predicting.memory import largest_batch
 
-    return [replace(spec, batch_size=max(1, largest_batch(spec, device))) for spec in specs]
+    def fitting(spec: Spec) -> int:
+        try:
+            return max(1, largest_batch(spec, device))
+        except (BenchError, ModelError):
+            if spec.task != "train" or len(specs) == 1:
+                raise
+            return 1  # predicting it says why
+
+    return [replace(spec, batch_size=fitting(spec)) for spec in specs]
 
 
 def announce_progress(done: int, total: int, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from visionbench.comparison.verdict import INTERRUPTED, NOT_MEASURED
 from visionbench.record import store
 from visionbench.record.devices import DeviceSpec, find, identify, select
 from visionbench.record.errors import BenchError
-from visionbench.record.record import Environment, Record
+from visionbench.record.record import Environment, Failure, Record
 from visionbench.record.spec import EFFORTS, PROTOCOLS, SMOKE, STEADY, SWIN, Protocol, Spec
 from visionbench.record.units import duration, plural
 
@@ -141,18 +141,19 @@ def measure(
     place = place or place_to_measure(request.where, request.how_long)
     specs = tuple(specs or _specs(request, place))
     store.check_writable(request.records)
-    if request.selection.size or any(spec.model.startswith("user:") for spec in specs):
-        _try_ahead(specs, place, size_asked=request.selection.size is not None)
+    networks = _try_ahead(specs, place, size_asked=request.selection.size is not None)
     if request.how.batch_size == LARGEST:
-        return _measure_at_largest(request, specs, place)
-    return specs, sweep_rows(specs, place, request.records, request.how_long)
+        return _measure_at_largest(request, specs, place, networks)
+    return specs, sweep_rows(specs, place, request.records, request.how_long, networks)
 
 
 ATTEMPTS = 4
 """Sweeps at the largest batch, each with some images fewer where the last one ran out of memory."""
 
 
-def _measure_at_largest(request: Request, specs: Sequence[Spec], place: Place) -> tuple[tuple[Spec, ...], Outcome]:
+def _measure_at_largest(
+    request: Request, specs: Sequence[Spec], place: Place, networks: Mapping[str, str]
+) -> tuple[tuple[Spec, ...], Outcome]:
     """Every row at the largest batch that fits; somewhat below where a measurement, which autotunes anew, needs more.
 
     The outcome is the last sweep's, with the records of all.
@@ -162,14 +163,22 @@ def _measure_at_largest(request: Request, specs: Sequence[Spec], place: Place) -
     earlier: tuple[Record, ...] = ()
     for _ in range(ATTEMPTS):
         sized = at_largest(specs, place.devices[0], place.threads, request.records)
-        outcome = sweep_rows(sized, place, request.records, request.how_long)
+        outcome = sweep_rows(sized, place, request.records, request.how_long, networks)
         earlier += outcome.records
         if not ran_out(outcome.records):
             break
     return sized, replace(outcome, records=earlier)
 
 
-def sweep_rows(specs: Sequence[Spec], place: Place, records: Path, how_long: HowLong, *, say: bool = True) -> Outcome:
+def sweep_rows(
+    specs: Sequence[Spec],
+    place: Place,
+    records: Path,
+    how_long: HowLong,
+    networks: Mapping[str, str] | None = None,
+    *,
+    say: bool = True,
+) -> Outcome:
     """Make the launches that the file of records lacks; says progress and the outcome on stderr.
 
     With `say` also, on a GPU, how long it will take.
@@ -193,6 +202,7 @@ def sweep_rows(specs: Sequence[Spec], place: Place, records: Path, how_long: How
             budget=Budget(total=how_long.budget, row=how_long.row_time),
             retry_failures=how_long.retry_failures,
             progress=shown,
+            networks=networks,
         )
     for remark in outcome.remarks:
         progress.complain(remark)
@@ -257,26 +267,47 @@ CHECKED_AHEAD = 32
 """More models than this come from wildcards, where one that cannot be built is a row, not a mistake."""
 
 
-def _try_ahead(specs: Sequence[Spec], place: Place, *, size_asked: bool) -> None:
-    """Launch user's factories, and image sizes that were asked for, once with one image, each in a process, eagerly and
-    without training: a compiler's trouble is no fault of the size.
+def _try_ahead(specs: Sequence[Spec], place: Place, *, size_asked: bool) -> dict[str, str]:
+    """Launch user's factories once as asked, and image sizes that were asked for once with one image; eagerly, each in
+    a process: a compiler's trouble is no fault of the size. Returns which network each user's name stands for now.
 
-    Raises `BenchError` for a factory that returns no model and for a size that the model refuses: now, and not after
-    an hour. What goes wrong in another way (it crashes, hangs, does not fit) is for the sweep to record.
+    Raises `BenchError` where nothing that was tried works, with the first reason: now, and not after an hour. A part
+    that does not work, or goes wrong in another way (it crashes, hangs, does not fit), is for the sweep to record.
     """
     from visionbench.measuring.process.launch import launch
 
-    plain = {replace(spec, batch_size=1, compile_mode=None, task="inference") for spec in specs}
-    doubtful = {s for s in plain if s.model.startswith("user:") or size_asked}
-    for spec in sorted(doubtful, key=str) if len(doubtful) <= CHECKED_AHEAD else ():
-        failure = launch(spec, CHECK, place.devices[0], place.threads).failure
-        if failure is None or failure.kind != "error":
-            continue
-        if failure.stage == "build":
-            raise BenchError(failure.message)
-        if size_asked:
-            remedy = "choose another --image-size, or mend the model."
-            raise BenchError(f"{spec.model} does not run at {spec.image_size} px ({failure.message}): {remedy}")
+    tried = {_to_try(spec) for spec in specs if spec.model.startswith("user:") or size_asked}
+    networks: dict[str, str] = {}
+    mistakes: list[str] = []
+    for spec in sorted(tried, key=str) if len(tried) <= CHECKED_AHEAD else ():
+        record = launch(spec, CHECK, place.devices[0], place.threads)
+        if record.network is not None:
+            networks[spec.model] = record.network
+        mistakes += [_mistake(spec, record.failure)] if record.failure else []
+    if tried and len([mistake for mistake in mistakes if mistake]) == len({_to_try(spec) for spec in specs}):
+        raise BenchError(mistakes[0])
+    return networks
+
+
+def _to_try(spec: Spec) -> Spec:
+    as_asked = spec.model.startswith("user:")
+    return (
+        replace(spec, compile_mode=None)
+        if as_asked
+        else replace(spec, batch_size=1, compile_mode=None, task="inference")
+    )
+
+
+def _mistake(spec: Spec, failure: Failure) -> str:
+    """What a user can mend, with the remedy; "" for what is no mistake."""
+    from visionbench.models.reasons import reason_of_text
+
+    if failure.kind != "error":
+        return ""
+    if failure.stage == "build":
+        return failure.message
+    remedy = reason_of_text(failure.message).remedy
+    return f"{spec.model} does not run at {spec.image_size} px ({failure.message}): {remedy}."
 
 
 # --- where ---

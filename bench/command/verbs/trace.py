@@ -6,13 +6,14 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionbench.command import options, output, progress
 from visionbench.command.requests import HowToRun, Selection
 from visionbench.command.selection import specs_to_trace
+from visionbench.comparison.verdict import OK, USAGE
 from visionbench.models import ModelError
 from visionbench.record import store
 from visionbench.record.clean import clean_json, clean_lines
@@ -66,31 +67,74 @@ def _request(words: Namespace) -> Request:
 
 
 def run(request: Request) -> int:
-    """Print each model's card, or its computed record."""
-    from visionbench.tracing.step import missed
+    """Print each model's card, or its computed record. One that cannot be counted is said, and the others go on."""
+    code = OK
+    environment = _environment()
+    for spec in specs_to_trace(request.selection, request.how):
+        try:
+            trace = _traced(spec)
+        except (BenchError, ModelError) as error:
+            code = USAGE
+            progress.complain(str(error))
+            if request.json:
+                print(clean_json(to_json(_failed(spec, environment, error))))
+            continue
+        _print(trace, environment, request)
+    return code
 
-    for trace, record in traces(request):
-        print(clean_json(to_json(record)) if request.json else clean_lines(_card(trace, record, request.depth)))
-        if names := missed(trace):
-            progress.complain(
-                f"{trace.spec.model}: NOT COUNTED, though they multiply or may: {', '.join(names)}; register a formula "
-                "with torch.utils.flop_counter.register_flop_formula."
-            )
-        if request.second_opinion:
-            print(_second_opinion(trace.spec), file=sys.stderr if request.json else sys.stdout)
-    return 0
+
+def _print(trace: Trace, environment: Environment, request: Request) -> None:
+    from visionbench.tracing.step import missed, to_record
+
+    record = to_record(trace, environment)
+    print(clean_json(to_json(record)) if request.json else clean_lines(_card(trace, record, request.depth)))
+    if names := missed(trace):
+        progress.complain(
+            f"{trace.spec.model}: NOT COUNTED, though they multiply or may: {', '.join(names)}; register a formula "
+            "with torch.utils.flop_counter.register_flop_formula."
+        )
+    for remark in (*trace.remarks, *_shared_work(trace)):
+        progress.complain(f"{trace.spec.model}: {remark}.")
+    if request.second_opinion:
+        print(_second_opinion(trace.spec), file=sys.stderr if request.json else sys.stdout)
+
+
+def _shared_work(trace: Trace) -> tuple[str, ...]:
+    """What is said of a network that works on its weights alone, once for all images of a batch."""
+    if trace.spec.batch_size == 1:
+        return ()
+    alone = _traced(replace(trace.spec, batch_size=1 if trace.spec.task == "inference" else 2)).macs_per_image
+    if alone == trace.macs_per_image:
+        return ()
+    fewer = "one image" if trace.spec.task == "inference" else "a batch of two"
+    return (
+        f"a part of its work is done once per batch: {trace.macs_per_image:,} MACs per image at "
+        f"{trace.spec.batch_size} images, {alone:,} at {fewer}",
+    )
+
+
+def _environment() -> Environment:
+    from visionbench.machine.environment import describe
+
+    return describe("meta")
+
+
+def _traced(spec: Spec) -> Trace:
+    """Count a model; one of the user's in a child process, with all that it prints or breaks."""
+    from visionbench.tracing.apart import apart
+    from visionbench.tracing.step import run as run_trace
+
+    with redirect_stdout(sys.stderr):  # what a factory prints is no result of ours
+        return apart(run_trace, spec) if spec.model.startswith("user:") else run_trace(spec)
 
 
 def traces(request: Request) -> Iterator[tuple[Trace, Record]]:
     """Count each model; yields the trace and its computed record. Raises `BenchError` for one that cannot be traced."""
-    from visionbench.machine.environment import describe
-    from visionbench.tracing.step import run as run_trace
     from visionbench.tracing.step import to_record
 
-    environment = describe("meta")
+    environment = _environment()
     for spec in specs_to_trace(request.selection, request.how):
-        with redirect_stdout(sys.stderr):  # what a user's factory prints is no result of ours
-            trace = run_trace(spec)
+        trace = _traced(spec)
         yield trace, to_record(trace, environment)
 
 
@@ -99,9 +143,7 @@ def count_missing(specs: Iterable[Spec], records: Sequence[Record], path: Path) 
 
     A row that cannot be traced here (an old timm lacks the model) is recorded as a failure, and not the end.
     """
-    from visionbench.machine.environment import describe
-
-    environment = describe("meta")
+    environment = _environment()
     counted = {r.spec for r in records if r.source == "computed" and r.failure is None and _same(r, environment)}
     missing = [spec for spec in dict.fromkeys(specs) if spec not in counted]
     if missing:
@@ -119,15 +161,18 @@ def _same(record: Record, environment: Environment) -> bool:
 
 
 def _count(spec: Spec, environment: Environment) -> Record:
-    from visionbench.tracing import trace as trace_spec
+    from visionbench.tracing.step import to_record
 
     try:
-        with redirect_stdout(sys.stderr):
-            return trace_spec(spec, environment)
+        return to_record(_traced(spec), environment)
     except (BenchError, ModelError) as error:
         progress.say(f"{spec}: {error}")
-        failure = Failure(kind="unsupported", stage="trace", message=str(error))
-        return Record(spec=spec, protocol=None, environment=environment, failure=failure, source="computed")
+        return _failed(spec, environment, error)
+
+
+def _failed(spec: Spec, environment: Environment, error: Exception) -> Record:
+    failure = Failure(kind="unsupported", stage="trace", message=str(error))
+    return Record(spec=spec, protocol=None, environment=environment, failure=failure, source="computed")
 
 
 def _card(trace: Trace, record: Record, depth: int) -> str:
@@ -154,10 +199,16 @@ def _card(trace: Trace, record: Record, depth: int) -> str:
 
 
 def _second_opinion(spec: Spec) -> str:
-    """The count of fvcore beside ours, and what explains the difference."""
+    """The count of fvcore beside ours, and what explains the difference. It runs the model, so it does that apart."""
+    from visionbench.tracing.apart import apart
     from visionbench.tracing.second_opinion import second_opinion
 
-    opinion = second_opinion(spec)
+    try:
+        opinion = apart(second_opinion, spec)
+    except (BenchError, ModelError) as error:
+        return f"\nThere is no second opinion: {error}"
+    if opinion.trouble:
+        return f"\nThere is no second opinion: fvcore failed ({opinion.trouble.rstrip('.')})."
     verdict = "agree" if opinion.agrees else "DISAGREE"
     lines = [f"\nSecond opinion (fvcore, real tensors, one image): the counts {verdict}."]
     lines += [f"  ours {opinion.ours:,}; fvcore {opinion.theirs:,}"]

@@ -226,6 +226,7 @@ class _Side:
         support.check(asked, self._device)
         self._workload = workload.build(asked, self._device, seed=seed, threads=self._threads)
         self._first = timing.first_call(self._workload, time.perf_counter)
+        self._workload.check()
         if self._origin is not None:
             check_origin(asked.model, self._origin)
         return {"done": True}
@@ -272,7 +273,8 @@ class _Side:
 
         pace = self._pace()
         clocks = [weather.sm_clock for weather in self._weather if weather.sm_clock]
-        flags = telemetry.flags(self._weather, threads=self._threads)
+        self._workload.check()
+        flags = (*telemetry.flags(self._weather, threads=self._threads), *self._workload.doubts())
         self._forget()
         return {"flags": (*flags, *pace), "sm_clock": median(clocks) if clocks else None}
 

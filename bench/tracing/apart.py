@@ -1,0 +1,86 @@
+"""A call in a child process: what a foreign network prints, crashes, hangs on or leaves behind stays there.
+
+The child is forked, which costs no imports. It prints to standard error, from Python or past it, uses one thread (of a
+pool of threads a fork has nothing but the memory that there was one) and touches no GPU.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+
+from visionbench.models import ModelError
+from visionbench.record.errors import BenchError
+
+LIMIT = 600.0
+"""Seconds: a count takes one, a large network with a slow constructor a minute."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def apart(function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    """What `function` returns, called in a child; in a child of our own, called at once.
+
+    Raises what it raises, if that is a `BenchError` or a `ModelError`, and `BenchError` for a child that died, hung, or
+    met anything else.
+    """
+    if multiprocessing.parent_process() is not None:
+        return function(*args, **options)
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_serve, args=(theirs, function, args, options))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of forking a process that has threads
+        process.start()
+    theirs.close()
+    try:
+        value = _answer(ours, process)
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+    if isinstance(value, BaseException):
+        raise value
+    return value  # type: ignore[no-any-return]  # what the child's call returned
+
+
+def _answer(line: Connection, process: Any) -> Any:
+    try:
+        if not line.poll(LIMIT):
+            return BenchError(f"it did not end within {LIMIT:.0f} s: mend the model.")
+        return line.recv()
+    except EOFError:
+        process.join()
+        return BenchError(f"it ended the process that counted it ({_how(process.exitcode)}): mend the model.")
+
+
+def _how(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "killed, perhaps for want of memory"
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _serve(line: Connection, function: Callable[..., Any], args: Any, options: Any) -> None:
+    gc.freeze()
+    torch.set_num_threads(1)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    try:
+        line.send(function(*args, **options))
+    except (BenchError, ModelError) as error:
+        line.send(error)
+    except BaseException as error:
+        line.send(BenchError(f"{type(error).__name__}: {str(error).splitlines()[:1]}: mend the model."))
+    finally:
+        line.close()
+        os._exit(0)

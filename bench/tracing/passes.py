@@ -1,0 +1,235 @@
+"""One step on the meta device: the network is built, put into its mode, called once if need be, and then recorded."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+
+from visionbench.models.modes import set_mode
+from visionbench.models.numbers import foreign_numbers
+from visionbench.models.outputs import UntrainableError, cross_entropy, first_tensor, labels_shape, trained
+from visionbench.models.randomness import drawn_since, seed_all, seeded, states
+from visionbench.models.reasons import reason_of, sentence
+from visionbench.record.errors import BenchError
+from visionbench.record.spec import Spec
+from visionbench.tracing.call_cache import empty_as
+from visionbench.tracing.inputs import meta_inputs
+from visionbench.tracing.live import LiveTensors
+from visionbench.tracing.operators import Recorder
+from visionbench.tracing.overrides import overrides
+from visionbench.tracing.skeleton import skeleton, to_meta
+
+_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+SEED = 0
+"""What a network draws at random in a trace, it draws from this."""
+
+
+class UntraceableError(BenchError):
+    """A model that no trace can follow: it reads values, or its operators know no shapes. It may run."""
+
+
+class UntrainableStepError(BenchError):
+    """A model that has nothing to train, or trains by a loss of its own; its inference can be counted."""
+
+
+def stepped(
+    spec: Spec, former: bool, begins: Callable[[], None] = lambda: None
+) -> tuple[torch.nn.Module, Recorder, tuple[str, ...]]:
+    """Run the step of a new network; the network, what was recorded, and what a reader should know.
+
+    A forward pass that makes tensors of its own, on the default device, may need that to be ours; it begins anew then,
+    with a network that has seen nothing. `begins` is called before the step that is recorded.
+    """
+    try:
+        return _stepped(spec, former, begins)
+    except RuntimeError as error:
+        if "device" not in str(error):
+            raise
+    with torch.device("meta"):
+        return _stepped(spec, former, begins)
+
+
+def _stepped(spec: Spec, former: bool, begins: Callable[[], None]) -> tuple[torch.nn.Module, Recorder, tuple[str, ...]]:
+    model = skeleton(spec.model, spec.image_size, spec.channels)
+    remarks = set_mode(model, spec.task == "train")
+    if numbers := foreign_numbers(model, spec.precision):
+        raise BenchError(
+            f"{spec.model} has {numbers} parameters, and {spec.precision} begins with float32: build it in float32, or "
+            "choose another --precision."
+        )
+    _set_dtypes(model, spec)
+    with seeded(SEED), torch.enable_grad(), torch.compiler.set_stance("force_eager"):
+        before = None if spec.model.startswith("user:") else _attributes(model)
+        if before is None:
+            _call_first(model, spec, former)
+        begins()
+        recorder, drawn = _step(model, spec, former)
+        if before is not None and not _unchanged(model, before):
+            to_meta(model)
+            begins()
+            recorder, drawn = _step(model, spec, former)
+    if drawn:
+        remarks += (f"it draws at random ({', '.join(drawn)}): its counts are those of the seed {SEED}",)
+    return model, recorder, remarks
+
+
+def _call_first(model: torch.nn.Module, spec: Spec, former: bool) -> None:
+    """What a network does only once, it does now: initialise lazy layers, try what works, fill tables."""
+    recorder = Recorder()
+    gradients = nullcontext() if spec.task == "train" else torch.no_grad()
+    with gradients, _on_a_gpu(spec, recorder, former), recorder, _autocast(spec):
+        meta_inputs(spec).call(model)
+    to_meta(model)  # a layer made just now may be on the CPU
+
+
+State = list[tuple[torch.nn.Module, tuple[dict[str, Any], ...], list[tuple[Any, int]]]]
+"""Of each module: copies of its attributes, parameters, buffers and children; its containers and how long they are."""
+
+_PLAIN = frozenset(vars(torch.nn.Module()))
+
+
+def _attributes(model: torch.nn.Module) -> State:
+    return [(module, tuple(map(dict.copy, _stores(module))), list(_containers(module))) for module in model.modules()]
+
+
+def _stores(module: torch.nn.Module) -> tuple[dict[str, Any], ...]:
+    return vars(module), module._parameters, module._buffers, module._modules
+
+
+def _containers(module: torch.nn.Module) -> Iterator[tuple[Any, int]]:
+    attributes = vars(module)
+    for name in attributes.keys() - _PLAIN:
+        if isinstance(value := attributes[name], (dict, list, set)):
+            yield value, len(value)
+
+
+def _unchanged(model: torch.nn.Module, before: State) -> bool:
+    """Whether a call has left the network as it was. Equal is what is the same object, so it takes no time."""
+    if len(before) != sum(1 for _ in model.modules()):
+        return False
+    try:
+        return all(
+            stores == _stores(module) and all(len(container) == length for container, length in containers)
+            for module, stores, containers in before
+        )
+    except (RuntimeError, ValueError):  # tensors that are not the same cannot be compared
+        return False
+
+
+def _step(model: torch.nn.Module, spec: Spec, former: bool) -> tuple[Recorder, tuple[str, ...]]:
+    recorder = Recorder(LiveTensors() if spec.task == "train" else None)
+    model.zero_grad(set_to_none=True)
+    seed_all(SEED)
+    before = states()
+    _STEPS[spec.task](model, spec, recorder, former)
+    return recorder, drawn_since(before)
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """A collection in the middle would release tensors at a moment of its own, and takes longer than the trace."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def failed(spec: Spec, error: BaseException) -> BenchError:
+    """What a network raised as one sentence with the remedy that can help."""
+    if isinstance(error, UntrainableError):
+        return UntrainableStepError(f"{spec.model} cannot be trained: {error}; --task inference counts it.")
+    reason = reason_of(error)
+    if reason.cause == "values":
+        return UntraceableError(
+            f"{spec.model} cannot be counted without weights: try `run`, for its forward pass reads tensor values."
+        )
+    if reason.untraceable:
+        return UntraceableError(f"{spec.model} cannot be traced ({sentence(error)}): {reason.remedy}.")
+    kind = UntrainableStepError if reason.cause == "targets" and spec.task == "train" else BenchError
+    return kind(f"{spec.model} does not run at {spec.image_size} px ({sentence(error)}): {reason.remedy}.")
+
+
+def _set_dtypes(model: torch.nn.Module, spec: Spec) -> None:
+    dtype = _DTYPES.get(spec.precision, torch.float32)
+    if dtype != torch.float32:
+        model.to(dtype)
+    if spec.memory_format == "channels_last":
+        model.to(memory_format=torch.channels_last)
+
+
+def _autocast(spec: Spec) -> AbstractContextManager[Any]:
+    """The region that the precision asks for; to be opened while `overrides` are in place."""
+    if not spec.precision.startswith("amp_"):
+        return nullcontext()
+    return torch.autocast("cuda", dtype=_DTYPES[spec.precision.removeprefix("amp_")])
+
+
+def _on_a_gpu(spec: Spec, recorder: Recorder, former: bool) -> AbstractContextManager[None]:
+    return overrides(fused=spec.attention == "fused", seen=recorder.fused_kernel, former=former)
+
+
+def _infer(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool) -> None:
+    # no_grad, not inference_mode: only so are composite operators taken apart before they reach the recorder.
+    given = meta_inputs(spec)
+    with torch.no_grad(), _on_a_gpu(spec, recorder, former), _autocast(spec), recorder.watching(model), recorder:
+        first_tensor(given.call(model))
+
+
+def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool) -> None:
+    """Forward, cross-entropy, backward, AdamW, in the steady state: gradients start as None, optimizer state exists.
+
+    What would be live if they were kept from step to step (`LiveTensors.peak_kept_gradients`) is worked out from when
+    each of them arrives.
+    """
+    live = recorder.live
+    assert live is not None
+    optimizer = _optimizer_in_steady_state(model)
+    given = meta_inputs(spec)
+    for parameter in optimizer.param_groups[0]["params"]:
+        parameter.register_hook(live.arrive)
+    live.phase("forward")
+    live.add([*model.parameters(), *model.buffers()], "parameters")
+    live.add([t for state in optimizer.state.values() for t in state.values() if t.is_meta], "optimizer")
+    live.add(given.tensors(), "activations")
+    live.add([p.grad for p in model.parameters() if p.grad is not None], "gradients")
+    with _on_a_gpu(spec, recorder, former), recorder.watching(model), recorder:
+        with _autocast(spec):
+            loss = cross_entropy(given.call(model), _labels)[1]
+        live.keep()
+        recorder.phase = "backward"
+        live.phase("backward")
+        loss.backward()
+        live.mark((p.grad for p in model.parameters()), "gradients")
+        recorder.phase = "optimizer"
+        live.phase("optimizer")
+        optimizer.step()
+    without = [parameter for parameter in optimizer.param_groups[0]["params"] if parameter.grad is None]
+    live.never(t for parameter in without for t in optimizer.state[parameter].values() if t.is_meta)
+
+
+_STEPS: dict[str, Callable[[torch.nn.Module, Spec, Recorder, bool], None]] = {"inference": _infer, "train": _train}
+
+
+def _labels(logits: torch.Tensor) -> torch.Tensor:
+    return torch.empty(labels_shape(logits), dtype=torch.long, device="meta")
+
+
+def _optimizer_in_steady_state(model: torch.nn.Module) -> torch.optim.Optimizer:
+    """AdamW as it is from its second step on: it holds two moments per parameter (Loshchilov & Hutter 2019).
+
+    `foreach` is what torch chooses on CUDA: one operator for the list of all parameters, not one per parameter.
+    """
+    parameters = trained(model)
+    optimizer = torch.optim.AdamW(parameters, foreach=True)
+    for parameter in parameters:
+        moments = {name: empty_as(parameter) for name in ("exp_avg", "exp_avg_sq")}
+        optimizer.state[parameter] = {"step": torch.tensor(1.0, device="cpu"), **moments}
+    return optimizer

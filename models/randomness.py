@@ -1,0 +1,59 @@
+"""The random numbers of a network, from one seed: Python's, NumPy's and torch's."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+@contextmanager
+def seeded(seed: int, devices: Sequence[int] = ()) -> Iterator[None]:
+    """Draw from `seed` for the time of the `with` block, on the CPU and on those GPUs; put the generators back."""
+    numpy = _numpy()
+    python, of_numpy = random.getstate(), numpy.get_state() if numpy else None
+    try:
+        with torch.random.fork_rng(devices=list(devices)):
+            seed_all(seed, on_gpu=bool(devices))
+            yield
+    finally:
+        random.setstate(python)
+        if numpy:
+            numpy.set_state(of_numpy)
+
+
+def seed_all(seed: int, *, on_gpu: bool = False) -> None:
+    """Start all three generators from `seed`."""
+    random.seed(seed)
+    if numpy := _numpy():
+        numpy.seed(seed)
+    torch.manual_seed(seed) if on_gpu else torch.default_generator.manual_seed(seed)
+
+
+def drawn_since(before: dict[str, Any]) -> tuple[str, ...]:
+    """Who has been asked for random numbers since `states()` were taken: of Python, NumPy and torch."""
+    now = states()
+    return tuple(name for name, state in before.items() if not _equal(state, now[name]))
+
+
+def states() -> dict[str, Any]:
+    """The state of each generator, by whose it is."""
+    numpy = _numpy()
+    of_numpy = {"NumPy": numpy.get_state(legacy=False)["state"]} if numpy else {}
+    return {"Python": random.getstate(), **of_numpy, "torch": torch.default_generator.get_state()}
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return bool(a["pos"] == b["pos"] and (a["key"] == b["key"]).all())
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else bool(a == b)
+
+
+def _numpy() -> Any:
+    """NumPy's global generator, where somebody has imported NumPy."""
+    module: Any = sys.modules.get("numpy")
+    return getattr(module, "random", None)

@@ -1,0 +1,101 @@
+"""Why a network does not run, in words, each with the remedy that can help.
+
+A trace and a measurement meet the same mistakes. The causes are told apart by the words of torch and of Python, most
+special first; what none of them fits is the network's own affair.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Cause = Literal["values", "kernel", "layout", "arguments", "channels", "batch", "targets", "mode", "size", "other"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """A cause, a clause that says what is wrong, and the remedy. `untraceable`: only a trace stumbles over it."""
+
+    cause: Cause
+    remedy: str
+    untraceable: bool = False
+
+
+# Words of an exception -> the reason. A place for the operator's name is {0}.
+_REASONS: tuple[tuple[str, Reason], ...] = (
+    (
+        r"Sparse\w*Meta|[Ss]parse.*(meta|backend)|SparseC\w+",
+        Reason(cause="layout", remedy="sparse tensors cannot be traced: measure it with `run`", untraceable=True),
+    ),
+    (
+        r"quantized|Quantized",
+        Reason(cause="layout", remedy="quantized operators cannot be traced: measure it with `run`", untraceable=True),
+    ),
+    (
+        r"no fake impl|could not find the fake impl|from the 'Meta' backend|no meta kernel|Meta' backend",
+        Reason(
+            cause="kernel",
+            remedy="this operator has no meta kernel: register one with torch.library.register_fake, or measure it "
+            "with `run`",
+            untraceable=True,
+        ),
+    ),
+    (
+        r"higher-order operator|HigherOrderOperator|FlexAttention",
+        Reason(cause="kernel", remedy="it cannot be traced: measure it with `run`", untraceable=True),
+    ),
+    (
+        r"(?i)meta tensor|\bmeta\b.*\b(item|data|numpy)\b|\b(item|data|numpy)\b.*\bmeta\b|data is not allocated|"
+        r"data-independent",
+        Reason(cause="values", remedy="its forward pass reads tensor values: measure it with `run`", untraceable=True),
+    ),
+    (
+        r"Expected more than 1 value per channel when training",
+        Reason(cause="batch", remedy="it trains on two images or more: choose another --batch-size"),
+    ),
+    (
+        r"targets should not be none|(?i:targets?|boxes|labels)\W.*(None|missing|required)|"
+        r"missing.*'(targets?|labels?)'",
+        Reason(cause="targets", remedy="it trains by a loss of its own, on targets: use --task inference"),
+    ),
+    (
+        r"missing \d+ required|takes \d+ positional arguments? but|takes from \d+ to \d+ positional|"
+        r"unexpected keyword argument|required keyword-only",
+        Reason(cause="arguments", remedy="it is given one image tensor (N, 3, H, W): give its inputs with --input"),
+    ),
+    (
+        r"Invalid channel dimensions|to have \d+ channels, but got \d+ channels|"
+        r"Expected \d[-D]*.*(unbatched|batched|[345]D).*input|expected \d+D.*input",
+        Reason(
+            cause="channels",
+            remedy="it is given images (N, 3, H, W) of three channels: give inputs of its own shape with --input",
+        ),
+    ),
+    (
+        r"(?i)\b(sizes?|shapes?|height|width|resolution|divisible|dimensions?|kernel size|out of range|img_size|"
+        r"image size|patch|window|multiple of|must match|too small|non-?empty|negative|view|reshape|pixels)\b",
+        Reason(cause="size", remedy="choose another --image-size, or mend the model"),
+    ),
+)
+
+_OTHER = Reason(cause="other", remedy="mend the model")
+
+
+def reason_of(error: BaseException) -> Reason:
+    """The reason for what a network raised, by all of its message."""
+    return reason_of_text(f"{type(error).__name__}: {error}")
+
+
+def reason_of_text(text: str) -> Reason:
+    """The reason for an exception of which the name and the message are known: `TypeError: forward() missing ...`."""
+    reason = next((reason for words, reason in _REASONS if re.search(words, text)), _OTHER)
+    # Python's own mistakes speak of sizes and shapes too, and no image size mends them.
+    by_python = re.match(r"(Type|Attribute|Name|Key|Import|ModuleNotFound)Error\b", text)
+    return _OTHER if by_python and reason.cause == "size" else reason
+
+
+def sentence(error: BaseException) -> str:
+    """The first line of what an exception says, or its type where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
