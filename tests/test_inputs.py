@@ -127,8 +127,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
      "3x8x8:uint8:0..255", "keep=5:bool", "4:float32", "user:my.nets:inputs", "3x16x112x112", "x=1"],
 )  # fmt: skip
 def test_an_input_is_kept_as_it_is_typed(text: str) -> None:
-    [one] = parse((text,))
-    assert str(one) == text
+    [described] = parse((text,))
+    assert str(described) == text
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_a_mistake_is_one_sentence(words: list[str], capsys: pytest.CaptureFixtu
 @pytest.mark.slow
 def test_a_network_is_measured_and_gated_with_its_inputs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, inputs = "user:nets_of_inputs:Captioned", ("3x8x8", "ids=5:int64:0..99")
-    words = [word for one in inputs for word in ("--input", one)]
+    words = [word for text in inputs for word in ("--input", text)]
     measuring = ["run", model, *words, "--device", "cpu", "--protocol", "smoke", "--records", "r.jsonl"]
     assert main([*measuring, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
