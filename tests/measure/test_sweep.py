@@ -223,7 +223,6 @@ def test_a_full_disk_loses_nothing(lab: Lab, path: Path) -> None:
     assert [record.spec for record in log.records] == [A, B, A, B, A, B][:fits]
 
 
-<<<<<<< HEAD
 def _removed(path: Path) -> None:
     path.unlink()
 
@@ -272,7 +271,8 @@ def test_the_launch_under_way_when_the_disk_fills_is_kept(tmp_path, monkeypatch)
     monkeypatch.setattr(sweeping.tempfile, "tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(BenchError, match=r'under way: \{"spec":'):
         sweep((A,), THREE, tmp_path / "r.jsonl", ["cpu"])
-=======
+
+
 @pytest.mark.parametrize(
     "failure",
     [
@@ -321,4 +321,3 @@ def test_one_of_two_cards_is_lost_and_the_other_goes_on(tmp_path: Path, monkeypa
     assert outcome.failed == 0
     assert set(outcome.lost) <= {"cuda:1"}
     assert outcome.measured + outcome.left == 3
->>>>>>> 55f8315 (A GPU that torch does not see is explained, one that falls off the bus costs no row, one for a single process is refused)
