@@ -113,7 +113,7 @@ def test_effects_and_a_gate_take_turns_on_a_card(command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("card", "told"),
+    ("card", "sentence"),
     [
         (H100, "580.159.04 (pretended), for CUDA 13.0"),
         (SILENT, "this driver does not tell whether it slows the card down"),
@@ -126,14 +126,14 @@ def test_effects_and_a_gate_take_turns_on_a_card(command: Command) -> None:
     ids=["h100", "silent", "kernels", "driver", "exclusive", "slice", "no-library"],
 )
 def test_doctor_explains_a_card(
-    card: Card, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    card: Card, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import torch
 
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     pretend(monkeypatch, card)
     main(["doctor"])
-    assert told in capsys.readouterr().out
+    assert sentence in capsys.readouterr().out
 
 
 # --- the journey ---
@@ -142,10 +142,10 @@ def test_doctor_explains_a_card(
 @pytest.fixture
 def journey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Spec, str]]:
     """Every launch of a journey is noted and not made: its spec, and its protocol's name."""
-    made: list[tuple[Spec, str]] = []
+    launches: list[tuple[Spec, str]] = []
 
     def launch(spec: Spec, protocol: Any, *_: Any, **__: Any) -> Record:
-        made.append((spec, protocol.name))
+        launches.append((spec, protocol.name))
         failure = Failure(kind="timeout", stage="time", message="not made")
         return Record(spec=spec, protocol=protocol, environment=here, failure=failure, source="measured")
 
@@ -160,7 +160,7 @@ def journey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Spec,
         monkeypatch.setattr(owner, "prepare", lambda: None)
     monkeypatch.setattr(tables, "count_missing", lambda *_: [])
     monkeypatch.setattr(expected, "PATIENCE", 0.0)  # what is committed is enough for an order
-    return made
+    return launches
 
 
 def ask(**how_long: Any) -> tables.Request:
@@ -173,9 +173,9 @@ def test_the_journey_says_first_how_long_it_takes_and_measures_the_telling_rows_
     journey: list[tuple[Spec, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     tables.run(ask())
-    told = capsys.readouterr().err
-    assert told.index("This will take about") < told.index("Measuring")
-    assert "First convnext_table12 and convnext_table2, about" in told
+    sentence = capsys.readouterr().err
+    assert sentence.index("This will take about") < sentence.index("Measuring")
+    assert "First convnext_table12 and convnext_table2, about" in sentence
     assert len(journey) == len(set(journey)) == 108
     assert [name for _, name in journey[:32]] == ["swin"] * 20 + ["memory"] * 12
     assert {spec.task for spec, name in journey if name == "memory"} == {"train"}
@@ -379,3 +379,46 @@ def test_clocks_are_held_while_sides_take_turns(tmp_path: Path, monkeypatch: pyt
     main(["effects", *words, "--switches", "channels_last", "--lock-clocks"])
     assert held == [False, True, True]
     assert not locked()
+
+
+@pytest.mark.slow
+def test_a_card_that_falls_off_the_bus_keeps_what_was_measured(command: Command, tmp_path: Path) -> None:
+    card = replace(H100, lost_at="other", lost_file=str(tmp_path / "lost"))
+    ran = command("run", TINY, OTHER, THIRD, *SMALL, "--protocol", "swin", card=card)
+    assert ran.code == 4
+    assert "cuda stopped answering in the middle" in ran.err
+    assert "2 are left: the same command goes on from here" in ran.err
+    assert [record.spec.model for record in store.read(ran.folder / "visionbench.jsonl").records] == [TINY]
+    (tmp_path / "lost").unlink()
+    ran = command("run", TINY, OTHER, THIRD, *SMALL, "--protocol", "swin", card=replace(card, lost_at=""))
+    assert ran.code == 0, ran.err
+    assert len(store.read(ran.folder / "visionbench.jsonl").records) == 3
+
+
+@pytest.mark.parametrize("mode", [1, 3])
+@pytest.mark.parametrize("words", [["gate", "--vary", "precision=tf32"], ["effects"]])
+def test_two_sides_refuse_a_card_for_one_process(
+    mode: int, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend(monkeypatch, replace(H100, compute_mode=mode))
+    monkeypatch.chdir(tmp_path)
+    assert main([*words[:1], "resnet18", "--device", "cuda", *words[1:]]) == 2
+    assert "`sudo nvidia-smi -c DEFAULT` lets them share it" in capsys.readouterr().err
+
+
+def test_a_card_that_is_gone_is_not_blamed_on_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    from visionbench.machine.environment import describe
+    from visionbench.measuring import sweep
+    from visionbench.record.errors import BenchError
+
+    def launch(spec: Spec, protocol: Any, *_: Any) -> Record:
+        answering.clear()
+        failure = Failure(kind="error", stage="first call", message="CUDA error: unspecified launch failure")
+        return Record(spec=spec, protocol=protocol, environment=describe("meta"), failure=failure, source="measured")
+
+    answering = ["cuda"]
+    monkeypatch.setattr(launching, "launch", launch)
+    monkeypatch.setattr(sweep, "answers", lambda device: device in answering)
+    where = run.Place(devices=("cuda",), threads=None, protocol=SWIN, defaults=Defaults())
+    with pytest.raises(BenchError, match="cuda stopped answering"):
+        run._try_ahead([Spec(model="timm:resnet18")], where, size_asked=True)

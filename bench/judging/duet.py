@@ -21,6 +21,7 @@ from typing import Any
 from visionbench.comparison.comparison import First, Launch, Round, Side, Timer
 from visionbench.machine import host
 from visionbench.measuring.process.side import SideError, SideProcess, Source
+from visionbench.record.errors import BenchError
 from visionbench.record.record import Failure
 from visionbench.record.spec import stored
 
@@ -95,7 +96,18 @@ def stage(
     sources: tuple[Source, Source] = (Source(), Source()),
     rounds: int | None = None,
 ) -> Stage:
-    """The stage of a duet on that device; `threads` None: one on a CPU, whose time is then CPU time; elsewhere any."""
+    """The stage of a duet on that device; `threads` None: one on a CPU, whose time is then CPU time; elsewhere any.
+
+    Raises `BenchError` for a GPU that lets only one process use it at a time.
+    """
+    if device.startswith("cuda"):
+        from visionbench.machine import nvml
+
+        if nvml.is_exclusive(device):
+            raise BenchError(
+                f"{device} is in exclusive compute mode, and two sides need two processes on it: "
+                "`sudo nvidia-smi -c DEFAULT` lets them share it."
+            )
     used = threads or (1 if device.startswith("cpu") else None)
     baseline, candidate = sources
     return Stage(

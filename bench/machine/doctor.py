@@ -9,6 +9,7 @@ did not, and the numbers were ten times too good.
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import time
@@ -16,11 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from visionbench.machine import host, linux, nvml
+from visionbench.machine import host, linux, nvml, unseen
 from visionbench.machine.environment import VARIABLES, cuda_is_there, device_type, variables_that_count
 from visionbench.machine.support import has_kernels, missing_kernels
 from visionbench.record.units import GIB, size
@@ -29,6 +30,9 @@ Level = Literal["ok", "warn", "bad"]
 
 OLDEST = {"torch": (2, 6), "timm": (1, 0, 15)}
 NEWEST_TRIED = {"torch": (2, 15), "timm": (1, 0)}
+
+TORCHVISION_AHEAD = 15
+"""torch 2.6 goes with torchvision 0.21, torch 2.10 with 0.25 (torchvision's README, table of versions)."""
 
 SPIN_CYCLES = 50_000_000
 """Of a GPU's clock: 25 ms at 2 GHz. Longer than any launch of a kernel, shorter than a driver's watchdog allows."""
@@ -44,7 +48,6 @@ NEARLY_HOT = 10.0
 """Degrees below the temperature at which the card slows itself down."""
 
 SLOWDOWN_TEMPERATURE = 1  # NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
-EXCLUSIVE_PROCESS, PROHIBITED = 3, 2  # NVML_COMPUTEMODE_...
 APPLICATION_CLOCKS = 0x02  # nvmlClocksEventReasonApplicationsClocksSetting
 
 
@@ -63,13 +66,13 @@ class Finding:
 
 def examine(device: str) -> tuple[Finding, ...]:
     """All findings for measuring on `device`, in a second or two. Raises `BenchError` for a word that is no device."""
-    findings = [software(name) for name in OLDEST]
+    findings = [*(software(name) for name in OLDEST), torchvision()]
     if device_type(device) == "cuda":
         there = cuda_is_there(device)
         findings += [*examine_gpu(device), *examine_variables()] if there else [absent_gpu(device)]
         findings += [*examine_host(), *([timing_self_test(device)] if there else [])]
     else:
-        findings += [*examine_host(), timing_self_test(device)]
+        findings += [*overlooked_gpu(), *examine_host(), timing_self_test(device)]
     return tuple(findings)
 
 
@@ -105,6 +108,23 @@ def software(name: str, version: str | None = None) -> Finding:
         newest = ".".join(map(str, tried))
         return Finding(level="warn", what=name, found=found, advice=f"newer than {newest}, the newest that was tried.")
     return Finding(level="ok", what=name, found=found)
+
+
+def torchvision(load: Callable[[str], Any] = importlib.import_module, torch_version: str | None = None) -> Finding:
+    """Whether torchvision fits torch: their minor versions are `TORCHVISION_AHEAD` apart, and it loads."""
+    what, minor = "torchvision", unseen.numbers(torch_version or str(torch.__version__))[1]
+    advice = f"pip install 'torchvision==0.{minor + TORCHVISION_AHEAD}.*'"
+    try:
+        found = metadata.version(what)
+        load(what)
+    except metadata.PackageNotFoundError:
+        return Finding(level="bad", what=what, found="not installed", advice=f"timm needs it: {advice}")
+    except Exception as error:  # it is built for another torch, and fails in many ways
+        broken = f"{found} does not load: {str(error).strip().partition(chr(10))[0]}"
+        return Finding(level="bad", what=what, found=broken, advice=f"for this torch: {advice}")
+    if unseen.numbers(found)[1] != minor + TORCHVISION_AHEAD:
+        return Finding(level="warn", what=what, found=found, advice=f"it is made for another torch: {advice}")
+    return Finding(level="ok", what=what, found=found)
 
 
 def timing_self_test(
@@ -233,15 +253,16 @@ def _memory() -> Finding:
 
 def absent_gpu(device: str) -> Finding:
     """Why torch does not see the GPU that was asked for."""
-    if torch.version.cuda is None:
-        advice = "this torch is built for CPUs: install a build for CUDA (pytorch.org, Get Started)."
-    elif torch.cuda.is_available():
-        advice = f"torch sees {torch.cuda.device_count()} CUDA devices: name one of them; see CUDA_VISIBLE_DEVICES."
-    else:
-        advice = (
-            f"is there an NVIDIA driver (nvidia-smi), new enough for CUDA {torch.version.cuda}? Or use --device cpu."
-        )
-    return Finding(level="bad", what="GPU", found=f"torch does not see {device}", advice=advice)
+    return Finding(level="bad", what="GPU", found=f"torch does not see {device}", advice=f"{unseen.missing()}.")
+
+
+def overlooked_gpu() -> list[Finding]:
+    """The GPU that this machine has and torch does not see, so that a CPU is not measured by mistake; [] for none."""
+    names = () if torch.cuda.is_available() else unseen.cards()
+    if not names:
+        return []
+    found = f"{', '.join(dict.fromkeys(names))} is here, and torch does not see it"
+    return [Finding(level="warn", what="GPU", found=found, advice=f"{unseen.reason()}.")]
 
 
 def examine_gpu(device: str, gpu: nvml.Gpu | None = None) -> list[Finding]:
@@ -267,12 +288,9 @@ def _driver(gpu: nvml.Gpu, _: str) -> Finding:
     """CUDA's rule: a driver runs programs built for its major version of CUDA and for older ones; within one major
     version an older driver lacks what came later ("CUDA Compatibility", minor version compatibility).
     """
-    try:
-        number = int(gpu.library.nvmlSystemGetCudaDriverVersion())
-    except gpu.library.NVMLError:
+    knows, needs = nvml.driver_cuda(gpu.library), unseen.numbers(torch.version.cuda)
+    if knows is None:
         return Finding(level="ok", what="driver", found=f"{gpu.driver}")
-    knows = (number // 1000, number % 1000 // 10)
-    needs = tuple(int(part) for part in (torch.version.cuda or "0.0").split(".")[:2])
     found = f"{gpu.driver}, for CUDA {knows[0]}.{knows[1]}; torch is built for {torch.version.cuda}"
     if knows >= needs:
         return Finding(level="ok", what="driver", found=found)
@@ -294,10 +312,10 @@ def _company(gpu: nvml.Gpu, device: str) -> Finding:
 
 def _compute_mode(gpu: nvml.Gpu, _: str) -> Finding:
     mode = nvml.ask(gpu, "nvmlDeviceGetComputeMode")
-    if mode in (EXCLUSIVE_PROCESS, PROHIBITED):
-        found = "exclusive" if mode == EXCLUSIVE_PROCESS else "prohibited"
+    if mode in (nvml.EXCLUSIVE_THREAD, nvml.EXCLUSIVE_PROCESS, nvml.PROHIBITED):
+        found = "prohibited" if mode == nvml.PROHIBITED else "exclusive"
         advice = "gate and effects need two processes on one card: `sudo nvidia-smi -c DEFAULT`."
-        level: Level = "warn" if mode == EXCLUSIVE_PROCESS else "bad"
+        level: Level = "bad" if mode == nvml.PROHIBITED else "warn"
         return Finding(level=level, what="compute mode", found=found, advice=advice)
     return Finding(level="ok", what="compute mode", found="unknown" if mode is None else "shared")
 

@@ -43,6 +43,7 @@ REASONS: tuple[tuple[Cause, int], ...] = (  # nvmlClocksEventReason*
 CLOCK_GRAPHICS, CLOCK_SM = 0, 1  # NVML_CLOCK_*
 BASE_CLOCK = 0xFFFFFF01  # NVML_CLOCK_LIMIT_ID_TDP: the clock that the card holds within its power limit
 LOWERED = 0.99
+EXCLUSIVE_THREAD, PROHIBITED, EXCLUSIVE_PROCESS = 1, 2, 3  # NVML_COMPUTEMODE_*
 REFUSALS = {  # NVML_ERROR_*
     3: "this card or its driver cannot; leave --lock-clocks out.",
     4: "only root may; run it with sudo, or leave --lock-clocks out.",
@@ -76,24 +77,24 @@ class Slowdowns:
     active: frozenset[Cause]
 
 
-def open_gpu(device: str, library: Any = None) -> Gpu | None:
+def open_gpu(device: str, module: Any = None) -> Gpu | None:
     """The card behind CUDA's `device`; None without a driver, without nvidia-ml-py, or if the card is not found."""
-    library = (library or _library()) if torch.cuda.is_available() else None
-    if library is None:
+    module = (module or library()) if torch.cuda.is_available() else None
+    if module is None:
         return None
     uuid = str(getattr(torch.cuda.get_device_properties(device), "uuid", "")).removeprefix("GPU-")
     try:
-        library.nvmlInit()
-    except library.NVMLError:
+        module.nvmlInit()
+    except module.NVMLError:
         return None
-    found = _handle(library, uuid)
+    found = _handle(module, uuid)
     if found is None:
-        library.nvmlShutdown()
+        module.nvmlShutdown()
         return None
     driver: str | None = None
-    with suppress(library.NVMLError):
-        driver = str(library.nvmlSystemGetDriverVersion())
-    return Gpu(library=library, handle=found[0], mig=found[1], driver=driver)
+    with suppress(module.NVMLError):
+        driver = str(module.nvmlSystemGetDriverVersion())
+    return Gpu(library=module, handle=found[0], mig=found[1], driver=driver)
 
 
 def driver_and_power_limit(device: str) -> tuple[str | None, float | None]:
@@ -103,6 +104,39 @@ def driver_and_power_limit(device: str) -> tuple[str | None, float | None]:
         return None, None
     try:
         return gpu.driver, None if gpu.mig else power_limits(gpu)[0]
+    finally:
+        close(gpu)
+
+
+def driver_cuda(module: Any) -> tuple[int, int] | None:
+    """The newest CUDA that the driver runs, as (major, minor); None where no driver answers."""
+    try:
+        module.nvmlInit()
+        number = int(module.nvmlSystemGetCudaDriverVersion())
+        module.nvmlShutdown()
+    except module.NVMLError:
+        return None
+    return number // 1000, number % 1000 // 10
+
+
+def answers(device: str) -> bool:
+    """Whether the driver finds the card and has an answer about it. A card that fell off the bus has none."""
+    gpu = open_gpu(device)
+    if gpu is None:
+        return False
+    try:
+        return ask(gpu, "nvmlDeviceGetName") is not None
+    finally:
+        close(gpu)
+
+
+def is_exclusive(device: str) -> bool:
+    """Whether only one process may use the card at a time."""
+    gpu = open_gpu(device)
+    if gpu is None:
+        return False
+    try:
+        return ask(gpu, "nvmlDeviceGetComputeMode") in (EXCLUSIVE_THREAD, EXCLUSIVE_PROCESS)
     finally:
         close(gpu)
 
@@ -248,7 +282,8 @@ def costly_ecc(gpu: Gpu) -> bool:
     return bool(mode and mode[0]) and not (known and known.memory_type.startswith("HBM"))
 
 
-def _library() -> Any:
+def library() -> Any:
+    """The module `pynvml`; None where it is not installed."""
     try:
         import pynvml
     except ImportError:

@@ -13,8 +13,12 @@ from collections.abc import Sequence
 
 import torch
 
+from visionbench.machine import unseen
 from visionbench.machine.environment import cuda_is_there, device_type
 from visionbench.record.spec import Spec, refuse_unbuilt
+
+NOT_HERE = "is not here"
+"""Said of a device that torch does not see; in the middle of a sweep it means that the card is gone."""
 
 AMPERE = (8, 0)
 """The first compute capability with TF32 and bf16 matrix units."""
@@ -42,8 +46,7 @@ def check(spec: Spec, device: str) -> None:
             raise UnsupportedError("TF32 is a format of NVIDIA's matrix units: a CPU has none, use fp32")
         return
     if not cuda_is_there(device):
-        count = torch.cuda.device_count()
-        raise UnsupportedError(f"{device} is not here: torch sees {count} CUDA devices; check the driver, or use cpu")
+        raise UnsupportedError(f"{device} {NOT_HERE}: {unseen.missing()}")
     name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
     if not has_kernels(capability, torch.cuda.get_arch_list()):
         raise UnsupportedError(missing_kernels(name, capability))

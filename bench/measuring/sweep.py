@@ -46,6 +46,7 @@ class Outcome:
     `records` are this sweep's, `measured` and `failed` count them. `left` counts what a cut-off sweep did not come to
     and the further launches of a spec that failed. `interrupted`: ended by Ctrl-C; `cut_off`: by its own deadline.
     `remarks` say what somebody else did to the file.
+    `lost` are the devices that stopped answering: the launch that each was at counts as not made.
     """
 
     records: tuple[Record, ...]
@@ -56,6 +57,7 @@ class Outcome:
     interrupted: bool
     cut_off: bool
     remarks: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
 
 def plan(
@@ -140,6 +142,7 @@ def sweep(
         interrupted=interrupted,
         cut_off=agenda.cut_off,
         remarks=tuple(crew.remarks),
+        lost=tuple(crew.lost),
     )
 
 
@@ -179,6 +182,7 @@ class _Crew:
         self._place: Place | None = None
         self.records: list[Record] = []
         self.remarks: list[str] = []
+        self.lost: list[str] = []
 
     def work(self, devices: Sequence[str]) -> bool:
         """Work until nothing is left; True if a Ctrl-C came first. What ends one worker ends all, and is raised."""
@@ -198,6 +202,7 @@ class _Crew:
         return False
 
     def _worker(self, device: str) -> None:
+        answered = answers(device)
         while not self._stop.is_set():
             spec = self._agenda.take()
             if spec is None:
@@ -211,6 +216,10 @@ class _Crew:
             except BaseException:
                 self._agenda.put_back(spec)
                 raise
+            if is_gone(record, device, answered):
+                self._agenda.put_back(spec)
+                self.lost.append(device)
+                return
             with self._lock:
                 self._keep(record)
                 self.records.append(record)
@@ -237,3 +246,24 @@ class _Crew:
         if self._progress is not None:
             left = self._agenda.left * (time.monotonic() - self._start) / index
             self._progress.finished(record, index, max(self._total, index), left)
+
+
+def answers(device: str) -> bool:
+    """Whether the driver answers about that GPU; a CPU is not asked."""
+    if not device.startswith("cuda"):
+        return False
+    from visionbench.machine import nvml
+
+    return nvml.answers(device)
+
+
+def is_gone(record: Record, device: str, answered: bool) -> bool:
+    """Whether a launch failed because its GPU fell off the bus: the driver `answered` before and does not now, or torch
+    sees it no more. What such a launch met says nothing of its row.
+    """
+    failure = record.failure
+    if failure is None or not device.startswith("cuda"):
+        return False
+    from visionbench.machine.support import NOT_HERE
+
+    return (failure.stage == "check" and NOT_HERE in failure.message) or (answered and not answers(device))

@@ -84,7 +84,7 @@ def test_without_nvidia_ml_py(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_a_gpu_the_library_is_not_even_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(nvml, "_library", lambda: pytest.fail("imported"))
+    monkeypatch.setattr(nvml, "library", lambda: pytest.fail("imported"))
     assert nvml.open_gpu("cuda") is None
 
 
@@ -321,8 +321,8 @@ def test_an_environment_holds_driver_and_power_limit_but_a_slice_has_none(
 ) -> None:
     library = FakeNvml(mig=mig, nvmlDeviceGetEnforcedPowerLimit=650_000)
     pretend(monkeypatch)
-    monkeypatch.setattr(nvml, "_library", lambda: library)
+    monkeypatch.setattr(nvml, "library", lambda: library)
     assert nvml.driver_and_power_limit("cuda") == ("590.44", limit)
     assert library.open == 0
-    monkeypatch.setattr(nvml, "_library", lambda: None)
+    monkeypatch.setattr(nvml, "library", lambda: None)
     assert nvml.driver_and_power_limit("cuda") == (None, None)

@@ -304,6 +304,10 @@ def test_every_line_of_a_cards_modules_runs(factories: Factories, monkeypatch: p
                     spec = Spec(model=factories("tiny"), precision=precision, task=task)  # type: ignore[arg-type]
                     worker.measure(spec, protocol, device)
                 _lock_clocks(library)
+                assert nvml.answers("cuda") == (card.library == "there")
+                assert not nvml.is_exclusive("cuda")
+                if library is not None:
+                    assert (nvml.driver_cuda(library) is None) == (card.library == "dead")
     missing = {Path(name).name: sorted(lines - ran[name]) for name, lines in wanted.items() if lines - ran[name]}
     assert missing == {}
 

@@ -271,3 +271,53 @@ def test_the_launch_under_way_when_the_disk_fills_is_kept(tmp_path, monkeypatch)
     monkeypatch.setattr(sweeping.tempfile, "tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(BenchError, match=r'under way: \{"spec":'):
         sweep((A,), THREE, tmp_path / "r.jsonl", ["cpu"])
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Failure(kind="error", stage="time", message="RuntimeError: CUDA error: unspecified launch failure"),
+        Failure(kind="unsupported", stage="check", message="cuda is not here: torch says: no device"),
+        Failure(kind="timeout", stage="time", message="killed after 600 s"),
+    ],
+)
+def test_a_card_that_falls_off_the_bus_ends_the_sweep_and_costs_no_row(
+    failure: Failure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Spec] = []
+
+    def launch(spec: Spec, *_: object, **__: object) -> Record:
+        tried.append(spec)
+        return made(spec, None if len(tried) == 1 else failure)
+
+    monkeypatch.setattr(sweeping, "launch", launch)
+    monkeypatch.setattr(sweeping, "answers", lambda _: len(tried) < 2)
+    outcome = sweep((A, B, C), replace(THREE, launches=1), tmp_path / "r.jsonl", ["cuda"])
+    assert tried == [A, B]
+    assert (outcome.measured, outcome.failed, outcome.left, outcome.lost) == (1, 0, 2, ("cuda",))
+    assert [record.spec for record in read(tmp_path / "r.jsonl").records] == [A]
+
+
+def test_a_row_that_fails_on_a_card_that_answers_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeping, "launch", lambda spec, *_, **__: made(spec, OOM))
+    monkeypatch.setattr(sweeping, "answers", lambda _: True)
+    outcome = sweep((A, B), replace(THREE, launches=1), tmp_path / "r.jsonl", ["cuda"])
+    assert (outcome.failed, outcome.lost) == (2, ())
+
+
+def test_one_of_two_cards_is_lost_and_the_other_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = Failure(kind="error", stage="time", message="CUDA error: device-side trouble")
+    monkeypatch.setattr(
+        sweeping, "launch", lambda spec, _, device, *__, **___: made(spec, lost if device == "cuda:1" else None)
+    )
+    asked: dict[str, int] = {}
+
+    def answers(device: str) -> bool:
+        asked[device] = asked.get(device, 0) + 1
+        return device == "cuda:0" or asked[device] == 1
+
+    monkeypatch.setattr(sweeping, "answers", answers)
+    outcome = sweep((A, B, C), replace(THREE, launches=1), tmp_path / "r.jsonl", ["cuda:0", "cuda:1"])
+    assert outcome.failed == 0
+    assert set(outcome.lost) <= {"cuda:1"}
+    assert outcome.measured + outcome.left == 3

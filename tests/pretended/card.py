@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "PRETENDED_CARD"
 ROOT = Path(__file__).parents[2]
-UNINITIALIZED, GPU_IS_LOST = 1, 15  # NVML_ERROR_...
+UNINITIALIZED = 1  # NVML_ERROR_UNINITIALIZED
 POWER_CAP, HEAT = 74, 269  # NVML_FI_DEV_PERF_POLICY_POWER, ..._SW_THERM_SLOWDOWN from driver 580.82 on
 
 
@@ -44,7 +44,8 @@ class Card:
     Supported"; `library` is whether its library is there at all, answers ("dead" does not), and knows the card ("blind"
     does not). The device's clock runs `pace` times as fast as the wall's, and each synchronisation takes `lag` seconds.
     More than `most_images` in a step end with the error `refusal`, in iteration `refused_at` of a process.
-    `lost_at`: building a model of that name ends with the card off the bus, for every process: that is `lost_file`.
+    `lost_at`: building a model of that name for the second time ends with the card off the bus, for every process: that
+    is `lost_file`.
     """
 
     name: str
@@ -190,8 +191,7 @@ def nvml(card: Card) -> FakeNvml | None:
     library.answers |= {name: FakeNVMLError(NOT_SUPPORTED) for name in card.refuses}
     if "nvmlDeviceGetFieldValues" in card.refuses:
         library.fields.clear()
-    if card.lost:
-        library.answers = {name: FakeNVMLError(GPU_IS_LOST) for name in library.answers}
+    library.lost = lambda: card.lost
     if card.library == "dead":
         library.nvmlInit = partial(_refuse, UNINITIALIZED)  # type: ignore[method-assign]
     if card.library == "blind":
@@ -303,7 +303,8 @@ def on_the_cpu(build: Callable[..., Any], card: Card) -> Callable[..., Any]:
 
     def pretended(spec: Any, device: str, **how: Any) -> Any:
         if card.lost_at and card.lost_at in spec.model:
-            Path(card.lost_file).touch()
+            tried = Path(f"{card.lost_file}.tried")
+            (Path(card.lost_file) if tried.exists() else tried).touch()
         with swapped():
             workload = build(spec, device, **how)
         return replace(workload, step=partial(_step, workload.step, spec, card, []))
@@ -322,13 +323,13 @@ def _moving(kind: Any) -> Any:
     return Moving
 
 
-def _step(step: Callable[[], Any], spec: Any, card: Card, made: list[None]) -> Any:
+def _step(step: Callable[[], Any], spec: Any, card: Card, steps: list[None]) -> Any:
     import torch
 
-    made.append(None)
+    steps.append(None)
     if card.lost:
         raise RuntimeError("CUDA error: unspecified launch failure")
-    if card.most_images is not None and spec.batch_size > card.most_images and len(made) >= card.refused_at:
+    if card.most_images is not None and spec.batch_size > card.most_images and len(steps) >= card.refused_at:
         ours = card.refusal.startswith("CUDA out of memory")
         raise torch.OutOfMemoryError(card.refusal) if ours else RuntimeError(card.refusal)
     return step()

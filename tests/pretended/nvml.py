@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import pytest
 
 UUID = "3f2a1b00-1111-2222-3333-444455556666"
-NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND = 3, 4, 6
+NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND, GPU_IS_LOST = 3, 4, 6, 15
 WIDE, NARROW = 3, 1
 """NVML_VALUE_TYPE_UNSIGNED_LONG_LONG and _INT."""
 
@@ -28,6 +28,7 @@ class FakeNvml:
     NVMLError = FakeNVMLError
 
     def __init__(self, driver: str = "590.44", *, mig: bool = False, **answers: Any) -> None:
+        self.lost: Any = lambda: False
         self.driver, self.mig, self.open, self.calls = driver, mig, 0, list[tuple[str, tuple[Any, ...]]]()
         self.fields: dict[int, tuple[int, Any]] = {}
         self.violations: dict[int, int] = {}
@@ -66,7 +67,15 @@ class FakeNvml:
     def nvmlSystemGetCudaDriverVersion(self) -> int:  # noqa: N802
         return self.answers.get("cuda", 13020)
 
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return self.answers.get("count", 1)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802
+        return "card"
+
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802
+        if self.lost():
+            raise FakeNVMLError(GPU_IS_LOST)
         if uuid != ("MIG-" if self.mig else "GPU-") + UUID:
             raise FakeNVMLError(NOT_FOUND)
         return "slice" if self.mig else "card"

@@ -115,7 +115,8 @@ def run(request: Request) -> int:
         _print_runs(specs, place, request.records)
     if outcome.interrupted:
         return INTERRUPTED
-    return NOT_MEASURED if outcome.failed and not outcome.measured and not outcome.skipped else 0
+    nothing = outcome.failed and not outcome.measured and not outcome.skipped
+    return NOT_MEASURED if nothing or outcome.lost else 0
 
 
 def start_early() -> None:
@@ -241,8 +242,11 @@ def _summary(outcome: Outcome, path: Path) -> str:
     parts = [f"{plural(outcome.measured, 'launch', 'launches')} measured"]
     parts += [f"{outcome.failed} failed (--retry-failures tries again)"] if outcome.failed else []
     parts += [f"{outcome.skipped} were recorded before"] if outcome.skipped else []
+    if outcome.lost:
+        gone = ", ".join(outcome.lost)
+        parts.append(f"{gone} stopped answering in the middle (see `nvidia-smi` and `dmesg`; a restart may help)")
     if outcome.left:
-        cut_off = outcome.interrupted or outcome.cut_off
+        cut_off = outcome.interrupted or outcome.cut_off or outcome.lost
         why = "the same command goes on from here" if cut_off else "of rows that failed or have had their time"
         parts.append(f"{outcome.left} are left: {why}")
     return f"{', '.join(parts)}. Records: {path}"
@@ -275,12 +279,17 @@ def _try_ahead(specs: Sequence[Spec], place: Place, *, size_asked: bool) -> dict
     that does not work, or goes wrong in another way (it crashes, hangs, does not fit), is for the sweep to record.
     """
     from visionbench.measuring.process.launch import launch
+    from visionbench.measuring.sweep import answers, is_gone
 
+    device = place.devices[0]
+    answered = answers(device)
     tried = {_to_try(spec) for spec in specs if spec.model.startswith("user:") or size_asked}
     networks: dict[str, str] = {}
     mistakes: list[str] = []
     for spec in sorted(tried, key=str) if len(tried) <= CHECKED_AHEAD else ():
-        record = launch(spec, CHECK, place.devices[0], place.threads)
+        record = launch(spec, CHECK, device, place.threads)
+        if is_gone(record, device, answered):
+            raise BenchError(f"{device} stopped answering: see `nvidia-smi` and `dmesg`; a restart may help.")
         if record.network is not None:
             networks[spec.model] = record.network
         mistakes += [_mistake(spec, record.failure)] if record.failure else []
@@ -340,6 +349,7 @@ def place_to_measure(where: Where, how_long: HowLong) -> Place:
 
 def _devices(words: str) -> tuple[str, ...]:
     """`cuda:0,cuda:1` -> both. Workers beside each other are for GPUs alone: on one CPU they would time each other."""
+    from visionbench.machine import unseen
     from visionbench.machine.environment import describe
 
     environments = {device: describe(device) for device in dict.fromkeys(word.strip() for word in words.split(","))}
@@ -347,7 +357,7 @@ def _devices(words: str) -> tuple[str, ...]:
         if environment.device_type not in ("cpu", "cuda"):
             raise BenchError(f"--device {device}: only cuda and cpu are measured; name one of them.")
         if environment.device_type == "cuda" and environment.device_name is None:
-            raise BenchError(f"--device {device}: torch finds no such GPU here; use --device cpu, or check the driver.")
+            raise BenchError(f"--device {device}: torch finds no such GPU here: {unseen.missing()}.")
     if len(environments) > 1:
         _check_alike(words, list(environments.values()))
     return tuple(environments)
@@ -364,12 +374,14 @@ def _check_alike(words: str, environments: Sequence[Environment]) -> None:
 
 
 def _insist(word: str, device: str) -> DeviceSpec:
+    from visionbench.machine import unseen
     from visionbench.machine.environment import describe, find_device
 
     wanted = select(word)
     if not device.startswith("cuda") or find_device() != "cuda":
+        why = f" {unseen.reason()}." if unseen.cards() else ""
         raise BenchError(
-            f"--gpu {word}: there is no CUDA GPU here (torch finds only the CPU). "
+            f"--gpu {word}: there is no CUDA GPU here (torch finds only the CPU).{why} "
             f"Run this on a machine with one, or leave --gpu away to measure this CPU."
         )
     name = describe(device).device_name or "unknown"

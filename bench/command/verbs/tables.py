@@ -95,7 +95,7 @@ def _measure(reports: Sequence[Report], place: Place, request: Request) -> list[
     for where, specs in sweeps:
         left = None if budget is None else max(0.0, budget - (time.monotonic() - began))
         outcomes.append(sweep_rows(specs, where, request.records, replace(request.how_long, budget=left), say=False))
-        if outcomes[-1].interrupted:
+        if outcomes[-1].interrupted or outcomes[-1].lost:
             break
     return outcomes
 

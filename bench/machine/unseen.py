@@ -1,0 +1,100 @@
+"""A GPU that is in this machine and that torch does not see: which, why, and what to do about it.
+
+Whether a card is there is asked of the driver, and where that does not answer, of the PCI bus. Why torch does not see
+it has few causes, and each has one remedy: an environment variable hides it, this torch is built for CPUs, there is no
+driver, the driver is older than the CUDA that torch is built for. Anything else is told in torch's own words.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from visionbench.machine import nvml
+
+PCI = Path("/sys/bus/pci/devices")
+NVIDIA, DISPLAY = "0x10de", ("0x0300", "0x0302")  # a vendor's number; classes: VGA and 3D controllers
+
+HIDES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+
+
+def cards(library: Any = None, pci: Path = PCI) -> tuple[str, ...]:
+    """The names of NVIDIA's cards in this machine, whether torch sees them or not; () where there are none."""
+    asked = library or nvml.library()
+    names = _of_the_driver(asked) if asked is not None else ()
+    if names:
+        return names
+    found = [folder for folder in pci.glob("*") if _read(folder / "vendor") == NVIDIA]
+    return ("an NVIDIA GPU",) * sum(_read(folder / "class").startswith(DISPLAY) for folder in found)
+
+
+def reason(library: Any = None) -> str:
+    """Why torch sees no CUDA device here, with the remedy, as a clause."""
+    for variable in HIDES:
+        value = os.environ.get(variable)
+        if value is not None and value.strip() in ("", "-1", "none", "NoDevFiles"):
+            return f"{variable}={value!r} hides it: unset it"
+    if torch.version.cuda is None and getattr(torch.version, "hip", None) is None:
+        return (
+            f"torch {torch.__version__} is built for CPUs: pip uninstall torch torchvision, and install a build for "
+            "CUDA (pytorch.org, Get Started)"
+        )
+    asked = library or nvml.library()
+    knows = nvml.driver_cuda(asked) if asked is not None else None
+    if knows is None:
+        return "no NVIDIA driver answers: install it, restart, and see that nvidia-smi lists the card"
+    needs = numbers(torch.version.cuda)
+    if knows[0] < needs[0]:
+        ours = f"{knows[0]}.{knows[1]}"
+        return (
+            f"the driver knows CUDA {ours} and torch {torch.__version__} is built for {torch.version.cuda}: update the "
+            f"driver, or install a torch that is built for CUDA {knows[0]} (pytorch.org, Previous Versions)"
+        )
+    return f"torch says: {_in_torchs_words()}"
+
+
+def missing() -> str:
+    """Why a CUDA device that was asked for is not there, with the remedy, as a clause."""
+    if torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        return f"torch sees {count} CUDA device{'' if count == 1 else 's'}: name one of them; see CUDA_VISIBLE_DEVICES"
+    return f"{reason()}; or use --device cpu"
+
+
+def numbers(version: str | None) -> tuple[int, ...]:
+    """`13.0` -> (13, 0)."""
+    return tuple(int(part) for part in (version or "0.0").split(".")[:2])
+
+
+def _of_the_driver(library: Any) -> tuple[str, ...]:
+    try:
+        library.nvmlInit()
+    except library.NVMLError:
+        return ()
+    names: Sequence[str] = ()
+    with suppress(library.NVMLError):
+        handles = [library.nvmlDeviceGetHandleByIndex(index) for index in range(library.nvmlDeviceGetCount())]
+        names = [str(library.nvmlDeviceGetName(handle)) for handle in handles]
+    with suppress(library.NVMLError):
+        library.nvmlShutdown()
+    return tuple(names)
+
+
+def _in_torchs_words() -> str:
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return str(error).strip().partition("\n")[0]
+    return "nothing; restart the machine, and see that nvidia-smi lists the card"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
