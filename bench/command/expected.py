@@ -36,7 +36,7 @@ def step_seconds(specs: Iterable[Spec], card: DeviceSpec, records: Sequence[Reco
     from visionbench.predicting.step_time import predict_step
 
     known: dict[Spec, float] = {}
-    files = [path for path in inputs.committed_folder().glob("*.jsonl") if path.stem != "computed"]
+    files = [path for path in inputs.committed_folder().glob("*.jsonl") if not path.stem.startswith("computed")]
     ours = [record for path in files for record in store.read(path).records]
     for record in sorted([*ours, *records], key=lambda record: record.source == "measured"):
         rate = images_per_second(record) if record.source == "measured" else None

@@ -21,7 +21,7 @@ def test_names_are_unique_and_each_has_a_meaning_that_is_a_clause() -> None:
         assert not entry.meaning.endswith(".")
 
 
-@pytest.mark.parametrize("name", ["computed.jsonl", "cpu_2_threads.jsonl", "predicted.jsonl"])
+@pytest.mark.parametrize("name", ["computed.jsonl", "computed_dense.jsonl", "cpu_2_threads.jsonl", "predicted.jsonl"])
 def test_the_registry_says_what_committed_records_say(name: str) -> None:
     for line in (FOLDER / name).read_text(encoding="utf-8").splitlines():
         for recorded in from_json(line).measurements:
