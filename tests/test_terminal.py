@@ -47,9 +47,9 @@ def test_a_misspelt_verb_option_or_choice_gets_the_right_one(
     words: list[str], meant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ended(words) == 2
-    told = capsys.readouterr().err
-    assert told.endswith(f"; did you mean {meant}?\n")
-    assert len(told.splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert printed.endswith(f"; did you mean {meant}?\n")
+    assert len(printed.splitlines()) == 1
 
 
 def test_a_word_like_no_other_gets_the_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,9 +78,9 @@ def test_the_usual_variant_of_a_name_is_proposed_first(
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_help_says_what_the_verb_does_and_knows_quiet(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert ended([verb, "--help"]) == 0
-    told = capsys.readouterr().out
-    assert "--quiet" in told
-    assert told.partition("\n\n")[2].strip()[0].isupper() or "--exact" in told
+    printed = capsys.readouterr().out
+    assert "--quiet" in printed
+    assert printed.partition("\n\n")[2].strip()[0].isupper() or "--exact" in printed
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100])
@@ -89,9 +89,9 @@ def test_a_help_text_fits_the_terminal_and_keeps_its_lists(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     ended(["gate", "--help"])
-    told = capsys.readouterr().out
-    assert "\n  0  nothing got slower\n  1  a row regressed\n" in told
-    intro = told.partition("\n\n")[2].partition("exit codes")[0]
+    printed = capsys.readouterr().out
+    assert "\n  0  nothing got slower\n  1  a row regressed\n" in printed
+    intro = printed.partition("\n\n")[2].partition("exit codes")[0]
     assert max(map(len, intro.splitlines())) <= columns
 
 
@@ -103,8 +103,8 @@ def test_quiet_prints_results_and_errors_only(
     assert main(words) == 0
     assert "drawn for" in capsys.readouterr().err
     assert main([*words, "--quiet"]) == 0
-    told = capsys.readouterr()
-    assert (told.out, told.err) == ("roofline.svg\n", "")
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("roofline.svg\n", "")
     assert main(["report", "no_such_table", "--quiet"]) == 2
     assert "no_such_table" in capsys.readouterr().err
     assert main(words) == 0
@@ -115,11 +115,11 @@ def test_quiet_prints_results_and_errors_only(
 def test_completions_know_every_verb(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("shtab", reason="it comes with the extra `completion`")
     assert main(["completion", shell]) == 0
-    told = capsys.readouterr().out
-    assert all(verb in told for verb in VERBS)
-    assert "--memory-format" in told
+    printed = capsys.readouterr().out
+    assert all(verb in printed for verb in VERBS)
+    assert "--memory-format" in printed
     if shell == "bash":
-        assert subprocess.run(["bash", "-n"], input=told, text=True, check=False).returncode == 0
+        assert subprocess.run(["bash", "-n"], input=printed, text=True, check=False).returncode == 0
 
 
 def test_without_shtab_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,9 +182,9 @@ def test_the_first_journey_is_short_and_ends_with_what_was_learned(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     tables._print_first_look(inputs.reports_named(()), inputs.read_records(None), Output(width=columns))
-    told = capsys.readouterr().out
-    assert len(told.splitlines()) <= 120
-    table, _, conclusion = told.rpartition("\n\n")
+    printed = capsys.readouterr().out
+    assert len(printed.splitlines()) <= 120
+    table, _, conclusion = printed.rpartition("\n\n")
     assert max(map(len, table.splitlines())) <= columns
     agreed, fastest, surely, more = conclusion.splitlines()
     assert "agree with the exact counts" in agreed
@@ -196,6 +196,6 @@ def test_the_first_journey_is_short_and_ends_with_what_was_learned(
 def test_without_a_measurement_only_counts_are_learned(capsys: pytest.CaptureFixture[str]) -> None:
     records = [record for record in inputs.read_records(None) if record.source == "computed"]
     tables._print_first_look(inputs.reports_named(()), records, Output(width=100))
-    told = capsys.readouterr().out
-    assert "agree with the exact counts" in told
-    assert "fastest" not in told
+    printed = capsys.readouterr().out
+    assert "agree with the exact counts" in printed
+    assert "fastest" not in printed

@@ -40,6 +40,7 @@ FULL = Record(
         memory_format="channels_last",
         compile_mode="max-autotune",
         attention="math",
+        inputs=("3x384x512", "mask=1x384x512"),
         processes=8,
         backend="onnxruntime",
     ),

@@ -129,7 +129,8 @@ def test_a_damaged_file_is_one_sentence_with_the_remedy(written, damage):
     text = written.read_text(encoding="utf-8")
     assert damage(text) != text
     written.write_text(damage(text), encoding="utf-8")
-    with pytest.raises(BenchError, match=r"(?s)no baseline of structure \(.+\): restore it with git, or write it anew"):
+    remedy = r"(?s)no baseline of structure \(.+\): restore it with git, or remove it and write it anew"
+    with pytest.raises(BenchError, match=remedy):
         read(written)
 
 
