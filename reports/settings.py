@@ -74,16 +74,28 @@ def groups(records: Sequence[Record], networks: Iterable[Network], task: Task) -
     wanted = frozenset(networks)
     found: dict[Setting, dict[Network, list[Record]]] = {}
     newest: dict[Setting, tuple[str, int]] = {}
+    # Specs, protocols and environments of a file are few, and equal ones are mostly one object, so that what is said of
+    # them is looked up by their identities.
+    asked = {id(record.spec): record.spec for record in records}
+    asked = {key: spec for key, spec in asked.items() if _network(spec) in wanted and spec.task == task}
+    places: dict[tuple[int, int, int], tuple[Setting, list[Record]]] = {}
     for place, record in enumerate(records):
-        spec = record.spec
-        network = (spec.model, spec.image_size)
-        if record.source != "measured" or spec.task != task or network not in wanted or spec.inputs:
+        if record.source != "measured" or (spec := asked.get(id(record.spec))) is None:
             continue
-        setting = _setting(spec, record)
-        found.setdefault(setting, {}).setdefault(network, []).append(record)
+        key = (id(spec), id(record.protocol), id(record.environment))
+        if key not in places:
+            setting = _setting(spec, record)
+            places[key] = setting, found.setdefault(setting, {}).setdefault((spec.model, spec.image_size), [])
+        setting, launches = places[key]
+        launches.append(record)
         newest[setting] = max(newest.get(setting, ("", 0)), (record.environment.started or "", place))
     made = (Group(setting=key, launches=launches, newest=newest[key]) for key, launches in found.items())
     return tuple(sorted(made, key=lambda group: group.newest, reverse=True))
+
+
+def _network(spec: Spec) -> Network | None:
+    """The network that a spec runs; None where its inputs are not those of a paper."""
+    return None if spec.inputs else (spec.model, spec.image_size)
 
 
 def _setting(spec: Spec, record: Record) -> Setting:

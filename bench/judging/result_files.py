@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from statistics import median
 
 from visionbench.record import pytest_benchmark, store
 from visionbench.record.fingerprint import Fact, digest, fingerprint
 from visionbench.record.pytest_benchmark import Benchmark, Saved
-from visionbench.record.record import Better, Measurement, Record
+from visionbench.record.record import Better, Environment, Measurement, Record
 from visionbench.record.spec import Protocol
 from visionbench.record.statistics import images_per_second, percentile
 
@@ -104,7 +105,7 @@ def _sample(record: Record) -> Sample:
         row=str(record.spec),
         subject=record.spec.model,
         source=record.source,
-        where=tuple(fingerprint(environment).items()),
+        where=_where(environment),
         how=_how(record.protocol),
         device=environment.device,
         numbers=() if why else tuple(number for number in numbers if number),
@@ -115,6 +116,12 @@ def _sample(record: Record) -> Sample:
     )
 
 
+@lru_cache(maxsize=1024)
+def _where(environment: Environment) -> Facts:
+    return tuple(fingerprint(environment).items())
+
+
+@lru_cache(maxsize=1024)
 def _how(protocol: Protocol | None) -> Facts:
     """The protocol, but for the rules by which launches are added: those make intervals narrow and no number other."""
     if protocol is None:

@@ -21,10 +21,10 @@ none: two builds are never exactly equal, so with launches enough every differen
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 
 from scipy.stats import false_discovery_control
 
@@ -43,12 +43,12 @@ from visionbench.record.statistics import (
     EQUAL,
     MIN_LAUNCHES,
     Estimate,
+    Walsh,
     estimate,
     in_turns,
     p_above,
-    signed_rank_chances,
+    signed_rank_chance,
     spread_of_memory,
-    walsh_averages,
 )
 from visionbench.record.units import plural
 
@@ -144,12 +144,16 @@ def detectable(logs: Sequence[float], rule: Rule, rows: int = 1) -> float | None
     log(1 + s) > log(1 + margin) + (centre - W_(t+1)). Small enough is for a row that is slower alone, the hardest case:
     below alpha of the look, and at most `rule.fdr` / rows. None where so few launches show nothing, however slow.
     """
-    chances = signed_rank_chances(len(logs))
-    usable = sum(chance < rule.alpha / rule.looks and chance * rows <= rule.fdr for chance in chances)
+    averages = Walsh(logs)
+
+    def is_too_likely(total: int) -> bool:
+        chance = signed_rank_chance(len(logs), total)
+        return chance >= rule.alpha / rule.looks or chance * rows > rule.fdr
+
+    usable = bisect.bisect_left(range(len(averages) + 1), x=True, key=is_too_likely)
     if len(logs) < MIN_LAUNCHES or not usable:
         return None
-    averages = walsh_averages(logs)
-    to_bound = (median(averages) - averages[usable - 1]) * spread_of_memory(logs)
+    to_bound = (averages.median - averages[usable - 1]) * spread_of_memory(logs)
     return max(rule.centre, (1 + rule.margin) * math.exp(to_bound) - 1)
 
 

@@ -225,10 +225,14 @@ def _from_parts(line: str) -> Record | None:
 
     try:
         parts = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-        if bytes(parts["schema"]) != _SCHEMA_TEXT:
+        schema = bytes(parts["schema"])
+        if schema == b"1" and bytes(parts["source"]) != b'"predicted"':  # then only the protocol has changed since
+            parts["schema"] = msgspec.Raw(_SCHEMA_TEXT)
+        elif schema != _SCHEMA_TEXT:
             return None
         measurements = _part("measurements", bytes(parts.pop("measurements", b"[]")))  # each is another
-        return Record(measurements=measurements, **{name: _repeated(name, bytes(raw)) for name, raw in parts.items()})
+        rest = {name: _repeated(name, bytes(raw), schema) for name, raw in parts.items()}
+        return Record(measurements=measurements, **rest)
     except (ValueError, KeyError, TypeError, RecursionError):  # msgspec's errors are ValueErrors
         return None
 
@@ -236,8 +240,11 @@ def _from_parts(line: str) -> Record | None:
 _SCHEMA_TEXT = str(SCHEMA).encode()
 
 
-def _part(name: str, text: bytes) -> Any:
-    return typed(decode(text), _part_types()[name], name)
+def _part(name: str, text: bytes, schema: bytes = _SCHEMA_TEXT) -> Any:
+    data = decode(text)
+    if name == "protocol" and schema == b"1":
+        data = _protocol_of_schema_1(data)
+    return typed(data, _part_types()[name], name)
 
 
 _repeated = lru_cache(maxsize=1024)(_part)
@@ -271,14 +278,19 @@ def from_schema_1(data: dict[str, Any]) -> dict[str, Any]:
     warning of `step_time`; and a protocol had a clock, which was always the wall's.
     """
     data = {**data, "schema": 2}
-    protocol = data.get("protocol")
-    if isinstance(protocol, dict) and protocol.get("clock", "wall") == "wall":
-        data["protocol"] = {name: value for name, value in protocol.items() if name != "clock"}
+    if "protocol" in data:
+        data["protocol"] = _protocol_of_schema_1(data["protocol"])
     if data.get("source") == "predicted" and data.get("measurements"):
         step_time = next((m for m in data["measurements"] if m["metric"] == "step_time"), None)
         data["basis"] = _basis_1(step_time) if step_time else None
         data["measurements"] = list(_with_intervals(data["measurements"]))
     return data
+
+
+def _protocol_of_schema_1(protocol: Any) -> Any:
+    if isinstance(protocol, dict) and protocol.get("clock", "wall") == "wall":
+        return {name: value for name, value in protocol.items() if name != "clock"}
+    return protocol
 
 
 def _basis_1(step_time: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import bisect
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist, median
 
@@ -106,12 +106,12 @@ def estimate(values: Sequence[float], confidence: float = 0.95) -> Estimate:
 
 @functools.lru_cache(maxsize=4096)
 def _estimate(values: tuple[float, ...], confidence: float) -> Estimate:
-    walsh = walsh_averages([math.log(value) for value in values])
+    walsh = Walsh([math.log(value) for value in values])
     low = high = None
     cut = _cut(len(values), (1 - confidence) / 2) if len(values) >= MIN_LAUNCHES else -1
     if cut >= 0:  # below, not even the outermost averages are that certain
         low, high = math.exp(walsh[cut]), math.exp(walsh[-1 - cut])
-    return Estimate(centre=math.exp(median(walsh)), low=low, high=high, launches=len(values), confidence=confidence)
+    return Estimate(centre=math.exp(walsh.median), low=low, high=high, launches=len(values), confidence=confidence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,21 +181,96 @@ EXACT_UP_TO = 60
 
 @functools.cache
 def _cut(n: int, tail: float) -> int:
-    """How many Walsh averages to leave out at each end: the largest t for which P(T <= t) <= tail.
+    """How many Walsh averages to leave out at each end: the largest t for which P(T <= t) <= tail, -1 for none.
 
     The interval misses the centre by exactly that event: at most t of the Walsh averages are on one side of it.
     """
     if n > EXACT_UP_TO:
-        mean, deviation = n * (n + 1) / 4, math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
-        return math.floor(NormalDist(mean, deviation).inv_cdf(tail) - 0.5)
+        return math.floor(_signed_rank_normal(n).inv_cdf(tail) - 0.5)
     return bisect.bisect_right(signed_rank_chances(n), tail) - 1
 
 
-def walsh_averages(values: Sequence[float]) -> list[float]:
-    """(x_i + x_j) / 2 for all i <= j, ascending."""
-    # Sorted first, because the averages then come as ascending runs, which Python's sort merges instead of sorting.
-    ordered = sorted(values)
-    return sorted((a + b) / 2 for i, a in enumerate(ordered) for b in ordered[i:])
+def _signed_rank_normal(n: int) -> NormalDist:
+    return NormalDist(n * (n + 1) / 4, math.sqrt(n * (n + 1) * (2 * n + 1) / 24))
+
+
+class Walsh:
+    """The averages (x_i + x_j) / 2, i <= j, of n values, ascending: looked up by place, and counted up to a bound.
+
+    Many values have too many averages to be written down. Of those each answer takes O(n) steps for every halving of
+    the range that it lies in.
+    """
+
+    def __init__(self, values: Sequence[float]) -> None:
+        # Sorted first: the averages then come as ascending runs, which Python's sort merges instead of sorting.
+        self._values = ordered = sorted(values)
+        self._size = len(ordered) * (len(ordered) + 1) // 2
+        self._counted: dict[float, int] = {}
+        few = len(ordered) <= EXACT_UP_TO
+        self._all = sorted((a + b) / 2 for i, a in enumerate(ordered) for b in ordered[i:]) if few else None
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, place: int) -> float:
+        if self._all is not None:
+            return self._all[place]
+        return self._selected(place if place >= 0 else self._size + place)
+
+    @property
+    def median(self) -> float:
+        """The middle average, or the mean of the two in the middle."""
+        return (self[(self._size - 1) // 2] + self[self._size // 2]) / 2
+
+    def count(self, bound: float) -> int:
+        """How many averages are at most `bound`."""
+        if self._all is not None:
+            return bisect.bisect_right(self._all, bound)
+        if bound in self._counted:
+            return self._counted[bound]
+        values, last, number = self._values, len(self._values), 0
+        for first, value in enumerate(values):
+            while last > first and (value + values[last - 1]) / 2 > bound:
+                last -= 1
+            if last <= first:
+                break
+            number += last - first
+        self._counted[bound] = number
+        return number
+
+    def _ends(self, bound: float) -> Iterator[int]:
+        """For each i, the place after the last j >= i with (x_i + x_j) / 2 <= bound; i where there is none."""
+        values, last = self._values, len(self._values)
+        for first, value in enumerate(values):
+            while last > first and (value + values[last - 1]) / 2 > bound:
+                last -= 1
+            if last <= first:
+                yield from range(first, len(values))
+                return
+            yield last
+
+    def _selected(self, place: int) -> float:
+        """The average at that place: the range is halved until few are left in it, and these are sorted."""
+        values = self._values
+        self.count(values[0])
+        below, low = max(((n, bound) for bound, n in self._counted.items() if n <= place), default=(0, -math.inf))
+        upto, high = min(
+            ((n, bound) for bound, n in self._counted.items() if n > place), default=(self._size, values[-1])
+        )
+        middle = (max(low, values[0]) + high) / 2
+        while upto - below > 4 * len(values) and low < middle < high:
+            number = self.count(middle)
+            low, high, below, upto = (middle, high, number, upto) if number <= place else (low, middle, below, number)
+            middle = (max(low, values[0]) + high) / 2
+        if upto - below > 4 * len(values):
+            return high  # no number lies between the two: all that are left are equal
+        ranges = zip(values, self._ends(low), self._ends(high), strict=True)
+        return sorted((a + b) / 2 for a, first, last in ranges for b in values[first:last])[place - below]
+
+
+def signed_rank_chance(n: int, total: int) -> float:
+    """P(T <= total) of Wilcoxon's signed-rank sum of n values without a difference; beyond `EXACT_UP_TO` nearly."""
+    return signed_rank_chances(n)[total] if n <= EXACT_UP_TO else _signed_rank_normal(n).cdf(total + 0.5)
 
 
 @functools.cache
@@ -268,7 +343,7 @@ def p_above(logs: Sequence[float], bound: float) -> float:
 
     Exact for launches that forget each other; others are spread about their centre by `spread_of_memory` first.
     """
-    averages = walsh_averages(logs)
-    centre = median(averages)
-    not_above = bisect.bisect_right(averages, centre + (bound - centre) / spread_of_memory(logs) + EQUAL)
-    return signed_rank_chances(len(logs))[not_above]
+    averages = Walsh(logs)
+    centre = averages.median
+    not_above = averages.count(centre + (bound - centre) / spread_of_memory(logs) + EQUAL)
+    return signed_rank_chance(len(logs), not_above)

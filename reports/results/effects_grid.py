@@ -59,13 +59,16 @@ class Grid:
 def grids(records: Sequence[Record]) -> tuple[Grid, ...]:
     """Per model, task, size and batch the newest grid of at least two configurations. One pass over the records."""
     found: dict[tuple[object, ...], Grid] = {}
+    bases: dict[int, Spec] = {}  # by identity: the equal specs of a file are mostly one object
     for record in records:
         if record.source != "measured":
             continue
-        base = plain(record.spec)
-        _, *how = record.key
-        grid = found.setdefault((base, *how), Grid(base=base, launches={}))
-        grid.launches.setdefault(record.spec, []).append(record)
+        spec, *how = record.key
+        if (base := bases.get(id(spec))) is None:
+            base = bases[id(spec)] = plain(spec)
+        if (grid := found.get(key := (base, *how))) is None:
+            grid = found[key] = Grid(base=base, launches={})
+        grid.launches.setdefault(spec, []).append(record)
     wide = [grid for grid in found.values() if len(grid.launches) > 1]
     latest = {grid.base: grid for grid in sorted(wide, key=lambda grid: grid.newest)}
     return tuple(latest.values())

@@ -6,7 +6,10 @@ import bisect
 import itertools
 import math
 import random
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from statistics import median
 
 import pytest
 from scipy.stats import wilcoxon
@@ -15,9 +18,12 @@ from visionbench.record.record import Environment, Failure, Measurement, Record
 from visionbench.record.spec import SWIN, Spec
 from visionbench.record.statistics import (
     MIN_LAUNCHES,
+    Walsh,
     _cut,
     estimate,
     images_per_second,
+    p_above,
+    signed_rank_chance,
     signed_rank_chances,
     throughput,
 )
@@ -190,3 +196,50 @@ def test_the_approximated_interval_is_that_of_scipys_test() -> None:
 def test_the_signed_rank_chances_are_those_of_all_patterns_of_signs() -> None:
     sums = [sum(rank for rank, sign in enumerate(signs, 1) if sign) for signs in itertools.product((0, 1), repeat=7)]
     assert signed_rank_chances(7) == tuple(sum(total <= t for total in sums) / 2**7 for t in range(29))
+
+
+KINDS: dict[str, Callable[[random.Random], float]] = {
+    "normal": lambda rng: rng.gauss(0, 1),
+    "ties": lambda rng: rng.choice([0.0, 1.0, 2.0]),
+    "equal": lambda rng: 0.5,
+    "far apart": lambda rng: math.exp(rng.gauss(0, 9)),
+    "huge": lambda rng: rng.choice([1e-300, -1e300, 1e300, 0.0]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n", [59, 60, 61, 100])
+def test_averages_that_are_not_written_down_are_the_same_ones(kind, n):
+    rng = random.Random(n)
+    values = [KINDS[kind](rng) for _ in range(n)]
+    written = sorted((a + b) / 2 for i, a in enumerate(sorted(values)) for b in sorted(values)[i:])
+    averages = Walsh(values)
+    assert len(averages) == len(written)
+    assert [averages[place] for place in (0, 1, 7, n, -n, -2, -1)] == [
+        written[place] for place in (0, 1, 7, n, -n, -2, -1)
+    ]
+    assert averages.median == median(written)
+    for bound in (written[0] - 1, written[0], written[n], 0.3, written[-2], written[-1]):
+        assert averages.count(bound) == sum(average <= bound for average in written)
+
+
+def test_ten_times_the_launches_take_about_ten_times_as_long():
+    rng = random.Random(1)
+    seconds = []
+    for number in (2_000, 20_000):
+        values = [math.exp(rng.gauss(0, 0.03)) for _ in range(number)]
+        began = time.process_time()
+        estimate(values)
+        seconds.append(time.process_time() - began)
+    assert seconds[1] < 40 * seconds[0]  # a hundred times where every average is written down
+
+
+@pytest.mark.parametrize("n", [61, 500, 10_000])
+def test_beyond_the_count_the_chances_are_nearly_the_counted_ones(n):
+    logs = [0.05 + 0.03 * math.sin(7 * number) for number in range(n)]
+    assert p_above(logs, 0.0) < 1e-6
+    assert p_above(logs, 0.1) > 1 - 1e-6
+    middle = signed_rank_chance(n, n * (n + 1) // 4)
+    assert middle == pytest.approx(0.5, abs=0.01)
+    if n == 61:
+        assert signed_rank_chance(n, 700) == pytest.approx(signed_rank_chances(n)[700], abs=2e-4)
