@@ -87,11 +87,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or (words[0].startswith("-") and not words[0].startswith(ALONE)):
         words.insert(0, "tables")
-    options = command_line(words[0]).parse_args(words)
-    asked_for_silence = progress.QUIET.set(options.quiet)
-    options.command = f"{program_name()} {shlex.join(words)}"
-    verb: Callable[[argparse.Namespace], int] = options.verb
+    options, asked_for_silence = argparse.Namespace(resumes=False), progress.QUIET.set(False)
     try:
+        command_line(words[0]).parse_args(words, options)
+        progress.QUIET.set(options.quiet)
+        options.command = f"{program_name()} {shlex.join(words)}"
+        verb: Callable[[argparse.Namespace], int] = options.verb
         code = verb(options)
         sys.stdout.flush()
         return code

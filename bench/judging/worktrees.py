@@ -7,11 +7,13 @@ next one removes.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,7 +23,13 @@ from pathlib import Path
 from visionbench.record.errors import BenchError
 
 PREFIX = "visionbench-gate-"
-"""Of the temporary folders; the process number follows, so that a dead gate's folder is recognised."""
+"""Of the temporary folders; the process number follows, which means little in another container."""
+
+LOCK = "lock"
+"""A file in each of them that its gate keeps locked: the kernel, and no process number, says whether the gate lives."""
+
+OLD = 24 * 3600.0
+"""Seconds after which a folder without a lock, or one that is not to be seen from here, is left behind for sure."""
 
 OUR_OWN = ("**/visionbench*.jsonl", "**/__pycache__/**")
 """Files that a gate itself leaves in a checkout: they are no change of it."""
@@ -95,8 +103,23 @@ def checked_out(root: Path, name: str) -> Iterator[Revision]:
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder of this gate's, removed at the end, or, should this process be killed, by the next gate."""
-    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-", ignore_cleanup_errors=True) as folder:
+    prefix = f"{PREFIX}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder, _locked(Path(folder)):
         yield Path(folder).resolve()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The folder's lock, held; where the file system has none the folder lives by its age."""
+    unnamed = folder / f".{LOCK}"
+    descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            unnamed.rename(folder / LOCK)  # no other gate meets it before it is locked
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sweep_up(root: Path) -> None:
@@ -104,20 +127,54 @@ def sweep_up(root: Path) -> None:
     listed = _git(root, "worktree", "list", "--porcelain") or ""
     for line in listed.splitlines():
         tree = Path(line.removeprefix("worktree "))
-        if tree.name == "tree" and _is_left_behind(tree.parent):
+        if tree.name == "tree" and _is_left_behind(tree.parent, _noted(root, tree)):
             _remove(root, tree)
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        if _is_left_behind(folder):
+        if _is_left_behind(folder, folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_left_behind(folder: Path) -> bool:
-    """Whether that is a gate's folder, and the gate's process is gone."""
-    found = re.match(rf"{PREFIX}(\d+)-", folder.name)
-    if found is None:
+def _is_left_behind(folder: Path, dated: Path) -> bool:
+    """Whether that is a gate's folder, and the gate is gone: nobody holds its lock.
+
+    Where there is no lock to try, `dated` must be old and no process have the gate's number.
+    """
+    gate = re.match(rf"{PREFIX}(\d+)-", folder.name)
+    if gate is None:
         return False
     try:
-        os.kill(int(found[1]), 0)
+        descriptor = os.open(folder / LOCK, os.O_RDWR)
+    except OSError:
+        return _is_old(dated) and _is_dead(int(gate[1]))
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _noted(root: Path, tree: Path) -> Path:
+    """Where git notes that work tree; the tree itself if it is not found."""
+    notes = root / (_git(root, "rev-parse", "--git-common-dir") or ".git") / "worktrees"
+    for note in notes.glob("*/gitdir"):
+        with suppress(OSError, UnicodeDecodeError):
+            if note.read_text(encoding="utf-8").strip() == str(tree / ".git"):
+                return note
+    return tree
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > OLD
+    except OSError:
+        return False
+
+
+def _is_dead(process: int) -> bool:
+    try:
+        os.kill(process, 0)
     except ProcessLookupError:
         return True
     except (OSError, OverflowError):  # somebody else's, or no process number

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
 from visionbench.judging import worktrees
 from visionbench.judging.worktrees import (
+    LOCK,
+    OLD,
     PREFIX,
     changed_declarations,
     checked_out,
@@ -207,9 +211,44 @@ def test_what_a_killed_gate_left_is_swept_up(root: Path, temporary: Path, folder
         shutil.rmtree(left)
     environment = temporary / f"{PREFIX}{dead()}-env" / "base"  # gigabytes, and in no list of git's
     environment.mkdir(parents=True)
+    (environment.parent / LOCK).touch()  # which nobody holds any more
+    if folder_is_there:
+        (left / LOCK).touch()
+    else:
+        _age(root / ".git" / "worktrees" / "tree" / "gitdir")
     with checked_out(root, "HEAD") as revision:
         assert listed(root) == [str(root), str(revision.tree)]
         assert list(temporary.iterdir()) == [revision.tree.parent]
+
+
+def _age(path: Path) -> None:
+    os.utime(path, (time.time() - OLD - 60,) * 2)
+
+
+@pytest.mark.parametrize("way", ["locked by another container", "before its lock", "in another container's /tmp"])
+def test_a_live_gate_keeps_its_tree_whatever_its_process_number_means_here(root, temporary, way):
+    folder = temporary / f"{PREFIX}{dead()}-abc"
+    git(root, "worktree", "add", "--detach", str(folder / "tree"))
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+    if way == "locked by another container":
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _age(folder)
+    else:
+        (folder / LOCK).unlink()
+    if way == "in another container's /tmp":
+        folder.rename(temporary / "elsewhere")
+    sweep_up(root)
+    assert listed(root)[1:] == [str(folder / "tree")]
+    assert folder.exists() or (temporary / "elsewhere" / "tree" / ".git").exists()
+    os.close(descriptor)
+
+
+def test_a_folder_is_locked_as_long_as_its_gate_lives(root, temporary):
+    with checked_out(root, "HEAD") as revision:
+        _age(revision.tree.parent)
+        sweep_up(root)
+        assert (revision.tree / ".git").exists()
+        assert (revision.tree.parent / LOCK).exists()
 
 
 def test_what_is_alive_or_not_ours_is_not_swept_up(root: Path, temporary: Path) -> None:

@@ -87,6 +87,22 @@ def tells_its_pid_and_hangs():
         time.sleep(1000)
     return Acts(act)
 
+def leaves_a_daemon():
+    def act():
+        if not os.path.exists("pid"):
+            process = subprocess.Popen(["sleep", "600"], start_new_session=True)
+            with open("pid", "w") as file:
+                file.write(str(process.pid))
+    return Acts(act)
+
+def writes_to_every_descriptor():
+    for number in range(3, 64):
+        try:
+            os.write(number, b"\\n[1, 2]\\n5\\n")
+        except OSError:
+            pass
+    return tiny()
+
 def prints_megabytes():
     return Acts(lambda: (print("x" * 4_000_000), print("y" * 4_000_000, file=sys.stderr)))
 

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
+from visionbench.measuring.process import exit_status
 from visionbench.measuring.process import launch as launching
 from visionbench.measuring.process.launch import launch
 from visionbench.record.errors import BenchError
@@ -49,7 +51,7 @@ def test_success(run: Run) -> None:
     ("factory", "kind", "stage", "words"),
     [
         ("raises", "error", "first call", "ValueError: first line"),
-        ("killed", "out_of_memory", "first call", "host memory"),
+        ("killed", "crashed", "first call", "SIGKILL"),
         ("segfault", "crashed", "first call", "SIGSEGV; it printed: these were its last words"),
         ("exits", "crashed", "first call", "sys.exit(3)"),
         ("exits_at_once", "crashed", "first call", "exit code 3, without a result; it printed: bye"),
@@ -282,3 +284,42 @@ def test_what_the_fork_server_imports_asks_nothing_of_cuda() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_daemon_of_a_model_ends_with_its_launch(factories: Factories, once: Protocol, tmp_path: Path) -> None:
+    record = launch(Spec(model=factories("leaves_a_daemon"), image_size=16), once, "cpu", threads=1)
+    assert record.failure is None
+    pid = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not psutil.pid_exists(pid)
+
+
+def test_a_model_that_writes_to_every_descriptor_harms_only_itself(run: Run) -> None:
+    record = run("writes_to_every_descriptor")
+    assert record.failure is None or record.failure.kind in ("crashed", "error")
+    assert run("tiny").failure is None
+
+
+@pytest.mark.parametrize(("kills", "kind"), [(0, "crashed"), (1, "out_of_memory"), (None, "crashed")])
+def test_a_kill_is_for_memory_only_where_the_kernel_counted_it(kills, kind, tmp_path, monkeypatch):
+    counter = tmp_path / "vmstat"
+    monkeypatch.setattr(exit_status, "COUNTERS", (counter, tmp_path / "no such file"))
+    if kills is not None:
+        counter.write_text("nr_free_pages 5\noom_kill 3\n")
+    before = exit_status.memory_kills()
+    if kills is not None:
+        counter.write_text(f"nr_free_pages 5\noom_kill {3 + kills}\n")
+    failure = exit_status.ended(-signal.SIGKILL, "warm-up", None, before)
+    assert (failure.kind, "SIGKILL" in failure.message) == (kind, True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"5", b"null", b"[1, 2]", b'"pid"', b'{"pid": "x"}', b'{"exit": null}', b'{"record": "{"}', b"[" * 9999],
+)
+def test_what_is_no_word_of_ours_is_passed_over(line):
+    story = launching._Story(deadline=1.0)
+    launching._take(story, line, 1.0)
+    assert story == launching._Story(deadline=1.0)

@@ -11,12 +11,13 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NoReturn
 
 from visionbench.machine import host
 
-PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # <sys/prctl.h>
 
 MOST_KILLABLE = "1000"
 """The highest `oom_score_adj`: when memory ends, this process goes, not the user's shell."""
@@ -43,6 +44,27 @@ def tell(line: socket.socket, message: dict[str, Any]) -> None:
     """Say one thing to the parent. The leading newline ends a line in the middle of which a process died."""
     with suppress(OSError):  # nobody listens any more
         line.sendall(b"\n" + json.dumps(message).encode() + b"\n")
+
+
+def adopt_orphans() -> None:
+    """Become the parent of whatever a child leaves behind, daemons of a session of their own included."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_orphans(kept: Iterable[int]) -> None:
+    """Kill this process's children but those that are `kept`, and whatever they leave behind in their turn."""
+    import psutil
+
+    me, spared = psutil.Process(), frozenset(kept)
+    for _ in range(100):
+        orphans = [child.pid for child in me.children() if child.pid not in spared]
+        if not orphans:
+            return
+        for pid in orphans:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
 
 
 def _cut_loose(log: int, server: int) -> None:

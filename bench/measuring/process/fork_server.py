@@ -140,6 +140,7 @@ def import_path() -> list[str]:
 
 def serve(control_descriptor: int) -> None:
     """The server: fork for every pair of descriptors that arrives, until the parent hangs up."""
+    child.adopt_orphans()
     _preload()
     wake = _wake_on_child_exit()
     channels: dict[int, socket.socket] = {}  # child's pid -> the line on which its exit will be told
@@ -155,7 +156,8 @@ def serve(control_descriptor: int) -> None:
             if wake in ready:
                 os.read(wake, 4096)
             _hang_up(channels, ready)
-            _reap(channels)
+            if _reap(channels) and not channels:  # beside other launches nobody knows whose an orphan is
+                child.end_orphans(kept=())
             if control.fileno() in ready:
                 message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
                 if not message:
@@ -163,6 +165,7 @@ def serve(control_descriptor: int) -> None:
                 _fork(control, channels, *descriptors)
     for pid in channels:
         _kill_group(pid)
+    child.end_orphans(kept=())
 
 
 def _preload() -> None:
@@ -208,8 +211,9 @@ def _hang_up(channels: dict[int, socket.socket], ready: set[int]) -> None:
             channel.close()  # or it would be reported again and again until the child is dead
 
 
-def _reap(channels: dict[int, socket.socket]) -> None:
-    """Bury the children that have ended, with all they have left behind, and tell how they ended."""
+def _reap(channels: dict[int, socket.socket]) -> bool:
+    """Bury the children that have ended, with all they have left behind, and tell how; whether there was one."""
+    before = len(channels)
     for pid in tuple(channels):
         if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             continue
@@ -217,6 +221,7 @@ def _reap(channels: dict[int, socket.socket]) -> None:
         _, status = os.waitpid(pid, 0)
         with channels.pop(pid) as channel:
             child.tell(channel, {"exit": os.waitstatus_to_exitcode(status)})
+    return len(channels) < before
 
 
 def _kill_group(pid: int) -> None:

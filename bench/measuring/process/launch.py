@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from visionbench.measuring.metrics.compilation import cold_cache
-from visionbench.measuring.process.exit_status import TAIL, ended, tail, timed_out
+from visionbench.measuring.process.exit_status import TAIL, ended, memory_kills, tail, timed_out
 from visionbench.measuring.process.fork_server import ForkServer, import_path
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Failure, Record, from_json
@@ -76,7 +76,7 @@ def launch(
     passes; so does `stop`, for a thread, which no Ctrl-C reaches. Raises `BenchError` for a device or a protocol that
     is a mistake, RuntimeError if no process can be started.
     """
-    seconds = protocol.max_seconds if timeout is None else timeout
+    seconds, kills = protocol.max_seconds if timeout is None else timeout, memory_kills()
     started = datetime.now(UTC).isoformat(timespec="seconds")
     with tempfile.TemporaryFile() as log, _compiler_cache(spec) as variables:
         request = _request(spec, protocol, device, threads, variables)
@@ -98,7 +98,7 @@ def launch(
             spec=spec,
             protocol=protocol,
             environment=replace(describe(device, threads), started=started),
-            failure=_cause(story, seconds, log),
+            failure=_cause(story, seconds, log, kills),
             source="measured",
         )
 
@@ -181,18 +181,26 @@ def _receive(channel: socket.socket) -> bytes:
         return b""
 
 
+_WORDS: dict[str, int | str] = {"pid": 0, "exit": 0, "stage": "", "record": "", "mistake": ""}
+"""What a line may say, by the type of its value."""
+
+
 def _take(story: _Story, line: bytes, seconds: float) -> None:
     """Add one line to the story; its clock starts when the child does."""
     try:
         message: dict[str, Any] = json.loads(line)
-    except ValueError:  # empty, or torn: the child died while it wrote
+    except (ValueError, RecursionError):  # empty, or torn: the child died while it wrote
         return
-    if "pid" in message:
+    # A model may write to every descriptor that it finds: what is no word of ours is passed over.
+    if not isinstance(message, dict) or not all(isinstance(message.get(k, v), type(v)) for k, v in _WORDS.items()):
+        return
+    if "pid" in message and story.pid is None:
         story.pid, story.deadline = message["pid"], time.monotonic() + seconds
     elif "stage" in message:
         story.stage = message["stage"]
     elif "record" in message:
-        story.record = from_json(message["record"])
+        with suppress(ValueError):
+            story.record = from_json(message["record"])
     elif "mistake" in message:
         story.mistake = message["mistake"]
     elif "exit" in message:
@@ -205,10 +213,10 @@ def _kill(story: _Story) -> None:
             os.killpg(story.pid, signal.SIGKILL)
 
 
-def _cause(story: _Story, seconds: float, log: BinaryIO) -> Failure:
+def _cause(story: _Story, seconds: float, log: BinaryIO, kills: int) -> Failure:
     """Why there is no record, from how the child ended."""
     if story.timed_out:
         return timed_out(seconds, story.stage, log)
     if story.exit_code is None:
         return Failure(kind="crashed", stage=story.stage, message="the fork server died and took it along")
-    return ended(story.exit_code, story.stage, log)
+    return ended(story.exit_code, story.stage, log, kills)

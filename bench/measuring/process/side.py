@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any
 
 from visionbench import ROOT
-from visionbench.measuring.process.exit_status import ended, timed_out
+from visionbench.measuring.process.exit_status import ended, memory_kills, timed_out
 from visionbench.measuring.process.fork_server import import_path
 from visionbench.record.record import Failure
 
@@ -77,6 +77,7 @@ class SideProcess:
             "device": self._device,
             "threads": self._threads,
         }
+        self._kills = memory_kills()
         self._line, theirs = socket.socketpair()
         with theirs:
             words = [str(theirs.fileno()), str(os.getpid()), json.dumps(request)]
@@ -118,11 +119,19 @@ class SideProcess:
 
     def answer(self, stage: str, seconds: float) -> dict[str, Any]:
         """The answer to the last order (or to having been started). Raises `SideError`."""
-        message = json.loads(self._hear(stage, seconds))
+        message = self._message(stage, seconds)
         if "failed" in message:
             raise SideError(Failure(**message["failed"]), died=False)
         heard: dict[str, Any] = message
         return heard
+
+    def _message(self, stage: str, seconds: float) -> dict[str, Any]:
+        """The next line that is one: a model may write to every descriptor that it finds."""
+        while True:
+            with suppress(ValueError, RecursionError):
+                message = json.loads(self._hear(stage, seconds))
+                if isinstance(message, dict):
+                    return message
 
     def _hear(self, stage: str, seconds: float) -> bytes:
         assert self._line is not None, "a side is entered first"
@@ -148,6 +157,6 @@ class SideProcess:
     def _ending(self, stage: str) -> Failure:
         assert self._process is not None
         try:
-            return ended(self._process.wait(STOP_SECONDS), stage, self._log)
+            return ended(self._process.wait(STOP_SECONDS), stage, self._log, self._kills)
         except subprocess.TimeoutExpired:
             return ended(1, stage, self._log)
