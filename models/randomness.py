@@ -12,12 +12,14 @@ import torch
 
 
 @contextmanager
-def seeded(seed: int, devices: Sequence[int] = ()) -> Iterator[None]:
-    """Draw from `seed` for the time of the `with` block, on the CPU and on those GPUs; put the generators back."""
+def seeded(seed: int, devices: Sequence[int] = (), kind: str = "cuda") -> Iterator[None]:
+    """Draw from `seed` for the time of the `with` block, on the CPU and on those devices of that `kind`; put the
+    generators back.
+    """
     numpy = _numpy()
     python, of_numpy = random.getstate(), numpy.get_state() if numpy else None
     try:
-        with torch.random.fork_rng(devices=list(devices)):
+        with torch.random.fork_rng(devices=list(devices), device_type=kind if devices else "cuda"):
             seed_all(seed, on_gpu=bool(devices))
             yield
     finally:

@@ -36,7 +36,7 @@ Part = TypeVar("Part")
 MOST = 10**9
 """No batch, image or count of anything here is larger."""
 
-DEVICE = "cuda, cuda:1 or cpu (default: the GPU if there is one)"
+DEVICE = "cuda, cuda:1, xpu, mps or cpu (default: the GPU if there is one)"
 
 
 class Help(argparse.HelpFormatter):

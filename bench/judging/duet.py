@@ -39,7 +39,7 @@ On two busy virtual cores, 40 rounds of such turns scattered by 1.6 % between la
 
 MOST_READINGS = 4
 
-DROPPED = {"cuda": 2, "cpu": 1}
+DROPPED = {"gpu": 2, "cpu": 1}
 """Iterations at the beginning of a turn that are not timed: the caches hold what the other side left in them."""
 
 CLOCKS_APART = 0.01
@@ -122,9 +122,9 @@ def stage(
 
 def timer_of(device: str, threads: int | None) -> Timer:
     """CPU time for one thread on a CPU; for more the wall, because CPU time cannot see waiting; events on a GPU."""
-    if not device.startswith("cpu"):
+    if device.startswith("cuda"):
         return "device"
-    return "cpu" if threads == 1 else "wall"
+    return "cpu" if threads == 1 and device.startswith("cpu") else "wall"  # the events of others were never tried
 
 
 def launch(
@@ -223,7 +223,7 @@ def _cores(stage: Stage, rng: random.Random) -> tuple[int, ...]:
 
 def _play(row: Row, pair: _Pair, stage: Stage, cores: tuple[int, ...], rng: random.Random) -> Launch:
     seed, everywhere = rng.randrange(2**31), host.usable_cores() if cores else ()
-    alone = stage.device.startswith("cuda")  # cuDNN and Triton choose by timing: nobody else may use the GPU meanwhile
+    alone = not stage.device.startswith("cpu")  # libraries choose by timing: nobody else may use the GPU meanwhile
     for side, process in pair.sides():
         process.order(do="prepare", spec=stored(asdict(_spec(row, side))), seed=seed, cores=everywhere)
         if alone:
@@ -246,7 +246,7 @@ def _turn(seconds: float, device: str) -> dict[str, Any]:
     """How a turn is made up when an iteration takes that long; the same on both sides."""
     iterations = max(1, math.ceil(TURN_SECONDS / MOST_READINGS / max(seconds, SHORTEST)))
     readings = min(max(1, round(TURN_SECONDS / (iterations * max(seconds, SHORTEST)))), MOST_READINGS)
-    dropped = DROPPED[device.partition(":")[0]]
+    dropped = DROPPED["cpu" if device.startswith("cpu") else "gpu"]
     return {"do": "turn", "drop": dropped, "readings": readings, "iterations": iterations}
 
 

@@ -21,8 +21,8 @@ from typing import Any, Literal
 
 import torch
 
-from visionbench.machine import host, linux, nvml, unseen
-from visionbench.machine.environment import VARIABLES, cuda_is_there, device_type, variables_that_count
+from visionbench.machine import accelerator, host, linux, nvml, unseen
+from visionbench.machine.environment import VARIABLES, device_type, variables_that_count
 from visionbench.machine.support import has_kernels, missing_kernels
 from visionbench.record.units import GIB, size
 
@@ -30,6 +30,9 @@ Level = Literal["ok", "warn", "bad"]
 
 OLDEST = {"torch": (2, 6), "timm": (1, 0, 15)}
 NEWEST_TRIED = {"torch": (2, 15), "timm": (1, 0)}
+
+WIDE, PRODUCT = 2048, 8192
+"""Sides of the product that stands for a spin: 69 GFLOP, 3 to 30 ms on a GPU."""
 
 TORCHVISION_AHEAD = 15
 """torch 2.6 goes with torchvision 0.21, torch 2.10 with 0.25 (torchvision's README, table of versions)."""
@@ -68,8 +71,12 @@ def examine(device: str) -> tuple[Finding, ...]:
     """All findings for measuring on `device`, in a second or two. Raises `BenchError` for a word that is no device."""
     findings = [*(software(name) for name in OLDEST), torchvision()]
     if device_type(device) == "cuda":
-        there = cuda_is_there(device)
+        there = accelerator.is_there(device)
         findings += [*examine_gpu(device), *examine_variables()] if there else [absent_gpu(device)]
+        findings += [*examine_host(), *([timing_self_test(device)] if there else [])]
+    elif device_type(device) in accelerator.OTHERS:
+        there = accelerator.is_there(device)
+        findings += examine_other(device) if there else [absent_gpu(device)]
         findings += [*examine_host(), *([timing_self_test(device)] if there else [])]
     else:
         findings += [*overlooked_gpu(), *examine_host(), timing_self_test(device)]
@@ -141,16 +148,32 @@ def timing_self_test(
     operators return when they are done, so there is nothing to wait for.
     """
     what = "timing self-test"
-    if device_type(device) != "cuda":
+    kind, wait = device_type(device), synchronize or accelerator.synchronizer(device)
+    if kind == "cuda":
+        with torch.cuda.device(device):
+            once, twice = spin_seconds(spin or torch.cuda._sleep, wait, now)
+    elif kind in accelerator.OTHERS:
+        once, twice = spin_seconds(spin or product_on(device), wait, now, cycles=PRODUCT)
+    else:
         return Finding(level="ok", what=what, found="a CPU's operators return when they are done")
-    enqueue, wait = spin or torch.cuda._sleep, synchronize or (lambda: torch.cuda.synchronize(device))
-    with torch.cuda.device(device):
-        once, twice = spin_seconds(enqueue, wait, now)
     found = f"one spin {once * 1e3:.1f} ms, a double one {twice * 1e3:.1f} ms"
     if abs(twice / once - 2) > 2 * SPIN_TOLERANCE:
         advice = "synchronising does not wait, or the clock jumps: no time on this device can be trusted."
         return Finding(level="bad", what=what, found=found, advice=advice)
     return Finding(level="ok", what=what, found=f"{found}: synchronising waits")
+
+
+def product_on(device: str) -> Callable[[int], None]:
+    """One matrix product on that device, as deep as is asked for, at most `2 * PRODUCT`.
+
+    It stands for a spin where there is none: twice the depth is twice the work, and one launch either way.
+    """
+    left, right = (torch.ones(shape, device=device) for shape in ((WIDE, 2 * PRODUCT), (2 * PRODUCT, WIDE)))
+
+    def multiply(depth: int) -> None:
+        torch.mm(left[:, :depth], right[:depth])
+
+    return multiply
 
 
 def spin_seconds(
@@ -253,7 +276,19 @@ def _memory() -> Finding:
 
 def absent_gpu(device: str) -> Finding:
     """Why torch does not see the GPU that was asked for."""
-    return Finding(level="bad", what="GPU", found=f"torch does not see {device}", advice=f"{unseen.missing()}.")
+    why = unseen.missing() if device_type(device) == "cuda" else "install a torch that has it, or use --device cpu"
+    return Finding(level="bad", what="GPU", found=f"torch does not see {device}", advice=f"{why}.")
+
+
+def examine_other(device: str) -> list[Finding]:
+    """An Intel or Apple GPU: its name, and what nobody says of it."""
+    name, memory = accelerator.name_and_memory(device)
+    unknown = ["clocks", "throttling", "energy", "other programs on it", "the device's own clock"]
+    unknown += ["peak memory"] if accelerator.memory(device) is None else []
+    return [
+        Finding(level="ok", what="GPU", found=f"{name}, {size(memory)}" if memory else name),
+        Finding(level="warn", what="driver", found="not asked", advice=f"unknown stay: {', '.join(unknown)}."),
+    ]
 
 
 def overlooked_gpu() -> list[Finding]:
@@ -270,6 +305,9 @@ def examine_gpu(device: str, gpu: nvml.Gpu | None = None) -> list[Finding]:
     name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
     architectures = torch.cuda.get_arch_list()
     findings = [Finding(level="ok", what="GPU", found=f"{name} (sm_{capability[0]}{capability[1]})")]
+    if accelerator.is_amd():
+        advice = "clocks, throttling, energy and other programs on it stay unknown: no such library is asked for AMD."
+        return [*findings, Finding(level="warn", what="driver", found="not asked", advice=advice)]
     if not has_kernels(capability, architectures):
         advice = missing_kernels(name, capability)
         findings.append(Finding(level="bad", what="kernels", found=" ".join(architectures) or "none", advice=advice))

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from visionbench import ROOT
-from visionbench.machine import host, nvml
+from visionbench.machine import accelerator, host, nvml
 from visionbench.record import devices
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Environment
@@ -38,8 +38,8 @@ VARIABLES: dict[str, str] = {
 
 
 def find_device() -> str:
-    """The default device of a measurement: "cuda" if torch sees one, else "cpu"."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """The default device of a measurement: the accelerator that torch sees, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else accelerator.other_here() or "cpu"
 
 
 def describe(device: str, threads: int | None = None) -> Environment:
@@ -66,7 +66,11 @@ def describe(device: str, threads: int | None = None) -> Environment:
     here = replace(
         software, cpu=_cpu_model(), cores=len(host.usable_cores()), threads=threads or torch.get_num_threads()
     )
-    return _with_cuda(here, device) if kind == "cuda" else replace(here, device_name=_cpu_model())
+    if kind == "cuda":
+        return _with_cuda(here, device)
+    if kind in accelerator.OTHERS:
+        return _with_another(here, device)
+    return replace(here, device_name=_cpu_model())
 
 
 def variables_that_count() -> dict[str, str]:
@@ -84,18 +88,20 @@ def device_type(device: str) -> str:
         raise BenchError(f"there is no device '{device}': use cpu, cuda, or cuda:1.") from error
 
 
-def cuda_is_there(device: str) -> bool:
-    """Whether torch sees that CUDA device."""
-    return torch.cuda.is_available() and (torch.device(device).index or 0) < torch.cuda.device_count()
-
-
 def utc_now() -> str:
     """Now, as ISO 8601 in UTC to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def _with_another(here: Environment, device: str) -> Environment:
+    if not accelerator.is_there(device):
+        return here
+    name, memory = accelerator.name_and_memory(device)
+    return replace(here, device_name=name, device_memory=memory, device_index=torch.device(device).index or 0)
+
+
 def _with_cuda(here: Environment, device: str) -> Environment:
-    if not cuda_is_there(device):
+    if not accelerator.is_there(device):
         return replace(here, cuda=torch.version.cuda)
     properties = torch.cuda.get_device_properties(device)
     known = devices.identify(properties.name)
@@ -107,7 +113,7 @@ def _with_cuda(here: Environment, device: str) -> Environment:
         device_name=properties.name,
         device_memory=properties.total_memory,
         device_index=torch.cuda.current_device() if index is None else index,
-        driver=driver,
+        driver=f"ROCm {torch.version.hip}" if accelerator.is_amd() else driver,
         cuda=torch.version.cuda,
         cudnn=_cudnn(),
         power_limit=power_limit,

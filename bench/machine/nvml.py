@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import torch
 
-from visionbench.machine import host
+from visionbench.machine import accelerator, host
 from visionbench.record import devices
 from visionbench.record.errors import BenchError
 
@@ -78,8 +78,12 @@ class Slowdowns:
 
 
 def open_gpu(device: str, module: Any = None) -> Gpu | None:
-    """The card behind CUDA's `device`; None without a driver, without nvidia-ml-py, or if the card is not found."""
-    module = (module or library()) if torch.cuda.is_available() else None
+    """The card behind CUDA's `device`; None without a driver, without nvidia-ml-py, or if the card is not found.
+
+    AMD's cards are torch's `cuda` devices, too, and NVML knows none of them.
+    """
+    nvidia = torch.device(device).type == "cuda" and torch.cuda.is_available() and not accelerator.is_amd()
+    module = (module or library()) if nvidia else None
     if module is None:
         return None
     uuid = str(getattr(torch.cuda.get_device_properties(device), "uuid", "")).removeprefix("GPU-")

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import torch
 
-from visionbench.machine import unseen
-from visionbench.machine.environment import cuda_is_there, device_type
+from visionbench.machine import accelerator, unseen
+from visionbench.machine.environment import device_type
 from visionbench.record.spec import Spec, refuse_unbuilt
 
 NOT_HERE = "is not here"
@@ -39,14 +39,16 @@ def check(spec: Spec, device: str) -> None:
             "training in fp16 alone ends in NaN: AdamW's epsilon of 1e-8 is 0 in fp16; use amp_fp16, amp_bf16 or bf16"
         )
     kind = device_type(device)
-    if kind not in ("cpu", "cuda"):
+    if kind not in ("cpu", "cuda", *accelerator.OTHERS):
         raise UnsupportedError(f"no workload runs on a device of type '{kind}': use cuda or cpu")
-    if kind == "cpu":
+    if kind != "cpu" and not accelerator.is_there(device):
+        why = unseen.missing() if kind == "cuda" else f"torch sees no such device (torch.{kind})"
+        raise UnsupportedError(f"{device} {NOT_HERE}: {why}")
+    if kind != "cuda" or accelerator.is_amd():
         if spec.precision == "tf32":
-            raise UnsupportedError("TF32 is a format of NVIDIA's matrix units: a CPU has none, use fp32")
+            here = "a CPU" if kind == "cpu" else "this device"
+            raise UnsupportedError(f"TF32 is a format of NVIDIA's matrix units: {here} has none, use fp32")
         return
-    if not cuda_is_there(device):
-        raise UnsupportedError(f"{device} {NOT_HERE}: {unseen.missing()}")
     name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
     if not has_kernels(capability, torch.cuda.get_arch_list()):
         raise UnsupportedError(missing_kernels(name, capability))

@@ -92,7 +92,7 @@ class Watch:
         cpu_now: Callable[[], float] = time.process_time,
     ) -> None:
         self._on_cpu = torch.device(device).type == "cpu"
-        self._gpu = nvml.open_gpu(device) if gpu is None and torch.device(device).type == "cuda" else gpu
+        self._gpu = gpu or nvml.open_gpu(device)
         self._plan = nvml.plan(self._gpu) if self._gpu else None
         self._proc, self._now, self._cpu_now = proc, now, cpu_now
         self._start: _Start | None = None

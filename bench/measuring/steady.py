@@ -35,7 +35,7 @@ def unsteady(blocks: Sequence[float], device_type: str) -> str | None:
     if len(blocks) < 2 * WINDOW:
         return "fewer than two windows of blocks"
     before, after = blocks[-2 * WINDOW : -WINDOW], blocks[-WINDOW:]
-    tolerance = TOLERANCE.get(device_type, TOLERANCE["cpu"])
+    tolerance = TOLERANCE["cpu" if device_type == "cpu" else "cuda"]
     if _apart(median(before), median(after)) > tolerance:
         return "the median moves"
     first, third = (_quartiles(window) for window in (before, after))

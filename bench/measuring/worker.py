@@ -12,9 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-import torch
-
-from visionbench.machine import device_clock, support, telemetry
+from visionbench.machine import accelerator, device_clock, support, telemetry
 from visionbench.machine.environment import describe, device_type
 from visionbench.measuring import timing
 from visionbench.measuring.failures import failure
@@ -160,7 +158,8 @@ def _warm(
     kind = device_type(device)
 
     def events() -> int:
-        reserved = torch.cuda.memory_reserved(device) if kind == "cuda" else 0
+        counters = accelerator.memory(device)
+        reserved = counters.memory_reserved(device) if counters is not None else 0
         return compilation.mark().frames + reserved
 
     warm = timing.warm_up(workload, protocol, first, tools.now)

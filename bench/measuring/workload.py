@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from visionbench.machine import accelerator
 from visionbench.machine.support import UnsupportedError
 from visionbench.measuring import torch_flags
 from visionbench.models.detection import Detector
@@ -86,16 +87,16 @@ def build(
     """
     with ExitStack() as stack:
         before = stack.enter_context(torch_flags.kept())
-        on_cuda = torch.device(device).type == "cuda"
-        stack.enter_context(torch.cuda.device(device) if on_cuda else nullcontext())
-        stack.enter_context(seeded(seed, [torch.cuda.current_device()] if on_cuda else []))
+        kind = torch.device(device).type
+        stack.enter_context(accelerator.selected(device))
+        stack.enter_context(seeded(seed, accelerator.generators(device), kind))
         torch_flags.put(_flags(spec, cudnn_benchmark))  # drawing weights may obey them
         model = _built(spec, device)
         network = network_hash(model) if spec.model.startswith("user:") else None
         torch_flags.put(before | _flags(spec, cudnn_benchmark) | ({} if threads is None else {"threads": threads}))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH) if spec.attention == "math" else nullcontext())
         model, remarks = _prepared(model, spec, device)
-        seed_all(seed, on_gpu=on_cuda)
+        seed_all(seed, on_gpu=kind != "cpu")
         inputs, autocast = _inputs(spec, device, seed), _autocast(spec, device)
         doubts: list[str] = []
         if spec.task == "train":
@@ -105,7 +106,7 @@ def build(
             phases = _inference_phases(model, inputs, autocast)
         return Workload(
             step=step,
-            synchronize=_synchronize(device),
+            synchronize=accelerator.synchronizer(device),
             close=stack.pop_all().close,
             phases=phases,
             check=partial(torch_flags.check, torch_flags.state()),
@@ -289,9 +290,3 @@ def _labels(logits: Tensor, seed: int) -> Tensor:
     """Random classes for logits (N, C, ...): integers (N, ...) below C."""
     generator = torch.Generator(logits.device).manual_seed(seed)
     return torch.randint(logits.shape[1], labels_shape(logits), generator=generator, device=logits.device)
-
-
-def _synchronize(device: str) -> Callable[[], None]:
-    if torch.device(device).type == "cuda":
-        return partial(torch.cuda.synchronize, device)
-    return lambda: None  # a CPU's operators return when they are done

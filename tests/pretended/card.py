@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import pytest
 
 VARIABLE = "PRETENDED_CARD"
+KINDS = ("cuda", "xpu", "mps")
 ROOT = Path(__file__).parents[2]
 UNINITIALIZED = 1  # NVML_ERROR_UNINITIALIZED
 POWER_CAP, HEAT = 74, 269  # NVML_FI_DEV_PERF_POLICY_POWER, ..._SW_THERM_SLOWDOWN from driver 580.82 on
@@ -55,6 +56,8 @@ class Card:
     power: int
     driver: str = "580.159.04 (pretended)"
     cuda: int = 13000
+    kind: str = "cuda"
+    hip: str | None = None
     clocks: tuple[int, ...] = (1980,)
     slowed: tuple[int, ...] = ()
     refuses: tuple[str, ...] = ()
@@ -116,6 +119,12 @@ SILENT = replace(
     ),
 )
 """Its driver refuses half of what it is asked."""
+
+ARC = replace(UNKNOWN, name="Intel(R) Arc(TM) B580 Graphics", kind="xpu")
+APPLE = replace(UNKNOWN, name="Apple GPU", kind="mps")
+MI300 = replace(
+    UNKNOWN, name="AMD Instinct MI300X", capability=(9, 4), hip="6.4.43482", architectures=("gfx90a", "gfx942")
+)
 
 CARDS = {
     "h100": H100,
@@ -205,6 +214,27 @@ def _refuse(code: int, *_: object) -> Any:
 
 # --- torch ---
 
+OF_A_KIND = {
+    "mps": ("synchronize", "empty_cache", "recommended_max_memory"),
+    "xpu": (
+        "is_available",
+        "device_count",
+        "current_device",
+        "synchronize",
+        "get_device_properties",
+        "get_rng_state",
+        "set_rng_state",
+        "manual_seed_all",
+        "memory_reserved",
+        "max_memory_reserved",
+        "max_memory_allocated",
+        "reset_peak_memory_stats",
+        "empty_cache",
+        "device",
+    ),
+}
+"""What torch's module of another kind of device has, as far as it is asked."""
+
 
 class Event:
     """An event of a device that is done when the host is."""
@@ -274,7 +304,13 @@ def answers(torch: Any, card: Card) -> Iterator[tuple[Any, str, Any]]:
         "Event": type("Event", (Event,), {"pace": card.pace}),
         "device": device,
     }
-    yield from ((torch.cuda, name, function) for name, function in functions.items())
+    if card.kind == "mps":
+        functions |= {"recommended_max_memory": lambda: card.memory}
+        yield torch.backends.mps, "is_available", lambda: True
+    owner, known = getattr(torch, card.kind), OF_A_KIND.get(card.kind, tuple(functions))
+    yield from ((owner, name, functions[name]) for name in known)
+    yield torch.version, "hip", card.hip
+    yield torch.accelerator, "synchronize", functions["synchronize"]
     yield torch.accelerator, "current_accelerator", lambda *_, **__: None  # an optimizer asks for its stream
 
 
@@ -339,6 +375,6 @@ def _moved(value: Any) -> Any:
     """A device that is pretended becomes the CPU; everything else stays."""
     import torch
 
-    if isinstance(value, torch.device) and value.type == "cuda":
+    if isinstance(value, torch.device) and value.type in KINDS:
         return torch.device("cpu")
-    return "cpu" if isinstance(value, str) and value.partition(":")[0] == "cuda" else value
+    return "cpu" if isinstance(value, str) and value.partition(":")[0] in KINDS else value

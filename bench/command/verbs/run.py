@@ -349,18 +349,30 @@ def place_to_measure(where: Where, how_long: HowLong) -> Place:
 
 def _devices(words: str) -> tuple[str, ...]:
     """`cuda:0,cuda:1` -> both. Workers beside each other are for GPUs alone: on one CPU they would time each other."""
-    from visionbench.machine import unseen
+    from visionbench.machine import accelerator, unseen
     from visionbench.machine.environment import describe
 
     environments = {device: describe(device) for device in dict.fromkeys(word.strip() for word in words.split(","))}
     for device, environment in environments.items():
-        if environment.device_type not in ("cpu", "cuda"):
-            raise BenchError(f"--device {device}: only cuda and cpu are measured; name one of them.")
-        if environment.device_type == "cuda" and environment.device_name is None:
-            raise BenchError(f"--device {device}: torch finds no such GPU here: {unseen.missing()}.")
+        if environment.device_type not in ("cpu", "cuda", *accelerator.OTHERS):
+            raise BenchError(f"--device {device}: only cuda, xpu, mps and cpu are measured; name one of them.")
+        if environment.device_name is None:
+            why = unseen.missing() if environment.device_type == "cuda" else "use --device cpu, or another torch"
+            raise BenchError(f"--device {device}: torch finds no such GPU here: {why}.")
+        if environment.device_type in accelerator.OTHERS:
+            _check_it_waits(device)
     if len(environments) > 1:
         _check_alike(words, list(environments.values()))
     return tuple(environments)
+
+
+def _check_it_waits(device: str) -> None:
+    """Raise `BenchError` for an accelerator on which a synchronisation does not wait; CUDA's was tried, theirs not."""
+    from visionbench.machine.doctor import timing_self_test
+
+    finding = timing_self_test(device)
+    if finding.level == "bad":
+        raise BenchError(f"--device {device} cannot be timed ({finding.found}): {finding.advice}")
 
 
 def _check_alike(words: str, environments: Sequence[Environment]) -> None:

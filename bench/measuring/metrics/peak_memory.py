@@ -9,8 +9,7 @@ the counters start from there, and one more step is counted. On a CPU torch coun
 
 from __future__ import annotations
 
-import torch
-
+from visionbench.machine import accelerator
 from visionbench.measuring.timing import Steps
 from visionbench.record.metrics import measurement
 from visionbench.record.record import Measurement
@@ -19,32 +18,28 @@ ALLOCATED = "peak_memory_allocated"
 RESERVED = "peak_memory_reserved"
 
 
-def empty_cache(device: str) -> None:
-    """Give the driver the memory that the allocator keeps unused: another process may need it."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.empty_cache()
-
-
 def reset(device: str, workload: Steps) -> None:
     """Start counting anew, from what one step takes of an allocator that keeps nothing; and count one step.
 
     The warm-up's first step made the optimizer's state, so both have gradients and state at once.
     """
-    if torch.device(device).type == "cuda":
+    counters = accelerator.memory(device)
+    if counters is not None:
         workload.synchronize()
-        empty_cache(device)
+        accelerator.empty_cache(device)
         workload.step()
         workload.synchronize()
-        torch.cuda.reset_peak_memory_stats(device)
+        counters.reset_peak_memory_stats(device)
         workload.step()
         workload.synchronize()
 
 
 def measure(device: str) -> tuple[Measurement, ...]:
     """Both counters in bytes since `reset`; nothing on a device whose memory torch does not count."""
-    if torch.device(device).type != "cuda":
+    counters = accelerator.memory(device)
+    if counters is None:
         return ()
     return (
-        measurement(ALLOCATED, (torch.cuda.max_memory_allocated(device),)),
-        measurement(RESERVED, (torch.cuda.max_memory_reserved(device),)),
+        measurement(ALLOCATED, (counters.max_memory_allocated(device),)),
+        measurement(RESERVED, (counters.max_memory_reserved(device),)),
     )

@@ -82,7 +82,8 @@ def measure(
     ask_driver: Callable[[str], int | None] = driver_bytes,
 ) -> tuple[Measurement, ...]:
     """One value in bytes; nothing where it is unknown. `before` is what `idle()` said before the model was built."""
-    size = ask_driver(device) if torch.device(device).type == "cuda" else _above(before, proc)
+    kind = torch.device(device).type
+    size = ask_driver(device) if kind == "cuda" else _above(before, proc) if kind == "cpu" else None
     if size is None:
         return ()
     return (measurement(METRIC, (size,)),)

@@ -37,7 +37,7 @@ from visionbench.machine import host
 from visionbench.measuring.process.child import die_with, limit_memory, tell
 from visionbench.record.errors import BenchError
 
-WARM_UP = {"cuda": (10, 1.0), "cpu": (3, 0.3)}
+WARM_UP = {"gpu": (10, 1.0), "cpu": (3, 0.3)}
 """Iterations and seconds of load before the first turn: an idle GPU takes most of a second to raise its clock."""
 
 LONE = 2
@@ -236,7 +236,7 @@ class _Side:
         from visionbench.record.spec import Protocol
 
         bind(cores)
-        iterations, seconds = WARM_UP.get(self._device.partition(":")[0], WARM_UP["cpu"])
+        iterations, seconds = WARM_UP["cpu" if self._device.startswith("cpu") else "gpu"]
         protocol = Protocol(name="duet", warmup_iterations=iterations, warmup_seconds=seconds, blocks=0)
         warm = timing.warm_up(self._workload, protocol, self._first, time.perf_counter)
         return {"seconds": warm.iteration_seconds, "finite": warm.finite}
@@ -291,12 +291,12 @@ class _Side:
         """Let the row go: its memory is the next one's."""
         workload, self._workload, self._first, self._weather, self._times = self._workload, None, None, [], []
         if workload is not None:
-            from visionbench.measuring.metrics import peak_memory
+            from visionbench.machine import accelerator
 
             with suppress(Exception):  # on a dead device closing fails too
                 workload.close()
             del workload
-            peak_memory.empty_cache(self._device)
+            accelerator.empty_cache(self._device)
 
 
 def bind(cores: Sequence[int]) -> None:
