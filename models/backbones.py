@@ -98,7 +98,7 @@ def swin(size: str, image_size: Size) -> Backbone:
 
 
 def from_timm(name: str, image_size: Size) -> Backbone:
-    """The four maps of any network of timm's that has them, `resnet50` or `regnety_040`, without a norm of ours.
+    """The four maps of any network of timm's that has them, `resnet50` or `regnety_040`, without an added norm.
 
     Raises `ModelError` for a network that is unknown, refuses the size, or lacks a map at one of `STRIDES`.
     """

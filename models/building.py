@@ -181,7 +181,7 @@ def module_name(name: str) -> str:
 
 
 def _from_file(path: Path) -> ModuleType:
-    """The module of a file, once; what lies beside it can be imported by it, after what is installed."""
+    """The module of a file, once; its neighbours can be imported by it, after what is installed."""
     name = module_name(str(path))
     if name in sys.modules:
         return sys.modules[name]

@@ -82,7 +82,7 @@ def resolve(name: str) -> ModelCard:
 
 
 def is_dense(name: str) -> bool:
-    """Whether a qualified name is of a detector or segmentor of ours."""
+    """Whether a qualified name is of one of our detectors or segmentors."""
     if not name.startswith("paper:"):
         return False
     from visionbench.models.paper import DENSE

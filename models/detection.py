@@ -47,7 +47,7 @@ BOX_POOL, MASK_POOL = 7, 14
 class SyncedNorm(nn.BatchNorm2d):
     """Batch norm that a training over several GPUs synchronises; in one process torch's arithmetic is the same.
 
-    A class of its own, because the papers' counter sees `BatchNorm2d` and not `SyncBatchNorm`.
+    A separate class, because the papers' counter sees `BatchNorm2d` and not `SyncBatchNorm`.
     """
 
 
@@ -170,7 +170,7 @@ def of_each_image(boxes: Tensor, images: int) -> Tensor:
 
 
 class Detector(nn.Module):
-    """A two-stage detector with `box_heads` in a row, each with a mask head of its own, for images of one size."""
+    """A two-stage detector with `box_heads` in a row, each with its mask head, for images of one size."""
 
     task = "detection"
 
@@ -265,7 +265,7 @@ def mask_rcnn(backbone: nn.Module, image_size: int | Size) -> Detector:
     """Mask R-CNN on any backbone of four maps: one box head of two linear layers, one mask head.
 
     A backbone is a module with `channels`, the widths of its maps, whose `forward` gives the four at strides 4, 8, 16
-    and 32 (`visionbench.models.backbones`). With it a function of yours is a model like any other,
+    and 32 (`visionbench.models.backbones`). With it your function is a model like any other,
     `user:mine:detector`:
 
         def detector(image_size):

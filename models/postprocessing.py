@@ -90,7 +90,7 @@ def paste(masks: Tensor, boxes: Sequence[Box], size: tuple[int, int]) -> Tensor:
     """Each mask enlarged to its box, over half or not, at its place: (N, K, height, width) bits on the host.
 
     Shapes: masks (N, K, 28, 28), probabilities. As in the toolbox a GPU resamples the whole image for all masks at once
-    and a CPU only what lies inside the box, one mask after the other.
+    and a CPU only what is inside the box, one mask after the other.
     """
     images, count = masks.shape[:2]
     bits = torch.zeros((images, count, *size), dtype=torch.bool, device=masks.device)
@@ -123,7 +123,7 @@ def _resampled(masks: Tensor, boxes: Tensor, window: tuple[int, int, int, int]) 
 
 
 def _within(pixels: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Where pixels' centres lie between two sides (K,), which are -1 and 1: (K, pixels)."""
+    """Where pixels' centres are between two sides (K,), which are -1 and 1: (K, pixels)."""
     return (pixels + 0.5 - low[:, None]) / (high - low)[:, None] * 2 - 1
 
 
@@ -145,7 +145,7 @@ def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, overlap: float) -> Tensor:
     """Which boxes (K, 4) no better one of its group overlaps by more, the best first.
 
-    All groups at once: each is moved to a place of its own, as the toolbox does.
+    All groups at once: each is moved to a separate place, as the toolbox does.
     """
     from torchvision.ops import nms
 

@@ -39,7 +39,7 @@ class LayerNorm2d(nn.Module):
 
 
 class ChannelsLastNorm(nn.LayerNorm):
-    """LayerNorm over the last dimension, as a class of its own, which it is in the authors' code too.
+    """LayerNorm over the last dimension, as a separate class, as in the authors' code.
 
     A counter that goes by a module's exact type (see `visionbench.tracing.hooks`) does not see it, as it did not see
     theirs, while it counts torch's class in Swin.

@@ -1,4 +1,4 @@
-"""torchvision's networks as a home of their own: classification, segmentation, video and optical flow.
+"""torchvision's networks as a separate home: classification, segmentation, video and optical flow.
 
 They are built with random weights, and otherwise as torchvision builds them for its own weights, so that they have the
 parameters that its documentation names. torchvision is optional: it is imported by these functions alone.
@@ -16,7 +16,7 @@ FRAMES = 16
 """Frames of a clip: those of the FLOPs that torchvision prints of every video network."""
 
 SEGMENTED, FLOW = 520, (520, 960)
-"""Pixels: what torchvision resizes an image to before it segments it, and the frames of its own example of RAFT."""
+"""Pixels: what torchvision resizes an image to before it segments it, and the frames of its example of RAFT."""
 
 _SIZE_WORDS = {"vit_": "image_size", "maxvit_": "input_size"}
 """By which keyword networks of a fixed size take it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zipfile
 from email import message_from_bytes
 from pathlib import Path
@@ -53,6 +55,15 @@ def test_the_wheel_says_what_it_needs_and_what_it_runs(wheel: Path) -> None:
     needed = [need for need in metadata.get_all("Requires-Dist") or () if "extra ==" not in need]
     assert any(need.startswith("torch>=") for need in needed)
     assert not any(need.startswith(("pytest", "ruff", "mypy", "import-linter", "setuptools")) for need in needed)
+
+
+def test_an_index_would_take_it(wheel: Path, source: Path, tmp_path: Path) -> None:
+    pytest.importorskip("twine", reason="it comes with the extra `test`")
+    files = [str(wheel), str(build_sdist(source, tmp_path))]
+    words = [sys.executable, "-m", "twine", "check", "--strict", *files]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("PASSED") == 2
 
 
 def test_the_source_distribution_builds_the_same_wheel(wheel: Path, source: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,10 @@ from perf.prediction.__main__ import main as workshop
 from tests import anchors
 from tests.cards import TOML
 from visionbench.command.main import main
+from visionbench.record import store
+from visionbench.reports import render
+from visionbench.reports.render.terminal import SUPERSCRIPTS
+from visionbench.reports.results import runs
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -101,13 +106,26 @@ def _gpu_is_here(word: str) -> bool:
 
 
 def generated(words: str, part: str | None, run: Callable[[str], str]) -> str:
-    """What a generated block of the README must hold."""
+    """What a generated block must hold: all of it, its `table` with the footnotes, or the section that begins so."""
     printed = run(words)
     if part is None:
         return f"\n{printed}\n"
-    (section,) = (text for text in printed.split("\n\n") if text.startswith(part))
+    if part == "table":
+        lines = printed.splitlines()
+        _, end, *_ = (number for number, line in enumerate(lines) if line.startswith("━"))  # of the first one
+        section = "\n".join([*lines[: end + 1], *(line for line in lines[end:] if line[:1] in FOOTNOTES)])
+    else:
+        (section,) = (text for text in printed.split("\n\n") if text.startswith(part))
     section = re.sub(r"\btorch \d\S+|\btimm [\d.]+\d", lambda match: match[0].split()[0], section)  # of any release
     return f"```text\n{section}\n```\n"
+
+
+FOOTNOTES = set("abcdefgh".translate(SUPERSCRIPTS))
+
+
+def recorded(name: str) -> str:
+    """What `run` prints of a committed file of records."""
+    return render(runs.layout(store.read_if_there(ROOT / name).records), "terminal", 110)
 
 
 GENERATED = [page for page in PAGES if "<!-- generated:" in page.read_text()]
@@ -124,9 +142,13 @@ def test_the_generated_blocks_are_what_the_tool_prints(
 ) -> None:
     _needs_what_it_was_made_with(page)
     monkeypatch.chdir(tmp_path)  # no records of this machine's own
+    monkeypatch.setenv("COLUMNS", "112")
+    shutil.copytree(ROOT / "docs" / "examples", tmp_path / "docs" / "examples")
 
     def run(words: str) -> str:
         program, *rest = shlex.split(words)
+        if program == "recorded":
+            return recorded(*rest)
         assert (workshop(rest) if program == "perf.prediction" else main([program, *rest])) == 0
         return capsys.readouterr().out
 

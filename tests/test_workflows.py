@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -32,8 +35,8 @@ def test_every_page_of_the_docs_is_in_the_site() -> None:
     assert sorted(pages) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 
 
-def test_there_are_three() -> None:
-    assert [path.stem for path in WORKFLOWS] == ["gate", "nightly", "tests"]
+def test_there_are_four() -> None:
+    assert [path.stem for path in WORKFLOWS] == ["gate", "nightly", "release", "tests"]
 
 
 def test_the_oldest_versions_that_are_tested_are_the_oldest_that_are_allowed() -> None:
@@ -55,11 +58,50 @@ def test_a_workflow_is_bounded_pinned_and_reads_only(path: Path) -> None:
     assert all(job["timeout-minutes"] <= 150 for job in workflow["jobs"].values())
     used = [step["uses"] for step in steps(path) if "uses" in step]
     assert used
-    assert all(re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", name) for name in used), "a tag can be moved"
+    publisher = r"|pypa/gh-action-pypi-publish" if path.stem == "release" else ""
+    pinned = re.compile(rf"(?:actions/[a-z-]+{publisher})@[0-9a-f]{{40}}")
+    assert all(pinned.fullmatch(name) for name in used), "a tag can be moved"
     assert not any("${{" in step.get("run", "") for step in steps(path)), "a branch's name is no part of a script"
 
 
-@pytest.mark.parametrize("path", WORKFLOWS[:2], ids=lambda path: path.stem)
+def test_a_release_is_published_without_a_secret() -> None:
+    """Trusted publishing: one job may ask for an identity, and it runs nothing but the upload."""
+    text = (ROOT / ".github" / "workflows" / "release.yml").read_text()
+    jobs = read(ROOT / ".github" / "workflows" / "release.yml")["jobs"]
+    assert "secrets." not in text
+    assert "password" not in {key for job in jobs.values() for step in job["steps"] for key in step.get("with", {})}
+    assert jobs["publish"]["permissions"] == {"id-token": "write"}
+    assert jobs["publish"]["needs"] == "build"
+    assert all("run" not in step for step in jobs["publish"]["steps"])
+    assert "permissions" not in jobs["build"]
+
+
+def test_the_release_s_tag_is_compared_with_the_version(tmp_path: Path) -> None:
+    (step,) = (
+        step for step in steps(ROOT / ".github" / "workflows" / "release.yml") if "The tag" in step.get("name", "")
+    )
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    for tag, expected in ((f"v{version}", True), ("v99.0.0", False), (version, False)):
+        script = step["run"].replace("python -", f"{shlex.quote(sys.executable)} -", 1)
+        done = subprocess.run(
+            ["bash", "-e", "-c", script], cwd=ROOT, env={**os.environ, "GITHUB_REF_NAME": tag}, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode == 0) == expected, done.stderr
+
+
+def test_the_wheel_is_checked_in_an_empty_environment() -> None:
+    job = read(ROOT / ".github" / "workflows" / "tests.yml")["jobs"]["wheel"]
+    script = "\n".join(step.get("run", "") for step in job["steps"])
+    assert "twine check --strict dist/*" in script
+    assert "import bench, visionbench" in script
+    for words in re.findall(r"bin/visionbench\" (.*)", script):
+        assert callable(command_line(words.split()[0]).parse_args(words.split(" > ")[0].split()).verb)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in WORKFLOWS if path.stem in ("gate", "nightly")], ids=lambda path: path.stem
+)
 def test_its_commands_are_what_the_command_line_understands(path: Path) -> None:
     lines = [line.strip() for step in steps(path) for line in step.get("run", "").splitlines()]
     commands = [line.removeprefix("python bench.py ") for line in lines if line.startswith("python bench.py ")]

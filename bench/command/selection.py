@@ -34,7 +34,7 @@ class Defaults:
 
 
 def defaults_for(model: str, defaults: Defaults, task: Task = "inference") -> Defaults:
-    """The defaults of one model: a detector or segmentor of ours runs as the papers ran it, contiguous, one image in
+    """The defaults of one model: our detectors and segmentors run as the papers ran them, contiguous, one image in
     inference and two in training (norms over one position need two).
     """
     from visionbench.models import is_dense

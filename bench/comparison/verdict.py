@@ -28,7 +28,7 @@ class Rule:
     (p < `alpha` of the look, and Benjamini-Hochberg over all rows of the gate at `fdr`), and the centre is at least
     1 + `centre`. `improved` is its mirror image. `ok`: the upper end of the 95 % interval is below 1 + `limit`, and
     neither the wall nor the mean of all readings says otherwise. `looks` is how often the rows may be looked at:
-    `alpha` is split evenly between looks, `limit`'s 95 % hold for each. Raises `BenchError` for shares that are none.
+    `alpha` is split evenly between looks, `limit`'s 95 % hold for each. Raises `BenchError` for impossible shares.
     """
 
     margin: float = 0.01
@@ -41,7 +41,7 @@ class Rule:
     def __post_init__(self) -> None:
         shares = (self.margin, self.alpha, self.fdr, self.centre, self.limit)
         if not all(0 <= share <= 1 for share in shares) or not 1 <= self.looks <= 100:
-            raise BenchError("a rule's shares lie between 0 and 1, and it has 1 to 100 looks.")
+            raise BenchError("a rule's shares are between 0 and 1, and it has 1 to 100 looks.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

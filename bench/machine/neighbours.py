@@ -30,7 +30,7 @@ def marked(devices: Iterable[str], say: Callable[[str], None]) -> Iterator[None]
 
 @contextmanager
 def _mark(device: str) -> Iterator[bool]:
-    """Hold a shared lock for `device`; whether nobody else held one."""
+    """Hold a shared lock for `device`; whether it is the only one."""
     name = "cuda-0" if device == "cuda" else device.replace(":", "-")
     path = Path(tempfile.gettempdir()) / f".visionbench-{name}.lock"
     descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)

@@ -45,7 +45,7 @@ class Outcome:
 
     `records` are this sweep's, `measured` and `failed` count them. `left` counts what a cut-off sweep did not come to
     and the further launches of a spec that failed. `interrupted`: ended by Ctrl-C; `cut_off`: by its own deadline.
-    `remarks` say what somebody else did to the file.
+    `remarks` say what another process did to the file.
     `lost` are the devices that stopped answering: the launch that each was at counts as not made.
     """
 

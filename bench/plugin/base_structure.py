@@ -1,4 +1,4 @@
-"""The structure of a model as the base has it, counted in the base's tree by a process of its own."""
+"""The structure of a model as the base has it, counted in the base's tree by another process."""
 
 from __future__ import annotations
 

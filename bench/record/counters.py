@@ -27,7 +27,7 @@ RULES: dict[str, tuple[str, ...]] = {
 def count(record: Record, rule: str) -> float | None:
     """What that rule counts of one image, from a computed record; None where the record lacks the terms.
 
-    A network without a kind of module has nothing of its term. Raises KeyError for a rule that nobody knows.
+    A network without a kind of module has nothing of its term. Raises KeyError for an unknown rule.
     """
     values = {name: record.value(name) for name in RULES[rule]}
     known = values["macs"] if rule == EXACT else values["hooks.products"]

@@ -59,7 +59,7 @@ def parse(texts: tuple[str, ...]) -> tuple[Input, ...]:
     inputs = tuple(_input(text) for text in texts)
     names = [one.name for one in inputs if one.name]
     if len(set(names)) < len(names):
-        raise BenchError(f"two inputs are called {max(names, key=names.count)}: give each a name of its own.")
+        raise BenchError(f"two inputs are called {max(names, key=names.count)}: give each another name.")
     if len(inputs) > 1 and any(one.function for one in inputs):
         raise BenchError("a function of inputs returns all of them: leave the other inputs out.")
     return tuple(sorted(inputs, key=lambda one: one.name != ""))

@@ -49,7 +49,7 @@ DENSE_PHASES: dict[str, str] = {
 POST_PHASES: dict[str, str] = {
     "proposals": "the seconds from a detector's anchors to 1,000 proposed boxes",
     "detections": "the seconds from 500 of a detector's boxes to 100 detections",
-    "paste": "the seconds until 100 masks lie on the host in the image's size",
+    "paste": "the seconds until 100 masks are on the host in the image's size",
 }
 DETECTOR_PHASES = DENSE_PHASES | POST_PHASES
 """The phases of a detector's inference: those of its dense part, which throughput is of, and the post-processing."""

@@ -163,7 +163,7 @@ def stored(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def image_size_of(inputs: Sequence[str]) -> ImageSize | None:
-    """Height and width of the image among the inputs, None where there is none."""
+    """Height and width of the image among the inputs, or None."""
     image = image_of(inputs)
     return None if image is None else _image_size(image[1:])
 

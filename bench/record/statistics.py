@@ -318,7 +318,7 @@ def spread_of_memory(logs: Sequence[float], fewest: int = FEWEST_FOR_MEMORY) -> 
 def in_turns(logs: Sequence[float], confidence: float = 0.95) -> Estimate:
     """The ratio exp(x) over a row's launches in their order: `estimate`, widened where its interval says too much.
 
-    By `spread_of_memory`, and to the order statistics that bound the median where those lie more than twice as far out:
+    By `spread_of_memory`, and to the order statistics that bound the median where those are more than twice as far out:
     the averages of launches of two kinds (x0.7 and x1.4, say) meet in the middle, where no launch is.
     """
     ratios = [math.exp(value) for value in logs]

@@ -65,7 +65,7 @@ def append(path: Path | str, record: Record) -> Place:
 
 
 def changed(path: Path | str, before: Place) -> str:
-    """What somebody else did to the file since `before`, as a clause; "" where it only grew."""
+    """What another process did to the file since `before`, as a clause; "" where it only grew."""
     try:
         now = Path(path).stat()
     except OSError:

@@ -2,11 +2,11 @@
 
 The detection and segmentation toolboxes of 2021 count with mmcv (`mmcv/cnn/utils/flops_counter.py`, v1.3.0): every
 module whose class is *exactly* one it knows adds what its inputs and outputs say. It does not see what is a function
-(`relu` in RPN, interpolation, attention's two products), nor a class of one's own: ConvNeXt's LayerNorm is one, Swin's
+(`relu` in RPN, interpolation, attention's two products), nor a user's class: ConvNeXt's LayerNorm is one, Swin's
 is torch's; nor `SyncBatchNorm`, nor GELU. So its totals are not the multiply-accumulates of our rule, and they are what
 papers print.
 
-Each kind of module is a term of its own here, because tables differ in which they hold (`visionbench.record.counters`).
+Each kind of module is a separate term here, because tables differ in which they hold (`visionbench.record.counters`).
 """
 
 from __future__ import annotations

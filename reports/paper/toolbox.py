@@ -142,7 +142,7 @@ def _post(newest: Rates) -> Iterator[Column[PaperRow]]:
         Note(
             term="post",
             text="proposals, detections and pasting of masks, of fixed sizes (`docs/tables.md`), one batch, the device "
-            "idle before and after each; no part of img/s, which is of the dense part on given boxes.",
+            "idle before and after each. The rate img/s leaves them out: it is of the dense part on given boxes.",
         ),
         group,
     )

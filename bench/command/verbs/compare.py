@@ -114,7 +114,7 @@ def _exact(request: Request) -> int:
 
 
 def _updated(path: Path, now: Structures, *, keep: bool) -> int:
-    """Write the baseline; with `keep` its other rows stay, those too that somebody wrote while these were counted.
+    """Write the baseline; with `keep` its other rows stay, also those written while these were counted.
 
     Raises `BenchError` if something cannot be counted: a baseline with holes would hide what falls into them.
     """

@@ -88,7 +88,7 @@ def run(request: Request) -> int:
 
 
 def _measure(reports: Sequence[Report], place: Place, request: Request) -> list[Outcome]:
-    """Sweep after sweep, the telling ones first, until all are made, the budget ends, or somebody interrupts."""
+    """Sweep after sweep, the telling ones first, until all are made, the budget ends, or the user interrupts."""
     sweeps = _on_a_gpu(reports, place, request) if not place.on_cpu else [(place, _default_specs(reports, place))]
     began, budget = time.monotonic(), request.how_long.budget
     outcomes: list[Outcome] = []
