@@ -26,6 +26,9 @@ from visionbench.models.catalog import ImageSize, ModelCard, ModelError, near_mi
 if TYPE_CHECKING:
     from torch import nn
 
+FILE = "user_file_"
+"""What the modules of files that were named by their path begin with."""
+
 CLASSES = 1000
 """Said aloud, because timm's default is that of some weights: 21841 for tiny_vit, none for CLIP's towers."""
 
@@ -177,14 +180,19 @@ def module_name(name: str) -> str:
     path = Path(name).resolve()
     package = list(itertools.takewhile(lambda folder: (folder / "__init__.py").exists(), path.parents))
     parts = [folder.name for folder in reversed(package)] + [path.stem] * (path.stem != "__init__")
-    return ".".join(parts) if package else f"user_file_{zlib.crc32(str(path).encode()):08x}_{path.stem}"
+    if package:
+        return ".".join(parts)
+    here = Path.cwd().resolve()  # the same file has the same name in every checkout
+    place = path.relative_to(here) if path.is_relative_to(here) else path
+    return f"{FILE}{zlib.crc32(place.as_posix().encode()):08x}_{path.stem}"
 
 
 def _from_file(path: Path) -> ModuleType:
     """The module of a file, once; its neighbours can be imported by it, after what is installed."""
     name = module_name(str(path))
-    if name in sys.modules:
-        return sys.modules[name]
+    known = sys.modules.get(name)
+    if known is not None and known.__file__ == str(path.resolve()):
+        return known
     top = path.resolve().parents[name.count(".")]
     if str(top) not in sys.path:
         sys.path.append(str(top))

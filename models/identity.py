@@ -14,6 +14,8 @@ from types import ModuleType
 
 from torch import nn
 
+from visionbench.models.building import FILE
+
 DIGITS = 12
 _SIMPLE = (int, float, str, bool, type(None))
 _INSTALLED = {"site-packages", "dist-packages"}
@@ -54,6 +56,6 @@ def _sources(folder: Path) -> Iterator[str]:
         if not isinstance(file, str) or name.partition(".")[0] in ("visionbench", "__main__"):
             continue
         path = Path(file).resolve()
-        inside = path.is_relative_to(folder.resolve()) and not _INSTALLED & set(path.parts)
+        inside = (path.is_relative_to(folder.resolve()) and not _INSTALLED & set(path.parts)) or name.startswith(FILE)
         if inside and not any(path.is_relative_to(prefix) for prefix in installed) and path.is_file():
             yield f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}"

@@ -140,6 +140,11 @@ class Spec:
         """What the counts of an image depend on beside the task: the model, its image size and its inputs."""
         return (self.model, self.image_size, self.inputs)
 
+    @property
+    def size(self) -> str:
+        """What the network is given, in a word or two: `224`, `800x1280`, `224 1x224x224`."""
+        return " ".join((str(self.image_size), *(self.inputs or ())))
+
     def __str__(self) -> str:
         """`timm:convnext_tiny@224 inference b64 fp32`, plus every field that is not at its default."""
         words = [f"{self.model}@{self.image_size}", self.task, f"b{self.batch_size}", self.precision]

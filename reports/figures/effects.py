@@ -106,7 +106,7 @@ def _name(spec: Spec) -> str:
     name = clean(spec.model.removeprefix("timm:"))
     name = name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
     task = "" if spec.task == "inference" else ", training"
-    return f"{name}{task}" if spec.image_size == 224 else f"{name}@{spec.image_size}{task}"
+    return f"{name}{task}" if spec.size == "224" else f"{name}@{spec.size}{task}"
 
 
 def _cause(one: Comparison) -> str:

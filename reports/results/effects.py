@@ -63,7 +63,7 @@ def _spec_label(key: str, head: str, align: Literal["left", "right"] = "right") 
 LABELS: tuple[Column[Comparison], ...] = (
     label("model", "model", lambda comparison: comparison.candidate.spec.model.removeprefix("timm:")),
     _spec_label("task", "task", "left"),
-    _spec_label("image_size", "size"),
+    label("image_size", "size", lambda comparison: comparison.candidate.spec.size),
     _spec_label("batch_size", "batch"),
 )
 """What tells comparisons apart; what all of them have in common is said below the table."""

@@ -223,7 +223,7 @@ def _section(grid: Grid) -> str:
     spec = grid.base
     math = ", math attention" if spec.attention == "math" else ""
     name = spec.model.removeprefix("timm:")
-    return f"{name}, {spec.task}, {spec.image_size} px, batch {spec.batch_size}{math}"
+    return f"{name}, {spec.task}, {spec.size} px, batch {spec.batch_size}{math}"
 
 
 def _best(grid: Grid, estimates: dict[Spec, Estimate], exact: Counts) -> dict[Spec, str]:

@@ -13,6 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from visionbench.command.main import main
 from visionbench.models import ModelError, build, expand, load, names, resolve, torchvision_models
+from visionbench.models.building import module_name
+from visionbench.models.identity import network_hash
 from visionbench.models.inputs import own_shapes
 from visionbench.record.spec import Spec
 from visionbench.tracing import run
@@ -212,6 +214,22 @@ def test_files_of_one_name_are_two_modules(folder: Path) -> None:
         (folder / part).mkdir()
         (folder / part / "net.py").write_text(f"from torch import nn\ndef make(): return nn.Conv2d(3, {width}, 1)\n")
     assert [run(Spec(model=f"user:{part}/net.py:make", image_size=1)).macs_per_image for part in "ab"] == [6, 9]
+
+
+def test_a_file_has_one_name_in_every_checkout_and_its_code_is_part_of_its_hash(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes, names_of_modules = [], set()
+    for checkout, extra in (("one", ""), ("two", ""), ("three", "# changed")):
+        (folder / checkout).mkdir()
+        monkeypatch.chdir(folder / checkout)
+        Path("net.py").write_text(f"from torch import nn\ndef make(): return nn.Conv2d(3, 2, 1)\n{extra}")
+        hashes.append(network_hash(build("user:net.py:make", 8)))
+        names_of_modules.add(module_name("net.py"))
+        for name in names_of_modules:
+            sys.modules.pop(name)
+    assert len(names_of_modules) == 1
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 @pytest.mark.parametrize(
