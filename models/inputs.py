@@ -6,7 +6,7 @@ How a tensor is made (with values, or with a shape alone) is the caller's; which
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from visionbench.models.building import has_own_inputs, users_object
@@ -35,10 +35,14 @@ class Described(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Maker:
-    """`draw(shape, dtype, low, high)` makes a tensor; `place` brings one of the user's to where it runs."""
+    """`draw(shape, dtype, low, high)` makes a tensor; `place` brings one of the user's to where it runs.
+
+    A user's function is called with `born` as torch's default device, and where it cannot work there, with the CPU.
+    """
 
     draw: "Callable[[tuple[int, ...], str, int, int], Tensor]"
     place: "Callable[[Tensor], Tensor]"
+    born: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,10 +102,13 @@ def _from_function(name: str, batch_size: int, image_size: ImageSize, maker: Mak
 
     with torch.device("cpu"):
         function = users_object(name)
+    asked = _asked(function, {"batch_size": batch_size, "image_size": image_size})
     try:
-        with torch.device("cpu"):
-            returned = function(**_asked(function, {"batch_size": batch_size, "image_size": image_size}))
+        with torch.device(maker.born):
+            returned = function(**asked)
     except Exception as error:  # it is the user's: it may raise anything
+        if maker.born != "cpu":
+            return _from_function(name, batch_size, image_size, replace(maker, born="cpu"))
         reason = ": ".join((type(error).__name__, *str(error).splitlines()[:1]))
         raise ModelError(f"{name} raised {reason}; call it by hand with batch_size={batch_size}") from error
     placed = _pytree.tree_map_only(torch.Tensor, maker.place, returned)

@@ -72,6 +72,11 @@ def grey():
 def spectrogram_and_tokens(batch_size):
     return {"image": torch.zeros(batch_size, 3, 16, 24), "ids": torch.full((batch_size, 7), 99)}
 
+def reading(batch_size):
+    ids = torch.full((batch_size, 7), 99)
+    assert max(ids.flatten().tolist()) == 99
+    return {"image": torch.zeros(batch_size, 3, 16, 24), "ids": ids}
+
 def pair(batch_size, image_size):
     return torch.zeros(batch_size, 3, image_size, image_size), torch.ones(batch_size, 3, image_size, image_size)
 
@@ -200,6 +205,17 @@ def test_timms_networks_take_other_channels(model: str, first: int) -> None:
     grey, colour, five = (trace(model, inputs=(f"{c}x224x224",)).value("macs") for c in (1, 3, 5))
     assert colour - grey == five - colour == 2 * first
     assert trace(model).value("macs") == colour
+
+
+@pytest.mark.usefixtures("here")
+def test_a_function_makes_no_data_for_a_trace_unless_it_must() -> None:
+    """A million images would be 4.6 GB; one that reads its own values is called on the CPU."""
+    model = "user:nets_of_inputs:Captioned"
+    [many, few] = [
+        trace(model, inputs=f"user:nets_of_inputs:{name}", batch_size=batch).value("macs")
+        for name, batch in (("spectrogram_and_tokens", 1_000_000), ("reading", 3))
+    ]
+    assert many == few == 24 * 3 * 16 * 8 + 40
 
 
 @pytest.mark.usefixtures("here")

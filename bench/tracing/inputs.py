@@ -35,5 +35,5 @@ def inputs_on(spec: Spec, device: str) -> Arguments:
         channels_last = spec.memory_format == "channels_last" and tensor.dim() == 4
         return tensor.to(memory_format=torch.channels_last) if channels_last else tensor
 
-    maker = Maker(draw=draw, place=place)
+    maker = Maker(draw=draw, place=place, born=device)
     return arguments(spec.model, spec.described, spec.batch_size, spec.image_size, maker)
