@@ -89,7 +89,8 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="WHAT",
-        help="convnext_tiny, 'timm:swin_*', paper:..., user:package.module:factory; or a table's or suite's name",
+        help="convnext_tiny, 'timm:swin_*', torchvision:..., paper:..., user:package.module:factory, "
+        "user:file.py:factory; or a table's or suite's name",
     )
     add_tables(parser)
     add_suites(parser)
