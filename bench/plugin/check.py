@@ -20,6 +20,7 @@ from visionbench.comparison import structure
 from visionbench.comparison.structure import OtherVersionsError, Structures
 from visionbench.comparison.verdict import Change, Rule, Verdict
 from visionbench.models import ModelError
+from visionbench.record.clean import clean_lines
 from visionbench.record.errors import BenchError
 from visionbench.record.files import locked
 from visionbench.record.spec import Spec, image_size_of
@@ -87,7 +88,7 @@ def check(name: str, marker: Mapping[str, Any], settings: Settings) -> Outcome:
             if settings.base is not None:
                 outcomes.append(_compare_time(model, now, settings))
         except (BenchError, ModelError) as error:
-            return Outcome(word="failed", text=f"{name}: {error}")
+            return Outcome(word="failed", text=clean_lines(f"{name}: {error}"))
     return _together(outcomes)
 
 
@@ -125,7 +126,7 @@ def _together(outcomes: Iterable[Outcome]) -> Outcome:
     outcomes = sorted(outcomes, key=lambda outcome: WORST.index(outcome.word))
     return Outcome(
         word=outcomes[0].word,
-        text="\n\n".join(outcome.text for outcome in outcomes if outcome.text),
+        text=clean_lines("\n\n".join(outcome.text for outcome in outcomes if outcome.text)),
         summary="".join(outcome.summary for outcome in outcomes),
         properties=tuple(pair for outcome in outcomes for pair in outcome.properties),
     )

@@ -1,5 +1,6 @@
 """The flat table: its schema, in three formats, as pandas reads them back."""
 
+import csv
 import io
 import json
 import sys
@@ -103,3 +104,22 @@ def test_a_rectangle_is_told_from_the_square_of_its_height(records, form):
     assert frame.image_size.astype(str).tolist() == ["224"] * 5 + ["224x320"] * 5
     alone = READ[form](io.BytesIO(export.export([records], form)))
     assert alone.image_size.tolist() == [224] * 5
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "=cmd|' /C calc'!A0"])
+def test_no_spreadsheet_computes_a_text(launches, text):
+    record = launches("timm:resnet18", number=1, failure="error")[0]
+    hostile = replace(record, failure=replace(record.failure, message=f"\n{text}\x1b[31m\u202e"))
+    row = next(csv.DictReader(io.StringIO(export.export([[hostile]], "csv").decode())))
+    assert row["failure_message"] == f" {text}"
+    named = replace(record, spec=replace(record.spec, model=text))
+    assert next(csv.DictReader(io.StringIO(export.export([[named]], "csv").decode())))["model"] == f"'{text}"
+
+
+@pytest.mark.parametrize("seconds", [1.7e308, 5e-324])
+def test_what_has_no_finite_value_is_null(launches, seconds):
+    record = launches("timm:resnet18", number=1)[0]
+    extreme = replace(record, measurements=(replace(record.get("throughput"), values=(seconds, seconds)),))
+    [line] = json.loads(export.export([[extreme]], "json"))
+    assert line["values"] == [seconds, seconds]
+    assert line["images_per_second"] is None or line["images_per_second"] >= 0
