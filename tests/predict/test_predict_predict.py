@@ -367,3 +367,12 @@ def test_two_predictions_differ_only_beyond_the_resolution():
     assert distinguishable(1.0, 1.3, 0.2)
     assert not distinguishable(1.0, 1.2, 0.2)
     assert DATA_SHEET[0] < -math.log(1.3)
+
+
+@pytest.mark.parametrize("card", ["p100-pcie-16gb", "p100-sxm2-16gb", "gtx-1080-ti"])
+def test_a_card_older_than_all_that_were_measured_is_refused(card):
+    device = find(card)
+    assert device is not None
+    record = predict_step(Spec(model="timm:resnet18", batch_size=8), device)
+    assert record.failure is not None
+    assert "`run anchors` there, and `calibrate`" in record.failure.message
