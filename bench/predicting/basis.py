@@ -32,6 +32,7 @@ from visionbench.predicting.features import LAUNCH, LAUNCH_SECONDS
 from visionbench.predicting.peaks import Peaks, peaks_of
 from visionbench.predicting.priors import prior
 from visionbench.record.devices import DEVICES, DeviceSpec
+from visionbench.record.errors import BenchError
 from visionbench.record.record import Tier
 from visionbench.record.spec import Spec, Task
 
@@ -59,6 +60,9 @@ RESOLUTION: Mapping[Task, float] = {"inference": 0.20, "train": 0.31}
 RATIO = (-math.log(1.15), math.log(1.15))
 SISTER = 0.05
 """Added on both sides (log) where the rows are of another card with the same chip: its clocks and its power differ."""
+
+VOLTA = (7, 0)
+"""The first compute capability with matrix units: no row of an older card is known."""
 
 UNKNOWN_SHARE = 0.10
 LAUNCH_REAL = 1e-5
@@ -122,11 +126,17 @@ class Basis:
 
 
 def basis_of(spec: Spec, device: DeviceSpec, calibrations: Sequence[Calibration]) -> Basis:
-    """The best basis for that way of running on that card. Raises `BenchError` for a precision that the card lacks."""
+    """The best basis for that way of running on that card. Raises `BenchError` for a precision that the card lacks,
+    and for a card older than all that are known.
+    """
     peaks = peaks_of(device, spec.precision)
     calibration = best(calibrations, spec, device.key)
     if calibration is not None:
         return _basis_of_rows(calibration, device, peaks)
+    if device.capability < VOLTA:
+        raise BenchError(
+            f"{device.key} is older than every card that rows were measured on: `run anchors` there, and `calibrate`."
+        )
     return replace(_basis_of_data_sheet(spec, device, peaks, calibrations), limit=_limit(spec, device, calibrations))
 
 

@@ -8,6 +8,7 @@ known one would turn every utilisation into fiction.
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,34 @@ def find(key: str) -> DeviceSpec | None:
     return next((device for device in DEVICES if device.key == key), None)
 
 
+MAKES = ("nvidia", "geforce", "tesla", "quadro", "rtx", "gtx")
+"""What people write before a card's name or leave out."""
+
+
 def select(word: str) -> tuple[DeviceSpec, ...]:
-    """All devices that `--gpu WORD` may mean: `a100` every A100, `a100-sxm4-80gb` one. Raises `BenchError` for none."""
+    """All devices that `--gpu WORD` may mean: `a100` every A100, `a100-sxm4-40gb` one, and `rtx3090`, `RTX 3090` or
+    `3090` the one that is meant. Raises `BenchError` for none.
+    """
     wanted = word.lower()
     found = tuple(d for d in DEVICES if d.key == wanted or d.key.startswith(f"{wanted}-"))
+    if not found and wanted == wanted.strip("- "):
+        found = tuple(device for device in DEVICES if _bare(wanted) in _bare_names(device.key))
     if not found:
         choose("GPU", wanted, sorted({part for d in DEVICES for part in (d.key, d.key.split("-")[0])}))
         raise BenchError(f"no GPU of the table is called '{word}'.")
     return found
+
+
+def _bare(word: str) -> str:
+    """`NVIDIA GeForce RTX 2080 Ti` -> `2080ti`."""
+    bare = re.sub("[^a-z0-9]", "", word.lower())
+    while make := next((make for make in MAKES if bare.startswith(make)), ""):
+        bare = bare.removeprefix(make)
+    return bare
+
+
+def _bare_names(key: str) -> set[str]:
+    """The bare key, and what is left of it without its last parts; a maker's word alone is no name."""
+    parts = key.split("-")
+    names = {_bare("-".join(parts[: count + 1])) for count in range(len(parts))}
+    return names - {""}

@@ -13,7 +13,7 @@ import torch
 from perf.prediction import published
 from tests.cards import TOML
 from visionbench.predicting import calibrate, tracing
-from visionbench.predicting.basis import DATA_SHEET, basis_of, refusal
+from visionbench.predicting.basis import DATA_SHEET, VOLTA, basis_of, refusal
 from visionbench.predicting.calibration import Calibration, read, shipped, write
 from visionbench.predicting.features import features
 from visionbench.predicting.memory import CONTEXT, FRAGMENTATION, capacity, largest_batch, memory
@@ -121,7 +121,7 @@ def test_operators_that_nobody_has_classified_are_refused():
 
 def test_every_card_of_the_table_gets_a_number_or_a_reason():
     trace = traced(replace(VIT, precision="amp_fp16"))
-    for device in DEVICES:
+    for device in (card for card in DEVICES if card.capability >= VOLTA):
         record = predict_traced(trace, trace.spec, device, basis_of(trace.spec, device, SHIPPED))
         assert prediction(record) or record.failure.message, device.key
 
@@ -367,3 +367,12 @@ def test_two_predictions_differ_only_beyond_the_resolution():
     assert distinguishable(1.0, 1.3, 0.2)
     assert not distinguishable(1.0, 1.2, 0.2)
     assert DATA_SHEET[0] < -math.log(1.3)
+
+
+@pytest.mark.parametrize("card", ["p100-pcie-16gb", "p100-sxm2-16gb", "gtx-1080-ti"])
+def test_a_card_older_than_all_that_were_measured_is_refused(card):
+    device = find(card)
+    assert device is not None
+    record = predict_step(Spec(model="timm:resnet18", batch_size=8), device)
+    assert record.failure is not None
+    assert "`run anchors` there, and `calibrate`" in record.failure.message

@@ -12,9 +12,8 @@ LANES = {"Volta": 64, "Turing": 64, "Hopper": 128, "Ada": 128, "Blackwell": 128}
 """FP32 lanes per multiprocessor (CUDA programming guide, arithmetic throughput); Ampere: 64 in 8.0, 128 in 8.6."""
 
 
-def test_the_table_has_twenty_one_devices_and_no_key_or_name_twice():
-    assert len(DEVICES) == 21
-    assert len({device.key for device in DEVICES}) == 21
+def test_the_table_has_no_key_and_no_name_twice():
+    assert len({device.key for device in DEVICES}) == len(DEVICES) >= 31
     names = [name for device in DEVICES for name in device.names]
     assert len(set(names)) == len(names)
     assert all(name and name == name.strip() for name in names)
@@ -28,17 +27,17 @@ def test_every_row_has_a_source_and_a_word_on_how_sure_it_is(device):
 
 @pytest.mark.parametrize("device", DEVICES, ids=lambda device: device.key)
 def test_every_row_is_plausible(device):
-    lanes = LANES.get(device.architecture) or {(8, 0): 64, (8, 6): 128}[device.capability]
+    lanes = LANES.get(device.architecture) or {(6, 0): 64, (6, 1): 128, (8, 0): 64, (8, 6): 128}[device.capability]
     assert device.fp32 == pytest.approx(2 * lanes * device.multiprocessors * device.clock, rel=0.10)
     known = [peak for peak in (device.fp32, device.tf32, device.fp16, device.fp8) if peak is not None]
-    assert known == sorted(known)
+    assert known == sorted(known) or device.capability == (6, 1), "which computes halves at 1/64 of the rate"
     assert device.bf16 in (device.fp16, None)
     assert (device.bf16 is None) == (device.tf32 is None) == (device.capability < (8, 0))
     assert device.achieved_bf16 is None or device.achieved_bf16 < device.bf16
     assert 1e9 <= device.clock <= 3e9
-    assert 15e9 < device.memory < 2e11
+    assert 9e9 < device.memory < 2e11
     assert 2e11 < device.bandwidth < 1e13
-    assert 3e6 < device.l2 < 2e8
+    assert 2e6 < device.l2 < 2e8
     assert 50 < device.power <= 1200
 
 
@@ -72,7 +71,7 @@ def test_the_drivers_exact_name_identifies(name, key):
 @pytest.mark.parametrize(
     "name",
     [
-        "NVIDIA L40",
+        "NVIDIA L40G",
         "NVIDIA A10G",
         "NVIDIA A100",
         "nvidia l4",
@@ -113,7 +112,7 @@ def test_a_word_selects_its_family_and_no_other(word, keys):
 
 
 @pytest.mark.parametrize(
-    ("word", "near"), [("a1000", "a100"), ("h10", "h100"), ("rtx4090", "rtx-4090"), ("l40", "l40s")]
+    ("word", "near"), [("a1000", "a100"), ("h10", "h100"), ("rtx-4091", "rtx-4090"), ("l400", "l40")]
 )
 def test_a_near_miss_is_suggested(word, near):
     with pytest.raises(BenchError) as caught:
@@ -122,6 +121,33 @@ def test_a_near_miss_is_suggested(word, near):
     assert f"'{word}'" in told
     assert "did you mean" in told
     assert near in told.split("did you mean")[1].rstrip("?").split()
+
+
+@pytest.mark.parametrize(
+    ("words", "keys"),
+    [
+        (("rtx3090", "3090", "RTX 3090", "GeForce RTX 3090", "NVIDIA GeForce RTX 3090"), ["rtx-3090"]),
+        (("2080ti", "rtx 2080 ti", "RTX2080Ti", "2080-ti"), ["rtx-2080-ti"]),
+        (("1080ti", "GTX 1080 Ti"), ["gtx-1080-ti"]),
+        (("a6000", "RTX A6000", "rtxa6000"), ["rtx-a6000"]),
+        (("6000ada", "rtx 6000 ada", "RTX6000Ada"), ["rtx-6000-ada"]),
+        (("Tesla T4", "NVIDIA T4"), ["t4"]),
+        (("tesla p100", "P100"), ["p100-pcie-16gb", "p100-sxm2-16gb"]),
+        (("H100 SXM5", "h100sxm5", "NVIDIA H100 SXM5 80GB"), ["h100-sxm5-80gb"]),
+        (("B200", "b200 sxm"), ["b200-sxm-180gb"]),
+        (("L40", "nvidia l40"), ["l40"]),
+        (("A40",), ["a40"]),
+    ],
+)
+def test_names_are_taken_as_people_type_them(words, keys):
+    for word in words:
+        assert [device.key for device in select(word)] == keys, word
+
+
+@pytest.mark.parametrize("word", ["nvidia", "GeForce", "3090 ti", "309", "tesla", "a100 sxm4 8", "a6000 ada"])
+def test_a_maker_alone_and_a_part_of_a_number_are_no_names(word):
+    with pytest.raises(BenchError):
+        select(word)
 
 
 @pytest.mark.parametrize("word", ["mi300x-oam", "", "a100-", "-", "a100-sxm4-8"])
@@ -159,4 +185,4 @@ def test_a_peak_is_dense_and_of_the_precision_asked_for(key, precision, peak):
 def test_every_device_answers_for_every_precision(precision):
     for device in DEVICES:
         peak = device.peak(precision)
-        assert peak is None or peak > 1e12
+        assert peak is None or peak > 1e11
