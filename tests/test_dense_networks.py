@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,3 +138,69 @@ def test_a_detector_runs_in_a_fresh_process_with_every_phase(tmp_path: Path) -> 
     assert {"throughput", *DETECTOR_PHASES} <= {measurement.metric for measurement in record.measurements}
     assert json.loads(records.read_text())["spec"]["image_width"] == 96
     assert "post-processing" in done.stdout
+
+
+MINE = """
+from torch import nn
+from visionbench.models.detection import cascade_mask_rcnn
+
+
+class Patches(nn.Module):
+    channels = (8, 16, 24, 32)
+
+    def __init__(self):
+        super().__init__()
+        self.maps = nn.ModuleList(nn.Conv2d(3, c, 4 * 2**i, 4 * 2**i) for i, c in enumerate(self.channels))
+
+    def forward(self, images):
+        return [patches(images) for patches in self.maps]
+
+
+class ThreeMaps(Patches):
+    def forward(self, images):
+        return super().forward(images)[:3]
+
+
+def detector(image_size):
+    return cascade_mask_rcnn(Patches(), image_size)
+
+
+def three_maps(image_size):
+    return cascade_mask_rcnn(ThreeMaps(), image_size)
+
+
+def no_backbone(image_size):
+    return cascade_mask_rcnn(nn.Conv2d(3, 3, 3), image_size)
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    (tmp_path / "backbones_of_mine.py").write_text(MINE, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "user:backbones_of_mine"
+    sys.modules.pop("backbones_of_mine", None)
+
+
+def test_a_backbone_of_ones_own_gets_its_row(mine: str) -> None:
+    traced = run(Spec(model=f"{mine}:detector", image_size=(64, 96)))
+    assert traced.hooks is not None
+    backbone = sum(op.macs for op in traced.operators if op.module.startswith("backbone"))
+    assert backbone == 3 * (8 + 16 + 24 + 32) * 64 * 96
+
+
+@pytest.mark.parametrize(
+    ("factory", "size", "reason"),
+    [
+        ("three_maps", "64x96", "a pyramid needs"),
+        ("no_backbone", "64x96", "four maps"),
+        ("detector", "65x96", "multiples of 32"),
+    ],
+)
+def test_what_is_no_backbone_is_refused_in_a_sentence(
+    mine: str, factory: str, size: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["trace", f"{mine}:{factory}", "--image-size", size]) == 2
+    said = capsys.readouterr().err
+    assert reason in said
+    assert "Traceback" not in said
