@@ -24,7 +24,7 @@ from torch.nn import functional
 from visionbench.models import boxes as drawing
 from visionbench.models import postprocessing
 from visionbench.models.backbones import STRIDES, Size, check_maps, check_size, four_channels
-from visionbench.models.catalog import ModelError
+from visionbench.models.outputs import UntrainableError
 
 CLASSES = 80
 """COCO's; a box head scores one more, the background."""
@@ -149,7 +149,9 @@ class Regions(nn.Module):
         cut = []
         for i, (features, stride) in enumerate(zip(levels, STRIDES, strict=False)):
             rois = of_each_image(self.get_buffer(f"level{i}"), features.shape[0])
-            cut.append(self.align(features, rois, self.side, 1 / stride, 0, aligned=True))
+            # Under autocast in the boxes' fp32 and back: what torchvision's own rule for CUDA does.
+            exact = self.align(features.to(rois.dtype), rois, self.side, 1 / stride, 0, aligned=True)
+            cut.append(exact.to(features.dtype))
         return torch.cat(cut)
 
     def by_image(self, rows: Tensor, images: int) -> Tensor:
@@ -190,12 +192,11 @@ class Detector(nn.Module):
         """The dense part of N images: the scores of each box head, its offsets, masks, and RPN's scores and offsets.
 
         Shapes: (N x 1000, 81), (N x 1000, 320), (N x 100, 80, 28, 28), (N, 3, h, w) and (N, 12, h, w) of each level.
-        Raises `ModelError` if the backbone's maps are not what it said, and in training.
+        Raises `ModelError` if the backbone's maps are not what it said, and `UntrainableError` in training.
         """
         if self.training:
-            raise ModelError(
-                "a detector is not trained here: its losses need boxes, classes and masks of real images, and its time "
-                "depends on them; measure its inference"
+            raise UntrainableError(
+                "a detector's losses need boxes, classes and masks of real images, and its time depends on them"
             )
         levels = self.neck(self.maps(images))
         objectness, anchor_offsets = self.rpn(levels)

@@ -2,13 +2,14 @@
 
 Inference needs a tensor, wherever it is. Training takes the cross-entropy of the network's logits: the tensor under a
 name that says so (`logits`, `out`), or else the first with classes, (N, C) or, for dense predictions, (N, C, ...).
-Auxiliary outputs beside it are computed and get no loss.
+Auxiliary outputs beside it are computed and get no loss, unless the network says with `Supervised` that they do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -16,6 +17,17 @@ DEEPEST = 16
 """Levels of containers: an output that holds itself has no end."""
 
 _LOGITS = ("logits", "out")
+
+
+class Supervised(NamedTuple):
+    """Logits, and those of an auxiliary head that learns beside, both (N, C, ...) of one shape."""
+
+    logits: Tensor
+    auxiliary: Tensor
+
+
+AUXILIARY_WEIGHT = 0.4
+"""What an auxiliary head's loss counts (arXiv 1612.01105, section 3.3, and the segmentation toolboxes since)."""
 
 
 class UntrainableError(ValueError):
@@ -47,7 +59,11 @@ def cross_entropy(output: object, labels: Callable[[Tensor], Tensor]) -> tuple[T
     logits = logits_of(output)
     if not logits.requires_grad:
         raise UntrainableError("its output does not depend on a parameter that is trained")
-    return logits, nn.functional.cross_entropy(logits, labels(logits))
+    loss = nn.functional.cross_entropy(logits, labels(logits))
+    if isinstance(output, Supervised):
+        beside = nn.functional.cross_entropy(output.auxiliary, labels(output.auxiliary))
+        loss = loss + AUXILIARY_WEIGHT * beside
+    return logits, loss
 
 
 def labels_shape(logits: Tensor) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from visionbench.models.backbones import Size, check_maps, check_size, four_channels
 from visionbench.models.detection import SyncedNorm
+from visionbench.models.outputs import Supervised
 
 CLASSES = 150
 """ADE20K's."""
@@ -80,7 +81,7 @@ class Segmentor(nn.Module):
             conv(self.channels[2], AUXILIARY_WIDTH, 3), nn.Conv2d(AUXILIARY_WIDTH, CLASSES, 1)
         )
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> Tensor | Supervised:
         """(N, 3, H, W) -> logits (N, 150, H, W); in training also the auxiliary head's, of the same shape.
 
         Raises `ModelError` if the backbone's maps are not what it said.
@@ -88,7 +89,7 @@ class Segmentor(nn.Module):
         maps = list(self.backbone(images))
         check_maps(maps, self.channels, images)
         logits = resize(self.decoder(maps), images)
-        return (logits, resize(self.auxiliary(maps[2]), images)) if self.training else logits
+        return Supervised(logits, resize(self.auxiliary(maps[2]), images)) if self.training else logits
 
 
 def upernet(backbone: nn.Module, image_size: int | Size) -> Segmentor:

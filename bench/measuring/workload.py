@@ -143,9 +143,9 @@ def _prepared(model: nn.Module, spec: Spec, device: str) -> tuple[nn.Module, tup
             f"it has {numbers} parameters, and {spec.precision} begins with float32: build it in float32, or choose "
             "another --precision"
         )
-    model.to(device=device, dtype=_WEIGHTS.get(spec.precision)).to(memory_format=_FORMATS[spec.memory_format])
     if spec.precision == "bf16" and isinstance(model, Detector):
         raise UnsupportedError("RoIAlign has no kernel for bf16: use amp_bf16, which computes it in fp32, or fp16")
+    model.to(device=device, dtype=_WEIGHTS.get(spec.precision)).to(memory_format=_FORMATS[spec.memory_format])
     remarks = set_mode(model, spec.task == "train")
     if spec.compile_mode is None:
         return model, remarks
@@ -229,7 +229,8 @@ def _inference_step(model: nn.Module, inputs: Arguments, autocast: Autocast, dou
 
 def _inference_phases(model: nn.Module, inputs: Arguments, autocast: Autocast) -> tuple[Phase, ...]:
     """The phases of a detector (`visionbench.models.detection`); none where it is compiled as a whole."""
-    if not isinstance(model, Detector):
+    images = inputs.tensors()
+    if not isinstance(model, Detector) or len(images) != 1:
         return ()
 
     def uncounted(part: Callable[[], object]) -> Callable[[], object]:
@@ -239,8 +240,7 @@ def _inference_phases(model: nn.Module, inputs: Arguments, autocast: Autocast) -
 
         return run
 
-    (images,) = inputs.tensors()
-    return tuple(Phase(name=name, run=uncounted(part)) for name, part in model.phases(images).items())
+    return tuple(Phase(name=name, run=uncounted(part)) for name, part in model.phases(images[0]).items())
 
 
 def _training(

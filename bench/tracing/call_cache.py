@@ -67,6 +67,12 @@ def empty_as(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
+def empty_resized(maps: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """A meta tensor of maps (N, C, h, w) at another `size` (height, width), in their memory order, as CUDA makes it."""
+    order = torch.channels_last if _channels_last(maps) else torch.contiguous_format
+    return torch.empty((*maps.shape[:2], *size), dtype=maps.dtype, device="meta", memory_format=order)
+
+
 def on_cuda(name: str, args: Sequence[Any], out: Any) -> Any:
     """The output of a convolution, laid out as cuDNN lays it out: channels last if the input or the weight is.
 

@@ -26,6 +26,7 @@ from visionbench.tracing.call_cache import (
     Outcome,
     describe,
     empty_as,
+    empty_resized,
     on_cuda,
     on_meta,
     operands,
@@ -44,6 +45,9 @@ Phase = Literal["forward", "backward", "optimizer"]
 
 # Operators on a list of tensors that return tensors like those.
 _LIKE_FIRST = frozenset(f"_foreach_{name}" for name in ("sqrt", "neg", "mul", "add", "div", "pow"))
+
+
+_RESIZES = frozenset(("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +124,8 @@ class Recorder(TorchDispatchMode):
         name = func.overloadpacket.__name__
         if how == "nothing" and name.startswith("_foreach_"):
             return None
+        if name in _RESIZES and args[0].is_meta:  # and there by its arithmetic, operator for operator
+            return empty_resized(args[0], args[1])
         if name in _LIKE_FIRST:  # torch's own way to find that out takes 100 us per parameter
             return [empty_as(tensor) for tensor in args[0]]
         return on_cuda(name, args, func(*args, **kwargs))
