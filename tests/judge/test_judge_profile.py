@@ -168,7 +168,7 @@ def test_the_table_shows_counts_with_their_bounds():
         "detectable": "2.5 %",
         "launch_seconds": "27.3 s",
     }
-    assert busy["condition"].text == "one core busy"
+    assert busy["condition"].text == "one core kept busy"
     assert [busy[key].text for key in ("share", "slower_ratio", "found")] == ["–", "–", "–"]
     assert {row.section for row in table.rows} == {"fixture-cpu-1t, torch 2.15.0"}
 
@@ -177,7 +177,7 @@ def test_the_table_shows_counts_with_their_bounds():
 def test_the_table_reads_in_every_format(format_):
     text = render(layout((profile_of(HERE),)), format_)
     assert "0 of 60" in text or "0.0" in text
-    assert "one core busy" in text or "busy" in text
+    assert "one core kept busy" in text or "busy" in text
 
 
 def test_rows_that_were_lost_are_counted_below_the_table():
