@@ -155,7 +155,7 @@ def test_the_table_shows_counts_with_their_bounds():
     table = layout((profile_of(HERE),))
     idle, busy = (dict(zip((c.key for c in table.columns), row.cells, strict=True)) for row in table.rows)
     assert {key: cell.text for key, cell in idle.items()} == {
-        "condition": "idle",
+        "condition": "no load added",
         "date": "2026-11-22",
         "regressed": "0 of 60 (≤ 4.9 %)",
         "improved": "1 of 60",
