@@ -21,6 +21,7 @@ from visionbench.comparison.noise_profile import (
 from visionbench.comparison.verdict import Rule
 from visionbench.record.errors import BenchError
 from visionbench.record.fingerprint import fingerprint, fingerprint_id
+from visionbench.record.program import program_name
 from visionbench.record.record import Environment
 from visionbench.reports import render
 from visionbench.reports.results.selftests import layout
@@ -108,7 +109,7 @@ def test_it_is_current_for_a_month_and_for_this_machine(file):
 
 
 def test_the_gate_says_what_is_missing_and_what_to_do(file):
-    remedy = f"`python bench.py selftest` measures it in about {USUAL_MINUTES} min."
+    remedy = f"`{program_name()} selftest` measures it in about {USUAL_MINUTES} min."
     unknown = "so the gate's false-alarm rate here is not known"
     assert remark(file, HERE, DAY) == f"This machine has no current noise profile, {unknown}; {remedy}"
     write(file, profile_of(HERE))
