@@ -71,7 +71,7 @@ def synchronizer(device: str) -> Callable[[], None]:
 def selected(device: str) -> AbstractContextManager[Any]:
     """That device as the current one of its kind, where there can be several."""
     several = memory(device)
-    return nullcontext() if several is None else several.device(torch.device(device))  # type: ignore[no-any-return]
+    return nullcontext() if several is None else several.device(torch.device(device))
 
 
 def generators(device: str) -> list[int]:
