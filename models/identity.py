@@ -24,7 +24,7 @@ _INSTALLED = {"site-packages", "dist-packages"}
 def network_hash(model: nn.Module, folder: Path | None = None) -> str:
     """Twelve hexadecimal digits: of every module's class, settings and tensors' shapes, and of the loaded sources.
 
-    `folder` is where a user's own code lies, by default the working directory. What is installed is not hashed: its
+    `folder` is the folder of a user's own code, by default the working directory. What is installed is not hashed: its
     releases are the environment's. Take it before modes are set.
     """
     digest = hashlib.sha256()

@@ -35,7 +35,7 @@ class UntrainableError(ValueError):
 
 
 def first_tensor(output: object) -> Tensor:
-    """The first tensor of a network's output, at any depth. Raises TypeError where there is none."""
+    """The first tensor of a network's output, at any depth. Raises TypeError without one."""
     tensor = next((tensor for _, tensor in _tensors(output)), None)
     if tensor is None:
         raise TypeError(f"the model returned {type(output).__name__}, and no tensor in it")
@@ -43,7 +43,7 @@ def first_tensor(output: object) -> Tensor:
 
 
 def logits_of(output: object) -> Tensor:
-    """The tensor that is trained on, (N, C) or (N, C, ...) of floats. Raises `UntrainableError` where there is none."""
+    """The tensor that is trained on, (N, C) or (N, C, ...) of floats. Raises `UntrainableError` without one."""
     classes = [(name, t) for name, t in _tensors(output) if t.dim() >= 2 and t.is_floating_point()]
     named = [tensor for name, tensor in classes if name in _LOGITS]
     for tensor in named or [tensor for _, tensor in classes]:
@@ -72,7 +72,7 @@ def labels_shape(logits: Tensor) -> tuple[int, ...]:
 
 
 def trained(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that an optimizer is given. Raises `UntrainableError` where all are frozen, or there are none."""
+    """The parameters that an optimizer is given. Raises `UntrainableError` if all are frozen, or without any."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise UntrainableError("it has nothing to train: every parameter is frozen")

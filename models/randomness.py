@@ -56,6 +56,6 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def _numpy() -> Any:
-    """NumPy's global generator, where somebody has imported NumPy."""
+    """NumPy's global generator, where NumPy is imported."""
     module: Any = sys.modules.get("numpy")
     return getattr(module, "random", None)

@@ -57,7 +57,7 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
     (
         r"targets should not be none|(?i:targets?|boxes|labels)\W.*(None|missing|required)|"
         r"missing.*'(targets?|labels?)'",
-        Reason(cause="targets", remedy="it trains by a loss of its own, on targets: use --task inference"),
+        Reason(cause="targets", remedy="it trains by its own loss, on targets: use --task inference"),
     ),
     (
         r"missing \d+ required|takes \d+ positional arguments? but|takes from \d+ to \d+ positional|"
@@ -69,7 +69,7 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
         r"Expected \d[-D]*.*(unbatched|batched|[345]D).*input|expected \d+D.*input",
         Reason(
             cause="channels",
-            remedy="it is given images (N, 3, H, W) of three channels: give inputs of its own shape with --input",
+            remedy="it is given images (N, 3, H, W) of three channels: give inputs of the right shape with --input",
         ),
     ),
     (

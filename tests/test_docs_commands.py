@@ -14,6 +14,7 @@ import pytest
 
 from tests.test_readme import PAGES, ROOT
 from visionbench.command.main import main
+from visionbench.reports.export import COLUMNS
 
 yaml = pytest.importorskip("yaml")
 
@@ -127,3 +128,27 @@ def test_the_plugin_s_example_passes_once_its_baseline_is_written(text: str, rep
             [*words, *more], cwd=repository, env=environ, capture_output=True, text=True, check=False, timeout=300
         )
         assert done.returncode == expected, done.stdout + done.stderr
+
+
+def test_every_exported_column_is_explained() -> None:
+    """Each by its name, or between the two ends of a range."""
+    page = (ROOT / "docs" / "measuring.md").read_text()
+    cells = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = [names for cell in cells if (names := re.findall(r"`(\w+)`", cell))]
+    explained = {name for names in named for name in names}
+    first, last = COLUMNS.index("device"), COLUMNS.index("started")
+    assert set(COLUMNS) <= explained | set(COLUMNS[first : last + 1])
+    assert "| `device` to `started` |" in page
+
+
+def test_the_recipe_for_pandas_shows_images_per_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (text,) = (block for block in blocks("python") if "import pandas" in block)
+    monkeypatch.chdir(tmp_path)
+    records = ROOT / "reports" / "records" / "cpu_2_threads.jsonl"
+    assert main(["export", str(records), "--output", "records.csv"]) == 0
+    exec(compile(text, "measuring.md", "exec"), {})
+    told = capsys.readouterr().out
+    assert "timm:deit_small_patch16_224" in told
+    assert "12.8" in told  # DeiT-S, images per second

@@ -94,7 +94,7 @@ class Structures:
     """Rows by their words, and the releases they were counted with: torch's minor (`2.15`) and timm's.
 
     `failures` are the rows that could not be counted, each with its reason; a baseline has none. `untrained` are
-    training steps of networks that have nothing to train, or a loss of their own: no rows, with the reason.
+    training steps of networks that have nothing to train, or their own loss: no rows, with the reason.
     """
 
     torch: str

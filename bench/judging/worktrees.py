@@ -135,7 +135,7 @@ def sweep_up(root: Path) -> None:
 
 
 def _is_left_behind(folder: Path, dated: Path) -> bool:
-    """Whether that is a gate's folder, and the gate is gone: nobody holds its lock.
+    """Whether that is a gate's folder, and the gate is gone: its lock is free.
 
     Where there is no lock to try, `dated` must be old and no process have the gate's number.
     """

@@ -8,7 +8,7 @@
 | Apple (`mps`) | `torch.backends.mps` | `torch.accelerator` | none | none | not asked |
 
 What is lacking is a dash and never a guess: events of `xpu` and `mps` were not tried, so the wall clock alone times
-them, after a test that a synchronisation waits. Nobody says there whether the device slowed itself down: a flag.
+them, after a test that a synchronisation waits. It is unknown there whether the device slowed itself down: a flag.
 """
 
 from __future__ import annotations
@@ -81,13 +81,13 @@ def generators(device: str) -> list[int]:
 
 
 def memory(device: str) -> Any:
-    """The module that counts that device's memory (`torch.cuda`, `torch.xpu`); None where nobody does."""
+    """The module that counts that device's memory (`torch.cuda`, `torch.xpu`); None where it is unknown."""
     kind = torch.device(device).type
     return getattr(torch, kind) if kind in ("cuda", "xpu") else None
 
 
 def empty_cache(device: str) -> None:
-    """Give the driver what the allocator keeps and nobody holds: another process may need it."""
+    """Give the driver the memory that the allocator keeps unused: another process may need it."""
     kind = torch.device(device).type
     if kind == "cuda" or kind in OTHERS:
         getattr(torch, kind).empty_cache()

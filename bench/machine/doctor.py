@@ -166,7 +166,8 @@ def timing_self_test(
 def product_on(device: str) -> Callable[[int], None]:
     """One matrix product on that device, as deep as is asked for, at most `2 * PRODUCT`.
 
-    It stands for a spin where there is none: twice the depth is twice the work, and one launch either way.
+    It stands for a spin where a device has no such kernel: twice the depth is twice the work, and one launch either
+    way.
     """
     left, right = (torch.ones(shape, device=device) for shape in ((WIDE, 2 * PRODUCT), (2 * PRODUCT, WIDE)))
 
@@ -281,7 +282,7 @@ def absent_gpu(device: str) -> Finding:
 
 
 def examine_other(device: str) -> list[Finding]:
-    """An Intel or Apple GPU: its name, and what nobody says of it."""
+    """An Intel or Apple GPU: its name, and what is unknown of it."""
     name, memory = accelerator.name_and_memory(device)
     unknown = ["clocks", "throttling", "energy", "other programs on it", "the device's own clock"]
     unknown += ["peak memory"] if accelerator.memory(device) is None else []

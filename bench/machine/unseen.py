@@ -2,7 +2,7 @@
 
 Whether a card is there is asked of the driver, and where that does not answer, of the PCI bus. Why torch does not see
 it has few causes, and each has one remedy: an environment variable hides it, this torch is built for CPUs, there is no
-driver, the driver is older than the CUDA that torch is built for. Anything else is told in torch's own words.
+driver, the driver is older than the CUDA that torch is built for. Anything else is said in torch's own words.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HIDES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 
 def cards(library: Any = None, pci: Path = PCI) -> tuple[str, ...]:
-    """The names of NVIDIA's cards in this machine, whether torch sees them or not; () where there are none."""
+    """The names of NVIDIA's cards in this machine, whether torch sees them or not; or ()."""
     asked = library or nvml.library()
     names = _of_the_driver(asked) if asked is not None else ()
     if names:

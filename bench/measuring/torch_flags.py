@@ -1,8 +1,8 @@
 """What is global in torch and changes a number: read, set, put back, and watched while a foreign network runs.
 
-Whoever imports a network's module runs its code, and code sets flags: TF32 for speed, one thread for a cluster,
+Importing a network's module runs its code, and code sets flags: TF32 for speed, one thread for a cluster,
 determinism for a paper. So flags are set when the network is built, and looked at again after its first call and at the
-end: a record says how a network ran, or there is none.
+end: a record says how a network ran, or is not made.
 """
 
 from __future__ import annotations

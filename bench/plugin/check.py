@@ -1,4 +1,4 @@
-"""Both tiers of the gate for one model of a test suite, without pytest.
+"""Both parts of the gate for one model of a test suite, without pytest.
 
 The structure is counted in this process and compared with a file in the suite's repository; the timing is done in other
 processes, in turns with a git revision. Both start from the suite's root directory, from where a user's factory is
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Word = Literal["passed", "failed", "skipped", "error"]
 
 WORST: tuple[Word, ...] = ("failed", "error", "skipped", "passed")
-"""Of two tiers, the outcome that is reported."""
+"""Of the two parts, the outcome that is reported."""
 
 UPDATE = "pytest --visionbench-update"
 """The command that accepts a change of structure."""
@@ -79,7 +79,7 @@ class Model:
 
 
 def check(name: str, marker: Mapping[str, Any], settings: Settings) -> Outcome:
-    """Both tiers, as far as they are asked for; `marker` holds the keywords of the marker `visionbench`."""
+    """Both parts, as far as they are asked for; `marker` holds the keywords of the marker `visionbench`."""
     with _in(settings.folder):
         try:
             model = _model(name, marker)
@@ -132,7 +132,7 @@ def _together(outcomes: Iterable[Outcome]) -> Outcome:
     )
 
 
-# --- the first tier: structure ---
+# --- structure ---
 
 
 def _count(model: Model) -> Structures:
@@ -225,7 +225,7 @@ def _lines(changes: Iterable[Change]) -> Iterator[str]:
         yield from (f"      {place}" for place in change.where)
 
 
-# --- the second tier: time ---
+# --- time ---
 
 _WORDS: dict[str, Word] = {
     "ok": "passed",

@@ -1,4 +1,4 @@
-"""A pytest plugin for other people's repositories: their models under both tiers of the gate, as ordinary tests.
+"""A pytest plugin for other people's repositories: their models under both parts of the gate, as ordinary tests.
 
     @pytest.mark.visionbench(image_size=64)
     def test_my_model(visionbench):

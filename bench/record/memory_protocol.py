@@ -65,11 +65,11 @@ class MemoryProtocol:
         return ", ".join(words)
 
 
-PAPER_2022 = MemoryProtocol(name="paper-2022", attention="math", kept_gradients=True)
+PAPER_2022 = MemoryProtocol(name="as in 2022", attention="math", kept_gradients=True)
 """As a program of 2022 trained: fp32, the N x N matrix of attention kept, `zero_grad()` of its torch."""
 
 PAPER_2022_COPIES = MemoryProtocol(
-    name="paper-2022 +EMA,DDP", attention="math", kept_gradients=True, ema=True, ddp=True
+    name="as in 2022 with EMA, DDP", attention="math", kept_gradients=True, ema=True, ddp=True
 )
 """The same with what the isotropic recipes say they used: a model EMA, 8 GPUs."""
 

@@ -150,7 +150,7 @@ class Record:
     """One line of a records file: one launch of one spec, or one exact count, or one failure.
 
     `basis` is there for a prediction that was not refused. `network` is a hash of what a user's factory made and of its
-    sources (`models.identity`), None for other networks: a name of theirs stands for whatever its file holds today.
+    sources (`models.identity`), None for other networks: such a name stands for whatever its file holds today.
     """
 
     spec: Spec

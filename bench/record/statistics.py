@@ -198,7 +198,7 @@ class Walsh:
     """The averages (x_i + x_j) / 2, i <= j, of n values, ascending: looked up by place, and counted up to a bound.
 
     Many values have too many averages to be written down. Of those each answer takes O(n) steps for every halving of
-    the range that it lies in.
+    the range that holds it.
     """
 
     def __init__(self, values: Sequence[float]) -> None:
@@ -239,7 +239,7 @@ class Walsh:
         return number
 
     def _ends(self, bound: float) -> Iterator[int]:
-        """For each i, the place after the last j >= i with (x_i + x_j) / 2 <= bound; i where there is none."""
+        """For each i, the place after the last j >= i with (x_i + x_j) / 2 <= bound; i without one."""
         values, last = self._values, len(self._values)
         for first, value in enumerate(values):
             while last > first and (value + values[last - 1]) / 2 > bound:

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 def apart(function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
-    """What `function` returns, called in a child; in a child of our own, called at once.
+    """What `function` returns, called in a child; in our own child, called at once.
 
     Raises what it raises, if that is a `BenchError` or a `ModelError`, and `BenchError` for a child that died, hung, or
     met anything else.

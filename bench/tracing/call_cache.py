@@ -102,7 +102,7 @@ def on_meta(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str
     """The arguments with all tensors on the meta device, where some are and others are not.
 
     A network may keep constants that it does not register, and make tensors on the CPU; beside its parameters they
-    are operands like any other. A number as a tensor may lie anywhere, on a GPU too, and stays.
+    are operands like any other. A number as a tensor may be anywhere, on a GPU too, and stays.
     """
     if not tree_any(_is_meta, (args, kwargs)):
         return args, kwargs
@@ -116,7 +116,7 @@ _INDEXED = frozenset({"index", "index_put", "index_put_", "_index_put_impl_", "_
 
 
 def _indices(indices: Sequence[Any]) -> Iterator[Any]:
-    """Indices with each mask that has values as the places that it marks: on the meta device nobody could tell."""
+    """Indices with each mask that has values as the places that it marks: on the meta device it is unknown."""
     for index in indices:
         if isinstance(index, torch.Tensor) and index.dtype == torch.bool and not index.is_meta:
             yield from index.nonzero(as_tuple=True)

@@ -30,11 +30,11 @@ SEED = 0
 
 
 class UntraceableError(BenchError):
-    """A model that no trace can follow: it reads values, or its operators know no shapes. It may run."""
+    """A model that no trace can follow: it reads values, or its operators have no shapes. It may run."""
 
 
 class UntrainableStepError(BenchError):
-    """A model that has nothing to train, or trains by a loss of its own; its inference can be counted."""
+    """A model that has nothing to train, or trains by its own loss; its inference can be counted."""
 
 
 def stepped(
@@ -42,7 +42,7 @@ def stepped(
 ) -> tuple[torch.nn.Module, Recorder, tuple[str, ...]]:
     """Run the step of a new network; the network, what was recorded, and what a reader should know.
 
-    A forward pass that makes tensors of its own, on the default device, may need that to be ours; it begins anew then,
+    A forward pass that makes new tensors on the default device may need that to be ours; it begins anew then,
     with a network that has seen nothing. `begins` is called before the step that is recorded.
     """
     try:
@@ -132,7 +132,7 @@ def _step(model: torch.nn.Module, spec: Spec, former: bool) -> tuple[Recorder, t
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """A collection in the middle would release tensors at a moment of its own, and takes longer than the trace."""
+    """A collection in the middle would release tensors at an unrelated moment, and takes longer than the trace."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

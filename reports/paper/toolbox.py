@@ -113,7 +113,7 @@ def _unexplained(row: PaperRow, record: Record, count: float) -> str:
     tried = ", ".join(f"{rule} {counted / GIGA:,.2f}" for rule, counted in by_rule.items() if rule not in fits)
     also = f"; {' or '.join(fits)} would" if fits else ""
     return (
-        f"Printed {number.text} G, {off} % from what {row.counter} counts: no rule of the other rows prints it "
+        f"Printed {number.text} G, {off} % from what {row.counter} counts. No rule of the other rows prints it "
         f"(tried: {tried} G){also}."
     )
 

@@ -8,6 +8,7 @@ source on its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 from visionbench.record.memory_protocol import PAPER_2022, PAPER_2022_COPIES, PEAK, TODAY, MemoryProtocol
@@ -140,7 +141,7 @@ def _computed(material: Material, protocol: MemoryProtocol, key: str, rank: int)
     return Column(
         key=f"train_memory_{key}",
         group=GROUP,
-        head=(HEADS["computed"], *protocol.name.split(" "), "GiB"),
+        head=(HEADS["computed"], *re.split(" (?=with)", protocol.name), "GiB"),
         unit="B",
         source="computed",
         rank=rank,

@@ -87,7 +87,7 @@ def _remarks(records: Sequence[Record], found: Sequence[Prediction | None]) -> I
                "(`validate-predictions`).")  # fmt: skip
     widest = max((one.resolution for one in found if one), default=0.0)
     if len(records) > 1 and widest:
-        yield f"Rows that differ by less than ×{math.exp(widest):.2f} are not told apart: their ranks overlap."
+        yield f"Rows that differ by less than ×{math.exp(widest):.2f} share a rank."
 
 
 def _columns(rows: Sequence[Predicted]) -> Iterator[Column[Predicted]]:

@@ -17,7 +17,7 @@ from visionbench.reports.table import Cell, Note, Table
 
 NAME = "selftests"
 
-CONDITIONS = {"idle": "idle", "busy": "one core busy"}
+CONDITIONS = {"idle": "no load added", "busy": "one core kept busy"}
 
 
 Tested = tuple[Profile, Findings]

@@ -76,7 +76,7 @@ def _columns(judgement: Judgement, verdicts: Sequence[Verdict]) -> Iterator[Colu
     yield _number("detectable", "detectable", 4, detectable, _detectable)
     yield Column(key="launches", head=("launches",), unit="count", source="measured", rank=3, fill=_launches)
     margin = words.share(judgement.rule.margin)
-    test = f"one-sided, of a time at most {margin} slower; in improved rows, of one at most {margin} faster."
+    test = f"how often launches look this slow where the candidate is {margin} slower; in improved rows, faster."
     yield _number("p", "p", 6, test, _p)
 
 

@@ -21,6 +21,7 @@ from visionbench.comparison.noise_profile import (
 from visionbench.comparison.verdict import Rule
 from visionbench.record.errors import BenchError
 from visionbench.record.fingerprint import fingerprint, fingerprint_id
+from visionbench.record.program import program_name
 from visionbench.record.record import Environment
 from visionbench.reports import render
 from visionbench.reports.results.selftests import layout
@@ -108,7 +109,7 @@ def test_it_is_current_for_a_month_and_for_this_machine(file):
 
 
 def test_the_gate_says_what_is_missing_and_what_to_do(file):
-    remedy = f"`python bench.py selftest` measures it in about {USUAL_MINUTES} min."
+    remedy = f"`{program_name()} selftest` measures it in about {USUAL_MINUTES} min."
     unknown = "so the gate's false-alarm rate here is not known"
     assert remark(file, HERE, DAY) == f"This machine has no current noise profile, {unknown}; {remedy}"
     write(file, profile_of(HERE))
@@ -155,7 +156,7 @@ def test_the_table_shows_counts_with_their_bounds():
     table = layout((profile_of(HERE),))
     idle, busy = (dict(zip((c.key for c in table.columns), row.cells, strict=True)) for row in table.rows)
     assert {key: cell.text for key, cell in idle.items()} == {
-        "condition": "idle",
+        "condition": "no load added",
         "date": "2026-11-22",
         "regressed": "0 of 60 (≤ 4.9 %)",
         "improved": "1 of 60",
@@ -168,7 +169,7 @@ def test_the_table_shows_counts_with_their_bounds():
         "detectable": "2.5 %",
         "launch_seconds": "27.3 s",
     }
-    assert busy["condition"].text == "one core busy"
+    assert busy["condition"].text == "one core kept busy"
     assert [busy[key].text for key in ("share", "slower_ratio", "found")] == ["–", "–", "–"]
     assert {row.section for row in table.rows} == {"fixture-cpu-1t, torch 2.15.0"}
 
@@ -177,7 +178,7 @@ def test_the_table_shows_counts_with_their_bounds():
 def test_the_table_reads_in_every_format(format_):
     text = render(layout((profile_of(HERE),)), format_)
     assert "0 of 60" in text or "0.0" in text
-    assert "one core busy" in text or "busy" in text
+    assert "one core kept busy" in text or "busy" in text
 
 
 def test_rows_that_were_lost_are_counted_below_the_table():

@@ -35,7 +35,7 @@ Counted = Callable[..., Record]
 Launches = Callable[..., list[Record]]
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def _called_as_in_the_readme() -> Iterator[None]:
     """Messages name the program as it was called; the golden files hold `python bench.py`."""
     with pytest.MonkeyPatch.context() as patch:

@@ -47,7 +47,7 @@ def tell(line: socket.socket, message: dict[str, Any]) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of whatever a child leaves behind, daemons of a session of their own included."""
+    """Become the parent of whatever a child leaves behind, daemons with their own session included."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
