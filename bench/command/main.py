@@ -29,6 +29,7 @@ VERBS = {
     "tables": "the default: count the paper's tables, measure a few rows, print them",
     "run": "measure models, tables or suites",
     "report": "print tables from records",
+    "table": "start a table of your own, or import a printed one",
     "figures": "draw figures from records",
     "trace": "count one model exactly",
     "effects": "measure what each setting changes in speed and memory",
