@@ -30,6 +30,7 @@ PARTS = (
     "macs_linear",
     "macs_linear_hooked",
     "macs_products",
+    "macs_position",
     "elements_batch_norm",
     "elements_layer_norm",
     "elements_group_norm",
@@ -44,7 +45,8 @@ PARTS = (
     "elements_multiply",
 )
 """`*_hooked`: called by a module of torch's own (`nn.Conv2d`, `nn.Linear`), where a hook sees it; `macs_products`:
-products of two activations, as in attention; `elements_*`: outputs of such operators, of pools the inputs."""
+products of two activations, as in attention; `macs_position`: of the networks that make attention's bias;
+`elements_*`: outputs of such operators, of pools the inputs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

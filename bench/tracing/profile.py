@@ -84,6 +84,8 @@ def _profile(network: nn.Module, spec: Spec, variant: str) -> Profile:
     parts = Counter(_parameters(network, heads))
     for operator in recorder.operators:
         parts.update(_parts(operator, classes.get(operator.module, "")))
+        if operator.macs and _POSITION_NETWORKS.intersection(operator.module.split(".")):
+            parts["macs_position"] += operator.macs
         if any(operator.module == head or operator.module.startswith(f"{head}.") for head in heads):
             parts["macs_classifier"] += operator.macs
     family = type(network).__module__
@@ -100,6 +102,9 @@ def _heads(network: nn.Module) -> list[str]:
     heads = classifier if isinstance(classifier, (tuple, list)) else (classifier,)
     return [name for name, module in network.named_modules() if any(module is head for head in heads)]
 
+
+_POSITION_NETWORKS = frozenset(("cpb_mlp", "meta_mlp", "rel_pos"))
+"""Modules that make attention's bias from positions: their output depends on no image."""
 
 _POSITIONS = ("pos_embed", "pos_embedding", "rel_pos", "relative_position_bias_table", "attention_biases", "patch_pos")
 

@@ -59,9 +59,11 @@ class Layout(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A table that can be laid out. `paper_table` is its number in the ConvNeXt paper, "" for any other; `paper` is the
-    title of its paper, "" for a table of our own; `rows` are the printed rows, in the paper's order, and `places` where
-    each stands in the file; `specs_of` names the traces of one row.
+    """A table that can be laid out.
+
+    `paper_table` is its number in the ConvNeXt paper, "" for any other; `paper` is the title of its paper, "" for a
+    table of our own, `cite` where that is printed, `stated` what it states about its FLOPs; `rows` are the printed
+    rows, in the paper's order, and `places` where each stands in the file; `specs_of` names the traces of one row.
     """
 
     name: str
@@ -69,6 +71,8 @@ class Report:
     paper_table: str
     layout: Layout
     paper: str = ""
+    cite: str = ""
+    stated: str = ""
     rows: tuple[PaperRow, ...] = ()
     places: tuple[str, ...] = ()
     specs_of: Callable[[PaperRow], tuple[Spec, ...]] = lambda _row: ()
@@ -98,6 +102,7 @@ class PaperTable:
     entries: tuple[tuple[Maker, dict[str, Any]], ...]
     publication: Publication
     paper: str = ""
+    stated: str = ""
     places: tuple[str, ...] = ()
 
     def layout(self, records: Sequence[Record], comparisons: Sequence[Comparison] = (), /) -> Table:
@@ -136,6 +141,8 @@ class PaperTable:
             title=self.title,
             paper_table="" if self.paper else self.printed,
             paper=self.paper or "A ConvNet for the 2020s",
+            cite=self.cite,
+            stated=self.stated,
             places=self.places,
             layout=self.layout,
             rows=self.publication.rows(self.printed),
@@ -198,6 +205,7 @@ def _simple(file: TomlFile) -> dict[str, Report]:
             title=table.title,
             printed=table.name,
             paper=paper.title,
+            stated=paper.convention,
             gap=_gap(table.where, table.gap),
             cite=paper.cite,
             remarks=table.remarks,

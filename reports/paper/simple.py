@@ -50,6 +50,9 @@ METRICS: dict[str, tuple[str, str]] = {
 WORDS = ("size", *METRICS, "activations")
 """The columns that a file may ask for by a word alone. The model is always the first column."""
 
+STATED = ("macs", "2 x macs", "fvcore")
+"""What a paper may state about its FLOPs, by a word of `audit.conventions.STATED`."""
+
 _ROW: dict[str, type] = {
     **dict.fromkeys(("table", "section", "marker", "label", "model", "size", "gpu", "protocol", "source", "note"), str),
     **dict.fromkeys(METRICS, str),
@@ -58,7 +61,7 @@ _ROW: dict[str, type] = {
 """Everything that a row may have."""
 
 _FILE = {"title": str, "cite": str, "table": list}
-_FILE_OPTIONAL = {"rows": str, "flops": str, "flops_source": str, "url": str}
+_FILE_OPTIONAL = {"rows": str, "flops": str}
 _TABLE = {"name": str, "title": str}
 _TABLE_OPTIONAL = {
     **dict.fromkeys(("printed", "gpu", "protocol", "gap"), str),
@@ -123,6 +126,9 @@ def read(file: TomlFile) -> SimplePaper:
     for key in data:
         check(file.where(key=key), {key: data[key]}, {}, {**_FILE, **_FILE_OPTIONAL})
     check(str(file.path), data, _FILE, _FILE_OPTIONAL)
+    if data.get("flops", STATED[0]) not in STATED:
+        known = ", ".join(STATED)
+        raise BenchError(f"{file.where(key='flops')}: flops = '{data['flops']}' is unknown: write one of {known}.")
     listed = _csv_entries(file.path.parent / data["rows"], file.where(key="rows")) if "rows" in data else []
     tables = tuple(_tables(file, listed))
     every_row = tuple(row for table in tables for row in table.rows)

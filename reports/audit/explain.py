@@ -1,0 +1,334 @@
+"""Whether a printed count is the exact one, and if not, what it is: found by trying, on the row, what it may be.
+
+The order is from what a row says itself to what it may be by chance: its own count; the convention that its paper
+states; its rounding and other conventions, of which the one that explains most rows of the paper wins; another size;
+another network that fits everything that the row prints; a number of another row. What nothing explains is
+"unexplained". A print of two digits is near many counts: a convention is believed for it only where the paper
+has three rows of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from visionbench.record.profile import Profile, Profiles
+from visionbench.reports.audit import conventions
+from visionbench.reports.audit.conventions import Convention
+from visionbench.reports.printed import SCALES, Number, PaperRow
+
+Kind = Literal["reproduced", "convention", "size", "network", "row", "unexplained", "not built"]
+
+KINDS: Mapping[Kind, str] = {
+    "reproduced": "reproduced",
+    "convention": "another convention",
+    "size": "another size",
+    "network": "another network",
+    "row": "another row's number",
+    "unexplained": "unexplained",
+    "not built": "not built here",
+}
+"""What a printed figure can turn out to be, in a table's words."""
+
+METRICS = ("params", "macs")
+
+FINE = 5e-4
+"""Half a unit of the last printed digit as a share of the print: up to here the digits tell conventions apart."""
+
+COARSE = 2.5e-3
+"""Up to here a single row is enough to believe a convention of the short list."""
+
+NEAR = 1e-4
+"""A print with more than four digits is a convention's if it is as near as this: two programs of one network, and two
+counters, differ by an operator or two."""
+
+ALIKE = 1e-3
+"""Two programs of one network are as near as this: a bias or a norm more or less."""
+
+ENOUGH = 3
+"""So many rows of one paper make a convention its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A printed count of a row: `metric` is "params" or "macs"; `paper` the stem of its file."""
+
+    paper: str
+    row: PaperRow
+    metric: str
+
+    @property
+    def printed(self) -> Number:
+        """What stands in print."""
+        return self.row.printed[self.metric]
+
+    @property
+    def share(self) -> float:
+        """Half a unit of its last digit as a share of it."""
+        return self.printed.half_unit / self.printed.value if self.printed.value else math.inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a printed figure turned out to be, the `exact` count of its network, and the one that explains it."""
+
+    figure: Figure
+    kind: Kind
+    text: str = ""
+    exact: float | None = None
+    explained: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A convention or a rounding that gives the print: its name, its count, and how far it is from the usual."""
+
+    name: str
+    value: float
+    cost: int
+    fine: bool = False
+    kind: Kind = "convention"
+
+
+class Counted:
+    """Every profile, by network and by family; what each convention makes of one is worked out once."""
+
+    def __init__(self, profiles: Profiles) -> None:
+        """Index them."""
+        self._profiles = profiles
+        self._counts: dict[tuple[str, int, str, bool], list[tuple[Convention, float]]] = {}
+        self._families: dict[str, list[Profile]] = {}
+        for profile in profiles.values():
+            if profile.parts:
+                self._families.setdefault(profile.family, []).append(profile)
+
+    def of(self, row: PaperRow, variant: str = "", size: int | None = None) -> Profile | None:
+        """The profile of a row's network; None where there is none."""
+        profile = self._profiles.get((row.model, size or row.image_size, variant)) if row.model else None
+        return profile if profile and profile.parts else None
+
+    def cause(self, row: PaperRow) -> str:
+        """Why a row's network has no counts."""
+        if not row.model:
+            return "neither timm nor visionbench builds this network"
+        profile = self._profiles.get((row.model, row.image_size, ""))
+        return profile.error if profile else "not counted yet"
+
+    def kin(self, row: PaperRow) -> list[Profile]:
+        """What has been counted of the module that defines the row's network."""
+        own = self.of(row)
+        return self._families.get(own.family, []) if own else []
+
+    def macs(self, profile: Profile, *, composed: bool) -> list[tuple[Convention, float]]:
+        """What the conventions of FLOPs make of a network; with `composed` every choice."""
+        key = (profile.model, profile.size, profile.variant, composed)
+        if key not in self._counts:
+            tried = (*conventions.NAMED, *(conventions.composed() if composed else ()))
+            self._counts[key] = [(convention, convention.count(profile.parts)) for convention in tried]
+        return self._counts[key]
+
+
+def fits(printed: Number, value: float, *, near: float = 0.0) -> bool:
+    """Whether a count may be printed so: within half a unit of its last digit, or within `near` as a share."""
+    return abs(value - printed.value) <= _tolerance(printed, near)
+
+
+def _tolerance(printed: Number, near: float) -> float:
+    return max(printed.half_unit, near * printed.value) * (1 + 1e-9)
+
+
+def audit(paper: str, rows: Sequence[PaperRow], profiles: Counted, stated: str = "") -> list[Finding]:
+    """The findings of one paper's rows, in order. `stated` is the convention that it states for its FLOPs, or ""."""
+    figures = [Figure(paper=paper, row=row, metric=m) for row in rows for m in METRICS if m in row.printed]
+    tried = [list(_explanations(figure, profiles)) for figure in figures]
+    votes = Counter(name for names in ({e.name for e in explanations} for explanations in tried) for name in names)
+    return [
+        _finding(figure, explanations, votes, rows, profiles, stated)
+        for figure, explanations in zip(figures, tried, strict=True)
+    ]
+
+
+def _finding(
+    figure: Figure,
+    explanations: Sequence[Explanation],
+    votes: Counter[str],
+    rows: Sequence[PaperRow],
+    profiles: Counted,
+    stated: str,
+) -> Finding:
+    profile = profiles.of(figure.row)
+    if profile is None:
+        return Finding(figure=figure, kind="not built", text=profiles.cause(figure.row))
+    exact = profile.parts[figure.metric]
+    if fits(figure.printed, exact):
+        return Finding(figure=figure, kind="reproduced", exact=exact, explained=exact)
+    convention = conventions.STATED.get(stated) if figure.metric == "macs" else None
+    if convention and fits(figure.printed, value := convention.count(profile.parts)):
+        text = f"{convention.name}, as the paper states"
+        return Finding(figure=figure, kind="convention", text=text, exact=exact, explained=value)
+    believed = [e for e in explanations if _credible(e, figure, votes)]
+    if believed:
+        printed = figure.printed.value
+        best = min(believed, key=lambda e: (-votes[e.name], e.cost, abs(e.value - printed)))
+        return Finding(figure=figure, kind=best.kind, text=best.name, exact=exact, explained=best.value)
+    for test in (_another_size, _another_row, _another_network):
+        if (found := test(figure, rows, profiles)) is not None:
+            kind, text, explained = found
+            return Finding(figure=figure, kind=kind, text=text, exact=exact, explained=explained)
+    return Finding(figure=figure, kind="unexplained", exact=exact)
+
+
+# --- conventions and roundings ---------------------------------------------------------------------------------------
+
+
+def _explanations(figure: Figure, profiles: Counted) -> Iterator[Explanation]:
+    """Everything that gives the print of a figure that is not reproduced."""
+    own = profiles.of(figure.row)
+    if own is None or fits(figure.printed, own.parts[figure.metric]):
+        return
+    yield from _roundings(figure, own.parts[figure.metric])
+    yield from _counted(figure, own, "", profiles)
+    if fused := profiles.of(figure.row, "fused"):
+        if fits(figure.printed, value := fused.parts[figure.metric], near=NEAR):
+            name = "the fused form, branches merged for inference"
+            yield Explanation(name=name, value=value, cost=1, fine=True, kind="network")
+        yield from _counted(figure, fused, "the fused form: ", profiles)
+
+
+def _counted(figure: Figure, profile: Profile, prefix: str, profiles: Counted) -> Iterator[Explanation]:
+    kind: Kind = "network" if prefix else "convention"
+    fine = figure.share <= FINE
+    exact = profile.parts[figure.metric]
+    if fine and not prefix and fits(figure.printed, exact, near=ALIKE):
+        name = "the same to three digits: a bias or a norm more or less"
+        yield Explanation(name=name, value=exact, cost=0, fine=True)
+    if figure.metric == "params":
+        tried = [(convention, convention.count(profile.parts)) for convention in conventions.PARAMS]
+    else:
+        tried = profiles.macs(profile, composed=fine)
+    target, tolerance = figure.printed.value, _tolerance(figure.printed, NEAR if fine else 0.0)
+    for convention, value in tried:
+        if abs(value - target) <= tolerance and value != exact:
+            yield Explanation(
+                name=prefix + convention.name, value=value, cost=convention.cost + bool(prefix), fine=fine, kind=kind
+            )
+
+
+def _roundings(figure: Figure, exact: float) -> Iterator[Explanation]:
+    """The exact count, rounded by another rule than to the nearest."""
+    printed, unit = figure.printed, 2 * figure.printed.half_unit
+    if printed.value <= exact < printed.value + unit:
+        yield Explanation(name="cut off, not rounded", value=exact, cost=0, fine=True)
+    if printed.value - unit < exact <= printed.value:
+        yield Explanation(name="rounded up", value=exact, cost=1, fine=True)
+    digits = printed.text.replace(".", "").lstrip("0")
+    kept = len(digits.rstrip("0"))
+    for power, side in ((10, "right"), (0.1, "left")):
+        if len(digits) >= 3 and fits(printed, exact * power):
+            yield Explanation(
+                name=f"the decimal point is one place too far {side}", value=exact * power, cost=1, fine=True
+            )
+    if kept < len(digits) and abs(exact - printed.value) <= unit * 10 ** (len(digits) - kept) / 2:
+        yield Explanation(name=f"rounded to {kept} digits, with zeros added", value=exact, cost=1, fine=True)
+
+
+def _credible(explanation: Explanation, figure: Figure, votes: Counter[str]) -> bool:
+    return explanation.fine or figure.share <= COARSE or votes[explanation.name] >= ENOUGH
+
+
+# --- another size, network or row ------------------------------------------------------------------------------------
+
+Found = tuple[Kind, str, float]
+Test = Callable[[Figure, Sequence[PaperRow], Profiles], Found | None]
+
+SIZES = (160, 192, 224, 240, 256, 260, 288, 299, 300, 320, 336, 380, 384, 448, 456, 475, 480, 512, 528, 576, 600, 800)
+"""Sides of images, in pixels, at which papers count."""
+
+
+def sizes_worth_counting(finding: Finding) -> tuple[int, ...]:
+    """At which other sizes the network of an unexplained print would have about its count."""
+    figure, exact = finding.figure, finding.exact
+    if figure.metric != "macs" or not exact:
+        return ()
+    side = figure.row.image_size
+    ratios = {size: exact * (size / side) ** 2 / figure.printed.value for size in SIZES if size != side}
+    return tuple(size for size, ratio in ratios.items() if 0.8 < ratio < 1.1)
+
+
+def _another_size(figure: Figure, _rows: Sequence[PaperRow], profiles: Counted) -> Found | None:
+    row = figure.row
+    same = [p for p in profiles.kin(row) if p.model == row.model and not p.variant and p.size != row.image_size]
+    for profile in sorted(same, key=lambda profile: abs(profile.size - row.image_size)):
+        if not _fits_params(row, profile):
+            continue
+        text = f"its count at {profile.size} px"
+        if fits(figure.printed, value := profile.parts[figure.metric]):
+            return "size", text, value
+        for explanation in _counted(figure, profile, "", profiles) if figure.share <= FINE else ():
+            return "size", f"{text}: {explanation.name}", explanation.value
+    return None
+
+
+def _fits_params(row: PaperRow, profile: Profile) -> bool:
+    """Whether the printed params, where there are any, are those of that size, too (position tables grow with it)."""
+    printed = row.printed.get("params")
+    return printed is None or fits(printed, profile.parts["params"], near=ALIKE)
+
+
+def _another_network(figure: Figure, _rows: Sequence[PaperRow], profiles: Counted) -> Found | None:
+    """A network of the same family that fits everything the row prints, where that is enough to tell it."""
+    row = figure.row
+    if sum(row.printed[m].half_unit / row.printed[m].value > 0.02 for m in METRICS if m in row.printed):
+        return None
+    if len([m for m in METRICS if m in row.printed]) < 2 and figure.share > COARSE:
+        return None
+    fitting = [p for p in profiles.kin(row) if p.model != row.model and _fits_all(row, p)]
+    if not fitting:
+        return None
+    other = min(fitting, key=lambda p: (abs(p.size - row.image_size), bool(p.variant), p.model))
+    at = f" at {other.size} px" if other.size != row.image_size else ""
+    form = f", {other.variant}" if other.variant else ""
+    return "network", f"{other.model}{form}{at}", other.parts[figure.metric]
+
+
+def _fits_all(row: PaperRow, profile: Profile) -> bool:
+    return all(fits(row.printed[metric], profile.parts[metric]) for metric in METRICS if metric in row.printed)
+
+
+def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted) -> Found | None:
+    """A number that belongs to another row, or to another column of its own."""
+    row, printed = figure.row, figure.printed
+    own = profiles.of(row)
+    other = "macs" if figure.metric == "params" else "params"
+    if own and other in row.printed:
+        crossed = own.parts[other] / SCALES["G" if other == "macs" else "M"] * SCALES[printed.unit]
+        back = own.parts[figure.metric] / SCALES[printed.unit] * SCALES[row.printed[other].unit]
+        if fits(printed, crossed, near=0.02) and fits(row.printed[other], back, near=0.02):
+            return "row", "params and FLOPs of this row are swapped", crossed
+    exact = own.parts[figure.metric] if own else 0
+    if abs(printed.value / exact - 1 if exact else 0) < OFF:
+        return None
+    for neighbour in rows:
+        if row.model == neighbour.model or row.label == neighbour.label:
+            continue
+        profile = profiles.of(neighbour)
+        theirs = profile.parts[figure.metric] if profile else None
+        both = all(metric in row.printed and _same(row, neighbour, metric) for metric in METRICS)
+        beside = neighbour.table == row.table and abs(neighbour.number - row.number) == 1
+        if (both and theirs is None) or (
+            theirs is not None and fits(printed, theirs) and (both or (beside and figure.share <= COARSE))
+        ):
+            at = f" at {neighbour.image_size} px" if neighbour.image_size != row.image_size else ""
+            return "row", f"the number of {neighbour.label}{at} ({neighbour.table})", printed.value
+    return None
+
+
+OFF = 0.1
+"""A number of another row is off by more than counters differ."""
+
+
+def _same(row: PaperRow, neighbour: PaperRow, metric: str) -> bool:
+    return metric in neighbour.printed and neighbour.printed[metric].value == row.printed[metric].value
