@@ -6,11 +6,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from visionbench.record.profile import Profile
 from visionbench.record.units import GIGA, MEGA, plural
 from visionbench.reports import cells
+from visionbench.reports.audit.conventions import STATED
 from visionbench.reports.audit.explain import KINDS, Finding, Kind
 from visionbench.reports.column import Column, label, lay_out
 from visionbench.reports.table import Cell, Table
+
+FVCORE = STATED["fvcore"]
 
 SCALES = {"params": MEGA, "macs": GIGA}
 WORDS = {"params": "params (M)", "macs": "FLOPs (G)"}
@@ -141,6 +145,47 @@ def said(finding: Finding, paper: Audited, others: Elsewhere) -> str:
         return finding.text
     names = [title for title in others.get(_figure(finding), ()) if title != paper.title]
     return f"the same figure: {', '.join(names)}" if names else ""
+
+
+def zoo(profiles: Sequence[Profile]) -> Table:
+    """Every network of a zoo with its exact counts and fvcore's; one that cannot be counted is a row with its cause."""
+
+    def exact(key: str, group: str, scale: float) -> Column[Profile]:
+        return Column(
+            key=key,
+            head=(group,),
+            unit="count",
+            source="computed",
+            fill=lambda profile: cells.computed(profile.parts.get(key), scale, 2),
+        )
+
+    def fvcore(profile: Profile) -> str:
+        macs = profile.parts.get("macs")
+        return f"{(FVCORE.count(profile.parts) / macs - 1) * 100:+.1f} %" if macs else ""
+
+    columns: list[Column[Profile]] = [
+        label("model", "model", lambda profile: profile.model.partition(":")[2]),
+        label("image_size", "size", lambda profile: str(profile.size), align="right"),
+        exact("params", "params (M)", MEGA),
+        exact("macs", "FLOPs (G)", GIGA),
+        exact("activations", "activations (M)", MEGA),
+        label("fvcore", "fvcore - exact", fvcore, align="right"),
+        label("cause", "cause", lambda profile: profile.error),
+    ]
+    failed = sum(bool(profile.error) for profile in profiles)
+    return lay_out(
+        "audit_timm",
+        f"Exact counts of timm's {plural(len(profiles), 'network')}, each at the size that it is trained on",
+        profiles,
+        columns,
+        section=lambda profile: profile.family.rpartition(".")[2],
+        subject=lambda profile: profile.model,
+        dash="not counted",
+        remarks=(
+            "FLOPs: multiply-accumulates. fvcore: norms, global pools and resizing, too, computed from the trace.",
+        )
+        + ((f"{plural(failed, 'network')} cannot be counted.",) if failed else ()),
+    )
 
 
 def errata(audited: Sequence[Audited], program: str, counted_by: str) -> str:
