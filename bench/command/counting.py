@@ -16,9 +16,10 @@ from pathlib import Path
 
 from visionbench.command import progress
 from visionbench.record.profile import Profile, Profiles, by_network, format_lines, parse
+from visionbench.record.spec import ImageSize
 from visionbench.record.units import plural
 
-Network = tuple[str, int]
+Network = tuple[str, ImageSize]
 """A model's qualified name, and the side of its input in pixels; 0 is the model's own size."""
 
 SOME = 6

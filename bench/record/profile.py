@@ -12,6 +12,8 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from visionbench.record.spec import SIZE, ImageSize, image_size
+
 KEY = ("model", "size", "variant", "torch", "timm", "stamp", "family", "own_size", "error")
 """What a line says beside its parts. `own_size` is what the model is trained on by default; `error` why it has none."""
 
@@ -54,18 +56,18 @@ class Profile:
     """What was counted of one network: `variant` is "" or a form of it ("fused"); `parts` is empty after an `error`."""
 
     model: str
-    size: int
+    size: ImageSize
     variant: str = ""
     torch: str = ""
     timm: str = ""
     stamp: str = ""
     family: str = ""
-    own_size: int = 0
+    own_size: ImageSize = 0
     error: str = ""
     parts: dict[str, int]
 
 
-Profiles = dict[tuple[str, int, str], Profile]
+Profiles = dict[tuple[str, ImageSize, str], Profile]
 """By model, image size and variant."""
 
 
@@ -78,7 +80,12 @@ def parse(text: str) -> list[Profile]:
         counted = not line["error"]
         parts = {name: int(line.get(name) or 0) for name in PARTS} if counted else {}
         words = {name: line[name] for name in KEY if name not in ("size", "own_size")}
-        profiles.append(Profile(**words, size=int(line["size"]), own_size=int(line["own_size"] or 0), parts=parts))
+        size, own = line["size"], line["own_size"]
+        if not SIZE.fullmatch(size):
+            continue
+        profiles.append(
+            Profile(**words, size=image_size(size), own_size=image_size(own) if own.strip("0") else 0, parts=parts)
+        )
     return profiles
 
 
@@ -90,8 +97,13 @@ def format_lines(profiles: Iterable[Profile], *, head: bool = True) -> str:
         writer.writerow((*KEY, *PARTS))
     for profile in profiles:
         parts = [profile.parts.get(name, "") for name in PARTS]
-        writer.writerow((*(getattr(profile, name) for name in KEY), *(value or "" for value in parts)))
+        writer.writerow((*(_written(getattr(profile, name)) for name in KEY), *(value or "" for value in parts)))
     return file.getvalue()
+
+
+def _written(value: object) -> object:
+    """A value of a line: a size of two sides as `800x1280`, no size as nothing."""
+    return "x".join(map(str, value)) if isinstance(value, tuple) else value or ""
 
 
 def by_network(profiles: Iterable[Profile]) -> Profiles:

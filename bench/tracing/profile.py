@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from visionbench.record.profile import PARTS, Profile
-from visionbench.record.spec import Spec
+from visionbench.record.spec import ImageSize, Spec
 from visionbench.tracing import step
 from visionbench.tracing.operators import Operator
 from visionbench.tracing.skeleton import skeleton, weightless
@@ -50,7 +50,7 @@ _INPUTS = {
 }
 
 
-def profiles(model: str, size: int) -> Iterator[Profile]:
+def profiles(model: str, size: ImageSize) -> Iterator[Profile]:
     """The network as it is built, and as it is with its branches merged, where it has any.
 
     Raises `ModelError` and `BenchError` as `step.run` does, before the first is yielded.
@@ -64,7 +64,7 @@ def profiles(model: str, size: int) -> Iterator[Profile]:
             yield _profile(fused, spec, "fused")
 
 
-def _fused(model: str, size: int) -> nn.Module | None:
+def _fused(model: str, size: ImageSize) -> nn.Module | None:
     """The network as it is deployed; None where merging its branches fails."""
     from timm.utils.model import reparameterize_model
 
@@ -154,13 +154,13 @@ def _products(operator: Operator, name: str, caller: str, sizes: list[int]) -> d
     return {kind: operator.macs, f"{kind}_hooked": hooked, "elements_bias": bias}
 
 
-def failed(model: str, size: int, error: BaseException) -> Profile:
+def failed(model: str, size: ImageSize, error: BaseException) -> Profile:
     """A network that cannot be counted, with the cause."""
     reason = str(error).strip().split("\n")[0] or type(error).__name__
     return Profile(model=model, size=size, error=reason[:300], parts={})
 
 
-def own_size(model: str) -> int:
+def own_size(model: str) -> ImageSize:
     """The size that the model is trained on by default, in pixels. Raises `ModelError`."""
     from visionbench.models import resolve
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from visionbench.record.profile import Profile, Profiles
+from visionbench.record.spec import ImageSize, sides
 from visionbench.reports.audit import conventions
 from visionbench.reports.audit.conventions import Convention
 from visionbench.reports.printed import SCALES, Number, PaperRow
@@ -99,13 +100,13 @@ class Counted:
     def __init__(self, profiles: Profiles) -> None:
         """Index them."""
         self._profiles = profiles
-        self._counts: dict[tuple[str, int, str, bool], list[tuple[Convention, float]]] = {}
+        self._counts: dict[tuple[str, ImageSize, str, bool], list[tuple[Convention, float]]] = {}
         self._families: dict[str, list[Profile]] = {}
         for profile in profiles.values():
             if profile.parts:
                 self._families.setdefault(profile.family, []).append(profile)
 
-    def of(self, row: PaperRow, variant: str = "", size: int | None = None) -> Profile | None:
+    def of(self, row: PaperRow, variant: str = "", size: ImageSize | None = None) -> Profile | None:
         """The profile of a row's network; None where there is none."""
         profile = self._profiles.get((row.model, size or row.image_size, variant)) if row.model else None
         return profile if profile and profile.parts else None
@@ -141,8 +142,12 @@ def _tolerance(printed: Number, near: float) -> float:
 
 
 def audit(paper: str, rows: Sequence[PaperRow], profiles: Counted, stated: str = "") -> list[Finding]:
-    """The findings of one paper's rows, in order. `stated` is the convention that it states for its FLOPs, or ""."""
-    figures = [Figure(paper=paper, row=row, metric=m) for row in rows for m in METRICS if m in row.printed]
+    """The findings of one paper's rows, in order; rows that say by which counter they were counted are left out.
+    `stated` is the convention that it states for its FLOPs, or "".
+    """
+    figures = [
+        Figure(paper=paper, row=row, metric=m) for row in rows if not row.counter for m in METRICS if m in row.printed
+    ]
     tried = [list(_explanations(figure, profiles)) for figure in figures]
     votes = Counter(name for names in ({e.name for e in explanations} for explanations in tried) for name in names)
     return [
@@ -165,10 +170,8 @@ def _finding(
     exact = profile.parts[figure.metric]
     if fits(figure.printed, exact):
         return Finding(figure=figure, kind="reproduced", exact=exact, explained=exact)
-    convention = conventions.STATED.get(stated) if figure.metric == "macs" else None
-    if convention and fits(figure.printed, value := convention.count(profile.parts)):
-        text = f"{convention.name}, as the paper states"
-        return Finding(figure=figure, kind="convention", text=text, exact=exact, explained=value)
+    if figure.metric == "macs" and stated and (finding := _as_stated(figure, profile, profiles, stated)):
+        return finding
     believed = [e for e in explanations if _credible(e, figure, votes)]
     if believed:
         printed = figure.printed.value
@@ -179,6 +182,20 @@ def _finding(
             kind, text, explained = found
             return Finding(figure=figure, kind=kind, text=text, exact=exact, explained=explained)
     return Finding(figure=figure, kind="unexplained", exact=exact)
+
+
+def _as_stated(figure: Figure, own: Profile, profiles: Counted, stated: str) -> Finding | None:
+    """The print by the convention that its paper states, of the network as it is built or fused."""
+    convention = conventions.STATED[stated]
+    forms: tuple[tuple[Profile | None, Kind, str], ...] = (
+        (own, "convention", ""),
+        (profiles.of(figure.row, "fused"), "network", "the fused form: "),
+    )
+    for profile, kind, prefix in forms:
+        if profile and fits(figure.printed, value := convention.count(profile.parts)):
+            text = f"{prefix}{convention.name}, as the paper states"
+            return Finding(figure=figure, kind=kind, text=text, exact=own.parts["macs"], explained=value)
+    return None
 
 
 # --- conventions and roundings ---------------------------------------------------------------------------------------
@@ -236,13 +253,14 @@ def _roundings(figure: Figure, exact: float) -> Iterator[Explanation]:
 
 
 def _credible(explanation: Explanation, figure: Figure, votes: Counter[str]) -> bool:
-    return explanation.fine or figure.share <= COARSE or votes[explanation.name] >= ENOUGH
+    if explanation.fine or votes[explanation.name] >= ENOUGH:
+        return True
+    return figure.share <= COARSE and explanation.kind == "convention"
 
 
 # --- another size, network or row ------------------------------------------------------------------------------------
 
 Found = tuple[Kind, str, float]
-Test = Callable[[Figure, Sequence[PaperRow], Profiles], Found | None]
 
 SIZES = (160, 192, 224, 240, 256, 260, 288, 299, 300, 320, 336, 380, 384, 448, 456, 475, 480, 512, 528, 576, 600, 800)
 """Sides of images, in pixels, at which papers count."""
@@ -253,16 +271,16 @@ def sizes_worth_counting(finding: Finding) -> tuple[int, ...]:
     figure, exact = finding.figure, finding.exact
     if figure.metric != "macs" or not exact:
         return ()
-    side = figure.row.image_size
-    ratios = {size: exact * (size / side) ** 2 / figure.printed.value for size in SIZES if size != side}
+    pixels = math.prod(sides(figure.row.image_size))
+    ratios = {size: exact * size**2 / pixels / figure.printed.value for size in SIZES if size**2 != pixels}
     return tuple(size for size, ratio in ratios.items() if 0.8 < ratio < 1.1)
 
 
 def _another_size(figure: Figure, _rows: Sequence[PaperRow], profiles: Counted) -> Found | None:
     row = figure.row
     same = [p for p in profiles.kin(row) if p.model == row.model and not p.variant and p.size != row.image_size]
-    for profile in sorted(same, key=lambda profile: abs(profile.size - row.image_size)):
-        if not _fits_params(row, profile):
+    for profile in sorted(same, key=lambda profile: _apart(profile, row)):
+        if not _fits_params(row, profile) or (figure.metric == "params" and not _fits_macs(row, profile, profiles)):
             continue
         text = f"its count at {profile.size} px"
         if fits(figure.printed, value := profile.parts[figure.metric]):
@@ -270,6 +288,21 @@ def _another_size(figure: Figure, _rows: Sequence[PaperRow], profiles: Counted) 
         for explanation in _counted(figure, profile, "", profiles) if figure.share <= FINE else ():
             return "size", f"{text}: {explanation.name}", explanation.value
     return None
+
+
+def _fits_macs(row: PaperRow, profile: Profile, profiles: Counted) -> bool:
+    """Whether the printed FLOPs, where there are any, are those of that size by some convention."""
+    if "macs" not in row.printed:
+        return True
+    figure = Figure(paper="", row=row, metric="macs")
+    return fits(figure.printed, profile.parts["macs"]) or (
+        figure.share <= FINE and any(_counted(figure, profile, "", profiles))
+    )
+
+
+def _apart(profile: Profile, row: PaperRow) -> int:
+    """By how many pixels a profile's image is larger or smaller than a row's."""
+    return abs(math.prod(sides(profile.size)) - math.prod(sides(row.image_size)))
 
 
 def _fits_params(row: PaperRow, profile: Profile) -> bool:
@@ -288,7 +321,7 @@ def _another_network(figure: Figure, _rows: Sequence[PaperRow], profiles: Counte
     fitting = [p for p in profiles.kin(row) if p.model != row.model and _fits_all(row, p)]
     if not fitting:
         return None
-    other = min(fitting, key=lambda p: (abs(p.size - row.image_size), bool(p.variant), p.model))
+    other = min(fitting, key=lambda p: (_apart(p, row), bool(p.variant), p.model))
     at = f" at {other.size} px" if other.size != row.image_size else ""
     form = f", {other.variant}" if other.variant else ""
     return "network", f"{other.model}{form}{at}", other.parts[figure.metric]

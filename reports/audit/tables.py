@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from visionbench.record.profile import Profile
+from visionbench.record.spec import ImageSize
 from visionbench.record.units import GIGA, MEGA, plural
 from visionbench.reports import cells
 from visionbench.reports.audit.conventions import STATED
@@ -40,20 +41,20 @@ class Audited:
         return sum(finding.kind == kind for finding in self.findings)
 
 
-Elsewhere = Mapping[tuple[str, int, str, float], tuple[str, ...]]
+Elsewhere = Mapping[tuple[str, ImageSize, str, float], tuple[str, ...]]
 """Which papers print a figure: by model, size, metric and value."""
 
 
 def elsewhere(audited: Sequence[Audited]) -> Elsewhere:
     """Who prints what, of all papers."""
-    printed: dict[tuple[str, int, str, float], dict[str, None]] = {}
+    printed: dict[tuple[str, ImageSize, str, float], dict[str, None]] = {}
     for paper in audited:
         for finding in paper.findings:
             printed.setdefault(_figure(finding), {})[paper.title] = None
     return {key: tuple(papers) for key, papers in printed.items()}
 
 
-def _figure(finding: Finding) -> tuple[str, int, str, float]:
+def _figure(finding: Finding) -> tuple[str, ImageSize, str, float]:
     figure = finding.figure
     return (*figure.row.network, figure.metric, figure.printed.value)
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from visionbench.record.spec import ImageSize
+
 SIZES = {
     "a": "atto", "f": "femto", "p": "pico", "n": "nano", "t": "tiny", "s": "small", "m": "medium", "b": "base",
     "l": "large", "h": "huge", "g": "giant", "xs": "xsmall", "xt": "xtiny", "xxt": "xxtiny", "xl": "xlarge",
@@ -82,11 +84,11 @@ def _plain(text: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _printed() -> dict[str, dict[str, frozenset[int]]]:
+def _printed() -> dict[str, dict[str, frozenset[ImageSize]]]:
     """By label, as the shipped papers print it: the models that it names, and at which sizes."""
     from visionbench.reports import REPORTS
 
-    labels: dict[str, dict[str, frozenset[int]]] = {}
+    labels: dict[str, dict[str, frozenset[ImageSize]]] = {}
     for tables in REPORTS.papers().values():
         for row in (row for table in tables.values() for row in table.rows if row.model):
             models = labels.setdefault(_plain(row.label), {})

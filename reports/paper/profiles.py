@@ -10,6 +10,7 @@ from pathlib import Path
 from visionbench.record.metrics import measurement
 from visionbench.record.profile import Profile, Profiles, by_network, parse
 from visionbench.record.record import Environment, Record
+from visionbench.record.spec import ImageSize
 from visionbench.reports.paper.counts import count_spec
 
 SHIPPED = Path(__file__).parent.parent / "papers" / "counts.csv"
@@ -30,11 +31,11 @@ def shipped() -> Profiles:
 
 
 @lru_cache(maxsize=1)
-def _own_sizes() -> dict[str, int]:
+def _own_sizes() -> dict[str, ImageSize]:
     return {model: profile.own_size for (model, _, _), profile in shipped().items() if profile.own_size}
 
 
-def own_size(model: str) -> int:
+def own_size(model: str) -> ImageSize:
     """The size that a model is trained on, as far as it has been counted; else 224 pixels."""
     return _own_sizes().get(model, 224)
 
@@ -47,7 +48,7 @@ def qualified(name: str) -> str:
     return paper if name.startswith(("convnext_original_", "convnext_iso_")) else f"timm:{name}"
 
 
-def records(networks: Iterable[tuple[str, int]]) -> list[Record]:
+def records(networks: Iterable[tuple[str, ImageSize]]) -> list[Record]:
     """The shipped counts of those networks, as records."""
     known = shipped()
     counted = (known.get((model, size, "")) for model, size in dict.fromkeys(networks))

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from visionbench.record.errors import BenchError
+from visionbench.record.spec import SIZE, ImageSize, image_size
 from visionbench.reports.paper import profiles
 from visionbench.reports.paper.toml import Digits, TomlFile, check, texts
 from visionbench.reports.printed import Number, PaperRow, Publication, PublishedProtocol
@@ -274,15 +275,13 @@ def _row(entry: Entry, number: int, table: Mapping[str, Any], cite: str) -> Pape
     )
 
 
-def _size(entry: Entry, model: str) -> int:
+def _size(entry: Entry, model: str) -> ImageSize:
     text = entry.text("size")
     if not text:
         return profiles.own_size(model)
-    if not text.isdecimal() or not _SMALLEST <= int(text) <= _LARGEST:
-        raise BenchError(
-            f"{entry.at('size')}: size = '{text}' is no number of pixels: write a whole number such as 224."
-        )
-    return int(text)
+    if not SIZE.fullmatch(text) or not all(_SMALLEST <= int(side) <= _LARGEST for side in text.split("x")):
+        raise BenchError(f"{entry.at('size')}: size = '{text}' is no number of pixels: write 224, or 800x1280.")
+    return image_size(text)
 
 
 def _number(entry: Entry, key: str, table: Mapping[str, Any], cite: str) -> Number:

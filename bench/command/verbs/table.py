@@ -13,6 +13,7 @@ from visionbench.command import output, progress
 from visionbench.command.program import program_name
 from visionbench.record import files
 from visionbench.record.errors import BenchError
+from visionbench.record.spec import ImageSize
 from visionbench.record.units import plural
 
 if TYPE_CHECKING:
@@ -68,17 +69,21 @@ def _starter(path: Path, names: Sequence[str]) -> str:
     return _head(path, "My table", ("size", "params", "flops", "img/s", "top1")) + "".join(rows)
 
 
-def _row_of(model: str, size: int) -> str:
+def _row_of(model: str, size: ImageSize) -> str:
     label = model.rpartition(":")[2]
     own = model.startswith("user:")
-    lines = [f"model = {_quoted(model)}", f"label = {_quoted(label)}", f"size = {size}"]
+    lines = [
+        f"model = {_quoted(model)}",
+        f"label = {_quoted(label)}",
+        f"size = {size}" if isinstance(size, int) else f'size = "{size}"',
+    ]
     lines += ["own = true"] if own else []
     prints = list(_printed_elsewhere(model, size))
     lines += prints or ["# params = 28.6", "# flops = 4.5", "# top1 = 82.1"]
     return "\n[[table.row]]\n" + "\n".join(lines) + "\n"
 
 
-def _printed_elsewhere(model: str, size: int) -> Iterator[str]:
+def _printed_elsewhere(model: str, size: ImageSize) -> Iterator[str]:
     """What shipped papers print of that network, as comments with their sources."""
     from visionbench.reports import REPORTS
     from visionbench.reports.paper.simple import METRICS
