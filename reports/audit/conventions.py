@@ -123,9 +123,12 @@ NAMED: tuple[Convention, ...] = (
         Choice(
             hooks=True, norms="two operations per element of norms", biases=True, activations="ReLUs", pools="pools"
         ),
-        "mmcv's and ptflops's count (hooks: biases, norms, ReLUs and pools, too)",
+        "a hook counter's, as mmcv and ptflops (biases, norms, ReLUs and pools, too)",
     ),
-    _convention(Choice(hooks=True, norms="two operations per element of norms", pools="pools"), "thop's count (hooks)"),
+    _convention(
+        Choice(hooks=True, norms="two operations per element of norms", pools="pools"),
+        "a hook counter's, as thop (norms and pools, too)",
+    ),
     _convention(Choice(classifier=False)),
     _convention(Choice(norms="norms", activations="activations")),
     Convention(name="MACs plus one operation per element of everything else", count=_every_element, cost=3),

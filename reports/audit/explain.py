@@ -3,14 +3,13 @@
 The order is from what a row says itself to what it may be by chance: its own count; the convention that its paper
 states; its rounding and other conventions, of which the one that explains most rows of the paper wins; another size;
 another network that fits everything that the row prints; a number of another row. What nothing explains is
-"unexplained". A print of two digits is near many counts: a convention is believed for it only where the paper
-has three rows of it.
+"unexplained". A print of few digits is near many counts: a convention is believed of it only where it explains several
+networks of the paper, and a good part of them. A convention that a print of six digits meets exactly needs no company.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,7 +18,7 @@ from visionbench.record.profile import Profile, Profiles
 from visionbench.record.spec import ImageSize, sides
 from visionbench.reports.audit import conventions
 from visionbench.reports.audit.conventions import Convention
-from visionbench.reports.printed import SCALES, Number, PaperRow
+from visionbench.reports.printed import SCALES, Network, Number, PaperRow
 
 Kind = Literal["reproduced", "convention", "size", "network", "row", "unexplained", "not built"]
 
@@ -37,20 +36,23 @@ KINDS: Mapping[Kind, str] = {
 METRICS = ("params", "macs")
 
 FINE = 5e-4
-"""Half a unit of the last printed digit as a share of the print: up to here the digits tell conventions apart."""
+"""Half a unit of the last printed digit as a share of the print: from here on composed conventions are tried, too."""
 
 COARSE = 2.5e-3
-"""Up to here a single row is enough to believe a convention of the short list."""
+"""Half a unit as a share: a print with fewer digits tells no networks apart."""
 
-NEAR = 1e-4
-"""A print with more than four digits is a convention's if it is as near as this: two programs of one network, and two
-counters, differ by an operator or two."""
+NEAR, ALIKE = 1e-4, 1e-3
+"""Two counters of one network, and two programs of it, are as near as this: an operator, a bias or a norm differ."""
 
-ALIKE = 1e-3
-"""Two programs of one network are as near as this: a bias or a norm more or less."""
+EXACT = 2e-6
+"""A print with six digits that a convention meets so closely is its count, and not near it by chance."""
 
-ENOUGH = 3
-"""So many rows of one paper make a convention its own."""
+FAR = 0.2
+"""Counts that differ by more than this, 2 x MACs and MACs, are not taken for each other by chance."""
+
+ENOUGH, SHARE, MANY = 3, 0.25, 10
+"""A convention is believed of a paper if it explains so many networks, and this share of those that it can be asked of;
+or many, whatever their share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,7 @@ class Explanation:
     name: str
     value: float
     cost: int
-    fine: bool = False
+    sure: bool = False
     kind: Kind = "convention"
 
 
@@ -149,17 +151,54 @@ def audit(paper: str, rows: Sequence[PaperRow], profiles: Counted, stated: str =
         Figure(paper=paper, row=row, metric=m) for row in rows if not row.counter for m in METRICS if m in row.printed
     ]
     tried = [list(_explanations(figure, profiles)) for figure in figures]
-    votes = Counter(name for names in ({e.name for e in explanations} for explanations in tried) for name in names)
+    votes = _votes(figures, tried)
     return [
         _finding(figure, explanations, votes, rows, profiles, stated)
         for figure, explanations in zip(figures, tried, strict=True)
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Votes:
+    """How many networks a convention explains: of the paper, and of one section of it; and where these are enough."""
+
+    paper: Mapping[tuple[str, str], int]
+    section: Mapping[tuple[str, str, str], int]
+    believed: frozenset[tuple[str, str]]
+
+    def order(self, figure: Figure, explanation: Explanation) -> tuple[int, int, int, float]:
+        """The better explanation is the smaller: more networks of its section, of its paper, nearer to the usual."""
+        paper = self.paper[figure.metric, explanation.name]
+        section = self.section[figure.metric, explanation.name, figure.row.section]
+        return (-section, -paper, explanation.cost, abs(explanation.value - figure.printed.value))
+
+
+def _votes(figures: Sequence[Figure], tried: Sequence[Sequence[Explanation]]) -> Votes:
+    paper: dict[tuple[str, str], set[Network]] = {}
+    section: dict[tuple[str, str, str], set[Network]] = {}
+    whole: dict[str, set[Network]] = {metric: set() for metric in METRICS}
+    for figure, explanations in zip(figures, tried, strict=True):
+        if explanations:
+            whole[figure.metric].add(figure.row.network)
+        for explanation in explanations:
+            key = (figure.metric, explanation.name)
+            paper.setdefault(key, set()).add(figure.row.network)
+            section.setdefault((*key, figure.row.section), set()).add(figure.row.network)
+    return Votes(
+        paper={key: len(networks) for key, networks in paper.items()},
+        section={key: len(networks) for key, networks in section.items()},
+        believed=frozenset(
+            key
+            for key, networks in paper.items()
+            if len(networks) >= MANY or ENOUGH <= len(networks) >= SHARE * len(whole[key[0]])
+        ),
+    )
+
+
 def _finding(
     figure: Figure,
     explanations: Sequence[Explanation],
-    votes: Counter[str],
+    votes: Votes,
     rows: Sequence[PaperRow],
     profiles: Counted,
     stated: str,
@@ -172,10 +211,9 @@ def _finding(
         return Finding(figure=figure, kind="reproduced", exact=exact, explained=exact)
     if figure.metric == "macs" and stated and (finding := _as_stated(figure, profile, profiles, stated)):
         return finding
-    believed = [e for e in explanations if _credible(e, figure, votes)]
+    believed = [e for e in explanations if e.sure or (figure.metric, e.name) in votes.believed]
     if believed:
-        printed = figure.printed.value
-        best = min(believed, key=lambda e: (-votes[e.name], e.cost, abs(e.value - printed)))
+        best = min(believed, key=lambda e: votes.order(figure, e))
         return Finding(figure=figure, kind=best.kind, text=best.name, exact=exact, explained=best.value)
     for test in (_another_size, _another_row, _another_network):
         if (found := test(figure, rows, profiles)) is not None:
@@ -211,7 +249,8 @@ def _explanations(figure: Figure, profiles: Counted) -> Iterator[Explanation]:
     if fused := profiles.of(figure.row, "fused"):
         if fits(figure.printed, value := fused.parts[figure.metric], near=NEAR):
             name = "the fused form, branches merged for inference"
-            yield Explanation(name=name, value=value, cost=1, fine=True, kind="network")
+            sure = figure.share <= COARSE or _far(value, own.parts[figure.metric])
+            yield Explanation(name=name, value=value, cost=1, sure=sure, kind="network")
         yield from _counted(figure, fused, "the fused form: ", profiles)
 
 
@@ -220,42 +259,48 @@ def _counted(figure: Figure, profile: Profile, prefix: str, profiles: Counted) -
     fine = figure.share <= FINE
     exact = profile.parts[figure.metric]
     if fine and not prefix and fits(figure.printed, exact, near=ALIKE):
-        name = "the same to three digits: a bias or a norm more or less"
-        yield Explanation(name=name, value=exact, cost=0, fine=True)
+        yield Explanation(name="the same within 0.1 %", value=exact, cost=0, sure=True)
     if figure.metric == "params":
         tried = [(convention, convention.count(profile.parts)) for convention in conventions.PARAMS]
     else:
         tried = profiles.macs(profile, composed=fine)
     target, tolerance = figure.printed.value, _tolerance(figure.printed, NEAR if fine else 0.0)
+    seen = {float(exact)}  # what adds nothing, as ReLUs do where there are none, is not said
     for convention, value in tried:
-        if abs(value - target) <= tolerance and value != exact:
-            yield Explanation(
-                name=prefix + convention.name, value=value, cost=convention.cost + bool(prefix), fine=fine, kind=kind
-            )
+        if abs(value - target) <= tolerance and value not in seen:
+            seen.add(value)
+            sure = abs(value - target) <= EXACT * target and figure.share <= EXACT
+            sure = sure or (figure.share <= COARSE and _far(value, exact))
+            cost = convention.cost + bool(prefix)
+            yield Explanation(name=prefix + convention.name, value=value, cost=cost, sure=sure, kind=kind)
+
+
+def _far(value: float, exact: float) -> bool:
+    """Whether two counts differ by more than chance would meet."""
+    return abs(value / exact - 1) > FAR
 
 
 def _roundings(figure: Figure, exact: float) -> Iterator[Explanation]:
     """The exact count, rounded by another rule than to the nearest."""
     printed, unit = figure.printed, 2 * figure.printed.half_unit
     if printed.value <= exact < printed.value + unit:
-        yield Explanation(name="cut off, not rounded", value=exact, cost=0, fine=True)
+        yield Explanation(name="cut off, not rounded", value=exact, cost=0, sure=True)
     if printed.value - unit < exact <= printed.value:
-        yield Explanation(name="rounded up", value=exact, cost=1, fine=True)
+        yield Explanation(name="rounded up", value=exact, cost=1)
     digits = printed.text.replace(".", "").lstrip("0")
-    kept = len(digits.rstrip("0"))
     for power, side in ((10, "right"), (0.1, "left")):
         if len(digits) >= 3 and fits(printed, exact * power):
-            yield Explanation(
-                name=f"the decimal point is one place too far {side}", value=exact * power, cost=1, fine=True
-            )
-    if kept < len(digits) and abs(exact - printed.value) <= unit * 10 ** (len(digits) - kept) / 2:
-        yield Explanation(name=f"rounded to {kept} digits, with zeros added", value=exact, cost=1, fine=True)
+            name = f"the decimal point is one place too far {side}"
+            yield Explanation(name=name, value=exact * power, cost=1, sure=True)
+    zeros = min(len(digits) - len(digits.rstrip("0")), printed.decimals)
+    coarser = abs(exact - printed.value) <= unit * 10**zeros / 2 and abs(exact / printed.value - 1) <= LITTLE
+    if zeros and len(digits) - zeros >= 2 and coarser:
+        name = f"rounded to {len(digits) - zeros} digits, with zeros added"
+        yield Explanation(name=name, value=exact, cost=1, sure=True)
 
 
-def _credible(explanation: Explanation, figure: Figure, votes: Counter[str]) -> bool:
-    if explanation.fine or votes[explanation.name] >= ENOUGH:
-        return True
-    return figure.share <= COARSE and explanation.kind == "convention"
+LITTLE = 5e-3
+"""Zeros are taken for added where the print differs by no more than this from the count."""
 
 
 # --- another size, network or row ------------------------------------------------------------------------------------
@@ -285,8 +330,9 @@ def _another_size(figure: Figure, _rows: Sequence[PaperRow], profiles: Counted) 
         text = f"its count at {profile.size} px"
         if fits(figure.printed, value := profile.parts[figure.metric]):
             return "size", text, value
-        for explanation in _counted(figure, profile, "", profiles) if figure.share <= FINE else ():
-            return "size", f"{text}: {explanation.name}", explanation.value
+        for explanation in _counted(figure, profile, "", profiles):
+            if explanation.sure:
+                return "size", f"{text}: {explanation.name}", explanation.value
     return None
 
 
@@ -295,9 +341,7 @@ def _fits_macs(row: PaperRow, profile: Profile, profiles: Counted) -> bool:
     if "macs" not in row.printed:
         return True
     figure = Figure(paper="", row=row, metric="macs")
-    return fits(figure.printed, profile.parts["macs"]) or (
-        figure.share <= FINE and any(_counted(figure, profile, "", profiles))
-    )
+    return fits(figure.printed, profile.parts["macs"]) or any(e.sure for e in _counted(figure, profile, "", profiles))
 
 
 def _apart(profile: Profile, row: PaperRow) -> int:
@@ -359,7 +403,7 @@ def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted) ->
     return None
 
 
-OFF = 0.1
+OFF = 0.05
 """A number of another row is off by more than counters differ."""
 
 

@@ -73,22 +73,34 @@ def findings(rows: list[PaperRow], *profiles: Profile, stated: str = "") -> list
         ("", "4.09", "reproduced", ""),
         ("", "4.1", "reproduced", ""),
         ("", "8.18", "convention", "2 x MACs"),
-        ("", "4.1115126", "convention", "MACs plus two operations per element of norms"),
+        ("", "4.111412224", "convention", "MACs plus two operations per element of norms"),
         ("", "3.81", "convention", "MACs in units of 2^30"),
-        ("", "4.122", "convention", "mmcv's and ptflops's count (hooks: biases, norms, ReLUs and pools, too)"),
+        ("", "4.122", "convention", "a hook counter's, as mmcv and ptflops (biases, norms, ReLUs and pools, too)"),
         ("", "9.9", "unexplained", ""),
     ],
 )
 def test_a_print_is_what_was_tried_on_it(params, macs, kind, text):
-    [(found, explanation)] = findings([row(params, macs)])
-    assert (found, explanation) == (kind, text) or (found == kind and text.startswith("MACs plus") and explanation)
+    models = [f"timm:net{number}" for number in range(3)]  # a paper that counts three networks so
+    rows = [row(params, macs, model=model, at=number) for number, model in enumerate(models)]
+    assert set(findings(rows, *map(profile, models))) == {(kind, text)}
 
 
-def test_a_print_of_two_digits_is_believed_only_in_company():
-    alone = findings([row(macs="8.2")])
-    assert alone == [("unexplained", "")]
-    company = findings([row(macs="8.2", at=1), row(macs="8.2", at=2), row(macs="8.18", at=3)])
-    assert {text for _, text in company} == {"2 x MACs"}
+def test_a_convention_is_believed_only_in_company():
+    models = [f"timm:net{number}" for number in range(3)]
+    alone = [row("23.51", model=model, at=number) for number, model in enumerate(models)]
+    assert findings(alone[:1], profile(models[0])) == [("unexplained", "")]
+    assert findings([alone[0]] * 3, profile(models[0])) == [("unexplained", "")] * 3  # one network thrice
+    assert {text for _, text in findings(alone, *map(profile, models))} == {"params without the classifier"}
+    others = [row("24.37", model=f"timm:other{number}", at=number) for number in range(9)]
+    crowd = findings([*alone, *others], *map(profile, models), *(profile(f"timm:other{n}") for n in range(9)))
+    assert {kind for kind, _ in crowd[:3]} == {"convention"}
+
+
+def test_a_count_met_exactly_or_far_away_needs_no_company():
+    assert findings([row(macs="4.111412224")]) == [("convention", "MACs plus two operations per element of norms")]
+    assert findings([row(macs="4.1114")])[0][0] == "unexplained"
+    assert findings([row(macs="8.18")]) == [("convention", "2 x MACs")]
+    assert findings([row("68.264")])[0] == ("convention", "params with a head of 21,843 classes")
 
 
 def test_what_a_paper_states_is_honoured():

@@ -95,8 +95,11 @@ def count_zoo() -> list[Profile]:
 
 
 def _counted_by() -> str:
-    torch, timm = counting.versions()
-    return f"counted with torch {torch} and timm {timm}"
+    """What the shipped counts were made with; for others what is here."""
+    from visionbench.reports.paper.profiles import shipped
+
+    versions = {(profile.torch, profile.timm) for profile in shipped().values()} or {counting.versions()}
+    return " and ".join(f"counted with torch {torch} and timm {timm}" for torch, timm in sorted(versions))
 
 
 def audit_papers(names: Sequence[str]) -> list[Audited]:

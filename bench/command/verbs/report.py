@@ -84,7 +84,12 @@ def tables_and_page(request: Request) -> tuple[list[Table], Callable[[], str]]:
         raise BenchError("which table? Name one (`list tables`) or say --all.")
     from visionbench.reports import REPORTS
 
-    reports = list(REPORTS.values()) if request.whole else inputs.reports_named(request.tables)
+    if request.all:
+        reports = list(REPORTS.values())
+    elif request.whole:  # a page is for browsing: with every paper's tables it would take a minute to open
+        reports = [report for report in REPORTS.values() if report.paper_table or not report.paper]
+    else:
+        reports = inputs.reports_named(request.tables)
     files = [report for name in request.tables if name.endswith(".toml") for report in inputs.reports_of(name)]
     records, comparisons = inputs.read_records(request.records), inputs.read_comparisons(request.comparisons)
     records = [*_count_missing(files, records), *records]

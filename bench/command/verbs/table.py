@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -52,7 +51,7 @@ def run(words: Namespace) -> int:
         raise BenchError(f"`table import` reads one file, and {words.models[0]} is another: leave it out.")
     text = _starter(target, words.models) if words.what == "new" else _imported(words.file, target)
     output.write(target, text.encode())
-    print(f"{target} is written. Next: {program_name()} report {target}", file=sys.stderr)
+    print(f"{target} is written. Next: {program_name()} report {target}")
     return 0
 
 
