@@ -211,6 +211,10 @@ def _finding(
         return Finding(figure=figure, kind="reproduced", exact=exact, explained=exact)
     if figure.metric == "macs" and stated and (finding := _as_stated(figure, profile, profiles, stated)):
         return finding
+    fused = profiles.of(figure.row, "fused")
+    if fused and _is_fused(figure.row, fused, stated):
+        text, value = "the fused form, branches merged for inference", fused.parts[figure.metric]
+        return Finding(figure=figure, kind="network", text=text, exact=exact, explained=value)
     believed = [e for e in explanations if e.sure or (figure.metric, e.name) in votes.believed]
     if believed:
         best = min(believed, key=lambda e: votes.order(figure, e))
@@ -220,6 +224,14 @@ def _finding(
             kind, text, explained = found
             return Finding(figure=figure, kind=kind, text=text, exact=exact, explained=explained)
     return Finding(figure=figure, kind="unexplained", exact=exact)
+
+
+def _is_fused(row: PaperRow, fused: Profile, stated: str) -> bool:
+    """Whether everything that a row prints, params and FLOPs, is of the fused form."""
+    if not all(metric in row.printed for metric in METRICS) or not fits(row.printed["params"], fused.parts["params"]):
+        return False
+    counts = [fused.parts["macs"], *([conventions.STATED[stated].count(fused.parts)] if stated else [])]
+    return any(fits(row.printed["macs"], count) for count in counts)
 
 
 def _as_stated(figure: Figure, own: Profile, profiles: Counted, stated: str) -> Finding | None:

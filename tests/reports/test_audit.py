@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,13 @@ import pytest
 from visionbench.command import counting
 from visionbench.command.main import main
 from visionbench.record.profile import PARTS, Profile, by_network, format_lines, parse
+from visionbench.reports import REPORTS
 from visionbench.reports.audit.conventions import NAMED, composed
-from visionbench.reports.audit.explain import Counted, audit, sizes_worth_counting
+from visionbench.reports.audit.explain import Counted, Finding, audit, sizes_worth_counting
+from visionbench.reports.paper.profiles import shipped
 from visionbench.reports.printed import Number, PaperRow
+
+ROOT = Path(__file__).parents[2]
 
 NET = dict.fromkeys(PARTS, 0) | {
     "params": 25_557_032,
@@ -225,3 +231,45 @@ def test_the_verb_shows_what_is_not_reproduced(capsys):
     assert total["cells"]["unexplained"]["text"] == "0"
     assert main(["audit", "twinns"]) == 2
     assert "there is no paper 'twinns': did you mean twins" in capsys.readouterr().err
+
+
+# --- the shipped papers ----------------------------------------------------------------------------------------------
+
+BY_HAND = Path(__file__).with_name("audited_by_hand.csv")
+"""Fifty figures with an explanation, drawn at random (seed 18), and what a look at each of them has shown."""
+
+
+@lru_cache(maxsize=1)
+def shipped_findings() -> dict[tuple[str, int, str], Finding]:
+    counted = Counted(shipped())
+    found = {}
+    for stem, tables in REPORTS.papers().items():
+        rows = [row for report in tables.values() for row in report.rows]
+        for finding in audit(stem, rows, counted, next(iter(tables.values())).stated):
+            found[finding.figure.row.table, finding.figure.row.number, finding.figure.metric] = finding
+    return found
+
+
+def test_fifty_random_explanations_were_checked_by_hand():
+    with BY_HAND.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 50
+    for line in lines:
+        finding = shipped_findings()[line["table"], int(line["row"]), line["metric"]]
+        scale = {"params": 1e6, "macs": 1e9}[line["metric"]]
+        assert (finding.kind, finding.text) == (line["finding"], line["explanation"]), line
+        assert finding.figure.printed.text == line["printed"]
+        assert finding.exact / scale == pytest.approx(float(line["exact"]), abs=1e-6)
+        assert finding.explained / scale == pytest.approx(float(line["explained"]), abs=1e-6)
+        assert line["seen"]
+
+
+def test_every_row_that_names_a_network_is_counted():
+    missing = {f.figure.row.model for f in shipped_findings().values() if f.text == "not counted yet"}
+    assert not missing
+
+
+def test_the_errata_page_is_what_the_tool_prints(capsys, monkeypatch):
+    monkeypatch.setattr(counting, "count", lambda _networks: shipped())
+    assert main(["audit", "--errata"]) == 0
+    assert capsys.readouterr().out == (ROOT / "docs" / "errata.md").read_text(encoding="utf-8")
