@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
 
+from visionbench.models.randomness import seeded
 from visionbench.record.profile import PARTS, Profile
 from visionbench.record.spec import ImageSize, Spec
-from visionbench.tracing import step
+from visionbench.tracing import passes
 from visionbench.tracing.operators import Operator
-from visionbench.tracing.skeleton import skeleton, weightless
+from visionbench.tracing.skeleton import weightless
+from visionbench.tracing.step import run_with_model
 
 _FUSABLE = ("fuse", "reparameterize", "switch_to_deploy")
 """Methods by which a module of timm merges the branches that it is trained with."""
@@ -53,15 +55,16 @@ _INPUTS = {
 def profiles(model: str, size: ImageSize) -> Iterator[Profile]:
     """The network as it is built, and as it is with its branches merged, where it has any.
 
-    Raises `ModelError` and `BenchError` as `step.run` does, before the first is yielded.
+    Raises as `step.run`, before the first is yielded.
     """
     spec = Spec(model=model, image_size=size)
-    with step._collector_paused():
-        network = skeleton(model, size).eval()
-        yield _profile(network, spec, "")
-        fusable = any(hasattr(module, method) for module in network.modules() for method in _FUSABLE)
-        if fusable and (fused := _fused(model, size)) is not None:
-            yield _profile(fused, spec, "fused")
+    traced, network = run_with_model(spec)
+    yield _profile(network, traced.operators, spec, "")
+    fusable = any(hasattr(module, method) for module in network.modules() for method in _FUSABLE)
+    if fusable and (fused := _fused(model, size)) is not None:
+        with passes.collector_paused(), seeded(passes.SEED):
+            recorder, _ = passes._step(fused, spec, False)
+        yield _profile(fused, recorder.operators, spec, "fused")
 
 
 def _fused(model: str, size: ImageSize) -> nn.Module | None:
@@ -74,15 +77,11 @@ def _fused(model: str, size: ImageSize) -> nn.Module | None:
         return None
 
 
-def _profile(network: nn.Module, spec: Spec, variant: str) -> Profile:
-    try:
-        recorder = step._stepped(network, spec, False)
-    except (Exception, SystemExit) as error:  # any model may raise anything, and a script may well exit
-        raise step._failed(spec, error) from error
+def _profile(network: nn.Module, operators: Sequence[Operator], spec: Spec, variant: str) -> Profile:
     heads = _heads(network)
     classes = {name: type(module).__name__ for name, module in network.named_modules()}
     parts = Counter(_parameters(network, heads))
-    for operator in recorder.operators:
+    for operator in operators:
         parts.update(_parts(operator, classes.get(operator.module, "")))
         if operator.macs and _POSITION_NETWORKS.intersection(operator.module.split(".")):
             parts["macs_position"] += operator.macs

@@ -21,14 +21,13 @@ def render(
 
     `width` (columns) and `colour` are for the terminal alone: a table wider than `width` is folded, and what
     that leaves out is said below it; None folds nothing. `notes` is for LaTeX alone: a paragraph about the columns
-    below the float. Raises `BenchError` for a format that is not in
-    `FORMATS`.
+    below the float. Raises `BenchError` for a format that is not in `FORMATS`.
     """
     choose("format", format, FORMATS)
-    return without_commands(_render(cleaned(table), format, width, colour=colour))
+    return without_commands(_render(cleaned(table), format, width, colour=colour, notes=notes))
 
 
-def _render(table: Table, format: str, width: int | None, *, colour: bool) -> str:  # noqa: A002
+def _render(table: Table, format: str, width: int | None, *, colour: bool, notes: bool) -> str:  # noqa: A002
     # Each renderer is imported when it is needed: `--help` and the other formats never pay for rich.
     if format == "terminal":
         from visionbench.reports.render.terminal import terminal

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionbench.command import output, progress
-from visionbench.command.program import program_name
 from visionbench.record import files
 from visionbench.record.errors import BenchError
+from visionbench.record.program import program_name
 from visionbench.record.spec import ImageSize
 from visionbench.record.units import plural
 
