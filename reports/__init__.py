@@ -4,18 +4,16 @@
     print(visionbench.reports.render(report.layout(store.read(path).records), "markdown"))
 
 Tables of effects are made of comparisons, `report.layout(records, comparison.read(path))`. A paper's tables
-are data (`papers/convnext.toml`); `load_paper(path)` reads those of any such file.
+are data (`papers/*.toml`); `load_paper(path)` reads those of any such file.
 """
 
 from __future__ import annotations
 
-from visionbench.reports.paper.report import Report, load_paper, shipped_papers
+from visionbench.reports.paper.report import Catalogue, Report, load_paper
 from visionbench.reports.render import FORMATS, render
 from visionbench.reports.results import effects, effects_grid
 
-REPORTS: dict[str, Report] = {
-    **shipped_papers(),
-    **{module.REPORT.name: module.REPORT for module in (effects, effects_grid)},
-}
+REPORTS = Catalogue({module.REPORT.name: module.REPORT for module in (effects, effects_grid)})
+"""Every table by its name: of the papers that come with visionbench, and our own."""
 
 __all__ = ["FORMATS", "REPORTS", "Report", "load_paper", "render"]

@@ -8,11 +8,12 @@ which its header names.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from visionbench.record.clean import clean
+from visionbench.record.errors import BenchError
 from visionbench.record.record import Record, Source
 
 if TYPE_CHECKING:
@@ -154,6 +155,38 @@ def only(table: Table, keys: frozenset[str]) -> Table:
     kept = [i for i, column in enumerate(table.columns) if column.key in keys]
     rows = tuple(replace(row, cells=tuple(row.cells[i] for i in kept)) for row in table.rows)
     return replace(table, columns=tuple(table.columns[i] for i in kept), rows=rows)
+
+
+def pick(table: Table, words: Sequence[str]) -> Table:
+    """The same table with its first column and those that the words name, in the words' order.
+
+    A word is a column's key, or the beginning of its header (`params`, `flops`, `img/s`, `top1`); after a dot it says
+    of which source (`params.exact`). Raises `BenchError` for a word that names no column.
+    """
+    kept = [0]
+    for word in words:
+        named = [i for i, column in enumerate(table.columns) if _named(column, word)]
+        if not named:
+            groups = dict.fromkeys(column.group or column.name for column in table.columns[1:])
+            raise BenchError(f"{table.name} has no column '{word}': write some of {', '.join(groups)}, or a key of it.")
+        kept += [i for i in named if i not in kept]
+    rows = tuple(replace(row, cells=tuple(row.cells[i] for i in kept)) for row in table.rows)
+    sources = {cell.source for row in rows for cell in row.cells} | {None}
+    legend = tuple(note for note in table.legend if note.source in sources)
+    return replace(table, columns=tuple(table.columns[i] for i in kept), rows=rows, legend=legend)
+
+
+def _named(column: Heading, word: str) -> bool:
+    head, _, source = word.partition(".")
+    if word == column.key:
+        return True
+    if source and (column.source is None or HEADS[column.source] != source):
+        return False
+    return _letters_of(head) != "" and _letters_of(column.group or column.name).startswith(_letters_of(head))
+
+
+def _letters_of(text: str) -> str:
+    return "".join(character for character in text.lower() if character.isalnum())
 
 
 def footnotes(table: Table) -> dict[str, str]:

@@ -36,6 +36,21 @@ DRAWN_WITH = "3.11.2"
 """The matplotlib of the README's picture."""
 
 
+MINE = """
+title = "Mine"
+cite = "mine"
+[[table]]
+name = "mine"
+title = "Mine"
+[[table.row]]
+model = "swin_tiny_patch4_window7_224"
+params = 28
+flops = 4.5
+"img/s" = 755.2
+gpu = "V100"
+"""
+"""A table of one's own."""
+
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
 
 
@@ -89,6 +104,9 @@ def test_a_command_of_the_readme_runs(
     words = shlex.split(command)
     if "my_card.toml" in words:
         (tmp_path / "my_card.toml").write_text(TOML)
+    (tmp_path / "theirs.tex").write_text(r"Model & Params (M) & FLOPs (G) \\ Swin-T & 28 & 4.5 \\")
+    if words[0] != "table":
+        (tmp_path / "mine.toml").write_text(MINE)
     if words[0] in ("calibrate", "export"):
         anchors.write(tmp_path / "visionbench.jsonl")
     words += ["--dry-run"] if words[0] == "run" else []

@@ -57,11 +57,27 @@ def read_comparisons(paths: Sequence[Path] | None = None) -> list[Comparison]:
 
 
 def reports_named(names: Sequence[str]) -> list[Report]:
-    """The reports of those names; with no names, the paper's. Raises `BenchError` for an unknown name."""
+    """The reports of those names; with no names, the ConvNeXt paper's.
+
+    A name is a table's, a shipped paper's (all its tables), or a paper's file. Raises `BenchError` for an unknown one.
+    """
     from visionbench.reports import REPORTS
 
-    named = [REPORTS[choose("table", name, REPORTS)] for name in names]
-    return named or [report for report in REPORTS.values() if report.paper_table]
+    if not names:
+        return [REPORTS[name] for name in REPORTS.papers()["convnext"]]
+    return [report for name in names for report in reports_of(name)]
+
+
+def reports_of(name: str) -> list[Report]:
+    """The reports of one name. Raises `BenchError` for an unknown one."""
+    from visionbench.reports import REPORTS, load_paper
+
+    if name.endswith(".toml"):
+        return list(load_paper(Path(name)).values())
+    if name in REPORTS:
+        return [REPORTS[name]]
+    papers = REPORTS.papers()
+    return list(papers[choose("table", name, papers if name in papers else (*REPORTS, *papers))].values())
 
 
 def report_problems(problems: Iterable[str]) -> None:

@@ -29,6 +29,8 @@ VERBS = {
     "tables": "the default: count the paper's tables, measure a few rows, print them",
     "run": "measure models, tables or suites",
     "report": "print tables from records",
+    "table": "start a table of your own, or import a printed one",
+    "audit": "printed params and FLOPs of papers against exact counts",
     "figures": "draw figures from records",
     "trace": "count one model exactly",
     "effects": "measure what each setting changes in speed and memory",

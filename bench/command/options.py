@@ -298,6 +298,11 @@ def add_json(parser: argparse._ActionsContainer, what: str = "the records, one d
     parser.add_argument("--json", action="store_true", help=f"print the result as JSON: {what}")
 
 
+def words(text: str) -> tuple[str, ...]:
+    """Words between commas."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
 def positive(text: str) -> int:
     """A whole number of at least 1, and not beyond what anything here counts."""
     try:

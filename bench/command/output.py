@@ -46,7 +46,8 @@ def text_of(tables: Sequence[Table], output: Output, page: Callable[[], str] | N
     if form == "html":
         texts = [page() if page else document(tables)]
     else:
-        texts = [render(table, form, width(output.width), colour=coloured) for table in tables]
+        notes = output.notes or output.standalone
+        texts = [render(table, form, width(output.width), colour=coloured, notes=notes) for table in tables]
     if form == "json" and len(texts) > 1:
         texts = [json.dumps([json.loads(text) for text in texts], indent=2, ensure_ascii=False) + "\n"]
     text = without_commands("\n".join(texts))

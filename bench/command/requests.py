@@ -97,12 +97,17 @@ class Turns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """How tables are printed: `width` in columns, `file` instead of stdout, `standalone` as a whole document."""
+    """How tables are printed: `width` in columns, `file` instead of stdout, `standalone` as a whole document.
+
+    `columns` are words for those that are wanted, () for all; `notes` is whether LaTeX has a paragraph about them.
+    """
 
     format: Format = "terminal"
     width: int | None = None
     file: Path | None = None
     standalone: bool = False
+    columns: tuple[str, ...] = ()
+    notes: bool = False
 
 
 TERMINAL = Output()

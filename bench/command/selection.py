@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from visionbench.command import inputs
 from visionbench.command.requests import HowToRun, Selection
-from visionbench.record.errors import BenchError, choose
+from visionbench.record.errors import BenchError
 from visionbench.record.spec import SUITES, ImageSize, MemoryFormat, Precision, Spec, Task
 
 if TYPE_CHECKING:
@@ -165,7 +166,12 @@ def _rows_or_ci(words: Sequence[str], image_size: ImageSize | None) -> list[Row]
 
 
 def _is_table(word: str) -> bool:
-    """Whether a word names a table. Qualified names and wildcards are models: for them `reports` is not loaded."""
+    """Whether a word names a table, or a paper's file.
+
+    Qualified names and wildcards are models: for them `reports` is not loaded.
+    """
+    if word.endswith(".toml"):
+        return True
     if any(character in word for character in ":*?["):
         return False
     from visionbench.reports import REPORTS
@@ -192,7 +198,5 @@ def _suite_rows(names: Iterable[str], image_size: ImageSize | None) -> list[Row]
 def _table_rows(names: Sequence[str], image_size: ImageSize | None) -> list[Row]:
     if not names:
         return []
-    from visionbench.reports import REPORTS
-
-    rows = [row for name in names for row in REPORTS[choose("table", name, REPORTS)].measured_rows()]
+    rows = [row for report in inputs.reports_named(names) for row in report.measured_rows()]
     return [(model, _size(image_size, size)) for model, size in rows]

@@ -18,9 +18,9 @@ A column is a name of `COLUMNS`, alone or with arguments: those of the function 
 from __future__ import annotations
 
 import inspect
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
@@ -29,8 +29,11 @@ from visionbench.record.errors import BenchError
 from visionbench.record.record import Record, Source
 from visionbench.record.spec import Spec
 from visionbench.reports.column import lay_out
-from visionbench.reports.paper import columns, rates, roadmap, toolbox, training_memory
+from visionbench.reports.paper import columns, profiles, rates, roadmap, simple_columns, toolbox, training_memory
 from visionbench.reports.paper.material import Maker, Material
+from visionbench.reports.paper.simple import SimpleTable, is_simple
+from visionbench.reports.paper.simple import read as read_simple
+from visionbench.reports.paper.toml import TomlFile, check, read_toml
 from visionbench.reports.printed import Network, PaperRow, Publication, publication
 from visionbench.reports.table import HEADS, Note, Row, Table, Unit
 
@@ -56,24 +59,31 @@ class Layout(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A table that can be laid out. `paper_table` is its number in its paper, "" for our own table; `rows` are the
-    printed rows, in the paper's order; `specs_of` names the traces of one row.
+    """A table that can be laid out.
+
+    `paper_table` is its number in the ConvNeXt paper, "" for any other; `paper` is the title of its paper, "" for a
+    table of our own, `cite` where that is printed, `stated` what it states about its FLOPs; `rows` are the printed
+    rows, in the paper's order, and `places` where each stands in the file; `specs_of` names the traces of one row.
     """
 
     name: str
     title: str
     paper_table: str
     layout: Layout
+    paper: str = ""
+    cite: str = ""
+    stated: str = ""
     rows: tuple[PaperRow, ...] = ()
+    places: tuple[str, ...] = ()
     specs_of: Callable[[PaperRow], tuple[Spec, ...]] = lambda _row: ()
 
     def computed_specs(self) -> tuple[Spec, ...]:
         """The specs whose computed records fill the static columns; each once, in the rows' order."""
-        return tuple(dict.fromkeys(spec for row in self.rows for spec in self.specs_of(row)))
+        return tuple(dict.fromkeys(spec for row in self.rows if row.model for spec in self.specs_of(row)))
 
     def measured_rows(self) -> tuple[Network, ...]:
         """(model, image size) of everything that can be measured for this table; each once, in the rows' order."""
-        return tuple(dict.fromkeys(row.network for row in self.rows))
+        return tuple(dict.fromkeys(row.network for row in self.rows if row.model))
 
 
 # --- a paper's file --------------------------------------------------------------------------------------------------
@@ -91,12 +101,20 @@ class PaperTable:
     remarks: tuple[str, ...]
     entries: tuple[tuple[Maker, dict[str, Any]], ...]
     publication: Publication
+    paper: str = ""
+    stated: str = ""
+    places: tuple[str, ...] = ()
 
     def layout(self, records: Sequence[Record], comparisons: Sequence[Comparison] = (), /) -> Table:
         """Published, computed, predicted and measured numbers side by side. Pure."""
         rows = self.publication.rows(self.printed)
+        counted = profiles.records([row.network for row in rows]) if self.paper else []
         material = Material(
-            name=self.name, publication=self.publication, rows=rows, records=records, comparisons=comparisons
+            name=self.name,
+            publication=self.publication,
+            rows=rows,
+            records=[*counted, *records],
+            comparisons=comparisons,
         )
         said = (sentence for maker, arguments in self.entries for sentence in maker.remarks(material, **arguments))
         return lay_out(
@@ -106,7 +124,7 @@ class PaperTable:
             [column for maker, arguments in self.entries for column in maker.columns(material, **arguments)],
             section=lambda row: row.section,
             subject=lambda row: row.model,
-            gap=lambda row: row is not rows[0] and GAPS[self.gap](row, rows),
+            gap=lambda row: row is not rows[0] and (row.own or GAPS[self.gap](row, rows)),
             legend=lambda body: _legend(body, self.cite),
             dash="not printed or not known",
             remarks=(*said, *self.remarks),
@@ -121,7 +139,11 @@ class PaperTable:
         return Report(
             name=self.name,
             title=self.title,
-            paper_table=self.printed,
+            paper_table="" if self.paper else self.printed,
+            paper=self.paper or "A ConvNet for the 2020s",
+            cite=self.cite,
+            stated=self.stated,
+            places=self.places,
             layout=self.layout,
             rows=self.publication.rows(self.printed),
             specs_of=self.specs_of,
@@ -157,20 +179,61 @@ def _legend(body: Sequence[Row], cite: str) -> Iterator[Note]:
 
 def load_paper(path: Path) -> dict[str, Report]:
     """The reports of a paper's file, by name. Raises `BenchError` for a file that is not one, with what to change."""
+    file = read_toml(path)
+    if is_simple(file.data):
+        return _simple(file)
+    data = file.data
+    check(f"{path}, the file", data, {"cite": str, "rows": str, "numbers": str, "protocols": str, "table": list})
+    files = [path.parent / data[name] for name in ("rows", "numbers", "protocols")]
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-        _check(path, "the file", data, {"cite": str, "rows": str, "numbers": str, "protocols": str, "table": list})
-        files = [path.parent / data[name] for name in ("rows", "numbers", "protocols")]
         printed = publication(*files)
     except OSError as error:
         raise BenchError(f"cannot read {error.filename}: name a paper's file and the CSV files beside it.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BenchError(f"{path} is no TOML ({error}): correct it.") from error
     except (KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise BenchError(f"a CSV file of {path} is wrong ({reason}): see reports/published/README.md.") from error
     tables = [_table(path, data["cite"], entry, printed) for entry in data["table"]]
     return {table.name: table.report() for table in tables}
+
+
+def _simple(file: TomlFile) -> dict[str, Report]:
+    """The reports of a file that holds its own rows."""
+    paper = read_simple(file)
+    tables = [
+        PaperTable(
+            name=table.name,
+            title=table.title,
+            printed=table.name,
+            paper=paper.title,
+            stated=paper.convention,
+            gap=_gap(table.where, table.gap),
+            cite=paper.cite,
+            remarks=table.remarks,
+            entries=_entries(file.path, table, paper.publication),
+            publication=paper.publication,
+            places=table.places,
+        )
+        for table in paper.tables
+    ]
+    return {table.name: table.report() for table in tables}
+
+
+def _entries(path: Path, table: SimpleTable, printed: Publication) -> tuple[tuple[Maker, dict[str, Any]], ...]:
+    """The columns of a simple file's table: words, or makers with arguments."""
+    known = simple_columns.BY_WORD
+    return (
+        *simple_columns.asked(()),
+        *(
+            known[entry] if isinstance(entry, str) else _column(path, table.name, entry, printed)
+            for entry in table.columns
+        ),
+    )
+
+
+def _gap(place: str, gap: str) -> str:
+    if gap not in GAPS:
+        raise BenchError(f"{place}: gap = '{gap}' is unknown: write one of {', '.join(GAPS)}.")
+    return gap
 
 
 _TABLE = {"name": str, "title": str, "printed": str, "columns": list}
@@ -179,10 +242,8 @@ _OPTIONAL = {"gap": str, "remarks": list}
 
 def _table(path: Path, cite: str, entry: Any, printed: Publication) -> PaperTable:
     name = entry.get("name", "?") if isinstance(entry, dict) else "?"
-    _check(path, f"table '{name}'", entry, _TABLE, _OPTIONAL)
-    gap = entry.get("gap", "none")
-    if gap not in GAPS:
-        raise BenchError(f"{path}, table '{name}': gap = '{gap}' is unknown: write one of {', '.join(GAPS)}.")
+    check(f"{path}, table '{name}'", entry, _TABLE, _OPTIONAL)
+    gap = _gap(f"{path}, table '{name}'", entry.get("gap", "none"))
     if not printed.rows(entry["printed"]):
         raise BenchError(
             f"{path}, table '{name}': the rows have no table '{entry['printed']}': name one that they have."
@@ -215,7 +276,7 @@ def _column(path: Path, table: str, entry: Any, printed: Publication) -> tuple[M
     required = {p.name: _KINDS[p.annotation] for p in parameters if p.default is p.empty}
     optional = {p.name: _KINDS[p.annotation] for p in parameters if p.default is not p.empty}
     place = f"table '{table}', column '{name}'"
-    _check(path, place, arguments, required, optional)
+    check(f"{path}, {place}", arguments, required, optional)
     unit, protocol = arguments.get("unit", ""), arguments.get("protocol")
     if unit not in get_args(Unit):
         raise BenchError(f"{path}, {place}: unit = '{unit}' is unknown: write one of {', '.join(get_args(Unit)[1:])}.")
@@ -228,29 +289,48 @@ def _column(path: Path, table: str, entry: Any, printed: Publication) -> tuple[M
 _KINDS: dict[str, type] = {"str": str, "int": int, "Unit": str, "Sequence[str]": list}
 """What a parameter of a column's function is in TOML, by its annotation."""
 
-_WORDS: dict[type, str] = {str: "a text", int: "a whole number", list: "a list"}
-
-
-def _check(
-    path: Path, place: str, data: Any, required: Mapping[str, type], optional: Mapping[str, type] | None = None
-) -> None:
-    """Raise `BenchError` for keys that are unknown, missing or of another type."""
-    known = {**required, **(optional or {})}
-    if not isinstance(data, dict):
-        raise BenchError(f"{path}, {place}: a table of TOML is expected: write key = value.")
-    for key, value in data.items():
-        if key not in known:
-            raise BenchError(f"{path}, {place}: key '{key}' is unknown: write one of {', '.join(known) or 'none'}.")
-        if type(value) is not known[key]:
-            raise BenchError(f"{path}, {place}: {key} = {value!r} is wrong: write {_WORDS[known[key]]}.")
-    if missing := [key for key in required if key not in data]:
-        raise BenchError(f"{path}, {place}: key '{missing[0]}' is missing: add it, {_WORDS[required[missing[0]]]}.")
-
-
 SHIPPED = Path(__file__).parent.parent / "papers"
 """The papers that visionbench brings along."""
 
 
-def shipped_papers() -> dict[str, Report]:
-    """The reports of every paper that visionbench brings along, by name."""
-    return {name: report for path in sorted(SHIPPED.glob("*.toml")) for name, report in load_paper(path).items()}
+class Catalogue(Mapping[str, Report]):
+    """Every report by its name. A shipped paper's file is read when one of its tables is asked for.
+
+    A table's name begins with the stem of its file, so that one file is read and not all.
+    """
+
+    def __init__(self, own: Mapping[str, Report]) -> None:
+        """`own` are the reports that are no paper's."""
+        self._own = own
+        self._files = {path.stem: path for path in sorted(SHIPPED.glob("*.toml"), key=lambda p: (p != CONVNEXT, p))}
+
+    def papers(self) -> dict[str, dict[str, Report]]:
+        """The reports of every shipped paper, by the stem of its file."""
+        return {stem: _shipped(path) for stem, path in self._files.items()}
+
+    def __getitem__(self, name: str) -> Report:
+        """Raises KeyError."""
+        if name in self._own:
+            return self._own[name]
+        for stem, path in self._files.items():
+            if name.startswith(f"{stem}_") and name in _shipped(path):
+                return _shipped(path)[name]
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        """The ConvNeXt paper's, ours, then those of other papers."""
+        yield from _shipped(CONVNEXT)
+        yield from self._own
+        yield from (name for path in self._files.values() if path != CONVNEXT for name in _shipped(path))
+
+    def __len__(self) -> int:
+        """How many reports there are."""
+        return len(list(iter(self)))
+
+
+CONVNEXT = SHIPPED / "convnext.toml"
+
+
+@lru_cache(maxsize=64)
+def _shipped(path: Path) -> dict[str, Report]:
+    return load_paper(path)

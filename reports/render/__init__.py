@@ -9,18 +9,25 @@ from visionbench.reports.table import Table, cleaned
 FORMATS: tuple[str, ...] = ("terminal", "markdown", "latex", "csv", "json", "html")
 
 
-def render(table: Table, format: str, width: int | None = None, *, colour: bool = False) -> str:  # noqa: A002
+def render(
+    table: Table,
+    format: str,  # noqa: A002
+    width: int | None = None,
+    *,
+    colour: bool = False,
+    notes: bool = True,
+) -> str:
     """The table as text that ends with a newline.
 
     `width` (columns) and `colour` are for the terminal alone: a table wider than `width` is folded, and what
-    that leaves out is said below it; None folds nothing. Raises `BenchError` for a format that is not in
-    `FORMATS`.
+    that leaves out is said below it; None folds nothing. `notes` is for LaTeX alone: a paragraph about the columns
+    below the float. Raises `BenchError` for a format that is not in `FORMATS`.
     """
     choose("format", format, FORMATS)
-    return without_commands(_render(cleaned(table), format, width, colour=colour))
+    return without_commands(_render(cleaned(table), format, width, colour=colour, notes=notes))
 
 
-def _render(table: Table, format: str, width: int | None, *, colour: bool) -> str:  # noqa: A002
+def _render(table: Table, format: str, width: int | None, *, colour: bool, notes: bool) -> str:  # noqa: A002
     # Each renderer is imported when it is needed: `--help` and the other formats never pay for rich.
     if format == "terminal":
         from visionbench.reports.render.terminal import terminal
@@ -33,7 +40,7 @@ def _render(table: Table, format: str, width: int | None, *, colour: bool) -> st
     if format == "latex":
         from visionbench.reports.render.latex import latex
 
-        return latex(table)
+        return latex(table, notes=notes)
     if format == "html":
         from visionbench.reports.render.html import page
 

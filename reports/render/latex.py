@@ -91,16 +91,24 @@ TALL = 25
 """A table of more rows is set one size smaller, so that it stays on one page with its footnotes."""
 
 
-def latex(table: Table) -> str:
-    r"""The environment, from `\begin{table}` to `\end{table}`, and the notes below it."""
+COLUMN = 52
+"""About how many characters a column of a two-column page holds. A wider table goes over both (`table*`)."""
+
+
+def latex(table: Table, *, notes: bool = True) -> str:
+    r"""The environment, from `\begin{table}` to `\end{table}`, and with `notes` a paragraph about its columns.
+
+    Without it there is nothing outside of the float, so that a paper of one or two columns can `\input` it.
+    """
     table = fold(table, lambda narrow: _across(narrow) <= SIZES[-1][0])
     slots = tuple(
         Slot(column=column, split=any(row.cells[i].span for row in table.rows))
         for i, column in enumerate(table.columns)
     )
+    float_name = "table" if notes or _across(table) <= COLUMN else "table*"
     lines = [
         r"% needs \usepackage{booktabs}",
-        r"\begin{table}[p]",
+        rf"\begin{{{float_name}}}[{'p' if notes else 'tp'}]",
         rf"\centering\{_size(table)}\setlength{{\tabcolsep}}{{4pt}}\renewcommand{{\arraystretch}}{{0.95}}",
         rf"\caption{{{escape(table.title)}}}\label{{tab:{table.name}}}",
         # A wide table grows over both margins alike instead of over the right one alone.
@@ -114,8 +122,8 @@ def latex(table: Table) -> str:
         r"\par\medskip\begin{minipage}{\linewidth}\scriptsize\raggedright",
         *_legend(table),
         r"\end{minipage}",
-        r"\end{table}",
-        *_notes(table),
+        rf"\end{{{float_name}}}",
+        *(_notes(table) if notes else ()),
     ]
     return "\n".join(lines) + "\n"
 

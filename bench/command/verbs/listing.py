@@ -32,7 +32,12 @@ def run(what: str, pattern: str, *, as_json: bool) -> int:
         print(json.dumps([dict(zip(("name", "about"), entry, strict=True)) for entry in entries], indent=2))
         return 0
     width = max(len(name) for name, _ in entries)
-    print("\n".join(f"{name:<{width}}  {about}".rstrip() for name, about in entries))
+    paper = None
+    for name, about in entries:
+        if what == "tables" and _paper_of(name) != paper:
+            print("" if paper is None else "\n", _paper_of(name) or "Ours", sep="")
+            paper = _paper_of(name)
+        print(f"{'  ' if what == 'tables' else ''}{name:<{width}}  {about}".rstrip())
     return 0
 
 
@@ -49,7 +54,18 @@ def _list_models() -> list[tuple[str, str]]:
 def _list_tables() -> list[tuple[str, str]]:
     from visionbench.reports import REPORTS
 
-    return [(name, report.title) for name, report in REPORTS.items()]
+    ours = [(name, report.title) for name, report in REPORTS.items() if not report.paper]
+    return [
+        *((name, report.title) for tables in REPORTS.papers().values() for name, report in tables.items()),
+        *ours,
+    ]
+
+
+def _paper_of(table: str) -> str:
+    """The title of a table's paper, over which it is listed; "" for what is no paper's table."""
+    from visionbench.reports import REPORTS
+
+    return REPORTS[table].paper if table in REPORTS else ""
 
 
 def _list_suites() -> list[tuple[str, str]]:

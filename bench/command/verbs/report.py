@@ -13,6 +13,8 @@ from visionbench.command.requests import TERMINAL, Output
 from visionbench.record.errors import BenchError
 
 if TYPE_CHECKING:
+    from visionbench.record.record import Record
+    from visionbench.reports import Report
     from visionbench.reports.table import Table
 
 
@@ -35,11 +37,26 @@ class Request:
 def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
     parser.description = "Print tables from recorded numbers. Needs no torch and no GPU."
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help="convnext_table1, ... (see `list tables`)")
+    parser.add_argument(
+        "tables",
+        nargs="*",
+        metavar="TABLE",
+        help="swin_table1, ... (see `list tables`), a paper (swin), or a file of your own (mypaper.toml)",
+    )
     parser.add_argument("--all", action="store_true", help="every table")
     options.add_evidence(parser)
     options.add_output(parser)
     parser.add_argument("--standalone", action="store_true", help="with --format latex: a document that compiles")
+    parser.add_argument(
+        "--columns",
+        type=options.words,
+        default=(),
+        metavar="WORDS",
+        help="only these, in this order: params,flops.exact,img/s,top1",
+    )
+    parser.add_argument(
+        "--notes", action="store_true", help="with --format latex: what the columns are, below the float"
+    )
     parser.add_argument("--output", type=Path, dest="file", metavar="FILE", help="write there instead of stdout")
     parser.set_defaults(verb=lambda words: run(_request(words)))
 
@@ -67,11 +84,22 @@ def tables_and_page(request: Request) -> tuple[list[Table], Callable[[], str]]:
         raise BenchError("which table? Name one (`list tables`) or say --all.")
     from visionbench.reports import REPORTS
 
-    reports = list(REPORTS.values()) if request.whole else inputs.reports_named(request.tables)
+    if request.all:
+        reports = list(REPORTS.values())
+    elif request.whole:  # a page is for browsing: with every paper's tables it would take a minute to open
+        reports = [report for report in REPORTS.values() if report.paper_table or not report.paper]
+    else:
+        reports = inputs.reports_named(request.tables)
+    files = [report for name in request.tables if name.endswith(".toml") for report in inputs.reports_of(name)]
     records, comparisons = inputs.read_records(request.records), inputs.read_comparisons(request.comparisons)
+    records = [*_count_missing(files, records), *records]
     if request.tables and not request.comparisons and not inputs.COMPARISONS.exists():
         _say_whose(request.tables)
     laid_out = [report.layout(records, comparisons) for report in reports]
+    if request.output.columns:
+        from visionbench.reports.table import pick
+
+        laid_out = [pick(table, request.output.columns) for table in laid_out]
     # Of all tables those that have something to say; one that is named says that it has nothing.
     tables = [table for table in laid_out if table.rows or not request.whole]
     # The whole page shows the figures, too; drawing them takes longer than everything else.
@@ -84,3 +112,41 @@ def _say_whose(tables: Sequence[str]) -> None:
         progress.say(
             f"{', '.join(shown)}: nothing compared here yet (`effects`); shown is what comes with visionbench."
         )
+
+
+def _count_missing(reports: Sequence[Report], records: Sequence[Record]) -> list[Record]:
+    """Counts for the rows of a user's own files that have none; only where there are such is torch imported.
+
+    Raises `BenchError` for a model that there is not; one that cannot be counted is said, and its cells stay dashes.
+    """
+    from visionbench.reports.paper import profiles
+
+    places = {
+        row.network: place
+        for report in reports
+        for row, place in zip(report.rows, report.places, strict=False)
+        if row.model
+    }
+    shipped = profiles.shipped()
+    have = {(r.spec.model, r.spec.image_size) for r in records if r.source == "computed" and r.spec.task == "inference"}
+    wanted = [network for network in places if network not in have and (*network, "") not in shipped]
+    if not wanted:
+        return []
+    from visionbench.command import counting
+
+    if not all(counting.versions()):
+        progress.say(f"{len(wanted)} rows are not counted: torch and timm are not installed here.")
+        return []
+    counted = counting.count(wanted)
+    made = [counted[(*network, "")] for network in wanted if (*network, "") in counted]
+    for profile in made:
+        if profile.error:
+            _refuse_or_say(places[profile.model, profile.size], profile.error)
+    return [profiles.record(profile) for profile in made if not profile.error]
+
+
+def _refuse_or_say(place: str, error: str) -> None:
+    """A name that nobody has is a mistake of the file's; a network that fails is said, and the rest is printed."""
+    if error.startswith(("no model ", "'")):
+        raise BenchError(f"{place}: {error}.")
+    progress.complain(f"{place}: {error}")

@@ -1,0 +1,148 @@
+"""Networks counted in parts, over all cores, with what was counted kept by torch's and timm's versions."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
+from pathlib import Path
+
+from visionbench.command import progress
+from visionbench.record.profile import Profile, Profiles, by_network, format_lines, parse
+from visionbench.record.spec import ImageSize
+from visionbench.record.units import plural
+
+Network = tuple[str, ImageSize]
+"""A model's qualified name, and the side of its input in pixels; 0 is the model's own size."""
+
+SOME = 6
+"""Fewer networks than this are counted in this process: to start another takes longer."""
+
+
+def versions() -> tuple[str, str]:
+    """Torch's and timm's, "" for one that is not installed; neither is imported."""
+    found = []
+    for package in ("torch", "timm"):
+        try:
+            found.append(version(package).partition("+")[0])
+        except PackageNotFoundError:
+            found.append("")
+    return found[0], found[1]
+
+
+def cache_file() -> Path:
+    """Where counts are kept: one file for each torch and timm, in the user's cache (`XDG_CACHE_HOME`)."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visionbench"
+    return folder / "counts-torch{}-timm{}.csv".format(*versions())
+
+
+def known() -> Profiles:
+    """Everything counted with this torch and this timm, or shipped; what is counted here wins."""
+    from visionbench.reports.paper import profiles
+
+    path = cache_file()
+    try:
+        own = parse(path.read_text(encoding="utf-8"))
+    except OSError:
+        own = []
+    fresh = [profile for profile in own if profile.stamp == _stamp(profile.model)]
+    return {**_usable(profiles.shipped()), **by_network(fresh)}
+
+
+def _usable(shipped: Profiles) -> Profiles:
+    """Shipped counts hold for the timm that they were made with; without one here there are no better ones."""
+    _, timm = versions()
+    return {key: profile for key, profile in shipped.items() if not timm or profile.timm == timm}
+
+
+def count(networks: Iterable[Network], *, processes: int | None = None) -> Profiles:
+    """The profiles of those networks, counted where they are not known; one that fails has an `error`.
+
+    Appends each to the cache as it comes, so that an interrupted count goes on where it stopped.
+    """
+    counted = known()
+    wanted = dict.fromkeys(networks)
+    missing = [network for network in wanted if (*network, "") not in counted]
+    if missing and all(versions()):
+        progress.say(f"Counting {plural(len(missing), 'network')} exactly, on no hardware ...")
+        counted |= by_network(_kept(_counted(missing, processes or os.cpu_count() or 1)))
+    return counted
+
+
+def _kept(profiles: Iterable[Profile]) -> Iterator[Profile]:
+    """The same profiles, each appended to the cache first; a cache that cannot be written is said once."""
+    path, writable = cache_file(), True
+    torch, timm = versions()
+    for profile in profiles:
+        stamped = replace(profile, torch=torch, timm=timm, stamp=_stamp(profile.model))
+        try:
+            if writable and not (profile.error and profile.model.startswith("user:")):  # which is soon mended
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(format_lines([stamped], head=file.tell() == 0))
+        except OSError as error:
+            writable = False
+            progress.say(f"{path} cannot be written ({error.strerror}): these counts are not kept.")
+        yield stamped
+
+
+def _counted(missing: Sequence[Network], processes: int) -> Iterator[Profile]:
+    if len(missing) < SOME or processes < 2:
+        for network in missing:
+            yield from count_one(network)
+        return
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_quietly)
+    with pool:
+        tasks = [pool.submit(partial(count_one, network)) for network in missing]
+        try:
+            for done, task in enumerate(as_completed(tasks), 1):
+                yield from task.result()
+                if done % 50 == 0:
+                    progress.say(f"counted {done} of {len(tasks)}")
+        except BrokenProcessPool:
+            progress.say("A counting process died (out of memory?): the same command goes on from there.")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _quietly() -> None:
+    """A worker uses one thread and says nothing."""
+    import torch
+
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+
+
+def count_one(network: Network) -> list[Profile]:
+    """The profiles of one network, or one that says why there are none."""
+    from visionbench.tracing import profile
+
+    model, size = network
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            own = profile.own_size(model)
+            return [replace(made, own_size=own) for made in profile.profiles(model, size or own)]
+    except Exception as error:  # one network of a thousand may fail in any way, and the others are wanted
+        return [profile.failed(model, size, error)]
+
+
+def _stamp(model: str) -> str:
+    """What changes when a user's file does: its size and the time of its last change. "" for all other models."""
+    if not model.startswith("user:"):
+        return ""
+    path = Path(*model.split(":")[1].split(".")).with_suffix(".py")
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f"{status.st_mtime_ns}-{status.st_size}"

@@ -1,0 +1,144 @@
+"""The verb `audit`: printed params and FLOPs against exact counts, each with what explains it."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from visionbench.command import counting, inputs, options, output
+from visionbench.command.requests import Output
+from visionbench.record.errors import choose
+
+if TYPE_CHECKING:
+    from visionbench.record.profile import Profile
+    from visionbench.reports import Report
+    from visionbench.reports.audit.explain import Counted
+    from visionbench.reports.audit.tables import Audited
+
+DESCRIPTION = """\
+Check every printed params and FLOPs figure against the exact count of its network. Each is reproduced to the printed
+digit, or explained by something that was tried on the row (another convention of counting, another size, another
+network, another row's number), or unexplained. Counts that are not known yet are traced, over all cores, and kept.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Which papers (none: every shipped one), and how to print what was found."""
+
+    papers: tuple[str, ...]
+    every: bool
+    errata: bool
+    output: Output
+
+
+def add(parser: ArgumentParser) -> None:
+    """What a user may ask."""
+    parser.description = DESCRIPTION
+    parser.add_argument(
+        "papers",
+        nargs="*",
+        metavar="PAPER",
+        help="swin, maxvit, ... or a file (default: a summary of every paper); timm: count the whole zoo",
+    )
+    parser.add_argument("--every", action="store_true", help="show the figures that are reproduced, too")
+    parser.add_argument("--errata", action="store_true", help="print the page docs/errata.md")
+    options.add_output(parser)
+    parser.add_argument("--output", type=Path, dest="file", metavar="FILE", help="write there instead of stdout")
+    parser.set_defaults(verb=lambda words: run(_request(words)))
+
+
+def _request(words: Namespace) -> Request:
+    return Request(
+        papers=tuple(words.papers), every=words.every, errata=words.errata, output=options.part(Output, words)
+    )
+
+
+def run(request: Request) -> int:
+    """Print the summary, and for papers that are named the figures that are not reproduced."""
+    from visionbench.reports.audit import tables
+
+    if request.papers == (ZOO,):
+        output.print_tables([tables.zoo(count_zoo())], request.output)
+        return 0
+    audited = audit_papers(request.papers)
+    if request.errata:
+        text = tables.errata(audited, "python bench.py", _counted_by())
+        if request.output.file:
+            output.write(request.output.file, text.encode())
+        else:
+            print(text, end="")
+        return 0
+    shown = [tables.summary(audited)]
+    if request.papers:
+        others = tables.elsewhere(audited)
+        shown = [*(tables.details(paper, others, every=request.every) for paper in audited), *shown]
+    output.print_tables(shown, request.output)
+    return 0
+
+
+ZOO = "timm"
+"""The word for every network of timm."""
+
+
+def count_zoo() -> list[Profile]:
+    """The profiles of every network of timm, by family. Goes on where an earlier count stopped."""
+    from visionbench import models
+
+    networks = [(name, models.resolve(name).image_size) for name in models.names() if name.startswith(f"{ZOO}:")]
+    counted = counting.count(networks)
+    profiles = [counted[(*network, "")] for network in networks if (*network, "") in counted]
+    return sorted(profiles, key=lambda profile: profile.family)
+
+
+def _counted_by() -> str:
+    """What the shipped counts were made with; for others what is here."""
+    from visionbench.reports.paper.profiles import shipped
+
+    versions = {(profile.torch, profile.timm) for profile in shipped().values()} or {counting.versions()}
+    return " and ".join(f"counted with torch {torch} and timm {timm}" for torch, timm in sorted(versions))
+
+
+def audit_papers(names: Sequence[str]) -> list[Audited]:
+    """The findings of those papers, of every shipped one for (). Raises `BenchError` for an unknown name.
+
+    Counts what is not known; then, for prints that nothing explains, their networks at sizes where they may fit.
+    """
+    from visionbench.reports.audit.explain import Counted, sizes_worth_counting
+
+    papers = _papers(names)
+    known = counting.count(network for _, reports in papers for report in reports for network in report.measured_rows())
+    profiles = Counted(known)
+    audited = [_audited(stem, reports, profiles) for stem, reports in papers]
+    unexplained = [f for paper in audited for f in paper.findings if f.kind == "unexplained"]
+    sizes = dict.fromkeys((f.figure.row.model, size) for f in unexplained for size in sizes_worth_counting(f))
+    if any((*network, "") not in known for network in sizes):
+        profiles = Counted(counting.count(sizes))
+        audited = [_audited(stem, reports, profiles) for stem, reports in papers]
+    return audited
+
+
+def _papers(names: Sequence[str]) -> list[tuple[str, list[Report]]]:
+    from visionbench.reports import REPORTS
+
+    shipped = {stem: list(tables.values()) for stem, tables in REPORTS.papers().items()}
+    if not names:
+        return list(shipped.items())
+    files = {name: inputs.reports_of(name) for name in names if name.endswith(".toml")}
+    return [
+        (Path(name).stem, files[name]) if name in files else (name, shipped[choose("paper", name, shipped)])
+        for name in names
+    ]
+
+
+def _audited(stem: str, reports: Sequence[Report], profiles: Counted) -> Audited:
+    from visionbench.reports.audit.explain import audit
+    from visionbench.reports.audit.tables import Audited
+
+    rows = [row for report in reports for row in report.rows]
+    first = reports[0]
+    findings = tuple(audit(stem, rows, profiles, first.stated))
+    return Audited(stem=stem, title=first.paper, cite=first.cite, findings=findings)

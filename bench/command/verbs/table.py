@@ -1,0 +1,211 @@
+"""The verb `table`: a file for a table of one's own, from models' names or from a printed table."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from visionbench.command import output, progress
+from visionbench.record import files
+from visionbench.record.errors import BenchError
+from visionbench.record.program import program_name
+from visionbench.record.spec import ImageSize
+from visionbench.record.units import plural
+
+if TYPE_CHECKING:
+    from visionbench.reports.paper.importing import Line, Printed
+
+DESCRIPTION = """\
+Start a table of your own. `new FILE MODEL...` writes a commented file with these rows; `import FILE` reads a printed
+table (LaTeX, Markdown or CSV), finds the models of its rows, marks those that it can't, and writes such a file.
+`report FILE` prints it, `run --table FILE` measures its rows.
+"""
+
+
+def add(parser: ArgumentParser) -> None:
+    """What a user may ask."""
+    parser.description = DESCRIPTION
+    parser.add_argument("what", choices=("new", "import"), help="start from models' names, or from a printed table")
+    parser.add_argument("file", type=Path, metavar="FILE", help="new: the file to write; import: the printed table")
+    parser.add_argument(
+        "models", nargs="*", metavar="MODEL", help="new: convnext_tiny, user:package.module:factory, ..."
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="import: the file to write (default: FILE's name with .toml)"
+    )
+    parser.add_argument("--force", action="store_true", help="write over a file that is there")
+    parser.set_defaults(verb=run)
+
+
+def run(words: Namespace) -> int:
+    """Write the file, and say what is next."""
+    target = words.file if words.what == "new" else words.output or words.file.with_suffix(".toml")
+    if target.suffix != ".toml":
+        raise BenchError(f"{target} does not end with .toml, by which a table's file is known: name another.")
+    if target.exists() and not words.force:
+        raise BenchError(f"{target} is there already: name another file, or say --force.")
+    if words.what == "import" and words.models:
+        raise BenchError(f"`table import` reads one file, and {words.models[0]} is another: leave it out.")
+    text = _starter(target, words.models) if words.what == "new" else _imported(words.file, target)
+    output.write(target, text.encode())
+    print(f"{target} is written. Next: {program_name()} report {target}")
+    return 0
+
+
+# --- new -------------------------------------------------------------------------------------------------------------
+
+
+def _starter(path: Path, names: Sequence[str]) -> str:
+    from visionbench.models import expand, resolve
+
+    if not names:
+        raise BenchError("which models? Name them after the file: convnext_tiny, user:package.module:factory, ...")
+    cards = [resolve(model) for name in names for model in expand(name)]
+    rows = [_row_of(card.name, card.image_size) for card in dict.fromkeys(cards)]
+    return _head(path, "My table", ("size", "params", "flops", "img/s", "top1")) + "".join(rows)
+
+
+def _row_of(model: str, size: ImageSize) -> str:
+    label = model.rpartition(":")[2]
+    own = model.startswith("user:")
+    lines = [
+        f"model = {_quoted(model)}",
+        f"label = {_quoted(label)}",
+        f"size = {size}" if isinstance(size, int) else f'size = "{size}"',
+    ]
+    lines += ["own = true"] if own else []
+    prints = list(_printed_elsewhere(model, size))
+    lines += prints or ["# params = 28.6", "# flops = 4.5", "# top1 = 82.1"]
+    return "\n[[table.row]]\n" + "\n".join(lines) + "\n"
+
+
+def _printed_elsewhere(model: str, size: ImageSize) -> Iterator[str]:
+    """What shipped papers print of that network, as comments with their sources."""
+    from visionbench.reports import REPORTS
+    from visionbench.reports.paper.simple import METRICS
+
+    keys = {metric: key for key, (metric, _) in METRICS.items()}
+    printed: dict[str, dict[str, str]] = {}
+    for report in (report for tables in REPORTS.papers().values() for report in tables.values()):
+        for row in report.rows:
+            for metric, number in row.printed.items() if row.network == (model, size) else ():
+                where = ", ".join(part for part in (number.source, number.gpu) if part)
+                printed.setdefault(metric, {}).setdefault(number.text, where)
+    for metric in (metric for metric in keys if metric in printed):
+        for text, where in list(printed[metric].items())[:MOST_PRINTS]:
+            yield f"# {_key(keys[metric])} = {text}  # {where}"
+
+
+MOST_PRINTS = 5
+"""How many different prints of one number a starter offers."""
+
+
+# --- import ----------------------------------------------------------------------------------------------------------
+
+
+def _imported(path: Path, target: Path) -> str:
+    from visionbench.reports.paper import importing
+
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = files.reason(error) if isinstance(error, OSError) else "it is no UTF-8"
+        raise BenchError(f"cannot read {path} ({reason}): name a table as LaTeX, Markdown or CSV.") from error
+    printed = importing.parse(text, str(path))
+    for problem in printed.problems:
+        progress.complain(f"{path}, {problem}.")
+    keys = [key for key in ("params", "flops", "img/s", "top1") if any(key in row.values for row in printed.rows)]
+    return _head(target, printed.title or "Imported table", ("size", *keys)) + "".join(_imported_rows(path, printed))
+
+
+def _imported_rows(path: Path, printed: Printed) -> Iterator[str]:
+    from visionbench.reports.paper.naming import resolve
+
+    names = _names()
+    unsure = 0
+    seen: set[str] = set()
+    for row in printed.rows:
+        size = int(row.values.get("size", 0))
+        match = resolve(row.values.get("label", ""), size, names)
+        unsure += not match.model
+        text = _imported_row(path, row, match.model, match.candidates)
+        body = text.partition("\n")[2]
+        if body in seen:
+            progress.complain(f"{path}, line {row.number}: the same row as one above: it is left out.")
+            continue
+        seen.add(body)
+        yield text
+    if unsure:
+        progress.complain(
+            f'{plural(unsure, "row")} of {len(printed.rows)} name no model for certain: see `model = ""`.'
+        )
+
+
+def _names() -> tuple[str, ...]:
+    """Every model's name; without timm those of the shipped papers."""
+    from visionbench.reports.paper.profiles import shipped
+
+    try:
+        from visionbench import models
+
+        return models.names()
+    except ImportError:
+        return tuple(dict.fromkeys(model for model, _, _ in shipped()))
+
+
+def _imported_row(path: Path, row: Line, model: str, candidates: Sequence[str]) -> str:
+    lines = [f"\n[[table.row]]  # {path.name}, line {row.number}"]
+    if model:
+        lines.append(f"model = {_quoted(model)}")
+    else:
+        hint = f"is it {' or '.join(candidates)}?" if candidates else "name it if somebody builds it"
+        lines.append(f'model = ""  # not certain: {hint}')
+    lines.append(f"label = {_quoted(row.values.get('label') or model or f'row {row.number}')}")
+    if row.section:
+        lines.append(f"section = {_quoted(row.section)}")
+    lines += [f"{_key(key)} = {value}" for key, value in row.values.items() if key != "label"]
+    lines += [f"# not read: {problem}" for problem in row.unread]
+    return "\n".join(lines) + "\n"
+
+
+# --- both ------------------------------------------------------------------------------------------------------------
+
+
+def _head(path: Path, title: str, columns: Sequence[str]) -> str:
+    from visionbench.reports.paper.profiles import slug
+    from visionbench.reports.paper.simple import METRICS, WORDS
+
+    name = slug(path.stem) or "table"
+    name = name if name[0].isalpha() else f"table_{name}"
+    listed = ", ".join(_quoted(word) for word in columns)
+    return f"""\
+# A table of one's own. `{program_name()} report {path.name}` prints it (--format latex, markdown, csv, html),
+# `{program_name()} run --table {path.name}` measures its rows here,
+# `{program_name()} audit {path.name}` checks its counts.
+
+title = {_quoted(title)}
+cite = "this paper"                # where the printed numbers stand; a row may have a `source` of its own
+
+[[table]]
+name = "{name}"
+title = {_quoted(title)}
+columns = [{listed}]
+# columns: {", ".join(WORDS)}
+# gpu = "V100"                     # of the rows' img/s
+# protocol = "batch 64, fp32"      # how they were measured
+
+# A row has model (a bare name is timm's, "" is nobody's), label, section, size, and what is printed of it:
+# {", ".join(_key(key) for key in METRICS)} (in M, G, img/s, %, GB, as printed). own = true sets a row apart.
+"""
+
+
+def _key(key: str) -> str:
+    return key if key.isidentifier() else _quoted(key)
+
+
+def _quoted(text: str) -> str:
+    """A text as TOML has it: JSON's escapes are TOML's."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")

@@ -1,0 +1,166 @@
+"""A network's exact count in parts, so that it can be counted as others count: `visionbench.record.profile`.
+
+Which operators a counter of somebody else's sees depends on what they are (fvcore counts norms), on the module that
+calls them (a hook sees `nn.Conv2d` and not a function), and on whether a product is of two activations (many leave
+attention's out). So every operator of a trace is put into one of the parts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import nn
+
+from visionbench.models.randomness import seeded
+from visionbench.record.profile import PARTS, Profile
+from visionbench.record.spec import ImageSize, Spec
+from visionbench.tracing import passes
+from visionbench.tracing.operators import Operator
+from visionbench.tracing.skeleton import weightless
+from visionbench.tracing.step import run_with_model
+
+_FUSABLE = ("fuse", "reparameterize", "switch_to_deploy")
+"""Methods by which a module of timm merges the branches that it is trained with."""
+
+_WEIGHTED = frozenset(("mm", "addmm", "mv", "addmv", "linear"))
+"""Products with a weight; other products are of two activations."""
+
+_HOOKED = frozenset(("Conv1d", "Conv2d", "Linear"))
+
+_RELUS = frozenset(("relu", "hardtanh", "leaky_relu", "_prelu_kernel"))
+_ACTIVATIONS = frozenset(("gelu", "silu", "hardswish", "sigmoid", "hardsigmoid", "tanh", "elu", "mish", "softplus"))
+_NORMS = {
+    "native_batch_norm": "elements_batch_norm",
+    "native_layer_norm": "elements_layer_norm",
+    "native_group_norm": "elements_group_norm",
+}
+_OUTPUTS = {
+    **dict.fromkeys(_RELUS, "elements_relu"),
+    **dict.fromkeys(_ACTIVATIONS, "elements_activation"),
+    **dict.fromkeys(("add", "sub"), "elements_add"),
+    **dict.fromkeys(("mul", "div"), "elements_multiply"),
+    **dict.fromkeys(("_softmax", "_safe_softmax"), "elements_softmax"),
+    **dict.fromkeys(("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d"), "elements_upsample"),
+}
+_INPUTS = {
+    **_NORMS,
+    **dict.fromkeys(("avg_pool2d", "max_pool2d_with_indices"), "elements_pool"),
+    **dict.fromkeys(("mean", "_adaptive_avg_pool2d", "adaptive_max_pool2d"), "elements_global_pool"),
+}
+
+
+def profiles(model: str, size: ImageSize) -> Iterator[Profile]:
+    """The network as it is built, and as it is with its branches merged, where it has any.
+
+    Raises as `step.run`, before the first is yielded.
+    """
+    spec = Spec(model=model, image_size=size)
+    traced, network = run_with_model(spec)
+    yield _profile(network, traced.operators, spec, "")
+    fusable = any(hasattr(module, method) for module in network.modules() for method in _FUSABLE)
+    if fusable and (fused := _fused(model, size)) is not None:
+        with passes.collector_paused(), seeded(passes.SEED):
+            recorder, _ = passes._step(fused, spec, False)
+        yield _profile(fused, recorder.operators, spec, "fused")
+
+
+def _fused(model: str, size: ImageSize) -> nn.Module | None:
+    """The network as it is deployed; None where merging its branches fails."""
+    from timm.utils.model import reparameterize_model
+
+    try:
+        return reparameterize_model(weightless(model, size).eval()).to("meta").eval()
+    except (RuntimeError, AttributeError, ValueError, TypeError):  # weights that nobody has set merge or do not
+        return None
+
+
+def _profile(network: nn.Module, operators: Sequence[Operator], spec: Spec, variant: str) -> Profile:
+    heads = _heads(network)
+    classes = {name: type(module).__name__ for name, module in network.named_modules()}
+    parts = Counter(_parameters(network, heads))
+    for operator in operators:
+        parts.update(_parts(operator, classes.get(operator.module, "")))
+        if operator.macs and _POSITION_NETWORKS.intersection(operator.module.split(".")):
+            parts["macs_position"] += operator.macs
+        if any(operator.module == head or operator.module.startswith(f"{head}.") for head in heads):
+            parts["macs_classifier"] += operator.macs
+    family = type(network).__module__
+    ordered = {name: parts[name] for name in PARTS}
+    return Profile(model=spec.model, size=spec.image_size, variant=variant, family=family, parts=ordered)
+
+
+def _heads(network: nn.Module) -> list[str]:
+    """The paths of the classifiers: timm's models say which they are."""
+    try:
+        classifier: Any = network.get_classifier()  # type: ignore[operator]
+    except (AttributeError, NotImplementedError, TypeError):
+        return []
+    heads = classifier if isinstance(classifier, (tuple, list)) else (classifier,)
+    return [name for name, module in network.named_modules() if any(module is head for head in heads)]
+
+
+_POSITION_NETWORKS = frozenset(("cpb_mlp", "meta_mlp", "rel_pos"))
+"""Modules that make attention's bias from positions: their output depends on no image."""
+
+_POSITIONS = ("pos_embed", "pos_embedding", "rel_pos", "relative_position_bias_table", "attention_biases", "patch_pos")
+
+
+def _parameters(network: nn.Module, heads: list[str]) -> dict[str, int]:
+    named = list(network.named_parameters())
+    modules = dict(network.named_modules())
+
+    def total(paths: list[str]) -> int:
+        return sum(parameter.numel() for path in paths for parameter in modules[path].parameters())
+
+    norms = [module for module in modules.values() if "norm" in type(module).__name__.lower()]
+    return {
+        "params": sum(parameter.numel() for _, parameter in named),
+        "params_classifier": total(heads),
+        "params_distillation": total([path for path in modules if path.rpartition(".")[2] == "head_dist"]),
+        "params_norm": sum(p.numel() for module in norms for p in module.parameters(recurse=False)),
+        "params_position": sum(p.numel() for name, p in named if name.rpartition(".")[2].startswith(_POSITIONS)),
+        "buffers": sum(buffer.numel() for buffer in network.buffers() if buffer.is_floating_point()),
+    }
+
+
+def _parts(operator: Operator, caller: str) -> dict[str, int]:
+    """What one operator adds to which parts; `caller` is the class of the module that called it."""
+    sizes = [math.prod(shape) for shape, _, _ in operator.operands]
+    name = operator.name.removesuffix("_")
+    parts: dict[str, int] = {"macs": operator.macs, "activations": operator.activations}
+    if operator.macs:
+        parts.update(_products(operator, name, caller, sizes))
+    elif sizes and name in _OUTPUTS:
+        parts[_OUTPUTS[name]] = sizes[-1] * (4 if name == "upsample_bilinear2d" else 1)
+    elif sizes and name in _INPUTS:
+        parts[_INPUTS[name]] = sizes[0]
+    return parts
+
+
+def _products(operator: Operator, name: str, caller: str, sizes: list[int]) -> dict[str, int]:
+    if operator.kind.endswith("conv"):
+        bias = sizes[-1] if len(sizes) >= 4 else 0  # image, weight, bias, output
+        kind = "macs_conv"
+    elif name in _WEIGHTED:
+        bias = sizes[-1] if name == "addmm" else 0
+        kind = "macs_linear"
+    else:
+        return {"macs_products": operator.macs}
+    hooked = operator.macs if caller in _HOOKED else 0
+    return {kind: operator.macs, f"{kind}_hooked": hooked, "elements_bias": bias}
+
+
+def failed(model: str, size: ImageSize, error: BaseException) -> Profile:
+    """A network that cannot be counted, with the cause."""
+    reason = str(error).strip().split("\n")[0] or type(error).__name__
+    return Profile(model=model, size=size, error=reason[:300], parts={})
+
+
+def own_size(model: str) -> ImageSize:
+    """The size that the model is trained on by default, in pixels. Raises `ModelError`."""
+    from visionbench.models import resolve
+
+    return resolve(model).image_size

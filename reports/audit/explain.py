@@ -1,0 +1,423 @@
+"""Whether a printed count is the exact one, and if not, what it is: found by trying, on the row, what it may be.
+
+The order is from what a row says itself to what it may be by chance: its own count; the convention that its paper
+states; its rounding and other conventions, of which the one that explains most rows of the paper wins; another size;
+another network that fits everything that the row prints; a number of another row. What nothing explains is
+"unexplained". A print of few digits is near many counts: a convention is believed of it only where it explains several
+networks of the paper, and a good part of them. A convention that a print of six digits meets exactly needs no company.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from visionbench.record.profile import Profile, Profiles
+from visionbench.record.spec import ImageSize, sides
+from visionbench.reports.audit import conventions
+from visionbench.reports.audit.conventions import Convention
+from visionbench.reports.printed import SCALES, Network, Number, PaperRow
+
+Kind = Literal["reproduced", "convention", "size", "network", "row", "unexplained", "not built"]
+
+KINDS: Mapping[Kind, str] = {
+    "reproduced": "reproduced",
+    "convention": "another convention",
+    "size": "another size",
+    "network": "another network",
+    "row": "another row's number",
+    "unexplained": "unexplained",
+    "not built": "not built here",
+}
+"""What a printed figure can turn out to be, in a table's words."""
+
+METRICS = ("params", "macs")
+
+FINE = 5e-4
+"""Half a unit of the last printed digit as a share of the print: from here on composed conventions are tried, too."""
+
+COARSE = 2.5e-3
+"""Half a unit as a share: a print with fewer digits tells no networks apart."""
+
+NEAR, ALIKE = 1e-4, 1e-3
+"""Two counters of one network, and two programs of it, are as near as this: an operator, a bias or a norm differ."""
+
+EXACT = 2e-6
+"""A print with six digits that a convention meets so closely is its count, and not near it by chance."""
+
+FAR = 0.2
+"""Counts that differ by more than this, 2 x MACs and MACs, are not taken for each other by chance."""
+
+ENOUGH, SHARE, MANY = 3, 0.25, 10
+"""A convention is believed of a paper if it explains so many networks, and this share of those that it can be asked of;
+or many, whatever their share."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A printed count of a row: `metric` is "params" or "macs"; `paper` the stem of its file."""
+
+    paper: str
+    row: PaperRow
+    metric: str
+
+    @property
+    def printed(self) -> Number:
+        """What stands in print."""
+        return self.row.printed[self.metric]
+
+    @property
+    def share(self) -> float:
+        """Half a unit of its last digit as a share of it."""
+        return self.printed.half_unit / self.printed.value if self.printed.value else math.inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a printed figure turned out to be, the `exact` count of its network, and the one that explains it."""
+
+    figure: Figure
+    kind: Kind
+    text: str = ""
+    exact: float | None = None
+    explained: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A convention or a rounding that gives the print: its name, its count, and how far it is from the usual."""
+
+    name: str
+    value: float
+    cost: int
+    sure: bool = False
+    kind: Kind = "convention"
+
+
+class Counted:
+    """Every profile, by network and by family; what each convention makes of one is worked out once."""
+
+    def __init__(self, profiles: Profiles) -> None:
+        """Index them."""
+        self._profiles = profiles
+        self._counts: dict[tuple[str, ImageSize, str, bool], list[tuple[Convention, float]]] = {}
+        self._families: dict[str, list[Profile]] = {}
+        for profile in profiles.values():
+            if profile.parts:
+                self._families.setdefault(profile.family, []).append(profile)
+
+    def of(self, row: PaperRow, variant: str = "", size: ImageSize | None = None) -> Profile | None:
+        """The profile of a row's network; None where there is none."""
+        profile = self._profiles.get((row.model, size or row.image_size, variant)) if row.model else None
+        return profile if profile and profile.parts else None
+
+    def cause(self, row: PaperRow) -> str:
+        """Why a row's network has no counts."""
+        if not row.model:
+            return "neither timm nor visionbench builds this network"
+        profile = self._profiles.get((row.model, row.image_size, ""))
+        return profile.error if profile else "not counted yet"
+
+    def kin(self, row: PaperRow) -> list[Profile]:
+        """What has been counted of the module that defines the row's network."""
+        own = self.of(row)
+        return self._families.get(own.family, []) if own else []
+
+    def macs(self, profile: Profile, *, composed: bool) -> list[tuple[Convention, float]]:
+        """What the conventions of FLOPs make of a network; with `composed` every choice."""
+        key = (profile.model, profile.size, profile.variant, composed)
+        if key not in self._counts:
+            tried = (*conventions.NAMED, *(conventions.composed() if composed else ()))
+            self._counts[key] = [(convention, convention.count(profile.parts)) for convention in tried]
+        return self._counts[key]
+
+
+def fits(printed: Number, value: float, *, near: float = 0.0) -> bool:
+    """Whether a count may be printed so: within half a unit of its last digit, or within `near` as a share."""
+    return abs(value - printed.value) <= _tolerance(printed, near)
+
+
+def _tolerance(printed: Number, near: float) -> float:
+    return max(printed.half_unit, near * printed.value) * (1 + 1e-9)
+
+
+def audit(paper: str, rows: Sequence[PaperRow], profiles: Counted, stated: str = "") -> list[Finding]:
+    """The findings of one paper's rows, in order; rows that say by which counter they were counted are left out.
+    `stated` is the convention that it states for its FLOPs, or "".
+    """
+    figures = [
+        Figure(paper=paper, row=row, metric=m) for row in rows if not row.counter for m in METRICS if m in row.printed
+    ]
+    tried = [list(_explanations(figure, profiles)) for figure in figures]
+    votes = _votes(figures, tried)
+    return [
+        _finding(figure, explanations, votes, rows, profiles, stated)
+        for figure, explanations in zip(figures, tried, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Votes:
+    """How many networks a convention explains: of the paper, and of one section of it; and where these are enough."""
+
+    paper: Mapping[tuple[str, str], int]
+    section: Mapping[tuple[str, str, str], int]
+    believed: frozenset[tuple[str, str]]
+
+    def order(self, figure: Figure, explanation: Explanation) -> tuple[int, int, int, float]:
+        """The better explanation is the smaller: more networks of its section, of its paper, nearer to the usual."""
+        paper = self.paper[figure.metric, explanation.name]
+        section = self.section[figure.metric, explanation.name, figure.row.section]
+        return (-section, -paper, explanation.cost, abs(explanation.value - figure.printed.value))
+
+
+def _votes(figures: Sequence[Figure], tried: Sequence[Sequence[Explanation]]) -> Votes:
+    paper: dict[tuple[str, str], set[Network]] = {}
+    section: dict[tuple[str, str, str], set[Network]] = {}
+    whole: dict[str, set[Network]] = {metric: set() for metric in METRICS}
+    for figure, explanations in zip(figures, tried, strict=True):
+        if explanations:
+            whole[figure.metric].add(figure.row.network)
+        for explanation in explanations:
+            key = (figure.metric, explanation.name)
+            paper.setdefault(key, set()).add(figure.row.network)
+            section.setdefault((*key, figure.row.section), set()).add(figure.row.network)
+    return Votes(
+        paper={key: len(networks) for key, networks in paper.items()},
+        section={key: len(networks) for key, networks in section.items()},
+        believed=frozenset(
+            key
+            for key, networks in paper.items()
+            if len(networks) >= MANY or ENOUGH <= len(networks) >= SHARE * len(whole[key[0]])
+        ),
+    )
+
+
+def _finding(
+    figure: Figure,
+    explanations: Sequence[Explanation],
+    votes: Votes,
+    rows: Sequence[PaperRow],
+    profiles: Counted,
+    stated: str,
+) -> Finding:
+    profile = profiles.of(figure.row)
+    if profile is None:
+        return Finding(figure=figure, kind="not built", text=profiles.cause(figure.row))
+    exact = profile.parts[figure.metric]
+    if fits(figure.printed, exact):
+        return Finding(figure=figure, kind="reproduced", exact=exact, explained=exact)
+    if figure.metric == "macs" and stated and (finding := _as_stated(figure, profile, profiles, stated)):
+        return finding
+    fused = profiles.of(figure.row, "fused")
+    if fused and _is_fused(figure.row, fused, stated):
+        text, value = "the fused form, branches merged for inference", fused.parts[figure.metric]
+        return Finding(figure=figure, kind="network", text=text, exact=exact, explained=value)
+    believed = [e for e in explanations if e.sure or (figure.metric, e.name) in votes.believed]
+    if believed:
+        best = min(believed, key=lambda e: votes.order(figure, e))
+        return Finding(figure=figure, kind=best.kind, text=best.name, exact=exact, explained=best.value)
+    for test in (_another_size, _another_row, _another_network):
+        if (found := test(figure, rows, profiles)) is not None:
+            kind, text, explained = found
+            return Finding(figure=figure, kind=kind, text=text, exact=exact, explained=explained)
+    return Finding(figure=figure, kind="unexplained", exact=exact)
+
+
+def _is_fused(row: PaperRow, fused: Profile, stated: str) -> bool:
+    """Whether everything that a row prints, params and FLOPs, is of the fused form."""
+    if not all(metric in row.printed for metric in METRICS) or not fits(row.printed["params"], fused.parts["params"]):
+        return False
+    counts = [fused.parts["macs"], *([conventions.STATED[stated].count(fused.parts)] if stated else [])]
+    return any(fits(row.printed["macs"], count) for count in counts)
+
+
+def _as_stated(figure: Figure, own: Profile, profiles: Counted, stated: str) -> Finding | None:
+    """The print by the convention that its paper states, of the network as it is built or fused."""
+    convention = conventions.STATED[stated]
+    forms: tuple[tuple[Profile | None, Kind, str], ...] = (
+        (own, "convention", ""),
+        (profiles.of(figure.row, "fused"), "network", "the fused form: "),
+    )
+    for profile, kind, prefix in forms:
+        if profile and fits(figure.printed, value := convention.count(profile.parts)):
+            text = f"{prefix}{convention.name}, as the paper states"
+            return Finding(figure=figure, kind=kind, text=text, exact=own.parts["macs"], explained=value)
+    return None
+
+
+# --- conventions and roundings ---------------------------------------------------------------------------------------
+
+
+def _explanations(figure: Figure, profiles: Counted) -> Iterator[Explanation]:
+    """Everything that gives the print of a figure that is not reproduced."""
+    own = profiles.of(figure.row)
+    if own is None or fits(figure.printed, own.parts[figure.metric]):
+        return
+    yield from _roundings(figure, own.parts[figure.metric])
+    yield from _counted(figure, own, "", profiles)
+    if fused := profiles.of(figure.row, "fused"):
+        if fits(figure.printed, value := fused.parts[figure.metric], near=NEAR):
+            name = "the fused form, branches merged for inference"
+            sure = figure.share <= COARSE or _far(value, own.parts[figure.metric])
+            yield Explanation(name=name, value=value, cost=1, sure=sure, kind="network")
+        yield from _counted(figure, fused, "the fused form: ", profiles)
+
+
+def _counted(figure: Figure, profile: Profile, prefix: str, profiles: Counted) -> Iterator[Explanation]:
+    kind: Kind = "network" if prefix else "convention"
+    fine = figure.share <= FINE
+    exact = profile.parts[figure.metric]
+    if fine and not prefix and fits(figure.printed, exact, near=ALIKE):
+        yield Explanation(name="the same within 0.1 %", value=exact, cost=0, sure=True)
+    if figure.metric == "params":
+        tried = [(convention, convention.count(profile.parts)) for convention in conventions.PARAMS]
+    else:
+        tried = profiles.macs(profile, composed=fine)
+    target, tolerance = figure.printed.value, _tolerance(figure.printed, NEAR if fine else 0.0)
+    seen = {float(exact)}  # what adds nothing, as ReLUs do where there are none, is not said
+    for convention, value in tried:
+        if abs(value - target) <= tolerance and value not in seen:
+            seen.add(value)
+            sure = abs(value - target) <= EXACT * target and figure.share <= EXACT
+            sure = sure or (figure.share <= COARSE and _far(value, exact))
+            cost = convention.cost + bool(prefix)
+            yield Explanation(name=prefix + convention.name, value=value, cost=cost, sure=sure, kind=kind)
+
+
+def _far(value: float, exact: float) -> bool:
+    """Whether two counts differ by more than chance would meet."""
+    return abs(value / exact - 1) > FAR
+
+
+def _roundings(figure: Figure, exact: float) -> Iterator[Explanation]:
+    """The exact count, rounded by another rule than to the nearest."""
+    printed, unit = figure.printed, 2 * figure.printed.half_unit
+    if printed.value <= exact < printed.value + unit:
+        yield Explanation(name="cut off, not rounded", value=exact, cost=0, sure=True)
+    if printed.value - unit < exact <= printed.value:
+        yield Explanation(name="rounded up", value=exact, cost=1)
+    digits = printed.text.replace(".", "").lstrip("0")
+    for power, side in ((10, "right"), (0.1, "left")):
+        if len(digits) >= 3 and fits(printed, exact * power):
+            name = f"the decimal point is one place too far {side}"
+            yield Explanation(name=name, value=exact * power, cost=1, sure=True)
+    zeros = min(len(digits) - len(digits.rstrip("0")), printed.decimals)
+    coarser = abs(exact - printed.value) <= unit * 10**zeros / 2 and abs(exact / printed.value - 1) <= LITTLE
+    if zeros and len(digits) - zeros >= 2 and coarser:
+        name = f"rounded to {len(digits) - zeros} digits, with zeros added"
+        yield Explanation(name=name, value=exact, cost=1, sure=True)
+
+
+LITTLE = 5e-3
+"""Zeros are taken for added where the print differs by no more than this from the count."""
+
+
+# --- another size, network or row ------------------------------------------------------------------------------------
+
+Found = tuple[Kind, str, float]
+
+SIZES = (160, 192, 224, 240, 256, 260, 288, 299, 300, 320, 336, 380, 384, 448, 456, 475, 480, 512, 528, 576, 600, 800)
+"""Sides of images, in pixels, at which papers count."""
+
+
+def sizes_worth_counting(finding: Finding) -> tuple[int, ...]:
+    """At which other sizes the network of an unexplained print would have about its count."""
+    figure, exact = finding.figure, finding.exact
+    if figure.metric != "macs" or not exact:
+        return ()
+    pixels = math.prod(sides(figure.row.image_size))
+    ratios = {size: exact * size**2 / pixels / figure.printed.value for size in SIZES if size**2 != pixels}
+    return tuple(size for size, ratio in ratios.items() if 0.8 < ratio < 1.1)
+
+
+def _another_size(figure: Figure, _rows: Sequence[PaperRow], profiles: Counted) -> Found | None:
+    row = figure.row
+    same = [p for p in profiles.kin(row) if p.model == row.model and not p.variant and p.size != row.image_size]
+    for profile in sorted(same, key=lambda profile: _apart(profile, row)):
+        if not _fits_params(row, profile) or (figure.metric == "params" and not _fits_macs(row, profile, profiles)):
+            continue
+        text = f"its count at {profile.size} px"
+        if fits(figure.printed, value := profile.parts[figure.metric]):
+            return "size", text, value
+        for explanation in _counted(figure, profile, "", profiles):
+            if explanation.sure:
+                return "size", f"{text}: {explanation.name}", explanation.value
+    return None
+
+
+def _fits_macs(row: PaperRow, profile: Profile, profiles: Counted) -> bool:
+    """Whether the printed FLOPs, where there are any, are those of that size by some convention."""
+    if "macs" not in row.printed:
+        return True
+    figure = Figure(paper="", row=row, metric="macs")
+    return fits(figure.printed, profile.parts["macs"]) or any(e.sure for e in _counted(figure, profile, "", profiles))
+
+
+def _apart(profile: Profile, row: PaperRow) -> int:
+    """By how many pixels a profile's image is larger or smaller than a row's."""
+    return abs(math.prod(sides(profile.size)) - math.prod(sides(row.image_size)))
+
+
+def _fits_params(row: PaperRow, profile: Profile) -> bool:
+    """Whether the printed params, where there are any, are those of that size, too (position tables grow with it)."""
+    printed = row.printed.get("params")
+    return printed is None or fits(printed, profile.parts["params"], near=ALIKE)
+
+
+def _another_network(figure: Figure, _rows: Sequence[PaperRow], profiles: Counted) -> Found | None:
+    """A network of the same family that fits everything the row prints, where that is enough to tell it."""
+    row = figure.row
+    if sum(row.printed[m].half_unit / row.printed[m].value > 0.02 for m in METRICS if m in row.printed):
+        return None
+    if len([m for m in METRICS if m in row.printed]) < 2 and figure.share > COARSE:
+        return None
+    fitting = [p for p in profiles.kin(row) if p.model != row.model and _fits_all(row, p)]
+    if not fitting:
+        return None
+    other = min(fitting, key=lambda p: (_apart(p, row), bool(p.variant), p.model))
+    at = f" at {other.size} px" if other.size != row.image_size else ""
+    form = f", {other.variant}" if other.variant else ""
+    return "network", f"{other.model}{form}{at}", other.parts[figure.metric]
+
+
+def _fits_all(row: PaperRow, profile: Profile) -> bool:
+    return all(fits(row.printed[metric], profile.parts[metric]) for metric in METRICS if metric in row.printed)
+
+
+def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted) -> Found | None:
+    """A number that belongs to another row, or to another column of its own."""
+    row, printed = figure.row, figure.printed
+    own = profiles.of(row)
+    other = "macs" if figure.metric == "params" else "params"
+    if own and other in row.printed:
+        crossed = own.parts[other] / SCALES["G" if other == "macs" else "M"] * SCALES[printed.unit]
+        back = own.parts[figure.metric] / SCALES[printed.unit] * SCALES[row.printed[other].unit]
+        if fits(printed, crossed, near=0.02) and fits(row.printed[other], back, near=0.02):
+            return "row", "params and FLOPs of this row are swapped", crossed
+    exact = own.parts[figure.metric] if own else 0
+    if abs(printed.value / exact - 1 if exact else 0) < OFF:
+        return None
+    for neighbour in rows:
+        if row.model == neighbour.model or row.label == neighbour.label:
+            continue
+        profile = profiles.of(neighbour)
+        theirs = profile.parts[figure.metric] if profile else None
+        both = all(metric in row.printed and _same(row, neighbour, metric) for metric in METRICS)
+        beside = neighbour.table == row.table and abs(neighbour.number - row.number) == 1
+        if (both and theirs is None) or (
+            theirs is not None and fits(printed, theirs) and (both or (beside and figure.share <= COARSE))
+        ):
+            at = f" at {neighbour.image_size} px" if neighbour.image_size != row.image_size else ""
+            return "row", f"the number of {neighbour.label}{at} ({neighbour.table})", printed.value
+    return None
+
+
+OFF = 0.05
+"""A number of another row is off by more than counters differ."""
+
+
+def _same(row: PaperRow, neighbour: PaperRow, metric: str) -> bool:
+    return metric in neighbour.printed and neighbour.printed[metric].value == row.printed[metric].value

@@ -1,0 +1,233 @@
+"""The findings of an audit as tables, and as the page that people of the field pass on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from visionbench.record.profile import Profile
+from visionbench.record.spec import ImageSize
+from visionbench.record.units import GIGA, MEGA, plural
+from visionbench.reports import cells
+from visionbench.reports.audit.conventions import STATED
+from visionbench.reports.audit.explain import KINDS, Finding, Kind
+from visionbench.reports.column import Column, label, lay_out
+from visionbench.reports.table import Cell, Table
+
+FVCORE = STATED["fvcore"]
+
+SCALES = {"params": MEGA, "macs": GIGA}
+WORDS = {"params": "params (M)", "macs": "FLOPs (G)"}
+
+REMARK = (
+    "reproduced: the exact count rounds to the print. Everything else was found by trying it on the row; what nothing "
+    "explains is unexplained, and the mistake may be ours: the network that is built here may not be the one that the "
+    "authors counted."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audited:
+    """One paper with its findings: the `stem` of its file, its title, where it is printed."""
+
+    stem: str
+    title: str
+    cite: str
+    findings: tuple[Finding, ...]
+
+    def count(self, kind: Kind) -> int:
+        """How many printed figures are of that kind."""
+        return sum(finding.kind == kind for finding in self.findings)
+
+
+Elsewhere = Mapping[tuple[str, ImageSize, str, float], tuple[str, ...]]
+"""Which papers print a figure: by model, size, metric and value."""
+
+
+def elsewhere(audited: Sequence[Audited]) -> Elsewhere:
+    """Who prints what, of all papers."""
+    printed: dict[tuple[str, ImageSize, str, float], dict[str, None]] = {}
+    for paper in audited:
+        for finding in paper.findings:
+            printed.setdefault(_figure(finding), {})[paper.title] = None
+    return {key: tuple(papers) for key, papers in printed.items()}
+
+
+def _figure(finding: Finding) -> tuple[str, ImageSize, str, float]:
+    figure = finding.figure
+    return (*figure.row.network, figure.metric, figure.printed.value)
+
+
+def summary(audited: Sequence[Audited]) -> Table:
+    """One row per paper: how many of its figures are what."""
+
+    def counted(kind: Kind) -> Column[Audited]:
+        return Column(
+            key=kind.replace(" ", "_"),
+            head=(KINDS[kind],),
+            unit="count",
+            fill=lambda paper: cells.word(str(paper.count(kind)), paper.count(kind)),
+        )
+
+    columns = [
+        label("paper", "paper", lambda paper: paper.stem),
+        Column(
+            key="figures",
+            head=("figures",),
+            unit="count",
+            fill=lambda paper: cells.word(str(len(paper.findings)), len(paper.findings)),
+        ),
+        *map(counted, KINDS),
+        label("mostly", "its most frequent convention", _mostly),
+    ]
+    total = Audited(stem="all", title="", cite="", findings=tuple(f for paper in audited for f in paper.findings))
+    rows = [*audited, *([total] if len(audited) > 1 else [])]
+    return lay_out(
+        "audit",
+        "Printed params and FLOPs against exact counts",
+        rows,
+        columns,
+        gap=lambda paper: paper is total,
+        remarks=(REMARK,),
+    )
+
+
+def _mostly(paper: Audited) -> str:
+    names = Counter(finding.text for finding in paper.findings if finding.kind in ("convention", "network"))
+    return "; ".join(f"{name} ({count})" for name, count in names.most_common(1))
+
+
+def details(paper: Audited, others: Elsewhere, *, every: bool = False) -> Table:
+    """The printed figures of one paper that are not reproduced, or `every` one, each with what it is."""
+    shown = [finding for finding in paper.findings if every or finding.kind not in ("reproduced", "not built")]
+    columns: list[Column[Finding]] = [
+        label("row", "row", lambda finding: finding.figure.row.label),
+        label("image_size", "size", lambda finding: str(finding.figure.row.image_size), align="right"),
+        label("figure", "figure", lambda finding: WORDS[finding.figure.metric]),
+        Column(
+            key="printed",
+            head=("paper",),
+            unit="count",
+            source="published",
+            fill=lambda finding: cells.published(finding.figure.printed),
+        ),
+        Column(key="exact", head=("exact",), unit="count", source="computed", fill=_exact),
+        label("difference", "paper - exact", difference, align="right"),
+        label("finding", "finding", lambda finding: KINDS[finding.kind]),
+        label("explanation", "explanation", lambda finding: said(finding, paper, others)),
+    ]
+    absent = paper.count("not built")
+    left_out = f"{plural(absent, 'figure')} of networks that nobody builds here are left out." if absent else ""
+    return lay_out(
+        f"audit_{paper.stem}",
+        f"{paper.title}: printed counts that are not the exact ones" if not every else paper.title,
+        shown,
+        columns,
+        section=lambda finding: finding.figure.row.table,
+        subject=lambda finding: finding.figure.row.model,
+        remarks=(REMARK, *([left_out] if left_out and not every else [])),
+    )
+
+
+def _exact(finding: Finding) -> Cell:
+    digits = finding.figure.printed.decimals + 2
+    return cells.computed(finding.exact, SCALES[finding.figure.metric], min(digits, 9))
+
+
+def difference(finding: Finding) -> str:
+    """By how much the print differs from the exact count, in percent."""
+    return f"{(finding.figure.printed.value / finding.exact - 1) * 100:+.1f} %" if finding.exact else ""
+
+
+def said(finding: Finding, paper: Audited, others: Elsewhere) -> str:
+    """The explanation; of what is unexplained, who prints the same."""
+    if finding.kind != "unexplained":
+        return finding.text
+    names = [title for title in others.get(_figure(finding), ()) if title != paper.title]
+    return f"the same figure: {', '.join(names)}" if names else ""
+
+
+def zoo(profiles: Sequence[Profile]) -> Table:
+    """Every network of a zoo with its exact counts and fvcore's; one that cannot be counted is a row with its cause."""
+
+    def exact(key: str, group: str, scale: float) -> Column[Profile]:
+        return Column(
+            key=key,
+            head=(group,),
+            unit="count",
+            source="computed",
+            fill=lambda profile: cells.computed(profile.parts.get(key), scale, 2),
+        )
+
+    def fvcore(profile: Profile) -> str:
+        macs = profile.parts.get("macs")
+        return f"{(FVCORE.count(profile.parts) / macs - 1) * 100:+.1f} %" if macs else ""
+
+    columns: list[Column[Profile]] = [
+        label("model", "model", lambda profile: profile.model.partition(":")[2]),
+        label("image_size", "size", lambda profile: str(profile.size), align="right"),
+        exact("params", "params (M)", MEGA),
+        exact("macs", "FLOPs (G)", GIGA),
+        exact("activations", "activations (M)", MEGA),
+        label("fvcore", "fvcore - exact", fvcore, align="right"),
+        label("cause", "cause", lambda profile: profile.error),
+    ]
+    failed = sum(bool(profile.error) for profile in profiles)
+    return lay_out(
+        "audit_timm",
+        f"Exact counts of timm's {plural(len(profiles), 'network')}, each at the size that it is trained on",
+        profiles,
+        columns,
+        section=lambda profile: profile.family.rpartition(".")[2],
+        subject=lambda profile: profile.model,
+        dash="not counted",
+        remarks=(
+            "FLOPs: multiply-accumulates. fvcore: norms, global pools and resizing, too, computed from the trace.",
+        )
+        + ((f"{plural(failed, 'network')} cannot be counted.",) if failed else ()),
+    )
+
+
+def errata(audited: Sequence[Audited], program: str, counted_by: str) -> str:
+    """The page `docs/errata.md`: every paper's figures that are not its networks' exact counts."""
+    from visionbench.reports.render.markdown import markdown
+
+    others = elsewhere(audited)
+    total = sum(len(paper.findings) for paper in audited)
+    lines = [
+        f"""\
+# Printed counts and exact ones
+
+Made by `{program} audit --errata`: {plural(len(audited), "paper")}, {total} printed figures, {counted_by}.
+
+A printed count is checked against a trace of the network that the row names. Where the two differ, what a count can be
+instead was tried on the row: other conventions, roundings, sizes, networks and rows. Nothing below was typed in. This
+page is about numbers and not about people: most differences are conventions that a paper is free to choose. What is
+*unexplained* may be our mistake as well. Corrections are welcome: each paper is a file in `reports/papers`.
+""",
+        markdown(summary(audited)),
+    ]
+    for paper in audited:
+        table = details(paper, others)
+        if not table.rows:
+            continue
+        lines += [f"## {paper.title}", "", f"Source: {paper.cite}. Show it: `{program} audit {paper.stem}`.", ""]
+        lines += [_errata_rows(paper, others), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _errata_rows(paper: Audited, others: Elsewhere) -> str:
+    """One line per figure; equal ones of one table share a line."""
+    lines: dict[str, None] = {}
+    for finding in paper.findings:
+        if finding.kind in ("reproduced", "not built"):
+            continue
+        row, printed = finding.figure.row, finding.figure.printed
+        cells_of = (
+            row.table, f"{row.label} ({row.model}, {row.image_size} px)", f"{WORDS[finding.figure.metric]}",
+            printed.text, _exact(finding).text, difference(finding), KINDS[finding.kind], said(finding, paper, others),
+        )  # fmt: skip
+        lines["| " + " | ".join(text.replace("|", "\\|") for text in cells_of) + " |"] = None
+    head = "| table | row | figure | paper | exact | difference | finding | explanation |"
+    return "\n".join([head, "|:---|:---|:---|---:|---:|---:|:---|:---|", *lines])

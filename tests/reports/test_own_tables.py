@@ -1,0 +1,175 @@
+"""A table of one's own: started from names, read from a printed table, and set in a paper of two columns."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from visionbench.command.main import main
+from visionbench.reports import load_paper
+from visionbench.reports.paper import importing
+from visionbench.reports.paper.naming import resolve
+
+LATEX = r"""
+\newcommand{\swin}{Swin}
+\begin{table}[t] % a comment & with an ampersand
+\caption{Comparison on \textbf{ImageNet-1K}.}
+\begin{tabular}{l|c|cc|c}
+\toprule
+Method & Image & \#Param. & FLOPs & Top-1 \\
+ & size & (M) & (G) & (\%) \\
+\midrule
+\multicolumn{5}{c}{\textit{Transformers}} \\
+\swin{}-T~\cite{liu2021swin} & $224^2$ & 29M & 4.5G & 81.3 \\[2pt]
+\multirow{2}{*}{\swin-B} & $224^2$ & 88M & 15.4G & \underline{83.5} \\
+ & $384^2$ & 88M & 47.0G & \textbf{84.5} \\
+\midrule
+\multicolumn{5}{c}{ConvNets} \\
+\rowcolor{gray!10} \ours{ResNet-50} & 224$\times$224 & 25.56 & 4,089M & 80.4{\scriptsize$\pm$0.1} \\
+Closed-XYZ & 224 & 10 & -- & soon \\
+\bottomrule
+\end{tabular}
+\end{table}
+"""
+MARKDOWN = """
+| Model | resolution | #params | MACs | acc@1 |
+|:---|:---:|---:|---:|---:|
+| [Swin-T](https://x.y) | 224x224 | 28M | 4.5G | **81.2** |
+| `mobileone_s0` | 224 | 2.1M | 275M | 71.4 |
+"""
+CSV = "name,size,params,flops,img/s,top1\nSwin-T,224,28,4.5,755.2,81.3\nDeiT-S,224,22,4.6,940.4,79.8\n"
+
+
+def imported(folder: Path, text: str, name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list, str]:
+    monkeypatch.chdir(folder)
+    (folder / name).write_text(text)
+    assert main(["table", "import", name]) == 0
+    path = folder / Path(name).with_suffix(".toml")
+    [report] = load_paper(path).values()
+    return list(report.rows), path.read_text()
+
+
+def test_a_latex_table_is_read(tmp_path, monkeypatch, capsys):
+    rows, text = imported(tmp_path, LATEX, "theirs.tex", monkeypatch)
+    assert [(row.label, row.section, row.image_size) for row in rows] == [
+        ("Swin-T", "Transformers", 224),
+        ("Swin-B", "Transformers", 224),
+        ("Swin-B", "Transformers", 384),
+        ("ResNet-50", "ConvNets", 224),
+        ("Closed-XYZ", "ConvNets", 224),
+    ]
+    assert [row.model for row in rows] == [
+        "timm:swin_tiny_patch4_window7_224",
+        "timm:swin_base_patch4_window7_224",
+        "timm:swin_base_patch4_window12_384",
+        "timm:resnet50",
+        "",
+    ]
+    assert [row.printed["macs"].text for row in rows[:4]] == ["4.5", "15.4", "47.0", "4.089"]
+    assert [row.printed["top1"].text for row in rows[:4]] == ["81.3", "83.5", "84.5", "80.4"]
+    assert 'title = "Comparison on ImageNet-1K."' in text
+    said = capsys.readouterr().err
+    assert r"theirs.tex, line 15: macro \ours is not known" in said
+    assert "theirs.tex, line 16: top1 = 'soon' is no number." in said
+    assert "1 row of 5 name no model for certain" in said
+
+
+def test_a_markdown_table_is_read(tmp_path, monkeypatch):
+    rows, _ = imported(tmp_path, MARKDOWN, "readme.md", monkeypatch)
+    assert [(row.label, row.model) for row in rows] == [
+        ("Swin-T", "timm:swin_tiny_patch4_window7_224"),
+        ("mobileone_s0", "timm:mobileone_s0"),
+    ]
+    assert rows[1].printed["macs"].text == "0.275"
+
+
+def test_a_csv_table_is_read(tmp_path, monkeypatch):
+    rows, _ = imported(tmp_path, CSV, "rows.csv", monkeypatch)
+    assert [(row.model, row.printed["throughput"].text) for row in rows] == [
+        ("timm:swin_tiny_patch4_window7_224", "755.2"),
+        ("timm:deit_small_patch16_224", "940.4"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("label", "size", "model"),
+    [
+        ("ViT-B/16", 224, "timm:vit_base_patch16_224"),
+        ("ViT-L/16", 384, "timm:vit_large_patch16_384"),
+        ("ResNet-152", 224, "timm:resnet152"),
+        ("convnext_tiny", 224, "timm:convnext_tiny"),
+        ("EfficientNet-B0", 224, "timm:efficientnet_b0"),
+        ("DenseNet-121", 224, "timm:densenet121"),
+        ("Frobnicator-9000", 224, ""),
+        ("", 224, ""),
+    ],
+)
+def test_a_label_is_resolved_or_left(label, size, model):
+    names = [
+        "timm:vit_base_patch16_224", "timm:vit_base_patch16_384", "timm:vit_base_patch32_224",
+        "timm:vit_large_patch16_224", "timm:vit_large_patch16_384", "timm:resnet152", "timm:resnet152d",
+        "timm:convnext_tiny", "timm:convnextv2_tiny", "timm:efficientnet_b0", "timm:tf_efficientnet_b0",
+        "timm:densenet121",
+    ]  # fmt: skip
+    resolved = resolve(label, size, names)
+    assert resolved.model == model or (not resolved.model and model in resolved.candidates)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("hello", "neither LaTeX"),
+        ("a & b \\\\\n c & d \\\\", "no line names columns"),
+        ("| Model | params |\n|---|---|\n", "no row stands below the header"),
+        ('name,params\n"a,1\n', "quotation marks"),
+        ("", "neither LaTeX"),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path, capsys, text, said):
+    (tmp_path / "x.txt").write_text(text)
+    assert main(["table", "import", str(tmp_path / "x.txt")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "x.toml").exists()
+
+
+def test_a_brace_that_is_never_closed_ends_the_reading_and_not_the_program():
+    table = importing.parse("Model & params \\\\ \\textbf{A & 3 \\\\ B & {4} \\\\", "x")
+    assert table.rows[-1].values == {"label": "B", "params": "4"}
+
+
+def test_a_starter_has_what_others_print_as_comments(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["table", "new", "my paper.toml", "swin_tiny_patch4_window7_224", "user:my.net:make"]) == 0
+    text = (tmp_path / "my paper.toml").read_text()
+    assert re.search(r'# "img/s" = 757\.9  # arXiv 2201\.03545v2, Table 1, V100', text)
+    [report] = load_paper(tmp_path / "my paper.toml").values()
+    assert [row.model for row in report.rows] == ["timm:swin_tiny_patch4_window7_224", "user:my.net:make"]
+    assert [row.own for row in report.rows] == [False, True]
+    assert main(["table", "new", "my paper.toml", "resnet50"]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_columns_are_chosen_by_words(capsys):
+    assert main(["report", "swin_hub", "--columns", "flops.exact,params", "--format", "csv"]) == 0
+    head = capsys.readouterr().out.splitlines()[0].split(",")
+    assert [name for name in head if name.endswith("_count")] == [
+        "macs_computed_count", "params_published_count", "params_computed_count",
+    ]  # fmt: skip
+    assert main(["report", "swin_hub", "--columns", "speed"]) == 2
+    assert "no column 'speed': write some of size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("columns", "environment"), [("params.paper,flops.paper", "table"), ("params,flops,img/s,top1", "table*")]
+)
+def test_latex_for_a_paper_of_two_columns_has_nothing_outside_of_the_float(capsys, columns, environment):
+    assert main(["report", "swin_hub", "--format", "latex", "--columns", columns]) == 0
+    text = capsys.readouterr().out
+    lines = [line for line in text.splitlines() if not line.startswith("%")]
+    assert lines[0].startswith(f"\\begin{{{environment}}}")
+    assert lines[-1] == f"\\end{{{environment}}}"
+    assert text.count("{") == text.count("}")
+    assert main(["report", "swin_hub", "--format", "latex", "--columns", columns, "--notes"]) == 0
+    assert "Notes to Table" in capsys.readouterr().out
