@@ -24,6 +24,21 @@ NOT_OURS = re.compile(
 )
 """Lines of other programs. The wheel, the editable install and the completions have tests of their own."""
 
+MINE = """
+title = "Mine"
+cite = "mine"
+[[table]]
+name = "mine"
+title = "Mine"
+[[table.row]]
+model = "swin_tiny_patch4_window7_224"
+params = 28
+flops = 4.5
+"img/s" = 755.2
+gpu = "V100"
+"""
+"""A table of one's own."""
+
 NET = "from torch import nn\n\n\ndef make():\n    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten())\n"
 FEW = ["--launches", "1", "--rounds", "2", "--device", "cpu"]
 
@@ -67,6 +82,9 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def prepared(words: list[str], folder: Path) -> list[str]:
     """The words with what makes them quick, in a folder that has the files that they read."""
+    (folder / "theirs.tex").write_text(r"Model & Params (M) & FLOPs (G) \\ Swin-T & 28 & 4.5 \\")
+    if words[:2] != ["table", "new"]:
+        (folder / "mine.toml").write_text(MINE)
     if words[0] in ("gate", "effects"):
         size = (
             [] if "--image-size" in words or any(word.startswith("user:") for word in words) else ["--image-size", "32"]

@@ -46,8 +46,9 @@ def resolve(label: str, size: int, names: Iterable[str]) -> Match:
     """The model of a printed label at that size (pixels; 0: not printed) among the qualified `names`."""
     if printed := _printed().get(_plain(label)):
         fitting = [model for model, sizes in printed.items() if not size or size in sizes] or list(printed)
-        if len(fitting) == 1:
-            return Match(model=fitting[0])
+        usual = [model for model in fitting if model.startswith("timm:")] or fitting
+        if len(usual) == 1:
+            return Match(model=usual[0])
     known = tuple(names)
     plain = {_plain(name.partition(":")[2]): name for name in reversed(known)}
     if name := plain.get(_plain(label)):

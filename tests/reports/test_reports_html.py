@@ -258,7 +258,8 @@ def test_hostile_text_is_text_everywhere(launches):
 
 def test_it_is_small_and_needs_no_torch():
     records = read_records([])
-    text = page([report.layout(records) for report in REPORTS.values()], (), records)
+    shown = [report for report in REPORTS.values() if report.paper_table or not report.paper]  # as `report` makes it
+    text = page([report.layout(records) for report in shown], (), records)
     assert len(text.encode()) + BUDGET < LIMIT
 
 
