@@ -79,6 +79,7 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
     ),
 )
 
+_SIZE = _REASONS[-1][1]
 _OTHER = Reason(cause="other", remedy="mend the model")
 
 
@@ -92,6 +93,8 @@ def reason_of_text(text: str) -> Reason:
     reason = next((reason for words, reason in _REASONS if re.search(words, text)), _OTHER)
     # Python's own mistakes speak of sizes and shapes too, and no image size mends them.
     by_python = re.match(r"(Type|Attribute|Name|Key|Import|ModuleNotFound)Error\b", text)
+    if reason is _OTHER and re.fullmatch(r"AssertionError:? *", text):
+        return _SIZE  # an assertion without words: most are about shapes
     return _OTHER if by_python and reason.cause == "size" else reason
 
 
