@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -376,3 +377,11 @@ def test_a_card_older_than_all_that_were_measured_is_refused(card):
     record = predict_step(Spec(model="timm:resnet18", batch_size=8), device)
     assert record.failure is not None
     assert "`run anchors` there, and `calibrate`" in record.failure.message
+
+
+def test_a_file_does_not_choose_where_a_calibration_is_written(rows: list[Record], tmp_path: Path) -> None:
+    """The torch that a record names is part of the calibration's id, which is the name of its file."""
+    hostile = [replace(row, environment=replace(row.environment, torch="2.15/../../../evil\x00")) for row in rows]
+    [(fitted, _)] = calibrate.from_records(hostile)
+    assert write(fitted, tmp_path / "folder").parent == tmp_path / "folder"
+    assert [path.parent.name for path in tmp_path.rglob("*.json")] == ["folder"]
