@@ -46,7 +46,7 @@ def detector() -> detection.Detector:
 
 @pytest.fixture(autouse=True)
 def built(detector: detection.Detector, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "build", lambda name, size: detector.train())
+    monkeypatch.setattr(models, "build", lambda name, size, channels=3: detector.train())
 
 
 def measured(protocol: Protocol = PROTOCOL, **fields: str) -> Record:
