@@ -59,7 +59,7 @@ class PaperRow:
     `image_size` is (height, width) where that is no square. `check_sizes` are other sizes worth counting when the
     printed count disagrees: where to look, not what is there. `counter` is the rule by which the printed count was made
     (`visionbench.record.counters.RULES`), "" for ours.
-    `model` is "" where nobody builds the network; `own` is the user's own row, to be emphasised.
+    `model` is "" where the network is not built; `own` is the user's own row, to be emphasised.
     """
 
     table: str

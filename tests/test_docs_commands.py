@@ -110,8 +110,8 @@ def prepared(words: list[str], folder: Path) -> list[str]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_pages_runs(command: str, repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(prepared(shlex.split(command), repository)) == 0, capsys.readouterr().err
-    told = capsys.readouterr()
-    assert told.out or "--output" in command or "--update" in command
+    printed = capsys.readouterr()
+    assert printed.out or "--output" in command or "--update" in command
 
 
 @pytest.mark.parametrize("text", [block for block in blocks("yaml") if "jobs:" in block])
@@ -167,6 +167,6 @@ def test_the_recipe_for_pandas_shows_images_per_second(
     records = ROOT / "reports" / "records" / "cpu_2_threads.jsonl"
     assert main(["export", str(records), "--output", "records.csv"]) == 0
     exec(compile(text, "measuring.md", "exec"), {})
-    told = capsys.readouterr().out
-    assert "timm:deit_small_patch16_224" in told
-    assert "12.8" in told  # DeiT-S, images per second
+    printed = capsys.readouterr().out
+    assert "timm:deit_small_patch16_224" in printed
+    assert "12.8" in printed  # DeiT-S, images per second

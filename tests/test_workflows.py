@@ -94,7 +94,7 @@ def test_the_wheel_is_checked_in_an_empty_environment() -> None:
     job = read(ROOT / ".github" / "workflows" / "tests.yml")["jobs"]["wheel"]
     script = "\n".join(step.get("run", "") for step in job["steps"])
     assert "twine check --strict dist/*" in script
-    assert "import bench, visionbench" in script
+    assert "bench.__file__.startswith" in script  # theirs, beside ours
     for words in re.findall(r"bin/visionbench\" (.*)", script):
         assert callable(command_line(words.split()[0]).parse_args(words.split(" > ")[0].split()).verb)
 

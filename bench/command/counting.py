@@ -123,7 +123,7 @@ def _quietly() -> None:
 
 
 def count_one(network: Network) -> list[Profile]:
-    """The profiles of one network, or one that says why there are none."""
+    """The profiles of one network, or one that says why they are missing."""
     from visionbench.tracing import profile
 
     model, size = network

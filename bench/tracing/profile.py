@@ -1,6 +1,6 @@
 """A network's exact count in parts, so that it can be counted as others count: `visionbench.record.profile`.
 
-Which operators a counter of somebody else's sees depends on what they are (fvcore counts norms), on the module that
+Which operators another counter sees depends on what they are (fvcore counts norms), on the module that
 calls them (a hook sees `nn.Conv2d` and not a function), and on whether a product is of two activations (many leave
 attention's out). So every operator of a trace is put into one of the parts.
 """

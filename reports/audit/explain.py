@@ -109,7 +109,7 @@ class Counted:
                 self._families.setdefault(profile.family, []).append(profile)
 
     def of(self, row: PaperRow, variant: str = "", size: ImageSize | None = None) -> Profile | None:
-        """The profile of a row's network; None where there is none."""
+        """The profile of a row's network; or None."""
         profile = self._profiles.get((row.model, size or row.image_size, variant)) if row.model else None
         return profile if profile and profile.parts else None
 
@@ -388,7 +388,7 @@ def _fits_all(row: PaperRow, profile: Profile) -> bool:
 
 
 def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted) -> Found | None:
-    """A number that belongs to another row, or to another column of its own."""
+    """A number that belongs to another row, or to another of its columns."""
     row, printed = figure.row, figure.printed
     own = profiles.of(row)
     other = "macs" if figure.metric == "params" else "params"

@@ -21,8 +21,8 @@ SCALES = {"params": MEGA, "macs": GIGA}
 WORDS = {"params": "params (M)", "macs": "FLOPs (G)"}
 
 REMARK = (
-    "reproduced: the exact count rounds to the print. Everything else was found by trying it on the row; what nothing "
-    "explains is unexplained, and the mistake may be ours: the network that is built here may not be the one that the "
+    "reproduced: the exact count rounds to the print. Everything else was found by trying it on the row. Where "
+    "nothing explains a print, the mistake may be ours: the network that is built here may not be the one that the "
     "authors counted."
 )
 
@@ -118,7 +118,7 @@ def details(paper: Audited, others: Elsewhere, *, every: bool = False) -> Table:
         label("explanation", "explanation", lambda finding: said(finding, paper, others)),
     ]
     absent = paper.count("not built")
-    left_out = f"{plural(absent, 'figure')} of networks that nobody builds here are left out." if absent else ""
+    left_out = f"{plural(absent, 'figure')} of networks that are not built here are left out." if absent else ""
     return lay_out(
         f"audit_{paper.stem}",
         f"{paper.title}: printed counts that are not the exact ones" if not every else paper.title,

@@ -129,7 +129,7 @@ def _rows(lines: Sequence[Cells], keys: dict[int, str]) -> Iterator[Line]:
 
 
 def _number(key: str, text: str) -> str | None:
-    """The digits of a printed number in the unit of its key; "" for an empty cell, None for what is none."""
+    """The digits of a printed number in the unit of its key; "" for an empty cell, None for a missing one."""
     plain = re.sub(r"[\s,~]|\(.*?\)|\[.*?\]|±.*|[%*†‡↑↓]", "", text.replace("−", "-")).lower()
     if plain in ("", "-", "--", "---", "–", "—", "n/a", "na", "?"):
         return ""
@@ -201,7 +201,7 @@ _KNOWN = frozenset(
 
 
 def _latex(text: str) -> tuple[str, list[Cells], list[tuple[int, str]]]:
-    """The caption, the lines of the (first) tabular, and the macros that nobody knows."""
+    """The caption, the lines of the (first) tabular, and the unknown macros."""
     plain = re.sub(r"(?<!\\)%.*", "", text)
     plain = _defined(plain)
     caption = re.search(r"\\caption(\[[^\]]*\])?\{", plain)

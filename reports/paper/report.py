@@ -61,9 +61,9 @@ class Layout(Protocol):
 class Report:
     """A table that can be laid out.
 
-    `paper_table` is its number in the ConvNeXt paper, "" for any other; `paper` is the title of its paper, "" for a
-    table of our own, `cite` where that is printed, `stated` what it states about its FLOPs; `rows` are the printed
-    rows, in the paper's order, and `places` where each stands in the file; `specs_of` names the traces of one row.
+    `paper_table` is its number in the ConvNeXt paper, "" for any other; `paper` is the title of its paper, "" for our
+    own table, `cite` where that is printed, `stated` what it states about its FLOPs; `rows` are the printed rows, in
+    the paper's order, and `places` where each stands in the file; `specs_of` names the traces of one row.
     """
 
     name: str

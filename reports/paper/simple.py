@@ -13,7 +13,7 @@
     columns = ["params", "flops", "img/s", "top1"]
 
     [[table.row]]
-    model = "swin_tiny_patch4_window7_224"  a bare name is timm's; user:package.module:factory is your own; "" nobody's
+    model = "swin_tiny_patch4_window7_224"  a bare name is timm's; user:package.module:factory is your own; "" none
     label = "Swin-T"
     size = 224
     params = 28                             as printed: M, G, img/s and %

@@ -18,7 +18,7 @@ Asked = tuple[Maker, dict[str, Any]]
 
 
 def counts_of(row: PaperRow) -> tuple[Any, ...]:
-    """The trace that a row's counts need; none where nobody builds the network."""
+    """The trace that a row's counts need; none where the network is not built."""
     return (count_spec(*row.network),) if row.model else ()
 
 

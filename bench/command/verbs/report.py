@@ -146,7 +146,7 @@ def _count_missing(reports: Sequence[Report], records: Sequence[Record]) -> list
 
 
 def _refuse_or_say(place: str, error: str) -> None:
-    """A name that nobody has is a mistake of the file's; a network that fails is said, and the rest is printed."""
+    """An unknown name is a mistake of the file's; a network that fails is said, and the rest is printed."""
     if error.startswith(("no model ", "'")):
         raise BenchError(f"{place}: {error}.")
     progress.complain(f"{place}: {error}")

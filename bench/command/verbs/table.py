@@ -1,4 +1,4 @@
-"""The verb `table`: a file for a table of one's own, from models' names or from a printed table."""
+"""The verb `table`: a file for your own table, from models' names or from a printed table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Start a table of your own. `new FILE MODEL...` writes a commented file with these rows; `import FILE` reads a printed
-table (LaTeX, Markdown or CSV), finds the models of its rows, marks those that it can't, and writes such a file.
+table (LaTeX, Markdown or CSV) and finds the models of its rows. It marks those that it can't find, and writes such a
+file.
 `report FILE` prints it, `run --table FILE` measures its rows.
 """
 
@@ -161,7 +162,7 @@ def _imported_row(path: Path, row: Line, model: str, candidates: Sequence[str]) 
     if model:
         lines.append(f"model = {_quoted(model)}")
     else:
-        hint = f"is it {' or '.join(candidates)}?" if candidates else "name it if somebody builds it"
+        hint = f"is it {' or '.join(candidates)}?" if candidates else "name it if a library builds it"
         lines.append(f'model = ""  # not certain: {hint}')
     lines.append(f"label = {_quoted(row.values.get('label') or model or f'row {row.number}')}")
     if row.section:
@@ -182,12 +183,12 @@ def _head(path: Path, title: str, columns: Sequence[str]) -> str:
     name = name if name[0].isalpha() else f"table_{name}"
     listed = ", ".join(_quoted(word) for word in columns)
     return f"""\
-# A table of one's own. `{program_name()} report {path.name}` prints it (--format latex, markdown, csv, html),
+# Your own table. `{program_name()} report {path.name}` prints it (--format latex, markdown, csv, html),
 # `{program_name()} run --table {path.name}` measures its rows here,
 # `{program_name()} audit {path.name}` checks its counts.
 
 title = {_quoted(title)}
-cite = "this paper"                # where the printed numbers stand; a row may have a `source` of its own
+cite = "this paper"                # where the printed numbers stand; a row may have another `source`
 
 [[table]]
 name = "{name}"
@@ -197,7 +198,7 @@ columns = [{listed}]
 # gpu = "V100"                     # of the rows' img/s
 # protocol = "batch 64, fp32"      # how they were measured
 
-# A row has model (a bare name is timm's, "" is nobody's), label, section, size, and what is printed of it:
+# A row has model (a bare name is timm's, "" names no network), label, section, size, and what is printed of it:
 # {", ".join(_key(key) for key in METRICS)} (in M, G, img/s, %, GB, as printed). own = true sets a row apart.
 """
 
