@@ -22,9 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatc
 from visionbench.models import ModelError
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec
-from visionbench.tracing import run
+from visionbench.tracing import UntraceableError, run
 from visionbench.tracing.second_opinion import second_opinion
-from visionbench.tracing.step import UntraceableError
 
 ROOT = Path(__file__).parents[2]
 Network = Callable[..., str]
