@@ -39,7 +39,7 @@ class Rule:
     looks: int = 2
 
     def __post_init__(self) -> None:
-        shares = (self.margin, self.alpha, self.fdr, self.centre, self.limit)
+        shares = (self.margin, self.alpha, self.fdr, self.centre, abs(self.limit))  # a limit below 0 wants a gain
         if not all(0 <= share <= 1 for share in shares) or not 1 <= self.looks <= 100:
             raise BenchError("a rule's shares are between 0 and 1, and it has 1 to 100 looks.")
 
