@@ -120,7 +120,7 @@ def test_the_best_calibration_is_of_the_card_then_of_its_sister_and_never_of_ano
 
 def test_chips():
     assert chip("a100-sxm4-80gb") == chip("a100-pcie-40gb") == "a100"
-    assert len({chip(d.key) for d in DEVICES if d.key.startswith("rtx")}) == 4
+    assert len({chip(d.key) for d in DEVICES if d.key.startswith("rtx")}) == 9
 
 
 # --- timm's tables: a made-up file with the true header ---

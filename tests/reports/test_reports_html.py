@@ -89,19 +89,19 @@ def faults(document):
     ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def evidence(measured):
     return [*measured, *paired.grid()], [*paired.effects(), *paired.steps()]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tables(evidence):
     records, comparisons = evidence
     laid_out = [report.layout(records, comparisons) for report in REPORTS.values()]
     return [*laid_out, runs(records), verdicts(gates.typical()), verdicts(gates.nasty())]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def drawn():
     return (
         Picture(name="one", title="A figure", wide=(SVG, SVG), narrow=(SVG, SVG)),
@@ -109,7 +109,7 @@ def drawn():
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def document(tables, drawn, evidence):
     return page(tables, drawn, *evidence, version="1.2.3")
 

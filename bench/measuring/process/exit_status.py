@@ -38,7 +38,7 @@ def ended(code: int, stage: str, log: BinaryIO | None, kills: int | None = None)
         if kills is not None and memory_kills() > kills:
             message = "killed (SIGKILL) by the kernel, which counts it as killed because host memory ran out"
             return Failure(kind="out_of_memory", stage=stage, message=message)
-        message = "killed (SIGKILL), and the kernel has counted no process that it killed for want of memory"
+        message = "killed (SIGKILL); the kernel counted no kill for lack of memory"
         return Failure(kind="crashed", stage=stage, message=f"{message}{tail(log)}")
     how = f"died of {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}, without a result"
     return Failure(kind="crashed", stage=stage, message=f"{how}{tail(log)}")
