@@ -144,7 +144,7 @@ def test_an_input_is_kept_as_it_is_typed(text: str) -> None:
         (("8:int64",), "8:int64:0..9"), (("8:int63:0..1",), "int64"), (("8:float:0..1",), "int64"),
         (("8:int64:5..1",), "lowest and the highest"), (("8:uint8:0..256",), "lowest and the highest"),
         (("8:uint8:-1..5",), "lowest and the highest"), (("8:int64:0..9223372036854775808",), "highest"),
-        (("a=3", "a=4"), "a name of its own"),
+        (("a=3", "a=4"), "give each another name"),
         (("user:a:b", "3x4x4"), "leave the other inputs out"),
     ],
 )  # fmt: skip

@@ -46,6 +46,8 @@ def show(judgement: Judgement, how: Output, also: ForCI) -> int:
     if judgement.verdicts or not judgement.structures:
         tables.append(verdicts.layout(judgement))
     shown = [table for table in tables if table]
+    if not shown and (how.format != "terminal" or how.file is not None):  # a document is one of its format
+        shown = [verdicts.layout(judgement)]
     if shown:
         output.print_tables(shown, how)
     else:
