@@ -90,6 +90,33 @@ LINES = dict.fromkeys(shell_lines(*PAGES))
 COMMANDS = [line.removeprefix("python bench.py ") for line in LINES if line.startswith("python bench.py ")]
 
 
+NETS = """
+import torch
+from torch import nn
+
+def make_net():
+    return nn.Conv2d(3, 8, 16, 16)
+
+class Of(nn.Module):
+    def __init__(self, forward):
+        super().__init__()
+        self.images, self.words, self.forward_of = nn.Conv2d(3, 8, 16, 16), nn.Embedding(49408, 8), forward
+
+    def forward(self, *args, **kwargs):
+        return self.forward_of(self, *args, **kwargs)
+
+def change():
+    return Of(lambda self, before, after: (self.images(after) - self.images(before)).mean((2, 3)))
+
+def guided():
+    return Of(lambda self, image, mask: (self.images(image * mask)).mean((2, 3)))
+
+def clip():
+    return Of(lambda self, image, ids: (self.images(image)).mean((2, 3)) @ self.words(ids).mean(1).T)
+"""
+"""What the pages call a network of one's own."""
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.slow
 def test_a_command_of_the_readme_runs(
@@ -97,9 +124,7 @@ def test_a_command_of_the_readme_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_package").mkdir()
-    (tmp_path / "my_package" / "models.py").write_text(
-        "import torch\ndef make_net():\n    return torch.nn.Conv2d(3, 8, 16, 16)\n"
-    )
+    (tmp_path / "my_package" / "models.py").write_text(NETS)
     monkeypatch.syspath_prepend(tmp_path)
     words = shlex.split(command)
     if "my_card.toml" in words:
@@ -110,6 +135,8 @@ def test_a_command_of_the_readme_runs(
     if words[0] in ("calibrate", "export"):
         anchors.write(tmp_path / "visionbench.jsonl")
     words += ["--dry-run"] if words[0] == "run" else []
+    if words[:2] == ["compare", "--exact"] and "--update" not in words:
+        assert main([*words, "--update"]) == 0
     # `predict` takes any GPU; whoever measures insists on it.
     insists = "--gpu" in words and words[0] != "predict"
     expected = 2 if insists and not _gpu_is_here(words[words.index("--gpu") + 1]) else 0

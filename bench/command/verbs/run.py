@@ -142,7 +142,7 @@ def measure(
     place = place or place_to_measure(request.where, request.how_long)
     specs = tuple(specs or _specs(request, place))
     store.check_writable(request.records)
-    # The largest batch is still to be found: two images say whether a network works, batch norm over one pixel included.
+    # The largest batch is still to be found: two images say whether a network works (batch norm needs them).
     tried = [replace(spec, batch_size=2) for spec in specs] if request.how.batch_size == LARGEST else specs
     networks = _try_ahead(tried, place, size_asked=request.selection.size is not None)
     if request.how.batch_size == LARGEST:
