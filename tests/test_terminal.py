@@ -60,7 +60,7 @@ def test_a_word_like_no_other_gets_the_help(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("typed", "first"),
     [
-        ("swin_t", "timm:swin_tiny_patch4_window7_224"),
+        ("swin_t", "torchvision:swin_t, timm:swin_tiny_patch4_window7_224"),  # one of that very name comes first
         ("swin_tiny", "timm:swin_tiny_patch4_window7_224"),
         ("vit_base", "timm:vit_base_patch16_224"),
         ("deit_small", "timm:deit_small_patch16_224"),
