@@ -55,7 +55,7 @@ def _is_package(tree: Path) -> bool:
     """Whether pip can install the tree: many a pyproject.toml holds a linter's settings and nothing else."""
     try:
         declared = tomllib.loads((tree / "pyproject.toml").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none, or a broken one: pip says what is wrong with it
+    except (OSError, ValueError, RecursionError):  # none, or a broken one: pip says what is wrong with it
         declared = {"project": {}} if (tree / "pyproject.toml").exists() else {}
     return bool({"project", "build-system"} & set(declared)) or (tree / "setup.py").exists()
 

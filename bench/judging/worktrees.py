@@ -214,7 +214,7 @@ def _dependencies(path: Path) -> object:
         declared = tomllib.loads((_content(path) or b"").decode())
         project, poetry = declared.get("project", {}), declared.get("tool", {}).get("poetry", {})
         return project.get("requires-python"), sorted(project.get("dependencies", [])), poetry.get("dependencies", {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, TypeError):  # the last two: no tables
+    except (ValueError, RecursionError, AttributeError, TypeError):  # the last two: no tables
         return _content(path)
 
 

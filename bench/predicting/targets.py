@@ -65,7 +65,7 @@ def from_toml(path: Path) -> DeviceSpec:
         data = _OPTIONAL | tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BenchError(f"cannot read {path} ({files.reason(error)}): name a device or a file.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BenchError(
             f"{path} is no TOML file of a device ({error}): write it as in bench/predicting/targets.py."
         ) from error

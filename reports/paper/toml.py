@@ -60,7 +60,7 @@ def read_toml(path: Path) -> TomlFile:
         return TomlFile(path=path, text=text, data=tomllib.loads(text, parse_float=Digits))
     except OSError as error:
         raise BenchError(f"cannot read {path} ({error.strerror}): name a paper's file.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise BenchError(f"{path} is no TOML ({error}): correct it.") from error
 
 

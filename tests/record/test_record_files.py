@@ -181,3 +181,19 @@ def test_folders_are_made_only_where_asked(tmp_path: Path) -> None:
         files.write_whole(tmp_path / "a" / "b.json", "x")
     files.write_whole(tmp_path / "a" / "b.json", "x", folders=True)
     assert (tmp_path / "a" / "b.json").read_text("utf-8") == "x"
+
+
+def test_a_toml_file_that_is_nested_too_deeply_is_one_sentence(tmp_path: Path) -> None:
+    from visionbench.judging import virtualenvs, worktrees
+    from visionbench.predicting.targets import from_toml
+    from visionbench.reports.paper.toml import read_toml
+
+    for number, text in enumerate(("a = " + "[" * 9999, "a = " + "{b=" * 9999, "a = [" + "[1]," * 9)):
+        path = tmp_path / str(number) / "pyproject.toml"
+        path.parent.mkdir()
+        path.write_text(text)
+        for read in (from_toml, read_toml):
+            with pytest.raises(BenchError, match="is no TOML"):
+                read(path)
+        assert virtualenvs._is_package(path.parent)
+        assert worktrees._dependencies(path) == text.encode()
