@@ -99,12 +99,13 @@ def run_with_model(
 
 
 def _trace(spec: Spec, model: torch.nn.Module, recorder: Recorder, remarks: tuple[str, ...]) -> Trace:
+    parameters, buffers = list(model.parameters()), list(model.buffers())
     return Trace(
         spec=spec,
-        params=_elements(model.parameters()),
-        param_bytes=_bytes(model.parameters()),
-        buffers=_elements(model.buffers()),
-        buffer_bytes=_bytes(model.buffers()),
+        params=_elements(parameters),
+        param_bytes=_bytes(parameters),
+        buffers=_elements(buffers),
+        buffer_bytes=_bytes(buffers),
         operators=tuple(recorder.operators),
         views=recorder.views,
         curve=recorder.live.curve() if recorder.live else None,
