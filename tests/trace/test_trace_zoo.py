@@ -29,7 +29,12 @@ def small_models() -> list[str]:
 
 
 TURNS: tuple[Precision, ...] = ("amp_fp16", "amp_bf16", "fp16", "amp_bf16", "amp_fp16", "bf16", "tf32")
-"""Precisions take turns, those with casts twice as often: all of them on all families would take five minutes."""
+"""Precisions take turns, those with casts twice as often: all of them on all families would take many minutes.
+
+`VISIONBENCH_ZOO=all pytest tests/trace/test_trace_zoo.py` takes them all, inference and training.
+"""
+
+ALL = os.environ.get("VISIONBENCH_ZOO") == "all"
 
 
 def counts(model: str, precision: Precision, task: Task) -> tuple[object, ...]:
@@ -46,9 +51,13 @@ def counts(model: str, precision: Precision, task: Task) -> tuple[object, ...]:
 def faults(number: int, model: str) -> list[str]:
     """What is not equal of a model in the precision whose turn it is, traced twice, and in fp32."""
     torch.set_num_threads(1)
-    turn = TURNS[number % len(TURNS)]
+    turns = dict.fromkeys(TURNS) if ALL else (TURNS[number % len(TURNS)],)
+    return [fault for turn in turns for fault in faults_in(turn, model, trained=ALL or bool(number % 2))]
+
+
+def faults_in(turn: Precision, model: str, *, trained: bool) -> list[str]:
     try:
-        tasks: tuple[Task, ...] = ("inference", "train") if number % 2 else ("inference",)
+        tasks: tuple[Task, ...] = ("inference", "train") if trained else ("inference",)
         pairs = [[counts(model, turn, task) for _ in range(2)] for task in tasks]
         unequal = [f"{model} {turn}: {first} {second}" for first, second in pairs if first != second]
         plain = counts(model, "fp32", "inference")
