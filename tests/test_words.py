@@ -199,3 +199,7 @@ def test_code_and_docstrings_may_hold_long_lines(tmp_path: Path) -> None:
     (tmp_path / "x.py").write_text(f'"""{"word " * 40}"""\n')
     (tmp_path / "x.md").write_text(f"```text\n{'word ' * 40}\n```\n")
     assert long_sentences(tmp_path / "x.py") == long_sentences(tmp_path / "x.md") == []
+
+
+def test_contributing_stays_short() -> None:
+    assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) <= 120

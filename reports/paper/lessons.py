@@ -48,7 +48,7 @@ def _of_counts(rows: tuple[PaperRow, ...], exact: counts.Counts) -> Iterator[str
     ]
     if checked:
         others = len(checked) - sum(checked)
-        rest = f"; the full tables explain the other {others}" if others else ""
+        rest = f"; footnotes of the full tables are about the other {others}" if others else ""
         yield f"Of {len(checked)} printed params and FLOPs, {sum(checked)} agree with the exact counts{rest}."
 
 
