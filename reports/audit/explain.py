@@ -307,7 +307,7 @@ def _counted(figure: Figure, profile: Profile, prefix: str, profiles: Counted) -
 
 def _far(value: float, exact: float) -> bool:
     """Whether two counts differ by more than chance would meet."""
-    return abs(value / exact - 1) > FAR
+    return abs(value - exact) > FAR * exact
 
 
 def _roundings(figure: Figure, exact: float) -> Iterator[Explanation]:
@@ -344,7 +344,7 @@ SIZES = (160, 192, 224, 240, 256, 260, 288, 299, 300, 320, 336, 380, 384, 448, 4
 def sizes_worth_counting(finding: Finding) -> tuple[int, ...]:
     """At which other sizes the network of an unexplained print would have about its count."""
     figure, exact = finding.figure, finding.exact
-    if figure.metric != "macs" or not exact:
+    if figure.metric != "macs" or not exact or not figure.printed.value:
         return ()
     pixels = math.prod(sides(figure.row.image_size))
     ratios = {size: exact * size**2 / pixels / figure.printed.value for size in SIZES if size**2 != pixels}
@@ -388,9 +388,8 @@ def _fits_params(row: PaperRow, profile: Profile) -> bool:
 def _another_network(figure: Figure, _rows: Sequence[PaperRow], profiles: Counted) -> Found | None:
     """A network of the same family that fits everything the row prints, where that is enough to tell it."""
     row = figure.row
-    if sum(row.printed[m].half_unit / row.printed[m].value > 0.02 for m in METRICS if m in row.printed):
-        return None
-    if len([m for m in METRICS if m in row.printed]) < 2 and figure.share > COARSE:
+    shares = [Figure(paper=figure.paper, row=row, metric=metric).share for metric in METRICS if metric in row.printed]
+    if max(shares) > 0.02 or (len(shares) < 2 and figure.share > COARSE):
         return None
     fitting = [p for p in profiles.kin(row) if p.model != row.model and _fits_all(row, p)]
     if not fitting:

@@ -189,6 +189,14 @@ def test_sizes_are_worth_counting_where_the_print_may_be_met():
     assert 800 not in sizes_worth_counting(finding)
 
 
+def test_a_print_of_zero_is_no_count_of_anything():
+    assert findings([row("0.0", "0.0")], profile("timm:other")) == [("unexplained", "")] * 2
+    [finding] = audit("paper", [row(macs="0.0")], Counted(by_network([profile()])))
+    assert sizes_worth_counting(finding) == ()
+    nothing = profile("timm:nothing", macs=0, params=0, macs_classifier=0, params_classifier=0)
+    assert [kind for kind, _ in findings([row("12", "0.020", model="timm:nothing")], nothing)] == ["unexplained"] * 2
+
+
 def test_choices_are_distinct_and_named():
     names = [convention.name for convention in composed()]
     assert len(set(names)) == len(names) > 300

@@ -93,6 +93,13 @@ def test_a_csv_table_is_read(tmp_path, monkeypatch):
     ]
 
 
+def test_a_row_that_is_printed_twice_is_read_once(tmp_path, monkeypatch, capsys):
+    twice = CSV + CSV.splitlines()[1] + "\n"
+    rows, _ = imported(tmp_path, twice, "rows.csv", monkeypatch)
+    assert [row.label for row in rows] == ["ConvNeXt-T", "DeiT-S"]
+    assert "rows.csv, line 4: the same row as one above: it is left out." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("label", "size", "model"),
     [
