@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_readme import PAGES, ROOT
+from tests.test_readme import MINE, PAGES, ROOT
 from visionbench.command.main import main
 from visionbench.reports.export import COLUMNS
 
@@ -23,21 +23,6 @@ NOT_OURS = re.compile(
     r'pip install |python3 -m venv \.venv && \.venv/bin/pip install -e \.$|otava --config-file |eval "'
 )
 """Lines of other programs. The wheel, the editable install and the completions have tests of their own."""
-
-MINE = """
-title = "Mine"
-cite = "mine"
-[[table]]
-name = "mine"
-title = "Mine"
-[[table.row]]
-model = "swin_tiny_patch4_window7_224"
-params = 28
-flops = 4.5
-"img/s" = 755.2
-gpu = "V100"
-"""
-"""A table of one's own."""
 
 NET = "from torch import nn\n\n\ndef make():\n    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten())\n"
 FEW = ["--launches", "1", "--rounds", "2", "--device", "cpu"]

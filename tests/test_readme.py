@@ -27,14 +27,12 @@ BLOCK = re.compile(r"<!-- generated: (?P<words>.*?)(?: \| (?P<part>\w+))? -->\n(
 MADE_WITH = (2, 14)
 """The torch whose traces the README shows; another release may dispatch a few operators more or less."""
 
-
 PREDICTIONS = ROOT / "docs" / "predictions.md"
 PREDICTED_WITH = {"torch": ("2.14", "2.15"), "timm": ("1.0.31",)}
 """What that page was made with: it traces three hundred networks, and any release may change one of them."""
 
 DRAWN_WITH = "3.11.2"
 """The matplotlib of the README's picture."""
-
 
 MINE = """
 title = "Mine"

@@ -1,4 +1,7 @@
-"""Networks counted in parts, over all cores, with what was counted kept by torch's and timm's versions."""
+"""Networks counted in parts, over all cores. Counts are kept by the versions of visionbench, torch and timm.
+
+A user's network is counted each time: what it is may change with any file that its module imports.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from pathlib import Path
 
 from visionbench.command import progress
 from visionbench.record.profile import Profile, Profiles, by_network, format_lines, parse
+from visionbench.record.program import release
 from visionbench.record.spec import ImageSize
 from visionbench.record.units import plural
 
@@ -38,9 +42,10 @@ def versions() -> tuple[str, str]:
 
 
 def cache_file() -> Path:
-    """Where counts are kept: one file for each torch and timm, in the user's cache (`XDG_CACHE_HOME`)."""
+    """Where counts are kept: one file for each visionbench, torch and timm, in the user's cache (`XDG_CACHE_HOME`)."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visionbench"
-    return folder / "counts-torch{}-timm{}.csv".format(*versions())
+    torch, timm = versions()
+    return folder / f"counts-{release() or 'checkout'}-torch{torch}-timm{timm}.csv"
 
 
 def known() -> Profiles:
@@ -52,8 +57,7 @@ def known() -> Profiles:
         own = parse(path.read_text(encoding="utf-8"))
     except OSError:
         own = []
-    fresh = [profile for profile in own if profile.stamp == _stamp(profile.model)]
-    return {**_usable(profiles.shipped()), **by_network(fresh)}
+    return {**_usable(profiles.shipped()), **by_network(own)}
 
 
 def _usable(shipped: Profiles) -> Profiles:
@@ -65,7 +69,8 @@ def _usable(shipped: Profiles) -> Profiles:
 def count(networks: Iterable[Network], *, processes: int | None = None) -> Profiles:
     """The profiles of those networks, counted where they are not known; one that fails has an `error`.
 
-    Appends each to the cache as it comes, so that an interrupted count goes on where it stopped.
+    Appends each to the cache as it comes, so that an interrupted count goes on where it stopped. A user's own is not
+    kept.
     """
     counted = known()
     wanted = dict.fromkeys(networks)
@@ -81,9 +86,9 @@ def _kept(profiles: Iterable[Profile]) -> Iterator[Profile]:
     path, writable = cache_file(), True
     torch, timm = versions()
     for profile in profiles:
-        stamped = replace(profile, torch=torch, timm=timm, stamp=_stamp(profile.model))
+        stamped = replace(profile, torch=torch, timm=timm)
         try:
-            if writable and not (profile.error and profile.model.startswith("user:")):  # which is soon mended
+            if writable and not profile.model.startswith("user:"):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("a", encoding="utf-8") as file:
                     file.write(format_lines([stamped], head=file.tell() == 0))
@@ -134,15 +139,3 @@ def count_one(network: Network) -> list[Profile]:
             return [replace(made, own_size=own) for made in profile.profiles(model, size or own)]
     except Exception as error:  # one network of a thousand may fail in any way, and the others are wanted
         return [profile.failed(model, size, error)]
-
-
-def _stamp(model: str) -> str:
-    """What changes when a user's file does: its size and the time of its last change. "" for all other models."""
-    if not model.startswith("user:"):
-        return ""
-    path = Path(*model.split(":")[1].split(".")).with_suffix(".py")
-    try:
-        status = path.stat()
-    except OSError:
-        return ""
-    return f"{status.st_mtime_ns}-{status.st_size}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from visionbench.record.spec import SIZE, ImageSize, image_size
 
-KEY = ("model", "size", "variant", "torch", "timm", "stamp", "family", "own_size", "error")
+KEY = ("model", "size", "variant", "torch", "timm", "family", "own_size", "error")
 """What a line says beside its parts. `own_size` is what the model is trained on by default; `error` why it has none."""
 
 PARTS = (
@@ -60,7 +60,6 @@ class Profile:
     variant: str = ""
     torch: str = ""
     timm: str = ""
-    stamp: str = ""
     family: str = ""
     own_size: ImageSize = 0
     error: str = ""

@@ -3,8 +3,9 @@
 A convention is tried on a row, never typed in for one. Sources: fvcore 0.1.5 `nn/jit_handles.py` and
 `nn/flop_count.py` (norms, global pools and resizing cost; activations, softmax and biases don't), mmengine 0.10
 `analysis/jit_handles.py` (the same; MMPretrain's `get_flops.py` hands it the network without its classifier); mmcv 1.7
-`cnn/utils/flops_counter.py`, after ptflops, and thop 0.1 `vision/basic_hooks.py` (hooks on modules: what a function
-multiplies is not seen); the methods `flops()` of Swin's and its descendants' code (one operation per element of norms).
+`cnn/utils/flops_counter.py` (of biases only those of convolutions, which few networks have), after ptflops, and thop
+0.1 `vision/basic_hooks.py` (hooks on modules: what a function multiplies is not seen); the methods `flops()` of Swin's
+and its descendants' code (one operation per element of norms).
 """
 
 from __future__ import annotations
@@ -124,6 +125,10 @@ NAMED: tuple[Convention, ...] = (
             hooks=True, norms="two operations per element of norms", biases=True, activations="ReLUs", pools="pools"
         ),
         "a hook counter's, as mmcv and ptflops (biases, norms, ReLUs and pools, too)",
+    ),
+    _convention(
+        Choice(hooks=True, norms="two operations per element of norms", activations="ReLUs", pools="pools"),
+        "a hook counter's, as mmcv (norms, ReLUs and pools, too)",
     ),
     _convention(
         Choice(hooks=True, norms="two operations per element of norms", pools="pools"),

@@ -1,10 +1,11 @@
 """Whether a printed count is the exact one, and if not, what it is: found by trying, on the row, what it may be.
 
 The order is from what a row says itself to what it may be by chance: its own count; the convention that its paper
-states; its rounding and other conventions, of which the one that explains most rows of the paper wins; another size;
-another network that fits everything that the row prints; a number of another row. What nothing explains is
-"unexplained". A print of few digits is near many counts: a convention is believed of it only where it explains several
-networks of the paper, and a good part of them. A convention that a print of six digits meets exactly needs no company.
+states; its rounding and other conventions, of which one that meets every digit wins, else the one that explains most
+rows of the section and of the paper; another size; another network that fits everything that the row prints; a number
+of another row. What nothing explains is "unexplained". A print of few digits is near many counts: a convention is
+believed of it only where it explains several networks of the paper, and a good part of them or all of a section. A
+convention that a print of six digits meets exactly needs no company.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ FAR = 0.2
 
 ENOUGH, SHARE, MANY = 3, 0.25, 10
 """A convention is believed of a paper if it explains so many networks, and this share of those that it can be asked of;
-or many, whatever their share."""
+or many, whatever their share; of a section if it explains so many, and all of those there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,21 +166,33 @@ class Votes:
     paper: Mapping[tuple[str, str], int]
     section: Mapping[tuple[str, str, str], int]
     believed: frozenset[tuple[str, str]]
+    believed_in_section: frozenset[tuple[str, str, str]]
 
-    def order(self, figure: Figure, explanation: Explanation) -> tuple[int, int, int, float]:
-        """The better explanation is the smaller: more networks of its section, of its paper, nearer to the usual."""
+    def believes(self, figure: Figure, explanation: Explanation) -> bool:
+        """Whether enough networks of the paper are explained so, or of its section all that can be explained."""
+        key = (figure.metric, explanation.name)
+        return key in self.believed or (*key, figure.row.section) in self.believed_in_section
+
+    def order(self, figure: Figure, explanation: Explanation) -> tuple[bool, int, int, int, float]:
+        """The better explanation is the smaller: it meets every digit; more networks of its section, of its paper have
+        it; it is nearer to the usual.
+        """
         paper = self.paper[figure.metric, explanation.name]
         section = self.section[figure.metric, explanation.name, figure.row.section]
-        return (-section, -paper, explanation.cost, abs(explanation.value - figure.printed.value))
+        off = abs(explanation.value - figure.printed.value)
+        every_digit = figure.share <= EXACT and fits(figure.printed, explanation.value)
+        return (not every_digit, -section, -paper, explanation.cost, off)
 
 
 def _votes(figures: Sequence[Figure], tried: Sequence[Sequence[Explanation]]) -> Votes:
     paper: dict[tuple[str, str], set[Network]] = {}
     section: dict[tuple[str, str, str], set[Network]] = {}
     whole: dict[str, set[Network]] = {metric: set() for metric in METRICS}
+    differing: dict[tuple[str, str], set[Network]] = {}
     for figure, explanations in zip(figures, tried, strict=True):
         if explanations:
             whole[figure.metric].add(figure.row.network)
+            differing.setdefault((figure.metric, figure.row.section), set()).add(figure.row.network)
         for explanation in explanations:
             key = (figure.metric, explanation.name)
             paper.setdefault(key, set()).add(figure.row.network)
@@ -191,6 +204,11 @@ def _votes(figures: Sequence[Figure], tried: Sequence[Sequence[Explanation]]) ->
             key
             for key, networks in paper.items()
             if len(networks) >= MANY or ENOUGH <= len(networks) >= SHARE * len(whole[key[0]])
+        ),
+        believed_in_section=frozenset(
+            key
+            for key, networks in section.items()
+            if len(networks) >= ENOUGH and networks == differing[key[0], key[2]]
         ),
     )
 
@@ -215,7 +233,7 @@ def _finding(
     if fused and _is_fused(figure.row, fused, stated):
         text, value = "the fused form, branches merged for inference", fused.parts[figure.metric]
         return Finding(figure=figure, kind="network", text=text, exact=exact, explained=value)
-    believed = [e for e in explanations if e.sure or (figure.metric, e.name) in votes.believed]
+    believed = [e for e in explanations if e.sure or votes.believes(figure, e)]
     if believed:
         best = min(believed, key=lambda e: votes.order(figure, e))
         return Finding(figure=figure, kind=best.kind, text=best.name, exact=exact, explained=best.value)
@@ -289,7 +307,7 @@ def _counted(figure: Figure, profile: Profile, prefix: str, profiles: Counted) -
 
 def _far(value: float, exact: float) -> bool:
     """Whether two counts differ by more than chance would meet."""
-    return abs(value / exact - 1) > FAR
+    return abs(value - exact) > FAR * exact
 
 
 def _roundings(figure: Figure, exact: float) -> Iterator[Explanation]:
@@ -326,7 +344,7 @@ SIZES = (160, 192, 224, 240, 256, 260, 288, 299, 300, 320, 336, 380, 384, 448, 4
 def sizes_worth_counting(finding: Finding) -> tuple[int, ...]:
     """At which other sizes the network of an unexplained print would have about its count."""
     figure, exact = finding.figure, finding.exact
-    if figure.metric != "macs" or not exact:
+    if figure.metric != "macs" or not exact or not figure.printed.value:
         return ()
     pixels = math.prod(sides(figure.row.image_size))
     ratios = {size: exact * size**2 / pixels / figure.printed.value for size in SIZES if size**2 != pixels}
@@ -370,9 +388,8 @@ def _fits_params(row: PaperRow, profile: Profile) -> bool:
 def _another_network(figure: Figure, _rows: Sequence[PaperRow], profiles: Counted) -> Found | None:
     """A network of the same family that fits everything the row prints, where that is enough to tell it."""
     row = figure.row
-    if sum(row.printed[m].half_unit / row.printed[m].value > 0.02 for m in METRICS if m in row.printed):
-        return None
-    if len([m for m in METRICS if m in row.printed]) < 2 and figure.share > COARSE:
+    shares = [Figure(paper=figure.paper, row=row, metric=metric).share for metric in METRICS if metric in row.printed]
+    if max(shares) > 0.02 or (len(shares) < 2 and figure.share > COARSE):
         return None
     fitting = [p for p in profiles.kin(row) if p.model != row.model and _fits_all(row, p)]
     if not fitting:
@@ -391,21 +408,23 @@ def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted) ->
     """A number that belongs to another row, or to another of its columns."""
     row, printed = figure.row, figure.printed
     own = profiles.of(row)
+    if own is None:
+        return None
     other = "macs" if figure.metric == "params" else "params"
-    if own and other in row.printed:
+    if other in row.printed:
         crossed = own.parts[other] / SCALES["G" if other == "macs" else "M"] * SCALES[printed.unit]
         back = own.parts[figure.metric] / SCALES[printed.unit] * SCALES[row.printed[other].unit]
         if fits(printed, crossed, near=0.02) and fits(row.printed[other], back, near=0.02):
             return "row", "params and FLOPs of this row are swapped", crossed
-    exact = own.parts[figure.metric] if own else 0
-    if abs(printed.value / exact - 1 if exact else 0) < OFF:
+    off = {metric for metric in METRICS if metric in row.printed and _is_off(row, own, metric)}
+    if figure.metric not in off:
         return None
     for neighbour in rows:
         if row.model == neighbour.model or row.label == neighbour.label:
             continue
         profile = profiles.of(neighbour)
         theirs = profile.parts[figure.metric] if profile else None
-        both = all(metric in row.printed and _same(row, neighbour, metric) for metric in METRICS)
+        both = all(metric in off and _same(row, neighbour, metric) for metric in METRICS)
         beside = neighbour.table == row.table and abs(neighbour.number - row.number) == 1
         if (both and theirs is None) or (
             theirs is not None and fits(printed, theirs) and (both or (beside and figure.share <= COARSE))
@@ -417,6 +436,11 @@ def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted) ->
 
 OFF = 0.05
 """A number of another row is off by more than counters differ."""
+
+
+def _is_off(row: PaperRow, own: Profile, metric: str) -> bool:
+    exact = own.parts[metric]
+    return abs(row.printed[metric].value - exact) >= OFF * exact
 
 
 def _same(row: PaperRow, neighbour: PaperRow, metric: str) -> bool:

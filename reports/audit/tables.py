@@ -21,9 +21,9 @@ SCALES = {"params": MEGA, "macs": GIGA}
 WORDS = {"params": "params (M)", "macs": "FLOPs (G)"}
 
 REMARK = (
-    "reproduced: the exact count rounds to the print. Everything else was found by trying it on the row. Where "
-    "nothing explains a print, the mistake may be ours: the network that is built here may not be the one that the "
-    "authors counted."
+    "reproduced: the exact count rounds to the print. Everything else was found by trying it on the row: it fits the "
+    "digits, and how they came about only their authors know. Where nothing explains a print, the mistake may be ours: "
+    "the network that is built here may not be the one that the authors counted."
 )
 
 
@@ -202,9 +202,12 @@ def errata(audited: Sequence[Audited], program: str, counted_by: str) -> str:
 Made by `{program} audit --errata`: {plural(len(audited), "paper")}, {total} printed figures, {counted_by}.
 
 A printed count is checked against a trace of the network that the row names. Where the two differ, what a count can be
-instead was tried on the row: other conventions, roundings, sizes, networks and rows. Nothing below was typed in. This
-page is about numbers and not about people: most differences are conventions that a paper is free to choose. What is
-*unexplained* may be our mistake as well. Corrections are welcome: each paper is a file in `reports/papers`.
+instead was tried on the row: other conventions, roundings, sizes, networks and rows. No explanation was typed in. One
+fits the digits of a print; how these came about only their authors know, and of a print of few digits another
+explanation may fit as well. This page is about numbers and not about people: most differences are conventions that a
+paper is free to choose. What is *unexplained* may be our mistake. The network that is built here may not be the one
+that was counted, or our file may have its size or its name wrong. Corrections are welcome: each paper is a file in
+`reports/papers`.
 """,
         markdown(summary(audited)),
     ]

@@ -31,7 +31,10 @@ SCALES = {
     "params": {"": 1.0, "k": 1e-3, "m": 1.0, "b": 1e3, "g": 1e3},
     "flops": {"": 1.0, "m": 1e-3, "g": 1.0, "b": 1.0, "t": 1e3},
 }
-"""How a suffix moves the decimal point: params in M, FLOPs in G."""
+"""How a suffix, or a unit in the header, moves the decimal point: params in M, FLOPs in G."""
+
+UNIT = re.compile(r"[(\[]\s*([kmbgt])(?:illion|flops|macs|madds?|params?)?\s*[)\]]|\b([kmgt])(?:flops|macs|madds?)\b")
+"""A unit in a column's header, in small letters: `FLOPs (M)`, `GMACs`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,9 @@ class Printed:
 Cells = tuple[int, list[str]]
 """A line's number with the texts of its cells."""
 
+Keys = dict[int, tuple[str, str]]
+"""What each column is, by its place: the key, and the unit of the header, "" for none."""
+
 
 def parse(text: str, name: str) -> Printed:
     """The printed table in a text. `name` is the file's. Raises `BenchError` where there is no table in it."""
@@ -77,7 +83,7 @@ def parse(text: str, name: str) -> Printed:
     return Printed(title=title, rows=rows, problems=(*(f"line {n}: {said}" for n, said in problems), *unread))
 
 
-def _head(lines: Sequence[Cells], name: str) -> tuple[int, dict[int, str]]:
+def _head(lines: Sequence[Cells], name: str) -> tuple[int, Keys]:
     """The (last) line that names the columns, with what each is. Raises `BenchError`."""
     for at, (_, cells) in enumerate(lines):
         words, last = list(cells), at
@@ -95,9 +101,14 @@ def _head(lines: Sequence[Cells], name: str) -> tuple[int, dict[int, str]]:
             if "label" not in keys.values():
                 free = [i for i in range(len(words)) if i not in keys]
                 keys |= {free[0]: "label"} if free else {}
-            return last, keys
+            return last, {i: (key, _unit(words[i])) for i, key in keys.items()}
     first = lines[0][0] if lines else 1
     raise BenchError(f"{name}, line {first}: no line names columns such as model, params, FLOPs: add a header.")
+
+
+def _unit(word: str) -> str:
+    match = UNIT.search(word.lower())
+    return (match.group(1) or match.group(2)) if match else ""
 
 
 def _is_words(cells: Sequence[str]) -> bool:
@@ -107,7 +118,7 @@ def _is_words(cells: Sequence[str]) -> bool:
     return len(filled) > 1 and not any(re.search(r"\d", cell) for cell in bare)
 
 
-def _rows(lines: Sequence[Cells], keys: dict[int, str]) -> Iterator[Line]:
+def _rows(lines: Sequence[Cells], keys: Keys) -> Iterator[Line]:
     section = ""
     for number, cells in lines:
         filled = [cell for cell in cells if cell]
@@ -118,9 +129,9 @@ def _rows(lines: Sequence[Cells], keys: dict[int, str]) -> Iterator[Line]:
             continue
         values: dict[str, str] = {}
         unread = []
-        for i, key in keys.items():
+        for i, (key, unit) in keys.items():
             text = cells[i].strip() if i < len(cells) else ""
-            value = text if key == "label" else _number(key, text)
+            value = text if key == "label" else _number(key, text, unit)
             if value is None:
                 unread.append(f"{key} = '{text}' is no number")
             elif value:
@@ -128,9 +139,12 @@ def _rows(lines: Sequence[Cells], keys: dict[int, str]) -> Iterator[Line]:
         yield Line(number=number, section=section, values=values, unread=tuple(unread))
 
 
-def _number(key: str, text: str) -> str | None:
-    """The digits of a printed number in the unit of its key; "" for an empty cell, None for a missing one."""
-    plain = re.sub(r"[\s,~]|\(.*?\)|\[.*?\]|±.*|[%*†‡↑↓]", "", text.replace("−", "-")).lower()
+def _number(key: str, text: str, unit: str) -> str | None:
+    """The digits of a printed number in the unit of its key; "" for an empty cell, None for a missing one.
+
+    `unit` is the header's, for a number without a suffix. A comma parts thousands; `25,6` is no number.
+    """
+    plain = re.sub(r"[\s~]|,(?=\d{3}(?!\d))|\(.*?\)|\[.*?\]|±.*|[%*†‡↑↓]", "", text.replace("−", "-")).lower()
     if plain in ("", "-", "--", "---", "–", "—", "n/a", "na", "?"):
         return ""
     if key == "size":
@@ -139,7 +153,7 @@ def _number(key: str, text: str) -> str | None:
         return sides[0] if same else None
     if not (match := re.fullmatch(r"(\d+(?:\.\d+)?)(?:(k|m|b|g|t)(?:flops|macs)?)?(?:img/s|gb|mb)?", plain)):
         return None
-    digits, suffix = match.group(1), match.group(2) or ""
+    digits, suffix = match.group(1), match.group(2) or (unit if key in SCALES else "")
     scale = SCALES.get(key, {"": 1.0, "k": 1e3}).get(suffix)
     return None if scale is None else _moved(digits, scale)
 

@@ -14,7 +14,7 @@ from visionbench.record.statistics import Estimate, end_to_end, over_launches, p
 from visionbench.record.units import GIGA, significant
 from visionbench.reports import cells
 from visionbench.reports.column import Column
-from visionbench.reports.paper.columns import FLOPS, counts_of
+from visionbench.reports.paper.columns import FLOPS, counts_of, exact
 from visionbench.reports.paper.counts import count_spec
 from visionbench.reports.paper.material import Maker, Material
 from visionbench.reports.paper.rates import Rates, shown
@@ -49,10 +49,6 @@ def by_rule(material: Material) -> Iterator[Column[PaperRow]]:
         notes = _notes(row, record) if record else ()
         return cells.published(row.printed.get("macs"), notes=notes)
 
-    def exact(row: PaperRow) -> Cell:
-        record = record_of(row)
-        return cells.computed(record.value("macs") if record else None, GIGA, 2, record)
-
     def again(row: PaperRow) -> Cell:
         record = record_of(row)
         count = counters.count(record, row.counter) if record and row.counter else None
@@ -71,9 +67,7 @@ def by_rule(material: Material) -> Iterator[Column[PaperRow]]:
         notes=(FLOPS,),
         fill=printed,
     )
-    yield Column(
-        key="macs_computed", group=GROUP, head=(HEADS["computed"],), unit="count", source="computed", rank=4, fill=exact
-    )
+    yield from exact(material, "macs", GROUP, 4, scale=GIGA)
     yield Column(
         key="macs_by_rule",
         group=GROUP,

@@ -94,6 +94,32 @@ def test_a_csv_table_is_read(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("params", "flops", "row", "values"),
+    [
+        ("#params (M)", "FLOPs (M)", "25.6 | 4,089", ("25.6", "4.089")),
+        ("#params (K)", "MFLOPs", "25,557 | 4089", ("25.557", "4.089")),
+        ("Params (million)", "GMACs", "25.6 | 4.1", ("25.6", "4.1")),
+        ("params [B]", "FLOPs (T)", "0.3 | 0.5", ("300", "500")),
+        ("params", "MAdds", "25.6M | 300M", ("25.6", "0.300")),
+        ("params (K)", "FLOPs (M)", "25.6M | 4.1G", ("25.6", "4.1")),
+        ("params", "FLOPs", "1,234,567K | 1,000", ("1234.567", "1000")),
+        ("params", "FLOPs", "25,6M | 4,1G", ("", "")),
+    ],
+)
+def test_a_number_has_the_unit_of_its_suffix_or_of_its_header(params, flops, row, values):
+    [line] = importing.parse(f"| Model | {params} | {flops} |\n|---|---|---|\n| A | {row} |\n", "x").rows
+    assert (line.values.get("params", ""), line.values.get("flops", "")) == values
+    assert len(line.unread) == values.count("")
+
+
+def test_a_row_that_is_printed_twice_is_read_once(tmp_path, monkeypatch, capsys):
+    twice = CSV + CSV.splitlines()[1] + "\n"
+    rows, _ = imported(tmp_path, twice, "rows.csv", monkeypatch)
+    assert [row.label for row in rows] == ["ConvNeXt-T", "DeiT-S"]
+    assert "rows.csv, line 4: the same row as one above: it is left out." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("label", "size", "model"),
     [
         ("ViT-B/16", 224, "timm:vit_base_patch16_224"),

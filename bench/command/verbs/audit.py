@@ -116,7 +116,7 @@ def audit_papers(names: Sequence[str]) -> list[Audited]:
     unexplained = [f for paper in audited for f in paper.findings if f.kind == "unexplained"]
     sizes = dict.fromkeys((f.figure.row.model, size) for f in unexplained for size in sizes_worth_counting(f))
     if any((*network, "") not in known for network in sizes):
-        profiles = Counted(counting.count(sizes))
+        profiles = Counted({**known, **counting.count(sizes)})
         audited = [_audited(stem, reports, profiles) for stem, reports in papers]
     return audited
 

@@ -133,7 +133,7 @@ def _imported_rows(path: Path, printed: Printed) -> Iterator[str]:
         match = resolve(row.values.get("label", ""), size, names)
         unsure += not match.model
         text = _imported_row(path, row, match.model, match.candidates)
-        body = text.partition("\n")[2]
+        body = text.partition("[[table.row]]")[2].partition("\n")[2]  # below the line that names the row's place
         if body in seen:
             progress.complain(f"{path}, line {row.number}: the same row as one above: it is left out.")
             continue
