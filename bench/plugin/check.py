@@ -111,7 +111,7 @@ def _model(name: str, marker: Mapping[str, Any]) -> Model:
     card, left = models.resolve(name), dict(marker)
     models.load(card.name)  # here, where what the import warns of is the suite's to see
     training, device, threads = left.pop("training", True), left.pop("device", None), left.pop("threads", None)
-    if unknown := sorted(set(left) - {field.name for field in fields(Spec)}):
+    if unknown := sorted(set(left) - ({field.name for field in fields(Spec)} - {"model"})):
         raise BenchError(f"the marker visionbench has no setting {', '.join(unknown)}: mend the marker.")
     try:
         size = image_size_of(texts_of(left.get("inputs"))) or card.image_size
