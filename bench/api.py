@@ -16,6 +16,7 @@ from visionbench.command.requests import Format, HowLong, HowToRun, Output, Sele
 from visionbench.comparison.verdict import Judgement
 from visionbench.record import store
 from visionbench.record.errors import BenchError
+from visionbench.record.inputs import texts_of
 from visionbench.record.record import Record
 from visionbench.record.spec import Attention, CompileMode, MemoryFormat, Precision, Task
 
@@ -50,8 +51,7 @@ def _asked(models: Sequence[str], settings: Settings) -> tuple[Selection, HowToR
 
 
 def _selection(models: Sequence[str], image_size: int | tuple[int, int] | None, inputs: Inputs | None) -> Selection:
-    texts = (inputs,) if isinstance(inputs, str) else tuple(inputs or ())
-    return Selection(words=tuple(models), image_size=image_size, inputs=texts)
+    return Selection(words=tuple(models), image_size=image_size, inputs=texts_of(inputs))
 
 
 Files: TypeAlias = "str | Path | Sequence[str | Path] | None"

@@ -123,7 +123,7 @@ def torn(text: str, rng: random.Random) -> bytes:
 
 def json_files(text: str, rng: random.Random, *, lines: bool) -> Iterator[bytes]:
     """Endless mutations of a file of JSON, or of JSON lines."""
-    parts = [json.loads(line) for line in text.splitlines() if line.strip()] if lines else [json.loads(text)]
+    parts = [json.loads(line) for line in text.split("\n") if line.strip()] if lines else [json.loads(text)]
     while True:
         if rng.random() < 0.3:
             yield torn(text, rng)

@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -154,6 +155,15 @@ def test_what_describes_no_input_is_one_sentence(texts: tuple[str, ...], remedy:
     assert "\n" not in str(refusal.value)
     with pytest.raises(BenchError):
         Spec(model="timm:resnet18", inputs=texts)
+
+
+@pytest.mark.parametrize("inputs", [3, 1.5, True, b"3x4x4", [3], [["3x4x4"]], ({},), [None]])
+def test_what_is_no_text_is_one_sentence(inputs: Any, here: Path) -> None:
+    for read in (lambda: Spec(model="timm:resnet18", inputs=inputs), lambda: trace("resnet18", inputs=inputs)):
+        with pytest.raises(BenchError, match="an input is text like 3x224x224"):
+            read()
+    settings = Settings(folder=here, baseline=here / "b.json")
+    assert "mend the marker" in check("timm:resnet18", {"inputs": inputs}, settings).text
 
 
 def test_inputs_are_part_of_what_is_measured() -> None:

@@ -367,6 +367,8 @@ def fakes_alone(suite: pytest.Pytester) -> Path:
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 MISTAKES = {
+    "a word that is a number": ("task=3", "user:zoo:net", "*no task '3'*mend the marker*"),
+    "a second model": ("model='user:zoo:other'", "user:zoo:net", "*no setting model*mend the marker*"),
     "a setting that there is not": ("image_sise=64", "user:zoo:net", "*image_sise*mend the marker*"),
     "a value that is none": ("precision='fp8'", "user:zoo:net", "*no precision 'fp8'*"),
     "a setting without a name": ("64", "user:zoo:net", "*settings by name*"),

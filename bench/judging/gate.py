@@ -109,7 +109,9 @@ def more_launches(verdicts: Sequence[Verdict], launches: int) -> dict[str, int]:
         ratio, factor = verdict.ratio, 1
         if ratio is not None and ratio.low is not None and ratio.high is not None:
             half = math.log(ratio.high / ratio.low) / 2
-            half *= spread_of_memory(log_ratios(verdict.comparison), MIN_LAUNCHES)  # what it may come to
+            logs = log_ratios(verdict.comparison)
+            # So few launches are not widened for memory yet (`FEWEST_FOR_MEMORY`), those of the second look will be.
+            half *= spread_of_memory(logs, MIN_LAUNCHES) / spread_of_memory(logs)
             factor = min(max(math.ceil((half / NARROW) ** 2) - 1, 1), MOST_MORE)
         more[verdict.comparison.name] = launches * factor
     return more

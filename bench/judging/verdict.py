@@ -1,4 +1,4 @@
-"""Comparisons in, verdicts out: the arithmetic of the gate, pure and exact.
+"""Comparisons in, verdicts out: the arithmetic of the gate, without a clock and without chance.
 
 A row's data are its launches' log ratios x_1 ... x_n (`comparison.log_ratios`). Everything is read off their Walsh
 averages (x_i + x_j) / 2, i <= j, of which there are N = n (n + 1) / 2:
@@ -6,10 +6,15 @@ averages (x_i + x_j) / 2, i <= j, of which there are N = n (n + 1) / 2:
 - The centre is their median (Hodges & Lehmann 1963).
 - "The ratio is at most 1 + margin" is tested by T, the number of Walsh averages that do not exceed log(1 + margin):
   Wilcoxon's (1945) signed-rank sum of the launches below the margin. Where x is symmetric about the margin each of the
-  2^n patterns of signs is equally likely, so P(T <= t) is counted out, never approximated. The symmetry comes with the
-  design and not from a belief about noise (Hoefler & Belli 2015, rule 6): two sides without a difference can be
-  swapped, which turns x into -x, and a slow-down that is a factor only shifts x.
-- A bound is the test inverted, the t-th smallest average, so no interval contradicts the p-value beside it.
+  2^n patterns of signs is equally likely, so P(T <= t) is counted out (beyond 60 launches: nearly). The symmetry comes
+  with the design and not from a belief about noise (Hoefler & Belli 2015, rule 6): two sides without a difference can
+  be swapped, which turns x into -x, and a slow-down that is a factor only shifts x.
+- A bound is the test inverted, the t-th smallest average. It is moved out where launches remember each other, and the
+  test with it (`spread_of_memory`: neighbours in time are not independent, so n of them say less than n), and where
+  they are of two kinds (`in_turns`: averages of both kinds meet where no launch is).
+
+The burden of proof is on every word but `inconclusive`. `ok` needs the whole interval below the limit, and two other
+numbers of the same launches that agree: what the ratio cannot see (waiting, a cost in some iterations) is no `ok`.
 
 An average that equals the margin counts as not above it. Zeros and ties so count for "nothing happened": p is then at
 least what any way of breaking them would give, and the test keeps its level.
@@ -192,10 +197,10 @@ def _parted(verdict: Verdict, rule: Rule) -> str:
         (verdict.mean, "by the mean of all readings", "pays at times"),
     )
     for other, by, does in others:
-        if ratio is None or other is None or None in (ratio.high, other.low, other.high):
+        if not ratio or not other or ratio.high is None or other.low is None or other.high is None:
             continue
-        if other.low > ratio.high and other.high >= 1 + rule.limit:  # type: ignore[operator]
-            between = _between(other.low, other.high)  # type: ignore[arg-type]
+        if other.low > ratio.high and other.high >= 1 + rule.limit:
+            between = _between(other.low, other.high)
             return f"{between} {by}, which parts from the ratio: the candidate {does} for something that it cannot see"
     return ""
 

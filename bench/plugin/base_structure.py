@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionbench import ROOT
 from visionbench.comparison import structure
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec
@@ -31,21 +29,11 @@ _CHILD = (
 
 def count_base(source: Source, specs: Sequence[Spec]) -> Structures:
     """The rows of `specs` in the tree of `source`. Raises `BenchError` where they cannot be counted there."""
-    from visionbench.measuring.process.fork_server import import_path
-
     if source.tree is None:
         raise BenchError("the base has no tree to count in: name a git revision.")
-    own = source.python != sys.executable  # in another environment ours must not be importable
     with tempfile.TemporaryDirectory() as folder:
-        request: dict[str, Any] = {
-            "path": [str(ROOT)] if own else import_path(),
-            "own": own,
-            "tree": str(source.tree),
-            "repository": str(source.repository) if source.repository else None,
-            "device": "cpu",
-            "specs": [asdict(spec) for spec in specs],
-            "file": str(Path(folder) / "structure.json"),
-        }
+        file = Path(folder) / "structure.json"
+        request = source.request("cpu") | {"specs": [asdict(spec) for spec in specs], "file": str(file)}
         try:
             done = subprocess.run(
                 [source.python, "-P", "-c", _CHILD, json.dumps(request)], check=False, stdin=subprocess.DEVNULL,
@@ -58,7 +46,7 @@ def count_base(source: Source, specs: Sequence[Spec]) -> Structures:
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
             raise BenchError(f"the base's structure cannot be counted ({last}): mend the base.")
-        return structure.read(Path(request["file"]))
+        return structure.read(file)
 
 
 def count_here(request: dict[str, Any]) -> None:

@@ -20,9 +20,10 @@ from visionbench.comparison import structure
 from visionbench.comparison.structure import OtherVersionsError, Structures
 from visionbench.comparison.verdict import Change, Rule, Verdict
 from visionbench.models import ModelError
-from visionbench.record.clean import clean_lines
+from visionbench.record.clean import clean, clean_lines
 from visionbench.record.errors import BenchError
 from visionbench.record.files import locked
+from visionbench.record.inputs import texts_of
 from visionbench.record.spec import Spec, image_size_of
 
 if TYPE_CHECKING:
@@ -110,11 +111,10 @@ def _model(name: str, marker: Mapping[str, Any]) -> Model:
     card, left = models.resolve(name), dict(marker)
     models.load(card.name)  # here, where what the import warns of is the suite's to see
     training, device, threads = left.pop("training", True), left.pop("device", None), left.pop("threads", None)
-    if unknown := sorted(set(left) - {field.name for field in fields(Spec)}):
+    if unknown := sorted(set(left) - ({field.name for field in fields(Spec)} - {"model"})):
         raise BenchError(f"the marker visionbench has no setting {', '.join(unknown)}: mend the marker.")
     try:
-        inputs = left.get("inputs") or ()
-        size = image_size_of((inputs,) if isinstance(inputs, str) else tuple(inputs)) or card.image_size
+        size = image_size_of(texts_of(left.get("inputs"))) or card.image_size
         spec = Spec(**{"image_size": size} | left | {"model": card.name})
     except BenchError as error:
         raise BenchError(f"{str(error).rstrip('.')}: mend the marker.") from error
@@ -127,7 +127,7 @@ def _together(outcomes: Iterable[Outcome]) -> Outcome:
     return Outcome(
         word=outcomes[0].word,
         text=clean_lines("\n\n".join(outcome.text for outcome in outcomes if outcome.text)),
-        summary="".join(outcome.summary for outcome in outcomes),
+        summary=clean("".join(outcome.summary for outcome in outcomes)),
         properties=tuple(pair for outcome in outcomes for pair in outcome.properties),
     )
 

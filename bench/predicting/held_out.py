@@ -89,9 +89,7 @@ def coverage(samples: Sequence[Sample], predicted: Array, level: float) -> float
 
 
 def resolution(samples: Sequence[Sample], predicted: Array, pairs: int = 20_000) -> float:
-    """How far apart (log) two predictions must be: For 80 % of pairs of different families the errors differ by
-    less.
-    """
+    """How far apart (log) two predictions must be: the errors of 80 % of pairs of different families differ by less."""
     residual = residuals(samples, predicted)
     family = np.array([sample.family for sample in samples])
     draw = np.random.default_rng(0).integers(len(samples), size=(2, pairs))

@@ -22,6 +22,6 @@ def choose(kind: str, word: str, known: Iterable[str]) -> str:
     choices = known if isinstance(known, tuple) else tuple(known)
     if word in choices:
         return word
-    near = difflib.get_close_matches(word, choices, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(word), choices, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(choices)}."
     raise BenchError(f"there is no {kind} '{word}': {hint}")

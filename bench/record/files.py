@@ -2,7 +2,8 @@
 
 `msgspec` turns JSON into the frozen dataclasses of this house and refuses a wrong type with its path
 (`$.environment.threads`). Three things are added here: an unknown field is an error (it may change what a number
-means), no whole number is larger than a float can hold, and no input ends in a traceback.
+means), a whole number has at most 63 bits (a measured value is one that a float can hold), and no input ends in a
+traceback.
 """
 
 from __future__ import annotations

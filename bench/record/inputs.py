@@ -10,9 +10,10 @@ user:my.nets:inputs          what a function of the user's returns for a batch s
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from visionbench.record.errors import BenchError
 
@@ -53,6 +54,18 @@ class Input:
         return (f"{self.name}=" if self.name else "") + ":".join(words)
 
 
+def texts_of(inputs: object) -> tuple[str, ...]:
+    """The texts of one input, of several, or of None. Raises `BenchError` for what is no text."""
+    if inputs is None:
+        return ()
+    texts: Iterable[Any] = inputs if isinstance(inputs, Iterable) and not isinstance(inputs, str) else (inputs,)
+    texts = tuple(texts)
+    for text in texts:
+        if not isinstance(text, str):
+            raise BenchError(f"an input is text like {EXAMPLES}, and not {text!r}.")
+    return texts
+
+
 @lru_cache(maxsize=256)
 def parse(texts: tuple[str, ...]) -> tuple[Input, ...]:
     """The inputs of these texts, those without a name first. Raises `BenchError` for a text that describes none."""
@@ -66,8 +79,6 @@ def parse(texts: tuple[str, ...]) -> tuple[Input, ...]:
 
 
 def _input(text: str) -> Input:
-    if not isinstance(text, str):
-        raise BenchError(f"an input is text like {EXAMPLES}, and not {text!r}.")
     if _FUNCTION.fullmatch(text):
         return Input(function=text)
     found = _PATTERN.fullmatch(text)

@@ -205,19 +205,21 @@ def from_json(line: str) -> Record:
 
     Raises `NewerSchemaError` for what only a newer visionbench reads, ValueError for no record.
     """
-    record = _from_parts(line)
-    if record is None:
-        data = decode(line)
-        if not isinstance(data, dict) or type(data.get("schema")) is not int:
-            raise ValueError("no visionbench record: it has no schema number")
-        record = typed(_upgraded(data), Record, "record")
+    record = _from_parts(line) or _from_whole(line)
     if any(measurement.iterations < 1 for measurement in record.measurements):
         raise ValueError("a record's measurement spans no iterations")
     return record
 
 
+def _from_whole(line: str) -> Record:
+    data = decode(line)
+    if not isinstance(data, dict) or type(data.get("schema")) is not int:
+        raise ValueError("no visionbench record: it has no schema number")
+    return typed(_upgraded(data), Record, "record")
+
+
 def _from_parts(line: str) -> Record | None:
-    """The record of a line of this schema, or None: then reading it as a whole says what is wrong with it.
+    """The record as `_from_whole` reads it, or None: then reading the line as a whole says what is wrong with it.
 
     The lines of a file repeat their specs, protocols and environments. Each is read once; equal ones are one object.
     """
@@ -226,7 +228,9 @@ def _from_parts(line: str) -> Record | None:
     try:
         parts = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
         schema = bytes(parts["schema"])
-        if schema == b"1" and bytes(parts["source"]) != b'"predicted"':  # then only the protocol has changed since
+        if (
+            schema == b"1" and _repeated("source", bytes(parts["source"])) != "predicted"
+        ):  # then only the protocol has changed since
             parts["schema"] = msgspec.Raw(_SCHEMA_TEXT)
         elif schema != _SCHEMA_TEXT:
             return None

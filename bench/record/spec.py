@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 from visionbench.record.errors import BenchError, choose
-from visionbench.record.inputs import Input, image_of, parse
+from visionbench.record.inputs import Input, image_of, parse, texts_of
 
 Task = Literal["inference", "train"]
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "amp_fp16", "amp_bf16"]
@@ -118,8 +118,7 @@ class Spec:
                 raise BenchError(f"{name} must be a whole number of at least 1, not {value!r}.")
 
     def _inputs(self) -> tuple[str, ...] | None:
-        texts = (self.inputs,) if isinstance(self.inputs, str) else tuple(self.inputs or ())
-        texts = tuple(str(one) for one in parse(texts))
+        texts = tuple(map(str, parse(texts_of(self.inputs))))
         height, width = sides(self.image_size)
         # A user's module, and torchvision's networks for video, have inputs of their own where nothing is said.
         images = (f"3x{height}x{width}",) if not self.model.startswith(("user:", "torchvision:")) else ()

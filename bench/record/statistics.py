@@ -197,8 +197,8 @@ def _signed_rank_normal(n: int) -> NormalDist:
 class Walsh:
     """The averages (x_i + x_j) / 2, i <= j, of n values, ascending: looked up by place, and counted up to a bound.
 
-    Many values have too many averages to be written down. Of those each answer takes O(n) steps for every halving of
-    the range that holds it.
+    Beyond `EXACT_UP_TO` values they are not written down: an answer takes O(n) steps for each halving of the range that
+    holds it.
     """
 
     def __init__(self, values: Sequence[float]) -> None:
@@ -228,15 +228,8 @@ class Walsh:
             return bisect.bisect_right(self._all, bound)
         if bound in self._counted:
             return self._counted[bound]
-        values, last, number = self._values, len(self._values), 0
-        for first, value in enumerate(values):
-            while last > first and (value + values[last - 1]) / 2 > bound:
-                last -= 1
-            if last <= first:
-                break
-            number += last - first
-        self._counted[bound] = number
-        return number
+        self._counted[bound] = sum(last - first for first, last in enumerate(self._ends(bound)))
+        return self._counted[bound]
 
     def _ends(self, bound: float) -> Iterator[int]:
         """For each i, the place after the last j >= i with (x_i + x_j) / 2 <= bound; i without one."""
@@ -288,7 +281,7 @@ def signed_rank_chances(n: int) -> tuple[float, ...]:
 
 SHOWN_MEMORY, MOST_MEMORY, FEWEST_FOR_MEMORY = 1.0, 0.95, 14
 """Memory counts from so many standard errors on, up to so much of it, and from so many launches on: before, chance
-alone shows as much. No row is called regressed at fewer launches than that but where no second look could be paid."""
+alone shows as much. A row that is regressed has more launches, unless the budget left no second look."""
 
 
 def spread_of_memory(logs: Sequence[float], fewest: int = FEWEST_FOR_MEMORY) -> float:

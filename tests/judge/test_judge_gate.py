@@ -13,10 +13,12 @@ from visionbench.comparison.comparison import Comparison, Launch, Round, Side, r
 from visionbench.comparison.verdict import Rule
 from visionbench.judging import gate as gates
 from visionbench.judging.duet import Broken, Row, Stage
-from visionbench.judging.gate import Outcome, Plan, gate
+from visionbench.judging.gate import Outcome, Plan, gate, more_launches
+from visionbench.judging.verdict import judge
 from visionbench.measuring.process.side import Source
 from visionbench.record.record import Environment, Failure
 from visionbench.record.spec import Spec
+from visionbench.record.statistics import MIN_LAUNCHES, spread_of_memory
 
 STAGE = Stage(baseline=Source(), candidate=Source(), device="cpu", threads=1, timer="cpu")
 HERE = Environment(device_type="cpu")
@@ -133,6 +135,23 @@ def test_a_row_that_fails_in_its_second_look_is_not_regressed_any_more(stage: St
     found = stage.gate("breaks_late")
     assert words(found) == {"breaks_late": "not measured"}
     assert len(stage.launches) == 12  # and nothing is left to launch
+
+
+@pytest.mark.parametrize(("launches", "factor"), [(10, 2), (20, 1)])
+def test_memory_widens_what_the_second_look_is_planned_by_once(launches: int, factor: int) -> None:
+    logs = [0.003 * (0, 1, 1, 0, -1, -1)[n % 6] for n in range(launches)]
+    assert spread_of_memory(logs, MIN_LAUNCHES) > 5  # neighbours are alike
+    launched = Comparison(
+        name="same",
+        baseline=row("same").baseline,
+        candidate=row("same").candidate,
+        environment=HERE,
+        timer="cpu",
+        seed=0,
+        launches=tuple(turns(math.exp(log)) for log in logs),
+    )
+    (verdict,) = judge([launched], Rule())
+    assert more_launches([verdict], launches) == {"same": factor * launches}
 
 
 def test_nothing_to_measure_is_no_verdict(stage: Stagehands) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import unicodedata
 
 import pytest
 
@@ -32,6 +34,12 @@ def test_only_what_can_be_seen_is_shown(text, shown):
 )
 def test_no_line_is_a_command(text):
     assert not any(line.strip().startswith("::") for line in clean_lines(text).split("\n"))
+
+
+def test_no_character_of_control_or_format_is_shown():
+    unseen = [chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) in ("Cc", "Cf", "Cs")]
+    assert len(unseen) > 2000
+    assert clean("".join(unseen)).strip() == ""
 
 
 def test_a_colon_within_a_line_stays():

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from typing import get_args
 
 import pytest
 
+from tests import fuzzing
 from visionbench.record import record as record_module
 from visionbench.record.errors import BenchError
 from visionbench.record.record import (
@@ -20,6 +24,8 @@ from visionbench.record.record import (
     NewerSchemaError,
     Record,
     Source,
+    _from_parts,
+    _from_whole,
     from_json,
     to_json,
 )
@@ -399,3 +405,56 @@ def test_an_old_line_and_a_square_pair_are_the_row_that_they_were() -> None:
     pair["spec"]["image_size"] = [224, 224]
     assert from_json(json.dumps(old)).key == from_json(json.dumps(pair)).key == square.key == BARE.key
     assert to_json(square) == line
+
+
+def _either(read: Callable[[str], Record | None], line: str) -> str:
+    try:
+        return repr(read(line))
+    except (ValueError, BenchError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def _edited(line: str, rng: random.Random) -> Iterator[str]:
+    """What no JSON encoder writes: doubled keys, trailing text, other ways of writing one number or one text."""
+    data, value = json.loads(line), json.dumps(fuzzing.any_value(rng))
+    for part in (data, data["spec"], data["environment"]):
+        text, key = json.dumps(part), json.dumps(rng.choice(list(part)))
+        whole = json.dumps(data)
+        yield whole.replace(text, f"{text[:-1]},{key}:{value}}}")
+        yield whole.replace(text, f"{{{key}:{value},{text[1:]}")
+    yield from (line + rest for rest in (" ", "}", "\n", "null"))
+    yield from (
+        line.replace('"schema":2', f'"schema":{text}') for text in ("2.0", "true", "2e0", "02", " 2 ", "9" * 30)
+    )
+    yield line.replace('"predicted"', '"pr\\u0065dicted"').replace('"spec"', '"sp\\u0065c"')
+
+
+def _in_schema_1(line: str) -> str:
+    data = json.loads(line) | {"schema": 1}
+    if data["protocol"]:
+        data["protocol"]["clock"] = "wall"
+    return json.dumps(data, separators=(",", ":"))
+
+
+def _both_ways(seed: int, number: int) -> int:
+    """How many of so many wrong lines could be read part by part. Every line must be read alike in both ways."""
+    rng = random.Random(seed)
+    lines = [line for case in CASES.values() for new in [to_json(case)] for line in (new, _in_schema_1(new))]
+    read = 0
+    for _ in range(number):
+        line = rng.choice(lines)
+        mutant = next(fuzzing.json_files(line, rng, lines=True)).decode(errors="surrogateescape")
+        for tried in (*mutant.split("\n"), *_edited(line, rng)):
+            assert _either(lambda text: _from_parts(text) or _from_whole(text), tried) == _either(_from_whole, tried)
+            with suppress(ValueError, BenchError):
+                read += _from_whole(tried) is not None
+    return read
+
+
+def test_a_line_is_read_alike_part_by_part_and_as_a_whole() -> None:
+    assert _both_ways(seed=1, number=100) > 300
+
+
+@pytest.mark.slow
+def test_thousands_of_lines_are_read_alike_part_by_part_and_as_a_whole() -> None:
+    assert _both_ways(seed=2, number=1500) > 4000

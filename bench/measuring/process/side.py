@@ -56,6 +56,17 @@ class Source:
     python: str = sys.executable
     repository: Path | None = None
 
+    def request(self, device: str) -> dict[str, Any]:
+        """Where its process imports from, and for which device: what `side_process.settle_in` reads."""
+        own = self.python != sys.executable  # in another environment ours must not be importable
+        return {
+            "path": [str(ROOT)] if own else import_path(),
+            "own": own,
+            "tree": str(self.tree) if self.tree else None,
+            "repository": str(self.repository) if self.repository else None,
+            "device": device,
+        }
+
 
 class SideProcess:
     """A side's process. Enter it to start it; leaving it ends the process and all that it started."""
@@ -68,15 +79,7 @@ class SideProcess:
         self._buffer = b""
 
     def __enter__(self) -> SideProcess:
-        own = self._source.python != sys.executable  # in another environment ours must not be importable
-        request = {
-            "path": [str(ROOT)] if own else import_path(),
-            "own": own,
-            "tree": str(self._source.tree) if self._source.tree else None,
-            "repository": str(self._source.repository) if self._source.repository else None,
-            "device": self._device,
-            "threads": self._threads,
-        }
+        request = self._source.request(self._device) | {"threads": self._threads}
         self._kills = memory_kills()
         self._line, theirs = socket.socketpair()
         with theirs:
