@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from visionbench.command.batch_sizes import at_largest
+from visionbench.command.main import main
 from visionbench.command.requests import HowLong, HowToRun, Selection, Turns, Where
 from visionbench.command.selection import Defaults
 from visionbench.command.verbs import effects, run, tables, trace
@@ -196,3 +197,27 @@ def test_a_users_network_is_counted_each_time_and_kept_where_the_count_changed(
         lengths.append(len(store.read(path).records))
     assert lengths == [1, 1, 2]
     assert [record.value("macs") for record in store.read(path).records] == [1.0, 2.0]
+
+
+def test_a_report_shows_what_a_users_network_has_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    Path("edited_net.py").write_text("from torch import nn\n\ndef make():\n    return nn.Conv2d(3, 1000, 100, 32)\n")
+    row = 'model = "user:edited_net:make"\nlabel = "mine"\nsize = 128\n'
+    Path("mine.toml").write_text(
+        f'title = "T"\ncite = "x"\n[[table]]\nname = "mine"\ntitle = "T"\ncolumns = ["params"]\n[[table.row]]\n{row}'
+    )
+    old = Record(
+        spec=Spec(model="user:edited_net:make", image_size=128),
+        protocol=None,
+        environment=describe("meta"),
+        measurements=(measurement("params", (77_000_000,)),),
+        source="computed",
+    )
+    store.append(Path("visionbench.jsonl"), old)
+    assert main(["report", "mine.toml"]) == 0
+    printed = capsys.readouterr().out
+    assert "30.00" in printed
+    assert "77.00" not in printed
