@@ -422,3 +422,25 @@ def test_a_card_that_is_gone_is_not_blamed_on_the_size(monkeypatch: pytest.Monke
     where = run.Place(devices=("cuda",), threads=None, protocol=SWIN, defaults=Defaults())
     with pytest.raises(BenchError, match="cuda stopped answering"):
         run._try_ahead([Spec(model="timm:resnet18")], where, size_asked=True)
+
+
+def test_a_card_of_two_names_is_measured_by_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
+    assert run._devices("cuda,cuda:0") == ("cuda",)
+    assert run._devices("cuda:0, cuda") == ("cuda:0",)
+    assert run._devices("cpu,cpu:0") == ("cpu",)
+
+
+def test_a_row_that_cannot_be_built_is_no_reason_not_to_say_how_long_the_others_take() -> None:
+    card = find("h100-sxm5-80gb")
+    assert card is not None
+    specs = [Spec(model=model, image_size=230, batch_size=64) for model in ("timm:nest_tiny", "timm:resnet18")]
+    seconds = expected.step_seconds(specs, card, [])
+    assert seconds[specs[0]] == seconds[specs[1]] > 0
+
+
+def test_memory_needs_no_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = find("h100-sxm5-80gb")
+    assert card is not None
+    monkeypatch.setattr(expected, "step_seconds", lambda *_: pytest.fail("nothing is timed"))
+    assert list(expected.by_launch([Spec(model="timm:resnet18")], MEMORY, card, []))

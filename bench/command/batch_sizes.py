@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from visionbench.command import progress
 from visionbench.record import store
@@ -14,21 +15,28 @@ from visionbench.record.spec import Spec
 from visionbench.record.statistics import throughput
 from visionbench.record.units import significant
 
+if TYPE_CHECKING:
+    from visionbench.measuring.sweep import Networks
+
 SATURATED = 0.95
 """The share of the best throughput from which on a larger batch does not pay."""
 
 
-def at_largest(specs: Iterable[Spec], device: str, threads: int | None, path: Path) -> tuple[Spec, ...]:
+def at_largest(
+    specs: Iterable[Spec], device: str, threads: int | None, path: Path, networks: Networks
+) -> tuple[Spec, ...]:
     """Every spec at the largest batch that fits, which is searched for unless a record in the file knows it.
 
-    The result is recorded; a spec of which nothing fits is recorded with its cause, and left out.
+    The result is recorded; a spec of which nothing fits is recorded with its cause, and left out. Records of what a
+    user's name stood for before (`networks` says what it is now) know nothing.
     """
     from visionbench.machine.environment import describe
     from visionbench.measuring.largest_batch import CPU_SECONDS, FIT, METRIC, known, largest_batch
     from visionbench.measuring.process.launch import launch
+    from visionbench.measuring.sweep import of_now
 
-    environment, seconds = describe(device, threads), CPU_SECONDS if device == "cpu" else math.inf
-    records = store.read_if_there(path).records
+    environment, seconds = describe(device, threads), CPU_SECONDS if device.startswith("cpu") else math.inf
+    records = of_now(store.read_if_there(path).records, networks)
     at_largest = []
     for spec in specs:
         record = known(spec, records, environment.device, environment.torch)

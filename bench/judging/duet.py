@@ -98,8 +98,11 @@ def stage(
 ) -> Stage:
     """The stage of a duet on that device; `threads` None: one on a CPU, whose time is then CPU time; elsewhere any.
 
-    Raises `BenchError` for a GPU that lets only one process use it at a time.
+    Raises `BenchError` for a GPU that lets only one process use it at a time, and for one that cannot be timed.
     """
+    from visionbench.machine.doctor import check_that_it_waits
+
+    check_that_it_waits(device)
     if device.startswith("cuda"):
         from visionbench.machine import nvml
 

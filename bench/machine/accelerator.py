@@ -58,6 +58,11 @@ def name_and_memory(device: str) -> tuple[str, int | None]:
     return f"{_chip()} GPU", int(torch.mps.recommended_max_memory())
 
 
+def uuid(device: str) -> str:
+    """The number of a CUDA device that is the same for every process; "" where torch does not say."""
+    return str(getattr(torch.cuda.get_device_properties(device), "uuid", "")).removeprefix("GPU-")
+
+
 def synchronizer(device: str) -> Callable[[], None]:
     """What waits until that device is done; nothing for a CPU, whose operators return when they are."""
     kind = torch.device(device).type

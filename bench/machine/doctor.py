@@ -24,6 +24,7 @@ import torch
 from visionbench.machine import accelerator, host, linux, nvml, unseen
 from visionbench.machine.environment import VARIABLES, device_type, variables_that_count
 from visionbench.machine.support import has_kernels, missing_kernels
+from visionbench.record.errors import BenchError
 from visionbench.record.units import GIB, size
 
 Level = Literal["ok", "warn", "bad"]
@@ -69,18 +70,13 @@ class Finding:
 
 def examine(device: str) -> tuple[Finding, ...]:
     """All findings for measuring on `device`, in a second or two. Raises `BenchError` for a word that is no device."""
-    findings = [*(software(name) for name in OLDEST), torchvision()]
-    if device_type(device) == "cuda":
-        there = accelerator.is_there(device)
-        findings += [*examine_gpu(device), *examine_variables()] if there else [absent_gpu(device)]
-        findings += [*examine_host(), *([timing_self_test(device)] if there else [])]
-    elif device_type(device) in accelerator.OTHERS:
-        there = accelerator.is_there(device)
-        findings += examine_other(device) if there else [absent_gpu(device)]
-        findings += [*examine_host(), *([timing_self_test(device)] if there else [])]
-    else:
-        findings += [*overlooked_gpu(), *examine_host(), timing_self_test(device)]
-    return tuple(findings)
+    findings, kind = [*(software(name) for name in OLDEST), torchvision()], device_type(device)
+    if kind not in ("cuda", *accelerator.OTHERS):
+        return (*findings, *overlooked_gpu(), *examine_host(), timing_self_test(device))
+    if not accelerator.is_there(device):
+        return (*findings, absent_gpu(device), *examine_host())
+    gpu = [*examine_gpu(device), *examine_variables()] if kind == "cuda" else examine_other(device)
+    return (*findings, *gpu, *examine_host(), timing_self_test(device))
 
 
 def render(findings: tuple[Finding, ...]) -> str:
@@ -161,6 +157,15 @@ def timing_self_test(
         advice = "synchronising does not wait, or the clock jumps: no time on this device can be trusted."
         return Finding(level="bad", what=what, found=found, advice=advice)
     return Finding(level="ok", what=what, found=f"{found}: synchronising waits")
+
+
+def check_that_it_waits(device: str) -> None:
+    """Raise `BenchError` for an accelerator on which a synchronisation does not wait; CUDA's was tried, theirs not."""
+    if device_type(device) not in accelerator.OTHERS or not accelerator.is_there(device):
+        return
+    finding = timing_self_test(device)
+    if finding.level == "bad":
+        raise BenchError(f"--device {device} cannot be timed ({finding.found}): {finding.advice}")
 
 
 def product_on(device: str) -> Callable[[int], None]:

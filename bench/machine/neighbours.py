@@ -1,4 +1,8 @@
-"""Two measurements on one device make each other slow: each is marked, and the later one says so."""
+"""Two measurements on one device make each other slow: each is marked, and the later one says so.
+
+A CUDA device is marked by its UUID: its number is another one wherever CUDA_VISIBLE_DEVICES differs, and in two jobs of
+a cluster that have a card each, both are `cuda:0`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,10 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+import torch
+
+from visionbench.machine import accelerator
 
 
 @contextmanager
@@ -31,9 +39,7 @@ def marked(devices: Iterable[str], say: Callable[[str], None]) -> Iterator[None]
 @contextmanager
 def _mark(device: str) -> Iterator[bool]:
     """Hold a shared lock for `device`; whether it is the only one."""
-    name = "cuda-0" if device == "cuda" else device.replace(":", "-")
-    path = Path(tempfile.gettempdir()) / f".visionbench-{name}.lock"
-    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    descriptor = _open(Path(tempfile.gettempdir()) / f".visionbench-{_name(device)}.lock")
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -44,3 +50,18 @@ def _mark(device: str) -> Iterator[bool]:
         yield is_alone
     finally:
         os.close(descriptor)
+
+
+def _name(device: str) -> str:
+    """What every process calls that device."""
+    kind, index = torch.device(device).type, torch.device(device).index or 0
+    known = accelerator.uuid(device) if kind == "cuda" and accelerator.is_there(device) else ""
+    return f"{kind}-{known or index}" if kind != "cpu" else kind
+
+
+def _open(path: Path) -> int:
+    """Open another user's file without `O_CREAT`, which Linux refuses in /tmp (sysctl fs.protected_regular)."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)

@@ -86,7 +86,7 @@ def open_gpu(device: str, module: Any = None) -> Gpu | None:
     module = (module or library()) if nvidia else None
     if module is None:
         return None
-    uuid = str(getattr(torch.cuda.get_device_properties(device), "uuid", "")).removeprefix("GPU-")
+    uuid = accelerator.uuid(device)
     try:
         module.nvmlInit()
     except module.NVMLError:

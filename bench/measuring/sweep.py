@@ -14,7 +14,8 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from contextvars import copy_context
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol as Interface
 
@@ -22,11 +23,17 @@ from visionbench.measuring.agenda import Agenda, Budget
 from visionbench.measuring.process.launch import launch, prepare
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Environment, Record, to_json
-from visionbench.record.spec import Protocol, Spec
+from visionbench.record.spec import ImageSize, Protocol, Spec
 from visionbench.record.store import Place, append, changed, check_writable, read_if_there
 from visionbench.record.units import plural
 
 NO_LIMIT = Budget()
+
+Network = tuple[str, ImageSize, tuple[str, ...] | None]
+"""What `Spec.network` is: a user's factory may build by the image's size."""
+
+Networks = Mapping[Network, str]
+"""What users' names stand for now, as `Record.network` has it."""
 
 
 class Progress(Interface):
@@ -46,7 +53,8 @@ class Outcome:
     `records` are this sweep's, `measured` and `failed` count them. `left` counts what a cut-off sweep did not come to
     and the further launches of a spec that failed. `interrupted`: ended by Ctrl-C; `cut_off`: by its own deadline.
     `remarks` say what another process did to the file.
-    `lost` are the devices that stopped answering: the launch that each was at counts as not made.
+    `lost` are the devices that stopped answering: the launch that each was at counts as not made. `networks` is what
+    users' names stood for.
     """
 
     records: tuple[Record, ...]
@@ -58,6 +66,7 @@ class Outcome:
     cut_off: bool
     remarks: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
+    networks: Networks = field(default_factory=dict)
 
 
 def plan(
@@ -67,33 +76,35 @@ def plan(
     environment: Environment,
     *,
     retry_failures: bool = False,
-    networks: Mapping[str, str] | None = None,
+    networks: Networks | None = None,
 ) -> list[Spec]:
     """The launches still missing, in the order in which to make them: a spec appears once per launch.
 
     `done` are the records there are and `environment` is this one: only records that a launch would repeat count, those
-    with its key. A spec that failed once is done, unless `retry_failures`. `networks` says which network a user's name
-    stands for now (`Record.network`); records of another one don't count. Without it a name is believed.
+    with its key, and of what users' names stand for now, as far as `networks` says (`of_now`). A spec that failed once
+    is done, unless `retry_failures`.
     """
-    of_now = [_believed(record, networks or {}) for record in done]
-    launched = Counter(record.key for record in of_now if record.failure is None)
-    failed = {record.key for record in of_now if record.failure is not None}
+    believed = of_now(done, networks or {})
+    launched = Counter(_key(record) for record in believed if record.failure is None)
+    failed = {_key(record) for record in believed if record.failure is not None}
     missing: list[tuple[int, Spec]] = []
     for spec in dict.fromkeys(specs):
-        key = _to_make(spec, protocol, environment, networks or {}).key
+        key = Record(spec=spec, protocol=protocol, environment=environment, source="measured").key
         if retry_failures or key not in failed:
             missing += [(ordinal, spec) for ordinal in range(launched[key], protocol.launches)]
     return [spec for _, spec in sorted(missing, key=lambda launch: launch[0])]
 
 
-def _to_make(spec: Spec, protocol: Protocol, environment: Environment, networks: Mapping[str, str]) -> Record:
-    """What a launch of `spec` would record, as far as it is known before."""
-    network = networks.get(spec.model)
-    return Record(spec=spec, protocol=protocol, environment=environment, network=network, source="measured")
+def of_now(records: Iterable[Record], networks: Networks) -> list[Record]:
+    """The records without those of a network that a user's name stood for once. A name that is not among `networks` is
+    believed.
+    """
+    return [record for record in records if networks.get(record.spec.network, record.network) == record.network]
 
 
-def _believed(record: Record, networks: Mapping[str, str]) -> Record:
-    return record if record.network is None or record.spec.model in networks else replace(record, network=None)
+def _key(record: Record) -> tuple[object, ...]:
+    """The key of a record that is `of_now`: of which network it is has been asked."""
+    return (record if record.network is None else replace(record, network=None)).key
 
 
 def sweep(
@@ -106,15 +117,14 @@ def sweep(
     budget: Budget = NO_LIMIT,
     retry_failures: bool = False,
     progress: Progress | None = None,
-    networks: Mapping[str, str] | None = None,
+    networks: Networks | None = None,
 ) -> Outcome:
     """Make the launches that `path` lacks and append their records to it.
 
     Rows are spread over `devices`, one worker each; they must be alike, because a row's launches may fall on any of
     them. When the budget ends no launch is started; the one that runs is not cut short, for its time limit is the
     protocol's. `networks` is as for `plan`. Raises `BenchError` before the first launch if the file cannot be read or
-    written or a device is no
-    device, and later if a record cannot be written: the records before it are safe.
+    written or a device is no device, and later if a record cannot be written: the records before it are safe.
     """
     wanted = tuple(dict.fromkeys(specs))
     check_writable(path)
@@ -125,8 +135,8 @@ def sweep(
     known = read_if_there(path).records
     networks = networks or {}
     missing = plan(wanted, protocol, known, here, retry_failures=retry_failures, networks=networks)
-    keys = {spec: _to_make(spec, protocol, here, networks).key for spec in wanted}
-    ours = [record for record in known if _believed(record, networks).key == keys.get(record.spec)]
+    keys = {spec: Record(spec=spec, protocol=protocol, environment=here, source="measured").key for spec in wanted}
+    ours = [record for record in of_now(known, networks) if _key(record) == keys.get(record.spec)]
     failed_before = set() if retry_failures else {record.spec for record in ours if record.failure is not None}
     rows = [spec for spec in wanted if spec not in failed_before]
     agenda = Agenda(missing, rows, (r for r in ours if r.failure is None), protocol, budget)
@@ -143,6 +153,7 @@ def sweep(
         cut_off=agenda.cut_off,
         remarks=tuple(crew.remarks),
         lost=tuple(crew.lost),
+        networks=networks,
     )
 
 
@@ -171,7 +182,7 @@ class _Crew:
         threads: int | None,
         progress: Progress | None,
         total: int,
-        networks: Mapping[str, str],
+        networks: Networks,
     ) -> None:
         self._agenda, self._protocol, self._path, self._threads = agenda, protocol, path, threads
         self._progress, self._total, self._networks = progress, total, networks
@@ -191,7 +202,8 @@ class _Crew:
                 self._worker(devices[0])
                 return False
             with ThreadPoolExecutor(max_workers=len(devices)) as pool:
-                futures = [pool.submit(self._worker, device) for device in devices]
+                # A thread has no context of its own: whether the user wants to hear of progress is in the caller's.
+                futures = [pool.submit(copy_context().run, self._worker, device) for device in devices]
                 try:
                     for future in as_completed(futures):
                         future.result()
@@ -211,8 +223,8 @@ class _Crew:
             try:
                 self._tell_started(spec)
                 record = launch(spec, self._protocol, device, self._threads, stop=self._stop)
-                if record.network is None and spec.model in self._networks:  # it died before it could say
-                    record = replace(record, network=self._networks[spec.model])
+                if record.network is None and spec.network in self._networks:  # it died before it could say
+                    record = replace(record, network=self._networks[spec.network])
             except BaseException:
                 self._agenda.put_back(spec)
                 raise

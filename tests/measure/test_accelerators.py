@@ -119,6 +119,9 @@ def test_a_device_that_does_not_wait_is_not_measured(
     assert main(["run", "resnet18", "--device", device]) == 2
     assert "cannot be timed" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+    for words in (["gate", "resnet18", "--vary", "memory_format=channels_last"], ["effects", "resnet18"]):
+        assert main([*words, "--device", device]) == 2
+        assert "cannot be timed" in capsys.readouterr().err
 
 
 def test_twice_the_depth_is_one_product_of_twice_the_work(monkeypatch: pytest.MonkeyPatch) -> None:

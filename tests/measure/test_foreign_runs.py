@@ -155,7 +155,7 @@ def test_a_name_stands_for_what_its_file_holds(written: Write) -> None:
     assert other is not None
     assert one != other
     done = [Record(spec=asked, protocol=TINY, environment=HERE, network=one, source="measured")]
-    assert plan([asked], TINY, done, HERE, networks={asked.model: one}) == []
-    assert plan([asked], TINY, done, HERE, networks={asked.model: other}) == [asked]
+    assert plan([asked], TINY, done, HERE, networks={asked.network: one}) == []
+    assert plan([asked], TINY, done, HERE, networks={asked.network: other}) == [asked]
     assert plan([asked], TINY, done, HERE) == []  # nobody has looked: a name is believed
-    assert plan([asked], TINY, [replace(done[0], network=None)], HERE, networks={asked.model: one}) == [asked]
+    assert plan([asked], TINY, [replace(done[0], network=None)], HERE, networks={asked.network: one}) == [asked]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.pretended.card import H100, pretend
+from tests.pretended.nvml import UUID
 from visionbench.machine.neighbours import marked
 
 
@@ -51,3 +53,32 @@ def test_a_link_in_its_place_is_not_followed(own_folder: Path) -> None:
     (own_folder / ".visionbench-cpu.lock").symlink_to(own_folder / "elsewhere")
     with marked(["cpu"], lambda text: pytest.fail(text)):
         assert not (own_folder / "elsewhere").exists()
+
+
+def test_a_card_is_known_by_its_uuid_for_its_number_is_another_in_each_job(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    pretend(monkeypatch, H100)
+    with marked(["cuda"], heard.append):
+        assert [file.name for file in own_folder.iterdir()] == [f".visionbench-cuda-{UUID}.lock"]
+        monkeypatch.setattr("visionbench.machine.accelerator.uuid", lambda _: "another card")
+        with marked(["cuda:0"], heard.append):
+            assert heard == []
+            with marked(["cuda"], heard.append):
+                assert len(heard) == 1
+
+
+def test_another_users_mark_is_heard_where_the_system_lets_nobody_create_over_it(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, heard = os.open, list[str]()
+
+    def protected(path: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_CREAT and path.exists():
+            raise PermissionError(13, "fs.protected_regular")
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", protected)
+    with marked(["cpu"], heard.append), marked(["cpu"], heard.append):
+        assert len(heard) == 1

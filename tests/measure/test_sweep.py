@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from visionbench.command import progress
 from visionbench.machine.environment import describe
 from visionbench.measuring import sweep as sweeping
 from visionbench.measuring.agenda import Budget
@@ -321,3 +322,16 @@ def test_one_of_two_cards_is_lost_and_the_other_goes_on(tmp_path: Path, monkeypa
     assert outcome.failed == 0
     assert set(outcome.lost) <= {"cuda:1"}
     assert outcome.measured + outcome.left == 3
+
+
+def test_workers_of_several_cards_know_whether_the_user_wants_to_hear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sweeping, "launch", lambda spec, *_, **__: made(spec))
+    monkeypatch.setattr(sweeping, "answers", lambda _: True)
+    for quiet, lines in ((True, 0), (False, 3)):
+        before = progress.QUIET.set(quiet)
+        once = replace(THREE, launches=1)
+        sweep((A, B, C), once, tmp_path / f"{quiet}.jsonl", ["cuda:0", "cuda:1"], progress=progress.Lines())
+        progress.QUIET.reset(before)
+        assert len(capsys.readouterr().err.splitlines()) == lines

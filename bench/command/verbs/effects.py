@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from visionbench.command import ci, inputs, options, output, progress
 from visionbench.command.requests import TERMINAL, HowLong, HowToRun, Output, Selection, Turns
 from visionbench.command.selection import Defaults, roadmap_steps, specs_to_switch
-from visionbench.command.verbs.run import Place, held_clocks, sweep_rows
+from visionbench.command.verbs.run import Place, held_clocks, networks_now, sweep_rows
 from visionbench.command.verbs.trace import count_missing
 from visionbench.comparison import comparison
 from visionbench.comparison.comparison import Comparison, Side
@@ -230,7 +230,8 @@ def _measure_grid(bases: Sequence[Spec], device: str, request: Request) -> None:
         defaults=Defaults(),
     )
     specs = tuple(spec for base in bases for spec in every_configuration(base, request.switches))
-    sweep_rows(specs, place, request.records, HowLong(lock_clocks=request.turns.lock_clocks))
+    how_long = HowLong(lock_clocks=request.turns.lock_clocks)
+    sweep_rows(specs, place, request.records, how_long, networks_now(bases, place))
 
 
 def _print(comparisons: Sequence[Comparison], request: Request) -> None:

@@ -92,7 +92,7 @@ def tables_and_page(request: Request) -> tuple[list[Table], Callable[[], str]]:
         reports = inputs.reports_named(request.tables)
     files = [report for name in request.tables if name.endswith(".toml") for report in inputs.reports_of(name)]
     records, comparisons = inputs.read_records(request.records), inputs.read_comparisons(request.comparisons)
-    records = [*_count_missing(files, records), *records]
+    records = [*records, *_count_missing(files, records)]  # the last count is the one that is shown
     if request.tables and not request.comparisons and not inputs.COMPARISONS.exists():
         _say_whose(request.tables)
     laid_out = [report.layout(records, comparisons) for report in reports]
@@ -117,6 +117,7 @@ def _say_whose(tables: Sequence[str]) -> None:
 def _count_missing(reports: Sequence[Report], records: Sequence[Record]) -> list[Record]:
     """Counts for the rows of a user's own files that have none; only where there are such is torch imported.
 
+    A recorded count of a user's network is not believed: its file may have changed, which `counting` knows.
     Raises `BenchError` for a model that there is not; one that cannot be counted is said, and its cells stay dashes.
     """
     from visionbench.reports.paper import profiles
@@ -129,7 +130,8 @@ def _count_missing(reports: Sequence[Report], records: Sequence[Record]) -> list
     }
     shipped = profiles.shipped()
     have = {(r.spec.model, r.spec.image_size) for r in records if r.source == "computed" and r.spec.task == "inference"}
-    wanted = [network for network in places if network not in have and (*network, "") not in shipped]
+    have |= {(model, size) for model, size, form in shipped if not form}
+    wanted = [network for network in places if network not in have or network[0].startswith("user:")]
     if not wanted:
         return []
     from visionbench.command import counting

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from visionbench.record.spec import EFFORTS, PROTOCOLS, SMOKE, STEADY, SWIN, Pro
 from visionbench.record.units import duration, plural
 
 if TYPE_CHECKING:
-    from visionbench.measuring.sweep import Outcome
+    from visionbench.measuring.sweep import Network, Networks, Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +112,7 @@ def run(request: Request) -> int:
     if request.json:
         output.print_records(outcome.records)
     else:
-        _print_runs(specs, place, request.records)
+        _print_runs(specs, place, request.records, outcome.networks)
     if outcome.interrupted:
         return INTERRUPTED
     nothing = outcome.failed and not outcome.measured and not outcome.skipped
@@ -155,7 +155,7 @@ ATTEMPTS = 4
 
 
 def _measure_at_largest(
-    request: Request, specs: Sequence[Spec], place: Place, networks: Mapping[str, str]
+    request: Request, specs: Sequence[Spec], place: Place, networks: Networks
 ) -> tuple[tuple[Spec, ...], Outcome]:
     """Every row at the largest batch that fits; somewhat below where a measurement, which autotunes anew, needs more.
 
@@ -165,7 +165,7 @@ def _measure_at_largest(
 
     earlier: tuple[Record, ...] = ()
     for _ in range(ATTEMPTS):
-        sized = at_largest(specs, place.devices[0], place.threads, request.records)
+        sized = at_largest(specs, place.devices[0], place.threads, request.records, networks)
         outcome = sweep_rows(sized, place, request.records, request.how_long, networks)
         earlier += outcome.records
         if not ran_out(outcome.records):
@@ -178,20 +178,20 @@ def sweep_rows(
     place: Place,
     records: Path,
     how_long: HowLong,
-    networks: Mapping[str, str] | None = None,
+    networks: Networks,
     *,
     say: bool = True,
 ) -> Outcome:
     """Make the launches that the file of records lacks; says progress and the outcome on stderr.
 
-    With `say` also, on a GPU, how long it will take.
+    `networks` is as for `sweep`. With `say` also, on a GPU, how long it will take.
     """
     from visionbench.machine.neighbours import marked
     from visionbench.measuring.agenda import Budget
     from visionbench.measuring.sweep import sweep
 
     if say and not place.on_cpu:
-        announce([seconds_expected(specs, place, records, how_long)], place, how_long)
+        announce([seconds_expected(specs, place, records, how_long, networks)], place, how_long)
     where = ", ".join(place.devices)
     progress.say(f"Measuring {plural(len(specs), 'row')} on {where}, protocol {place.protocol.name} ...")
     clocks = held_clocks(place.devices, locked=how_long.lock_clocks)
@@ -213,7 +213,9 @@ def sweep_rows(
     return outcome
 
 
-def seconds_expected(specs: Sequence[Spec], place: Place, path: Path, how_long: HowLong) -> dict[Spec, float] | None:
+def seconds_expected(
+    specs: Sequence[Spec], place: Place, path: Path, how_long: HowLong, networks: Networks
+) -> dict[Spec, float] | None:
     """Seconds of all launches of a spec that the file of records lacks; None for a card without a data sheet."""
     from visionbench.command import expected
     from visionbench.machine.environment import describe
@@ -221,7 +223,8 @@ def seconds_expected(specs: Sequence[Spec], place: Place, path: Path, how_long: 
 
     environment = describe(place.devices[0], place.threads)
     known = store.read_if_there(path).records
-    missing = plan(specs, place.protocol, known, environment, retry_failures=how_long.retry_failures)
+    retry = how_long.retry_failures
+    missing = plan(specs, place.protocol, known, environment, retry_failures=retry, networks=networks)
     card = find(environment.device_key or "")
     if card is None:
         return None
@@ -273,47 +276,64 @@ CHECKED_AHEAD = 32
 """More models than this come from wildcards, where one that cannot be built is a row, not a mistake."""
 
 
-def _try_ahead(specs: Sequence[Spec], place: Place, *, size_asked: bool) -> dict[str, str]:
+def _try_ahead(specs: Sequence[Spec], place: Place, *, size_asked: bool) -> Networks:
     """Launch user's factories once as asked, and image sizes that were asked for once with one image; eagerly, each in
-    a process: a compiler's trouble is no fault of the size. Returns which network each user's name stands for now.
+    a process: a compiler's trouble is no fault of the size. Returns what users' names stand for now.
 
-    Raises `BenchError` where nothing that was tried works, with the first reason: now, and not after an hour. A part
-    that does not work, or goes wrong in another way (it crashes, hangs, does not fit), is for the sweep to record.
+    Raises `BenchError` where no network works, with the first reason: now, and not after an hour. One of several that
+    does not work, or goes wrong in another way (it crashes, hangs, does not fit), is for the sweep to record.
+    """
+    plain = {replace(spec, batch_size=1, compile_mode=None, task="inference") for spec in specs if not _is_users(spec)}
+    sizes = sorted(plain, key=str) if size_asked and len(plain) <= CHECKED_AHEAD else []
+    networks, mistakes = _first_launches([*filter(_is_users, specs), *sizes], place)
+    if specs and all(spec.network in mistakes for spec in specs):
+        raise BenchError(next(iter(mistakes.values())))
+    return networks
+
+
+def networks_now(specs: Iterable[Spec], place: Place) -> Networks:
+    """What users' names stand for now: their factories are called, each in a process."""
+    return _first_launches(filter(_is_users, specs), place)[0]
+
+
+def _is_users(spec: Spec) -> bool:
+    return spec.model.startswith("user:")
+
+
+def _first_launches(specs: Iterable[Spec], place: Place) -> tuple[Networks, dict[Network, str]]:
+    """Launch each network eagerly, untimed, until one way of running it makes no mistake: hashes and mistakes.
+
+    Raises `BenchError` where the device is gone.
     """
     from visionbench.measuring.process.launch import launch
     from visionbench.measuring.sweep import answers, is_gone
 
     device = place.devices[0]
     answered = answers(device)
-    tried = {_to_try(spec) for spec in specs if spec.model.startswith("user:") or size_asked}
-    networks: dict[str, str] = {}
-    mistakes: list[str] = []
-    for spec in sorted(tried, key=str) if len(tried) <= CHECKED_AHEAD else ():
+    networks: dict[Network, str] = {}
+    mistakes: dict[Network, str] = {}
+    tried: set[Network] = set()
+    for spec in dict.fromkeys(replace(spec, compile_mode=None) for spec in specs):
+        if spec.network in tried and spec.network not in mistakes:
+            continue
         record = launch(spec, CHECK, device, place.threads)
         if is_gone(record, device, answered):
             raise BenchError(f"{device} stopped answering: see `nvidia-smi` and `dmesg`; a restart may help.")
+        tried.add(spec.network)
         if record.network is not None:
-            networks[spec.model] = record.network
-        mistakes += [_mistake(spec, record.failure)] if record.failure else []
-    if tried and len([mistake for mistake in mistakes if mistake]) == len({_to_try(spec) for spec in specs}):
-        raise BenchError(mistakes[0])
-    return networks
+            networks[spec.network] = record.network
+        if mistake := _mistake(spec, record.failure):
+            mistakes.setdefault(spec.network, mistake)
+        else:
+            mistakes.pop(spec.network, None)
+    return networks, mistakes
 
 
-def _to_try(spec: Spec) -> Spec:
-    as_asked = spec.model.startswith("user:")
-    return (
-        replace(spec, compile_mode=None)
-        if as_asked
-        else replace(spec, batch_size=1, compile_mode=None, task="inference")
-    )
-
-
-def _mistake(spec: Spec, failure: Failure) -> str:
+def _mistake(spec: Spec, failure: Failure | None) -> str:
     """What a user can mend, with the remedy; "" for what is no mistake."""
     from visionbench.models.reasons import reason_of_text
 
-    if failure.kind != "error":
+    if failure is None or failure.kind != "error":
         return ""
     if failure.stage == "build":
         return failure.message
@@ -352,6 +372,7 @@ def place_to_measure(where: Where, how_long: HowLong) -> Place:
 def _devices(words: str) -> tuple[str, ...]:
     """`cuda:0,cuda:1` -> both. Workers beside each other are for GPUs alone: on one CPU they would time each other."""
     from visionbench.machine import accelerator, unseen
+    from visionbench.machine.doctor import check_that_it_waits
     from visionbench.machine.environment import describe
 
     environments = {device: describe(device) for device in dict.fromkeys(word.strip() for word in words.split(","))}
@@ -361,20 +382,13 @@ def _devices(words: str) -> tuple[str, ...]:
         if environment.device_name is None:
             why = unseen.missing() if environment.device_type == "cuda" else "use --device cpu, or another torch"
             raise BenchError(f"--device {device}: torch finds no such GPU here: {why}.")
-        if environment.device_type in accelerator.OTHERS:
-            _check_it_waits(device)
-    if len(environments) > 1:
+        check_that_it_waits(device)
+    devices: dict[tuple[str, int | None], str] = {}
+    for device, environment in environments.items():  # `cuda` and `cuda:0` are one
+        devices.setdefault((environment.device_type, environment.device_index), device)
+    if len(devices) > 1:
         _check_alike(words, list(environments.values()))
-    return tuple(environments)
-
-
-def _check_it_waits(device: str) -> None:
-    """Raise `BenchError` for an accelerator on which a synchronisation does not wait; CUDA's was tried, theirs not."""
-    from visionbench.machine.doctor import timing_self_test
-
-    finding = timing_self_test(device)
-    if finding.level == "bad":
-        raise BenchError(f"--device {device} cannot be timed ({finding.found}): {finding.advice}")
+    return tuple(devices.values())
 
 
 def _check_alike(words: str, environments: Sequence[Environment]) -> None:
@@ -422,21 +436,23 @@ def _say_what_would_be_measured(specs: Sequence[Spec], place: Place, request: Re
 
     environment = describe(place.devices[0], place.threads)
     records = store.read_if_there(request.records).records
-    missing = plan(specs, place.protocol, records, environment, retry_failures=request.how_long.retry_failures)
+    retry, networks = request.how_long.retry_failures, networks_now(specs, place)
+    missing = plan(specs, place.protocol, records, environment, retry_failures=retry, networks=networks)
     for spec, launches in Counter(missing).items():
         print(f"{spec} x{launches}")
     progress.say(f"{plural(len(missing), 'launch', 'launches')} to make, by protocol {place.protocol.name}.")
     return 0
 
 
-def _print_runs(specs: Sequence[Spec], place: Place, path: Path) -> None:
-    """The table of these specs' launches, those of earlier sweeps included."""
+def _print_runs(specs: Sequence[Spec], place: Place, path: Path, networks: Networks) -> None:
+    """The table of these specs' launches, those of earlier sweeps included, but not what a user's name stood for."""
     from visionbench.command.batch_sizes import saturation
+    from visionbench.measuring.sweep import of_now
     from visionbench.reports import render
     from visionbench.reports.results import runs
 
     wanted, name = set(specs), place.protocol.name
-    records = inputs.read_records([path])
+    records = of_now(inputs.read_records([path]), networks)
     computed = [record for record in records if record.source == "computed"]
     mine = [record for record in records if record.spec in wanted and record.source == "measured"]
     measured = [record for record in mine if record.protocol and record.protocol.name == name]

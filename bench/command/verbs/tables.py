@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 from visionbench.command import inputs, options, output, progress
 from visionbench.command.requests import HowLong, Output, Where
 from visionbench.command.selection import defaults_for
-from visionbench.command.verbs.run import Place, announce, place_to_measure, seconds_expected, start_early, sweep_rows
+from visionbench.command.verbs.run import (
+    Place,
+    announce,
+    networks_now,
+    place_to_measure,
+    seconds_expected,
+    start_early,
+    sweep_rows,
+)
 from visionbench.command.verbs.trace import count_missing
 from visionbench.comparison.verdict import INTERRUPTED
 from visionbench.record import store
@@ -21,7 +29,7 @@ from visionbench.record.spec import MEMORY, SMOKE_MODELS, Spec
 from visionbench.record.units import duration
 
 if TYPE_CHECKING:
-    from visionbench.measuring.sweep import Outcome
+    from visionbench.measuring.sweep import Networks, Outcome
     from visionbench.record.record import Record
     from visionbench.reports import Report
 
@@ -89,12 +97,15 @@ def run(request: Request) -> int:
 
 def _measure(reports: Sequence[Report], place: Place, request: Request) -> list[Outcome]:
     """Sweep after sweep, the telling ones first, until all are made, the budget ends, or the user interrupts."""
-    sweeps = _on_a_gpu(reports, place, request) if not place.on_cpu else [(place, _default_specs(reports, place))]
+    specs = _default_specs(reports, place)
+    networks = networks_now(specs, place)
+    sweeps = [(place, specs)] if place.on_cpu else _on_a_gpu(reports, place, request, networks)
     began, budget = time.monotonic(), request.how_long.budget
     outcomes: list[Outcome] = []
     for where, specs in sweeps:
         left = None if budget is None else max(0.0, budget - (time.monotonic() - began))
-        outcomes.append(sweep_rows(specs, where, request.records, replace(request.how_long, budget=left), say=False))
+        how_long = replace(request.how_long, budget=left)
+        outcomes.append(sweep_rows(specs, where, request.records, how_long, networks, say=False))
         if outcomes[-1].interrupted or outcomes[-1].lost:
             break
     return outcomes
@@ -104,7 +115,9 @@ TELLING = ("convnext_table12", "convnext_table2")
 """Measured first on a GPU: few rows, the paper's own card, training memory beside speed."""
 
 
-def _on_a_gpu(reports: Sequence[Report], place: Place, request: Request) -> list[tuple[Place, tuple[Spec, ...]]]:
+def _on_a_gpu(
+    reports: Sequence[Report], place: Place, request: Request, networks: Networks
+) -> list[tuple[Place, tuple[Spec, ...]]]:
     """What is measured, and how: first the telling tables' rows, then the others'; in each, speed, then memory, and
     the cheap rows first. Says how long all of it will take.
     """
@@ -120,7 +133,7 @@ def _on_a_gpu(reports: Sequence[Report], place: Place, request: Request) -> list
         trained = [spec for spec in dict.fromkeys(trained) if spec not in made]
         made |= {*timed, *trained}
         for where, specs in ((place, timed), (for_memory, trained)):
-            expected = seconds_expected(specs, where, request.records, request.how_long)
+            expected = seconds_expected(specs, where, request.records, request.how_long, networks)
             sweep_seconds.append(expected)
             takes = expected or {}
             sweeps.append((where, tuple(sorted(specs, key=lambda spec: takes.get(spec, 0.0)))))

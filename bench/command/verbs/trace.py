@@ -141,17 +141,20 @@ def traces(request: Request) -> Iterator[tuple[Trace, Record]]:
 def count_missing(specs: Iterable[Spec], records: Sequence[Record], path: Path) -> list[Record]:
     """Trace the specs that `records` hold no count of by this torch and this timm, and append them to the file.
 
-    A row that cannot be traced here (an old timm lacks the model) is recorded as a failure, and not the end.
+    A row that cannot be traced here (an old timm lacks the model) is recorded as a failure, and not the end. A user's
+    network is counted each time, for its file may have changed, and appended where the count has.
     """
     environment = _environment()
-    counted = {r.spec for r in records if r.source == "computed" and r.failure is None and _same(r, environment)}
-    missing = [spec for spec in dict.fromkeys(specs) if spec not in counted]
+    computed = (r for r in records if r.source == "computed" and r.failure is None and _same(r, environment))
+    counted = {record.spec: record.measurements for record in computed}
+    missing = [spec for spec in dict.fromkeys(specs) if spec not in counted or spec.model.startswith("user:")]
     if missing:
         progress.say(f"Counting {plural(len(missing), 'network')} exactly, on no hardware ...")
     new = []
     for spec in missing:
         new.append(_count(spec, environment))
-        store.append(path, new[-1])
+        if new[-1].failure or new[-1].measurements != counted.get(spec):
+            store.append(path, new[-1])
     return new
 
 
