@@ -43,7 +43,7 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
     ),
     (
         r"higher-order operator|HigherOrderOperator|FlexAttention",
-        Reason(cause="kernel", remedy="it cannot be traced: measure it with `run`", untraceable=True),
+        Reason(cause="kernel", remedy="measure it with `run`", untraceable=True),
     ),
     (
         r"(?i)meta tensor|\bmeta\b.*\b(item|data|numpy)\b|\b(item|data|numpy)\b.*\bmeta\b|data is not allocated|"
@@ -99,6 +99,11 @@ def reason_of_text(text: str) -> Reason:
 
 
 def sentence(error: BaseException) -> str:
-    """The first line of what an exception says, or its type where it says nothing."""
+    """The first line of what an exception says, with its type where that line alone says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
+    return said(error) if not lines or isinstance(error, KeyError) else lines[0].rstrip(".")
+
+
+def said(error: BaseException) -> str:
+    """An exception's type, and the first line of its text if it has one."""
+    return ": ".join((type(error).__name__, *str(error).splitlines()[:1]))
