@@ -9,7 +9,7 @@ the end of the trace.
 
 from __future__ import annotations
 
-import sys
+import importlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -92,10 +92,7 @@ def _flexible(seen: Kernel) -> Iterator[None]:
 
     torch refuses the device before it asks for a kernel, and compiles what it calls, which no trace can follow.
     """
-    module: Any = sys.modules.get("torch.nn.attention.flex_attention")
-    if module is None:  # who uses it has imported it
-        yield
-        return
+    module: Any = importlib.import_module("torch.nn.attention.flex_attention")
 
     def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_how: Any) -> tuple[torch.Tensor, ...]:
         out = _FusedAttention.apply(query, key, value, None, seen)
