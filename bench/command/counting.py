@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import warnings
@@ -52,7 +53,7 @@ def known() -> Profiles:
         own = parse(path.read_text(encoding="utf-8"))
     except OSError:
         own = []
-    fresh = [profile for profile in own if profile.stamp == _stamp(profile.model)]
+    fresh = [profile for profile in own if _is_fresh(profile)]
     return {**_usable(profiles.shipped()), **by_network(fresh)}
 
 
@@ -81,7 +82,7 @@ def _kept(profiles: Iterable[Profile]) -> Iterator[Profile]:
     path, writable = cache_file(), True
     torch, timm = versions()
     for profile in profiles:
-        stamped = replace(profile, torch=torch, timm=timm, stamp=_stamp(profile.model))
+        stamped = replace(profile, torch=torch, timm=timm)
         try:
             if writable and not (profile.error and profile.model.startswith("user:")):  # which is soon mended
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,24 +126,50 @@ def _quietly() -> None:
 def count_one(network: Network) -> list[Profile]:
     """The profiles of one network, or one that says why they are missing."""
     from visionbench.tracing import profile
+    from visionbench.tracing.apart import guarded
 
     model, size = network
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            own = profile.own_size(model)
-            return [replace(made, own_size=own) for made in profile.profiles(model, size or own)]
+            return guarded(model, _profiles, model, size)
     except Exception as error:  # one network of a thousand may fail in any way, and the others are wanted
         return [profile.failed(model, size, error)]
 
 
+def _profiles(model: str, size: ImageSize) -> list[Profile]:
+    from visionbench.models import resolve
+    from visionbench.tracing import profile
+
+    own = resolve(model).image_size
+    counted = list(profile.profiles(model, size or own))
+    return [replace(each, own_size=own, stamp=_stamp(model)) for each in counted]
+
+
 def _stamp(model: str) -> str:
-    """What changes when a user's file does: its size and the time of its last change. "" for all other models."""
+    """A hash of the files that a user's network was made of in this process, and which; "" for all other models."""
     if not model.startswith("user:"):
         return ""
-    path = Path(*model.split(":")[1].split(".")).with_suffix(".py")
+    from visionbench.models.building import module_of
+    from visionbench.models.identity import sources
+
+    here = Path.cwd().resolve()
+    files = {path for _, path in sources(here)} | {Path(module_of(model).__file__ or "").resolve()}
+    return _with_hash(sorted(str(file.relative_to(here) if file.is_relative_to(here) else file) for file in files))
+
+
+def _with_hash(files: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(Path(file).read_bytes())
+    return os.pathsep.join((digest.hexdigest(), *files))
+
+
+def _is_fresh(profile: Profile) -> bool:
+    """Whether the files of a user's network are, seen from this folder, what they were when it was counted."""
+    if not profile.model.startswith("user:"):
+        return True
     try:
-        status = path.stat()
+        return profile.stamp == _with_hash(profile.stamp.split(os.pathsep)[1:])
     except OSError:
-        return ""
-    return f"{status.st_mtime_ns}-{status.st_size}"
+        return False
