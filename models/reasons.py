@@ -33,6 +33,10 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
         Reason(cause="layout", remedy="quantized operators cannot be traced: measure it with `run`", untraceable=True),
     ),
     (
+        r"NestedTensor|[Nn]ested tensor",
+        Reason(cause="layout", remedy="nested tensors cannot be traced: measure it with `run`", untraceable=True),
+    ),
+    (
         r"no fake impl|could not find the fake impl|from the 'Meta' backend|no meta kernel|Meta' backend",
         Reason(
             cause="kernel",
@@ -85,12 +89,16 @@ _OTHER = Reason(cause="other", remedy="mend the model")
 
 def reason_of(error: BaseException) -> Reason:
     """The reason for what a network raised, by all of its message."""
-    return reason_of_text(f"{type(error).__name__}: {error}")
+    return reason_of_text(f"{type(error).__name__}: {error}", traced=True)
 
 
-def reason_of_text(text: str) -> Reason:
-    """The reason for an exception of which the name and the message are known: `TypeError: forward() missing ...`."""
-    reason = next((reason for words, reason in _REASONS if re.search(words, text)), _OTHER)
+def reason_of_text(text: str, *, traced: bool = False) -> Reason:
+    """The reason for an exception of which the name and the message are known: `TypeError: forward() missing ...`.
+
+    What only a trace stumbles over is no reason for what was not `traced`.
+    """
+    known = ((words, reason) for words, reason in _REASONS if traced or not reason.untraceable)
+    reason = next((reason for words, reason in known if re.search(words, text)), _OTHER)
     # Python's own mistakes speak of sizes and shapes too, and no image size mends them.
     by_python = re.match(r"(Type|Attribute|Name|Key|Import|ModuleNotFound)Error\b", text)
     if reason is _OTHER and re.fullmatch(r"AssertionError:? *", text):
