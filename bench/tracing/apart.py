@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class ChildError(BenchError):
-    """A child died, hung, or met what nobody expected; the sentence begins with "it"."""
+    """A child died, hung, or raised something else; the sentence begins with "it"."""
 
 
 def guarded(model: str, function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
