@@ -15,7 +15,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from visionbench.models import convnext
-from visionbench.models.catalog import ModelError, resolve
+from visionbench.models.catalog import ModelError, resolve, sides
 from visionbench.models.residual import LayerNorm2d
 
 STRIDES = (4, 8, 16, 32)
@@ -150,7 +150,7 @@ def check_maps(maps: Sequence[Tensor], channels: Sequence[int], images: Tensor) 
 
 def check_size(image_size: int | Size) -> Size:
     """Height and width of a square or a rectangle. Raises `ModelError` unless both are multiples of 32, at least 64."""
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    height, width = sides(image_size)
     if height % STRIDES[-1] or width % STRIDES[-1] or min(height, width) < SMALLEST_IMAGE:
         near = "x".join(str(max(SMALLEST_IMAGE, round(side / STRIDES[-1]) * STRIDES[-1])) for side in (height, width))
         raise ModelError(

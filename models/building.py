@@ -21,7 +21,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from visionbench import ROOT
-from visionbench.models.catalog import ImageSize, ModelCard, ModelError, near_misses, resolve
+from visionbench.models.catalog import ImageSize, ModelCard, ModelError, near_misses, resolve, sides
+from visionbench.models.reasons import said
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,7 +43,7 @@ def build(name: str, image_size: ImageSize, channels: int = 3) -> "nn.Module":
     refuses and a user's factory that fails; running out of memory passes through.
     """
     card = resolve(name)
-    if min(_sides(image_size)) < 1:
+    if min(sides(image_size)) < 1:
         raise ModelError(f"image size {image_size} is no number of pixels; try {card.image_size}")
     home = card.name.partition(":")[0]
     if home == "timm":
@@ -73,7 +74,7 @@ def _build_timm(card: ModelCard, image_size: ImageSize, channels: int) -> "nn.Mo
         # A failure at the model's own size, or one that no size can cause, is not the user's mistake.
         if image_size == card.image_size or _out_of_memory(refusal) or isinstance(refusal, NotImplementedError):
             raise
-        raise _refused(card, image_size, _said(refusal)) from refusal
+        raise _refused(card, image_size, said(refusal)) from refusal
 
 
 def _build_torchvision(card: ModelCard, image_size: ImageSize) -> "nn.Module":
@@ -84,7 +85,7 @@ def _build_torchvision(card: ModelCard, image_size: ImageSize) -> "nn.Module":
     except Exception as refusal:  # as above
         if image_size == card.image_size or _out_of_memory(refusal) or isinstance(refusal, NotImplementedError):
             raise
-        raise _refused(card, image_size, _said(refusal)) from refusal
+        raise _refused(card, image_size, said(refusal)) from refusal
 
 
 def _build_paper(card: ModelCard, image_size: ImageSize) -> "nn.Module":
@@ -95,7 +96,7 @@ def _build_paper(card: ModelCard, image_size: ImageSize) -> "nn.Module":
         from visionbench.models import dense
 
         return dense.build(bare, image_size)
-    if min(_sides(image_size)) < SMALLEST_IMAGE:
+    if min(sides(image_size)) < SMALLEST_IMAGE:
         raise _refused(card, image_size, f"nothing is left of an image under {SMALLEST_IMAGE} pixels")
     return PAPER[bare](bare)
 
@@ -103,7 +104,7 @@ def _build_paper(card: ModelCard, image_size: ImageSize) -> "nn.Module":
 def _build_ladder(card: ModelCard, image_size: ImageSize) -> "nn.Module":
     from visionbench.models import ladder
 
-    if any(side % ladder.IMAGE_SIZE for side in _sides(image_size)):
+    if any(side % ladder.IMAGE_SIZE for side in sides(image_size)):
         raise _refused(card, image_size, f"it is cut into windows of {ladder.IMAGE_SIZE} pixels")
     return ladder.build(card.name.removeprefix("ladder:"))
 
@@ -119,7 +120,7 @@ def _build_user(card: ModelCard, image_size: ImageSize) -> "nn.Module":
     except (Exception, SystemExit) as error:
         if _out_of_memory(error):
             raise
-        raise ModelError(f"{card.name} raised {_said(error)}; call it by hand to see where") from error
+        raise ModelError(f"{card.name} raised {said(error)}; call it by hand to see where") from error
     if not isinstance(built, torch.nn.Module):
         raise ModelError(f"{card.name} returned {type(built).__name__}; a factory returns a torch.nn.Module")
     return built
@@ -167,7 +168,12 @@ def _import(name: str) -> ModuleType:
         with _users_path():
             return _from_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
     except (Exception, SystemExit) as error:  # a script without a __main__ guard may well exit
-        raise ModelError(f"cannot import {name!r} ({_said(error)}); install it, or run from its folder") from error
+        raise ModelError(f"cannot import {name!r} ({said(error)}); install it, or run from its folder") from error
+
+
+def module_of(model: str) -> ModuleType:
+    """The module of a user's model, which has been loaded."""
+    return sys.modules[module_name(model.removeprefix("user:").rpartition(":")[0])]
 
 
 def module_name(name: str) -> str:
@@ -230,11 +236,6 @@ def _size_argument(factory: Callable[..., Any], image_size: ImageSize) -> dict[s
     return next(({name: image_size} for name in ("image_size", "img_size") if name in taken), {})
 
 
-def _sides(image_size: ImageSize) -> tuple[int, int]:
-    """Height and width in pixels."""
-    return (image_size, image_size) if isinstance(image_size, int) else image_size
-
-
 def _written(image_size: ImageSize) -> str:
     """As one types it: `224`, or `800x1280`."""
     return str(image_size) if isinstance(image_size, int) else "x".join(map(str, image_size))
@@ -245,11 +246,6 @@ def _out_of_memory(error: BaseException) -> bool:
     import torch
 
     return isinstance(error, (torch.OutOfMemoryError, MemoryError))
-
-
-def _said(error: BaseException) -> str:
-    """An exception in one line: its type and the first line of its message."""
-    return ": ".join((type(error).__name__, *str(error).splitlines()[:1]))
 
 
 def _refused(card: ModelCard, image_size: ImageSize, reason: str) -> ModelError:

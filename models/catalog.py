@@ -15,6 +15,12 @@ from fnmatch import fnmatchcase
 ImageSize = int | tuple[int, int]
 """Pixels: the side of a square image, or (height, width)."""
 
+
+def sides(image_size: ImageSize) -> tuple[int, int]:
+    """Height and width in pixels."""
+    return (image_size, image_size) if isinstance(image_size, int) else image_size
+
+
 DEFAULT_IMAGE_SIZE = 224
 """Pixels; for models that do not say themselves."""
 

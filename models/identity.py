@@ -49,7 +49,12 @@ def _is_simple(value: object) -> bool:
 
 
 def _sources(folder: Path) -> Iterator[str]:
-    """Name and hash of each loaded Python file below `folder`, installed ones and this program's apart."""
+    for name, path in sources(folder):
+        yield f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def sources(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Each loaded module whose file is below `folder`, and that file; not what is installed, nor this program's own."""
     installed = [Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix)]
     for name, module in sorted(sys.modules.items()):
         file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
@@ -58,4 +63,4 @@ def _sources(folder: Path) -> Iterator[str]:
         path = Path(file).resolve()
         inside = (path.is_relative_to(folder.resolve()) and not _INSTALLED & set(path.parts)) or name.startswith(FILE)
         if inside and not any(path.is_relative_to(prefix) for prefix in installed) and path.is_file():
-            yield f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+            yield name, path

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from visionbench.models.building import has_own_inputs, users_object
-from visionbench.models.catalog import ImageSize, ModelError
+from visionbench.models.catalog import ImageSize, ModelError, sides
+from visionbench.models.reasons import said
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,8 +93,7 @@ def own_shapes(model: str, image_size: ImageSize) -> tuple[tuple[int, ...], ...]
         from visionbench.models import torchvision_models
 
         return torchvision_models.shapes(model.removeprefix("torchvision:"), image_size)
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    return ((3, height, width),)
+    return ((3, *sides(image_size)),)
 
 
 def _from_function(name: str, batch_size: int, image_size: ImageSize, maker: Maker) -> Arguments:
@@ -109,11 +109,12 @@ def _from_function(name: str, batch_size: int, image_size: ImageSize, maker: Mak
     except Exception as error:  # it is the user's: it may raise anything
         if maker.born != "cpu":
             return _from_function(name, batch_size, image_size, replace(maker, born="cpu"))
-        reason = ": ".join((type(error).__name__, *str(error).splitlines()[:1]))
-        raise ModelError(f"{name} raised {reason}; call it by hand with batch_size={batch_size}") from error
-    placed = _pytree.tree_map_only(torch.Tensor, maker.place, returned)
-    if isinstance(placed, Mapping):
-        given = Arguments(named=dict(placed))
+        raise ModelError(f"{name} raised {said(error)}; call it by hand with batch_size={batch_size}") from error
+    # What a tokenizer of Hugging Face's returns is a mapping that torch does not look into.
+    whole = dict(returned) if isinstance(returned, Mapping) else returned
+    placed = _pytree.tree_map_only(torch.Tensor, maker.place, whole)
+    if isinstance(placed, dict):
+        given = Arguments(named=placed)
     elif isinstance(placed, (tuple, list)):
         given = Arguments(positional=tuple(placed), named={})
     else:
@@ -122,7 +123,7 @@ def _from_function(name: str, batch_size: int, image_size: ImageSize, maker: Mak
         raise ModelError(f"{name} returned {type(returned).__name__} without a tensor; return tensors, or a mapping")
     first = next(iter((*given.positional, *given.named.values())))
     with suppress(TypeError):  # a single number has no length
-        if len(first) != batch_size:
+        if isinstance(first, (torch.Tensor, list, tuple)) and len(first) != batch_size:
             raise ModelError(
                 f"{name} returned {len(first)} images where {batch_size} were asked for; use its batch_size"
             )

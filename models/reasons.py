@@ -33,6 +33,10 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
         Reason(cause="layout", remedy="quantized operators cannot be traced: measure it with `run`", untraceable=True),
     ),
     (
+        r"NestedTensor|[Nn]ested tensor",
+        Reason(cause="layout", remedy="nested tensors cannot be traced: measure it with `run`", untraceable=True),
+    ),
+    (
         r"no fake impl|could not find the fake impl|from the 'Meta' backend|no meta kernel|Meta' backend",
         Reason(
             cause="kernel",
@@ -43,7 +47,7 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
     ),
     (
         r"higher-order operator|HigherOrderOperator|FlexAttention",
-        Reason(cause="kernel", remedy="it cannot be traced: measure it with `run`", untraceable=True),
+        Reason(cause="kernel", remedy="measure it with `run`", untraceable=True),
     ),
     (
         r"(?i)meta tensor|\bmeta\b.*\b(item|data|numpy)\b|\b(item|data|numpy)\b.*\bmeta\b|data is not allocated|"
@@ -85,12 +89,16 @@ _OTHER = Reason(cause="other", remedy="mend the model")
 
 def reason_of(error: BaseException) -> Reason:
     """The reason for what a network raised, by all of its message."""
-    return reason_of_text(f"{type(error).__name__}: {error}")
+    return reason_of_text(f"{type(error).__name__}: {error}", traced=True)
 
 
-def reason_of_text(text: str) -> Reason:
-    """The reason for an exception of which the name and the message are known: `TypeError: forward() missing ...`."""
-    reason = next((reason for words, reason in _REASONS if re.search(words, text)), _OTHER)
+def reason_of_text(text: str, *, traced: bool = False) -> Reason:
+    """The reason for an exception of which the name and the message are known: `TypeError: forward() missing ...`.
+
+    What only a trace stumbles over is no reason for what was not `traced`.
+    """
+    known = ((words, reason) for words, reason in _REASONS if traced or not reason.untraceable)
+    reason = next((reason for words, reason in known if re.search(words, text)), _OTHER)
     # Python's own mistakes speak of sizes and shapes too, and no image size mends them.
     by_python = re.match(r"(Type|Attribute|Name|Key|Import|ModuleNotFound)Error\b", text)
     if reason is _OTHER and re.fullmatch(r"AssertionError:? *", text):
@@ -99,6 +107,11 @@ def reason_of_text(text: str) -> Reason:
 
 
 def sentence(error: BaseException) -> str:
-    """The first line of what an exception says, or its type where it says nothing."""
+    """The first line of what an exception says, with its type where that line alone says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
+    return said(error) if not lines or isinstance(error, KeyError) else lines[0].rstrip(".")
+
+
+def said(error: BaseException) -> str:
+    """An exception's type, and the first line of its text if it has one."""
+    return ": ".join((type(error).__name__, *str(error).splitlines()[:1]))

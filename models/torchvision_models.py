@@ -7,7 +7,7 @@ parameters that its documentation names. torchvision is optional: it is imported
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from visionbench.models.catalog import DEFAULT_IMAGE_SIZE, ImageSize, ModelCard, ModelError
+from visionbench.models.catalog import DEFAULT_IMAGE_SIZE, ImageSize, ModelCard, ModelError, sides
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +28,7 @@ _REFUSED = {
 
 
 def listed() -> list[str]:
-    """The names that can be built, () where torchvision is not installed."""
+    """The names that can be built, none where torchvision is not installed."""
     try:
         import torchvision
     except ImportError:
@@ -75,15 +75,14 @@ def build(bare: str, image_size: ImageSize) -> "nn.Module":
         settings |= {"init_weights": False, "aux_logits": module == "inception"}
     for begin, word in _SIZE_WORDS.items():
         if bare.startswith(begin):
-            pair = (image_size, image_size) if isinstance(image_size, int) else image_size
-            settings[word] = image_size if word == "image_size" else pair
+            settings[word] = image_size if word == "image_size" else sides(image_size)
     network: nn.Module = torchvision.models.get_model(bare, **settings)
     return network
 
 
 def shapes(bare: str, image_size: ImageSize) -> tuple[tuple[int, ...], ...]:
     """What a network is given of one image, clip or pair of frames, without the batch."""
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    height, width = sides(image_size)
     module = _module(bare)
     if module.startswith("optical_flow."):
         return ((3, height, width), (3, height, width))

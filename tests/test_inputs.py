@@ -203,6 +203,33 @@ def test_a_training_step_and_a_second_opinion_are_given_them_too(capsys: pytest.
     assert "the counts agree" in said
 
 
+@pytest.mark.parametrize(
+    "inputs", ["UserDict(images=first, more={'c': first})", "(first, {'a': 0, 'b': 1, 'c': first})"]
+)
+def test_a_function_may_return_mappings_of_any_kind(inputs: str, here: Path) -> None:
+    name = f"nets_of_mappings_{len(inputs)}"
+    (here / f"{name}.py").write_text(f"""
+from collections import UserDict
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, images, more):
+        return self.conv(images) + self.conv(more["c"])
+
+def inputs(batch_size):
+    first = torch.zeros(batch_size, 3, 8, 8)
+    return {inputs}
+""")
+    for precision in ("fp32", "fp16"):
+        counted = trace(f"user:{name}:Net", batch_size=2, precision=precision)
+        assert counted.value("macs") == 2 * 36 * 27 * 8
+
+
 @pytest.mark.usefixtures("here")
 def test_a_module_may_say_what_its_networks_take() -> None:
     assert trace("user:nets_with_inputs:make", batch_size=2).value("macs") == 2 * 42 * CONV + 16

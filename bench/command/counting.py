@@ -130,12 +130,20 @@ def _quietly() -> None:
 def count_one(network: Network) -> list[Profile]:
     """The profiles of one network, or one that says why they are missing."""
     from visionbench.tracing import profile
+    from visionbench.tracing.apart import guarded
 
     model, size = network
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            own = profile.own_size(model)
-            return [replace(made, own_size=own) for made in profile.profiles(model, size or own)]
+            return guarded(model, _profiles, model, size)
     except Exception as error:  # one network of a thousand may fail in any way, and the others are wanted
         return [profile.failed(model, size, error)]
+
+
+def _profiles(model: str, size: ImageSize) -> list[Profile]:
+    from visionbench.models import resolve
+    from visionbench.tracing import profile
+
+    own = resolve(model).image_size
+    return [replace(counted, own_size=own) for counted in profile.profiles(model, size or own)]

@@ -17,7 +17,7 @@ from visionbench.predicting.peaks import Peaks
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec
 from visionbench.tracing import Trace, run
-from visionbench.tracing.apart import apart
+from visionbench.tracing.apart import guarded
 from visionbench.tracing.call_cache import Operand
 from visionbench.tracing.operators import Operator
 
@@ -26,7 +26,7 @@ MARK = 1009
 
 def traced(spec: Spec) -> Trace:
     """One step of `spec`, as the tracer sees it. Raises as `visionbench.tracing.run`."""
-    return apart(run, spec) if spec.model.startswith("user:") else run(spec)
+    return guarded(spec.model, run, spec)
 
 
 def marked(spec: Spec) -> Trace:

@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 
 from visionbench.models import ModelError
+from visionbench.models.reasons import said
 from visionbench.record.errors import BenchError
 
 LIMIT = 600.0
@@ -28,10 +29,24 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class ChildError(BenchError):
+    """A child died, hung, or raised something else; the sentence begins with "it"."""
+
+
+def guarded(model: str, function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    """What `function` returns of `model`: called `apart` for one of the user's. Raises as `apart`, and names it."""
+    if not model.startswith("user:"):
+        return function(*args, **options)
+    try:
+        return apart(function, *args, **options)
+    except ChildError as error:
+        raise BenchError(f"{model}: {error}") from error
+
+
 def apart(function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
     """What `function` returns, called in a child; in our own child, called at once.
 
-    Raises what it raises, if that is a `BenchError` or a `ModelError`, and `BenchError` for a child that died, hung, or
+    Raises what it raises, if that is a `BenchError` or a `ModelError`, and `ChildError` for a child that died, hung, or
     met anything else.
     """
     if multiprocessing.parent_process() is not None:
@@ -57,11 +72,11 @@ def apart(function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
 def _answer(line: Connection, process: Any) -> Any:
     try:
         if not line.poll(LIMIT):
-            return BenchError(f"it did not end within {LIMIT:.0f} s: mend the model.")
+            return ChildError(f"it did not end within {LIMIT:.0f} s: mend the model.")
         return line.recv()
     except EOFError:
         process.join()
-        return BenchError(f"it ended the process that counted it ({_how(process.exitcode)}): mend the model.")
+        return ChildError(f"it ended the process that counted it ({_how(process.exitcode)}): mend the model.")
 
 
 def _how(code: int) -> str:
@@ -80,7 +95,7 @@ def _serve(line: Connection, function: Callable[..., Any], args: Any, options: A
     except (BenchError, ModelError) as error:
         line.send(error)
     except BaseException as error:
-        line.send(BenchError(f"{type(error).__name__}: {str(error).splitlines()[:1]}: mend the model."))
+        line.send(ChildError(f"it raised {said(error)}: mend the model."))
     finally:
         line.close()
         os._exit(0)

@@ -9,7 +9,7 @@ from visionbench.record.inputs import INTEGERS
 from visionbench.record.spec import Spec
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
-"""What `float` is in a precision; elsewhere it is fp32."""
+"""What `float` is in a precision, and what `amp_` and a precision cast to; elsewhere it is fp32."""
 
 
 def meta_inputs(spec: Spec) -> Arguments:

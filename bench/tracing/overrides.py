@@ -93,7 +93,7 @@ def _flexible(seen: Kernel) -> Iterator[None]:
     torch refuses the device before it asks for a kernel, and compiles what it calls, which no trace can follow.
     """
     module: Any = sys.modules.get("torch.nn.attention.flex_attention")
-    if module is None:  # who uses it has imported it
+    if module is None:  # no `skeleton` was built, which imports it
         yield
         return
 

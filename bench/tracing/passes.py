@@ -17,13 +17,11 @@ from visionbench.models.reasons import reason_of, sentence
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec
 from visionbench.tracing.call_cache import empty_as
-from visionbench.tracing.inputs import meta_inputs
+from visionbench.tracing.inputs import DTYPES, meta_inputs
 from visionbench.tracing.live import LiveTensors
 from visionbench.tracing.operators import Recorder
 from visionbench.tracing.overrides import overrides
 from visionbench.tracing.skeleton import skeleton, to_meta
-
-_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 SEED = 0
 """What a network draws at random in a trace, it draws from this."""
@@ -162,7 +160,7 @@ def failed(spec: Spec, error: BaseException) -> BenchError:
 
 
 def _set_dtypes(model: torch.nn.Module, spec: Spec) -> None:
-    dtype = _DTYPES.get(spec.precision, torch.float32)
+    dtype = DTYPES.get(spec.precision, torch.float32)
     if dtype != torch.float32:
         model.to(dtype)
     if spec.memory_format == "channels_last":
@@ -173,7 +171,7 @@ def _autocast(spec: Spec) -> AbstractContextManager[Any]:
     """The region that the precision asks for; to be opened while `overrides` are in place."""
     if not spec.precision.startswith("amp_"):
         return nullcontext()
-    return torch.autocast("cuda", dtype=_DTYPES[spec.precision.removeprefix("amp_")])
+    return torch.autocast("cuda", dtype=DTYPES[spec.precision.removeprefix("amp_")])
 
 
 def _on_a_gpu(spec: Spec, recorder: Recorder, former: bool) -> AbstractContextManager[None]:

@@ -157,10 +157,3 @@ def failed(model: str, size: ImageSize, error: BaseException) -> Profile:
     """A network that cannot be counted, with the cause."""
     reason = str(error).strip().split("\n")[0] or type(error).__name__
     return Profile(model=model, size=size, error=reason[:300], parts={})
-
-
-def own_size(model: str) -> ImageSize:
-    """The size that the model is trained on by default, in pixels. Raises `ModelError`."""
-    from visionbench.models import resolve
-
-    return resolve(model).image_size

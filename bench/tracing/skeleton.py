@@ -65,7 +65,9 @@ def skeleton(name: str, image_size: ImageSize, channels: int = 3) -> torch.nn.Mo
     """
     # What importing timm or the user's module makes belongs to the process and not to the trace: before any mode. So
     # does the compiler, which torch loads at its first dispatch to Python, and which torch 2.6 cannot load under one.
+    # Flexible attention takes 6 ms more; a network may import it in its forward pass, after `overrides`.
     import torch._dynamo
+    import torch.nn.attention.flex_attention
 
     load(name)
     try:

@@ -13,7 +13,7 @@ from visionbench.comparison.structure import BACKWARD, MODEL, OPTIMIZER, Layer, 
 from visionbench.models import ModelError
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec
-from visionbench.tracing.apart import apart
+from visionbench.tracing.apart import guarded
 from visionbench.tracing.graphs import Graphs, count, counting
 from visionbench.tracing.live import CATEGORIES
 from visionbench.tracing.operators import Operator
@@ -46,7 +46,7 @@ def structures(specs: Iterable[Spec], progress: Callable[[str], None] | None = N
     with counting(spec.network for spec in wanted if spec.task == "inference") as graphs:
         for spec in wanted:
             try:
-                rows[str(spec)] = apart(_traced, spec) if spec.model.startswith("user:") else _traced(spec)
+                rows[str(spec)] = guarded(spec.model, _traced, spec)
             except UntrainableStepError as error:
                 untrained[str(spec)] = str(error)
             except (BenchError, ModelError) as error:

@@ -18,7 +18,7 @@ from visionbench.models.identity import network_hash
 from visionbench.models.modes import FIXED, set_mode
 from visionbench.models.outputs import UntrainableError, first_tensor, logits_of, trained
 from visionbench.models.randomness import drawn_since, seeded, states
-from visionbench.models.reasons import reason_of
+from visionbench.models.reasons import reason_of, reason_of_text, sentence
 
 
 class Net(nn.Module):
@@ -223,3 +223,19 @@ def test_a_cause_is_told_by_the_words_of_torch_and_python(error: Exception, caus
     reason = reason_of(error)
     assert reason.cause == cause
     assert ("--image-size" in reason.remedy) == (cause == "size")
+
+
+def test_what_says_nothing_by_itself_is_said_with_its_type() -> None:
+    assert sentence(KeyError("why")) == "KeyError: 'why'"
+    assert sentence(AssertionError()) == "AssertionError"
+    assert sentence(RuntimeError("\nit broke.\nhere")) == "it broke"
+
+
+def test_a_remedy_of_a_run_is_not_to_run_it() -> None:
+    for text in (
+        "ValueError: no quantized weights",
+        "RuntimeError: unsupported NestedTensor",
+        "RuntimeError: sparse meta",
+    ):
+        assert "`run`" in reason_of(RuntimeError(text)).remedy
+        assert reason_of_text(text).remedy == "mend the model"

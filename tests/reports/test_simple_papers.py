@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from visionbench.command import counting
 from visionbench.command.main import main
 from visionbench.record.errors import BenchError
 from visionbench.reports import FORMATS, REPORTS, load_paper, render
@@ -199,6 +200,27 @@ def test_a_network_of_ones_own_is_audited_beside_sizes_that_are_counted_later(tm
     path = inline(tmp_path, LISTED.replace('rows = "rows.csv"\n', "") + f"[[table.row]]\n{row}\n")
     assert main(["audit", str(path), "--format", "csv"]) == 0
     assert "another size" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("named", ["module", "file"])
+def test_a_network_of_ones_own_is_counted_anew_when_a_file_of_it_changes(tmp_path, monkeypatch, named):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(counting, "_usable", lambda _shipped: {})
+    net = f"net_{named}_{tmp_path.name.replace('-', '_')}"
+    model = f"user:{net}{'.py' * (named == 'file')}:make"
+    for folder, width in (("one", 1), ("two", 2)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{net}.py").write_text(
+            f"import torch\nfrom width_of_{net} import WIDTH\ndef make():\n    return torch.nn.Conv2d(3, WIDTH, 8)\n"
+        )
+        (tmp_path / folder / f"width_of_{net}.py").write_text(f"WIDTH = {width}")
+    neighbour = tmp_path / "one" / f"width_of_{net}.py"
+    for folder, width, counted in (("one", 1, True), ("one", 1, False), ("two", 2, True), ("one", 1, False)):
+        monkeypatch.chdir(tmp_path / folder)
+        assert (not counting.known()) is counted
+        assert counting.count([(model, 8)])[model, 8, ""].parts["macs"] == 192 * width
+    neighbour.write_text("WIDTH = 3")
+    assert counting.count([(model, 8)])[model, 8, ""].parts["macs"] == 192 * 3
 
 
 def test_twenty_papers_come_along_with_their_counts():

@@ -16,7 +16,7 @@ from visionbench.models import ModelError
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec
 from visionbench.tracing import apart as room
-from visionbench.tracing.apart import apart
+from visionbench.tracing.apart import apart, guarded
 from visionbench.tracing.structure import structures
 
 Network = Callable[..., str]
@@ -27,7 +27,7 @@ def test_what_is_called_apart_returns_and_raises_as_it_would_here() -> None:
     for kind in (BenchError, ModelError):
         with pytest.raises(kind, match="why"):
             apart(_raise, kind("why"))
-    with pytest.raises(BenchError, match="KeyError"):
+    with pytest.raises(BenchError, match="KeyError: 'why': mend"):
         apart(_raise, KeyError("why"))
 
 
@@ -39,6 +39,12 @@ def _raise(error: Exception) -> None:
 def test_a_child_that_dies_is_one_sentence(signum: int, words: str) -> None:
     with pytest.raises(BenchError, match=words):
         apart(lambda: os.kill(os.getpid(), signum))
+
+
+def test_a_childs_end_is_said_with_the_models_name() -> None:
+    with pytest.raises(BenchError, match="user:net:make: it ended the process"):
+        guarded("user:net:make", os._exit, 7)
+    assert guarded("user:net:make", os.getpid) != guarded("timm:resnet18", os.getpid) == os.getpid()
 
 
 def test_a_child_that_exits_or_hangs_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,3 +110,13 @@ def test_work_that_is_done_once_per_batch_is_said(network: Network, capsys: pyte
     for model, said in ((shared, True), (network(PLAIN), False)):
         assert main(["trace", model, "--image-size", "32", "--batch-size", "4"]) == 0
         assert ("once per batch" in capsys.readouterr().err) == said
+
+
+def test_a_network_that_takes_no_smaller_batch_is_counted_and_so_are_the_others(
+    network: Network, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = network("Forward(lambda s, x: s.c(x).unflatten(0, (2, -1)).flatten(0, 1), c=nn.Conv2d(3, 8, 3))")
+    assert main(["trace", pairs, network(PLAIN), "--image-size", "32", "--batch-size", "4", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["failure"] for line in out.splitlines()] == [None, None]
+    assert "does not run" not in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -199,6 +200,21 @@ def test_flexible_attention_is_attention(network: Network, function: str, task: 
     assert forward == 2 * 16 * 16 * 16 + 2 * 16 * 16 * (8 + 8)
     if task == "train":
         assert "fused_attention_backward" in names(trace)
+
+
+def test_flexible_attention_may_be_imported_in_the_forward_pass(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("torch.nn.attention.flex_attention")]:
+        monkeypatch.delitem(sys.modules, name)
+    before = """
+def forward(s, x):
+    from torch.nn.attention.flex_attention import flex_attention
+    x = s.a(x).flatten(2).transpose(1, 2)[:, None]
+    return flex_attention(x, x, x).mean(2).flatten(1)
+"""
+    trace = traced(network("Forward(forward, a=nn.Conv2d(3, 8, 8, 8))", before))
+    assert trace.macs_per_image == 16 * 8 * 192 + 2 * 16 * 16 * 8
 
 
 @pytest.mark.parametrize("options", ["", "fullgraph=True", "mode='reduce-overhead'"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,13 +99,19 @@ def _print(trace: Trace, environment: Environment, request: Request) -> None:
 
 
 def _shared_work(trace: Trace) -> tuple[str, ...]:
-    """What is said of a network that works on its weights alone, once for all images of a batch."""
-    if trace.spec.batch_size == 1:
+    """What is said of a network that works on its weights alone, once for all images of a batch.
+
+    Only a second trace tells, at the smallest batch that trains; a network that takes no such batch is left at that.
+    """
+    images, fewer = (1, "one image") if trace.spec.task == "inference" else (2, "a batch of two")
+    if trace.spec.batch_size <= images:
         return ()
-    alone = _traced(replace(trace.spec, batch_size=1 if trace.spec.task == "inference" else 2)).macs_per_image
+    try:
+        alone = _traced(replace(trace.spec, batch_size=images)).macs_per_image
+    except (BenchError, ModelError):
+        return ()
     if alone == trace.macs_per_image:
         return ()
-    fewer = "one image" if trace.spec.task == "inference" else "a batch of two"
     return (
         f"a part of its work is done once per batch: {trace.macs_per_image:,} MACs per image at "
         f"{trace.spec.batch_size} images, {alone:,} at {fewer}",
@@ -121,11 +126,10 @@ def _environment() -> Environment:
 
 def _traced(spec: Spec) -> Trace:
     """Count a model; one of the user's in a child process, with all that it prints or breaks."""
-    from visionbench.tracing.apart import apart
+    from visionbench.tracing.apart import guarded
     from visionbench.tracing.step import run as run_trace
 
-    with redirect_stdout(sys.stderr):  # what a factory prints is no result of ours
-        return apart(run_trace, spec) if spec.model.startswith("user:") else run_trace(spec)
+    return guarded(spec.model, run_trace, spec)
 
 
 def traces(request: Request) -> Iterator[tuple[Trace, Record]]:
