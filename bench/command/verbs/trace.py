@@ -156,9 +156,10 @@ def count_missing(specs: Iterable[Spec], records: Sequence[Record], path: Path) 
         progress.say(f"Counting {plural(len(missing), 'network')} exactly, on no hardware ...")
     new = []
     for spec in missing:
-        new.append(_count(spec, environment))
-        if new[-1].failure or new[-1].measurements != counted.get(spec):
-            store.append(path, new[-1])
+        record = _count(spec, environment)
+        if record.failure or record.measurements != counted.get(spec):
+            new.append(record)
+            store.append(path, record)
     return new
 
 
