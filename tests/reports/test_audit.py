@@ -273,6 +273,8 @@ def test_the_verb_shows_what_is_not_reproduced(capsys):
     assert total["cells"]["unexplained"]["text"] == "0"
     assert main(["audit", "twinns"]) == 2
     assert "there is no paper 'twinns': did you mean twins" in capsys.readouterr().err
+    assert main(["audit", "timm", "twins"]) == 2
+    assert "`audit timm` counts the whole zoo" in capsys.readouterr().err
 
 
 # --- the shipped papers ----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from visionbench.command import counting, inputs, options, output
 from visionbench.command.requests import Output
-from visionbench.record.errors import choose
+from visionbench.record.errors import BenchError, choose
 
 if TYPE_CHECKING:
     from visionbench.record.profile import Profile
@@ -61,6 +61,8 @@ def run(request: Request) -> int:
     """Print the summary, and for papers that are named the figures that are not reproduced."""
     from visionbench.reports.audit import tables
 
+    if ZOO in request.papers and len(request.papers) > 1:
+        raise BenchError(f"`audit {ZOO}` counts the whole zoo and has one table: leave the papers out.")
     if request.papers == (ZOO,):
         output.print_tables([tables.zoo(count_zoo())], request.output)
         return 0
