@@ -290,6 +290,10 @@ def test_every_line_of_a_cards_modules_runs(factories: Factories, monkeypatch: p
     with _traced(ran):
         worker.measure(Spec(model=factories("tiny"), precision="tf32"), protocol, "cpu")
         worker.measure(Spec(model=factories("tiny")), protocol, "cpu")
+        # Whether this process stalls is chance: the two doubts are asked for with given times.
+        alone, flags = {"enqueue": (1.0, 1.0), "unhindered": (1.0, 1.0)}, device_clock.flags
+        assert flags([2.0], [], device_clock.Lone(done=(9.0, 9.0), **alone), iterations=1) == ("stalled",)
+        assert flags([2.0], [], device_clock.Lone(done=(1.0, 1.0), **alone), iterations=1) == ("host_bound",)
         for card in MOODS:
             with monkeypatch.context() as context:
                 library = pretend(context, card)
