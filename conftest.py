@@ -7,6 +7,10 @@ one ends the run before it begins, the other is a failing test of the name that 
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -30,14 +34,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Without `--benchmark-only`, or another option that asks for it, a benchmark runs once: does it still work?"""
-    if not any(config.getoption(f"benchmark_{name}", default=True) for name in ASKS_FOR_BENCHMARKS):
+    if not _asks_for_benchmarks(config):
         config.option.benchmark_disable = True
+    if hasattr(config, "workerinput"):
+        _stand_apart(config)
+
+
+def _asks_for_benchmarks(config: pytest.Config) -> bool:
+    return any(config.getoption(f"benchmark_{name}", default=True) for name in ASKS_FOR_BENCHMARKS)
 
 
 @pytest.hookimpl(tryfirst=True)  # what -k, -m and --deselect leave out, they leave out of the vanished, too
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     """A vanished benchmark fails; a test marked `gpu` is skipped, and says so, where torch finds no CUDA device."""
     items += _vanished(session, getattr(config, "_benchmarksession", None), items)
+    if hasattr(config, "workerinput"):
+        _sort_longest_first(items)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
@@ -60,6 +72,49 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert path.read_text(encoding="utf-8") == text
 
     return check
+
+
+# --- several processes -------------------------------------------------------------------------------------------
+
+MOST_PROCESSES = 4
+"""Each takes one to two GB of memory."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at its options
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """The whole suite runs in a process per core, file by file; `-n 0` runs it in one.
+
+    Single files and folders stay in one process, because starting others would take longer. So do benchmarks, which
+    must have the machine to themselves, and a debugger.
+    """
+    if hasattr(config, "workerinput") or not config.pluginmanager.hasplugin("xdist"):
+        return
+    option = config.option
+    if option.numprocesses is not None or option.tx or option.usepdb or option.collectonly:
+        return
+    places = [(config.invocation_params.dir / word).resolve() for word in config.args]
+    processes = min(MOST_PROCESSES, os.cpu_count() or 1)
+    if processes > 1 and not _asks_for_benchmarks(config) and ROOT / "tests" in places:
+        option.numprocesses, option.dist, option.loadscopereorder = processes, "loadfile", False
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # the processes share the cores
+
+
+def _stand_apart(config: pytest.Config) -> None:
+    """A temporary folder of its own for each process: the marks "I am measuring on this device" are files in it.
+
+    pytest-xdist's variables must not reach a pytest that a test starts, which is not distributed.
+    """
+    folder = tempfile.mkdtemp(prefix="suite-")
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
+        del os.environ[name]
+
+
+def _sort_longest_first(items: list[pytest.Item]) -> None:
+    """Begin with the files that have most slow tests: else one process would end with them while the other waits."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 # --- pytest-benchmark --------------------------------------------------------------------------------------------

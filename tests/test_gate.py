@@ -411,7 +411,7 @@ def test_an_interrupted_gate_leaves_nothing(
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
     else:
         process.terminate()  # as a CI runner does that cancels a job
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, out) == (130, "")
     assert "Traceback" not in err
     assert all(ended(pid) for pid in pids)
