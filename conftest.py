@@ -85,12 +85,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """The whole suite runs in a process per core, file by file; `-n 0` runs it in one.
 
     Single files and folders stay in one process, because starting others would take longer. So do benchmarks, which
-    must have the machine to themselves, and a debugger.
+    must have the machine to themselves, a debugger, and what rewrites the files that other tests read.
     """
     if hasattr(config, "workerinput") or not config.pluginmanager.hasplugin("xdist"):
         return
     option = config.option
-    if option.numprocesses is not None or option.tx or option.usepdb or option.collectonly:
+    if option.numprocesses is not None or option.tx or option.usepdb or option.collectonly or option.update_golden:
         return
     places = [(config.invocation_params.dir / word).resolve() for word in config.args]
     processes = min(MOST_PROCESSES, os.cpu_count() or 1)

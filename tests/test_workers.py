@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 def config_of(*places: str, **options: Any) -> Any:
     """What the hook reads of a pytest that was called in the checkout with these folders and options."""
     asked = {"numprocesses": None, "dist": "no", "loadscopereorder": True, "tx": [], "usepdb": False}
-    option = SimpleNamespace(**{**asked, "collectonly": False, **options})
+    option = SimpleNamespace(**{**asked, "collectonly": False, "update_golden": False, **options})
     return SimpleNamespace(
         option=option,
         args=list(places),
@@ -55,6 +55,7 @@ def test_the_whole_suite_takes_a_process_per_core_file_by_file(places: tuple[str
         (("tests", "perf"), {"numprocesses": 0}),
         (("tests", "perf"), {"usepdb": True}),
         (("tests", "perf"), {"collectonly": True}),
+        (("tests", "perf"), {"update_golden": True}),
         (("tests", "perf"), {"benchmark_only": True}),
         (("tests", "perf"), {"benchmark_save": "main"}),
     ],

@@ -20,7 +20,7 @@ print(*{package}.__path__, visionbench.models.__file__, sep="\\n")
 """
 
 
-@pytest.mark.parametrize("module", ["models.net", "bench.net"])
+@pytest.mark.parametrize("module", ["models.net", pytest.param("bench.net", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("packages", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_users_folders_hide_ours_but_not_visionbench(tmp_path: Path, module: str, packages: bool) -> None:
     for name in ("bench", "models", "reports"):

@@ -293,7 +293,7 @@ def test_every_rung_trains_on_meta(name: str) -> None:
     assert all(p.grad is not None for p in model.parameters())
 
 
-@pytest.mark.parametrize("step", ["t_inverted", "t_layer_norm", "b_fewer_norms"])
+@pytest.mark.parametrize("step", ["t_inverted", "t_layer_norm", pytest.param("b_fewer_norms", marks=pytest.mark.slow)])
 def test_a_rung_trains_on_real_tensors(step: str) -> None:
     torch.manual_seed(0)
     model = build(f"paper:roadmap_{step}", 64)

@@ -20,6 +20,7 @@ def _count_up(path: Path, times: int) -> None:
             files.write_whole(path, str(before + 1))
 
 
+@pytest.mark.slow
 def test_four_writers_lose_no_change(tmp_path):
     path = tmp_path / "count"
     context = multiprocessing.get_context("spawn")

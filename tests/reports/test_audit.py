@@ -254,6 +254,7 @@ def test_counts_are_kept_and_not_made_twice(tmp_path, monkeypatch, capsys):
     assert len(list(Path(tmp_path).rglob("counts-*-torch*-timm*.csv"))) == 1
 
 
+@pytest.mark.slow
 def test_many_networks_are_counted_by_several_processes(tmp_path, monkeypatch):
     pytest.importorskip("timm")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -164,6 +164,7 @@ def test_a_model_that_there_is_not_is_refused_with_its_line(tmp_path, capsys, mo
     assert f"{path}, line 12: no model 'timm:swin_tinny'; did you mean" in said
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_is_what_its_files_hold_today(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)

@@ -16,7 +16,7 @@ Network = Callable[..., str]
 AGREED = [
     "timm:convnext_tiny",
     "timm:deit_small_patch16_224",
-    "timm:swin_tiny_patch4_window7_224",
+    pytest.param("timm:swin_tiny_patch4_window7_224", marks=pytest.mark.slow),
     "timm:resnet50",
     "paper:convnext_iso_small",
 ]

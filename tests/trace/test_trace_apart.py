@@ -66,6 +66,7 @@ KILLING = "def forward(s, x):\n    import os, signal\n    os.kill(os.getpid(), s
 PLAIN = "nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(7200, 5))"
 
 
+@pytest.mark.slow
 def test_a_crash_is_one_rows_failure(network: Network) -> None:
     crashing, plain = network("Forward(forward)", KILLING), network(PLAIN)
     specs = [Spec(model=model, image_size=32) for model in (crashing, plain)]
@@ -92,6 +93,7 @@ def test_predictions_of_the_others_stay(network: Network, capfd: pytest.CaptureF
     assert [record["failure"] is None for record in records] == [False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "built", [f"{PLAIN}.requires_grad_(False)", "Forward(lambda s, x: s.c(x).sum(), c=nn.Conv2d(3, 8, 3))"]
 )

@@ -88,6 +88,7 @@ def test_a_layer_less_is_a_change_too(network):
     assert "blocks.1.norms.0: - native_layer_norm x1 (layer gone)" in found["operators"].where
 
 
+@pytest.mark.slow
 def test_a_kernel_of_the_same_name_and_shapes_is_not_seen(network):
     """The limit: another approximation in the same operator has another speed and the same structure."""
     assert changes(network, PLAIN, blocks(*[", act=nn.GELU(approximate='tanh')"] * 3)).keys() == {"layers"}
@@ -193,6 +194,7 @@ def test_totals_are_those_of_the_record_and_of_the_layers(task):
         assert sum(layer.params for layer in layers) == traced.params
 
 
+@pytest.mark.slow
 def test_many_rows_are_counted_as_one_is_and_failures_beside_them(network):
     good, bad = Spec(model=network(PLAIN, BLOCKS), image_size=32), Spec(model="timm:resnet19", image_size=32)
     told: list[str] = []
@@ -224,6 +226,7 @@ def test_the_baseline_in_git_is_readable_and_of_a_size_that_one_reviews():
     assert all(row.totals["operators"] for row in _committed().rows.values())
 
 
+@pytest.mark.slow
 def test_the_baseline_in_git_is_what_the_code_does():
     """Two rows of it: all of them are what `compare --exact` is for."""
     baseline = _committed()
