@@ -61,7 +61,7 @@ REPOSITORY = {
     "models/convnext.py": CONVNEXT.replace("DEPTH", "1"),
     "models/plain.py": PLAIN.replace("DEPTH", "1"),
     "models/sizes.py": "NAME = 'theirs'\n",
-    "models/net.py": "from models.convnext import tiny\n\n\ndef make():\n    return tiny()\n",
+    "models/net.py": "from models.plain import tiny\n\n\ndef make():\n    return tiny()\n",
     "reports/__init__.py": "NAME = 'theirs'\n",
     "main.py": "import models.convnext\nimport models.net\n",
     "tests/test_own.py": """
@@ -133,7 +133,7 @@ def make_package(repository: Path) -> None:
 def make_module(repository: Path) -> None:
     """Put their networks into one file, `models.py`."""
     shutil.rmtree(repository / "models")
-    (repository / "models.py").write_text(REPOSITORY["models/convnext.py"])
+    (repository / "models.py").write_text(REPOSITORY["models/plain.py"])
 
 
 def commit(repository: Path, text: str) -> None:
@@ -280,7 +280,7 @@ def test_the_plugin_takes_a_model_of_theirs(kind: str, run: Run, repository: Pat
     words = (*PYTEST[1:], "tests/test_model.py")
     run(kind, "python", *words, "--visionbench-update")
     assert "1 passed" in run(kind, "python", *words)
-    (repository / "models" / "convnext.py").write_text(CONVNEXT.replace("DEPTH", "2"))
+    (repository / "models" / "plain.py").write_text(PLAIN.replace("DEPTH", "2"))
     assert re.search(r"models.net:make.* native_group_norm", run(kind, "python", *words, expected=1), re.DOTALL)
 
 
@@ -292,9 +292,9 @@ def test_the_plugin_times_a_model_of_theirs(run: Run, repository: Path) -> None:
     words = (*PYTEST, "tests/test_model.py")
     run("wheel", *words, "--visionbench-update")
     commit(repository, "one block")
-    (repository / "models" / "convnext.py").write_text(CONVNEXT.replace("DEPTH", "6"))
+    (repository / "models" / "plain.py").write_text(PLAIN.replace("DEPTH", "6"))
     run("wheel", *words, "--visionbench-update")
-    how = ("--visionbench-base", "HEAD", "--visionbench-budget", "40s", "--visionbench-strict", "--junitxml", "r.xml")
+    how = ("--visionbench-base", "HEAD", "--visionbench-budget", "15s", "--visionbench-strict", "--junitxml", "r.xml")
     run("wheel", *words, *how, expected=1)  # regressed; on a slow machine too few launches to say so
     report = (repository / "r.xml").read_text()
     said = dict(re.findall(r'name="visionbench\.(\w+)" value="([^"]*)"', report))

@@ -219,6 +219,7 @@ def test_unless_asked_for_nothing_is_measured(suite: Path) -> None:
     assert "launches: 0" in done.stdout
 
 
+@pytest.mark.slow
 def test_asking_for_a_file_is_asking_for_benchmarks(suite: Path) -> None:
     done = run(suite, "perf/test_function.py", "--benchmark-json=function.json", only=False)
     assert "2 passed" in done.stdout, done.stdout + done.stderr

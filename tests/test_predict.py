@@ -102,6 +102,7 @@ def _predicted(capsys: pytest.CaptureFixture[str], *words: str) -> Record:
     return from_json(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_anchors_of_ones_own_are_fitted_kept_and_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -322,6 +322,7 @@ def test_a_row_without_a_baseline_fails_and_says_how_to_write_one(suite: pytest.
     run(suite).assert_outcomes(passed=2)
 
 
+@pytest.mark.slow
 def test_a_baseline_of_other_releases_is_an_error_and_no_regression(suite: pytest.Pytester) -> None:
     faked(suite, "net")
     run(suite, "--visionbench-update")

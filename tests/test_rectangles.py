@@ -103,6 +103,7 @@ def test_a_model_is_counted_at_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert "the counts agree" in said
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_its_structure_is_guarded_by_both_tiers_of_a_suite(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["compare", "--exact", MODEL, "--image-size", "32x40", "--baseline", "b.json"]

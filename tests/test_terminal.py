@@ -95,6 +95,7 @@ def test_a_help_text_fits_the_terminal_and_keeps_its_lists(
     assert max(map(len, intro.splitlines())) <= columns
 
 
+@pytest.mark.slow
 def test_quiet_prints_results_and_errors_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -85,7 +85,9 @@ def share(verdicts: list[Verdict], word: str) -> float:
     return sum(one.word == word for one in verdicts) / len(verdicts)
 
 
-@pytest.mark.parametrize("kind", ["plain", "heavy tails", "recorded"])
+@pytest.mark.parametrize(
+    "kind", ["plain", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("heavy tails", "recorded"))]
+)
 def test_five_percent_is_found_at_a_scatter_of_three(kind):
     found = share(gate(launches(kind, 0.03, 1.05)), "regressed")
     print(f"{kind}: {found:.2%}")

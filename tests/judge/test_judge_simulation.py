@@ -104,6 +104,7 @@ def test_equal_code_is_not_called_slower(machine):
     assert _at_most(failed, len(suites), f"{machine}, false alarms per suite") <= FALSE_PER_SUITE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", MACHINES)
 def test_equal_code_is_shown_to_be_no_slower(machine):
     rows = [one for suite in _suites(machine, RULE) for one in suite]
@@ -121,6 +122,7 @@ def test_a_slow_down_of_five_percent_is_found(machine, ratio):
     assert _at_least(found, 500, f"{machine}, {ratio - 1:+.0%} found") >= FOUND
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", ["shared", "noisy"])
 def test_it_is_found_among_twelve_rows(machine):
     trials, clean = 150, [_comparison(row, str(i)) for i, row in enumerate(_logs(machine, 1.0, 60 * ROWS)[: 150 * 11])]
@@ -134,6 +136,7 @@ def test_it_is_found_among_twelve_rows(machine):
     assert _at_least(found, trials, f"{machine}, +5 % found among 12 rows") >= FOUND
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_as_often_as_it_says():
     covered = trials = 0
     for machine in ("dedicated", "shared"):
@@ -175,6 +178,7 @@ def test_two_looks_at_half_of_alpha_stay_below_it_and_at_the_whole_exceed_it():
     assert _at_least(either, len(logs), "margin, at either look with the whole alpha") > RULE.alpha
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", ["shared", "noisy"])
 def test_the_gate_stays_below_alpha_at_the_margin(machine):
     logs = _logs(machine, MARGIN, 1000, 20)

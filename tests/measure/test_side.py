@@ -161,6 +161,7 @@ def test_an_answer_that_takes_too_long_is_a_timeout(alive: SideProcess) -> None:
     assert caught.value.failure.kind == "timeout"
 
 
+@pytest.mark.slow
 def test_a_side_that_dies_in_its_turn_says_how(room: Path) -> None:
     with SideProcess(Source(), "cpu", 1, random.Random(0)) as side:
         side.answer("start", START_SECONDS)
@@ -200,6 +201,7 @@ def test_leaving_a_side_ends_all_that_it_started(room: Path) -> None:
 POISON = "raise RuntimeError('this is the torch of the caller')"
 
 
+@pytest.mark.slow
 def test_a_side_with_an_environment_of_its_own_sees_nothing_of_the_callers(
     room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +246,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.slow
 def test_a_side_does_not_outlive_its_caller(room: Path) -> None:
     words = [sys.executable, "-c", textwrap.dedent(PROGRAM).format(root=str(ROOT))]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:

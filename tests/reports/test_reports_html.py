@@ -337,7 +337,7 @@ def path(document, tmp_path_factory):
 
 
 @pytest.mark.parametrize("dark", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844), (320, 640)])
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844), pytest.param(320, 640, marks=pytest.mark.slow)])
 def test_nothing_but_tables_is_wider_than_the_window(browser, path, width, height, dark):
     browser.look(path, width, height, dark=dark)
     assert browser.run("document.documentElement.scrollWidth") <= width
