@@ -26,15 +26,16 @@ Inputs: TypeAlias = "str | Sequence[str]"
 
 class Settings(TypedDict, total=False):
     """How models are run, by keyword: `task` (inference or train), `batch_size` (images per step, or "max"),
-    `image_size` (pixels of the square input, or height and width), `inputs` (what `--input` takes), `precision`,
-    `memory_format`, `compile_mode` (torch.compile's mode) and `attention` (fused or math). What is left out is each
-    model's own, fp32, contiguous, eager, fused.
+    `image_size` (pixels of the square input, or height and width), `inputs` (as `--input`), `loss` (as `--loss`),
+    `precision`, `memory_format`, `compile_mode` (torch.compile's mode) and `attention` (fused or math). What is left
+    out is each model's own, fp32, contiguous, eager, fused.
     """
 
     task: Task
     batch_size: int | Literal["max"]
     image_size: int | tuple[int, int]
     inputs: Inputs
+    loss: str
     precision: Precision
     memory_format: MemoryFormat
     compile_mode: CompileMode
@@ -43,15 +44,17 @@ class Settings(TypedDict, total=False):
 
 def _asked(models: Sequence[str], settings: Settings) -> tuple[Selection, HowToRun]:
     """What is run, and how, as a request has it."""
-    how = {name: value for name, value in settings.items() if name not in ("image_size", "inputs")}
+    how = {name: value for name, value in settings.items() if name not in ("image_size", "inputs", "loss")}
     if unknown := sorted(set(how) - set(Settings.__annotations__)):
         raise BenchError(f"there is no setting {', '.join(unknown)}: choose of {', '.join(Settings.__annotations__)}.")
-    selection = _selection(models, settings.get("image_size"), settings.get("inputs"))
+    selection = _selection(models, settings.get("image_size"), settings.get("inputs"), settings.get("loss"))
     return selection, HowToRun(**how)  # type: ignore[arg-type]
 
 
-def _selection(models: Sequence[str], image_size: int | tuple[int, int] | None, inputs: Inputs | None) -> Selection:
-    return Selection(words=tuple(models), image_size=image_size, inputs=texts_of(inputs))
+def _selection(
+    models: Sequence[str], image_size: int | tuple[int, int] | None, inputs: Inputs | None, loss: str | None
+) -> Selection:
+    return Selection(words=tuple(models), image_size=image_size, inputs=texts_of(inputs), loss=loss)
 
 
 Files: TypeAlias = "str | Path | Sequence[str | Path] | None"
@@ -65,6 +68,7 @@ def trace(
     batch_size: int = 1,
     image_size: int | tuple[int, int] | None = None,
     inputs: Inputs | None = None,
+    loss: str | None = None,
     precision: Precision = "fp32",
     memory_format: MemoryFormat = "contiguous",
     attention: Attention = "fused",
@@ -77,6 +81,7 @@ def trace(
         batch_size: images per step.
         image_size: side of the square input in pixels, or (height, width); None is the model's own.
         inputs: what the network is given, as `--input` takes it: `"1x224x224"`, or several; None is images.
+        loss: what a training step minimises, as `--loss`: `"user:my.nets:loss"`; None is the rule for outputs.
         precision: `fp32`, `tf32`, `fp16`, `bf16`, `amp_fp16` or `amp_bf16`.
         memory_format: `contiguous` or `channels_last`.
         attention: `fused`, or `math` for the kernels of 2022.
@@ -99,7 +104,7 @@ def trace(
     how = HowToRun(
         task=task, batch_size=batch_size, precision=precision, memory_format=memory_format, attention=attention
     )
-    [(_, record)] = traces(Request(selection=_selection((model,), image_size, inputs), how=how))
+    [(_, record)] = traces(Request(selection=_selection((model,), image_size, inputs, loss), how=how))
     return record
 
 
@@ -163,6 +168,7 @@ def predict(
     batch_size: int | Literal["max"] | None = None,
     image_size: int | tuple[int, int] | None = None,
     inputs: Inputs | None = None,
+    loss: str | None = None,
     precision: Precision | None = None,
     memory_format: MemoryFormat | None = None,
     attention: Attention = "fused",
@@ -176,6 +182,7 @@ def predict(
         task: as for `trace`.
         image_size: as for `trace`.
         inputs: as for `trace`.
+        loss: as for `trace`.
         attention: as for `trace`.
         batch_size: images per step; None is 64, `max` the largest training step that fits the card's memory.
         precision: None is TF32 on a card with TF32, else fp32.
@@ -201,7 +208,7 @@ def predict(
     how = HowToRun(
         task=task, batch_size=batch_size, precision=precision, memory_format=memory_format, attention=attention
     )
-    selection = _selection(models, image_size, inputs)
+    selection = _selection(models, image_size, inputs, loss)
     _, predicted = predict_rows(Request(gpu=gpu, selection=selection, how=how, records=_paths(records)))
     return predicted
 

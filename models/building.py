@@ -126,12 +126,12 @@ def _build_user(card: ModelCard, image_size: ImageSize) -> "nn.Module":
     return built
 
 
-def has_own_inputs(name: str) -> str:
-    """`user:module:inputs` where the module of a user's model, which has been built, has a function `inputs`."""
+def own_function(name: str, function: str) -> str:
+    """`user:module:inputs` where the module of a user's model, which has been built, has that `function`, else ""."""
     home, _, rest = name.partition(":")
     module = rest.rpartition(":")[0]
     known = sys.modules.get(module_name(module)) if home == "user" else None
-    return f"user:{module}:inputs" if inspect.isroutine(getattr(known, "inputs", None)) else ""
+    return f"user:{module}:{function}" if inspect.isroutine(getattr(known, function, None)) else ""
 
 
 def users_object(name: str) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from visionbench.models.building import has_own_inputs, users_object
+from visionbench.models.building import own_function, users_object
 from visionbench.models.catalog import ImageSize, ModelError, sides
 from visionbench.models.reasons import said
 
@@ -57,6 +57,12 @@ class Arguments:
         """The network's output."""
         return model(*self.positional, **self.named)
 
+    def whole(self) -> Any:
+        """The one input, the tuple of them, or the mapping of those by keyword, as a user would have them."""
+        if self.named:
+            return self.named if not self.positional else (*self.positional, self.named)
+        return self.positional[0] if len(self.positional) == 1 else self.positional
+
     def tensors(self) -> "list[Tensor]":
         """Every tensor among them, at any depth."""
         import torch
@@ -81,7 +87,7 @@ def arguments(
         )
     if described:
         return _from_function(described[0].function, batch_size, image_size, maker)
-    if own := has_own_inputs(model):
+    if own := own_function(model, "inputs"):
         return _from_function(own, batch_size, image_size, maker)
     images = (maker.draw((batch_size, *shape), "float", 0, 0) for shape in own_shapes(model, image_size))
     return Arguments(positional=tuple(images), named={})

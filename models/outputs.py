@@ -1,13 +1,14 @@
 """What a network gives back, and what is trained on: one rule for all that runs or counts networks.
 
-Inference needs a tensor, wherever it is. Training takes the cross-entropy of the network's logits: the tensor under a
-name that says so (`logits`, `out`), or else the first with classes, (N, C) or, for dense predictions, (N, C, ...).
-Auxiliary outputs beside it are computed and get no loss, unless the network says with `Supervised` that they do.
+Inference needs a tensor, wherever it is. Training takes, in this order, the user's own loss (`models.loss`); the loss
+that the network works out itself, a single number; or the cross-entropy of its logits: the tensor under a name that
+says so (`logits`, `out`), or else the first with classes, (N, C) or, for dense predictions, (N, C, ...). Auxiliary
+logits beside them add to the loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ _LOGITS = ("logits", "out")
 
 
 class Supervised(NamedTuple):
-    """Logits, and those of an auxiliary head that learns beside, both (N, C, ...) of one shape."""
+    """Logits, and those of an auxiliary head that learns beside, both (N, C, ...)."""
 
     logits: Tensor
     auxiliary: Tensor
@@ -51,19 +52,55 @@ def logits_of(output: object) -> Tensor:
     raise UntrainableError("it returns no tensor of classes (N, C, ...) to train on")
 
 
-def cross_entropy(output: object, labels: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """The logits of an output and their loss against what `labels` gives for them: integers (N, ...) below C.
+def training_loss(output: object, labels: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """The logits of an output and the loss: the network's own, or else cross-entropy; then with auxiliary heads.
 
-    Raises `UntrainableError` for an output without classes and for one that does not depend on what is trained.
+    `labels` gives classes for logits: integers (N, ...) below C. Without logits a loss stands for them, too. Raises
+    `UntrainableError` for an output without a loss or classes and for one that does not depend on what is trained.
     """
+    own = _own_loss(output)
+    if own is not None:
+        return own, own
     logits = logits_of(output)
     if not logits.requires_grad:
         raise UntrainableError("its output does not depend on a parameter that is trained")
     loss = nn.functional.cross_entropy(logits, labels(logits))
-    if isinstance(output, Supervised):
-        beside = nn.functional.cross_entropy(output.auxiliary, labels(output.auxiliary))
-        loss = loss + AUXILIARY_WEIGHT * beside
+    for auxiliary in _auxiliary(output, logits):
+        loss = loss + AUXILIARY_WEIGHT * nn.functional.cross_entropy(auxiliary, labels(auxiliary))
     return logits, loss
+
+
+def _own_loss(output: object) -> Tensor | None:
+    """What a network returns as its loss: the number under that name, or the first tensor if that is a number.
+
+    Where all that it returns are numbers (a detector's losses), it is their sum.
+    """
+    named = [(name, tensor) for name, tensor in _tensors(output) if tensor.is_floating_point()]
+    numbers = [(name, tensor) for name, tensor in named if tensor.dim() == 0 and tensor.requires_grad]
+    for name, number in numbers:
+        if name == "loss":
+            return number
+    if not numbers or named[0][1].dim():
+        return None
+    return numbers[0][1] if len(numbers) < len(named) else sum_of(number for _, number in numbers)
+
+
+def sum_of(numbers: Iterable[Tensor]) -> Tensor:
+    """The sum of one number or more."""
+    first, *others = numbers
+    return sum(others, start=first)
+
+
+def _auxiliary(output: object, logits: Tensor) -> list[Tensor]:
+    """Logits that learn beside: what is called so (`aux_logits`), or stands beside the logits with the same classes."""
+    named = [(name, t) for name, t in _tensors(output) if t.dim() >= 2 and t.is_floating_point() and t.requires_grad]
+    place = next((name for name, tensor in named if tensor is logits), "")
+    return [
+        tensor
+        for name, tensor in {id(tensor): (name, tensor) for name, tensor in named if tensor is not logits}.values()
+        if "aux" in name.lower()
+        or (name == place and (tensor.dim(), *tensor.shape[:2]) == (logits.dim(), *logits.shape[:2]))
+    ]
 
 
 def labels_shape(logits: Tensor) -> tuple[int, ...]:
@@ -77,6 +114,11 @@ def trained(model: nn.Module) -> list[nn.Parameter]:
     if not parameters:
         raise UntrainableError("it has nothing to train: every parameter is frozen")
     return parameters
+
+
+def tensors(output: object) -> Iterator[Tensor]:
+    """All tensors of an output, in order."""
+    yield from (tensor for _, tensor in _tensors(output))
 
 
 def _tensors(output: object, name: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:

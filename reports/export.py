@@ -53,6 +53,7 @@ SPEC = (
     "compile_mode",
     "attention",
     "inputs",
+    "loss",
 )
 PLACE = (
     "device_type",

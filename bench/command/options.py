@@ -17,7 +17,7 @@ from visionbench.command.inputs import CALIBRATIONS, COMPARISONS, RECORDS
 from visionbench.command.requests import FORMATS, LARGEST
 from visionbench.comparison.verdict import USAGE
 from visionbench.record.errors import BenchError
-from visionbench.record.inputs import parse
+from visionbench.record.inputs import parse, users_function
 from visionbench.record.spec import (
     ATTENTIONS,
     COMPILE_MODES,
@@ -136,6 +136,12 @@ def add_inputs(parser: argparse._ActionsContainer) -> None:
         metavar="INPUT",
         help="an input without its batch, [NAME=]SIZES[:TYPE[:LOWEST..HIGHEST]]: 1x224x224, mask=1x224x224, "
         "ids=77:int64:0..49407; or your function of a batch size, user:my.nets:inputs (repeatable; default: images)",
+    )
+    parser.add_argument(
+        "--loss",
+        type=users_loss,
+        metavar="FUNCTION",
+        help="what a training step minimises, user:my.nets:loss (default: the model's own loss, or cross-entropy)",
     )
 
 
@@ -328,6 +334,14 @@ def described(text: str) -> str:
     """`1x224x224`, `ids=77:int64:0..49407`: one input."""
     try:
         return str(parse((text,))[0])
+    except BenchError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+
+
+def users_loss(text: str) -> str:
+    """`user:my.nets:loss`: a function of the user's."""
+    try:
+        return users_function(text)
     except BenchError as error:
         raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
 

@@ -26,6 +26,7 @@ class Selection:
 
     `image_size`, in pixels or (height, width), replaces the size that a table, a suite or a model would have; `inputs`
     describe what the networks are given instead of images of three channels (`visionbench.record.inputs`).
+    `loss` is what a training step minimises, a function of the user's.
     """
 
     words: tuple[str, ...] = ()
@@ -33,6 +34,7 @@ class Selection:
     suites: tuple[str, ...] = ()
     image_size: ImageSize | None = None
     inputs: tuple[str, ...] = ()
+    loss: str | None = None
 
     @property
     def size(self) -> ImageSize | None:

@@ -63,7 +63,7 @@ def specs_to_run(selection: Selection, how: HowToRun, defaults: Defaults) -> tup
         raise BenchError(
             "nothing to run: name a model, a table or a suite (`list models`, `list tables`, `list suites`)."
         )
-    return _specs(rows, selection.inputs, how, defaults)
+    return _specs(rows, selection, how, defaults)
 
 
 def specs_to_gate(selection: Selection, how: HowToRun, device: str) -> tuple[Spec, ...]:
@@ -73,17 +73,22 @@ def specs_to_gate(selection: Selection, how: HowToRun, device: str) -> tuple[Spe
     """
     words = [*selection.words, *selection.suites]
     size = selection.size or (None if words or device.startswith("cpu") else PAPER_SIZE)
-    return _specs(_rows_or_ci(words, size), selection.inputs, how, defaults_in_turns(device))
+    return _specs(_rows_or_ci(words, size), selection, how, defaults_in_turns(device))
 
 
 def specs_to_trace(selection: Selection, how: HowToRun) -> tuple[Spec, ...]:
     """The specs of `trace`: one per model."""
-    return _specs(_model_rows(selection.words, selection.size), selection.inputs, how, Defaults())
+    return _specs(_model_rows(selection.words, selection.size), selection, how, Defaults())
 
 
 def specs_to_count(selection: Selection) -> tuple[Spec, ...]:
-    """The specs of `compare --exact`: one image, at the default of everything else; by default the suite `ci`."""
-    return _specs(_rows_or_ci(selection.words, selection.size), selection.inputs, HowToRun(), Defaults())
+    """The specs of `compare --exact`: one image, at the default of everything else; by default the suite `ci`.
+
+    A loss is that of the training step which is counted with each of them.
+    """
+    plain = replace(selection, loss=None)
+    specs = _specs(_rows_or_ci(selection.words, selection.size), plain, HowToRun(), Defaults())
+    return tuple(replace(spec, loss=selection.loss) for spec in specs)
 
 
 def specs_to_predict(selection: Selection, how: HowToRun, device: DeviceSpec) -> tuple[Spec, ...]:
@@ -101,7 +106,7 @@ def specs_to_predict(selection: Selection, how: HowToRun, device: DeviceSpec) ->
     tables = [*selection.tables, *filter(_is_table, selection.words)]
     tables = tables if tables or words else ["convnext_table1"]
     size = selection.size
-    return _specs([*_model_rows(words, size), *_table_rows(tables, size)], selection.inputs, how, defaults)
+    return _specs([*_model_rows(words, size), *_table_rows(tables, size)], selection, how, defaults)
 
 
 def specs_to_switch(selection: Selection, how: HowToRun, tasks: Sequence[Task], device: str) -> tuple[Spec, ...]:
@@ -109,9 +114,18 @@ def specs_to_switch(selection: Selection, how: HowToRun, tasks: Sequence[Task], 
     if not selection.words:
         raise BenchError("nothing to compare: name models (`list models`), or a road with --roadmap t or --roadmap b.")
     rows = dict.fromkeys(_rows_or_ci(selection.words, selection.size))
-    batch, inputs = _batch(how, defaults_in_turns(device)), selection.inputs or None
+    batch = _batch(how, defaults_in_turns(device))
+    _refuse_loss(selection, tasks)
     return tuple(
-        Spec(model=model, task=task, batch_size=batch, image_size=size, attention=how.attention, inputs=inputs)
+        Spec(
+            model=model,
+            task=task,
+            batch_size=batch,
+            image_size=size,
+            attention=how.attention,
+            inputs=selection.inputs or None,
+            loss=selection.loss if task == "train" else None,
+        )
         for task in tasks
         for model, size in rows
     )
@@ -125,7 +139,7 @@ def roadmap_steps(
 
     def spec(row: PaperRow, task: Task) -> Spec:
         size = _size(selection.size, row.image_size)
-        [spec] = _specs([(row.model, size)], selection.inputs, how, defaults_in_turns(device), task)
+        [spec] = _specs([(row.model, size)], replace(selection, loss=None), how, defaults_in_turns(device), task)
         return spec
 
     pairs = steps({"t": "10", "b": "11"}[roadmap])
@@ -133,9 +147,10 @@ def roadmap_steps(
 
 
 def _specs(
-    rows: Iterable[Row], inputs: tuple[str, ...], how: HowToRun, defaults: Defaults, task: Task | None = None
+    rows: Iterable[Row], selection: Selection, how: HowToRun, defaults: Defaults, task: Task | None = None
 ) -> tuple[Spec, ...]:
     """Every row once, run as asked, and as the defaults say where nothing is asked."""
+    _refuse_loss(selection, [task or how.task])
     return tuple(
         Spec(
             model=model,
@@ -146,11 +161,17 @@ def _specs(
             memory_format=how.memory_format or usual.memory_format,
             compile_mode=how.compile_mode,
             attention=how.attention,
-            inputs=inputs or None,
+            inputs=selection.inputs or None,
+            loss=selection.loss,
         )
         for model, image_size in dict.fromkeys(rows)
         for usual in (defaults_for(model, defaults, task or how.task),)
     )
+
+
+def _refuse_loss(selection: Selection, tasks: Sequence[Task]) -> None:
+    if selection.loss is not None and "train" not in tasks:
+        raise BenchError("--loss is what a training step minimises: add --task train.")
 
 
 def _batch(how: HowToRun, defaults: Defaults) -> int:

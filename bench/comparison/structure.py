@@ -113,8 +113,8 @@ def structure_specs(specs: Iterable[Spec]) -> tuple[Spec, ...]:
     """
     found: dict[Spec, None] = {}
     for spec in specs:
-        inference = replace(spec, task="inference", compile_mode=None)
-        training = replace(inference, task="train", batch_size=max(2, spec.batch_size))
+        inference = replace(spec, task="inference", loss=None, compile_mode=None)
+        training = replace(inference, task="train", loss=spec.loss, batch_size=max(2, spec.batch_size))
         found |= {inference: None, training: None}
     return tuple(found)
 

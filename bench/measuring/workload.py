@@ -25,9 +25,10 @@ from visionbench.measuring import torch_flags
 from visionbench.models.detection import Detector
 from visionbench.models.identity import network_hash
 from visionbench.models.inputs import Arguments, Maker, arguments
+from visionbench.models.loss import Loss, loss_of
 from visionbench.models.modes import set_mode
 from visionbench.models.numbers import foreign_numbers
-from visionbench.models.outputs import cross_entropy, first_tensor, labels_shape, trained
+from visionbench.models.outputs import first_tensor, labels_shape, trained
 from visionbench.models.randomness import seed_all, seeded
 from visionbench.record.inputs import INTEGERS
 from visionbench.record.spec import Spec
@@ -92,6 +93,9 @@ def build(
         stack.enter_context(seeded(seed, accelerator.generators(device), kind))
         torch_flags.put(_flags(spec, cudnn_benchmark))  # drawing weights may obey them
         model = _built(spec, device)
+        loss = (
+            loss_of(spec.model, spec.loss) if spec.task == "train" else None
+        )  # before the hash, which knows the code that is loaded
         network = network_hash(model) if spec.model.startswith("user:") else None
         torch_flags.put(before | _flags(spec, cudnn_benchmark) | ({} if threads is None else {"threads": threads}))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH) if spec.attention == "math" else nullcontext())
@@ -99,8 +103,8 @@ def build(
         seed_all(seed, on_gpu=kind != "cpu")
         inputs, autocast = _inputs(spec, device, seed), _autocast(spec, device)
         doubts: list[str] = []
-        if spec.task == "train":
-            step, phases = _training(model, inputs, autocast, seed)
+        if loss:
+            step, phases = _training(model, inputs, autocast, loss, seed)
         else:
             step = _inference_step(model, inputs, autocast, doubts)
             phases = _inference_phases(model, inputs, autocast)
@@ -244,27 +248,27 @@ def _inference_phases(model: nn.Module, inputs: Arguments, autocast: Autocast) -
 
 
 def _training(
-    model: nn.Module, inputs: Arguments, autocast: Autocast, seed: int
+    model: nn.Module, inputs: Arguments, autocast: Autocast, minimised: Loss, seed: int
 ) -> tuple[Callable[[], Tensor], tuple[Phase, ...]]:
-    """A step of forward, cross-entropy, backward and AdamW at torch's defaults; and the same step in three phases.
+    """A step of forward, loss, backward and AdamW at torch's defaults; and the same step in three phases.
 
     The backward pass and the optimizer run outside autocast, as torch's documentation demands. There is no
     `GradScaler`: it costs two small kernels and a synchronisation of the host per step, guards accuracy, not speed, and
     bf16 needs none.
     """
     optimizer = torch.optim.AdamW(trained(model))
-    labels: Tensor | None = None  # the number of classes is known after the first forward
+    labels: dict[torch.Size, Tensor] = {}  # the number of classes is known after the first forward
     between: list[tuple[Tensor, Tensor]] = []  # what a phase leaves for the next; a step keeps it to itself
 
     def drawn(logits: Tensor) -> Tensor:
-        nonlocal labels
-        labels = _labels(logits, seed) if labels is None else labels
-        return labels
+        if logits.shape not in labels:
+            labels[logits.shape] = _labels(logits, seed)
+        return labels[logits.shape]
 
     def forward() -> tuple[Tensor, Tensor]:
         optimizer.zero_grad(set_to_none=True)
         with autocast():
-            return cross_entropy(inputs.call(model), drawn)
+            return minimised(inputs.call(model), drawn, inputs)
 
     def step() -> Tensor:
         _kept, loss = forward()  # a training loop's logits live until the step ends, so they do here

@@ -246,7 +246,8 @@ def _compare_time(model: Model, now: Structures, settings: Settings) -> Outcome:
     with ExitStack() as stack:
         try:
             device = model.device or find_device()
-            spec = replace(model.spec, batch_size=model.batch_size or defaults_in_turns(device).batch_size)
+            loss = model.spec.loss if model.spec.task == "train" else None
+            spec = replace(model.spec, loss=loss, batch_size=model.batch_size or defaults_in_turns(device).batch_size)
             sides = two_revisions([spec], stack, base=settings.base)
             verdict, remarks = _judge(sides, duet.stage(device, model.threads, sources=sides.sources), settings)
             behind = tuple(_since_the_base(sides, model, now)) if verdict.word == "regressed" else ()

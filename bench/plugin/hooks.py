@@ -30,8 +30,8 @@ ENTRY_POINT = "visionbench"
 
 MARKER = (
     "visionbench(**settings): how the `visionbench` fixture runs the model. Settings: fields of a spec (batch_size, "
-    "image_size, inputs, precision, memory_format, compile_mode, attention, task), device and threads for timing, and "
-    "training=False to count no training step"
+    "image_size, inputs, loss, precision, memory_format, compile_mode, attention, task), device and threads for "
+    "timing, and training=False to count no training step"
 )
 
 Check = Callable[[str | Callable[[], Any]], None]

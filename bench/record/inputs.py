@@ -66,6 +66,13 @@ def texts_of(inputs: object) -> tuple[str, ...]:
     return texts
 
 
+def users_function(text: object) -> str:
+    """The same text, if it names a function of the user's: `user:my.nets:loss`. Raises `BenchError` for another."""
+    if not isinstance(text, str) or not _FUNCTION.fullmatch(text):
+        raise BenchError(f"a loss is a function that you name like user:my.nets:loss, and not {text!r}.")
+    return text
+
+
 @lru_cache(maxsize=256)
 def parse(texts: tuple[str, ...]) -> tuple[Input, ...]:
     """The inputs of these texts, those without a name first. Raises `BenchError` for a text that describes none."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 from visionbench.record.errors import BenchError, choose
-from visionbench.record.inputs import Input, image_of, parse, texts_of
+from visionbench.record.inputs import Input, image_of, parse, texts_of, users_function
 
 Task = Literal["inference", "train"]
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "amp_fp16", "amp_bf16"]
@@ -81,8 +81,9 @@ class Spec:
     there (`stored`), from where it is taken into `image_size`. `inputs` are what the network is given instead of images
     of three channels, as one types them (`visionbench.record.inputs`); a description of just these is None.
     `attention="math"` computes softmax(QK^T)V step by step and keeps the N x N matrix, as every 2022 code base did;
-    "fused" may use one kernel. `processes` and `backend` (what runs the model, if not torch) are places
-    for what is coming: None is what is built, and `refuse_unbuilt` refuses the rest.
+    "fused" may use one kernel. `loss` is a function of the user's that a training step minimises (`user:module:name`),
+    None for the rule of `models.outputs`. `processes` and `backend` (what runs the model, if not torch) are places for
+    what is coming: None is what is built, and `refuse_unbuilt` refuses the rest.
     Raises `BenchError` for a word that is not on its list or a size below 1.
     """
 
@@ -95,6 +96,7 @@ class Spec:
     compile_mode: CompileMode | None = None
     attention: Attention = "fused"
     inputs: tuple[str, ...] | None = None
+    loss: str | None = None
     image_width: int | None = None
     processes: int | None = None
     backend: str | None = None
@@ -111,6 +113,8 @@ class Spec:
         object.__setattr__(self, "image_width", None)
         if self.inputs is not None:
             object.__setattr__(self, "inputs", self._inputs())
+        if self.loss is not None:
+            users_function(self.loss)
         sizes = {"batch size": self.batch_size}
         sizes |= {"number of processes": self.processes} if self.processes is not None else {}
         for name, value in sizes.items():
@@ -151,6 +155,7 @@ class Spec:
         words += [f"compile:{self.compile_mode}"] if self.compile_mode else []
         words += ["math-attention"] if self.attention == "math" else []
         words += [f"input:{one}" for one in self.inputs or ()]
+        words += [f"loss:{self.loss}"] if self.loss is not None else []
         words += [f"processes:{self.processes}"] if self.processes is not None else []
         words += [f"backend:{self.backend}"] if self.backend is not None else []
         return " ".join(words)
@@ -159,10 +164,10 @@ class Spec:
 def stored(spec: dict[str, Any]) -> dict[str, Any]:
     """A spec's fields (`asdict`) as a line holds them, and as an older visionbench reads them where it can.
 
-    A rectangle has its height and its width in two places, and `inputs` are there where there are some.
+    A rectangle has its height and its width in two places; `inputs` and `loss` are there where they are said.
     """
     size = spec["image_size"]
-    fields = {name: value for name, value in spec.items() if name != "inputs" or value is not None}
+    fields = {name: value for name, value in spec.items() if name not in ("inputs", "loss") or value is not None}
     return fields if isinstance(size, int) else fields | {"image_size": size[0], "image_width": size[1]}
 
 

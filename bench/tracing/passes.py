@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from visionbench.models.loss import loss_of
 from visionbench.models.modes import set_mode
 from visionbench.models.numbers import foreign_numbers
-from visionbench.models.outputs import UntrainableError, cross_entropy, first_tensor, labels_shape, trained
+from visionbench.models.outputs import UntrainableError, first_tensor, labels_shape, trained
 from visionbench.models.randomness import drawn_since, seed_all, seeded, states
 from visionbench.models.reasons import reason_of, sentence
 from visionbench.record.errors import BenchError
@@ -194,7 +195,7 @@ def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool)
     live = recorder.live
     assert live is not None
     optimizer = _optimizer_in_steady_state(model)
-    given = meta_inputs(spec)
+    given, minimised = meta_inputs(spec), loss_of(spec.model, spec.loss)
     for parameter in optimizer.param_groups[0]["params"]:
         parameter.register_hook(live.arrive)
     live.phase("forward")
@@ -204,7 +205,7 @@ def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool)
     live.add([p.grad for p in model.parameters() if p.grad is not None], "gradients")
     with _on_a_gpu(spec, recorder, former), recorder.watching(model), recorder:
         with _autocast(spec):
-            loss = cross_entropy(given.call(model), _labels)[1]
+            loss = minimised(given.call(model), _labels, given)[1]
         live.keep()
         recorder.phase = "backward"
         live.phase("backward")

@@ -105,6 +105,7 @@ LABELS: tuple[Column[Run], ...] = (
     _label("compile_mode", "compiled", lambda run: run.spec.compile_mode or "eager"),
     _label("attention", "attention", lambda run: f"{run.spec.attention} attention"),
     _label("inputs", "inputs", lambda run: ", ".join(run.spec.inputs or ())),
+    _label("loss", "loss", lambda run: run.spec.loss or ""),
     _label("processes", "processes", lambda run: str(run.spec.processes or "")),
     _label("backend", "backend", lambda run: run.spec.backend or ""),
     _label("node", "node", lambda run: run.environment.node or ""),

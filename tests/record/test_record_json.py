@@ -47,6 +47,7 @@ FULL = Record(
         compile_mode="max-autotune",
         attention="math",
         inputs=("3x384x512", "mask=1x384x512"),
+        loss="user:mein_paket.größe:verlust",
         processes=8,
         backend="onnxruntime",
     ),

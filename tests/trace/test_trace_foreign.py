@@ -308,7 +308,7 @@ UNTRAINABLE = {
     "frozen": "nn.Conv2d(3, 8, 3).requires_grad_(False)",
     "without parameters": "nn.AvgPool2d(2)",
     "an output that is detached": "Forward(lambda s, x: s.c(x).detach(), c=nn.Conv2d(3, 8, 3))",
-    "without classes": "Forward(lambda s, x: s.c(x).sum(), c=nn.Conv2d(3, 8, 3))",
+    "without classes": "Forward(lambda s, x: s.c(x).sum((1, 2, 3)), c=nn.Conv2d(3, 8, 3))",
     "a detector": "Forward(detect, c=nn.Conv2d(3, 8, 3))",
 }
 

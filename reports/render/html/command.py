@@ -78,7 +78,7 @@ def _spec(spec: Spec, *, always: bool = False) -> list[Option]:
         ("attention", spec.attention, plain.attention),
     ]
     told = [(name, value) for name, value, granted in fields if value not in (None, granted)]
-    given = [("input", one) for one in spec.inputs or ()]
+    given = [*(("input", one) for one in spec.inputs or ()), *([("loss", spec.loss)] if spec.loss else [])]
     return [("image-size", spec.image_size), *given, ("batch-size", spec.batch_size), *told]
 
 
