@@ -226,8 +226,8 @@ def _finding(
         best = min(believed, key=lambda e: votes.order(figure, e))
         return Finding(figure=figure, kind=best.kind, text=best.name, exact=exact, explained=best.value)
     if fused and figure.metric == "macs" and figure.share <= FINE and _is_fused(figure.row, fused, stated, ALIKE):
-        value = fused.parts["macs"]
-        return Finding(figure=figure, kind="network", text=f"{FORMS[FUSED]}, within 0.1 %", exact=exact, explained=value)
+        text, value = f"{FORMS[FUSED]}, within 0.1 %", fused.parts["macs"]
+        return Finding(figure=figure, kind="network", text=text, exact=exact, explained=value)
     for test in (_another_size, _another_row, _another_network):
         if (found := test(figure, rows, profiles)) is not None:
             kind, text, explained = found
