@@ -22,9 +22,13 @@ from visionbench.record.profile import Profile, Profiles, by_network, format_lin
 from visionbench.record.program import release
 from visionbench.record.spec import ImageSize
 from visionbench.record.units import plural
+from visionbench.reports.paper import profiles
 
 Network = tuple[str, ImageSize]
 """A model's qualified name, and the side of its input in pixels; 0 is the model's own size."""
+
+Form = tuple[str, ImageSize, str]
+"""A network and the form of it that is wanted: "" as it is built, with its fused form where it has one."""
 
 SOME = 6
 """Fewer networks than this are counted in this process: to start another takes longer."""
@@ -50,8 +54,6 @@ def cache_file() -> Path:
 
 def known() -> Profiles:
     """Everything counted with this torch and this timm, or shipped; what is counted here wins."""
-    from visionbench.reports.paper import profiles
-
     path = cache_file()
     try:
         own = parse(path.read_text(encoding="utf-8"))
@@ -66,26 +68,31 @@ def _usable(shipped: Profiles) -> Profiles:
     return {key: profile for key, profile in shipped.items() if not timm or profile.timm == timm}
 
 
-def count(networks: Iterable[Network], *, processes: int | None = None) -> Profiles:
+def count(networks: Iterable[Network | Form], *, again: bool = True, processes: int | None = None) -> Profiles:
     """The profiles of those networks, counted where they are not known; one that fails has an `error`.
 
     Appends each to the cache as it comes, so that an interrupted count goes on where it stopped. A user's own is not
-    kept.
+    kept. What failed here is counted `again`: its cause may be gone.
     """
     counted = known()
-    wanted = dict.fromkeys(networks)
-    missing = [network for network in wanted if (*network, "") not in counted]
+    shipped = profiles.shipped()
+    wanted: dict[Form, None] = {(network[0], network[1], "".join(network[2:])): None for network in networks}
+    missing = [
+        form
+        for form in wanted
+        if form not in counted or (again and counted[form].error and not (form in shipped and shipped[form].error))
+    ]
     if missing and all(versions()):
         progress.say(f"Counting {plural(len(missing), 'network')} exactly, on no hardware ...")
         counted |= by_network(_kept(_counted(missing, processes or os.cpu_count() or 1)))
     return counted
 
 
-def _kept(profiles: Iterable[Profile]) -> Iterator[Profile]:
+def _kept(counted: Iterable[Profile]) -> Iterator[Profile]:
     """The same profiles, each appended to the cache first; a cache that cannot be written is said once."""
     path, writable = cache_file(), True
     torch, timm = versions()
-    for profile in profiles:
+    for profile in counted:
         stamped = replace(profile, torch=torch, timm=timm)
         try:
             if writable and not profile.model.startswith("user:"):
@@ -98,7 +105,7 @@ def _kept(profiles: Iterable[Profile]) -> Iterator[Profile]:
         yield stamped
 
 
-def _counted(missing: Sequence[Network], processes: int) -> Iterator[Profile]:
+def _counted(missing: Sequence[Form], processes: int) -> Iterator[Profile]:
     if len(missing) < SOME or processes < 2:
         for network in missing:
             yield from count_one(network)
@@ -127,23 +134,26 @@ def _quietly() -> None:
     warnings.simplefilter("ignore")
 
 
-def count_one(network: Network) -> list[Profile]:
+def count_one(network: Network | Form) -> list[Profile]:
     """The profiles of one network, or one that says why they are missing."""
     from visionbench.tracing import profile
     from visionbench.tracing.apart import guarded
 
-    model, size = network
+    model, size = network[:2]
+    variant = network[2] if len(network) == 3 else ""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return guarded(model, _profiles, model, size)
+            return guarded(model, _profiles, model, size, variant)
     except Exception as error:  # one network of a thousand may fail in any way, and the others are wanted
-        return [profile.failed(model, size, error)]
+        return [replace(profile.failed(model, size, error), variant=variant)]
 
 
-def _profiles(model: str, size: ImageSize) -> list[Profile]:
+def _profiles(model: str, size: ImageSize, variant: str) -> list[Profile]:
     from visionbench.models import resolve
-    from visionbench.tracing import profile
+    from visionbench.tracing import forms, profile
 
     own = resolve(model).image_size
-    return [replace(counted, own_size=own) for counted in profile.profiles(model, size or own)]
+    size = size or own
+    counted = [forms.profile_of(model, size, variant)] if variant else profile.profiles(model, size)
+    return [replace(each, own_size=own) for each in counted]

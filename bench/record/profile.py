@@ -51,9 +51,13 @@ products of two activations, as in attention; `macs_position`: of the networks t
 `elements_*`: outputs of such operators, of pools the inputs."""
 
 
+FUSED, FIRST, LAST, MORE, LESS = "fused", "strided first", "strided last", "a token more", "a token less"
+"""Forms of a network: `tracing.profile` makes the first, `tracing.forms` the others."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What was counted of one network: `variant` is "" or a form of it ("fused"); `parts` is empty after an `error`."""
+    """What was counted of one network: `variant` is "" or a form of it; `parts` is empty after an `error`."""
 
     model: str
     size: ImageSize

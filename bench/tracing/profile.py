@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from visionbench.models.randomness import seeded
-from visionbench.record.profile import PARTS, Profile
+from visionbench.record.profile import FUSED, PARTS, Profile
 from visionbench.record.spec import ImageSize, Spec
 from visionbench.tracing import passes
 from visionbench.tracing.operators import Operator
@@ -59,12 +59,12 @@ def profiles(model: str, size: ImageSize) -> Iterator[Profile]:
     """
     spec = Spec(model=model, image_size=size)
     traced, network = run_with_model(spec)
-    yield _profile(network, traced.operators, spec, "")
+    yield profiled(network, traced.operators, spec, "")
     fusable = any(hasattr(module, method) for module in network.modules() for method in _FUSABLE)
     if fusable and (fused := _fused(model, size)) is not None:
         with passes.collector_paused(), seeded(passes.SEED):
             recorder, _ = passes._step(fused, spec, False)
-        yield _profile(fused, recorder.operators, spec, "fused")
+        yield profiled(fused, recorder.operators, spec, FUSED)
 
 
 def _fused(model: str, size: ImageSize) -> nn.Module | None:
@@ -77,7 +77,8 @@ def _fused(model: str, size: ImageSize) -> nn.Module | None:
         return None
 
 
-def _profile(network: nn.Module, operators: Sequence[Operator], spec: Spec, variant: str) -> Profile:
+def profiled(network: nn.Module, operators: Sequence[Operator], spec: Spec, variant: str) -> Profile:
+    """The profile of a network from the operators of its trace."""
     heads = _heads(network)
     classes = {name: type(module).__name__ for name, module in network.named_modules()}
     parts = Counter(_parameters(network, heads))

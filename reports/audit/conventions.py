@@ -50,6 +50,7 @@ class Choice:
     biases: bool = False
     activations: str = ""
     pools: str = ""
+    resizing: bool = False
 
     def count(self, parts: Parts) -> float:
         """The count of a network."""
@@ -66,13 +67,14 @@ class Choice:
         total += parts["elements_relu"] if self.activations else 0
         total += parts["elements_activation"] if self.activations == "activations" else 0
         total += parts["elements_global_pool"] if self.pools else 0
+        total += parts["elements_upsample"] if self.resizing else 0
         return total + (parts["elements_pool"] if self.pools == "pools" else 0)
 
     @property
     def cost(self) -> int:
         """How many choices differ from plain multiply-accumulates."""
         left_out = (not self.products) + (not self.position) + (not self.classifier) + self.hooks
-        return left_out + sum(map(bool, (self.norms, self.biases, self.activations, self.pools)))
+        return left_out + sum(map(bool, (self.norms, self.biases, self.activations, self.pools, self.resizing)))
 
     def __str__(self) -> str:
         left_out = [
@@ -84,7 +86,8 @@ class Choice:
             )
             if out
         ]
-        added = [part for part in (self.norms, "biases" * self.biases, self.activations, self.pools) if part]
+        counted = (self.norms, "biases" * self.biases, self.activations, self.pools, "resizing" * self.resizing)
+        added = [part for part in counted if part]
         base = "hooks on convolutions and linear layers" if self.hooks else "MACs"
         without = f" without {' and '.join(left_out)}" if left_out else ""
         return f"{base}{without}{' plus ' if added else ''}{', '.join(added)}"
@@ -97,11 +100,8 @@ def _convention(choice: Choice, name: str = "", factor: float = 1.0) -> Conventi
 
 
 MACS = Choice()
-_FVCORE = Choice(norms="norms as fvcore", pools="global pools")
-
-
-def _fvcore(parts: Parts) -> float:
-    return _FVCORE.count(parts) + parts["elements_upsample"]
+_FVCORE = Choice(norms="norms as fvcore", pools="global pools", resizing=True)
+_fvcore = _FVCORE.count
 
 
 def _every_element(parts: Parts) -> float:
@@ -129,6 +129,17 @@ NAMED: tuple[Convention, ...] = (
     _convention(
         Choice(hooks=True, norms="two operations per element of norms", activations="ReLUs", pools="pools"),
         "a hook counter's, as mmcv (norms, ReLUs and pools, too)",
+    ),
+    _convention(
+        Choice(
+            hooks=True,
+            classifier=False,
+            norms="two operations per element of norms",
+            activations="ReLUs",
+            pools="pools",
+            resizing=True,
+        ),
+        "a hook counter's, as mmcv, without the classifier (norms, ReLUs, pools and resizing, too)",
     ),
     _convention(
         Choice(hooks=True, norms="two operations per element of norms", pools="pools"),
@@ -183,8 +194,9 @@ def _choices() -> Iterator[Choice]:
     for hooks, products, classifier in product((False, True), repeat=3):
         if hooks and products:
             continue  # a hook sees no product of activations anyway
-        for norms, biases, activations, pools in product(
-            NORMS, (False, True), ("", "ReLUs", "activations"), ("", "global pools", "pools")
+        pooling = (("", False), ("global pools", False), ("pools", False), ("global pools", True), ("pools", True))
+        for norms, biases, activations, (pools, resizing) in product(
+            NORMS, (False, True), ("", "ReLUs", "activations"), pooling
         ):
             yield Choice(
                 products=products or hooks,
@@ -194,4 +206,5 @@ def _choices() -> Iterator[Choice]:
                 biases=biases,
                 activations=activations,
                 pools=pools,
+                resizing=resizing,
             )

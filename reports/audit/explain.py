@@ -13,28 +13,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from visionbench.record.profile import Profile, Profiles
+from visionbench.record.profile import FIRST, FUSED, LAST, LESS, MORE, Profile, Profiles
 from visionbench.record.spec import ImageSize, sides
 from visionbench.reports.audit import conventions
 from visionbench.reports.audit.conventions import Convention
+from visionbench.reports.audit.roundings import IN_NAME, ROUNDED_UP, Explanation, Kind, fits, roundings, tolerance_of
 from visionbench.reports.printed import SCALES, Network, Number, PaperRow
 
-Kind = Literal["reproduced", "convention", "size", "network", "row", "unexplained", "not built"]
-
-KINDS: Mapping[Kind, str] = {
-    "reproduced": "reproduced",
-    "convention": "another convention",
-    "size": "another size",
-    "network": "another network",
-    "row": "another row's number",
-    "unexplained": "unexplained",
-    "not built": "not built here",
-}
-"""What a printed figure can turn out to be, in a table's words."""
-
 METRICS = ("params", "macs")
+
+FORMS = {
+    FUSED: "the fused form, branches merged for inference",
+    FIRST: "the stride of a block in its first convolution",
+    LAST: "the stride of a block in its last convolution",
+    MORE: "a token more in every layer",
+    LESS: "a token less in every layer",
+}
+"""Forms of a network with (nearly) the same parameters, by the name of their profile: `record.profile`."""
 
 FINE = 5e-4
 """Half a unit of the last printed digit as a share of the print: from here on composed conventions are tried, too."""
@@ -86,17 +82,6 @@ class Finding:
     explained: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """A convention or a rounding that gives the print: its name, its count, and how far it is from the usual."""
-
-    name: str
-    value: float
-    cost: int
-    sure: bool = False
-    kind: Kind = "convention"
-
-
 class Counted:
     """Every profile, by network and by family; what each convention makes of one is worked out once."""
 
@@ -135,15 +120,6 @@ class Counted:
         return self._counts[key]
 
 
-def fits(printed: Number, value: float, *, near: float = 0.0) -> bool:
-    """Whether a count may be printed so: within half a unit of its last digit, or within `near` as a share."""
-    return abs(value - printed.value) <= _tolerance(printed, near)
-
-
-def _tolerance(printed: Number, near: float) -> float:
-    return max(printed.half_unit, near * printed.value) * (1 + 1e-9)
-
-
 def audit(paper: str, rows: Sequence[PaperRow], profiles: Counted, stated: str = "") -> list[Finding]:
     """The findings of one paper's rows, in order; rows that say by which counter they were counted are left out.
     `stated` is the convention that it states for its FLOPs, or "".
@@ -152,11 +128,23 @@ def audit(paper: str, rows: Sequence[PaperRow], profiles: Counted, stated: str =
         Figure(paper=paper, row=row, metric=m) for row in rows if not row.counter for m in METRICS if m in row.printed
     ]
     tried = [list(_explanations(figure, profiles)) for figure in figures]
+    for metric in METRICS:
+        if any(_is_rounded_down(figure, profiles) for figure in figures if figure.metric == metric):
+            for figure, explanations in zip(figures, tried, strict=True):
+                if figure.metric == metric:
+                    explanations[:] = [e for e in explanations if e.name != ROUNDED_UP]
     votes = _votes(figures, tried)
     return [
         _finding(figure, explanations, votes, rows, profiles, stated)
         for figure, explanations in zip(figures, tried, strict=True)
     ]
+
+
+def _is_rounded_down(figure: Figure, profiles: Counted) -> bool:
+    """Whether a print is the exact count, rounded down: a paper that has one does not round up."""
+    own = profiles.of(figure.row)
+    exact = own.parts[figure.metric] if own else 0
+    return figure.printed.value < exact and fits(figure.printed, exact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +161,7 @@ class Votes:
         key = (figure.metric, explanation.name)
         return key in self.believed or (*key, figure.row.section) in self.believed_in_section
 
-    def order(self, figure: Figure, explanation: Explanation) -> tuple[bool, int, int, int, float]:
+    def order(self, figure: Figure, explanation: Explanation) -> tuple[bool, bool, int, int, int, float]:
         """The better explanation is the smaller: it meets every digit; more networks of its section, of its paper have
         it; it is nearer to the usual.
         """
@@ -181,7 +169,7 @@ class Votes:
         section = self.section[figure.metric, explanation.name, figure.row.section]
         off = abs(explanation.value - figure.printed.value)
         every_digit = figure.share <= EXACT and fits(figure.printed, explanation.value)
-        return (not every_digit, -section, -paper, explanation.cost, off)
+        return (not every_digit, explanation.name != IN_NAME, -section, -paper, explanation.cost, off)
 
 
 def _votes(figures: Sequence[Figure], tried: Sequence[Sequence[Explanation]]) -> Votes:
@@ -229,14 +217,17 @@ def _finding(
         return Finding(figure=figure, kind="reproduced", exact=exact, explained=exact)
     if figure.metric == "macs" and stated and (finding := _as_stated(figure, profile, profiles, stated)):
         return finding
-    fused = profiles.of(figure.row, "fused")
+    fused = profiles.of(figure.row, FUSED)
     if fused and _is_fused(figure.row, fused, stated):
-        text, value = "the fused form, branches merged for inference", fused.parts[figure.metric]
+        text, value = FORMS[FUSED], fused.parts[figure.metric]
         return Finding(figure=figure, kind="network", text=text, exact=exact, explained=value)
     believed = [e for e in explanations if e.sure or votes.believes(figure, e)]
     if believed:
         best = min(believed, key=lambda e: votes.order(figure, e))
         return Finding(figure=figure, kind=best.kind, text=best.name, exact=exact, explained=best.value)
+    if fused and figure.metric == "macs" and figure.share <= FINE and _is_fused(figure.row, fused, stated, ALIKE):
+        text, value = f"{FORMS[FUSED]}, within 0.1 %", fused.parts["macs"]
+        return Finding(figure=figure, kind="network", text=text, exact=exact, explained=value)
     for test in (_another_size, _another_row, _another_network):
         if (found := test(figure, rows, profiles)) is not None:
             kind, text, explained = found
@@ -244,12 +235,12 @@ def _finding(
     return Finding(figure=figure, kind="unexplained", exact=exact)
 
 
-def _is_fused(row: PaperRow, fused: Profile, stated: str) -> bool:
+def _is_fused(row: PaperRow, fused: Profile, stated: str, near: float = 0.0) -> bool:
     """Whether everything that a row prints, params and FLOPs, is of the fused form."""
     if not all(metric in row.printed for metric in METRICS) or not fits(row.printed["params"], fused.parts["params"]):
         return False
     counts = [fused.parts["macs"], *([conventions.STATED[stated].count(fused.parts)] if stated else [])]
-    return any(fits(row.printed["macs"], count) for count in counts)
+    return any(fits(row.printed["macs"], count, near=near) for count in counts)
 
 
 def _as_stated(figure: Figure, own: Profile, profiles: Counted, stated: str) -> Finding | None:
@@ -257,7 +248,7 @@ def _as_stated(figure: Figure, own: Profile, profiles: Counted, stated: str) -> 
     convention = conventions.STATED[stated]
     forms: tuple[tuple[Profile | None, Kind, str], ...] = (
         (own, "convention", ""),
-        (profiles.of(figure.row, "fused"), "network", "the fused form: "),
+        (profiles.of(figure.row, FUSED), "network", "the fused form: "),
     )
     for profile, kind, prefix in forms:
         if profile and fits(figure.printed, value := convention.count(profile.parts)):
@@ -274,14 +265,17 @@ def _explanations(figure: Figure, profiles: Counted) -> Iterator[Explanation]:
     own = profiles.of(figure.row)
     if own is None or fits(figure.printed, own.parts[figure.metric]):
         return
-    yield from _roundings(figure, own.parts[figure.metric])
+    yield from roundings(figure.printed, figure.row.label, own.parts[figure.metric])
     yield from _counted(figure, own, "", profiles)
-    if fused := profiles.of(figure.row, "fused"):
-        if fits(figure.printed, value := fused.parts[figure.metric], near=NEAR):
-            name = "the fused form, branches merged for inference"
-            sure = figure.share <= COARSE or _far(value, own.parts[figure.metric])
+    for form, name in FORMS.items():
+        profile = profiles.of(figure.row, form)
+        if profile is None or profile.parts[figure.metric] == own.parts[figure.metric]:
+            continue
+        if fits(figure.printed, value := profile.parts[figure.metric], near=NEAR):
+            sure = figure.share <= (COARSE if form == FUSED else FINE)
+            sure = sure or (form == FUSED and _far(value, own.parts[figure.metric]))
             yield Explanation(name=name, value=value, cost=1, sure=sure, kind="network")
-        yield from _counted(figure, fused, "the fused form: ", profiles)
+        yield from _counted(figure, profile, f"{name.partition(',')[0]}: ", profiles)
 
 
 def _counted(figure: Figure, profile: Profile, prefix: str, profiles: Counted) -> Iterator[Explanation]:
@@ -294,7 +288,7 @@ def _counted(figure: Figure, profile: Profile, prefix: str, profiles: Counted) -
         tried = [(convention, convention.count(profile.parts)) for convention in conventions.PARAMS]
     else:
         tried = profiles.macs(profile, composed=fine)
-    target, tolerance = figure.printed.value, _tolerance(figure.printed, NEAR if fine else 0.0)
+    target, tolerance = figure.printed.value, tolerance_of(figure.printed, NEAR if fine else 0.0)
     seen = {float(exact)}  # what adds nothing, as ReLUs do where there are none, is not said
     for convention, value in tried:
         if abs(value - target) <= tolerance and value not in seen:
@@ -308,29 +302,6 @@ def _counted(figure: Figure, profile: Profile, prefix: str, profiles: Counted) -
 def _far(value: float, exact: float) -> bool:
     """Whether two counts differ by more than chance would meet."""
     return abs(value - exact) > FAR * exact
-
-
-def _roundings(figure: Figure, exact: float) -> Iterator[Explanation]:
-    """The exact count, rounded by another rule than to the nearest."""
-    printed, unit = figure.printed, 2 * figure.printed.half_unit
-    if printed.value <= exact < printed.value + unit:
-        yield Explanation(name="cut off, not rounded", value=exact, cost=0, sure=True)
-    if printed.value - unit < exact <= printed.value:
-        yield Explanation(name="rounded up", value=exact, cost=1)
-    digits = printed.text.replace(".", "").lstrip("0")
-    for power, side in ((10, "right"), (0.1, "left")):
-        if len(digits) >= 3 and fits(printed, exact * power):
-            name = f"the decimal point is one place too far {side}"
-            yield Explanation(name=name, value=exact * power, cost=1, sure=True)
-    zeros = min(len(digits) - len(digits.rstrip("0")), printed.decimals)
-    coarser = abs(exact - printed.value) <= unit * 10**zeros / 2 and abs(exact / printed.value - 1) <= LITTLE
-    if zeros and len(digits) - zeros >= 2 and coarser:
-        name = f"rounded to {len(digits) - zeros} digits, with zeros added"
-        yield Explanation(name=name, value=exact, cost=1, sure=True)
-
-
-LITTLE = 5e-3
-"""Zeros are taken for added where the print differs by no more than this from the count."""
 
 
 # --- another size, network or row ------------------------------------------------------------------------------------
@@ -349,6 +320,20 @@ def sizes_worth_counting(finding: Finding) -> tuple[int, ...]:
     pixels = math.prod(sides(figure.row.image_size))
     ratios = {size: exact * size**2 / pixels / figure.printed.value for size in SIZES if size**2 != pixels}
     return tuple(size for size, ratio in ratios.items() if 0.8 < ratio < 1.1)
+
+
+TOKEN = 0.02
+"""A token more or less of at least a hundred, squared in attention, changes a count by no more."""
+
+
+def forms_worth_counting(finding: Finding) -> tuple[str, ...]:
+    """In which forms, strided elsewhere or with a token more or less, the network may have the count."""
+    figure, exact = finding.figure, finding.exact
+    if figure.metric != "macs" or not exact or not figure.printed.value:
+        return ()
+    ratio = figure.printed.value / exact  # an early stride saves, a late one costs
+    token = () if abs(ratio - 1) > TOKEN else (LESS,) if ratio < 1 else (MORE,)
+    return ((FIRST, *token) if 0.7 < ratio < 1 else (LAST, *token)) if 0.7 < ratio < 1.5 else ()
 
 
 def _another_size(figure: Figure, _rows: Sequence[PaperRow], profiles: Counted) -> Found | None:

@@ -11,7 +11,8 @@ from visionbench.record.spec import ImageSize
 from visionbench.record.units import GIGA, MEGA, plural
 from visionbench.reports import cells
 from visionbench.reports.audit.conventions import STATED
-from visionbench.reports.audit.explain import KINDS, Finding, Kind
+from visionbench.reports.audit.explain import Finding
+from visionbench.reports.audit.roundings import KINDS, Kind
 from visionbench.reports.column import Column, label, lay_out
 from visionbench.reports.table import Cell, Table
 
@@ -166,6 +167,7 @@ def zoo(profiles: Sequence[Profile]) -> Table:
 
     columns: list[Column[Profile]] = [
         label("model", "model", lambda profile: profile.model.partition(":")[2]),
+        label("family", "family", lambda profile: profile.family.rpartition(".")[2]),
         label("image_size", "size", lambda profile: str(profile.size), align="right"),
         exact("params", "params (M)", MEGA),
         exact("macs", "FLOPs (G)", GIGA),
@@ -179,7 +181,6 @@ def zoo(profiles: Sequence[Profile]) -> Table:
         f"Exact counts of timm's {plural(len(profiles), 'network')}, each at the size that it is trained on",
         profiles,
         columns,
-        section=lambda profile: profile.family.rpartition(".")[2],
         subject=lambda profile: profile.model,
         dash="not counted",
         remarks=(

@@ -144,7 +144,7 @@ def _number(key: str, text: str, unit: str) -> str | None:
 
     `unit` is the header's, for a number without a suffix. A comma parts thousands; `25,6` is no number.
     """
-    plain = re.sub(r"[\s~]|,(?=\d{3}(?!\d))|\(.*?\)|\[.*?\]|±.*|[%*†‡↑↓]", "", text.replace("−", "-")).lower()
+    plain = re.sub(r"[\s~]|,(?=\d{3}(?!\d))|\(.*?\)|\[.*?\]|[_^]?±.*|\^?[%*†‡§¶↑↓]", "", text.replace("−", "-")).lower()
     if plain in ("", "-", "--", "---", "–", "—", "n/a", "na", "?"):
         return ""
     if key == "size":
@@ -171,7 +171,8 @@ def _markdown(text: str) -> Iterator[Cells]:
     for number, line in enumerate(text.splitlines(), 1):
         stripped = line.strip()
         if stripped.startswith("|") and not re.fullmatch(r"[|\s:-]+", stripped):
-            cells = re.split(r"(?<!\\)\|", stripped.strip("|"))
+            coded = re.sub(r"`[^`]*`", lambda code: re.sub(r"(?<!\\)\|", r"\|", code.group()), stripped.strip("|"))
+            cells = re.split(r"(?<!\\)\|", coded)
             yield number, [_bare(cell) for cell in cells]
 
 
@@ -185,11 +186,21 @@ def _csv(text: str, name: str) -> Iterator[Cells]:
     first = text.splitlines()[0]
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+    # Where semicolons part the cells a comma may be the decimal mark, and a point parts thousands.
+    comma = delimiter == ";" and re.search(r"(?:^|;)\s*[\d.]+,\d{1,2}\s*(?:;|$)", text, re.MULTILINE)
     try:
         for cells in reader:
-            yield reader.line_num, [cell.strip() for cell in cells]
+            stripped = [cell.strip() for cell in cells]
+            yield reader.line_num, [_with_points(cell) for cell in stripped] if comma else stripped
     except csv.Error as error:
         raise BenchError(f"{name}, line {reader.line_num}: {error}: mend the quotation marks.") from error
+
+
+def _with_points(cell: str) -> str:
+    """A number with a decimal comma as others write it: `1.226,5` is `1226.5`."""
+    if re.fullmatch(r"\d{1,3}(\.\d{3})+(,\d+)?|\d+,\d+", cell):
+        return cell.replace(".", "").replace(",", ".")
+    return cell
 
 
 # --- LaTeX -----------------------------------------------------------------------------------------------------------
@@ -201,7 +212,8 @@ _RULES = re.compile(
 )
 _SYMBOLS = {
     r"\%": "%", r"\&": "\0", r"\#": "#", r"\_": "_", r"\$": "", r"\,": "", r"\;": " ", r"\ ": " ", r"\!": "", "$": "",
-    r"\times": "x", r"\pm": "±", r"\uparrow": "", r"\downarrow": "", r"\dagger": "†", r"\ddagger": "‡",
+    r"\times": "x", r"\pm": "±", r"\uparrow": "", r"\downarrow": "", r"\dagger": "†", r"\ddagger": "‡", r"\dag": "†",
+    r"\ddag": "‡",
     r"\checkmark": "", r"\bullet": "", r"\circ": "", r"\sim": "", r"\textbackslash": "",
 }  # fmt: skip
 _KNOWN = frozenset(
@@ -209,6 +221,7 @@ _KNOWN = frozenset(
     textbf textit textsf texttt textsc emph underline mathbf mathrm text bf it rm sc tt sf best second
     makecell multicolumn multirow citep citet cite ref footnotemark tablefootnote textcolor color scalebox
     resizebox shortstack rotatebox mbox hbox cellcolor bfseries itshape textsuperscript textsubscript
+    num SI si qty unit dag ddag S P thead phantom hphantom xspace
     """.split()  # noqa: SIM905 -- a list of names is read more easily without quotes
 )
 """Macros whose text is a cell's, or which have none."""
@@ -217,7 +230,7 @@ _KNOWN = frozenset(
 def _latex(text: str) -> tuple[str, list[Cells], list[tuple[int, str]]]:
     """The caption, the lines of the (first) tabular, and the unknown macros."""
     plain = re.sub(r"(?<!\\)%.*", "", text)
-    plain = _defined(plain)
+    plain = _on_one_line(_defined(plain))
     caption = re.search(r"\\caption(\[[^\]]*\])?\{", plain)
     title = _words(_braced(plain, caption.end() - 1)[0]) if caption else ""
     if begin := re.search(r"\\begin\{tabular[xy*]?\}", plain):
@@ -242,6 +255,20 @@ def _latex(text: str) -> tuple[str, list[Cells], list[tuple[int, str]]]:
         problems += [(number, f"macro \\{name} is not known: its text is kept") for name in _unknown(stripped)]
         lines.append((number, _cells(stripped, carried)))
     return title, lines, problems
+
+
+_STACKED = re.compile(r"\\(?:makecell|shortstack|thead)\*?(?:\[[^\]]*\])?\{")
+
+
+def _on_one_line(text: str) -> str:
+    """The text with what stands in a cell's lines, which end as a row does, on one."""
+    at = 0
+    while match := _STACKED.search(text, at):
+        body, at = _braced(text, match.end() - 1)
+        flat = re.sub(r"\\\\(\[[^\]]*\])?", "  ", body)
+        text = text[: match.end()] + flat + text[match.end() + len(body) :]
+        at = match.end()
+    return text
 
 
 def _defined(text: str) -> str:
@@ -311,5 +338,6 @@ def _words(part: str) -> str:
     text = re.sub(r"\\(cite[a-z]*|ref|label|footnotemark|tablefootnote)(\[[^\]]*\])?(\{[^}]*\})?", "", text)
     text = re.sub(r"\\(multirow|textcolor|color|scalebox|rotatebox)(\[[^\]]*\])?\{[^}]*\}(\{[^{}]*\}(?=\{))?", "", text)
     text = re.sub(r"\\[A-Za-z]+\*?(\[[^\]]*\])?", "", text)
+    text = re.sub(r"\^(?=[^\w\s])|(?<=\w)\^(?=[a-z]\b)", "", text)  # marks that are raised
     text = text.replace("\0", "&").replace("{", "").replace("}", "").replace("~", " ").replace("^2", "")
     return re.sub(r"\s+", " ", text).strip()

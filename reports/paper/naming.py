@@ -45,7 +45,7 @@ _FILLING = frozenset(("patch", "window", "tf", "in", "v", "k", "m", "gf", "224",
 def resolve(label: str, size: int, names: Iterable[str]) -> Match:
     """The model of a printed label at that size (pixels; 0: not printed) among the qualified `names`."""
     if printed := _printed().get(_plain(label)):
-        fitting = [model for model, sizes in printed.items() if not size or size in sizes] or list(printed)
+        fitting = [model for model, sizes in printed.items() if (size or 224) in sizes] or list(printed)
         usual = [model for model in fitting if model.startswith("timm:")] or fitting
         if len(usual) == 1:
             return Match(model=usual[0])

@@ -107,18 +107,22 @@ def _counted_by() -> str:
 def audit_papers(names: Sequence[str]) -> list[Audited]:
     """The findings of those papers, of every shipped one for (). Raises `BenchError` for an unknown name.
 
-    Counts what is not known; then, for prints that nothing explains, their networks at sizes where they may fit.
+    Counts what is not known; then, for prints that nothing explains, their networks at sizes and in forms where they
+    may fit.
     """
-    from visionbench.reports.audit.explain import Counted, sizes_worth_counting
+    from visionbench.reports.audit.explain import Counted, forms_worth_counting, sizes_worth_counting
+    from visionbench.reports.audit.roundings import ROUNDED_UP
 
     papers = _papers(names)
     known = counting.count(network for _, reports in papers for report in reports for network in report.measured_rows())
     profiles = Counted(known)
     audited = [_audited(stem, reports, profiles) for stem, reports in papers]
     unexplained = [f for paper in audited for f in paper.findings if f.kind == "unexplained"]
-    sizes = dict.fromkeys((f.figure.row.model, size) for f in unexplained for size in sizes_worth_counting(f))
-    if any((*network, "") not in known for network in sizes):
-        profiles = Counted({**known, **counting.count(sizes)})
+    forms = dict.fromkeys((f.figure.row.model, size, "") for f in unexplained for size in sizes_worth_counting(f))
+    unsure = [f for paper in audited for f in paper.findings if f.kind == "unexplained" or f.text == ROUNDED_UP]
+    forms |= dict.fromkeys((*f.figure.row.network, form) for f in unsure for form in forms_worth_counting(f))
+    if any(form not in known for form in forms):
+        profiles = Counted({**known, **counting.count(forms, again=False)})
         audited = [_audited(stem, reports, profiles) for stem, reports in papers]
     return audited
 
