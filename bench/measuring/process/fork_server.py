@@ -192,7 +192,7 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 def _is_untouched() -> bool:
     """Whether this process has one thread and no torch: then nothing of it can be in a fork's way."""
     try:
-        threads = len(os.listdir("/proc/self/task"))
+        threads = len([*Path("/proc/self/task").iterdir()])
     except OSError:  # no Linux: Apple's libraries do not survive a fork
         return False
     return threads == 1 and "torch" not in sys.modules
