@@ -31,6 +31,7 @@ class Setting:
     compile_mode: str | None
     attention: str
     torch: str | None
+    malloc: str | None = None
 
     @property
     def slug(self) -> str:
@@ -40,6 +41,7 @@ class Setting:
         parts += [f"compile-{self.compile_mode}"] if self.compile_mode else []
         parts += ["math-attention"] if self.attention == "math" else []
         parts += [f"torch-{self.torch}"] if self.torch else []
+        parts += ["malloc-settled"] if self.malloc else []
         return "_".join(parts)
 
     def words(self) -> dict[str, str]:
@@ -52,6 +54,7 @@ class Setting:
             "attention": f"{self.attention} attention",
             "protocol": f"protocol {self.protocol}",
             "torch": f"torch {self.torch}" if self.torch else "torch unknown",
+            "malloc": f"malloc settled ({self.malloc})" if self.malloc else "",
         }
 
 
@@ -109,6 +112,7 @@ def _setting(spec: Spec, record: Record) -> Setting:
         compile_mode=spec.compile_mode,
         attention=spec.attention,
         torch=record.environment.torch,
+        malloc=record.environment.malloc,
     )
 
 
@@ -128,7 +132,7 @@ def heads(shown: Sequence[Group]) -> list[tuple[str, ...]]:
     for group, head in zip(shown, short, strict=True):
         twins = [other.setting.words() for other, its in zip(shown, short, strict=True) if its == head]
         mine = group.setting.words()
-        telling = [mine[field] for field in mine if len({twin[field] for twin in twins}) > 1]
+        telling = [mine[field] for field in mine if mine[field] and len({twin[field] for twin in twins}) > 1]
         lines.append((*head, *telling))
     return lines
 
@@ -146,7 +150,7 @@ def describe(group: Group) -> str:
     """What a column's header does not say of its measurements: machine, settings, software, launches, day."""
     seen = group.environments
     numbers = {sum(record.failure is None for record in records) for records in group.launches.values()} - {0}
-    words = [word for field, word in group.setting.words().items() if field not in IN_HEAD]
+    words = [word for field, word in group.setting.words().items() if word and field not in IN_HEAD]
     parts = [
         _all(clean(environment.device_name or environment.cpu or "") for environment in seen),
         ", ".join(words),

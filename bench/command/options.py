@@ -205,12 +205,12 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         "--protocol",
         choices=sorted(PROTOCOLS),
         help="swin: the paper's (50 warm-up, 30 timed); steady: ours; smoke: a first look (default on a CPU); "
-        "memory: three steps, untimed",
+        "quick: ten short blocks; memory: three steps, untimed",
     )
     how.add_argument(
         "--effort",
         choices=tuple(EFFORTS),
-        help="1, 3 or 10 launches per row, by protocol steady if none is named",
+        help="quick: one launch, by protocol quick; standard, rigorous: 3 or 10, by protocol steady",
     )
     how.add_argument("--launches", type=positive, metavar="N", help="fresh processes per row (an interval needs 7)")
     how.add_argument(

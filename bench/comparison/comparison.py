@@ -19,7 +19,7 @@ from typing import Literal, get_args
 from visionbench.record.errors import choose
 from visionbench.record.files import decode, locked, reading, typed, write_whole
 from visionbench.record.flags import voids_ratio
-from visionbench.record.record import Environment, Failure
+from visionbench.record.record import Environment, Failure, stored_environment
 from visionbench.record.spec import Spec, stored
 from visionbench.record.statistics import Estimate, estimate
 
@@ -114,11 +114,11 @@ class Comparison:
         return tuple(dict.fromkeys(flag for launch in self.launches for flag in launch.flags))
 
     @property
-    def key(self) -> tuple[Spec, Spec, str | None, str | None, str, str | None, str | None, Timer]:
+    def key(self) -> tuple[Spec, Spec, str | None, str | None, str, str | None, str | None, str | None, Timer]:
         """Comparisons of one key ask the same of the same machine: the newer one replaces the older."""
         base, candidate, where = self.baseline, self.candidate, self.environment
         sides = (base.spec, candidate.spec, base.commit, candidate.commit)
-        return (*sides, where.device, where.torch, where.node, self.timer)
+        return (*sides, where.device, where.torch, where.node, where.malloc, self.timer)
 
 
 def speed_up(comparison: Comparison) -> Estimate | None:
@@ -198,6 +198,7 @@ def to_json(comparison: Comparison) -> str:
     data = asdict(comparison)
     for side in (data["baseline"], data["candidate"]):
         side["spec"] = stored(side["spec"])
+    data["environment"] = stored_environment(data["environment"])
     return json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
 
 

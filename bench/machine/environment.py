@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from visionbench import ROOT
-from visionbench.machine import accelerator, host, nvml
+from visionbench.machine import accelerator, allocator, host, nvml
 from visionbench.record import devices
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Environment
@@ -70,7 +70,7 @@ def describe(device: str, threads: int | None = None) -> Environment:
         return _with_cuda(here, device)
     if kind in accelerator.OTHERS:
         return _with_another(here, device)
-    return replace(here, device_name=_cpu_model())
+    return replace(here, device_name=_cpu_model(), malloc=allocator.state())
 
 
 def variables_that_count() -> dict[str, str]:

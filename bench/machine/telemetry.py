@@ -45,7 +45,7 @@ class Weather:
     """What the machine did during one block. Unknown is None.
 
     `wall` and `cpu` are the block's seconds by the wall clock and by the process's CPU clock; `cpu` is None on a GPU,
-    whose work is not the process's. `steal` and `idle` are shares of all cores' time, `load` is the one-minute load
+    whose work is not the process's; nor are the `page_faults` there. `steal` and `idle` are shares of all cores' time, `load` is the one-minute load
     average. `slowdowns` are the causes for which the GPU's slow-down counters moved; `sm_clock` (Hz), `temperature`
     (degrees Celsius) and `power` (W) are read at the block's end.
     """
@@ -60,6 +60,7 @@ class Weather:
     sm_clock: float | None
     temperature: float | None
     power: float | None
+    page_faults: int | None = None
 
     @property
     def discard(self) -> bool:
@@ -74,7 +75,7 @@ class Weather:
 class _Start:
     ticks: linux.Ticks | None
     slowdowns: nvml.Slowdowns | None
-    switches: int
+    usage: resource.struct_rusage
     cpu: float
     wall: float
 
@@ -102,7 +103,7 @@ class Watch:
         self._start = _Start(
             ticks=linux.ticks(self._proc),
             slowdowns=self._slowdowns(),
-            switches=resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw,
+            usage=resource.getrusage(resource.RUSAGE_SELF),
             cpu=self._cpu_now(),
             wall=self._now(),
         )
@@ -110,7 +111,7 @@ class Watch:
     def after(self) -> Weather:
         """Read all; the clocks first. Call it right after the block's own clock has stopped."""
         wall, cpu = self._now(), self._cpu_now()
-        switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        usage = resource.getrusage(resource.RUSAGE_SELF)
         gpu, start = self._gpu, self._start
         assert start is not None, "before() opens a block"
         clock = nvml.sm_clock(gpu) if gpu else None  # at once: an idle card lowers it
@@ -120,7 +121,8 @@ class Watch:
             cpu=cpu - start.cpu if self._on_cpu else None,
             steal=shares.steal if shares else None,
             idle=shares.idle if shares else None,
-            involuntary_switches=switches - start.switches,
+            involuntary_switches=usage.ru_nivcsw - start.usage.ru_nivcsw,
+            page_faults=usage.ru_minflt - start.usage.ru_minflt if self._on_cpu else None,
             load=os.getloadavg()[0],
             slowdowns=nvml.moved(start.slowdowns, self._slowdowns()),
             sm_clock=clock,
@@ -204,6 +206,7 @@ def measurements(weathers: Sequence[Weather], *, iterations: int = 1) -> tuple[M
         "steal": [weather.steal for weather in weathers],
         "idle": [weather.idle for weather in weathers],
         "involuntary_switches": [weather.involuntary_switches for weather in weathers],
+        "page_faults": [weather.page_faults for weather in weathers],
         "load": [weather.load for weather in weathers],
         "sm_clock": [weather.sm_clock for weather in weathers],
         "temperature": [weather.temperature for weather in weathers],
@@ -213,7 +216,7 @@ def measurements(weathers: Sequence[Weather], *, iterations: int = 1) -> tuple[M
     for metric, values in series.items():
         known = tuple(value for value in values if value is not None)
         if known and len(known) == len(values):  # a gap would move the later values to the wrong blocks
-            spans = iterations if metric == "cpu_time" else 1  # the others are readings, not sums over steps
+            spans = iterations if metric in ("cpu_time", "page_faults") else 1  # the others are readings, not sums over steps
             measured.append(measurement(metric, known, iterations=spans))
     return tuple(measured)
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from visionbench.machine import accelerator, device_clock, support, telemetry
+from visionbench.machine import accelerator, allocator, device_clock, support, telemetry
 from visionbench.machine.environment import describe, device_type
 from visionbench.measuring import timing
 from visionbench.measuring.failures import failure
@@ -72,6 +72,7 @@ def measure(
     timing.check(protocol)
     for metric in protocol.metrics:
         choose("metric", metric, METRICS)
+    allocator.settle()
     environment = describe(device, threads)
     record = Record(spec=spec, protocol=protocol, environment=environment, source="measured")
     stages = _Stages(tell_stage)

@@ -92,6 +92,7 @@ _ENTRIES = (
     _entry("steal", "1", "none", "block", "the share of the cores that a hypervisor took"),
     _entry("idle", "1", "none", "block", "the share of the cores that did nothing"),
     _entry("involuntary_switches", "count", "none", "block", "how often another program took the core"),
+    _entry("page_faults", "count", "none", "step", "the memory pages that the system gave out anew meanwhile"),
     _entry("load", "1", "none", "block", "the programs that wanted to run, by the kernel's load"),
     _entry("sm_clock", "Hz", "none", "block", "the clock of the GPU's multiprocessors"),
     _entry("temperature", "degC", "none", "block", "the temperature of the GPU"),

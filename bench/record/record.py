@@ -43,7 +43,8 @@ class Environment:
 
     `device_type` is "cuda", "cpu" or "meta" (computed, no hardware). `device_key` is a key of `devices.DEVICES` or
     None; `device_name` is the driver's own name, or the CPU's; `device_index` says which of a host's equal GPUs it was.
-    `node` names the host where several take part; it is part of a record's key. Bytes, watts, UTC (ISO 8601).
+    `node` names the host where several take part; it is part of a record's key. So is `malloc`, from which sizes on a CPU
+    process gives memory back to the system (`machine.allocator`); None in records from before that was settled. Bytes, watts, UTC (ISO 8601).
     """
 
     device_type: str
@@ -66,6 +67,7 @@ class Environment:
     git_dirty: bool | None = None
     started: str | None = None
     node: str | None = None
+    malloc: str | None = None
 
     @property
     def device(self) -> str:
@@ -164,7 +166,7 @@ class Record:
     schema: int = SCHEMA
 
     @property
-    def key(self) -> tuple[Spec, str | None, str, str | None, str | None, str | None, Source]:
+    def key(self) -> tuple[Spec, str | None, str, str | None, str | None, str | None, str | None, Source]:
         """Records with one key are repetitions; records with different keys are never averaged.
 
         torch's version is part of it: from one release to a later one, models on one card have moved by tens of percent
@@ -177,6 +179,7 @@ class Record:
             self.environment.device,
             self.environment.torch,
             self.environment.node,
+            self.environment.malloc,
             self.network,
             self.source,
         )
@@ -197,7 +200,13 @@ def to_json(record: Record) -> str:
     """
     data = asdict(record)
     data["spec"] = stored(data["spec"])
+    data["environment"] = stored_environment(data["environment"])
     return json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+
+
+def stored_environment(environment: dict[str, Any]) -> dict[str, Any]:
+    """An environment's fields (`asdict`) as a line holds them: `malloc` where it is known, as older readers expect."""
+    return {name: value for name, value in environment.items() if name != "malloc" or value is not None}
 
 
 def from_json(line: str) -> Record:

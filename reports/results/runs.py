@@ -112,6 +112,7 @@ LABELS: tuple[Column[Run], ...] = (
     _label("device", "device", lambda run: device_name(run.environment)),
     _label("protocol", "protocol", lambda run: run.protocol.name if run.protocol else DASH),
     _label("torch", "torch", lambda run: run.environment.torch or DASH),
+    _label("malloc", "malloc", lambda run: f"malloc {run.environment.malloc}" if run.environment.malloc else ""),
     _label("launches", "n", lambda run: str(run.successes), rank=3),
 )
 """What says which run a row is."""

@@ -83,6 +83,8 @@ def test_a_block_on_a_cpu(tmp_path: Path) -> None:
     assert seen.load is not None
     assert seen.involuntary_switches is not None
     assert seen.involuntary_switches >= 0
+    assert seen.page_faults is not None
+    assert seen.page_faults >= 0
     assert not seen.discard
 
 
@@ -258,6 +260,8 @@ def test_raw_values_are_told_per_block_and_only_where_known() -> None:
     assert (found["cpu_time"].values, found["cpu_time"].unit, found["cpu_time"].iterations) == ((1.0, 2.0), "s", 7)
     assert (found["cpu_time"].better, found["cpu_time"].assume) == ("lower", "nothing")
     assert found["load"].iterations == 1
+    [faults] = measurements([replace(QUIET, cpu=None, steal=None, idle=None, page_faults=70)] * 2, iterations=7)[1:-1]
+    assert (faults.metric, faults.values, faults.iterations) == ("page_faults", (70, 70), 7)
     found = {one.metric: one for one in measurements([COOL])}
     assert {
         m.metric: (m.unit, m.values) for m in found.values() if m.metric in {"sm_clock", "temperature", "power"}

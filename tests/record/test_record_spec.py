@@ -12,6 +12,7 @@ from visionbench.record.spec import (
     MEMORY,
     PRECISIONS,
     PROTOCOLS,
+    QUICK,
     SMOKE,
     STEADY,
     SUITES,
@@ -125,7 +126,7 @@ def test_swin_is_the_papers_protocol():
 
 def test_protocols_are_found_by_their_own_names_and_can_be_keys():
     assert {name: protocol.name for name, protocol in PROTOCOLS.items()} == {name: name for name in PROTOCOLS}
-    assert {MEMORY, SMOKE, STEADY, SWIN} == set(PROTOCOLS.values())
+    assert {MEMORY, QUICK, SMOKE, STEADY, SWIN} == set(PROTOCOLS.values())
     constants = {value for value in vars(spec_module).values() if isinstance(value, Protocol)}
     assert constants == set(PROTOCOLS.values()), "a protocol constant that no name leads to"
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from visionbench.command import inputs, options, output, progress
@@ -18,7 +19,7 @@ from visionbench.record import store
 from visionbench.record.devices import DeviceSpec, find, identify, select
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Environment, Failure, Record
-from visionbench.record.spec import EFFORTS, PROTOCOLS, SMOKE, STEADY, SWIN, Protocol, Spec
+from visionbench.record.spec import EFFORTS, PROTOCOLS, QUICK, SMOKE, STEADY, SWIN, Protocol, Spec
 from visionbench.record.units import duration, plural
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _request(words: Namespace) -> Request:
 def run(request: Request) -> int:
     """Measure what was asked for, and print it as a table; or, with --json, the new records as lines."""
     if not request.dry_run:
-        start_early()
+        start_early(light=_is_light(request))
     place = place_to_measure(request.where, request.how_long)
     specs = _specs(request, place)
     if request.dry_run:
@@ -119,11 +120,17 @@ def run(request: Request) -> int:
     return NOT_MEASURED if nothing or outcome.lost else 0
 
 
-def start_early() -> None:
-    """Let the process that forks the launches import torch while this one does: one after the other cost 15 s."""
+def start_early(*, light: bool = False) -> None:
+    """Import torch and timm once, for this process and for the one that forks the launches; `light`: no compiler."""
     from visionbench.measuring.process.launch import prepare
 
-    prepare()
+    prepare(own=True, light=light)
+
+
+def _is_light(request: Request) -> bool:
+    """Whether nothing asked for needs torch's compiler: an optimizer does, and would pay in its first step."""
+    how = request.how
+    return request.how_long.effort == "quick" and how.task == "inference" and how.compile_mode is None
 
 
 def _specs(request: Request, place: Place) -> tuple[Spec, ...]:
@@ -422,7 +429,8 @@ def _insist(word: str, device: str) -> DeviceSpec:
 
 def _protocol(how_long: HowLong, usual: Protocol) -> Protocol:
     """The protocol asked for. `--effort` without `--protocol` means ours."""
-    protocol = PROTOCOLS[how_long.protocol] if how_long.protocol else STEADY if how_long.effort else usual
+    ours = QUICK if how_long.effort == "quick" else STEADY
+    protocol = PROTOCOLS[how_long.protocol] if how_long.protocol else ours if how_long.effort else usual
     launches = how_long.launches or EFFORTS.get(how_long.effort or "", protocol.launches)
     return replace(protocol, launches=launches, target_rel_ci=how_long.target_ci)
 
@@ -447,6 +455,7 @@ def _say_what_would_be_measured(specs: Sequence[Spec], place: Place, request: Re
 def _print_runs(specs: Sequence[Spec], place: Place, path: Path, networks: Networks) -> None:
     """The table of these specs' launches, those of earlier sweeps included, but not what a user's name stood for."""
     from visionbench.command.batch_sizes import saturation
+    from visionbench.command.one_launch import crowded, spreads
     from visionbench.measuring.sweep import of_now
     from visionbench.reports import render
     from visionbench.reports.results import runs
@@ -459,5 +468,6 @@ def _print_runs(specs: Sequence[Spec], place: Place, path: Path, networks: Netwo
     if measured:
         table = runs.layout([*computed, *measured])
         print(render(table, "terminal", output.width(None), colour=output.colour()), end="")
-    for sentence in saturation(measured):
-        print(sentence)
+    for sentence in (*spreads(measured), *saturation(measured), crowded(measured, place.threads)):
+        if sentence:
+            print(fill(sentence, output.width(None) or 100, subsequent_indent="  ", break_on_hyphens=False))

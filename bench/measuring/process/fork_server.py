@@ -18,6 +18,10 @@ The conversation, one socket per launch, one JSON object per line:
 When the parent hangs up, the child is killed; when the parent is gone, so is the server; when the server is gone, so
 are its children. What the children share: the server's address-space layout and string-hash seed, which a fork does not
 draw anew.
+
+The command's own process, which needs torch and timm as well (names, devices), imports them once for both: as long as
+it has done nothing else it is as good a server as a new interpreter, so the server is a fork of it (`start(own=True)`).
+Anybody else's process may have computed, and gets a server in an interpreter of its own.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from __future__ import annotations
 import gc
 import importlib
 import json
+import math
 import os
 import select
 import signal
@@ -33,13 +38,16 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from visionbench import ROOT
 from visionbench.measuring.process import child
+from visionbench.measuring.process.light import without_compiler
 
 PRELOAD = ("psutil", "torch", "timm", "visionbench.models", "visionbench.measuring.worker")
 
@@ -51,22 +59,63 @@ BOOT = (
 STOP_SECONDS = 1.0
 """How long a server may take to see that it is no longer wanted: it does not look while it imports."""
 
+NO_DRIVER = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+"""Should an import ask for CUDA, the answer must not wake the driver: it cannot be forked."""
+
+
+class _Fork:
+    """A forked process, with what is used of `Popen` here."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit code, or None while it lives."""
+        if self._code is None:
+            try:
+                pid, status = os.waitpid(self._pid, os.WNOHANG)
+            except ChildProcessError:  # somebody else has buried it
+                self._code = 0
+            else:
+                self._code = os.waitstatus_to_exitcode(status) if pid else None
+        return self._code
+
+    def wait(self, timeout: float = math.inf) -> int:
+        """Its exit code. Raises `subprocess.TimeoutExpired` as `Popen.wait` does."""
+        deadline = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("the fork server", timeout)
+            time.sleep(0.005)
+        return code
+
+    def kill(self) -> None:
+        """Kill it."""
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+
 
 class ForkServer:
     """The parent's handle: started when first needed, started again should it have died."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | _Fork | None = None
         self._control: socket.socket | None = None
         self._log: BinaryIO | None = None
 
-    def start(self) -> socket.socket:
-        """Start the server unless it runs. Returns at once with the line on which children are ordered."""
+    def start(self, *, own: bool = False, light: bool = False) -> socket.socket:
+        """Start the server unless it runs; returns the line on which children are ordered.
+
+        Returns at once, or, where the server may be a fork of this process, when torch and timm are imported. `own`
+        says that this process is the command's, which does nothing beside; `light` leaves the compiler away
+        (`without_compiler`).
+        """
         with self._lock:
             if self._control is None or self._process is None or self._process.poll() is not None:
                 self._stop()
-                self._control = self._start()
+                self._control = self._start_by_fork(light=light) if own and _is_untouched() else self._start()
             return self._control
 
     def fork(self, channel: int, log: int) -> None:
@@ -96,9 +145,21 @@ class ForkServer:
                 stdout=self._log,
                 stderr=self._log,
                 start_new_session=True,  # a Ctrl-C in the terminal is the parent's to answer
-                # Should an import ask for CUDA, the answer must not wake the driver: it cannot be forked.
-                env=os.environ | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
+                env=os.environ | NO_DRIVER,
             )
+        return ours
+
+    def _start_by_fork(self, *, light: bool) -> socket.socket:
+        with _as_a_server(), without_compiler() if light else nullcontext():
+            _preload()
+        ours, theirs = socket.socketpair()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the server
+        with theirs:
+            pid = os.fork()
+            if pid == 0:
+                ours.close()
+                _be_the_server(theirs.detach(), self._log.fileno())
+            self._process = _Fork(pid)
         return ours
 
     def _stop(self) -> None:
@@ -128,6 +189,45 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
 
 
+def _is_untouched() -> bool:
+    """Whether this process has one thread and no torch: then nothing of it can be in a fork's way."""
+    try:
+        threads = len([*Path("/proc/self/task").iterdir()])
+    except OSError:  # no Linux: Apple's libraries do not survive a fork
+        return False
+    return threads == 1 and "torch" not in sys.modules
+
+
+@contextmanager
+def _as_a_server() -> Iterator[None]:
+    """Import as a server does: from its path, and without waking the driver."""
+    path, variables = list(sys.path), {name: os.environ.get(name) for name in NO_DRIVER}
+    sys.path[:] = import_path()
+    os.environ.update(NO_DRIVER)
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        for name, value in variables.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _be_the_server(control: int, log: int) -> NoReturn:
+    """Become what `_start` starts: another session, no input, and a log for output."""
+    code = 1
+    try:
+        os.setsid()  # a Ctrl-C in the terminal is the parent's to answer
+        os.environ.update(NO_DRIVER)
+        for descriptor, target in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
+            os.dup2(descriptor, target)
+        _serve(control)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)  # the exit handlers are the parent's
+
+
 def import_path() -> list[str]:
     """Where a child imports from: as this process, but our own packages for sure, and not the working directory.
 
@@ -140,8 +240,15 @@ def import_path() -> list[str]:
 
 def serve(control_descriptor: int) -> None:
     """The server: fork for every pair of descriptors that arrives, until the parent hangs up."""
-    child.adopt_orphans()
     _preload()
+    _serve(control_descriptor)
+
+
+def _serve(control_descriptor: int) -> None:
+    child.adopt_orphans()
+    # What lives now lives for ever: the children's collector need not walk it, nor copy the pages it is on.
+    gc.collect()
+    gc.freeze()
     wake = _wake_on_child_exit()
     channels: dict[int, socket.socket] = {}  # child's pid -> the line on which its exit will be told
     with socket.socket(fileno=control_descriptor) as control:
@@ -174,9 +281,6 @@ def _preload() -> None:
             importlib.import_module(name)
     with suppress(Exception):  # asked once, remembered by every child
         sys.modules["visionbench.machine.environment"].describe("meta")
-    # What lives now lives for ever: the children's collector need not walk it, nor copy the pages it is on.
-    gc.collect()
-    gc.freeze()
 
 
 def _wake_on_child_exit() -> int:

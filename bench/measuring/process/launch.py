@@ -57,9 +57,11 @@ class _Story:
     timed_out: bool = False
 
 
-def prepare() -> None:
-    """Start the fork server, unless it runs: it imports torch while the caller does something else."""
-    _server().start()
+def prepare(*, own: bool = False, light: bool = False) -> None:
+    """Start the fork server, unless it runs. It imports torch while the caller does something else; `own` and `light`
+    are as for `ForkServer.start`.
+    """
+    _server().start(own=own, light=light)
 
 
 def launch(

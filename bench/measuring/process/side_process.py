@@ -33,7 +33,7 @@ from types import ModuleType
 from typing import Any
 
 import visionbench
-from visionbench.machine import host
+from visionbench.machine import allocator, host
 from visionbench.measuring.process.child import die_with, limit_memory, tell
 from visionbench.record.errors import BenchError
 
@@ -75,6 +75,7 @@ def is_ours(tree: Path) -> bool:
 
 def settle_in(request: dict[str, Any]) -> None:
     """Load the engine, then let the side's own tree come first for everything else."""
+    allocator.settle()
     if request["device"].startswith("cpu"):
         limit_memory()
     origin = origin_of(request)
