@@ -53,6 +53,8 @@ SPEC = (
     "compile_mode",
     "attention",
     "inputs",
+    "processes",
+    "parallel",
 )
 PLACE = (
     "device_type",

@@ -147,6 +147,8 @@ def _specs(
             compile_mode=how.compile_mode,
             attention=how.attention,
             inputs=inputs or None,
+            processes=how.processes,
+            parallel=how.parallel or ("ddp" if how.processes else None),
         )
         for model, image_size in dict.fromkeys(rows)
         for usual in (defaults_for(model, defaults, task or how.task),)

@@ -19,7 +19,7 @@ from typing import Literal, get_args
 from visionbench.record.errors import choose
 from visionbench.record.files import decode, locked, reading, typed, write_whole
 from visionbench.record.flags import voids_ratio
-from visionbench.record.record import Environment, Failure
+from visionbench.record.record import Environment, Failure, written
 from visionbench.record.spec import Spec, stored
 from visionbench.record.statistics import Estimate, estimate
 
@@ -198,6 +198,7 @@ def to_json(comparison: Comparison) -> str:
     data = asdict(comparison)
     for side in (data["baseline"], data["candidate"]):
         side["spec"] = stored(side["spec"])
+    data["environment"] = written(data["environment"])
     return json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
 
 

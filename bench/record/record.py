@@ -43,7 +43,8 @@ class Environment:
 
     `device_type` is "cuda", "cpu" or "meta" (computed, no hardware). `device_key` is a key of `devices.DEVICES` or
     None; `device_name` is the driver's own name, or the CPU's; `device_index` says which of a host's equal GPUs it was.
-    `node` names the host where several take part; it is part of a record's key. Bytes, watts, UTC (ISO 8601).
+    `node` names the host where several take part; it is part of a record's key. `communication` is what processes that
+    train together exchange gradients by, "gloo" or "nccl", and `nccl` its version. Bytes, watts, UTC (ISO 8601).
     """
 
     device_type: str
@@ -66,11 +67,19 @@ class Environment:
     git_dirty: bool | None = None
     started: str | None = None
     node: str | None = None
+    communication: str | None = None
+    nccl: str | None = None
 
     @property
     def device(self) -> str:
         """A stable short name of the device: `a100-sxm4-80gb`; `amd-epyc-7b13-2t` (CPU and threads used); `meta`."""
         return _short_name(self.device_type, self.device_key, self.device_name, self.threads)
+
+
+def written(environment: dict[str, Any]) -> dict[str, Any]:
+    """An environment's fields (`asdict`) as a line holds them: `communication` and `nccl` only where there is one."""
+    later = ("communication", "nccl")
+    return {name: value for name, value in environment.items() if name not in later or value is not None}
 
 
 @lru_cache(maxsize=256)
@@ -197,6 +206,7 @@ def to_json(record: Record) -> str:
     """
     data = asdict(record)
     data["spec"] = stored(data["spec"])
+    data["environment"] = written(data["environment"])
     return json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
 
 

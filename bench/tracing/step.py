@@ -13,7 +13,7 @@ from visionbench.models import ModelError
 from visionbench.record.errors import BenchError
 from visionbench.record.metrics import measurement
 from visionbench.record.record import Environment, Record
-from visionbench.record.spec import Spec, refuse_unbuilt
+from visionbench.record.spec import Spec, check_parallel
 from visionbench.tracing import hooks
 from visionbench.tracing.kinds import KINDS, Kind
 from visionbench.tracing.live import CATEGORIES, Curve
@@ -86,7 +86,7 @@ def run_with_model(
     spec: Spec, *, former: bool = False, begins: Callable[[], None] = lambda: None
 ) -> tuple[Trace, torch.nn.Module]:
     """As `run`, and the network that was traced, on the meta device. `begins` is called before the recorded step."""
-    refuse_unbuilt(spec)
+    check_parallel(spec)
     # What a user's factory prints is no result of ours.
     with collector_paused(), redirect_stdout(sys.stderr):
         try:

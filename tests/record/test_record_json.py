@@ -49,6 +49,7 @@ FULL = Record(
         inputs=("3x384x512", "mask=1x384x512"),
         processes=8,
         backend="onnxruntime",
+        parallel="ddp",
     ),
     protocol=Protocol(
         name="own",

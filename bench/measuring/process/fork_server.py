@@ -41,7 +41,7 @@ from typing import BinaryIO
 from visionbench import ROOT
 from visionbench.measuring.process import child
 
-PRELOAD = ("psutil", "torch", "timm", "visionbench.models", "visionbench.measuring.worker")
+PRELOAD = ("psutil", "torch", "timm", "visionbench.models", "visionbench.measuring.together")
 
 BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
