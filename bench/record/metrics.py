@@ -115,6 +115,8 @@ _ENTRIES = (
     _count("uncounted_bytes", "B", "step", "the bytes that those operators read and write"),
     _count("peak_memory_live", "B", "step", "the peak of live tensors over a training step"),
     _count("peak_memory_kept_gradients", "B", "step", "that peak where gradients are kept from the last step"),
+    _count("rank_memory", "B", "step", "what one of several processes keeps from step to step"),
+    _entry("gradient_buckets", "B", "none", "step", "the bytes of each bucket of gradients, as they are sent", "exact"),
     _entry("live_memory", "B", "none", "step", "the bytes of live tensors, in the order of a step", "exact"),
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Efficiency of training on several processes: what is kept of N times one process, and of a step without communication.
+"""Efficiency of training on several processes: what is kept of N times one, and of a step without communication.
 
 One panel per device and way of running, one line per network. Measured alone: both quotients are of blocks in turns
 within a launch, with a 95 % interval over launches where there are enough of them.
@@ -87,9 +87,7 @@ def paint(evidence: Evidence, look: Look) -> Figure:
     lines = data(evidence)
     each = 60.0 if look.narrow else 66.0
     looks = list(zip(lines, HUES, MARKERS, strict=False))
-    legend = [
-        Entry(word=_name(line, lines), marker=marker, colour=look.theme.hues[hue]) for line, hue, marker in looks
-    ]
+    legend = [Entry(word=_name(line, lines), marker=marker, colour=look.theme.hues[hue]) for line, hue, marker in looks]
     shown = panels.height(2, each, look.narrow)
     sheet = canvas.sheet(look, TITLE, shown, _sentences(lines), legend)
     scaling, communication = panels.stand(sheet, 2, each)
