@@ -18,7 +18,7 @@ from visionbench.record import store
 from visionbench.record.errors import BenchError
 from visionbench.record.inputs import texts_of
 from visionbench.record.record import Record
-from visionbench.record.spec import Attention, CompileMode, MemoryFormat, Precision, Task
+from visionbench.record.spec import Attention, CompileMode, MemoryFormat, Parallel, Precision, Task
 
 Inputs: TypeAlias = "str | Sequence[str]"
 """What networks are given, as `--input` takes it: "1x224x224", or several."""
@@ -27,7 +27,8 @@ Inputs: TypeAlias = "str | Sequence[str]"
 class Settings(TypedDict, total=False):
     """How models are run, by keyword: `task` (inference or train), `batch_size` (images per step, or "max"),
     `image_size` (pixels of the square input, or height and width), `inputs` (as `--input`), `loss` (as `--loss`),
-    `precision`, `memory_format`, `compile_mode` (torch.compile's mode) and `attention` (fused or math). What is left
+    `precision`, `memory_format`, `compile_mode` (torch.compile's mode) and `attention` (fused or math); `processes`
+    train together by `parallel` (ddp or ddp_views; `measure` only), and the batch is then each process's. What is left
     out is each model's own, fp32, contiguous, eager, fused.
     """
 
@@ -40,6 +41,8 @@ class Settings(TypedDict, total=False):
     memory_format: MemoryFormat
     compile_mode: CompileMode
     attention: Attention
+    processes: int
+    parallel: Parallel
 
 
 def _asked(models: Sequence[str], settings: Settings) -> tuple[Selection, HowToRun]:
@@ -72,6 +75,8 @@ def trace(
     precision: Precision = "fp32",
     memory_format: MemoryFormat = "contiguous",
     attention: Attention = "fused",
+    processes: int | None = None,
+    parallel: Parallel | None = None,
 ) -> Record:
     """Count one model exactly: no weights, no hardware, nothing is run.
 
@@ -85,6 +90,8 @@ def trace(
         precision: `fp32`, `tf32`, `fp16`, `bf16`, `amp_fp16` or `amp_bf16`.
         memory_format: `contiguous` or `channels_last`.
         attention: `fused`, or `math` for the kernels of 2022.
+        processes: how many train together, each with this batch; for the memory of one of them.
+        parallel: `ddp`, `ddp_views` (with `gradient_as_bucket_view`) or `fsdp2`; None is `ddp` for several processes.
 
     Returns:
         A computed record. `record.value("params")`, `("macs")` and other counts are of one step of the whole batch, in
@@ -102,7 +109,13 @@ def trace(
     from visionbench.command.verbs.trace import Request, traces
 
     how = HowToRun(
-        task=task, batch_size=batch_size, precision=precision, memory_format=memory_format, attention=attention
+        task=task,
+        batch_size=batch_size,
+        precision=precision,
+        memory_format=memory_format,
+        attention=attention,
+        processes=processes,
+        parallel=parallel,
     )
     [(_, record)] = traces(Request(selection=_selection((model,), image_size, inputs, loss), how=how))
     return record
@@ -260,6 +273,8 @@ def compare(
     """
     from visionbench.command.verbs.gate import Request, judge_sides
 
+    if "processes" in settings or "parallel" in settings:
+        raise BenchError("two sides in turns are one process each: leave processes and parallel out.")
     if not models:
         raise BenchError('nothing to compare: name a model or a suite, for example "ci".')
     selection, how = _asked(models, settings)

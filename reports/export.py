@@ -54,6 +54,8 @@ SPEC = (
     "attention",
     "inputs",
     "loss",
+    "processes",
+    "parallel",
 )
 PLACE = (
     "device_type",

@@ -81,6 +81,7 @@ def groups(records: Sequence[Record], networks: Iterable[Network], task: Task) -
     # them is looked up by their identities.
     asked = {id(record.spec): record.spec for record in records}
     asked = {key: spec for key, spec in asked.items() if _network(spec) in wanted and spec.task == task}
+    asked = {key: spec for key, spec in asked.items() if spec.processes is None}  # a paper's table is of one GPU
     places: dict[tuple[int, int, int], tuple[Setting, list[Record]]] = {}
     for place, record in enumerate(records):
         if record.source != "measured" or (spec := asked.get(id(record.spec))) is None:

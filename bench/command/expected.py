@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from statistics import mean
 
 from visionbench.command import inputs
@@ -74,6 +75,8 @@ def launch_seconds(spec: Spec, protocol: Protocol, step: float) -> float:
     warm = max(protocol.warmup_iterations * step, protocol.warmup_seconds) + (protocol.steady_within or 0.0) / 4
     block = protocol.block_iterations * step if protocol.block_iterations else max(protocol.block_seconds, step)
     passes = sum(metric in ("throughput", "latency") for metric in protocol.metrics)
+    if spec.processes is not None:
+        return LAUNCH_SECONDS + warm + 3 * protocol.blocks * block
     energy = WINDOW_SECONDS + SETTLE_SECONDS + IDLE_SECONDS if "energy" in protocol.metrics else 0.0
     compiling = COMPILE_SECONDS if spec.compile_mode else 0.0
     return LAUNCH_SECONDS + compiling + warm + passes * protocol.blocks * block + energy
@@ -95,6 +98,10 @@ def turns_seconds(compiled: Sequence[bool], launches: int) -> float:
 def by_launch(
     launches: Sequence[Spec], protocol: Protocol, card: DeviceSpec, records: Sequence[Record]
 ) -> dict[Spec, float]:
-    """Seconds of a launch by spec. What is not timed needs no prediction."""
-    steps = step_seconds(launches, card, records) if protocol.metrics else {}
-    return {spec: launch_seconds(spec, protocol, steps.get(spec, UNTIMED_STEP)) for spec in dict.fromkeys(launches)}
+    """Seconds of a launch by spec. What is not timed needs no prediction.
+
+    Of a launch of several processes, whose blocks are of three kinds, the step of one process is what is predicted.
+    """
+    alone = {spec: replace(spec, processes=None, parallel=None) for spec in dict.fromkeys(launches)}
+    steps = step_seconds(alone.values(), card, records) if protocol.metrics else {}
+    return {spec: launch_seconds(spec, protocol, steps.get(lone, UNTIMED_STEP)) for spec, lone in alone.items()}

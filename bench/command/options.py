@@ -23,6 +23,7 @@ from visionbench.record.spec import (
     COMPILE_MODES,
     EFFORTS,
     MEMORY_FORMATS,
+    PARALLELS,
     PRECISIONS,
     PROTOCOLS,
     SUITES,
@@ -267,6 +268,22 @@ def add_spec(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     )
     add_attention(spec)
     return spec
+
+
+def add_parallel(spec: argparse._ActionsContainer) -> None:
+    """Training on several processes."""
+    spec.add_argument(
+        "--processes",
+        type=positive,
+        metavar="N",
+        help="train on N GPUs together (on a CPU: N processes), each with its own batch; needs --task train",
+    )
+    spec.add_argument(
+        "--parallel",
+        choices=PARALLELS,
+        help="how: ddp is torch's DistributedDataParallel, ddp_views the same with gradient_as_bucket_view, fsdp2 is "
+        "fully_shard (default: ddp)",
+    )
 
 
 def add_attention(parser: argparse._ActionsContainer) -> None:

@@ -44,6 +44,8 @@ def outcome(record: Record) -> str:
     peak = record.value("peak_memory_allocated")
     if rate is None and peak:
         return f"{size(peak)} allocated"
+    if rate and record.spec.processes is not None:
+        return f"{record.spec.processes} x {significant(rate, 4)} img/s"
     return f"{significant(rate, 4)} img/s" if rate else "recorded"
 
 

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from visionbench.record.spec import Attention, CompileMode, ImageSize, MemoryFormat, Precision, Task, image_size_of
+from visionbench.record.spec import (
+    Attention,
+    CompileMode,
+    ImageSize,
+    MemoryFormat,
+    Parallel,
+    Precision,
+    Task,
+    image_size_of,
+)
 
 Format = Literal["terminal", "markdown", "latex", "csv", "json", "html"]
 """How a table is written."""
@@ -44,7 +53,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HowToRun:
-    """How every row is run; None is the verb's default. `batch_size` is images per step, or `LARGEST`."""
+    """How every row is run; None is the verb's default. `batch_size` is images per step, or `LARGEST`.
+
+    `processes` train together by `parallel`; the batch is then each process's.
+    """
 
     task: Task = "inference"
     precision: Precision | None = None
@@ -52,6 +64,8 @@ class HowToRun:
     compile_mode: CompileMode | None = None
     attention: Attention = "fused"
     batch_size: int | Literal["max"] | None = None
+    processes: int | None = None
+    parallel: Parallel | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

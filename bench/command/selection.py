@@ -163,6 +163,8 @@ def _specs(
             attention=how.attention,
             inputs=selection.inputs or None,
             loss=selection.loss,
+            processes=how.processes,
+            parallel=how.parallel or ("ddp" if how.processes else None),
         )
         for model, image_size in dict.fromkeys(rows)
         for usual in (defaults_for(model, defaults, task or how.task),)

@@ -15,7 +15,7 @@ import torch
 
 from visionbench.machine import accelerator, unseen
 from visionbench.machine.environment import device_type
-from visionbench.record.spec import Spec, refuse_unbuilt
+from visionbench.record.spec import Spec, check_parallel
 
 NOT_HERE = "is not here"
 """Said of a device that torch does not see; in the middle of a sweep it means that the card is gone."""
@@ -33,7 +33,7 @@ class UnsupportedError(Exception):
 
 def check(spec: Spec, device: str) -> None:
     """Raise `UnsupportedError`, with the remedy, if `device` cannot run `spec`."""
-    refuse_unbuilt(spec)
+    check_parallel(spec)
     if spec.task == "train" and spec.precision == "fp16":
         raise UnsupportedError(
             "training in fp16 alone ends in NaN: AdamW's epsilon of 1e-8 is 0 in fp16; use amp_fp16, amp_bf16 or bf16"

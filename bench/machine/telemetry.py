@@ -216,7 +216,9 @@ def measurements(weathers: Sequence[Weather], *, iterations: int = 1) -> tuple[M
     for metric, values in series.items():
         known = tuple(value for value in values if value is not None)
         if known and len(known) == len(values):  # a gap would move the later values to the wrong blocks
-            spans = iterations if metric in ("cpu_time", "page_faults") else 1  # the others are readings, not sums over steps
+            spans = (
+                iterations if metric in ("cpu_time", "page_faults") else 1
+            )  # the others are readings, not sums over steps
             measured.append(measurement(metric, known, iterations=spans))
     return tuple(measured)
 

@@ -23,8 +23,10 @@ from visionbench.measuring.metrics import (
     peak_memory,
     phases,
     process_memory,
+    scaling,
     throughput,
 )
+from visionbench.measuring.ranks import Ranks
 from visionbench.measuring.steady import unsteady
 from visionbench.measuring.timing import Instruments
 from visionbench.measuring.workload import Workload, build
@@ -39,6 +41,7 @@ METRICS: dict[str, Metric] = {
     latency.METRIC: lambda workload, protocol, warm, tools: latency.measure(workload, protocol, warm, tools.now),
     phases.METRIC: lambda workload, protocol, warm, tools: phases.measure(workload, protocol, warm, tools.now),
     energy.METRIC: energy.measure,
+    scaling.METRIC: scaling.measure,
 }
 """What a protocol may ask for by name, each in a separate pass; one that does not apply (phases of an inference, energy
 without a counter) measures nothing. What needs no separate pass (first call, memory) is in every record."""
@@ -64,9 +67,11 @@ def measure(
     threads: int | None = None,
     *,
     tell_stage: Callable[[str], None] = lambda _: None,
+    ranks: Ranks | None = None,
 ) -> Record:
     """Measure `spec` by `protocol` on `device`, in this process; never raises because of the model.
 
+    Where several processes train, this is one of `ranks`, and all must call it.
     Torch's flags are as before when it returns. Raises `BenchError` for a device or a protocol that is a mistake.
     """
     timing.check(protocol)
@@ -77,20 +82,21 @@ def measure(
     record = Record(spec=spec, protocol=protocol, environment=environment, source="measured")
     stages = _Stages(tell_stage)
     try:
-        measurements = _measurements(spec, protocol, device, threads, stages)
+        measurements = _measurements(spec, protocol, device, threads, stages, ranks)
         return replace(record, measurements=measurements, network=stages.network)
     except (Exception, SystemExit) as error:  # any model may raise anything; Ctrl-C passes
         return replace(record, failure=failure(error, stages.current), network=stages.network)
 
 
 def _measurements(
-    spec: Spec, protocol: Protocol, device: str, threads: int | None, stages: _Stages
+    spec: Spec, protocol: Protocol, device: str, threads: int | None, stages: _Stages, ranks: Ranks | None
 ) -> tuple[Measurement, ...]:
     stages.enter("check")
     support.check(spec, device)
     idle = process_memory.idle()
     stages.enter("build")
-    with instruments(device, threads) as tools, _opened(spec, protocol, device, threads) as workload:
+    with instruments(device, threads) as own, _opened(spec, protocol, device, threads, ranks) as workload:
+        tools = own if ranks is None else ranks.instruments(own)
         stages.network = workload.network
         stages.enter("first call")
         fresh = compilation.mark()
@@ -98,7 +104,7 @@ def _measurements(
         workload.check()
         called = compilation.mark()
         stages.enter("warm-up")
-        warm = _warm(workload, protocol, first, device, tools)
+        warm = _warm(workload, protocol, first, device, tools, ranks)
         peak_memory.reset(device, workload)
         stages.enter("time")
         begun = compilation.mark()
@@ -115,9 +121,13 @@ def _measurements(
 
 
 def _asked(spec: Spec, protocol: Protocol) -> tuple[str, ...]:
-    """The protocol's metrics. An inference in phases (a detector's) has them timed by each protocol that times at all:
+    """The protocol's metrics; of several processes their scaling alone.
+
+    An inference in phases (a detector's) has them timed by each protocol that times at all:
     its throughput is of a part of what a user waits for, and should not stand alone.
     """
+    if spec.processes is not None:
+        return (scaling.METRIC,) if protocol.metrics else ()
     missing = spec.task == "inference" and protocol.metrics and phases.METRIC not in protocol.metrics
     return (*protocol.metrics, phases.METRIC) if missing else protocol.metrics
 
@@ -153,7 +163,12 @@ def instruments(device: str, threads: int | None) -> Iterator[Instruments]:
 
 
 def _warm(
-    workload: Workload, protocol: Protocol, first: tuple[float, Any], device: str, tools: Instruments
+    workload: Workload,
+    protocol: Protocol,
+    first: tuple[float, Any],
+    device: str,
+    tools: Instruments,
+    ranks: Ranks | None,
 ) -> timing.WarmUp:
     """Warm up by the protocol's minimum, and then until the run is steady, if the protocol asks for that."""
     kind = device_type(device)
@@ -161,15 +176,19 @@ def _warm(
     def events() -> int:
         counters = accelerator.memory(device)
         reserved = counters.memory_reserved(device) if counters is not None else 0
-        return compilation.mark().frames + reserved
+        count = compilation.mark().frames + reserved
+        return count if ranks is None else int(ranks.largest(count))  # all settle together, or wait for ever
 
     warm = timing.warm_up(workload, protocol, first, tools.now)
     return timing.settle(workload, protocol, warm, lambda blocks: unsteady(blocks, kind), events, tools.now)
 
 
 @contextmanager
-def _opened(spec: Spec, protocol: Protocol, device: str, threads: int | None) -> Iterator[Workload]:
-    workload = build(spec, device, seed=protocol.seed, cudnn_benchmark=protocol.cudnn_benchmark, threads=threads)
+def _opened(
+    spec: Spec, protocol: Protocol, device: str, threads: int | None, ranks: Ranks | None
+) -> Iterator[Workload]:
+    benchmark = protocol.cudnn_benchmark
+    workload = build(spec, device, seed=protocol.seed, cudnn_benchmark=benchmark, threads=threads, ranks=ranks)
     try:
         yield workload
     except BaseException:

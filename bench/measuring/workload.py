@@ -21,7 +21,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from visionbench.machine import accelerator
 from visionbench.machine.support import UnsupportedError
-from visionbench.measuring import torch_flags
+from visionbench.measuring import replicas, torch_flags
+from visionbench.measuring.ranks import Ranks
+from visionbench.measuring.replicas import InTurns
 from visionbench.models.detection import Detector
 from visionbench.models.identity import network_hash
 from visionbench.models.inputs import Arguments, Maker, arguments
@@ -57,7 +59,7 @@ class Workload:
     part taken apart, and the post-processing, which is no part of a step. `close()` restores torch's flags and random
     state; a workload is closed exactly once. `check()` raises `UnsupportedError` if the network has changed a flag.
     `network` stands for a user's network (`models.identity`); `remarks` are what a reader should know of it, `doubts()`
-    the flags that what was measured so far deserves.
+    the flags that what was measured so far deserves. `in_turns` is there where several processes train.
     """
 
     step: Callable[[], Tensor]
@@ -68,6 +70,7 @@ class Workload:
     network: str | None = None
     remarks: tuple[str, ...] = ()
     doubts: Callable[[], tuple[str, ...]] = tuple
+    in_turns: InTurns | None = None
 
     def is_finite(self, result: Tensor) -> bool:
         """Whether no element is NaN or infinite. Waits for the device."""
@@ -81,11 +84,15 @@ def build(
     seed: int = 0,
     cudnn_benchmark: bool = True,
     threads: int | None = None,
+    ranks: Ranks | None = None,
 ) -> Workload:
     """The workload of `spec` on `device`, with weights, inputs and labels drawn from `seed`.
 
+    Where several processes train, `ranks` are they: weights are then alike, and each rank draws a batch of its own.
     Raises what the model raises; torch's flags are then as they were. One workload at a time: flags are global.
     """
+    if spec.processes is not None and ranks is None:
+        raise UnsupportedError("several processes are measured by `run` alone: leave --processes out")
     with ExitStack() as stack:
         before = stack.enter_context(torch_flags.kept())
         kind = torch.device(device).type
@@ -100,10 +107,15 @@ def build(
         torch_flags.put(before | _flags(spec, cudnn_benchmark) | ({} if threads is None else {"threads": threads}))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH) if spec.attention == "math" else nullcontext())
         model, remarks = _prepared(model, spec, device)
+        seed += ranks.rank if ranks is not None else 0
         seed_all(seed, on_gpu=kind != "cpu")
         inputs, autocast = _inputs(spec, device, seed), _autocast(spec, device)
         doubts: list[str] = []
-        if loss:
+        turns: InTurns | None = None
+        phases: tuple[Phase, ...] = ()
+        if loss and ranks is not None:
+            step, turns = _replica(model, spec, ranks, device, inputs, autocast, loss, seed)
+        elif loss:
             step, phases = _training(model, inputs, autocast, loss, seed)
         else:
             step = _inference_step(model, inputs, autocast, doubts)
@@ -117,6 +129,7 @@ def build(
             network=network,
             remarks=remarks,
             doubts=lambda: tuple(doubts),
+            in_turns=turns,
         )
 
 
@@ -247,8 +260,31 @@ def _inference_phases(model: nn.Module, inputs: Arguments, autocast: Autocast) -
     return tuple(Phase(name=name, run=uncounted(part)) for name, part in model.phases(images[0]).items())
 
 
+def _replica(
+    model: nn.Module,
+    spec: Spec,
+    ranks: Ranks,
+    device: str,
+    inputs: Arguments,
+    autocast: Autocast,
+    minimised: Loss,
+    seed: int,
+) -> tuple[Callable[[], Tensor], InTurns]:
+    """The step of a replica, and the other ways of it: loops over the same weights with one optimizer."""
+    together = replicas.wrapped(model, spec, ranks, device)
+    optimizer = torch.optim.AdamW(trained(model))
+    synchronised, _ = _training(together, inputs, autocast, minimised, seed, optimizer)
+    alone, _ = _training(model, inputs, autocast, minimised, seed, optimizer)
+    return replicas.checked_at_first(synchronised, model), replicas.in_turns(together, synchronised, alone, ranks)
+
+
 def _training(
-    model: nn.Module, inputs: Arguments, autocast: Autocast, minimised: Loss, seed: int
+    model: nn.Module,
+    inputs: Arguments,
+    autocast: Autocast,
+    minimised: Loss,
+    seed: int,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> tuple[Callable[[], Tensor], tuple[Phase, ...]]:
     """A step of forward, loss, backward and AdamW at torch's defaults; and the same step in three phases.
 
@@ -256,7 +292,7 @@ def _training(
     `GradScaler`: it costs two small kernels and a synchronisation of the host per step, guards accuracy, not speed, and
     bf16 needs none.
     """
-    optimizer = torch.optim.AdamW(trained(model))
+    optimizer = optimizer or torch.optim.AdamW(trained(model))
     labels: dict[torch.Size, Tensor] = {}  # the number of classes is known after the first forward
     between: list[tuple[Tensor, Tensor]] = []  # what a phase leaves for the next; a step keeps it to itself
 

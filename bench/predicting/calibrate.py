@@ -141,7 +141,8 @@ def from_records(
     groups: dict[tuple[Any, ...], list[Record]] = {}
     doubtful: list[Record] = []
     for record in records:
-        if record.source == "measured" and images_per_second(record) and record.environment.device_key:
+        lone = record.source == "measured" and record.spec.processes is None  # several also wait for each other
+        if lone and images_per_second(record) and record.environment.device_key:
             if time_doubts(record):
                 doubtful.append(record)
             else:

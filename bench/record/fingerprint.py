@@ -37,7 +37,9 @@ _TIMED = (
     "python",
     "platform",  # the kernel and the C library
 )
-"""What a time depends on. Not here: `device_key` (it follows from the name), `device_index`, `node`, git, `started`."""
+"""What a time depends on. Not here: `device_key` (it follows from the name), `device_index`, `node`, git, `started`;
+`malloc`, which is part of a record's key; and what carries gradients, which follows from the device, and its version
+from torch's."""
 
 _COUNTED = ("device_type", "torch")
 

@@ -62,6 +62,8 @@ FLAGS: dict[str, Flag] = {
     ),
     "no_grad": Flag(meaning="it does not run in inference mode, and ran under no_grad"),
     "products_missed": Flag(meaning="operators that multiply, or may, have no formula and are left out"),
+    "replicas_differ": Flag(meaning="after synchronised steps the ranks' weights were not equal", voids_time=True),
+    "cores_shared": Flag(meaning="the processes have more threads than there are cores", voids_time=True),
     "no_steady_state": Flag(meaning="the blocks had not settled when the time was up", voids_time=True),
 }
 

@@ -66,6 +66,9 @@ _ENTRIES = (
     _entry("backward", "s", "lower", "step", "the seconds of a training step's backward pass"),
     _entry("optimizer", "s", "lower", "step", "the seconds of a training step's optimizer"),
     *(_entry(name, "s", "lower", "step", meaning) for name, meaning in DETECTOR_PHASES.items()),
+    _entry("unsynchronised_time", "s", "lower", "step", "the seconds of a block without exchanging gradients"),
+    _entry("alone_time", "s", "lower", "step", "the seconds of a block of one process while the others wait"),
+    _entry("rank_time", "s", "lower", "step", "one rank's own seconds of the blocks that exchange no gradients"),
     _entry("first_call", "s", "lower", "launch", "the seconds of a fresh process's first step"),
     _entry("compile_seconds", "s", "lower", "launch", "the seconds of the first call with an empty compiler's cache"),
     _entry("step_time", "s", "lower", "step", "the predicted seconds of a step"),
@@ -113,6 +116,8 @@ _ENTRIES = (
     _count("uncounted_bytes", "B", "step", "the bytes that those operators read and write"),
     _count("peak_memory_live", "B", "step", "the peak of live tensors over a training step"),
     _count("peak_memory_kept_gradients", "B", "step", "that peak where gradients are kept from the last step"),
+    _count("rank_memory", "B", "step", "what one of several processes keeps from step to step"),
+    _entry("gradient_buckets", "B", "none", "step", "the bytes of each bucket of gradients, as they are sent", "exact"),
     _entry("live_memory", "B", "none", "step", "the bytes of live tensors, in the order of a step", "exact"),
 )  # fmt: skip
 

@@ -43,8 +43,10 @@ class Environment:
 
     `device_type` is "cuda", "cpu" or "meta" (computed, no hardware). `device_key` is a key of `devices.DEVICES` or
     None; `device_name` is the driver's own name, or the CPU's; `device_index` says which of a host's equal GPUs it was.
-    `node` names the host where several take part; it is part of a record's key. So is `malloc`, from which sizes on a CPU
-    process gives memory back to the system (`machine.allocator`); None in records from before that was settled. Bytes, watts, UTC (ISO 8601).
+    `node` names the host where several take part; it is part of a record's key. So is `malloc`, from which sizes on a
+    CPU process gives memory back to the system (`machine.allocator`); None in records from before that was settled.
+    `communication` is what processes that train together exchange gradients by, "gloo" or "nccl", and `nccl` its
+    version. Bytes, watts, UTC (ISO 8601).
     """
 
     device_type: str
@@ -68,11 +70,17 @@ class Environment:
     started: str | None = None
     node: str | None = None
     malloc: str | None = None
+    communication: str | None = None
+    nccl: str | None = None
 
     @property
     def device(self) -> str:
         """A stable short name of the device: `a100-sxm4-80gb`; `amd-epyc-7b13-2t` (CPU and threads used); `meta`."""
         return _short_name(self.device_type, self.device_key, self.device_name, self.threads)
+
+
+LATER_FIELDS = ("malloc", "communication", "nccl")
+"""An environment's fields that came after the first lines: not written where they are None, as older readers expect."""
 
 
 @lru_cache(maxsize=256)
@@ -205,8 +213,8 @@ def to_json(record: Record) -> str:
 
 
 def stored_environment(environment: dict[str, Any]) -> dict[str, Any]:
-    """An environment's fields (`asdict`) as a line holds them: `malloc` where it is known, as older readers expect."""
-    return {name: value for name, value in environment.items() if name != "malloc" or value is not None}
+    """An environment's fields (`asdict`) as a line holds them: `LATER_FIELDS` where they are known."""
+    return {name: value for name, value in environment.items() if name not in LATER_FIELDS or value is not None}
 
 
 def from_json(line: str) -> Record:

@@ -20,12 +20,14 @@ Precision = Literal["fp32", "tf32", "fp16", "bf16", "amp_fp16", "amp_bf16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
 Attention = Literal["fused", "math"]
+Parallel = Literal["ddp", "ddp_views", "fsdp2"]
 
 TASKS: tuple[str, ...] = get_args(Task)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 MEMORY_FORMATS: tuple[str, ...] = get_args(MemoryFormat)
 COMPILE_MODES: tuple[str, ...] = get_args(CompileMode)
 ATTENTIONS: tuple[str, ...] = get_args(Attention)
+PARALLELS: tuple[str, ...] = get_args(Parallel)
 
 ImageSize = int | tuple[int, int]
 """Pixels: the side of a square image, or height and width."""
@@ -82,8 +84,10 @@ class Spec:
     of three channels, as one types them (`visionbench.record.inputs`); a description of just these is None.
     `attention="math"` computes softmax(QK^T)V step by step and keeps the N x N matrix, as every 2022 code base did;
     "fused" may use one kernel. `loss` is a function of the user's that a training step minimises (`user:module:name`),
-    None for the rule of `models.outputs`. `processes` and `backend` (what runs the model, if not torch) are places for
-    what is coming: None is what is built, and `refuse_unbuilt` refuses the rest.
+    None for the rule of `models.outputs`. `processes` train replicas together, each on a GPU of its own with a batch of
+    its own (weak scaling); `parallel` says how: `ddp` is torch's DistributedDataParallel as it comes, `ddp_views` the
+    same with `gradient_as_bucket_view`, `fsdp2` is `fully_shard`. None is one process. `backend` (what runs the model,
+    if not torch) is a place for what is coming, and `check_parallel` refuses it and what does not fit together.
     Raises `BenchError` for a word that is not on its list or a size below 1.
     """
 
@@ -100,6 +104,7 @@ class Spec:
     image_width: int | None = None
     processes: int | None = None
     backend: str | None = None
+    parallel: Parallel | None = None
 
     def __post_init__(self) -> None:
         choose("task", self.task, TASKS)
@@ -108,6 +113,8 @@ class Spec:
         choose("attention", self.attention, ATTENTIONS)
         if self.compile_mode is not None:
             choose("compile mode", self.compile_mode, COMPILE_MODES)
+        if self.parallel is not None:
+            choose("way of training in parallel", self.parallel, PARALLELS)
         size = self.image_size if self.image_width is None else (self.image_size, self.image_width)
         object.__setattr__(self, "image_size", _image_size(size))
         object.__setattr__(self, "image_width", None)
@@ -157,17 +164,22 @@ class Spec:
         words += [f"input:{one}" for one in self.inputs or ()]
         words += [f"loss:{self.loss}"] if self.loss is not None else []
         words += [f"processes:{self.processes}"] if self.processes is not None else []
+        words += [self.parallel] if self.parallel is not None else []
         words += [f"backend:{self.backend}"] if self.backend is not None else []
         return " ".join(words)
+
+
+LATER_FIELDS = ("inputs", "loss", "parallel")
+"""Fields that came after the first lines: not written where they are None, so that equal specs are equal lines."""
 
 
 def stored(spec: dict[str, Any]) -> dict[str, Any]:
     """A spec's fields (`asdict`) as a line holds them, and as an older visionbench reads them where it can.
 
-    A rectangle has its height and its width in two places; `inputs` and `loss` are there where they are said.
+    A rectangle has its height and its width in two places, and `LATER_FIELDS` are there where they say something.
     """
     size = spec["image_size"]
-    fields = {name: value for name, value in spec.items() if name not in ("inputs", "loss") or value is not None}
+    fields = {name: value for name, value in spec.items() if name not in LATER_FIELDS or value is not None}
     return fields if isinstance(size, int) else fields | {"image_size": size[0], "image_width": size[1]}
 
 
@@ -177,11 +189,22 @@ def image_size_of(inputs: Sequence[str]) -> ImageSize | None:
     return None if image is None else _image_size(image[1:])
 
 
-def refuse_unbuilt(spec: Spec) -> None:
-    """Raise `BenchError` for a spec that can be written down and not yet measured, traced or predicted."""
-    for field, what in (("processes", "run of several processes"), ("backend", "backend other than torch")):
-        if getattr(spec, field) is not None:
-            raise BenchError(f"a {what} ({field}={getattr(spec, field)}) is not built yet: leave {field} out.")
+def check_parallel(spec: Spec) -> None:
+    """Raise `BenchError`, with the remedy, for several processes that no step can have, or a backend that is not built.
+
+    Every measurement, trace and prediction begins with it.
+    """
+    if spec.backend is not None:
+        raise BenchError(f"a backend other than torch (backend={spec.backend}) is not built yet: leave backend out.")
+    if spec.processes is None and spec.parallel is None:
+        return
+    if spec.task != "train":
+        raise BenchError("several processes train one network together, and inference has none: add --task train.")
+    if spec.parallel is None or spec.processes is None:
+        missing = "--parallel ddp" if spec.parallel is None else "--processes 2, or how many there are"
+        raise BenchError(f"training in parallel needs the number of processes and the way: add {missing}.")
+    if spec.compile_mode is not None:
+        raise BenchError("training on several processes is eager so far: leave --compile out.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

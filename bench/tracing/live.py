@@ -10,7 +10,7 @@ context. So the peak is a lower bound of `max_memory_allocated`.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,7 +38,7 @@ class Curve:
     phases: tuple[tuple[int, str], ...]
     peak: int
     peak_event: int
-    split: dict[Category, int]
+    split: Mapping[str, int]
     peak_kept_gradients: int
 
     @property
@@ -55,7 +55,26 @@ class _Arrival:
     size: int
 
 
-def _in_blocks(nbytes: int) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What happened in a step, for those who ask what would happen otherwise (`replicas`).
+
+    `events` are (storage's number, signed bytes); `arrivals[p]` is the number of events before the gradient of
+    parameter p was there, in the order in which they arrived, and `gradients[p]` the storage that holds it in the end;
+    `stolen` are storages that were worked out elsewhere and became a `.grad` as they were, with that event.
+    """
+
+    events: tuple[tuple[int, int], ...]
+    categories: dict[int, Category]
+    phases: tuple[tuple[int, str], ...]
+    arrivals: dict[int, int]
+    gradients: dict[int, int]
+    stolen: dict[int, int]
+    parameters: frozenset[int]
+
+
+def in_blocks(nbytes: int) -> int:
+    """Bytes as the allocator takes them."""
     return -(-nbytes // BLOCK) * BLOCK
 
 
@@ -69,6 +88,7 @@ class LiveTensors:
         self._phases: list[tuple[int, str]] = []
         self._arrivals: dict[int, _Arrival] = {}
         self._weightless: set[int] = set()
+        self._order: dict[int, int] = {}
         self._next = 0
 
     def add(self, out: Any, category: Category | None = None) -> None:
@@ -86,7 +106,7 @@ class LiveTensors:
             if category:
                 self._category[self._alive[address]] = category
             return
-        number, size = self._next, _in_blocks(storage.nbytes())
+        number, size = self._next, in_blocks(storage.nbytes())
         self._next += 1
         self._alive[address] = number
         if category:
@@ -108,11 +128,12 @@ class LiveTensors:
             if tensor is not None:
                 self._category[self._alive[tensor.untyped_storage()._cdata]] = category
 
-    def arrive(self, gradient: torch.Tensor) -> None:
-        """A parameter's gradient is worked out, and about to become its `.grad` or to be added to it."""
+    def arrive(self, parameter: int, gradient: torch.Tensor) -> None:
+        """The gradient of a parameter (its number) is worked out, and about to become its `.grad` or be added to it."""
+        self._order.setdefault(parameter, len(self._events))
         number = self._alive.get(gradient.untyped_storage()._cdata)
         if number is not None:
-            self._arrivals[number] = _Arrival(event=len(self._events), size=_in_blocks(gradient.nbytes))
+            self._arrivals[number] = _Arrival(event=len(self._events), size=in_blocks(gradient.nbytes))
 
     def never(self, tensors: Iterable[torch.Tensor]) -> None:
         """These were followed, and would not have been there: their storages weigh nothing."""
@@ -123,6 +144,22 @@ class LiveTensors:
         """The forward pass is over: what is alive and nothing else yet, the backward pass needs: activations."""
         for number in self._alive.values():
             self._category.setdefault(number, "activations")
+
+    def history(self, parameters: Sequence[torch.Tensor]) -> History:
+        """What has happened so far; `parameters` in the order of their numbers, with their gradients."""
+        number = {index: self._number(p.grad) for index, p in enumerate(parameters) if p.grad is not None}
+        return History(
+            events=tuple(self._events),
+            categories=dict(self._category),
+            phases=tuple(self._phases),
+            arrivals=dict(self._order),
+            gradients=number,
+            stolen={storage: arrival.event for storage, arrival in self._arrivals.items()},
+            parameters=frozenset(map(self._number, parameters)),
+        )
+
+    def _number(self, tensor: torch.Tensor) -> int:
+        return self._alive[tensor.untyped_storage()._cdata]
 
     def curve(self) -> Curve:
         """The curve so far."""
@@ -138,7 +175,7 @@ class LiveTensors:
             phases=tuple(self._phases),
             peak=peak,
             peak_event=peak_event,
-            split=self._split(peak_event),
+            split={str(name): size for name, size in self._split(peak_event).items()},
             peak_kept_gradients=self.peak_kept_gradients(),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -196,8 +197,8 @@ def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool)
     assert live is not None
     optimizer = _optimizer_in_steady_state(model)
     given, minimised = meta_inputs(spec), loss_of(spec.model, spec.loss)
-    for parameter in optimizer.param_groups[0]["params"]:
-        parameter.register_hook(live.arrive)
+    for number, parameter in enumerate(optimizer.param_groups[0]["params"]):
+        parameter.register_hook(partial(live.arrive, number))
     live.phase("forward")
     live.add([*model.parameters(), *model.buffers()], "parameters")
     live.add([t for state in optimizer.state.values() for t in state.values() if t.is_meta], "optimizer")

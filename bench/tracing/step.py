@@ -13,12 +13,13 @@ from visionbench.models import ModelError
 from visionbench.record.errors import BenchError
 from visionbench.record.metrics import measurement
 from visionbench.record.record import Environment, Record
-from visionbench.record.spec import Spec, refuse_unbuilt
+from visionbench.record.spec import Spec, check_parallel
 from visionbench.tracing import hooks
 from visionbench.tracing.kinds import KINDS, Kind
-from visionbench.tracing.live import CATEGORIES, Curve
+from visionbench.tracing.live import Curve
 from visionbench.tracing.operators import Operator, Recorder
 from visionbench.tracing.passes import collector_paused, failed, stepped
+from visionbench.tracing.replicas import Share, share
 from visionbench.tracing.sampling import measurements as curve_measurements
 
 PRODUCTS_MISSED = "products_missed"
@@ -32,7 +33,8 @@ class Trace:
     `views` are operators that move nothing. `curve` is None for inference. `family` is the Python module in which the
     network's class is defined (`timm.models.resnet`): what models that share code share. `hooks` are the terms of the
     detection toolbox's counter, of a detector's or segmentor's inference alone (`visionbench.tracing.hooks`). `remarks`
-    are clauses that a reader should know of: a mode that could not be set, a draw of random numbers.
+    are clauses that a reader should know of: a mode that could not be set, a draw of random numbers. `share` is what
+    one rank holds where several processes train; then `curve` is its curve.
     """
 
     spec: Spec
@@ -46,6 +48,7 @@ class Trace:
     family: str = ""
     hooks: Mapping[str, int] | None = None
     remarks: tuple[str, ...] = ()
+    share: Share | None = None
 
     @property
     def macs_per_image(self) -> int:
@@ -86,7 +89,7 @@ def run_with_model(
     spec: Spec, *, former: bool = False, begins: Callable[[], None] = lambda: None
 ) -> tuple[Trace, torch.nn.Module]:
     """As `run`, and the network that was traced, on the meta device. `begins` is called before the recorded step."""
-    refuse_unbuilt(spec)
+    check_parallel(spec)
     # What a user's factory prints is no result of ours.
     with collector_paused(), redirect_stdout(sys.stderr):
         try:
@@ -100,6 +103,8 @@ def run_with_model(
 
 def _trace(spec: Spec, model: torch.nn.Module, recorder: Recorder, remarks: tuple[str, ...]) -> Trace:
     parameters, buffers = list(model.parameters()), list(model.buffers())
+    rank = share(recorder.live, model, spec) if recorder.live and spec.parallel else None
+    curve = rank.curve if rank else recorder.live.curve() if recorder.live else None
     return Trace(
         spec=spec,
         params=_elements(parameters),
@@ -108,10 +113,11 @@ def _trace(spec: Spec, model: torch.nn.Module, recorder: Recorder, remarks: tupl
         buffer_bytes=_bytes(buffers),
         operators=tuple(recorder.operators),
         views=recorder.views,
-        curve=recorder.live.curve() if recorder.live else None,
+        curve=curve,
         family=type(model).__module__,
         hooks=dict(recorder.hooks) if recorder.hooks and spec.task == "inference" else None,
         remarks=remarks,
+        share=rank,
     )
 
 
@@ -144,7 +150,9 @@ def to_record(traced: Trace, environment: Environment) -> Record:
         else measurement(name, (value,))
         for name, value in _counts(traced)
     )
-    measurements = (*exact, *curve_measurements(traced.curve))
+    sizes = traced.share.buckets if traced.share else ()
+    sent = (measurement("gradient_buckets", sizes),) if sizes else ()
+    measurements = (*exact, *sent, *curve_measurements(traced.curve))
     return Record(
         spec=traced.spec, protocol=None, environment=environment, measurements=measurements, source="computed"
     )
@@ -169,9 +177,12 @@ def _counts(traced: Trace) -> Iterator[tuple[str, int]]:
         yield from _counts_of_kind(kind, [op for op in traced.operators if op.kind == kind], traced.spec.batch_size)
     if traced.curve:
         yield "peak_memory_live", traced.curve.peak
-        yield "peak_memory_kept_gradients", traced.curve.peak_kept_gradients
-        for category in CATEGORIES:
-            yield f"peak_memory_live.{category}", traced.curve.split[category]
+        if traced.share is None:
+            yield "peak_memory_kept_gradients", traced.curve.peak_kept_gradients
+        for category, size in traced.curve.split.items():
+            yield f"peak_memory_live.{category}", size
+    for category, size in traced.share.kept.items() if traced.share else ():
+        yield f"rank_memory.{category}", size
 
 
 def _counts_of_kind(kind: Kind, operators: list[Operator], batch_size: int) -> Iterator[tuple[str, int]]:

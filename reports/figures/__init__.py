@@ -16,6 +16,7 @@ from visionbench.reports.figures import (
     memory_curve,
     roadmap,
     roofline,
+    scaling,
     throughput_accuracy,
 )
 from visionbench.reports.figures.canvas import FORMATS, Format
@@ -24,7 +25,7 @@ from visionbench.reports.figures.style import COLUMN, PAGE, THEMES, Look, ThemeN
 
 FIGURES: dict[str, Drawing] = {
     module.DRAWING.name: module.DRAWING
-    for module in (accuracy_flops, roadmap, throughput_accuracy, memory_curve, roofline, effects)
+    for module in (accuracy_flops, roadmap, throughput_accuracy, memory_curve, roofline, effects, scaling)
 }
 
 WIDTHS: dict[str, float] = {"page": PAGE, "column": COLUMN}

@@ -69,6 +69,7 @@ def _recorded(evidence: Evidence) -> Record | None:
         for record in evidence.records
         if record.source == "computed"
         and record.spec.task == "train"
+        and record.spec.parallel is None
         and record.spec.model == choice.model
         and choice.image_size in (None, record.spec.image_size)
         and record.get(f"{CURVE}{PHASES[0]}")

@@ -32,6 +32,7 @@ from visionbench.record.units import GIB, significant
 from visionbench.reports import cells
 from visionbench.reports.cells import CAUSES
 from visionbench.reports.column import Column, label, lay_out
+from visionbench.reports.results import scaling
 from visionbench.reports.settings import device_name, failure, flags
 from visionbench.reports.table import DASH, Cell, Note, Table
 
@@ -107,6 +108,7 @@ LABELS: tuple[Column[Run], ...] = (
     _label("inputs", "inputs", lambda run: ", ".join(run.spec.inputs or ())),
     _label("loss", "loss", lambda run: run.spec.loss or ""),
     _label("processes", "processes", lambda run: str(run.spec.processes or "")),
+    _label("parallel", "parallel", lambda run: run.spec.parallel or ""),
     _label("backend", "backend", lambda run: run.spec.backend or ""),
     _label("node", "node", lambda run: run.environment.node or ""),
     _label("device", "device", lambda run: device_name(run.environment)),
@@ -171,6 +173,20 @@ def _count(key: str, head: str) -> Metric:
     return Metric(key=key, group="compiler", head=head, unit="count", of=_largest(key), flagged=key, rank=6)
 
 
+def _scaling(quantity: scaling.Quantity) -> Metric:
+    return Metric(
+        key=quantity.key,
+        group="processes",
+        head=quantity.head,
+        unit=quantity.unit,
+        of=lambda run: quantity.of(run.launches),
+        flagged="throughput",
+        spans=quantity.spans,
+        rank=1 if quantity.spans else 3,
+        note=quantity.note,
+    )
+
+
 METRICS = (
     Metric(
         key="throughput",
@@ -182,6 +198,7 @@ METRICS = (
         rank=0,
         note="images per second over blocks of back-to-back iterations, one synchronisation at each block's end.",
     ),
+    *map(_scaling, scaling.QUANTITIES),
     _percentile(50, spans=True, rank=1),
     _percentile(90, spans=False, rank=5),
     _peak("allocated", 2),
@@ -227,7 +244,9 @@ METRICS = (
 def layout(records: Sequence[Record]) -> Table:
     """The table of all that was measured; computed records among `records` give the MACs. Pure."""
     runs = runs_of(records)
-    labels = [column for column in LABELS if column.key in ALWAYS or len({column.fill(run).text for run in runs}) > 1]
+    together = any(run.spec.processes is not None for run in runs)
+    always = (*ALWAYS, "processes", "parallel") if together else ALWAYS
+    labels = [column for column in LABELS if column.key in always or len({column.fill(run).text for run in runs}) > 1]
     estimates = {metric.key: {run: metric.of(run) for run in runs} for metric in METRICS}
     main = METRICS[0]
     common = _common([_doubts(run, main, estimate) for run, estimate in estimates[main.key].items()])
@@ -235,7 +254,7 @@ def layout(records: Sequence[Record]) -> Table:
     shown = [metric for metric in METRICS if metric is main or any(estimates[metric.key].values())]
     return lay_out(
         NAME,
-        TITLE,
+        scaling.TITLE if together else TITLE,
         runs,
         [*labels, *(_column(metric, estimates[metric.key], common) for metric in shown)],
         subject=lambda run: run.spec.model,
@@ -355,6 +374,9 @@ def _where(environment: Environment) -> str:
         f"CUDA {environment.cuda}" if environment.device_type == "cuda" and environment.cuda else None,
         f"torch {environment.torch}" if environment.torch else None,
         f"{environment.threads} thread{'' if environment.threads == 1 else 's'}" if environment.threads else None,
+        f"gradients by {environment.communication} {environment.nccl or ''}".rstrip()
+        if environment.communication
+        else None,
         f"power limit {environment.power_limit:g} W" if environment.power_limit else None,
     )
     return f"{device_name(environment)}: {'; '.join(part for part in known if part)}."

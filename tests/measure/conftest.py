@@ -54,6 +54,32 @@ class Recompiles(nn.Module):
 def recompiles():
     return Recompiles()
 
+class Unused(nn.Module):
+    '''A model with a layer that its output does not depend on.'''
+    def __init__(self):
+        super().__init__()
+        self.model, self.beside = tiny(), nn.Linear(3, 3)
+    def forward(self, images):
+        return self.model(images)
+
+def unused():
+    return Unused()
+
+def frozen():
+    return tiny().requires_grad_(False)
+
+def second_rank_dies():
+    return Acts(lambda: os.environ.get("RANK") == "1" and os.kill(os.getpid(), signal.SIGKILL))
+
+def second_rank_hangs():
+    return Acts(lambda: os.environ.get("RANK") == "1" and time.sleep(1000))
+
+def second_rank_fails():
+    def act():
+        if os.environ.get("RANK") == "1":
+            raise ValueError("only here")
+    return Acts(act)
+
 def killed():
     return Acts(lambda: os.kill(os.getpid(), signal.SIGKILL))
 

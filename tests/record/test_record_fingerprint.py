@@ -55,6 +55,9 @@ FREE = {
     "git_dirty": True,
     "started": "2026-02-02T00:00:00+00:00",
     "node": "gpu-17",
+    "malloc": "32 MiB, 64 MiB",
+    "communication": "nccl",
+    "nccl": "2.28.3",
     "python": "3.11.9",
 }
 

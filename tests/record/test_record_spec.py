@@ -19,8 +19,8 @@ from visionbench.record.spec import (
     SWIN,
     Protocol,
     Spec,
+    check_parallel,
     image_size,
-    refuse_unbuilt,
     sides,
 )
 
@@ -98,6 +98,8 @@ VARIANTS = [
     replace(TINY, image_size=(320, 224)),
     replace(TINY, processes=2),
     replace(TINY, backend="onnxruntime"),
+    replace(TINY, processes=2, parallel="ddp"),
+    replace(TINY, processes=2, parallel="fsdp2"),
 ]
 
 
@@ -145,11 +147,27 @@ def test_choose_returns_what_is_known_and_names_the_list_where_nothing_is_near()
         choose("table", "table22", ("table1", "table2"))
 
 
-@pytest.mark.parametrize("field", [{"processes": 2}, {"backend": "onnxruntime"}])
-def test_what_is_not_built_yet_is_refused_and_not_ignored(field):
-    refuse_unbuilt(TINY)
-    with pytest.raises(BenchError, match="is not built yet: leave"):
-        refuse_unbuilt(replace(TINY, **field))
+@pytest.mark.parametrize(
+    ("fields", "remedy"),
+    [
+        ({"backend": "onnxruntime"}, "leave backend out"),
+        ({"processes": 2, "parallel": "ddp"}, "add --task train"),
+        ({"processes": 2}, "add --task train"),
+        ({"processes": 2, "task": "train"}, "add --parallel ddp"),
+        ({"parallel": "fsdp2", "task": "train"}, "add --processes 2"),
+        ({"processes": 2, "parallel": "ddp", "task": "train", "compile_mode": "default"}, "leave --compile out"),
+    ],
+)
+def test_what_cannot_be_or_is_not_built_yet_is_refused_and_not_ignored(fields, remedy):
+    check_parallel(TINY)
+    check_parallel(replace(TINY, task="train", processes=8, parallel="fsdp2"))
+    with pytest.raises(BenchError, match=remedy):
+        check_parallel(replace(TINY, **fields))
+
+
+def test_a_way_of_training_in_parallel_is_of_the_list():
+    with pytest.raises(BenchError, match="there is no way of training in parallel 'dp': choose one of ddp, ddp_views"):
+        replace(TINY, parallel="dp")
 
 
 @pytest.mark.parametrize(("text", "size"), [("224", 224), ("800x1280", (800, 1280)), ("96x96", 96), ("1x3", (1, 3))])

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from visionbench.command import ci, inputs, options, output, progress
+from visionbench.command.processes import Place
 from visionbench.command.requests import TERMINAL, HowLong, HowToRun, Output, Selection, Turns
 from visionbench.command.selection import Defaults, roadmap_steps, specs_to_switch
-from visionbench.command.verbs.run import Place, held_clocks, networks_now, sweep_rows
+from visionbench.command.verbs.run import held_clocks, networks_now, sweep_rows
 from visionbench.command.verbs.trace import count_missing
 from visionbench.comparison import comparison
 from visionbench.comparison.comparison import Comparison, Side

@@ -11,7 +11,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from visionbench.command import inputs, options, output, progress
+from visionbench.command import inputs, options, output, processes, progress
+from visionbench.command.processes import Place
 from visionbench.command.requests import LARGEST, HowLong, HowToRun, Selection, Where
 from visionbench.command.selection import PAPER_BATCH, Defaults, specs_to_run
 from visionbench.comparison.verdict import INTERRUPTED, NOT_MEASURED
@@ -43,24 +44,6 @@ class Request:
     json: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """The devices to measure on, the protocol, and what a spec is there unless the user says otherwise.
-
-    Several `devices` are alike, and rows are spread over them. `threads` are the CPU's, None for torch's choice.
-    """
-
-    devices: tuple[str, ...]
-    threads: int | None
-    protocol: Protocol
-    defaults: Defaults
-
-    @property
-    def on_cpu(self) -> bool:
-        """Whether this is the CPU, where only a handful of rows is measured unasked."""
-        return self.devices == ("cpu",)
-
-
 def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
     parser.description = (
@@ -83,6 +66,7 @@ def add(parser: ArgumentParser) -> None:
         metavar="N,N,...",
         help="each of them, and where more stops paying",
     )
+    options.add_parallel(spec)
     parser.add_argument("--dry-run", action="store_true", help="say what would be measured, and stop")
     options.add_json(parser, "the new records, one document a line")
     parser.set_defaults(verb=lambda words: run(_request(words)), resumes=True)
@@ -105,7 +89,7 @@ def run(request: Request) -> int:
     """Measure what was asked for, and print it as a table; or, with --json, the new records as lines."""
     if not request.dry_run:
         start_early(light=_is_light(request))
-    place = place_to_measure(request.where, request.how_long)
+    place = processes.placed(place_to_measure(request.where, request.how_long), request.how)
     specs = _specs(request, place)
     if request.dry_run:
         return _say_what_would_be_measured(specs, place, request)
@@ -146,7 +130,7 @@ def measure(
 
     Raises `BenchError` before the first launch for whatever cannot be, and for a record that cannot be written.
     """
-    place = place or place_to_measure(request.where, request.how_long)
+    place = processes.placed(place or place_to_measure(request.where, request.how_long), request.how)
     specs = tuple(specs or _specs(request, place))
     store.check_writable(request.records)
     # The largest batch is still to be found: two images say whether a network works (batch norm needs them).
@@ -290,7 +274,8 @@ def _try_ahead(specs: Sequence[Spec], place: Place, *, size_asked: bool) -> Netw
     Raises `BenchError` where no network works, with the first reason: now, and not after an hour. One of several that
     does not work, or goes wrong in another way (it crashes, hangs, does not fit), is for the sweep to record.
     """
-    plain = {replace(spec, batch_size=1, compile_mode=None, task="inference") for spec in specs if not _is_users(spec)}
+    alone = (replace(spec, processes=None, parallel=None) for spec in specs if not _is_users(spec))
+    plain = {replace(spec, batch_size=1, compile_mode=None, task="inference") for spec in alone}
     sizes = sorted(plain, key=str) if size_asked and len(plain) <= CHECKED_AHEAD else []
     networks, mistakes = _first_launches([*filter(_is_users, specs), *sizes], place)
     if specs and all(spec.network in mistakes for spec in specs):
@@ -340,6 +325,8 @@ def _mistake(spec: Spec, failure: Failure | None) -> str:
     """What a user can mend, with the remedy; "" for what is no mistake."""
     from visionbench.models.reasons import reason_of_text
 
+    if failure is not None and failure.kind == "unsupported" and spec.processes is not None:
+        return f"{spec.model}: {failure.message}."
     if failure is None or failure.kind != "error":
         return ""
     if failure.stage == "build":

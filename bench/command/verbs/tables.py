@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionbench.command import inputs, options, output, progress
+from visionbench.command.processes import Place
 from visionbench.command.requests import HowLong, Output, Where
 from visionbench.command.selection import defaults_for
 from visionbench.command.verbs.run import (
-    Place,
     announce,
     networks_now,
     place_to_measure,

@@ -40,7 +40,9 @@ def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
     parser.description = "One model's card: exact counts by a trace on the meta device; no weights, no hardware."
     parser.add_argument("words", nargs="+", metavar="MODEL", help="as for run")
-    options.add_batch_size(options.add_spec(parser), "1")
+    spec = options.add_spec(parser)
+    options.add_batch_size(spec, "1")
+    options.add_parallel(spec)
     parser.add_argument(
         "--depth",
         type=options.positive,

@@ -40,8 +40,8 @@ def measure(workload: Steps, protocol: Protocol, warm: WarmUp, tools: Instrument
             blocks.wall,
             iterations=iterations,
             warmups=warm.iterations,
-            flags=_flags(blocks, iterations, warm, alone, tools),
-            warnings=_warnings(blocks, warm),
+            flags=flags_of(blocks, iterations, warm, alone, tools),
+            warnings=warnings_of(blocks, warm),
         ),
         *_device_times(blocks, iterations, alone),
         *telemetry.measurements(blocks.weather, iterations=iterations),
@@ -65,9 +65,10 @@ def _scattered(blocks: tuple[float, ...]) -> bool:
     return high - low > SCATTER * middle
 
 
-def _flags(
+def flags_of(
     blocks: Blocks, iterations: int, warm: WarmUp, alone: device_clock.Lone, tools: Instruments
 ) -> tuple[str, ...]:
+    """The doubts about these blocks: of the warm-up, of their scatter, of the clocks and of the machine."""
     doubts: tuple[str, ...] = () if warm.finite else (NAN_OUTPUT,)
     doubts += (NO_STEADY_STATE,) if warm.moving else ()
     doubts += (SCATTERED,) if _scattered(blocks.wall) else ()
@@ -77,7 +78,8 @@ def _flags(
     return tuple(dict.fromkeys((*doubts, *clocks, *weather, *tools.surroundings)))
 
 
-def _warnings(blocks: Blocks, warm: WarmUp) -> tuple[str, ...]:
+def warnings_of(blocks: Blocks, warm: WarmUp) -> tuple[str, ...]:
+    """What a reader is told in words: what had not settled, and how many blocks were discarded."""
     told = (f"not steady after {warm.iterations} iterations: {warm.moving}",) if warm.moving else ()
     bad = len(blocks.bad_weather)
     discarded = f"{bad} of {bad + len(blocks.wall)} blocks discarded: the device slowed itself down"

@@ -89,8 +89,10 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def limit_memory() -> None:
+def limit_memory(share: int = 1) -> None:
     """Take no more memory than the machine has free, so that what does not fit is an exception and not a kill.
+
+    Of several processes beside each other each takes one part of `share`.
 
     Without a limit Linux promises any amount, and then kills whom it likes, or swaps for an hour. Not on a GPU: its
     driver reserves address space by the terabyte.
@@ -98,7 +100,7 @@ def limit_memory() -> None:
     taken = host.data_memory()
     if taken is not None:
         with suppress(OSError, ValueError):  # a limit lower than ours is in force: it stays
-            resource.setrlimit(resource.RLIMIT_DATA, (taken + host.available_memory(), resource.RLIM_INFINITY))
+            resource.setrlimit(resource.RLIMIT_DATA, (taken + host.available_memory() // share, resource.RLIM_INFINITY))
 
 
 def _answer(line: socket.socket) -> None:
@@ -110,10 +112,10 @@ def _answer(line: socket.socket) -> None:
     os.environ.update(request["environ"])
     sys.path[:] = request["path"]
     importlib.invalidate_caches()
-    if request["device"].startswith("cpu"):
+    if request["device"].startswith("cpu") and request["spec"]["processes"] is None:
         limit_memory()
     # Preloaded by the server; imported here so that this module, which the server needs first, is light.
-    from visionbench.measuring.worker import measure
+    from visionbench.measuring.together import measure
     from visionbench.record.errors import BenchError
     from visionbench.record.record import to_json
     from visionbench.record.spec import Protocol, Spec
@@ -125,7 +127,7 @@ def _answer(line: socket.socket) -> None:
         tell(line, {"stage": stage})
 
     try:
-        record = measure(spec, protocol, request["device"], request["threads"], tell_stage=tell_stage)
+        record = measure(spec, protocol, request["device"], request["threads"], request["seconds"], tell_stage)
     except BenchError as mistake:
         tell(line, {"mistake": str(mistake)})
     else:

@@ -49,7 +49,7 @@ from visionbench import ROOT
 from visionbench.measuring.process import child
 from visionbench.measuring.process.light import without_compiler
 
-PRELOAD = ("psutil", "torch", "timm", "visionbench.models", "visionbench.measuring.worker")
+PRELOAD = ("psutil", "torch", "timm", "visionbench.models", "visionbench.measuring.together")
 
 BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "

@@ -81,7 +81,7 @@ def launch(
     seconds, kills = protocol.max_seconds if timeout is None else timeout, memory_kills()
     started = datetime.now(UTC).isoformat(timespec="seconds")
     with tempfile.TemporaryFile() as log, _compiler_cache(spec) as variables:
-        request = _request(spec, protocol, device, threads, variables)
+        request = _request(spec, protocol, device, threads, seconds, variables)
         fcntl.fcntl(log, fcntl.F_SETFL, os.O_APPEND)  # or a cut log would grow a hole up to its old length
         story = _live(request, log, seconds, stop)
         if story.pid is None:  # the server was dying when we asked; nothing has started, so ask another
@@ -118,12 +118,15 @@ def _compiler_cache(spec: Spec) -> AbstractContextManager[dict[str, str]]:
     return cold_cache() if spec.compile_mode else nullcontext({})
 
 
-def _request(spec: Spec, protocol: Protocol, device: str, threads: int | None, variables: dict[str, str]) -> bytes:
+def _request(
+    spec: Spec, protocol: Protocol, device: str, threads: int | None, seconds: float, variables: dict[str, str]
+) -> bytes:
     request = {
         "spec": asdict(spec),
         "protocol": asdict(protocol),
         "device": device,
         "threads": threads,
+        "seconds": seconds,
         "directory": str(Path.cwd()),
         "path": import_path(),
         "environ": dict(os.environ) | variables,

@@ -76,6 +76,8 @@ def _spec(spec: Spec, *, always: bool = False) -> list[Option]:
         ("memory-format", spec.memory_format, None if always else plain.memory_format),
         ("compile", spec.compile_mode, None),
         ("attention", spec.attention, plain.attention),
+        ("processes", spec.processes, None),
+        ("parallel", spec.parallel, None),
     ]
     told = [(name, value) for name, value, granted in fields if value not in (None, granted)]
     given = [*(("input", one) for one in spec.inputs or ()), *([("loss", spec.loss)] if spec.loss else [])]

@@ -1,0 +1,148 @@
+"""Efficiency of training on several processes: what is kept of N times one, and of a step without communication.
+
+One panel per device and way of running, one line per network. Measured alone: both quotients are of blocks in turns
+within a launch, with a 95 % interval over launches where there are enough of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from visionbench.record.program import program_name
+from visionbench.record.record import Record
+from visionbench.record.scaling import communication_efficiency, scaling_efficiency
+from visionbench.record.spec import Spec
+from visionbench.record.statistics import MIN_LAUNCHES, Estimate, over_launches
+from visionbench.reports.figures import canvas, panels
+from visionbench.reports.figures.canvas import Entry, Sheet
+from visionbench.reports.figures.figure import Drawing, Evidence, MissingError
+from visionbench.reports.figures.style import POINT, Look
+from visionbench.reports.settings import flags
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAME, TITLE = "scaling", "Training on several processes: what is kept of N times one"
+
+HUES = ("blue", "orange", "purple", "green", "grey")
+MARKERS = ("o", "s", "^", "D", "v")
+
+MOST_LINES = 5
+"""Networks in a panel: the newest."""
+
+DOT = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One key: so many processes, the scaling efficiency and the communication efficiency (1 = all is kept)."""
+
+    processes: int
+    scaling: Estimate
+    communication: Estimate | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One network on one device, at one batch per process, over the numbers of processes."""
+
+    spec: Spec
+    device: str
+    points: tuple[Point, ...]
+    doubts: tuple[str, ...] = ()
+
+
+def data(evidence: Evidence) -> tuple[Line, ...]:
+    """The lines, the newest last. Raises `MissingError` where nothing was measured on several processes."""
+    keys: dict[object, list[Record]] = {}
+    for record in evidence.records:
+        if record.source == "measured" and record.spec.processes is not None and record.failure is None:
+            keys.setdefault(record.key, []).append(record)
+    lines: dict[tuple[object, ...], Line] = {}
+    for launches in keys.values():
+        scaling = over_launches(launches, scaling_efficiency)
+        if scaling is None:
+            continue
+        spec = launches[-1].spec
+        _, *rest = launches[-1].key
+        lone = replace(spec, processes=None)
+        line = lines.pop((lone, *rest), Line(spec=spec, device=launches[-1].environment.device, points=()))
+        communication = over_launches(launches, communication_efficiency)
+        point = Point(processes=spec.processes or 1, scaling=scaling, communication=communication)
+        doubts = tuple(dict.fromkeys((*line.doubts, *flags(launches, "throughput"))))
+        lines[lone, *rest] = replace(line, points=(*line.points, point), doubts=doubts)
+    if not lines:
+        raise MissingError(
+            f"{NAME}: nothing was trained on several processes; "
+            f"`{program_name()} run resnet50 --task train --processes 2` does."
+        )
+    return tuple(lines.values())[-MOST_LINES:]
+
+
+def paint(evidence: Evidence, look: Look) -> Figure:
+    """Two panels: scaling efficiency, and communication efficiency, over the number of processes."""
+    lines = data(evidence)
+    each = 60.0 if look.narrow else 66.0
+    looks = list(zip(lines, HUES, MARKERS, strict=False))
+    legend = [Entry(word=_name(line, lines), marker=marker, colour=look.theme.hues[hue]) for line, hue, marker in looks]
+    shown = panels.height(2, each, look.narrow)
+    sheet = canvas.sheet(look, TITLE, shown, _sentences(lines), legend)
+    scaling, communication = panels.stand(sheet, 2, each)
+    _panel(sheet, scaling, lines, "Scaling efficiency", "scaling")
+    _panel(sheet, communication, lines, "Communication efficiency", "communication")
+    return sheet.figure
+
+
+def _name(line: Line, lines: Sequence[Line]) -> str:
+    """The network, and what tells two lines apart."""
+    words = [line.spec.model.partition(":")[2] or line.spec.model, f"b{line.spec.batch_size}"]
+    for word, differs in (
+        (line.spec.parallel or "", {other.spec.parallel for other in lines}),
+        (line.spec.precision, {other.spec.precision for other in lines}),
+        (line.device, {other.device for other in lines}),
+    ):
+        words += [word] if len(differs) > 1 else []
+    return " ".join(words)
+
+
+def _sentences(lines: Sequence[Line]) -> tuple[str, ...]:
+    devices = ", ".join(dict.fromkeys(line.device for line in lines))
+    few = any(point.scaling.low is None for line in lines for point in line.points)
+    doubts = dict.fromkeys(doubt for line in lines for doubt in line.doubts)
+    sentences = [
+        f"Measured on {devices}. Weak scaling: the batch (b) is each process's.",
+        "Scaling: the rate of N processes over N times one alone. Communication: time of a step under no_sync over "
+        "that of a step.",
+        "Blocks take turns within a launch. Bars: 95 % interval over launches.",
+        f"A point without a bar has fewer than {MIN_LAUNCHES} launches." if few else "",
+        *(f"Of some rows: {doubt}." for doubt in doubts),
+    ]
+    return tuple(sentence for sentence in sentences if sentence)
+
+
+def _panel(sheet: Sheet, axes: Axes, lines: Sequence[Line], title: str, which: str) -> None:
+    estimates = [[(p.processes, e) for p in line.points if (e := getattr(p, which)) is not None] for line in lines]
+    ends = [100 * end for row in estimates for _, e in row for end in (e.low or e.centre, e.high or e.centre)]
+    most = max((number for row in estimates for number, _ in row), default=2)
+    least = min((number for row in estimates for number, _ in row), default=1)
+    panels.logarithmic(axes, least / 1.3, most * 1.3)
+    numbers = sorted({number for row in estimates for number, _ in row})
+    axes.set_xticks(numbers, labels=[str(number) for number in numbers])
+    panels.linear(axes, min([0.0, *ends]), max([105.0, *ends]) * 1.05, upward=True)
+    panels.name(sheet, axes, title, "% of what nothing lost would be", "processes")
+    axes.axhline(100.0, color=sheet.look.theme.muted, linewidth=0.6, linestyle=(0, (4, 3)), zorder=1)
+    for row, hue, marker in zip(estimates, HUES, MARKERS, strict=False):
+        colour = sheet.look.theme.hues[hue]
+        ordered = sorted(row, key=lambda pair: pair[0])
+        across, up = [number for number, _ in ordered], [100 * e.centre for _, e in ordered]
+        axes.plot(across, up, color=colour, linewidth=0.8, marker=marker, markersize=2 * DOT / POINT, zorder=4)
+        for number, e in ordered:
+            if e.low is not None and e.high is not None:
+                span = [[100 * (e.centre - e.low)], [100 * (e.high - e.centre)]]
+                axes.errorbar(number, 100 * e.centre, yerr=span, ecolor=colour, elinewidth=1.0, capsize=2.0, zorder=3)
+
+
+DRAWING = Drawing(name=NAME, title=TITLE, paint=paint)
