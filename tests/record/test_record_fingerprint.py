@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 
 from visionbench.record.fingerprint import Difference, differences, digest, fingerprint, fingerprint_id
-from visionbench.record.record import Environment
+from visionbench.record.record import Environment, Health
 
 GPU = Environment(
     device_type="cuda",
@@ -55,6 +55,11 @@ FREE = {
     "git_dirty": True,
     "started": "2026-02-02T00:00:00+00:00",
     "node": "gpu-17",
+    "gpu_uuid": "3f2a",
+    "job": "17",
+    "restarts": 1,
+    "exclusive_node": True,
+    "health": Health(rows_remapped=1),
     "python": "3.11.9",
 }
 

@@ -19,6 +19,7 @@ from visionbench.record.record import (
     Basis,
     Environment,
     Failure,
+    Health,
     FailureKind,
     Measurement,
     NewerSchemaError,
@@ -86,6 +87,11 @@ FULL = Record(
         git_dirty=False,
         started="2026-11-05T12:00:00+00:00",
         node="host-3",
+        gpu_uuid="3f2a1b00-1111",
+        job="17",
+        restarts=1,
+        exclusive_node=False,
+        health=Health(ecc_uncorrected=0, rows_remapped=2, remap_pending=False, pcie_width=8, pcie_width_max=16),
     ),
     measurements=(
         Measurement(
@@ -345,6 +351,7 @@ def test_repetitions_share_a_key_and_nothing_else_does():
     first = replace(BARE, environment=cpu, protocol=SMOKE, source="measured")
     again = replace(first, environment=replace(cpu, started="2026-11-05"), measurements=FULL.measurements)
     assert again.key == first.key
+    assert replace(first, environment=replace(cpu, node="host-3")).key == first.key  # the estimate is over nodes
     others = [
         replace(first, spec=replace(first.spec, batch_size=2)),
         replace(first, protocol=STEADY),
@@ -352,7 +359,6 @@ def test_repetitions_share_a_key_and_nothing_else_does():
         replace(first, source="predicted"),
         replace(first, environment=replace(cpu, threads=4)),
         replace(first, environment=replace(cpu, torch="2.9.0")),
-        replace(first, environment=replace(cpu, node="host-3")),
         replace(first, spec=replace(first.spec, image_size=(224, 256))),
         replace(first, spec=replace(first.spec, image_size=(256, 224))),
         replace(first, spec=replace(first.spec, processes=2)),
