@@ -101,7 +101,7 @@ class Driver:
         self._ended: dict[str, float] = {}
         self._cancelled: set[str] = set()
         self._refusals = 0
-        self._last = ""
+        self._told: tuple[set[str], set[str]] = (set(), set())
         self._environments: dict[str, Environment] = {}
         self.devices: dict[str, Counter[str]] = defaultdict(Counter)
         self.unfit: dict[str, Unfit] = {}
@@ -113,6 +113,7 @@ class Driver:
 
     def look(self) -> bool:
         """One look at the queue and at the records; whether all is done."""
+        self._told = (self._told[1], set())
         try:
             jobs = self._jobs()  # first: a job that has ended has written all that it will
             self._read()
@@ -313,10 +314,11 @@ class Driver:
     # --- what is said ---
 
     def _tell(self, sentence: str) -> None:
-        """Say it, but not twice in a row."""
-        if sentence != self._last:
+        """Say it, unless the last look said it, too."""
+        before, now = self._told
+        if sentence not in before | now:
             self._say(sentence)
-        self._last = sentence
+        now.add(sentence)
 
     def _tell_state(self, jobs: dict[str, list[Job]]) -> None:
         flat = [its[0] for its in jobs.values()]

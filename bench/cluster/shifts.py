@@ -211,8 +211,17 @@ def read_request(folder: Path) -> Request:
 
 
 def write_shift(folder: Path, shift: Shift) -> None:
-    """Write what the shift's job reads."""
-    write_whole(folder / "shifts" / f"{shift.name}.json", _text(shift), "free some space, or name another folder")
+    """Write what the shift's job reads. It can be written again at any time, so no disk is waited for.
+
+    Raises `BenchError` where it cannot be written.
+    """
+    path = folder / "shifts" / f"{shift.name}.json"
+    partial = path.with_suffix(".part")
+    try:
+        partial.write_text(_text(shift), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise BenchError(f"cannot write {path} ({error.strerror}): free some space, or name another folder.") from error
 
 
 def read_shift(folder: Path, name: str) -> Shift:

@@ -19,7 +19,7 @@ from typing import TypeVar, cast
 
 from visionbench.cluster import drive, shifts, site, slurm
 from visionbench.cluster.shifts import Card, Part, Request
-from visionbench.command import inputs, progress
+from visionbench.command import inputs, output, progress
 from visionbench.command.requests import Queue, Where
 from visionbench.record import store
 from visionbench.record.devices import select
@@ -121,6 +121,17 @@ def _kept() -> object:
     return _WORK[-1]()
 
 
+def print_nodes(records: Sequence[Record]) -> None:
+    """Which card is the odd one, where there are several."""
+    from visionbench.reports import render
+    from visionbench.reports.results import nodes
+
+    table = nodes.layout(records)
+    if len(table.rows) > 1:
+        print()
+        print(render(table, "terminal", output.width(None), colour=output.colour()), end="")
+
+
 # --- before anything is queued ---
 
 
@@ -188,11 +199,16 @@ def _time_asked(words: Sequence[str]) -> float | None:
 
 
 def _check(engine: slurm.Slurm, request: Request) -> None:
-    """Raise `BenchError` for what can be known to fail: a Python that cannot serve a card, options that Slurm refuses."""
-    cards = [(card.word, engine.sites.get(card.word, site.Site()).python) for card in request.cards]
-    apart(lambda: [_check_python(word, python, on_cpu=request.device == "cpu") for word, python in cards])
-    for word, _ in cards:
-        engine.test("test", word)
+    """Raise `BenchError` for a Python that cannot serve its card, and for options that Slurm refuses."""
+
+    def check_pythons() -> None:
+        for card in request.cards:
+            python = engine.sites.get(card.word, site.Site()).python
+            _check_python(card.word, python, on_cpu=request.device == "cpu")
+
+    for card in request.cards:
+        engine.test("test", card.word)
+    apart(check_pythons)
 
 
 def _check_python(word: str, python: str | None, *, on_cpu: bool) -> None:

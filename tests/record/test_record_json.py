@@ -19,8 +19,8 @@ from visionbench.record.record import (
     Basis,
     Environment,
     Failure,
-    Health,
     FailureKind,
+    Health,
     Measurement,
     NewerSchemaError,
     Record,
@@ -91,7 +91,16 @@ FULL = Record(
         job="17",
         restarts=1,
         exclusive_node=False,
-        health=Health(ecc_uncorrected=0, rows_remapped=2, remap_pending=False, pcie_width=8, pcie_width_max=16),
+        health=Health(
+            ecc_uncorrected=3,
+            rows_remapped=2,
+            remap_pending=False,
+            pcie_generation=1,
+            pcie_generation_max=4,
+            pcie_width=8,
+            pcie_width_max=16,
+            power_limit_default=400.0,
+        ),
     ),
     measurements=(
         Measurement(
@@ -161,7 +170,8 @@ def test_a_line_is_one_line_of_plain_json(record):
 
 
 def test_the_full_case_leaves_no_field_at_its_default():
-    data = [FULL, FULL.spec, FULL.protocol, FULL.environment, FULL.measurements[0], FULL.failure, FULL.basis]
+    where = FULL.environment
+    data = [FULL, FULL.spec, FULL.protocol, where, where.health, FULL.measurements[0], FULL.failure, FULL.basis]
     ours = {value for value in vars(record_module).values() if isinstance(value, type) and is_dataclass(value)}
     assert {type(datum) for datum in data} == ours
     for datum in data:

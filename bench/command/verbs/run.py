@@ -137,11 +137,11 @@ def _run_queued(request: Request, queue: Queue) -> int:
 
     folder = queued.folder_of(request.records)
     outcome = queued.run(queue, request.where, folder, rows, dry_run=request.dry_run)
-    if outcome.records and not request.dry_run:
-        if request.json:
-            output.print_records(outcome.records)
-        else:
-            _print_table(outcome.records)
+    if outcome.records and request.json:
+        output.print_records(outcome.records)
+    elif outcome.records:
+        _print_table(outcome.records)
+        queued.print_nodes(outcome.records)
     return INTERRUPTED if outcome.interrupted else 0
 
 

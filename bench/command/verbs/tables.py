@@ -130,6 +130,8 @@ def _run_queued(reports: Sequence[Report], request: Request, queue: Queue) -> in
     records = [*outcome.records, *computed]
     tables = [report.layout(records, inputs.read_comparisons()) for report in reports]
     output.print_tables(tables, request.output, lambda: output.document(tables, records, inputs.read_comparisons()))
+    if request.output.format == "terminal":
+        queued.print_nodes(records)
     return 0
 
 
