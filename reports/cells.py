@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from visionbench.record.record import Record
-from visionbench.record.statistics import Estimate
+from visionbench.record.statistics import MIN_LAUNCHES, Estimate
 from visionbench.record.units import plural
 from visionbench.reports.printed import Number
 from visionbench.reports.table import Cell
@@ -92,6 +92,10 @@ def measured(
     if spans and low is not None and high is not None:
         span = f"[{decimals(low / scale, digits)}, {decimals(high / scale, digits)}]"
         short = f"±{max(high - centre, centre - low) / centre * 100:.1f} %"
+    if spans and estimate.least is not None and estimate.most is not None:
+        least, most = estimate.least, estimate.most
+        span = f"({decimals(least / scale, digits)} to {decimals(most / scale, digits)})"
+        short = f"({(least / centre - 1) * 100:+.1f} to {(most / centre - 1) * 100:+.1f} %)".replace("-", "−")
     return Cell(
         text=decimals(centre / scale, digits),
         value=centre,
@@ -105,6 +109,27 @@ def measured(
         notes=tuple(notes),
         **_behind(evidence, origin),
     )
+
+
+def few(estimate: Estimate) -> tuple[str, ...]:
+    """Why a number has no interval, as a clause; () where it has one."""
+    if estimate.low is not None:
+        return ()
+    if estimate.nodes > 1:
+        return (f"centre and range over {estimate.nodes} nodes; an interval over nodes needs {MIN_LAUNCHES}",)
+    return (f"fewer than {MIN_LAUNCHES} launches, so no interval",)
+
+
+def over(estimates: Iterable[Estimate]) -> str:
+    """What intervals are over, in words; "" where there is none."""
+    having = [estimate for estimate in estimates if estimate.low is not None]
+    if not having:
+        return ""
+    counts = sorted({estimate.nodes for estimate in having})
+    if counts[-1] < 2:
+        return "over launches, on one node: it is about this card" if counts[-1] else "over launches"
+    nodes = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"over {nodes} nodes, where a node's value is the median of its launches"
 
 
 def plain(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 from visionbench.command import progress
 from visionbench.command.inputs import CALIBRATIONS, COMPARISONS, RECORDS
-from visionbench.command.requests import FORMATS, LARGEST
+from visionbench.command.requests import FORMATS, LARGEST, Queue
 from visionbench.comparison.verdict import USAGE
 from visionbench.record.errors import BenchError
 from visionbench.record.inputs import parse, users_function
@@ -151,6 +152,7 @@ def add_where(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("where")
     where.add_argument(
         "--gpu",
+        action=_Gpu,
         metavar="NAME",
         help="insist that the GPU here is a v100, a100, h100-sxm5-80gb, ... and measure as the paper did on it",
     )
@@ -163,6 +165,77 @@ def add_where(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: torch's choice)")
     where.add_argument(
         "--records", type=Path, default=RECORDS, metavar="FILE", help=f"append records there (default: {RECORDS})"
+    )
+
+
+class _Gpu(argparse.Action):
+    """The last card that was named is `gpu`, and all of them are `gpus`: on a cluster each has its column."""
+
+    def __call__(self, _parser: Any, namespace: Any, values: Any, _option: Any = None) -> None:
+        namespace.gpu = values
+        namespace.gpus = (*getattr(namespace, "gpus", ()), values)
+
+
+def add_queue(parser: argparse.ArgumentParser) -> None:
+    """Options that measure on a cluster's nodes instead of here."""
+    queue = parser.add_argument_group("on a cluster (docs/cluster.md)")
+    queue.add_argument(
+        "--cluster", choices=("slurm",), help="queue jobs on the cluster; --gpu NAME (repeatable) says on which cards"
+    )
+    queue.add_argument("--partition", metavar="NAME", help="Slurm's partition (default: its default)")
+    queue.add_argument(
+        "--sbatch",
+        action="append",
+        metavar="OPTIONS",
+        help='more options for sbatch: "--account=vision --time=2:00:00"',
+    )
+    queue.add_argument(
+        "--nodes",
+        choices=("spread", "any"),
+        help="any: let Slurm choose (default: spread, so that launches differ in node)",
+    )
+    queue.add_argument(
+        "--site",
+        type=Path,
+        metavar="FILE",
+        help="what cards are called there, and their Python (default: cluster.toml)",
+    )
+    queue.add_argument("--anonymous-nodes", action="store_true", help="records get a salted hash for a node's name")
+
+
+ONLY_QUEUED = ("partition", "sbatch", "nodes", "site", "anonymous_nodes")
+NOT_QUEUED = ("target_ci", "row_time", "budget", "lock_clocks", "retry_failures")
+"""What means nothing without `--cluster`, and what means nothing with it."""
+
+
+def queue(words: argparse.Namespace) -> Queue | None:
+    """The cluster that was asked for; None for this machine. Raises `BenchError` for words that do not go together."""
+    gpus: tuple[str, ...] = getattr(words, "gpus", ())
+    if not words.cluster:
+        given = next((name for name in ONLY_QUEUED if getattr(words, name)), None)
+        if given:
+            raise BenchError(f"--{given.replace('_', '-')} is for a cluster: add --cluster slurm, or leave it out.")
+        if len(gpus) > 1:
+            raise BenchError(
+                f"--gpu {gpus[0]} --gpu {gpus[1]}: one machine is one card; name one, or add --cluster slurm."
+            )
+        return None
+    given = next((name for name in NOT_QUEUED if getattr(words, name)), None)
+    if given:
+        raise BenchError(f"--{given.replace('_', '-')} is for one machine: leave it out with --cluster.")
+    if not gpus:
+        raise BenchError("--cluster needs the cards to measure: --gpu a100, or several of them.")
+    try:
+        sbatch = tuple(word for text in words.sbatch or () for word in shlex.split(text))
+    except ValueError as error:
+        raise BenchError("--sbatch has an open quote: close it.") from error
+    return Queue(
+        gpus=tuple(dict.fromkeys(gpus)),
+        partition=words.partition,
+        nodes=words.nodes or "spread",
+        site=words.site,
+        sbatch=sbatch,
+        anonymous_nodes=words.anonymous_nodes,
     )
 
 

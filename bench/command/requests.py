@@ -78,6 +78,22 @@ class Where:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """Which cards of a cluster to measure on, by the words of `--gpu`, and what its queue is asked for.
+
+    `nodes` is "spread", one shift after another to another node, or "any", as the queue likes. `site` is the file that
+    says what cards are called there; `sbatch` are further options for Slurm, each a text of its own.
+    """
+
+    gpus: tuple[str, ...] = ()
+    partition: str | None = None
+    nodes: Literal["spread", "any"] = "spread"
+    site: Path | None = None
+    sbatch: tuple[str, ...] = ()
+    anonymous_nodes: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HowLong:
     """How long and how often to measure a row. Times are in seconds, None is no limit.
 

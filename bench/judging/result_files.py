@@ -62,6 +62,7 @@ class Sample:
     started: str | None = None
     commit: str | None = None
     dirty: bool | None = None
+    node: str | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -113,6 +114,7 @@ def _sample(record: Record) -> Sample:
         started=environment.started,
         commit=environment.git_commit,
         dirty=environment.git_dirty,
+        node=environment.node,
     )
 
 

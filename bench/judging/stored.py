@@ -15,7 +15,7 @@ from statistics import median
 from visionbench.comparison.stored import Entry, Found, Provenance, Recorded, StoredComparison
 from visionbench.judging.result_files import Facts, Number, Sample
 from visionbench.record.fingerprint import Difference, differing
-from visionbench.record.statistics import Estimate, estimate
+from visionbench.record.statistics import Estimate, over_nodes
 
 Key = tuple[str, str, Facts, Facts]
 """Row, source, how, where: launches with one key are repetitions."""
@@ -98,8 +98,8 @@ def _row(baseline: Sequence[Sample], candidate: Sequence[Sample]) -> Iterator[En
 def _number(metric: str, baseline: Sequence[Sample], candidate: Sequence[Sample]) -> Entry:
     a, b = _numbers(metric, baseline), _numbers(metric, candidate)
     known = (b or a)[-1]
-    one = _recorded(a, baseline) if a else None
-    other = _recorded(b, candidate) if b else None
+    one = _recorded(metric, baseline) if a else None
+    other = _recorded(metric, candidate) if b else None
     return Entry(
         row=candidate[-1].row,
         subject=candidate[-1].subject,
@@ -119,20 +119,22 @@ def _numbers(metric: str, samples: Sequence[Sample]) -> list[Number]:
     return [number for sample in samples if (number := sample.get(metric))]
 
 
-def _recorded(numbers: Sequence[Number], launches: Sequence[Sample]) -> Recorded:
+def _recorded(metric: str, launches: Sequence[Sample]) -> Recorded:
     """A side's number: of an exact count the newest (a file may hold the counts of several commits), else over all."""
-    values = [number.value for number in numbers]
+    numbers = _numbers(metric, launches)
+    values = [(launch.node, number.value) for launch in launches if (number := launch.get(metric))]
     return Recorded(
-        estimate=_single(values[-1], 1) if numbers[-1].exact else _estimate(values),
+        estimate=_single(values[-1][1], 1) if numbers[-1].exact else _estimate(values),
         spread=numbers[0].spread if len(numbers) == 1 else None,
         flags=tuple(dict.fromkeys(flag for number in numbers for flag in number.flags)),
         failed=sum(bool(launch.failure) for launch in launches),
     )
 
 
-def _estimate(values: Sequence[float]) -> Estimate:
-    """Over launches, on the logarithmic scale; where a value is zero (graph breaks) that has none: the median."""
-    return estimate(values) if min(values) > 0 else _single(median(values), len(values))
+def _estimate(values: Sequence[tuple[str | None, float]]) -> Estimate:
+    """Over nodes or launches, by logarithms; where a value is zero (graph breaks) that has none: the median."""
+    numbers = [value for _, value in values]
+    return over_nodes(values) if min(numbers) > 0 else _single(median(numbers), len(numbers))
 
 
 def _single(value: float, launches: int) -> Estimate:

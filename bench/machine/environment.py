@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 
 from visionbench import ROOT
-from visionbench.machine import accelerator, allocator, host, nvml
+from visionbench.machine import accelerator, allocator, batch_job, health, host, nvml
 from visionbench.record import devices
 from visionbench.record.errors import BenchError
-from visionbench.record.record import Environment
+from visionbench.record.record import Environment, Health
 
 GIT_SECONDS = 3.0
 
@@ -64,7 +64,14 @@ def describe(device: str, threads: int | None = None) -> Environment:
     if kind == "meta":
         return software
     here = replace(
-        software, cpu=_cpu_model(), cores=len(host.usable_cores()), threads=threads or torch.get_num_threads()
+        software,
+        cpu=_cpu_model(),
+        cores=len(host.usable_cores()),
+        threads=threads or torch.get_num_threads(),
+        node=batch_job.node(),
+        job=batch_job.number(),
+        restarts=batch_job.restarts(),
+        exclusive_node=batch_job.is_alone(),
     )
     if kind == "cuda":
         return _with_cuda(here, device)
@@ -105,7 +112,7 @@ def _with_cuda(here: Environment, device: str) -> Environment:
         return replace(here, cuda=torch.version.cuda)
     properties = torch.cuda.get_device_properties(device)
     known = devices.identify(properties.name)
-    driver, power_limit = nvml.driver_and_power_limit(device)
+    driver, power_limit, state = driver_and_health(device)
     index = torch.device(device).index
     return replace(
         here,
@@ -117,7 +124,20 @@ def _with_cuda(here: Environment, device: str) -> Environment:
         cuda=torch.version.cuda,
         cudnn=_cudnn(),
         power_limit=power_limit,
+        gpu_uuid=accelerator.uuid(device) or None,
+        health=state,
     )
+
+
+def driver_and_health(device: str) -> tuple[str | None, float | None, Health | None]:
+    """The driver's version, the power limit in watts (a slice of a card has no separate one) and the card's health."""
+    gpu = nvml.open_gpu(device)
+    if gpu is None:
+        return None, None, None
+    try:
+        return gpu.driver, None if gpu.mig else nvml.power_limits(gpu)[0], health.read(gpu)
+    finally:
+        nvml.close(gpu)
 
 
 def _cudnn() -> str | None:

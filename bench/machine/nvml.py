@@ -101,17 +101,6 @@ def open_gpu(device: str, module: Any = None) -> Gpu | None:
     return Gpu(library=module, handle=found[0], mig=found[1], driver=driver)
 
 
-def driver_and_power_limit(device: str) -> tuple[str | None, float | None]:
-    """The driver's version and the current power limit in watts; a slice of a card has no separate limit."""
-    gpu = open_gpu(device)
-    if gpu is None:
-        return None, None
-    try:
-        return gpu.driver, None if gpu.mig else power_limits(gpu)[0]
-    finally:
-        close(gpu)
-
-
 def driver_cuda(module: Any) -> tuple[int, int] | None:
     """The newest CUDA that the driver runs, as (major, minor); None where no driver answers."""
     try:

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import torch
 
-from visionbench.machine import environment, linux, nvml
+from visionbench.machine import environment, health, linux, nvml
 from visionbench.record.errors import BenchError
 from visionbench.record.metrics import measurement
 from visionbench.record.record import Measurement
@@ -258,6 +258,7 @@ def _host_flags(threads: int, proc: Path, cpus: Path) -> tuple[str, ...]:
 
 
 def _gpu_flags(gpu: nvml.Gpu, device: str) -> tuple[str, ...]:
+    state = health.read(gpu)
     told = {
         "variables_set": bool(environment.variables_that_count()),
         "other_gpu_processes": bool(nvml.other_processes(gpu, device)),
@@ -265,6 +266,8 @@ def _gpu_flags(gpu: nvml.Gpu, device: str) -> tuple[str, ...]:
         "ecc": nvml.costly_ecc(gpu),
         "persistence_off": nvml.ask(gpu, "nvmlDeviceGetPersistenceMode") == 0,
         "power_limit_lowered": nvml.is_power_lowered(gpu),
+        "pcie_degraded": health.lacks_lanes(state),
+        "rows_remapped": bool(state.rows_remapped),
     }
     return tuple(flag for flag, holds in told.items() if holds)
 

@@ -53,6 +53,8 @@ FLAGS: dict[str, Flag] = {
     ),
     "mig": Flag(meaning="the GPU is a slice of a card (MIG)", voids_time=True),
     "ecc": Flag(meaning="error correction takes some of the memory's bandwidth"),
+    "pcie_degraded": Flag(meaning="the card has fewer lanes to the host than it could have"),
+    "rows_remapped": Flag(meaning="rows of the card's memory were faulty and are replaced"),
     "persistence_off": Flag(meaning="the driver unloads between processes"),
     "power_limit_lowered": Flag(meaning="the power limit is below the card's default", voids_time=True),
     "powersave_governor": Flag(meaning="the CPU's governor saves power"),

@@ -38,15 +38,36 @@ class NewerSchemaError(BenchError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What a GPU's driver counts of its health; None where it does not say.
+
+    `ecc_uncorrected` are memory errors that could not be corrected since the driver was loaded, `rows_remapped` the
+    faulty rows of memory that others stand for, `remap_pending` whether one more does so after a restart. The bus's
+    generation and width are as they were and at most; a card at rest lowers its generation. Watts.
+    """
+
+    ecc_uncorrected: int | None = None
+    rows_remapped: int | None = None
+    remap_pending: bool | None = None
+    pcie_generation: int | None = None
+    pcie_generation_max: int | None = None
+    pcie_width: int | None = None
+    pcie_width_max: int | None = None
+    power_limit_default: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
     """Where a number was made. Unknown is None and prints as a dash.
 
     `device_type` is "cuda", "cpu" or "meta" (computed, no hardware). `device_key` is a key of `devices.DEVICES` or
     None; `device_name` is the driver's own name, or the CPU's; `device_index` says which of a host's equal GPUs it was.
-    `node` names the host where several take part; it is part of a record's key. So is `malloc`, from which sizes on a
-    CPU process gives memory back to the system (`machine.allocator`); None in records from before that was settled.
-    `communication` is what processes that train together exchange gradients by, "gloo" or "nccl", and `nccl` its
-    version. Bytes, watts, UTC (ISO 8601).
+    `node` names the host where several take part, or hides its name behind a salted hash; `gpu_uuid` is the card's own
+    number. `job` is a batch system's, `restarts` how often it had begun before, and `exclusive_node` whether the whole
+    host was its own. `malloc`, from which sizes on a CPU process gives memory back to the system
+    (`machine.allocator`), is part of a record's key; None in records from before that was settled. `communication` is
+    what processes that train together exchange gradients by, "gloo" or "nccl", and `nccl` its version. Bytes, watts,
+    UTC (ISO 8601).
     """
 
     device_type: str
@@ -72,6 +93,11 @@ class Environment:
     malloc: str | None = None
     communication: str | None = None
     nccl: str | None = None
+    gpu_uuid: str | None = None
+    job: str | None = None
+    restarts: int | None = None
+    exclusive_node: bool | None = None
+    health: Health | None = None
 
     @property
     def device(self) -> str:
@@ -79,7 +105,7 @@ class Environment:
         return _short_name(self.device_type, self.device_key, self.device_name, self.threads)
 
 
-LATER_FIELDS = ("malloc", "communication", "nccl")
+LATER_FIELDS = ("malloc", "communication", "nccl", "gpu_uuid", "job", "restarts", "exclusive_node", "health")
 """An environment's fields that came after the first lines: not written where they are None, as older readers expect."""
 
 
@@ -174,9 +200,10 @@ class Record:
     schema: int = SCHEMA
 
     @property
-    def key(self) -> tuple[Spec, str | None, str, str | None, str | None, str | None, str | None, Source]:
+    def key(self) -> tuple[Spec, str | None, str, str | None, str | None, str | None, Source]:
         """Records with one key are repetitions; records with different keys are never averaged.
 
+        Equal cards of several nodes are repetitions, too: the estimate is then over nodes (`statistics.over_launches`).
         torch's version is part of it: from one release to a later one, models on one card have moved by tens of percent
         (timm's result tables for PyTorch 2.4 and 2.9).
         """
@@ -186,7 +213,6 @@ class Record:
             protocol,
             self.environment.device,
             self.environment.torch,
-            self.environment.node,
             self.environment.malloc,
             self.network,
             self.source,

@@ -15,9 +15,12 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist, median
+from typing import TypeVar
 
 from visionbench.record.metrics import DENSE_PHASES, POST_PHASES
 from visionbench.record.record import Record
+
+Node = TypeVar("Node")
 
 MIN_LAUNCHES = 7
 """Fewer launches get no interval: with 5 the exact 95 % interval does not exist, with 6 it is the whole range."""
@@ -25,13 +28,20 @@ MIN_LAUNCHES = 7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A centre with its interval at `confidence`; `low` and `high` are None where `launches` allow no interval."""
+    """A centre with its interval at `confidence`; `low` and `high` are None where `launches` allow no interval.
+
+    With several `nodes` it is over nodes: of equal cards, not of one. Where they are too few for an interval, `least`
+    and `most` are the range of the nodes' values. `nodes` is 0 where no record names one.
+    """
 
     centre: float
     low: float | None
     high: float | None
     launches: int
     confidence: float = 0.95
+    nodes: int = 0
+    least: float | None = None
+    most: float | None = None
 
 
 def images_per_second(record: Record) -> float | None:
@@ -83,9 +93,54 @@ def _sum(record: Record, metrics: Iterable[str]) -> float | None:
 
 
 def over_launches(records: Sequence[Record], value: Callable[[Record], float | None]) -> Estimate | None:
-    """The estimate over the launches that have a value; values of zero or less are meter faults and are ignored."""
-    values = [found for record in records if (found := value(record)) is not None and found > 0]
-    return estimate(values) if values else None
+    """The estimate over the launches that have a value, or over their nodes where they name several (`over_nodes`).
+
+    Values of zero or less are meter faults and are ignored.
+    """
+    pairs = [(record.environment.node, value(record)) for record in records]
+    values = [(node, number) for node, number in pairs if number is not None and number > 0]
+    return over_nodes(values) if values else None
+
+
+def over_nodes(values: Sequence[tuple[str | None, float]]) -> Estimate:
+    """The estimate of a kind of card from launches on several nodes, each a node and a positive value.
+
+    Equal cards differ by more than launches of one card, so launches of one node are no repetitions: a node's value is
+    the median of its launches, and the estimate is over nodes. Launches of one node, or of none that is named, give the
+    estimate of that card alone. Raises ValueError for no values or a value that is not positive.
+    """
+    by_node = _by_node(values)
+    named = sum(node is not None for node in by_node)
+    if len(by_node) < 2:
+        return replace(estimate([value for _, value in values]), nodes=named)
+    medians = [median(its) for its in by_node.values()]
+    over = replace(estimate(medians), launches=len(values), nodes=len(by_node))
+    return over if over.low is not None else replace(over, least=min(medians), most=max(medians))
+
+
+def _by_node(values: Iterable[tuple[Node, float]]) -> dict[Node, list[float]]:
+    by_node: dict[Node, list[float]] = {}
+    for node, value in values:
+        by_node.setdefault(node, []).append(value)
+    return by_node
+
+
+def ratio_over_nodes(
+    above: Sequence[Record], below: Sequence[Record], value: Callable[[Record], float | None]
+) -> Estimate | None:
+    """The ratio of two rows over nodes, each card against itself: what sets a card apart is in both and cancels.
+
+    None where fewer than two nodes have both rows.
+    """
+    sides = []
+    for records in (above, below):
+        cards = [((record.environment.node, record.environment.gpu_uuid), value(record)) for record in records]
+        known = [(card, number) for card, number in cards if card[0] is not None and number is not None and number > 0]
+        sides.append({card: median(its) for card, its in _by_node(known).items()})
+    ratios = [
+        (node, number / sides[1][node, card]) for (node, card), number in sides[0].items() if (node, card) in sides[1]
+    ]
+    return over_nodes(ratios) if len({node for node, _ in ratios}) > 1 else None
 
 
 def throughput(records: Sequence[Record]) -> Estimate | None:

@@ -122,10 +122,40 @@ def _try_room(descriptor: int) -> None:
 
 
 def read(path: Path | str) -> Log:
-    """All records of a file, in file order.
+    """All records of a file, in file order, or of every `*.jsonl` of a folder, in the order of their names.
 
-    Raises `BenchError` for a directory, an unreadable or missing file, a file that is not ours, or a newer schema.
+    Of a cluster's folder these are the files in `records/`; in another folder a file without a record is a problem.
+    Raises `BenchError` for a folder without records, an unreadable or missing file, a file that is not ours, or a
+    newer schema.
     """
+    return _read_folder(Path(path)) if Path(path).is_dir() else _read_file(path)
+
+
+def _read_folder(folder: Path) -> Log:
+    inside = folder / "records"
+    chosen = inside if (folder / "request.json").exists() and inside.is_dir() else folder
+    try:
+        files = sorted(path for path in chosen.glob("*.jsonl") if not path.is_dir())
+    except OSError as error:
+        raise _cannot("read", folder, error) from error
+    if not files:
+        raise BenchError(f"{chosen} is a directory without records (*.jsonl): name another one, or a file.")
+    records: list[Record] = []
+    problems: list[str] = []
+    for file in files:
+        try:
+            log = _read_file(file)
+        except NewerSchemaError:
+            raise
+        except BenchError as error:
+            problems.append(str(error))
+            continue
+        records += log.records
+        problems += log.problems
+    return Log(records=tuple(records), problems=tuple(problems))
+
+
+def _read_file(path: Path | str) -> Log:
     _refuse_devices(path)
     try:
         text = Path(path).read_bytes().decode("utf-8", errors="replace").removeprefix("\ufeff")

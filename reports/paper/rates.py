@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from visionbench.record.prediction import prediction
 from visionbench.record.program import program_name
 from visionbench.record.record import Record
-from visionbench.record.statistics import MIN_LAUNCHES, Estimate, throughput
+from visionbench.record.statistics import Estimate, images_per_second, ratio_over_nodes, throughput
 from visionbench.record.units import plural
 from visionbench.reports import cells
 from visionbench.reports.cells import CAUSES
@@ -37,6 +37,13 @@ GAIN = Note(
     term="gain",
     text="throughput over that of the Swin in the row above, same size. Measured: the quotient of two centres, "
     "without an interval, because the two were not measured in turns.",
+)
+
+GAIN_PER_CARD = Note(
+    term="gain",
+    text="throughput over that of the Swin in the row above, same size. Measured: over nodes, each card against "
+    "itself. "
+    "What sets a card apart from its likes cancels.",
 )
 
 
@@ -146,7 +153,7 @@ def _measured(rates: Rates) -> Column[PaperRow]:
         launches, estimate = group.launches.get(row.network, []), estimates.get(row.network)
         if estimate is None:
             return cells.failed(launches)
-        doubts = (*_no_interval(estimate), *flags(launches, "throughput"), *_lost(launches))
+        doubts = (*cells.few(estimate), *flags(launches, "throughput"), *_lost(launches))
         notes = tuple(cells.sentence(doubt) for doubt in doubts if doubt not in common)
         return cells.measured(estimate, digits, notes, launches)
 
@@ -187,11 +194,15 @@ def _gain(material: Material, rates: Rates, group: str) -> Column[PaperRow]:
         mine, other = rates.estimates.get(row.network), rates.estimates.get(above.network) if above else None
         if above is None or mine is None or other is None:
             return Cell()
-        ratio = mine.centre / other.centre
+        ratio = _per_card(rates, row.network, above.network)
+        if ratio is not None:
+            return _spanned(ratio, rates, row, above)
+        quotient = mine.centre / other.centre
         origin = f"{row.model} over {above.model} at {row.image_size} px; {rates.group.setting.device}"
         launches = [*rates.group.launches[above.network], *rates.group.launches[row.network]]
-        return cells.plain(f"{(ratio - 1) * 100:+.0f} %", ratio, launches, origin=origin)
+        return cells.plain(f"{(quotient - 1) * 100:+.0f} %", quotient, launches, origin=origin)
 
+    per_card = any(estimate.nodes > 1 for estimate in rates.estimates.values())
     return Column(
         key=f"gain_measured_{rates.group.setting.slug}",
         group=group,
@@ -199,13 +210,26 @@ def _gain(material: Material, rates: Rates, group: str) -> Column[PaperRow]:
         unit="1",
         source="measured",
         rank=rates.rank,
-        notes=(GAIN,),
+        notes=(GAIN_PER_CARD if per_card else GAIN,),
         fill=fill,
     )
 
 
-def _no_interval(estimate: Estimate) -> tuple[str, ...]:
-    return () if estimate.low is not None else (f"fewer than {MIN_LAUNCHES} launches, so no interval",)
+def _per_card(rates: Rates, network: Network, above: Network) -> Estimate | None:
+    """The ratio over nodes, each card against itself; None where one node measured."""
+    return ratio_over_nodes(rates.group.launches[network], rates.group.launches[above], images_per_second)
+
+
+def _spanned(ratio: Estimate, rates: Rates, row: PaperRow, above: PaperRow) -> Cell:
+    low, high, whole = ratio.low, ratio.high, (ratio.least, ratio.most)
+    ends = [f"{(end - 1) * 100:+.0f}" for end in ((low, high) if low is not None else whole) if end is not None]
+    origin = (
+        f"{row.model} over {above.model} at {row.image_size} px on {ratio.nodes} nodes; {rates.group.setting.device}"
+    )
+    launches = [*rates.group.launches[above.network], *rates.group.launches[row.network]]
+    cell = cells.plain(f"{(ratio.centre - 1) * 100:+.0f} %", ratio.centre, launches, origin=origin)
+    span = f"[{', '.join(ends)} %]" if low is not None else f"({' to '.join(ends)} %)"
+    return replace(cell, low=low, high=high, level=None if low is None else 0.95, span=span, short_span=span)
 
 
 def _lost(launches: Sequence[Record]) -> tuple[str, ...]:
@@ -219,12 +243,13 @@ def _common(group: Group, estimates: Sequence[Estimate]) -> frozenset[str]:
     having = [launches for network, launches in group.launches.items() if not failure(launches)]
     doubts = [frozenset(flags(launches, "throughput")) for launches in having]
     common = frozenset.intersection(*doubts) if doubts else frozenset()
-    alike = estimates and all(estimate.low is None for estimate in estimates)
-    return common | frozenset(_no_interval(estimates[0])) if alike else common
+    few = {cells.few(estimate) for estimate in estimates}
+    return common | frozenset(*few) if len(few) == 1 else common
 
 
 def _remark(common: frozenset[str], estimates: Sequence[Estimate]) -> str:
-    interval = " Interval: 95 %, over launches." if any(estimate.low is not None for estimate in estimates) else ""
+    over = cells.over(estimates)
+    interval = f" Interval: 95 %, {over}." if over else ""
     return f"{interval} Every row: {'; '.join(sorted(common))}." if common else interval
 
 

@@ -20,7 +20,6 @@ from visionbench.record.program import program_name
 from visionbench.record.record import Environment, Record
 from visionbench.record.spec import Protocol, Spec
 from visionbench.record.statistics import (
-    MIN_LAUNCHES,
     Estimate,
     end_to_end,
     latency,
@@ -37,8 +36,6 @@ from visionbench.reports.settings import device_name, failure, flags
 from visionbench.reports.table import DASH, Cell, Note, Table
 
 NAME, TITLE = "runs", "Measured"
-
-NO_INTERVAL = f"fewer than {MIN_LAUNCHES} launches, so no interval"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,6 +59,11 @@ class Run:
     def protocol(self) -> Protocol | None:
         """How it was measured."""
         return self.launches[-1].protocol
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes they name."""
+        return len({record.environment.node for record in self.launches} - {None})
 
     @property
     def successes(self) -> int:
@@ -110,11 +112,11 @@ LABELS: tuple[Column[Run], ...] = (
     _label("processes", "processes", lambda run: str(run.spec.processes or "")),
     _label("parallel", "parallel", lambda run: run.spec.parallel or ""),
     _label("backend", "backend", lambda run: run.spec.backend or ""),
-    _label("node", "node", lambda run: run.environment.node or ""),
     _label("device", "device", lambda run: device_name(run.environment)),
     _label("protocol", "protocol", lambda run: run.protocol.name if run.protocol else DASH),
     _label("torch", "torch", lambda run: run.environment.torch or DASH),
     _label("malloc", "malloc", lambda run: f"malloc {run.environment.malloc}" if run.environment.malloc else ""),
+    _label("nodes", "nodes", lambda run: str(run.nodes or ""), rank=3),
     _label("launches", "n", lambda run: str(run.successes), rank=3),
 )
 """What says which run a row is."""
@@ -258,7 +260,7 @@ def layout(records: Sequence[Record]) -> Table:
         runs,
         [*labels, *(_column(metric, estimates[metric.key], common) for metric in shown)],
         subject=lambda run: run.spec.model,
-        remarks=_remarks(runs, labels, common),
+        remarks=_remarks(runs, labels, common, [found for found in estimates[main.key].values() if found]),
     )
 
 
@@ -336,14 +338,13 @@ def _doubts(run: Run, metric: Metric, estimate: Estimate | None) -> tuple[str, .
     if metric is not METRICS[0]:
         said = flags(run.launches, METRICS[0].flagged)
         return tuple(flag for flag in flags(run.launches, metric.flagged) if flag not in said)
-    few = (NO_INTERVAL,) if estimate.low is None else ()
     lost = [record.failure for record in run.launches if record.failure]
     causes = ", ".join(dict.fromkeys(CAUSES[why.kind] for why in lost))
     gone = (f"{len(lost)} of {len(run.launches)} launches failed ({causes})",) if lost else ()
     warnings = [
         text for record in run.launches if (measurement := record.get(metric.flagged)) for text in measurement.warnings
     ]
-    return (*few, *flags(run.launches, metric.flagged), *gone, *dict.fromkeys(warnings))
+    return (*cells.few(estimate), *flags(run.launches, metric.flagged), *gone, *dict.fromkeys(warnings))
 
 
 def _common(doubts: Sequence[tuple[str, ...]]) -> frozenset[str]:
@@ -352,16 +353,19 @@ def _common(doubts: Sequence[tuple[str, ...]]) -> frozenset[str]:
     return frozenset.intersection(*having) if len(having) == len(doubts) > 1 else frozenset()
 
 
-def _remarks(runs: Sequence[Run], labels: Sequence[Column[Run]], common: frozenset[str]) -> Iterator[str]:
+def _remarks(
+    runs: Sequence[Run], labels: Sequence[Column[Run]], common: frozenset[str], rates: Sequence[Estimate]
+) -> Iterator[str]:
     if not runs:
         yield f"Nothing measured yet: `{program_name()} run` measures models on this machine."
         return
-    unsaid = ("device", "protocol", "torch")  # the sentences below say them
+    unsaid = ("device", "protocol", "torch", "nodes")  # the sentences below say them
     alike = [column.fill(runs[0]).text for column in LABELS if column not in labels and column.key not in unsaid]
     if shared := (*filter(None, alike), *sorted(common)):
         yield f"Every row: {'; '.join(shared)}."
     yield from dict.fromkeys(_where(run.environment) for run in runs)
-    yield from dict.fromkeys(_how(run.protocol) for run in runs if run.protocol)
+    over = cells.over(rates) if any(rate.nodes for rate in rates) else "over launches (n), within this session"
+    yield from dict.fromkeys(_how(run.protocol, over) for run in runs if run.protocol)
 
 
 def _where(environment: Environment) -> str:
@@ -382,12 +386,12 @@ def _where(environment: Environment) -> str:
     return f"{device_name(environment)}: {'; '.join(part for part in known if part)}."
 
 
-def _how(protocol: Protocol) -> str:
-    """One line about the protocol; the rest of it is in the records."""
+def _how(protocol: Protocol, over: str) -> str:
+    """One line about the protocol, and what intervals are over; the rest of it is in the records."""
     warm = f"{protocol.warmup_iterations} warm-up iterations"
     warm += f" and at least {protocol.warmup_seconds:g} s" if protocol.warmup_seconds else ""
     length = f"{protocol.block_seconds:g} s"
     if protocol.block_iterations is not None:
         length = f"{protocol.block_iterations} iterations"
     blocks = f"{protocol.blocks} block{'' if protocol.blocks == 1 else 's'} of {length}"
-    return f"Protocol {protocol.name}: {warm}, then {blocks}; interval: 95 %, over launches (n), within this session."
+    return f"Protocol {protocol.name}: {warm}, then {blocks}{f'; interval: 95 %, {over}' if over else ''}."

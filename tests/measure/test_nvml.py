@@ -12,7 +12,7 @@ import torch
 
 from tests.pretended.nvml import NARROW, NO_PERMISSION, NOT_SUPPORTED, WIDE, FakeNvml, FakeNVMLError, process
 from tests.pretended.nvml import pretend_cuda as pretend
-from visionbench.machine import nvml
+from visionbench.machine import environment, nvml
 from visionbench.record.errors import BenchError
 
 REFUSED = FakeNVMLError(NOT_SUPPORTED)
@@ -322,7 +322,7 @@ def test_an_environment_holds_driver_and_power_limit_but_a_slice_has_none(
     library = FakeNvml(mig=mig, nvmlDeviceGetEnforcedPowerLimit=650_000)
     pretend(monkeypatch)
     monkeypatch.setattr(nvml, "library", lambda: library)
-    assert nvml.driver_and_power_limit("cuda") == ("590.44", limit)
+    assert environment.driver_and_health("cuda")[:2] == ("590.44", limit)
     assert library.open == 0
     monkeypatch.setattr(nvml, "library", lambda: None)
-    assert nvml.driver_and_power_limit("cuda") == (None, None)
+    assert environment.driver_and_health("cuda") == (None, None, None)

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 
 from visionbench.record.fingerprint import Difference, differences, digest, fingerprint, fingerprint_id
-from visionbench.record.record import Environment
+from visionbench.record.record import Environment, Health
 
 GPU = Environment(
     device_type="cuda",
@@ -58,6 +58,11 @@ FREE = {
     "malloc": "32 MiB, 64 MiB",
     "communication": "nccl",
     "nccl": "2.28.3",
+    "gpu_uuid": "3f2a",
+    "job": "17",
+    "restarts": 1,
+    "exclusive_node": True,
+    "health": Health(rows_remapped=1),
     "python": "3.11.9",
 }
 

@@ -20,6 +20,7 @@ from visionbench.record.record import (
     Environment,
     Failure,
     FailureKind,
+    Health,
     Measurement,
     NewerSchemaError,
     Record,
@@ -89,6 +90,22 @@ FULL = Record(
         started="2026-11-05T12:00:00+00:00",
         node="host-3",
         malloc="32 MiB, 64 MiB",
+        communication="nccl",
+        nccl="2.28.3",
+        gpu_uuid="3f2a1b00-1111",
+        job="17",
+        restarts=1,
+        exclusive_node=False,
+        health=Health(
+            ecc_uncorrected=3,
+            rows_remapped=2,
+            remap_pending=False,
+            pcie_generation=1,
+            pcie_generation_max=4,
+            pcie_width=8,
+            pcie_width_max=16,
+            power_limit_default=400.0,
+        ),
     ),
     measurements=(
         Measurement(
@@ -161,7 +178,8 @@ def test_a_line_is_one_line_of_plain_json(record):
 
 
 def test_the_full_case_leaves_no_field_at_its_default():
-    data = [FULL, FULL.spec, FULL.protocol, FULL.environment, FULL.measurements[0], FULL.failure, FULL.basis]
+    where = FULL.environment
+    data = [FULL, FULL.spec, FULL.protocol, where, where.health, FULL.measurements[0], FULL.failure, FULL.basis]
     ours = {value for value in vars(record_module).values() if isinstance(value, type) and is_dataclass(value)}
     assert {type(datum) for datum in data} == ours
     for datum in data:
@@ -351,6 +369,7 @@ def test_repetitions_share_a_key_and_nothing_else_does():
     first = replace(BARE, environment=cpu, protocol=SMOKE, source="measured")
     again = replace(first, environment=replace(cpu, started="2026-11-05"), measurements=FULL.measurements)
     assert again.key == first.key
+    assert replace(first, environment=replace(cpu, node="host-3")).key == first.key  # the estimate is over nodes
     others = [
         replace(first, spec=replace(first.spec, batch_size=2)),
         replace(first, protocol=STEADY),
@@ -358,7 +377,6 @@ def test_repetitions_share_a_key_and_nothing_else_does():
         replace(first, source="predicted"),
         replace(first, environment=replace(cpu, threads=4)),
         replace(first, environment=replace(cpu, torch="2.9.0")),
-        replace(first, environment=replace(cpu, node="host-3")),
         replace(first, environment=replace(cpu, malloc="32 MiB, 64 MiB")),
         replace(first, spec=replace(first.spec, image_size=(224, 256))),
         replace(first, spec=replace(first.spec, image_size=(256, 224))),

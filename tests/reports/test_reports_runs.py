@@ -112,9 +112,9 @@ def test_what_tells_two_rows_apart_is_a_column_and_only_then(change: dict[str, A
 
 
 def test_every_field_of_a_key_is_a_column_that_is_never_folded_away() -> None:
-    fields = {*Spec.__dataclass_fields__, "protocol", "device", "torch", "node"} - {"image_width"}
+    fields = {*Spec.__dataclass_fields__, "protocol", "device", "torch"} - {"image_width"}
     assert fields <= {label.key for label in LABELS}
-    assert {label.key for label in LABELS if label.rank} == {"task", "launches"}
+    assert {label.key for label in LABELS if label.rank} == {"task", "nodes", "launches"}
 
 
 def test_seven_launches_have_an_interval_and_fewer_say_so_once() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from visionbench.command import inputs, options, output, processes, progress
 from visionbench.command.processes import Place
-from visionbench.command.requests import LARGEST, HowLong, HowToRun, Selection, Where
+from visionbench.command.requests import LARGEST, HowLong, HowToRun, Queue, Selection, Where
 from visionbench.command.selection import PAPER_BATCH, Defaults, specs_to_run
 from visionbench.comparison.verdict import INTERRUPTED, NOT_MEASURED
 from visionbench.record import store
@@ -42,6 +42,7 @@ class Request:
     batch_sizes: tuple[int, ...] = ()
     dry_run: bool = False
     json: bool = False
+    queue: Queue | None = None
 
 
 def add(parser: ArgumentParser) -> None:
@@ -51,6 +52,7 @@ def add(parser: ArgumentParser) -> None:
     )
     options.add_selection(parser)
     options.add_where(parser)
+    options.add_queue(parser)
     options.add_measuring(parser)
     spec = options.add_spec(parser)
     spec.add_argument(
@@ -82,11 +84,14 @@ def _request(words: Namespace) -> Request:
         batch_sizes=words.batch_sizes,
         dry_run=words.dry_run,
         json=words.json,
+        queue=options.queue(words),
     )
 
 
 def run(request: Request) -> int:
     """Measure what was asked for, and print it as a table; or, with --json, the new records as lines."""
+    if request.queue is not None:
+        return _run_queued(request, request.queue)
     if not request.dry_run:
         start_early(light=_is_light(request))
     place = processes.placed(place_to_measure(request.where, request.how_long), request.how)
@@ -102,6 +107,27 @@ def run(request: Request) -> int:
         return INTERRUPTED
     nothing = outcome.failed and not outcome.measured and not outcome.skipped
     return NOT_MEASURED if nothing or outcome.lost else 0
+
+
+def _run_queued(request: Request, queue: Queue) -> int:
+    """The same on a cluster's nodes, printed when all of it is there."""
+    from visionbench.command import queued
+
+    if request.how.batch_size == LARGEST:
+        raise BenchError("--batch-size max is searched for on one card: run it there, or name a number.")
+
+    def rows(word: str) -> queued.Rows:
+        place = place_of_card(word, request.where, request.how_long)
+        return ((place.protocol, _specs(request, place)),)
+
+    folder = queued.folder_of(request.records)
+    outcome = queued.run(queue, request.where, folder, rows, dry_run=request.dry_run)
+    if outcome.records and request.json:
+        output.print_records(outcome.records)
+    elif outcome.records:
+        _print_table(outcome.records)
+        queued.print_nodes(outcome.records)
+    return INTERRUPTED if outcome.interrupted else 0
 
 
 def start_early(*, light: bool = False) -> None:
@@ -350,17 +376,38 @@ def place_to_measure(where: Where, how_long: HowLong) -> Place:
     words = where.device or ("cuda" if where.gpu else find_device())
     cards = [_insist(where.gpu, word.strip()) for word in words.split(",")] if where.gpu else []
     devices = _devices(words)
-    usual = SWIN
     if cards:
-        modern = cards[-1].tf32 is not None
-        defaults = Defaults(batch_size=PAPER_BATCH)
-        if modern:
-            defaults = Defaults(precision="tf32", memory_format="channels_last", batch_size=PAPER_BATCH)
-    else:
-        on_gpu = describe(devices[0]).device_type != "cpu"
-        usual = STEADY if on_gpu else SMOKE
-        defaults = Defaults(batch_size=PAPER_BATCH if on_gpu else 1)
+        return _as_the_paper(devices, cards[-1], where, how_long)
+    on_gpu = describe(devices[0]).device_type != "cpu"
+    usual, defaults = STEADY if on_gpu else SMOKE, Defaults(batch_size=PAPER_BATCH if on_gpu else 1)
     return Place(devices=devices, threads=where.threads, protocol=_protocol(how_long, usual), defaults=defaults)
+
+
+def _as_the_paper(devices: tuple[str, ...], card: DeviceSpec, where: Where, how_long: HowLong) -> Place:
+    defaults = Defaults(batch_size=PAPER_BATCH)
+    if card.tf32 is not None:
+        defaults = Defaults(precision="tf32", memory_format="channels_last", batch_size=PAPER_BATCH)
+    return Place(devices=devices, threads=where.threads, protocol=_protocol(how_long, SWIN), defaults=defaults)
+
+
+def place_of_card(word: str, where: Where, how_long: HowLong) -> Place:
+    """As `place_to_measure` for a card that is not here but on some node; with --device cpu, for a node's CPU.
+
+    Raises `BenchError` for a word that is no card, or for cards that are not run alike.
+    """
+    if where.device == "cpu":
+        usual, defaults = _protocol(how_long, SMOKE), Defaults(batch_size=1)
+        return Place(devices=("cpu",), threads=where.threads, protocol=usual, defaults=defaults)
+    if where.device not in (None, "cuda"):
+        raise BenchError(f"--device {where.device}: a job has one GPU of its own, which is cuda; leave --device out.")
+    cards = select(word)
+    if len({card.tf32 is not None for card in cards}) > 1:
+        raise BenchError(f"--gpu {word} means cards that are not run alike: name one of {', '.join(map(_key, cards))}.")
+    return _as_the_paper(("cuda",), cards[0], where, how_long)
+
+
+def _key(card: DeviceSpec) -> str:
+    return card.key
 
 
 def _devices(words: str) -> tuple[str, ...]:
@@ -441,20 +488,25 @@ def _say_what_would_be_measured(specs: Sequence[Spec], place: Place, request: Re
 
 def _print_runs(specs: Sequence[Spec], place: Place, path: Path, networks: Networks) -> None:
     """The table of these specs' launches, those of earlier sweeps included, but not what a user's name stood for."""
-    from visionbench.command.batch_sizes import saturation
-    from visionbench.command.one_launch import crowded, spreads
     from visionbench.measuring.sweep import of_now
-    from visionbench.reports import render
-    from visionbench.reports.results import runs
 
     wanted, name = set(specs), place.protocol.name
     records = of_now(inputs.read_records([path]), networks)
     computed = [record for record in records if record.source == "computed"]
     mine = [record for record in records if record.spec in wanted and record.source == "measured"]
     measured = [record for record in mine if record.protocol and record.protocol.name == name]
+    _print_table(measured, computed, threads=place.threads)
+
+
+def _print_table(measured: Sequence[Record], computed: Sequence[Record] = (), *, threads: int | None = None) -> None:
+    from visionbench.command.batch_sizes import saturation
+    from visionbench.command.one_launch import crowded, spreads
+    from visionbench.reports import render
+    from visionbench.reports.results import runs
+
     if measured:
         table = runs.layout([*computed, *measured])
         print(render(table, "terminal", output.width(None), colour=output.colour()), end="")
-    for sentence in (*spreads(measured), *saturation(measured), crowded(measured, place.threads)):
+    for sentence in (*spreads(measured), *saturation(measured), crowded(measured, threads)):
         if sentence:
             print(fill(sentence, output.width(None) or 100, subsequent_indent="  ", break_on_hyphens=False))

@@ -6,16 +6,18 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionbench.command import inputs, options, output, progress
 from visionbench.command.processes import Place
-from visionbench.command.requests import HowLong, Output, Where
+from visionbench.command.requests import HowLong, Output, Queue, Where
 from visionbench.command.selection import defaults_for
 from visionbench.command.verbs.run import (
     announce,
     networks_now,
+    place_of_card,
     place_to_measure,
     seconds_expected,
     start_early,
@@ -24,6 +26,7 @@ from visionbench.command.verbs.run import (
 from visionbench.command.verbs.trace import count_missing
 from visionbench.comparison.verdict import INTERRUPTED
 from visionbench.record import store
+from visionbench.record.errors import BenchError
 from visionbench.record.program import program_name
 from visionbench.record.spec import MEMORY, SMOKE_MODELS, Spec
 from visionbench.record.units import duration
@@ -48,6 +51,8 @@ class Request:
     how_long: HowLong
     records: Path
     output: Output
+    queue: Queue | None = None
+    dry_run: bool = False
 
 
 def add(parser: ArgumentParser) -> None:
@@ -55,6 +60,8 @@ def add(parser: ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.add_argument("tables", nargs="*", metavar="TABLE", help="convnext_table1, ... (default: the paper's)")
     options.add_where(parser)
+    options.add_queue(parser)
+    parser.add_argument("--dry-run", action="store_true", help="with --cluster: say what would be queued, and stop")
     options.add_measuring(parser)
     options.add_output(parser)
     parser.set_defaults(verb=lambda words: run(_request(words)), resumes=True)
@@ -67,12 +74,18 @@ def _request(words: Namespace) -> Request:
         how_long=options.part(HowLong, words),
         records=words.records,
         output=options.part(Output, words),
+        queue=options.queue(words),
+        dry_run=words.dry_run,
     )
 
 
 def run(request: Request) -> int:
     """Count every row, measure what this machine can, print the tables."""
     reports = inputs.reports_named(request.tables)
+    if request.queue is not None:
+        return _run_queued(reports, request, request.queue)
+    if request.dry_run:
+        raise BenchError("--dry-run is for --cluster here; `run --table NAME --dry-run` says what would be measured.")
     start_early()
     place = place_to_measure(request.where, request.how_long)
     log = store.read_if_there(request.records)
@@ -93,6 +106,33 @@ def run(request: Request) -> int:
         output.print_tables(tables, request.output, lambda: output.document(tables, records, comparisons))
     _say_what_is_left(reports, place)
     return INTERRUPTED if any(outcome.interrupted for outcome in outcomes) else 0
+
+
+def _run_queued(reports: Sequence[Report], request: Request, queue: Queue) -> int:
+    """The same on a cluster's nodes: every row and its training memory, a column per card."""
+    from visionbench.command import queued
+
+    def rows(word: str) -> queued.Rows:
+        place = place_of_card(word, request.where, request.how_long)
+        timed = _default_specs(reports, place)
+        counted = dict.fromkeys(spec for report in reports for spec in report.computed_specs())
+        trained = [spec for spec in counted if spec.task == "train" and not place.on_cpu]
+        return ((place.protocol, timed), (MEMORY, trained))
+
+    folder = queued.folder_of(request.records)
+    outcome = queued.run(queue, request.where, folder, rows, dry_run=request.dry_run)
+    if request.dry_run:
+        return 0
+    if outcome.interrupted:
+        return INTERRUPTED
+    specs = [spec for report in reports for spec in report.computed_specs()]
+    computed = queued.apart(partial(count_missing, specs, outcome.records, folder / "records" / "computed.jsonl"))
+    records = [*outcome.records, *computed]
+    tables = [report.layout(records, inputs.read_comparisons()) for report in reports]
+    output.print_tables(tables, request.output, lambda: output.document(tables, records, inputs.read_comparisons()))
+    if request.output.format == "terminal":
+        queued.print_nodes(records)
+    return 0
 
 
 def _measure(reports: Sequence[Report], place: Place, request: Request) -> list[Outcome]:

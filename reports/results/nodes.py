@@ -1,0 +1,171 @@
+"""Which card is the odd one: every card of every node, its speed against its likes, and what its driver counts.
+
+A card's speed is the median over the rows that it measured, each against the median of all cards of its kind. A card
+stands out that is outside of Tukey's fences, one and a half interquartile ranges beyond the quartiles, and at least
+`AT_LEAST` off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import TYPE_CHECKING
+
+from visionbench.record.record import Health, Record
+from visionbench.record.statistics import images_per_second
+from visionbench.reports import cells
+from visionbench.reports.column import Column, label, lay_out
+from visionbench.reports.paper.report import Report
+from visionbench.reports.settings import device_name
+from visionbench.reports.table import DASH, Cell, Note, Table
+
+if TYPE_CHECKING:
+    from visionbench.comparison.comparison import Comparison
+
+NAME, TITLE = "nodes", "Cards of a cluster, each against its likes"
+
+FEWEST, FENCE, AT_LEAST = 4, 1.5, 0.01
+"""Fewer cards have no quartiles worth the name; a difference below a percent is nobody's worry."""
+
+SPEED = Note(
+    term="speed",
+    text="images per second against the median of all cards of this kind, the median over the rows measured on it.",
+)
+
+CardKey = tuple[str, str, str]
+"""Node, the card's own number, and the kind of card."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CardRuns:
+    """One card of one node, its launches, its speed against its likes (1 is theirs), and whether it stands out."""
+
+    launches: tuple[Record, ...]
+    speed: float | None
+    odd: bool
+
+    @property
+    def node(self) -> str:
+        """Its node's name."""
+        return self.launches[-1].environment.node or DASH
+
+    @property
+    def health(self) -> Health:
+        """The newest that its driver counted."""
+        return self.launches[-1].environment.health or Health()
+
+
+def layout(records: Sequence[Record], comparisons: Sequence[Comparison] = ()) -> Table:  # noqa: ARG001 -- as every table
+    """One row per card that a record names the node of. Pure."""
+    cards = cards_of(records)
+    return lay_out(NAME, TITLE, cards, COLUMNS, section=_kind, subject=lambda card: card.node, remarks=_remarks(cards))
+
+
+def cards_of(records: Sequence[Record]) -> tuple[CardRuns, ...]:
+    """Every card, by kind, in the order of their nodes' names."""
+    launches: dict[CardKey, list[Record]] = {}
+    for record in records:
+        where = record.environment
+        if record.source == "measured" and where.node is not None:
+            launches.setdefault((where.device, where.node, where.gpu_uuid or ""), []).append(record)
+    speeds = _speeds(launches)
+    odd = _odd(speeds)
+    return tuple(
+        CardRuns(launches=tuple(launches[key]), speed=speeds.get(key), odd=key in odd) for key in sorted(launches)
+    )
+
+
+def _speeds(launches: dict[CardKey, list[Record]]) -> dict[CardKey, float]:
+    rows: dict[object, dict[CardKey, list[float]]] = {}
+    for card, its in launches.items():
+        for record in its:
+            if (rate := images_per_second(record)) is not None:
+                rows.setdefault(record.key, {}).setdefault(card, []).append(rate)
+    ratios: dict[CardKey, list[float]] = {}
+    for by_card in rows.values():
+        rates = {card: median(its) for card, its in by_card.items()}
+        if len(rates) > 1:
+            usual = median(rates.values())
+            for card, rate in rates.items():
+                ratios.setdefault(card, []).append(rate / usual)
+    return {card: median(its) for card, its in ratios.items()}
+
+
+def _odd(speeds: dict[CardKey, float]) -> set[CardKey]:
+    """The cards outside of their kind's fences."""
+    kinds: dict[str, dict[CardKey, float]] = {}
+    for card, speed in speeds.items():
+        kinds.setdefault(card[0], {})[card] = speed
+    odd: set[CardKey] = set()
+    for its in kinds.values():
+        if len(its) >= FEWEST:
+            first, _, third = quantiles(its.values(), n=4, method="inclusive")
+            reach = FENCE * (third - first)
+            odd |= {
+                card
+                for card, speed in its.items()
+                if not first - reach <= speed <= third + reach and abs(speed - 1) >= AT_LEAST
+            }
+    return odd
+
+
+def _kind(card: CardRuns) -> str:
+    return device_name(card.launches[-1].environment)
+
+
+def _speed(card: CardRuns) -> Cell:
+    if card.speed is None:
+        return Cell()
+    notes = ("Outside of one and a half interquartile ranges of its likes.",) if card.odd else ()
+    text = f"{(card.speed - 1) * 100:+.1f} %".replace("-", "−")
+    return cells.plain(text, card.speed, card.launches, digits=1, notes=notes)
+
+
+def _counted(value: float | None) -> str:
+    return DASH if value is None else f"{value:g}"
+
+
+def _of(now: float | None, most: float | None) -> str:
+    """`8 of 16`; the number alone where it is the most that can be."""
+    return _counted(now) if most is None or now == most else f"{_counted(now)} of {most:g}"
+
+
+COLUMNS: tuple[Column[CardRuns], ...] = (
+    label("node", "node", lambda card: card.node),
+    label("gpu_uuid", "card", lambda card: (card.launches[-1].environment.gpu_uuid or DASH)[:8], rank=5),
+    label("launches", "n", lambda card: str(len(card.launches)), align="right", rank=3),
+    Column(key="speed", head=("speed",), unit="1", source="measured", notes=(SPEED,), fill=_speed),
+    label("ecc_uncorrected", "ECC errors", lambda card: _counted(card.health.ecc_uncorrected), align="right", rank=2),
+    label("rows_remapped", "rows remapped", lambda card: _counted(card.health.rows_remapped), align="right", rank=2),
+    label(
+        "pcie_width",
+        "PCIe lanes",
+        lambda card: _of(card.health.pcie_width, card.health.pcie_width_max),
+        align="right",
+        rank=4,
+    ),
+    label(
+        "power_limit",
+        "power limit, W",
+        lambda card: _of(card.launches[-1].environment.power_limit, card.health.power_limit_default),
+        align="right",
+        rank=4,
+    ),
+)
+
+
+def _remarks(cards: Sequence[CardRuns]) -> Iterator[str]:
+    if not cards:
+        yield "No record names a node: jobs of --cluster do, and runs inside a Slurm job."
+        return
+    odd = [card for card in cards if card.odd and card.speed is not None]
+    for card in odd:
+        speed = card.speed or 1.0
+        word = "slower" if speed < 1 else "faster"
+        yield f"The odd one: {card.node}, {abs(speed - 1) * 100:.1f} % {word} than its likes."
+    if not odd and any(card.speed is not None for card in cards):
+        yield f"No card stands out (a kind needs {FEWEST} cards for that to be said)."
+
+
+REPORT = Report(name=NAME, title=TITLE, paper_table="", layout=layout)
