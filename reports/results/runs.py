@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from visionbench.comparison.comparison import Comparison
 from visionbench.record import devices
 from visionbench.record.efficiency import joules_per_image, mfu
 from visionbench.record.metrics import DENSE_PHASES, POST_PHASES
@@ -32,6 +33,7 @@ from visionbench.record.units import GIB, significant
 from visionbench.reports import cells
 from visionbench.reports.cells import CAUSES
 from visionbench.reports.column import Column, label, lay_out
+from visionbench.reports.paper.report import Report
 from visionbench.reports.settings import device_name, failure, flags
 from visionbench.reports.table import DASH, Cell, Note, Table
 
@@ -222,7 +224,7 @@ METRICS = (
 )
 
 
-def layout(records: Sequence[Record]) -> Table:
+def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /) -> Table:
     """The table of all that was measured; computed records among `records` give the MACs. Pure."""
     runs = runs_of(records)
     labels = [column for column in LABELS if column.key in ALWAYS or len({column.fill(run).text for run in runs}) > 1]
@@ -367,3 +369,6 @@ def _how(protocol: Protocol) -> str:
         length = f"{protocol.block_iterations} iterations"
     blocks = f"{protocol.blocks} block{'' if protocol.blocks == 1 else 's'} of {length}"
     return f"Protocol {protocol.name}: {warm}, then {blocks}; interval: 95 %, over launches (n), within this session."
+
+
+REPORT = Report(name=NAME, title=TITLE, paper_table="", layout=layout)
