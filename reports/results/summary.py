@@ -101,15 +101,15 @@ def _candidates(group: Group, known: dict[Network, PaperRow]) -> tuple[Candidate
 
 
 def _winners(device: str, candidates: Sequence[Candidate]) -> Iterator[Winner]:
-    """From the least accurate; a floor whose answer is the next one's, too, is not repeated."""
+    """From the most accurate; a floor whose answer is that of the one above it is not repeated."""
     if len(candidates) < 2:
         return
-    last = None
+    last: Winner | None = None
     for floor in sorted({int(one.top1) for one in candidates}, reverse=True):
-        able = [one for one in candidates if one.top1 >= floor]
-        if last is not able[0]:
-            yield _winner(device, floor, able)
-        last = able[0]
+        winner = _winner(device, floor, [one for one in candidates if one.top1 >= floor])
+        if last is None or (winner.best, winner.finding) != (last.best, last.finding):
+            yield winner
+        last = winner
 
 
 def _winner(device: str, floor: int, able: Sequence[Candidate]) -> Winner:

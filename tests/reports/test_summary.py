@@ -22,7 +22,10 @@ def findings(records):
 
 def test_a_winner_is_one_whose_interval_is_above_all_others(launches):
     records = [*launches(T, rate=100.0), *launches(SWIN, rate=90.0), *launches(S, rate=60.0)]
-    assert findings(records) == {(82, "ConvNeXt-T"): "wins: intervals apart", (83, "ConvNeXt-S"): "the only one"}
+    assert findings(records) == {
+        (83, "ConvNeXt-S"): "the only one",
+        (82, "ConvNeXt-T"): "wins: intervals apart",
+    }
     [sentence, *_] = said(records)["Fastest"]
     assert "ConvNeXt-T at 82 % and more (100.0 img/s). The intervals show it." in sentence
 
@@ -31,7 +34,7 @@ def test_a_winner_is_one_whose_interval_is_above_all_others(launches):
     ("rates", "number", "finding"),
     [
         ((100.0, 99.9), 7, "tied with Swin-T"),
-        ((100.0, 99.5), 7, "tied with Swin-T"),
+        ((100.0, 99.8), 7, "tied with Swin-T"),
         ((100.0, 50.0), 3, "ahead, without an interval"),
         ((100.0, 99.0), 1, "ahead, without an interval"),
     ],
@@ -40,11 +43,7 @@ def test_no_order_is_claimed_that_intervals_do_not_show(launches, rates, number,
     records = [
         r for model, rate in zip((T, SWIN), rates, strict=True) for r in launches(model, rate=rate, number=number)
     ]
-    records += launches("timm:deit_small_patch16_224", rate=10.0, number=number)
-    [(_, word), *_] = [one for one in findings(records).items() if one[0][1] == "ConvNeXt-T"]
-    assert word in (finding, "the only one")
-    swin_floor = [one for one in summary.winners(records) if one.second is not None]
-    assert all(not one.finding.startswith("wins") for one in swin_floor if one.rivals)
+    assert findings(records) == {(82, "ConvNeXt-T"): "the only one", (81, "ConvNeXt-T"): finding}
     assert not any("The intervals show it" in one for one in said(records).get("Fastest", ()))
 
 
@@ -65,7 +64,8 @@ def test_whose_measurements_they_are_and_what_is_doubtful(launches):
     assert mine["Doubtful"] == (
         "1 row could not be measured: paper:convnext_original_small.",
         "1 of 1 row has fewer than 7 launches, so no interval.",
-        "1 of 1 row, the device slowed its clock meanwhile, and those blocks were discarded: paper:convnext_original_tiny.",
+        "1 of 1 row, the device slowed its clock meanwhile, and those blocks were discarded: "
+        "paper:convnext_original_tiny.",
     )
     assert said(launches(T))["Doubtful"] == ("Every row has an interval and no flag.",)
     assert said([]) == {
