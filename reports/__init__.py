@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from visionbench.reports.paper.report import Catalogue, Report, load_paper
 from visionbench.reports.render import FORMATS, render
-from visionbench.reports.results import effects, effects_grid, nodes
+from visionbench.reports.results import effects, effects_grid, nodes, runs, summary
 
-REPORTS = Catalogue({module.REPORT.name: module.REPORT for module in (effects, effects_grid, nodes)})
+REPORTS = Catalogue({module.REPORT.name: module.REPORT for module in (effects, effects_grid, summary, runs, nodes)})
 """Every table by its name: of the papers that come with visionbench, and our own."""
 
 __all__ = ["FORMATS", "REPORTS", "Report", "load_paper", "render"]

@@ -33,10 +33,19 @@ def read_records(paths: Sequence[Path] | None) -> list[Record]:
     Where the user has measured nothing yet, the committed measurements too: a report always has something to show,
     and every measured column names the machine it was measured on.
     """
+    return with_committed(own_records(paths))
+
+
+def own_records(paths: Sequence[Path] | None) -> list[Record]:
+    """The user's records alone: of the files named, or of the default one."""
     logs = [store.read(path) for path in paths] if paths else [store.read_if_there(RECORDS)]
     for log in logs:
         report_problems(log.problems)
-    own = [record for log in logs for record in log.records]
+    return [record for log in logs for record in log.records]
+
+
+def with_committed(own: Sequence[Record]) -> list[Record]:
+    """The committed records, and the user's behind them, which are newer. See `read_records`."""
     ours = [record for path in sorted(committed_folder().glob("*.jsonl")) for record in store.read(path).records]
     if any(record.source == "measured" for record in own):
         ours = [record for record in ours if record.source in ("computed", "predicted")]

@@ -59,17 +59,28 @@ def document(
     records: Sequence[Record] = (),
     comparisons: Sequence[Comparison] = (),
     *,
-    figures: bool = False,
+    whole: bool = False,
+    own: bool = False,
 ) -> str:
-    """The tables as one HTML file, with the evidence for their numbers; with `figures` what can be drawn, too."""
+    """The tables as one HTML file, with the evidence for their numbers.
+
+    The `whole` page has a summary on top, and what can be drawn, too. `own`: the measurements are the user's.
+    """
     from visionbench.reports.render import html
 
-    drawn: Sequence[html.Picture] = ()
-    if figures:
-        from visionbench.reports.figures import Evidence
+    if not whole:
+        return html.page(tables, (), records, comparisons, version=release() or "")
+    from visionbench.reports.figures import Evidence
+    from visionbench.reports.results import summary
 
-        drawn = html.pictures(Evidence(records=records, comparisons=comparisons))
-    return html.page(tables, drawn, records, comparisons, version=release() or "")
+    return html.page(
+        sorted(tables, key=lambda table: table.name != summary.NAME),
+        html.pictures(Evidence(records=records, comparisons=comparisons)),
+        records,
+        comparisons,
+        summary=summary.sentences(records, comparisons, own=own),
+        version=release() or "",
+    )
 
 
 def _standalone(text: str, form: str) -> str:

@@ -8,30 +8,53 @@ here. Importing this costs nothing: matplotlib is loaded by the first `draw`.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from visionbench.record.errors import choose
 from visionbench.reports.figures import (
     accuracy_flops,
     canvas,
     effects,
+    history,
     memory_curve,
     roadmap,
     roofline,
     scaling,
     throughput_accuracy,
 )
-from visionbench.reports.figures.canvas import FORMATS, Format
+from visionbench.reports.figures.canvas import FORMATS, Format, height_of
 from visionbench.reports.figures.figure import Choice, Drawing, Evidence, MissingError, Need
-from visionbench.reports.figures.style import COLUMN, PAGE, THEMES, Look, ThemeName
+from visionbench.reports.figures.style import COLUMN, PAGE, SLIDE, SLIDE_ASPECT, THEMES, Look, ThemeName
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FIGURES: dict[str, Drawing] = {
     module.DRAWING.name: module.DRAWING
-    for module in (accuracy_flops, roadmap, throughput_accuracy, memory_curve, roofline, effects, scaling)
+    for module in (accuracy_flops, roadmap, throughput_accuracy, memory_curve, roofline, effects, scaling, history)
 }
 
-WIDTHS: dict[str, float] = {"page": PAGE, "column": COLUMN}
+WIDTHS: dict[str, float] = {"page": PAGE, "column": COLUMN, "slide": SLIDE}
 """Millimetres by name."""
 
-__all__ = ["FIGURES", "FORMATS", "THEMES", "WIDTHS", "Choice", "Evidence", "MissingError", "Need", "ThemeName", "draw"]
+TALLEST = 230.0
+"""Millimetres of a printed page's text: a higher figure fits no page."""
+
+__all__ = [
+    "FIGURES",
+    "FORMATS",
+    "TALLEST",
+    "THEMES",
+    "WIDTHS",
+    "Choice",
+    "Evidence",
+    "MissingError",
+    "Need",
+    "ThemeName",
+    "draw",
+    "height_of",
+]
 
 
 def draw(
@@ -41,13 +64,25 @@ def draw(
     theme: ThemeName = "light",
     file_format: Format = "svg",
     width: float = PAGE,
+    slide: bool = False,
 ) -> bytes:
     """The figure of that name as a file. The same evidence gives the same bytes with the same matplotlib.
+
+    A `slide` is 16:9, without notes, its type as large as its content allows.
 
     Raises `BenchError` for an unknown name, `MissingError` (a `BenchError`) where there is nothing to draw.
     """
     chosen = FIGURES[choose("figure", name, FIGURES)]
-    look = Look(theme=THEMES[theme], width=width)
+    look = Look(theme=THEMES[theme], width=SLIDE if slide else width, slide=slide)
     with canvas.styled(look):
-        figure = chosen.paint(evidence, look)
-        return canvas.encode(figure, file_format, canvas.words(figure, canvas.HEAD), canvas.words(figure))
+        figure = _painted(chosen, evidence, look)
+        head, notes = canvas.words(figure, canvas.HEAD), canvas.words(figure)
+        return canvas.encode(figure, file_format, head, notes, slide=slide)
+
+
+def _painted(drawing: Drawing, evidence: Evidence, look: Look) -> Figure:
+    """The figure; on a slide that is too small for it everything is laid out smaller."""
+    try:
+        return drawing.paint(evidence, look)
+    except canvas.TooTallError as error:
+        return _painted(drawing, evidence, replace(look, width=error.height * SLIDE_ASPECT + 0.1))

@@ -67,25 +67,27 @@ class Data:
     uncounted: tuple[str, ...]
 
 
-def _printed() -> tuple[tuple[str, str, PaperRow], ...]:
-    """(panel, label, row) of everything that belongs into the figure."""
+def _printed(own: Sequence[PaperRow] = ()) -> tuple[tuple[str, str, PaperRow], ...]:
+    """(panel, label, row) of everything that belongs into the figure; the user's `own` beside the paper's."""
     first, *_ = SECTIONS.values()
     resnets = [(first, label, row) for table, at, label in RESNETS for row in rows(table) if row.number == at]
     table1 = [(SECTIONS[row.section], row.label, row) for row in rows("1")]
-    return (*resnets, *table1)
+    added = [(SECTIONS.get(row.section, first), row.label, row) for row in own if row.model and "top1" in row.printed]
+    return (*resnets, *table1, *added)
 
 
 def needs(evidence: Evidence) -> tuple[Need, ...]:
     """Traces of printed rows that are not recorded."""
-    wanted = [Need(spec=count_spec(*row.network), metric="macs") for _, _, row in _printed()]
+    wanted = [Need(spec=count_spec(*row.network), metric="macs") for _, _, row in _printed(evidence.rows)]
     return lacking(evidence.records, tuple(dict.fromkeys(wanted)))
 
 
 def data(evidence: Evidence) -> Data:
     """The bubbles of all printed rows whose FLOPs have been counted."""
     exact = counts.index(evidence.records)
-    found = [_bubble(panel, label, row, exact) for panel, label, row in _printed()]
-    missing = [label for (_, label, row), one in zip(_printed(), found, strict=True) if one is None]
+    printed = _printed(evidence.rows)
+    found = [_bubble(panel, label, row, exact) for panel, label, row in printed]
+    missing = [label for (_, label, row), one in zip(printed, found, strict=True) if one is None]
     bubbles = tuple(one for one in found if one)
     if not bubbles:
         raise MissingError(f"{NAME}: no FLOPs have been counted; `{program_name()} figures {NAME}` counts them.")
@@ -108,11 +110,12 @@ def radius(macs: float) -> float:
 def paint(evidence: Evidence, look: Look) -> Figure:
     """The panels, one per training set."""
     shown = data(evidence)
-    names = [name for name in SECTIONS.values() if any(bubble.panel == name for bubble in shown.bubbles)]
-    each = 78.0 if look.narrow else 92.0
-    body = panels.height(len(names), each, look.narrow)
-    sheet = canvas.sheet(look, TITLE, body, _sentences(shown), _legend(shown.bubbles, look.theme))
-    for axes, name in zip(panels.stand(sheet, len(names), each), names, strict=True):
+    there = [name for name in SECTIONS.values() if any(bubble.panel == name for bubble in shown.bubbles)]
+    names = panels.chosen(NAME, {name: name for name in there}, evidence.choice.panels, look)
+    body = panels.height(len(names), 78.0 if look.narrow else 92.0, look.narrow)
+    kin = [bubble for bubble in shown.bubbles if bubble.panel in names]
+    sheet = canvas.sheet(look, TITLE, body, _sentences(shown), _legend(kin, look.theme), flexible=True)
+    for axes, name in zip(panels.stand(sheet, len(names)), names, strict=True):
         _panel(sheet, axes, name, [bubble for bubble in shown.bubbles if bubble.panel == name])
     return sheet.figure
 
@@ -146,9 +149,19 @@ def _panel(sheet: Sheet, axes: Axes, name: str, bubbles: Sequence[Bubble]) -> No
     panels.name(sheet, axes, name, "ImageNet-1K top-1 accuracy, %", "GFLOPs of one image (exact)")
     lines = [_draw_family(sheet, axes, kin) for kin in _by_family(bubbles)]
     tags = [
-        Tag(x=b.macs / GIGA, y=b.top1, text=b.label, radius=DOT, bubble=radius(b.macs), hue=b.family.hue)
+        Tag(
+            x=b.macs / GIGA,
+            y=b.top1,
+            text=b.label,
+            radius=DOT * (2 if b.row.own else 1),
+            bubble=radius(b.macs),
+            hue=b.family.hue,
+            bold=b.row.own,
+        )
         for b in bubbles
     ]
+    for own in (bubble for bubble in bubbles if bubble.row.own):
+        labels.ring(axes, own.macs / GIGA, own.top1, 2 * DOT, sheet.look.theme.ink)
     labels.left_out(sheet, axes, labels.attach(sheet, axes, tags, lines=lines))
 
 

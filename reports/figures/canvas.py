@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from xml.sax.saxutils import escape
 
 from visionbench.record.clean import clean
-from visionbench.reports.figures.style import BODY, FONT, POINT, SMALL, TITLE, Look, settings
+from visionbench.reports.figures.style import BODY, FONT, POINT, SLIDE_ASPECT, SMALL, TITLE, Look, settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,18 +104,44 @@ def wrapped(text: str, points: float, width: float, bold: bool = False) -> list[
     return lines
 
 
-def sheet(look: Look, title: str, body: float, sentences: Sequence[str], legend: Sequence[Entry] = ()) -> Sheet:
-    """An empty sheet around a body of that height: title and legend above it, what is to be known below."""
+class TooTallError(Exception):
+    """A body that does not fit a slide of this width; `height` mm would hold it."""
+
+    def __init__(self, height: float) -> None:
+        super().__init__(f"{height:.0f} mm are needed")
+        self.height = height
+
+
+def sheet(
+    look: Look,
+    title: str,
+    body: float,
+    sentences: Sequence[str],
+    legend: Sequence[Entry] = (),
+    *,
+    flexible: bool = False,
+) -> Sheet:
+    """An empty sheet around a body of that height: title and legend above it, what is to be known below.
+
+    On a slide nothing is below, and a `flexible` body takes what is left. Raises `TooTallError` where another one is
+    too high.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     inner = look.width - 2 * EDGE
     heading = wrapped(title, TITLE, inner, bold=True)
     rows = _rows(legend, inner)
-    notes = [one for sentence in sentences for one in wrapped(sentence, SMALL, inner)]
+    notes = [] if look.slide else [one for sentence in sentences for one in wrapped(sentence, SMALL, inner)]
     above = EDGE + len(heading) * line(TITLE) + len(rows) * line(BODY) + (1.0 if rows else 0.0) + 1.0
     below = EDGE + len(notes) * line(SMALL) + 1.0
     height = above + body + below
+    if look.slide:
+        needed, height = height, look.width / SLIDE_ASPECT
+        if needed > height and not flexible:
+            raise TooTallError(needed)
+        body = height - above - below if flexible else body
+        below = height - above - body
     figure = Figure(figsize=(look.width / 25.4, height / 25.4), dpi=DPI)
     FigureCanvasAgg(figure)
     made = Sheet(figure=figure, look=look, height=height, bottom=below, top=below + body)
@@ -220,16 +246,45 @@ def words(figure: Figure, group: str = NOTE) -> str:
     return " ".join(text.get_text() for text in figure.texts if text.get_gid() == group)
 
 
-def encode(figure: Figure, file_format: Format, title: str, description: str) -> bytes:
-    """The figure as a file. The same figure gives the same bytes: no date, no random names."""
-    buffer = io.BytesIO()
+SHOWN, SHOWN_DPI = 13 + 1 / 3, 300
+"""Inches that a slide is wide where it is shown, and dots per inch of its PNG there: 4,000 in a row."""
+
+
+def encode(figure: Figure, file_format: Format, title: str, description: str, *, slide: bool = False) -> bytes:
+    """The figure as a file. The same figure gives the same bytes: no date, no random names.
+
+    A `slide` is enlarged to the size at which slides are shown.
+    """
+    buffer, larger = io.BytesIO(), SHOWN / figure.get_size_inches()[0]
+    dots = {"dpi": SHOWN_DPI * larger, "pil_kwargs": {"dpi": (SHOWN_DPI, SHOWN_DPI)}} if slide else {"dpi": DPI}
     metadata: dict[str, dict[str, str | None]] = {
         "svg": {"Date": None, "Creator": None, "Type": None, "Format": None},
         "pdf": {"CreationDate": None, "Creator": "visionbench", "Title": title, "Subject": description},
         "png": {"Software": None, "Title": title, "Description": description},
     }
-    figure.savefig(buffer, format=file_format, dpi=DPI, metadata=metadata[file_format])
-    return _self_contained(buffer.getvalue(), title, description) if file_format == "svg" else buffer.getvalue()
+    how: Any = dots if file_format == "png" else {"dpi": DPI}
+    figure.savefig(buffer, format=file_format, metadata=metadata[file_format], **how)
+    if file_format != "svg":
+        return buffer.getvalue()
+    return _self_contained(_enlarged(buffer.getvalue(), larger) if slide else buffer.getvalue(), title, description)
+
+
+def height_of(file: bytes, file_format: Format) -> float:
+    """How tall an encoded figure is, in mm, where it is not enlarged."""
+    if file_format == "png":
+        return int.from_bytes(file[20:24], "big") / DPI * 25.4
+    found = re.search(rb'height="([\d.]+)pt"' if file_format == "svg" else rb"/MediaBox \[ ?0 0 [\d.]+ ([\d.]+)", file)
+    return float(found[1]) * POINT if found else 0.0
+
+
+def _enlarged(svg: bytes, factor: float) -> bytes:
+    """The same picture, wider and higher: its `viewBox` stays."""
+    return re.sub(
+        rb'\b(width|height)="([\d.]+)pt"',
+        lambda size: b'%s="%.2fpt"' % (size[1], float(size[2]) * factor),
+        svg,
+        count=2,
+    )
 
 
 def _self_contained(svg: bytes, title: str, description: str) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from visionbench.comparison.comparison import Comparison, speed_up
@@ -126,7 +126,10 @@ LONGEST = 28
 def paint(evidence: Evidence, look: Look) -> Figure:
     """Rows from the top down: network, dot with its bar, and the numbers."""
     found = data(evidence)
-    shown, tops = found.effects, list(_tops(found.effects))
+    names = list(dict.fromkeys(effect.group for effect in found.effects))
+    kept = panels.chosen(NAME, {name: name for name in names}, evidence.choice.panels, replace(look, slide=False))
+    shown = tuple(effect for effect in found.effects if effect.group in kept)
+    tops = list(_tops(shown))
     body = tops[-1] + ROW + panels.BELOW
     theme = look.theme
     legend = (

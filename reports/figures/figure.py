@@ -11,6 +11,7 @@ from visionbench.record.errors import BenchError
 from visionbench.record.record import Record
 from visionbench.record.spec import ImageSize, Precision, Spec
 from visionbench.reports.figures.style import Look
+from visionbench.reports.printed import PaperRow
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,23 +25,29 @@ class MissingError(BenchError):
 class Choice:
     """What figures of one model or one device are about; the others do not ask.
 
-    `model` is a qualified name, `device` a GPU's key or its beginning (`a100`). Without a `precision` it is TF32 where
-    the device has that, as in the paper's Table 12, else fp32.
+    `panels` are parts of the names of the panels to draw; () draws all. `model` is a qualified name, `device` a GPU's
+    key or its beginning (`a100`). Without a `precision` it is TF32 where the device has that, as in the paper's Table
+    12, else fp32.
     """
 
     model: str = "timm:convnext_tiny"
     image_size: ImageSize | None = None
     device: str = "a100-sxm4-80gb"
     precision: Precision | None = None
+    panels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """All that figures are drawn from: records of any source, comparisons, and what a user chose."""
+    """All that figures are drawn from: records of any source, comparisons, and what a user chose.
+
+    `rows` are of the user's own tables: networks with an accuracy, drawn beside the paper's and emphasised.
+    """
 
     records: Sequence[Record] = ()
     comparisons: Sequence[Comparison] = ()
     choice: Choice = Choice()
+    rows: tuple[PaperRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

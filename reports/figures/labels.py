@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visionbench.reports.figures import canvas
 from visionbench.reports.figures.canvas import Sheet
 from visionbench.reports.figures.place import Box, Label, Place, Scene, Segment, place
-from visionbench.reports.figures.style import SMALL, tinted
+from visionbench.reports.figures.style import POINT, SMALL, tinted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ MARGIN = 0.25
 class Tag:
     """A point in data coordinates, what it is called, and the radius of its mark and of its bubble in mm.
 
-    `hue` of the palette tints the text, so that it is known whose it is.
+    `hue` of the palette tints the text, so that it is known whose it is; the user's own are `bold`.
     """
 
     x: float
@@ -32,6 +32,7 @@ class Tag:
     radius: float
     bubble: float = 0.0
     hue: str = "black"
+    bold: bool = False
 
 
 def attach(
@@ -47,20 +48,21 @@ def attach(
 
     `lines` are polylines in data coordinates that labels had better not cross, `hard` boxes in mm that they may not.
     """
-    spots = [_mm(axes, tag.x, tag.y) for tag in tags]
+    spots = [spot(axes, tag.x, tag.y) for tag in tags]
     marks = [_square(x, y, tag.radius) for (x, y), tag in zip(spots, tags, strict=True)]
     bubbles = [_square(x, y, 0.8 * tag.bubble) for (x, y), tag in zip(spots, tags, strict=True) if tag.bubble]
-    drawn = [[_mm(axes, *point) for point in polyline] for polyline in lines]
+    drawn = [[spot(axes, *point) for point in polyline] for polyline in lines]
     segments = [Segment(x0=a[0], y0=a[1], x1=b[0], y1=b[1]) for line in drawn for a, b in pairwise(line)]
     scene = Scene(canvas=_frame(axes), hard=(*marks, *hard), soft=tuple(bubbles), lines=tuple(segments))
-    places = place(tuple(_label(tag, spot, points) for tag, spot in zip(tags, spots, strict=True)), scene)
+    places = place(tuple(_label(tag, at, points) for tag, at in zip(tags, spots, strict=True)), scene)
     for tag, found in zip(tags, places, strict=True):
         if found:
             _write(sheet, tag, found, points)
     return tuple(tag.text for tag, found in zip(tags, places, strict=True) if found is None)
 
 
-def _mm(axes: Axes, x: float, y: float) -> tuple[float, float]:
+def spot(axes: Axes, x: float, y: float) -> tuple[float, float]:
+    """A point of the axes in mm of the sheet."""
     across, up = axes.transData.transform((x, y))
     return float(across) / canvas.DPI * 25.4, float(up) / canvas.DPI * 25.4
 
@@ -76,9 +78,9 @@ def _frame(axes: Axes) -> Box:
     return Box(left=left, bottom=bottom, right=right, top=top)
 
 
-def _label(tag: Tag, spot: tuple[float, float], points: float) -> Label:
-    width, height = canvas.size(tag.text, points)
-    return Label(x=spot[0], y=spot[1], width=width + 2 * MARGIN, height=height + 2 * MARGIN, radius=tag.radius)
+def _label(tag: Tag, at: tuple[float, float], points: float) -> Label:
+    width, height = canvas.size(tag.text, points, tag.bold)
+    return Label(x=at[0], y=at[1], width=width + 2 * MARGIN, height=height + 2 * MARGIN, radius=tag.radius)
 
 
 def _write(sheet: Sheet, tag: Tag, found: Place, points: float) -> None:
@@ -87,12 +89,20 @@ def _write(sheet: Sheet, tag: Tag, found: Place, points: float) -> None:
     box = found.box
     middle = ((box.left + box.right) / 2, (box.bottom + box.top) / 2)
     colour = tinted(sheet.look.theme, tag.hue)
-    canvas.write(sheet, *middle, tag.text, points=points, colour=colour, across="center", vertical="center")
+    canvas.write(
+        sheet, *middle, tag.text, points=points, colour=colour, bold=tag.bold, across="center", vertical="center"
+    )
     if found.leader:
         ends = found.leader
         across = [ends.x0 / sheet.look.width, ends.x1 / sheet.look.width]
         up = [ends.y0 / sheet.height, ends.y1 / sheet.height]
         sheet.figure.add_artist(Line2D(across, up, color=sheet.look.theme.muted, linewidth=0.4))
+
+
+def ring(axes: Axes, x: float, y: float, radius: float, colour: str) -> None:
+    """What sets a user's own point off from the others: a circle around its mark, of that radius in mm."""
+    style: Any = {"markersize": 2 * radius / POINT, "markeredgecolor": colour, "markeredgewidth": 1.0}
+    axes.plot([x], [y], "o", markerfacecolor="none", zorder=5, **style)
 
 
 def left_out(sheet: Sheet, axes: Axes, missing: Sequence[str]) -> None:

@@ -113,9 +113,9 @@ def paint(evidence: Evidence, look: Look) -> Figure:
         Entry(word=f"{name} state" if name == "optimizer" else name, marker="#", colour=theme.hues[hue], hatch=hatch)
         for name, hue, hatch in LAYERS
     ]
-    sheet = canvas.sheet(look, f"{TITLE}: {shown.spec.model}", each, _sentences(shown), legend)
+    sheet = canvas.sheet(look, f"{TITLE}: {shown.spec.model}", each, _sentences(shown), legend, flexible=True)
     split = 20.0 if look.narrow else 42.0
-    bottom, tall = sheet.bottom + panels.BELOW, each - panels.ABOVE - panels.BELOW
+    bottom, tall = sheet.bottom + panels.BELOW, sheet.top - sheet.bottom - panels.ABOVE - panels.BELOW
     curve = canvas.axes(sheet, panels.LEFT, bottom, look.width - panels.LEFT - split - 2.0, tall)
     bar = canvas.axes(sheet, look.width - split + 1.0, bottom, 6.0, tall)
     _curve(sheet, curve, shown)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from visionbench.reports.figures import canvas
 from visionbench.reports.figures.canvas import Sheet
-from visionbench.reports.figures.style import BODY, SMALL
+from visionbench.reports.figures.figure import MissingError
+from visionbench.reports.figures.style import BODY, SMALL, Look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+T = TypeVar("T")
 
 LEFT, RIGHT, ABOVE, BELOW, BETWEEN = 9.0, 2.5, 8.0, 8.5, 3.0
 """Millimetres around a panel's frame: tick labels, name and unit, and the distance to its neighbour."""
@@ -22,9 +25,33 @@ def height(count: int, each: float, narrow: bool) -> float:
     return each * (count if narrow else math.ceil(count / 2))
 
 
-def stand(sheet: Sheet, count: int, each: float) -> list[Axes]:
-    """Axes for that many panels, row by row; one that would stand alone in its row gets all of it."""
+MOST = 2
+"""Panels that a slide has room for."""
+
+
+def chosen(figure: str, named: Mapping[str, T], words: Sequence[str], look: Look) -> list[T]:
+    """The panels whose names contain one of the words (all without any), in the words' order.
+
+    Raises `MissingError` for a word that no panel has, and for more panels than a slide holds.
+    """
+    found: dict[str, T] = {} if words else dict(named)
+    listed = "; ".join(f"'{name}'" for name in named)
+    for word in words:
+        its = {name: panel for name, panel in named.items() if word.lower() in name.lower()}
+        if not its:
+            raise MissingError(f"{figure} has no panel '{word}': name parts of some of {listed} with --panels.")
+        found |= its
+    if look.slide and len(found) > MOST:
+        raise MissingError(
+            f"{figure} has {len(found)} panels and a slide holds {MOST}: name parts of some of {listed} with --panels."
+        )
+    return list(found.values())
+
+
+def stand(sheet: Sheet, count: int) -> list[Axes]:
+    """Axes for that many panels, row by row, in the sheet's body; one that would be alone in its row gets all of it."""
     columns = 1 if sheet.look.narrow or count == 1 else 2
+    each = (sheet.top - sheet.bottom) / math.ceil(count / columns)
     width = (sheet.look.width - BETWEEN * (columns - 1)) / columns
     made = []
     for place in range(count):
@@ -69,7 +96,7 @@ def even_ticks(low: float, high: float, about: int = 6) -> list[float]:
 
 def number(value: float) -> str:
     """`0.5`, `20`, `1,000`: a tick as a number."""
-    return f"{value:,.0f}" if value >= 10 or float(value).is_integer() else f"{value:g}"
+    return f"{value:,.0f}" if value >= 1000 or float(value).is_integer() else f"{value:g}"
 
 
 def logarithmic(axes: Axes, low: float, high: float, *, upward: bool = False) -> None:

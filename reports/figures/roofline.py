@@ -24,7 +24,8 @@ from visionbench.reports.figures import canvas, labels, panels, share_bars
 from visionbench.reports.figures.canvas import Entry, Sheet
 from visionbench.reports.figures.figure import Choice, Drawing, Evidence, MissingError, Need
 from visionbench.reports.figures.labels import Tag
-from visionbench.reports.figures.style import POINT, Look, Theme
+from visionbench.reports.figures.place import Box
+from visionbench.reports.figures.style import POINT, SMALL, Look, Theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -195,11 +196,10 @@ def bound(kind: Kind, ridge: float) -> tuple[str, str]:
 def paint(evidence: Evidence, look: Look) -> Figure:
     """The roof with its bubbles, and bars with all kinds' bytes."""
     shown = data(evidence)
-    each = 70.0 if look.narrow else 84.0
     title = f"{TITLE}: {shown.spec.model} on {shown.device.key}, {shown.precision}"
-    body = panels.height(2, each, look.narrow)
-    sheet = canvas.sheet(look, title, body, _sentences(shown), _legend(shown, look.theme))
-    roof, bars = panels.stand(sheet, 2, each)
+    body = panels.height(2, 70.0 if look.narrow else 84.0, look.narrow)
+    sheet = canvas.sheet(look, title, body, _sentences(shown), _legend(shown, look.theme), flexible=True)
+    roof, bars = panels.stand(sheet, 2)
     _roof(sheet, roof, shown)
     panels.name(sheet, bars, "where the bytes go", _moved(shown), "share of bytes, %")
     share_bars.draw(
@@ -257,9 +257,18 @@ def _roof(sheet: Sheet, axes: Axes, shown: Data) -> None:
     axes.plot(*([value] for value in step), "D", color=theme.ink, markerfacecolor=theme.ground, markersize=5, zorder=5)
     tags = [_bubble(sheet, axes, shown, kind) for kind in counted]
     tags.append(Tag(x=step[0], y=step[1], text="whole step", radius=1.1))
-    tags.append(Tag(x=shown.ridge, y=shown.peak / TERA, text=f"ridge: {shown.ridge:.0f}", radius=0.4))
+    foot = _ridge(sheet, axes, shown, 10**floor)
     tags += [_star(axes, shown, one, theme) for one in shown.measured]
-    labels.left_out(sheet, axes, labels.attach(sheet, axes, tags, lines=(corners,)))
+    labels.left_out(sheet, axes, labels.attach(sheet, axes, tags, lines=(corners,), hard=(foot,)))
+
+
+def _ridge(sheet: Sheet, axes: Axes, shown: Data, floor: float) -> Box:
+    """A line from the ridge down to the axis, and its number there, clear of the discs on the roof; returns its box."""
+    theme, text = sheet.look.theme, f"ridge: {shown.ridge:.0f}"
+    axes.plot([shown.ridge] * 2, [floor, shown.peak / TERA], color=theme.muted, linewidth=0.6, linestyle=":", zorder=1)
+    (x, y), (width, height) = labels.spot(axes, shown.ridge, floor), canvas.size(text, SMALL)
+    canvas.write(sheet, x - 0.8, y + 1.0, text, points=SMALL, colour=theme.muted, across="right", vertical="bottom")
+    return Box(left=x - 0.8 - width, bottom=y + 1.0, right=x, top=y + 1.0 + height)
 
 
 def _limit(shown: Data, intensity: float) -> float:

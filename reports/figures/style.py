@@ -23,6 +23,11 @@ POINT = 25.4 / 72
 PAGE, COLUMN = 178.0, 85.0
 """Millimetres: the text of a two-column page, and one of its columns."""
 
+SLIDE = 128.0
+"""Millimetres on which a slide is laid out; shown at 338.7 mm (13.33 in) its smallest type is of 16 points."""
+
+SLIDE_ASPECT = 16 / 9
+
 NARROW = 120.0
 """Below this width panels stand above each other."""
 
@@ -97,10 +102,11 @@ def _channels(colour: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """A theme at a width in millimetres."""
+    """A theme at a width in millimetres. A `slide` has a height that its body must fit, and no notes."""
 
     theme: Theme = LIGHT
     width: float = PAGE
+    slide: bool = False
 
     @property
     def narrow(self) -> bool:

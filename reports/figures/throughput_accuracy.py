@@ -75,11 +75,13 @@ class Panel:
 
 def data(evidence: Evidence) -> tuple[Panel, ...]:
     """The paper's two GPUs, then what was predicted, then what was measured, newest first."""
-    measured = groups(evidence.records, (row.network for row in _rows(TABLES)), "inference")[:GROUPS]
+    rows = _rows(TABLES, evidence.rows)
+    measured = groups(evidence.records, (row.network for row in rows), "inference")[:GROUPS]
     names = heads(measured)
     predicted = list(by_card(evidence.records).items())[-GROUPS:]
-    estimated = (_predicted(card, by_network) for card, by_network in predicted)
-    found = [*_published(), *estimated, *(_measured(group, name) for group, name in zip(measured, names, strict=True))]
+    estimated = (_predicted(card, by_network, rows) for card, by_network in predicted)
+    timed = (_measured(group, name, rows) for group, name in zip(measured, names, strict=True))
+    found = [*_published(), *estimated, *timed]
     kept = tuple(panel for panel in found if panel.points)
     if not kept:
         raise MissingError(
@@ -88,10 +90,11 @@ def data(evidence: Evidence) -> tuple[Panel, ...]:
     return kept
 
 
-def _rows(tables: Iterable[str]) -> tuple[PaperRow, ...]:
-    """Rows with an accuracy on ImageNet-1K without further data, each network once, as first printed."""
+def _rows(tables: Iterable[str], own: Sequence[PaperRow] = ()) -> tuple[PaperRow, ...]:
+    """Rows with an accuracy on ImageNet-1K without further data, each network once: the user's own, or as printed."""
     printed = [row for table in tables for row in rows(table) if row.section != SECTION_22K and "top1" in row.printed]
-    return tuple({row.network: row for row in reversed(printed)}.values())[::-1]
+    added = [row for row in own if row.model and "top1" in row.printed]
+    return tuple({row.network: row for row in reversed([*added, *printed])}.values())[::-1]
 
 
 def _published() -> Iterator[Panel]:
@@ -104,8 +107,8 @@ def _published() -> Iterator[Panel]:
         yield Panel(name=f"{gpu}, as published", source="published", points=tuple(found), front=front(found))
 
 
-def _predicted(card: str, by_network: Mapping[Network, Record]) -> Panel:
-    found = _estimated({network: prediction(record) for network, record in by_network.items()})
+def _predicted(card: str, by_network: Mapping[Network, Record], rows: Sequence[PaperRow]) -> Panel:
+    found = _estimated({network: prediction(record) for network, record in by_network.items()}, rows)
     spec = next(iter(by_network.values())).spec
     return Panel(
         name=f"{card}: predicted",
@@ -116,8 +119,8 @@ def _predicted(card: str, by_network: Mapping[Network, Record]) -> Panel:
     )
 
 
-def _measured(group: Group, name: tuple[str, ...]) -> Panel:
-    found = _estimated({network: throughput(launches) for network, launches in group.launches.items()})
+def _measured(group: Group, name: tuple[str, ...], rows: Sequence[PaperRow]) -> Panel:
+    found = _estimated({network: throughput(launches) for network, launches in group.launches.items()}, rows)
     return Panel(
         name=f"{', '.join(name)}: measured",
         source="measured",
@@ -127,11 +130,13 @@ def _measured(group: Group, name: tuple[str, ...]) -> Panel:
     )
 
 
-def _estimated(estimates: Mapping[Network, Estimate | Prediction | None]) -> tuple[Point, ...]:
+def _estimated(
+    estimates: Mapping[Network, Estimate | Prediction | None], rows: Sequence[PaperRow]
+) -> tuple[Point, ...]:
     """The rows of whose networks there are estimates, with their intervals."""
     return tuple(
         _point(row, estimate.centre, estimate.low, estimate.high)
-        for row in _rows(TABLES)
+        for row in rows
         if (estimate := estimates.get(row.network))
     )
 
@@ -166,20 +171,28 @@ def front(points: Iterable[Point]) -> tuple[Point, ...]:
 
 def paint(evidence: Evidence, look: Look) -> Figure:
     """The panels."""
-    shown = data(evidence)
-    each = 68.0 if look.narrow else 78.0
+    everyone = {panel.name: panel for panel in data(evidence)}
+    shown = panels.chosen(NAME, everyone, evidence.choice.panels, look)
     everything = [point for panel in shown for point in panel.points]
     legend = (
         *legend_of((point.family for point in everything), look.theme),
         Entry(word="nothing is both faster and more accurate", marker="-", colour=look.theme.ink),
     )
-    sheet = canvas.sheet(look, TITLE, panels.height(len(shown), each, look.narrow), _sentences(shown), legend)
-    for axes, panel in zip(panels.stand(sheet, len(shown), each), shown, strict=True):
+    body = panels.height(len(shown), 68.0 if look.narrow else 78.0, look.narrow)
+    sheet = canvas.sheet(look, TITLE, body, _sentences(shown, _unplaced(evidence)), legend, flexible=True)
+    for axes, panel in zip(panels.stand(sheet, len(shown)), shown, strict=True):
         _panel(sheet, axes, panel)
     return sheet.figure
 
 
-def _sentences(shown: Sequence[Panel]) -> tuple[str, ...]:
+def _unplaced(evidence: Evidence) -> tuple[str, ...]:
+    """Networks that were measured and have no accuracy here, so that they have no place in the figure."""
+    known = {row.network for row in _rows(TABLES, evidence.rows)}
+    timed = (one.spec for one in evidence.records if one.source == "measured" and one.spec.task == "inference")
+    return tuple(dict.fromkeys(spec.model for spec in timed if (spec.model, spec.image_size) not in known))
+
+
+def _sentences(shown: Sequence[Panel], unplaced: Sequence[str] = ()) -> tuple[str, ...]:
     published = any(panel.source == "published" for panel in shown)
     hollow = any(not point.comparable for panel in shown for point in panel.points)
     measured = [panel for panel in shown if panel.source == "measured"]
@@ -195,6 +208,7 @@ def _sentences(shown: Sequence[Panel]) -> tuple[str, ...]:
         *(panel.note for panel in (*predicted, *measured)),
         _bars(predicted=bool(predicted), measured=spans),
         "A point without a bar has too few launches for an interval." if few else "",
+        f"Measured, but without an accuracy here: {', '.join(unplaced)}." if unplaced and measured else "",
     ]
     return tuple(sentence for sentence in told if sentence)
 
@@ -219,7 +233,17 @@ def _panel(sheet: Sheet, axes: Axes, panel: Panel) -> None:
     axes.plot(across, up, color=sheet.look.theme.ink, linewidth=0.8, alpha=0.75, zorder=2)
     for point in panel.points:
         _draw(sheet, axes, point)
-    tags = [Tag(x=one.rate, y=one.top1, text=one.label, radius=DOT * 1.1, hue=one.family.hue) for one in panel.points]
+    tags = [
+        Tag(
+            x=one.rate,
+            y=one.top1,
+            text=one.label,
+            radius=DOT * (2 if one.row.own else 1.1),
+            hue=one.family.hue,
+            bold=one.row.own,
+        )
+        for one in panel.points
+    ]
     bars = tuple(((one.low, one.top1), (one.high, one.top1)) for one in panel.points if one.low and one.high)
     labels.left_out(sheet, axes, labels.attach(sheet, axes, tags, lines=(steps, *bars)))
 
@@ -239,6 +263,8 @@ def _draw(sheet: Sheet, axes: Axes, point: Point) -> None:
         span = [[point.rate - point.low], [point.high - point.rate]]
         axes.errorbar(point.rate, point.top1, xerr=span, ecolor=colour, elinewidth=1.0, capsize=2.0, zorder=3)
     face = colour if point.comparable else theme.ground
+    if point.row.own:
+        labels.ring(axes, point.rate, point.top1, 2 * DOT, theme.ink)
     marker = point.family.marker
     axes.plot(
         [point.rate], [point.top1], marker, color=colour, markersize=2 * DOT / POINT, markerfacecolor=face, zorder=4

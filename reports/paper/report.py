@@ -10,6 +10,7 @@ to cite the paper (`cite`), and its tables:
     gap = "pairs"                     a little space above every second row; "rivals": above each
                                       Transformer; "last": above the last; "none"
     remarks = ["..."]                 sentences below the table
+    others = true                     it can hold networks that the paper does not print
     columns = ["model", { column = "counts", metric = "params" }]
 
 A column is a name of `COLUMNS`, alone or with arguments: those of the function behind the name.
@@ -18,13 +19,14 @@ A column is a name of `COLUMNS`, alone or with arguments: those of the function 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
 from visionbench.comparison.comparison import Comparison
+from visionbench.record.clean import clean
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Record, Source
 from visionbench.record.spec import Spec
@@ -76,6 +78,19 @@ class Report:
     rows: tuple[PaperRow, ...] = ()
     places: tuple[str, ...] = ()
     specs_of: Callable[[PaperRow], tuple[Spec, ...]] = lambda _row: ()
+    table: PaperTable | None = None
+
+    def beside(self, networks: Iterable[Network]) -> Report:
+        """The same report with a row for each of these networks that the paper does not print, if it can hold one."""
+        if self.table is None or not self.table.others:
+            return self
+        printed = {row.network for row in self.table.publication.every_row}
+        rows = [
+            _own_row(self.table.printed, number, network)
+            for number, network in enumerate(dict.fromkeys(networks), start=len(self.rows) + 1)
+            if network not in printed
+        ]
+        return replace(self.table, own=tuple(rows)).report() if rows else self
 
     def computed_specs(self) -> tuple[Spec, ...]:
         """The specs whose computed records fill the static columns; each once, in the rows' order."""
@@ -86,12 +101,34 @@ class Report:
         return tuple(dict.fromkeys(row.network for row in self.rows if row.model))
 
 
+OWN = "Measured here, not in the paper"
+
+
+def _own_row(table: str, number: int, network: Network) -> PaperRow:
+    model, size = network
+    return PaperRow(
+        table=table,
+        number=number,
+        section=OWN,
+        marker="",
+        label=clean(model).removeprefix("timm:"),
+        model=model,
+        image_size=size,
+        check_sizes=(),
+        printed={},
+        own=True,
+    )
+
+
 # --- a paper's file --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperTable:
-    """One table of a paper's file. `entries` are its columns: each a maker with the arguments of its entry."""
+    """One table of a paper's file. `entries` are its columns: each a maker with the arguments of its entry.
+
+    `others`: whether it can hold networks that the paper does not print; `own` are those that it holds.
+    """
 
     name: str
     title: str
@@ -104,10 +141,13 @@ class PaperTable:
     paper: str = ""
     stated: str = ""
     places: tuple[str, ...] = ()
+    others: bool = False
+    own: tuple[PaperRow, ...] = ()
 
     def layout(self, records: Sequence[Record], comparisons: Sequence[Comparison] = (), /) -> Table:
         """Published, computed, predicted and measured numbers side by side. Pure."""
-        rows = self.publication.rows(self.printed)
+        rows = (*self.publication.rows(self.printed), *self.own)
+        first_own = next((row for row in rows if row.own), None)
         counted = profiles.records([row.network for row in rows]) if self.paper else []
         material = Material(
             name=self.name,
@@ -124,7 +164,7 @@ class PaperTable:
             [column for maker, arguments in self.entries for column in maker.columns(material, **arguments)],
             section=lambda row: row.section,
             subject=lambda row: row.model,
-            gap=lambda row: row is not rows[0] and (row.own or GAPS[self.gap](row, rows)),
+            gap=lambda row: row is not rows[0] and (row is first_own or (not row.own and GAPS[self.gap](row, rows))),
             legend=lambda body: _legend(body, self.cite),
             dash="not printed or not known",
             remarks=(*said, *self.remarks),
@@ -147,6 +187,7 @@ class PaperTable:
             layout=self.layout,
             rows=self.publication.rows(self.printed),
             specs_of=self.specs_of,
+            table=self,
         )
 
 
@@ -237,7 +278,7 @@ def _gap(place: str, gap: str) -> str:
 
 
 _TABLE = {"name": str, "title": str, "printed": str, "columns": list}
-_OPTIONAL = {"gap": str, "remarks": list}
+_OPTIONAL = {"gap": str, "remarks": list, "others": bool}
 
 
 def _table(path: Path, cite: str, entry: Any, printed: Publication) -> PaperTable:
@@ -255,6 +296,7 @@ def _table(path: Path, cite: str, entry: Any, printed: Publication) -> PaperTabl
         gap=gap,
         cite=cite,
         remarks=tuple(map(str, entry.get("remarks", ()))),
+        others=entry.get("others", False),
         entries=tuple(_column(path, name, column, printed) for column in entry["columns"]),
         publication=printed,
     )

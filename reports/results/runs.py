@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from visionbench.comparison.comparison import Comparison
 from visionbench.record import devices
 from visionbench.record.efficiency import joules_per_image, mfu
 from visionbench.record.metrics import DENSE_PHASES, POST_PHASES
@@ -31,6 +32,7 @@ from visionbench.record.units import GIB, significant
 from visionbench.reports import cells
 from visionbench.reports.cells import CAUSES
 from visionbench.reports.column import Column, label, lay_out
+from visionbench.reports.paper.report import Report
 from visionbench.reports.results import scaling
 from visionbench.reports.settings import device_name, failure, flags
 from visionbench.reports.table import DASH, Cell, Note, Table
@@ -243,7 +245,7 @@ METRICS = (
 )
 
 
-def layout(records: Sequence[Record]) -> Table:
+def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /) -> Table:
     """The table of all that was measured; computed records among `records` give the MACs. Pure."""
     runs = runs_of(records)
     together = any(run.spec.processes is not None for run in runs)
@@ -395,3 +397,6 @@ def _how(protocol: Protocol, over: str) -> str:
         length = f"{protocol.block_iterations} iterations"
     blocks = f"{protocol.blocks} block{'' if protocol.blocks == 1 else 's'} of {length}"
     return f"Protocol {protocol.name}: {warm}, then {blocks}{f'; interval: 95 %, {over}' if over else ''}."
+
+
+REPORT = Report(name=NAME, title=TITLE, paper_table="", layout=layout)

@@ -9,6 +9,7 @@ import shlex
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pytest
 
@@ -20,7 +21,7 @@ from visionbench.record.spec import Spec
 from visionbench.reports import REPORTS, render
 from visionbench.reports.figures import Evidence as Drawable
 from visionbench.reports.render.html import Picture, page, pictures
-from visionbench.reports.render.html.page import FOLDER
+from visionbench.reports.render.html.page import FOLDER, anchors
 from visionbench.reports.render.html.picture import BUDGET
 from visionbench.reports.results.runs import layout as runs
 from visionbench.reports.results.verdicts import layout as verdicts
@@ -81,7 +82,7 @@ def faults(document):
         (tag, attributes[name])
         for tag, attributes in read.found
         for name in ("src", "srcset", "href", "action", "data", "poster", "background")
-        if name in attributes and not attributes[name].startswith(("#", "data:image/svg+xml,"))
+        if name in attributes and not attributes[name].startswith(("#", "data:image/svg+xml,", "data:text/csv;"))
     ]
     return [
         *read.faults,
@@ -102,8 +103,10 @@ def evidence(measured):
 @pytest.fixture(scope="module")
 def tables(evidence):
     records, comparisons = evidence
-    laid_out = [report.layout(records, comparisons) for report in REPORTS.values()]
-    return [*laid_out, runs(records), verdicts(gates.typical()), verdicts(gates.nasty())]
+    # As the whole page has them, and one table of another paper: all of them would be minutes in a browser.
+    shown = [report for report in REPORTS.values() if report.paper_table or not report.paper]
+    laid_out = [report.layout(records, comparisons) for report in (*shown, REPORTS["swin_table1"])]
+    return [*laid_out, verdicts(gates.typical()), verdicts(gates.nasty())]
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +140,7 @@ def test_a_page_is_well_formed_and_closed_and_every_mark_leads_somewhere(documen
     [
         (("</caption>", ""), "</table>"),
         (('id="environments"', 'id="top"'), "two ids top"),
-        (('-note-a"><sup>', '-note-zz"><sup>'), "is nowhere"),
+        ((':note-a"><sup>', ':note-zz"><sup>'), "is nowhere"),
         (("<h1>", '<h1><img src="https://example.org/x.png">'), "<img> fetches"),
         (("<h1>", "<h1 onclick='x()'>"), "<h1> has onclick"),
         (("<h1>", "<h1 style='color: red'>"), "<h1> has style"),
@@ -290,6 +293,79 @@ def test_pictures_are_drawn_in_both_dresses_and_missing_ones_left_out(counts):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(picture, "BUDGET", 300_000)
         assert [one.narrow for one in pictures(Drawable(records=counts), ("figure1",))] == [()]
+
+
+# --- files, anchors, comparison ---------------------------------------------------------------------------------------
+
+
+def plain(name, values, spans=()):
+    bounds = dict(spans)
+    cells = [
+        Cell(text=f"{value:g}", value=value, source="measured", origin="o",
+             low=bounds.get(value, (None, None))[0], high=bounds.get(value, (None, None))[1],
+             level=0.95 if value in bounds else None, span="[ ]" if value in bounds else "")
+        for value in values
+    ]  # fmt: skip
+    rows = tuple(Row(cells=(Cell(text=f"n{at}"), cell)) for at, cell in enumerate(cells))
+    columns = (Heading(key="model", head=("model",)), Heading(key="rate", head=("img/s",), source="measured"))
+    return Table(name=name, title=name, columns=columns, rows=rows)
+
+
+@pytest.mark.parametrize("name", ["convnext_table1", "swin_table1", "runs", "verdicts"])
+def test_a_table_is_taken_away_as_the_csv_that_report_prints(document, tables, name):
+    [address] = [its["href"] for its in Reader(document).tags("a") if its.get("download") == f"{name}.csv"][:1]
+    start = "data:text/csv;charset=utf-8,"
+    assert address.startswith(start)
+    [table, *_] = [table for table in tables if table.name == name]
+    assert unquote(address.removeprefix(start)) == render(table, "csv")
+
+
+def test_a_table_is_found_under_its_name(document, tables):
+    ids = [its["id"] for its in Reader(document).tags("section") if its.get("class") == "table"]
+    assert ids[:5] == ["convnext_table1", "convnext_table2", "convnext_table3", "convnext_table4", "convnext_table12"]
+    assert ids.count("swin_table1") == 1
+    assert anchors(["figures", "a", "a", "a b/c", "", "a-2", "tip"]) == [
+        "figures-2", "a", "a-2", "a-b-c", "x", "a-2-2", "tip-2"
+    ]  # fmt: skip
+    assert faults(page([plain("a", [1.0, 2.0]), plain("a-1", [1.0]), plain("a", [3.0])])) == []
+
+
+@pytest.mark.parametrize(
+    ("spans", "said"),
+    [
+        ({10.0: (9.0, 11.0), 20.0: (19.0, 21.0)}, "95 % intervals apart"),
+        ({10.0: (9.0, 20.0), 20.0: (19.0, 21.0)}, "95 % intervals overlap: no order shown"),
+        ({10.0: (9.0, 11.0)}, "no interval"),
+        ({}, "no interval"),
+    ],
+)
+def test_two_rows_stand_beside_each_other_with_what_their_intervals_say(browser, tmp_path, spans, said):
+    file = tmp_path / "two.html"
+    file.write_text(page([plain("t", [10.0, 20.0, 5.0], spans.items())]), encoding="utf-8")
+    browser.look(file, 390, 844)
+    browser.run("document.querySelectorAll('select').forEach((one, at) => { one.value = at; })")
+    assert browser.run("document.querySelectorAll('.beside').length") == 0
+    browser.run("document.querySelector('select').dispatchEvent(new Event('change'))")
+    words = browser.run("[...document.querySelectorAll('.beside tbody :is(td, th)')].map((one) => one.textContent)")
+    assert (words[0], words[3], words[4]) == ("img/s", "×2.00", said)
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+    assert browser.complaints() == []
+
+
+def test_a_wide_table_fits_a_window_and_shows_all_when_asked(browser, path):
+    browser.look(path, 1440, 900)
+    wide = "(() => { const s = document.getElementById('convnext_table2'), t = s.querySelector('table'); return "
+    assert browser.run(wide + "t.scrollWidth <= t.parentElement.clientWidth || s.matches('.fits') })()")
+    more = "document.querySelector('#convnext_table2 .tools button')"
+    assert "left out" in browser.run(f"{more}.textContent")
+    count = "[...document.querySelectorAll('#convnext_table2 thead [data-col]')].filter((one) => one.hidden).length"
+    assert browser.run(count) > 0
+    browser.run(f"{more}.click()")
+    assert browser.run(count) == 0
+    assert browser.run(f"{more}.hidden")
+    spanned = "[...document.querySelectorAll('#convnext_table2 .group')].reduce((sum, one) => sum + one.colSpan, 0)"
+    grouped = "document.querySelectorAll('#convnext_table2 thead tr:last-child [data-col]').length"
+    assert browser.run(spanned) == browser.run(grouped)
 
 
 # --- colours ----------------------------------------------------------------------------------------------------------

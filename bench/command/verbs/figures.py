@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from visionbench.record.record import Record
     from visionbench.reports.figures import Choice, Evidence
     from visionbench.reports.figures.figure import Drawing, Need
+    from visionbench.reports.printed import PaperRow
 
 FORMATS = ("svg", "png", "pdf")
 THEMES = ("light", "dark")
-WIDTHS = ("page", "column")
+WIDTHS = ("page", "column", "slide")
 
 DESCRIPTION = """\
 Draw figures from recorded numbers, the paper's printed ones and exact counts. Missing counts are traced.
@@ -34,6 +35,7 @@ Draw figures from recorded numbers, the paper's printed ones and exact counts. M
   memory_curve         live memory over one training step of --model
   roofline             operators of --model on --gpu
   effects              speed-ups of each setting, from --comparisons
+  history              images per second over commits, with their intervals
 """
 
 
@@ -43,6 +45,8 @@ class Request:
 
     names: tuple[str, ...]
     all: bool
+    rows: tuple[Path, ...]
+    panels: tuple[str, ...]
     records: tuple[Path, ...]
     comparisons: tuple[Path, ...]
     model: str
@@ -61,6 +65,20 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="figure1, figure2, throughput_accuracy, ...")
     parser.add_argument("--all", action="store_true", help="every figure for which there is something to draw")
     options.add_evidence(parser)
+    parser.add_argument(
+        "--rows",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="networks of your own with their accuracy, emphasised: a table's file (mypaper.toml, see `table new`)",
+    )
+    parser.add_argument(
+        "--panels",
+        type=options.words,
+        default=(),
+        metavar="WORDS",
+        help="only the panels whose names contain one of these: h100,V100",
+    )
     about = parser.add_argument_group("what memory_curve and roofline are about")
     about.add_argument("--model", default="timm:convnext_tiny", metavar="MODEL", help="default: timm:convnext_tiny")
     options.add_image_size(about, "224")
@@ -69,7 +87,12 @@ def add(parser: ArgumentParser) -> None:
     how = parser.add_argument_group("output")
     how.add_argument("--theme", choices=THEMES, default="light", help="default: light")
     how.add_argument("--format", choices=FORMATS, default="svg", help="default: svg")
-    how.add_argument("--width", choices=WIDTHS, default="page", help="178 mm, or 85 mm (default: page)")
+    how.add_argument(
+        "--width",
+        choices=WIDTHS,
+        default="page",
+        help="178 mm, 85 mm, or 16:9 without notes, in large type, 300 dpi (default: page)",
+    )
     how.add_argument(
         "--output", type=Path, dest="folder", default=Path(), metavar="DIR", help="where files go (default: here)"
     )
@@ -77,7 +100,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def _request(words: Namespace) -> Request:
-    words.records, words.comparisons = words.records or (), words.comparisons or ()
+    words.records, words.comparisons, words.rows = words.records or (), words.comparisons or (), words.rows or ()
     return options.part(Request, words)
 
 
@@ -92,10 +115,19 @@ def run(request: Request) -> int:
         records=inputs.read_records(request.records),
         comparisons=inputs.read_comparisons(request.comparisons),
         choice=_choice(request),
+        rows=_rows(request.rows),
     )
     for name in dict.fromkeys(names):
         _draw(FIGURES[name], evidence, request)
     return 0
+
+
+def _rows(paths: Sequence[Path]) -> tuple[PaperRow, ...]:
+    """The rows of a user's own tables that have an accuracy. Each of them is the user's, whatever its file says."""
+    from visionbench.reports import load_paper
+
+    rows = [row for path in paths for report in load_paper(path).values() for row in report.rows]
+    return tuple(replace(row, own=True) for row in rows if row.model and "top1" in row.printed)
 
 
 def _choice(request: Request) -> Choice:
@@ -106,7 +138,11 @@ def _choice(request: Request) -> Choice:
     if len(keys) > 1:
         progress.say(f"--gpu {request.gpu}: drawn for {keys[0]}; others of that name: {', '.join(keys[1:])}.")
     return Choice(
-        model=_qualified(request.model), image_size=request.image_size, device=keys[0], precision=request.precision
+        model=_qualified(request.model),
+        image_size=request.image_size,
+        device=keys[0],
+        precision=request.precision,
+        panels=request.panels,
     )
 
 
@@ -119,18 +155,24 @@ def _qualified(model: str) -> str:
 
 def _draw(drawing: Drawing, evidence: Evidence, request: Request) -> None:
     """One figure. Of --all, one for which there is nothing is passed over, with its sentence."""
+    from visionbench.reports.figures import TALLEST, MissingError, draw, height_of
     from visionbench.reports.figures import WIDTHS as MILLIMETRES
-    from visionbench.reports.figures import MissingError, draw
 
     full = replace(evidence, records=(*evidence.records, *_traced(drawing.name, drawing.needs(evidence))))
     width = MILLIMETRES[request.width]
+    slide = request.width == "slide"
     try:
-        file = draw(drawing.name, full, theme=request.theme, file_format=request.format, width=width)
+        file = draw(drawing.name, full, theme=request.theme, file_format=request.format, width=width, slide=slide)
     except MissingError as nothing:
         if not request.all:
             raise
         progress.complain(str(nothing))
         return
+    if not slide and (tall := height_of(file, request.format)) > TALLEST:
+        progress.say(
+            f"{drawing.name} is {tall:.0f} mm tall, and a page's text about {TALLEST:.0f}: "
+            "choose panels with --panels, or say --width page."
+        )
     path = request.folder / f"{drawing.name}.{request.format}"
     _make_folder(request.folder)
     output.write(path, file)

@@ -91,7 +91,10 @@ def tables_and_page(request: Request) -> tuple[list[Table], Callable[[], str]]:
     else:
         reports = inputs.reports_named(request.tables)
     files = [report for name in request.tables if name.endswith(".toml") for report in inputs.reports_of(name)]
-    records, comparisons = inputs.read_records(request.records), inputs.read_comparisons(request.comparisons)
+    own = inputs.own_records(request.records)
+    records, comparisons = inputs.with_committed(own), inputs.read_comparisons(request.comparisons)
+    timed = [record.spec for record in own if record.source == "measured" and record.spec.task == "inference"]
+    reports = [report.beside((spec.model, spec.image_size) for spec in timed if not spec.inputs) for report in reports]
     records = [*records, *_count_missing(files, records)]  # the last count is the one that is shown
     if request.tables and not request.comparisons and not inputs.COMPARISONS.exists():
         _say_whose(request.tables)
@@ -102,8 +105,9 @@ def tables_and_page(request: Request) -> tuple[list[Table], Callable[[], str]]:
         laid_out = [pick(table, request.output.columns) for table in laid_out]
     # Of all tables those that have something to say; one that is named says that it has nothing.
     tables = [table for table in laid_out if table.rows or not request.whole]
+    measured_here = any(record.source == "measured" for record in own)
     # The whole page shows the figures, too; drawing them takes longer than everything else.
-    return tables, lambda: output.document(tables, records, comparisons, figures=request.whole)
+    return tables, lambda: output.document(tables, records, comparisons, whole=request.whole, own=measured_here)
 
 
 def _say_whose(tables: Sequence[str]) -> None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from urllib.parse import quote
 
 from visionbench.record.record import Environment
+from visionbench.reports.render.flat import to_csv
 from visionbench.reports.render.html import evidence as behind
-from visionbench.reports.render.html.markup import dress, head, is_number, name, pairs, prose, text
+from visionbench.reports.render.html.markup import dress, head, identifier, is_number, pairs, prose, text
 from visionbench.reports.table import DASH, Cell, Heading, Note, Row, Table, column_notes, footnotes, spans
 
 WIDEST = 40
@@ -35,22 +37,36 @@ class Frame:
 
 
 def section(table: Table, places: dict[Environment, str], ident: str = "") -> str:
-    """The section of one table."""
-    ident, marks = ident or f"table-{name(table.name)}", footnotes(table)
+    """The section of one table. `ident` is its id, by default the table's name."""
+    ident, marks = ident or identifier(table.name), footnotes(table)
+    # A colon stands in no table's id, so that what is inside a table has ids of its own.
     widths = tuple(
         min(max((_width(row.cells[at], marks) for row in table.rows), default=0), WIDEST)
         for at in range(len(table.columns))
     )
     frame = Frame(table=table, places=places, id=ident, marks=marks, behind=widths)
-    parts = (_grid(frame), _notes(frame), _sources(frame)) if table.rows else (_notes(frame),)
-    title = f'<h2 id="{ident}-title">{text(table.title)}</h2>'
-    opening = f'<section class="table" id="{ident}" aria-labelledby="{ident}-title">'
+    parts = (_tools(table), _grid(frame), _notes(frame), _sources(frame)) if table.rows else (_notes(frame),)
+    title = f'<h2 id="{ident}:title">{text(table.title)}</h2>'
+    opening = f'<section class="table" id="{ident}" aria-labelledby="{ident}:title">'
     return f"{opening}\n{title}\n{''.join(parts)}</section>\n"
 
 
 def _width(cell: Cell, marks: dict[str, str]) -> int:
     mark = ",".join(marks[note] for note in cell.notes)
     return len(cell.span) + len(mark) if is_number(cell) else 0
+
+
+def _tools(table: Table) -> str:
+    """The table as a file: a link that holds all of it, so that it works without a network and without the script."""
+    data = quote(to_csv(table), safe=_PLAIN)
+    return (
+        f'<div class="tools"><a class="take" download="{identifier(table.name)}.csv" '
+        f'href="data:text/csv;charset=utf-8,{data}">Download as CSV</a></div>\n'
+    )
+
+
+_PLAIN = " ,:;/()[]=+*@!$?'{}|^~\u2013\u00d7\u2192"
+"""Characters that an address in quotation marks holds as they are; a browser encodes them itself."""
 
 
 # --- the grid --------------------------------------------------------------------------------------------------------
@@ -60,7 +76,7 @@ def _grid(frame: Frame) -> str:
     body = "".join(_bodies(frame))
     caption = f"<caption>{text(frame.table.title)}</caption>"
     return (
-        f'<div class="scroll" role="region" aria-labelledby="{frame.id}-title" tabindex="0">\n'
+        f'<div class="scroll" role="region" aria-labelledby="{frame.id}:title" tabindex="0">\n'
         f"<table>{caption}\n<thead>{_heads(frame.table.columns)}</thead>\n{body}</table></div>\n"
     )
 
@@ -84,7 +100,8 @@ def _head(column: Heading, at: int, *, tall: bool) -> str:
     rows = ' rowspan="2"' if tall else ""
     first = ' data-first="descending"' if column.unit in ("1/s", "%") else ""
     inner = head(column.head, column.source) or text(column.key)
-    return f'<th scope="col"{left}{rows} data-col="{at}" data-name="{text(column.name)}"{first}>{inner}</th>'
+    rank = f' data-rank="{column.rank}"' if column.rank else ""
+    return f'<th scope="col"{left}{rows} data-col="{at}"{rank} data-name="{text(column.name)}"{first}>{inner}</th>'
 
 
 def _bodies(frame: Frame) -> Iterator[str]:
@@ -97,7 +114,7 @@ def _bodies(frame: Frame) -> Iterator[str]:
 
 
 def _row(frame: Frame, row: Row, number: int) -> str:
-    ident = f"{frame.id}-{number + 1}"
+    ident = f"{frame.id}:{number + 1}"
     labels = [cell.text for cell in row.cells if cell.source is None]
     found = text(" ".join((row.section, row.subject, *labels)).lower())
     cells = [
@@ -105,7 +122,8 @@ def _row(frame: Frame, row: Row, number: int) -> str:
         for at, (column, cell) in enumerate(zip(frame.table.columns, row.cells, strict=True))
     ]
     gap = ' class="gap"' if row.gap else ""
-    return f'<tr id="{ident}"{gap} data-find="{found}">{"".join(cells)}</tr>'
+    part = f' data-section="{text(row.section)}"' if row.section else ""
+    return f'<tr id="{ident}"{gap}{part} data-find="{found}">{"".join(cells)}</tr>'
 
 
 def _cell(frame: Frame, column: Heading, cell: Cell, at: int, how: str) -> str:
@@ -115,6 +133,9 @@ def _cell(frame: Frame, column: Heading, cell: Cell, at: int, how: str) -> str:
     attributes = f' title="{text(told)}"' if told and cell.text != DASH else ""
     if is_number(cell):
         attributes += f' data-v="{cell.value!r}"'
+        if cell.low is not None and cell.high is not None:
+            attributes += f' data-low="{cell.low!r}" data-high="{cell.high!r}"'
+            attributes += f' data-level="{cell.level * 100:g}"' if cell.level else ""
     css = " ".join(word for word in ("l" if column.align == "left" else "", _kind(cell)) if word)
     dressed = f' class="{css}"' if css else ""
     return f"<td{dressed}{attributes}>{_inner(frame, cell, at)}</td>"
@@ -137,7 +158,7 @@ def _inner(frame: Frame, cell: Cell, at: int) -> str:
 
 
 def _marks(frame: Frame, cell: Cell) -> str:
-    links = [f'<a href="#{frame.id}-note-{frame.marks[note]}">{frame.marks[note]}</a>' for note in cell.notes]
+    links = [f'<a href="#{frame.id}:note-{frame.marks[note]}">{frame.marks[note]}</a>' for note in cell.notes]
     return f"<sup>{','.join(links)}</sup>" if links else ""
 
 
@@ -148,7 +169,7 @@ def _notes(frame: Frame) -> str:
     legend = " ".join(f"<span>{_term(note)} {text(note.text)}</span>" for note in frame.table.legend)
     columns = [(note.term, prose(note.text)) for note in column_notes(frame.table)]
     marks = "".join(
-        f'<li id="{frame.id}-note-{mark}"><sup>{mark}</sup> {prose(note)}</li>' for note, mark in frame.marks.items()
+        f'<li id="{frame.id}:note-{mark}"><sup>{mark}</sup> {prose(note)}</li>' for note, mark in frame.marks.items()
     )
     parts = (
         f'<p class="legend">{legend}</p>' if legend else "",
@@ -164,7 +185,7 @@ def _term(note: Note) -> str:
 
 
 def _sources(frame: Frame) -> str:
-    rows = "".join(_how(frame, row, f"{frame.id}-{number}") for number, row in enumerate(frame.table.rows, start=1))
+    rows = "".join(_how(frame, row, f"{frame.id}:{number}") for number, row in enumerate(frame.table.rows, start=1))
     summary = "Row by row: the command that reproduces it, and where each number comes from"
     return f'<details class="how"><summary>{summary}</summary>\n{rows}</details>\n'
 

@@ -52,6 +52,11 @@ def name(words: str) -> str:
     return re.sub(r"[^a-zA-Z0-9]+", "-", words).strip("-") or "x"
 
 
+def identifier(words: str) -> str:
+    """A table's name as an id and as a file's name: `convnext_table12` stays as it is."""
+    return re.sub(r"[^\w-]+", "-", words, flags=re.ASCII).strip("-") or "x"
+
+
 def dress(words: str, source: Source | None) -> str:
     """Words in the typography of their source."""
     if source is None:

@@ -1,4 +1,4 @@
-// What a reader may do with a table: sort it, filter it, hide groups of columns, ask a cell, copy a command. The page
+// What a reader may do with a table: sort it, filter it, hide columns, compare two rows, ask a cell, copy a command. The page
 // can be read without any of it. Texts are only ever set as text.
 "use strict";
 
@@ -63,38 +63,143 @@
     told.value = wanted.length ? `${shown} of ${all} rows` : "";
   };
 
-  const toggle = (table, from, to, hidden) => {
+  const headsOf = (table) => [...table.tHead.querySelectorAll("[data-col]")];
+
+  const lay = (table, gone) => { // the columns without those of the set `gone`
     close(table);
     for (const row of table.rows) {
       for (const cell of row.cells) {
-        const at = row.parentElement === table.tHead ? Number(cell.dataset.col ?? cell.dataset.from) : cell.cellIndex;
-        if (!row.matches(".section") && at >= from && at < to) cell.hidden = hidden;
+        if (row.matches(".section") || cell.matches(".group")) continue;
+        cell.hidden = gone.has(row.parentElement === table.tHead ? Number(cell.dataset.col) : cell.cellIndex);
       }
     }
+    for (const [, from, to, head] of groupsOf(table)) {
+      const left = headsOf(table).filter((one) => !one.hidden && one.dataset.col >= from && one.dataset.col < to).length;
+      head.hidden = left === 0;
+      head.colSpan = left || 1;
+    }
+    table.dispatchEvent(new CustomEvent("columns", { detail: gone }));
   };
 
   const groupsOf = (table) => {
     const named = [...table.tHead.querySelectorAll(".group")];
-    return named.map((head) => [head.textContent, Number(head.dataset.from), Number(head.dataset.to)]);
+    return named.map((head) => [head.textContent, Number(head.dataset.from), Number(head.dataset.to), head]);
   };
 
-  const tools = (section, table) => {
+  // The least important columns are left out where all are wider than the window; a phone scrolls them instead.
+  const folded = (table, scroll) => {
+    const gone = new Set();
+    const ranks = [...new Set(headsOf(table).map((head) => Number(head.dataset.rank || 0)))].sort((a, b) => b - a);
+    for (const rank of ranks) {
+      if (!rank || matchMedia("(max-width: 40rem)").matches || table.scrollWidth <= scroll.clientWidth) break;
+      headsOf(table).filter((head) => Number(head.dataset.rank) === rank).forEach((head) => gone.add(Number(head.dataset.col)));
+      lay(table, gone);
+    }
+    return gone;
+  };
+
+  const columns = (table, bar, scroll) => {
+    const [gone, all] = [folded(table, scroll), headsOf(table)];
+    const boxes = groupsOf(table).map(([name, from, to]) => {
+      const box = make("input", { type: "checkbox" });
+      const its = [...Array(to - from).keys()].map((at) => at + from);
+      box.addEventListener("change", () => {
+        its.forEach((at) => (box.checked ? gone.delete(at) : gone.add(at)));
+        lay(table, gone);
+      });
+      const mark = () => {
+        const hidden = its.filter((at) => gone.has(at)).length;
+        [box.checked, box.indeterminate] = [hidden === 0, hidden > 0 && hidden < its.length];
+      };
+      mark();
+      table.addEventListener("columns", mark);
+      return make("label", {}, box, name);
+    });
+    const more = make("button", { type: "button", className: "copy" });
+    const count = () => {
+      more.hidden = gone.size === 0;
+      more.textContent = `Show all columns (${gone.size} of ${all.length} left out)`;
+    };
+    count();
+    table.addEventListener("columns", count);
+    more.addEventListener("click", () => { gone.clear(); lay(table, gone); });
+    if (boxes.length > 1) bar.append(make("fieldset", {}, make("legend", {}, "Columns"), ...boxes));
+    bar.append(more);
+  };
+
+  // --- two rows beside each other: every number of both, their quotient, and whether their intervals meet ---
+
+  const worded = (cell) => {
+    if (!cell || cell.dataset.v === undefined) return "–";
+    const span = cell.querySelector("small")?.textContent;
+    const copy = cell.cloneNode(true);
+    copy.querySelectorAll("small, sup").forEach((part) => part.remove());
+    return copy.textContent.trim() + (span ? ` ${span}` : "");
+  };
+
+  const verdictOf = (one, other) => {
+    const bare = [one, other].filter((cell) => cell.dataset.low === undefined).length;
+    if (bare) return bare === 1 || one.querySelector(".m") ? "no interval" : one.dataset.v === other.dataset.v ? "equal" : "";
+    const apart = Number(one.dataset.high) < Number(other.dataset.low) || Number(other.dataset.high) < Number(one.dataset.low);
+    return apart ? `${one.dataset.level} % intervals apart` : `${one.dataset.level} % intervals overlap: no order shown`;
+  };
+
+  const beside = (table, one, other) => {
+    const line = (head) => {
+      const [a, b] = [one, other].map((row) => row.cells[head.dataset.col]);
+      if ([a, b].every((cell) => cell.dataset.v === undefined)) return "";
+      const both = [a, b].every((cell) => cell.dataset.v !== undefined);
+      const quotient = both && Number(a.dataset.v) > 0 && Number(b.dataset.v) > 0 ? Number(b.dataset.v) / Number(a.dataset.v) : 0;
+      const cells = [worded(a), worded(b), quotient ? `×${quotient.toPrecision(3)}` : "–", both ? verdictOf(a, b) : ""];
+      const name = make("th", { scope: "row" }, head.dataset.name);
+      return make("tr", {}, name, ...cells.map((text) => make("td", {}, text)));
+    };
+    const titles = ["", nameOfRow(one), nameOfRow(other), "second over first", ""];
+    const top = make("tr", {}, ...titles.map((text) => make("th", { scope: "col" }, text)));
+    const rows = headsOf(table).slice(1).map(line).filter(Boolean);
+    return make("table", { className: "beside" }, make("thead", {}, top), make("tbody", {}, ...rows));
+  };
+
+  const nameOfRow = (row) => row.cells[0].querySelector("a").textContent;
+
+  const comparable = (section, table, bar, scroll) => {
+    const rows = [...table.tBodies].flatMap(rowsOf);
+    if (rows.length < 2) return;
+    const size = headsOf(table).findIndex((head) => head.dataset.name === "size");
+    const place = make("div", { className: "scroll", hidden: true, tabIndex: 0 });
+    place.setAttribute("role", "region");
+    place.setAttribute("aria-label", "Two rows beside each other");
+    place.setAttribute("aria-live", "polite");
+    const choices = ["first row", "second row"].map((word) => {
+      const options = rows.map((row, at) => {
+        const twins = rows.filter((other) => nameOfRow(other) === nameOfRow(row)).length > 1;
+        const more = [twins ? row.dataset.section : "", size > 0 ? `${row.cells[size].textContent} px` : ""].filter(Boolean).join(", ");
+        return make("option", { value: at }, nameOfRow(row) + (more ? ` (${more})` : ""));
+      });
+      const choice = make("select", {}, make("option", { value: "" }, word), ...options);
+      choice.setAttribute("aria-label", `Compare, ${word}: ${table.caption.textContent}`);
+      return choice;
+    });
+    const draw = () => {
+      const [one, other] = choices.map((choice) => (choice.value === "" ? null : rows[choice.value]));
+      place.hidden = !(one && other);
+      place.replaceChildren(...(place.hidden ? [] : [beside(table, one, other)]));
+    };
+    choices.forEach((choice) => choice.addEventListener("change", draw));
+    bar.append(make("fieldset", {}, make("legend", {}, "Compare"), ...choices));
+    scroll.before(place);
+  };
+
+  const tools = (section, table, scroll) => {
     const told = make("output");
     told.setAttribute("aria-live", "polite");
     const input = make("input", { type: "search", placeholder: "Filter rows" });
     input.setAttribute("aria-label", `Filter rows: ${table.caption.textContent}`);
     input.addEventListener("input", () => filter(table, input.value, told));
-    const bar = make("div", { className: "tools" }, input, told);
-    const groups = groupsOf(table);
-    if (groups.length > 1) {
-      const boxes = groups.map(([name, from, to]) => {
-        const box = make("input", { type: "checkbox", checked: true });
-        box.addEventListener("change", () => toggle(table, from, to, !box.checked));
-        return make("label", {}, box, name);
-      });
-      bar.append(make("fieldset", {}, make("legend", {}, "Columns"), ...boxes));
-    }
-    section.querySelector(".scroll").before(bar);
+    const bar = section.querySelector(".tools");
+    bar.prepend(input, told);
+    columns(table, bar, scroll);
+    comparable(section, table, bar, scroll);
   };
 
   // --- what a cell is asked: by pointer, by focus, by arrow keys ---
@@ -104,7 +209,7 @@
 
   const nameOf = (cell) => {
     const head = cell.closest("table").tHead.querySelector(`[data-col="${cell.cellIndex}"]`);
-    return `${cell.parentElement.cells[0].querySelector("a").textContent}: ${head.dataset.name}`;
+    return `${nameOfRow(cell.parentElement)}: ${head.dataset.name}`;
   };
 
   const show = (cell) => {
@@ -202,10 +307,10 @@
   for (const section of document.querySelectorAll("section.table")) {
     const table = section.querySelector("table");
     if (!table) continue;
-    sortable(table);
-    tools(section, table);
-    askable(table);
     const scroll = section.querySelector(".scroll");
+    sortable(table);
+    tools(section, table, scroll);
+    askable(table);
     new ResizeObserver(() => fit(section, scroll, table)).observe(scroll);
   }
   document.querySelectorAll(".cmd").forEach(copyable);

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 
 from visionbench.comparison.comparison import Comparison
 from visionbench.record.record import Record
 from visionbench.reports.render.html import evidence as behind
 from visionbench.reports.render.html import parts, picture
 from visionbench.reports.render.html.grid import WIDEST, section
-from visionbench.reports.render.html.markup import name, text
+from visionbench.reports.render.html.markup import identifier, text
 from visionbench.reports.render.html.picture import Picture
 from visionbench.reports.table import Table
 
@@ -31,29 +33,45 @@ def page(
     records: Sequence[Record] = (),
     comparisons: Sequence[Comparison] = (),
     *,
+    summary: Mapping[str, Sequence[str]] = MappingProxyType({}),
     title: str = TITLE,
     version: str = "",
 ) -> str:
     """The document, ready to be written to a file and opened from there.
 
     `records` and `comparisons` are what the tables were laid out from: their environments and protocols are listed.
-    `version` is visionbench's own.
+    `summary` is what stands on top: sentences by their heading. `version` is visionbench's own.
     """
     places = behind.places_of(behind.environments(records, comparisons))
-    named = [(f"table-{number}-{name(table.name)}", table) for number, table in enumerate(tables, start=1)]
+    named = list(zip(anchors([table.name for table in tables]), tables, strict=True))
     sections = "".join(section(table, places, ident) for ident, table in named)
     protocols = parts.measuring(records, tables)
     day = parts.newest(records, comparisons)
     by = ("visionbench " + version).strip() + (f", newest record of {day}" if day else "")
-    bar = parts.contents(named, figures=bool(figures), protocol=bool(protocols))
+    there = [("summary", "In short", summary), ("figures", "Figures", figures)]
+    bar = parts.contents([(ident, words) for ident, words, what in there if what], named, protocol=bool(protocols))
     body = (
         f'<a class="skip" href="#tables">Skip to the tables</a>\n{bar}\n'
         f'<header id="top"><p class="by">{text(by)}</p><h1>{text(title)}</h1>{parts.lead(tables)}</header>\n'
-        f'<main id="tables">\n{picture.section(figures)}\n{sections}'
+        f'<main id="tables">\n{parts.summary(summary)}{picture.section(figures)}\n{sections}'
         f"{parts.environments(records, comparisons, places)}{protocols}</main>\n"
         f"<footer><p>{text(by)}. One file: nothing is fetched, nothing is sent.</p></footer>\n"
     )
     return _document(title, body)
+
+
+PARTS = frozenset(("top", "tip", "tables", "summary", "figures", "environments", "protocols"))
+"""Ids of the page's own parts."""
+
+
+def anchors(names: Sequence[str]) -> list[str]:
+    """An id per table: its name, so that a link can be written by hand; with a number where that is taken."""
+    taken, made = set(PARTS), []
+    for word in map(identifier, names):
+        number = next(number for number in count(1) if (word if number == 1 else f"{word}-{number}") not in taken)
+        made.append(word if number == 1 else f"{word}-{number}")
+        taken.add(made[-1])
+    return made
 
 
 def _document(title: str, body: str) -> str:

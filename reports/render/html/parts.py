@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 
 from visionbench.comparison.comparison import Comparison
@@ -45,9 +45,21 @@ def _tile(source: Source, number: int) -> str:
     return f'<li class="tile-{css}"><p>{figure}</p><p>{text(MEANINGS[source])}</p></li>'
 
 
-def contents(tables: Sequence[tuple[str, Table]], *, figures: bool, protocol: bool) -> str:
-    """The bar of links that stays at the top of the window."""
-    entries = [("figures", "Figures")] if figures else []
+def summary(said: Mapping[str, Sequence[str]]) -> str:
+    """The answers on top of a page, each under its heading; nothing for none."""
+    if not said:
+        return ""
+    body = pairs(
+        (heading, "<ul>" + "".join(f"<li>{prose(sentence)}</li>" for sentence in sentences) + "</ul>")
+        for heading, sentences in said.items()
+    )
+    title = '<h2 id="summary-title">In short</h2>'
+    return f'<section id="summary" aria-labelledby="summary-title">{title}{body}</section>\n'
+
+
+def contents(parts: Sequence[tuple[str, str]], tables: Sequence[tuple[str, Table]], *, protocol: bool) -> str:
+    """The bar of links that stays at the top of the window: `parts` before the tables."""
+    entries = list(parts)
     entries += [(ident, _short(table.title)) for ident, table in tables]
     entries += [("environments", "Environments")] + ([("protocols", "Protocols")] if protocol else [])
     links = "".join(f'<li><a href="#{ident}">{text(words)}</a></li>' for ident, words in entries)
@@ -70,21 +82,30 @@ def newest(records: Sequence[Record], comparisons: Sequence[Comparison] = ()) ->
 
 def environments(records: Sequence[Record], comparisons: Sequence[Comparison], places: dict[Environment, str]) -> str:
     """Every distinct environment, as a list of what is known of it."""
+    used = {
+        places[where] for where in behind.environments([r for r in records if r.source != "predicted"], comparisons)
+    }
     held: dict[str, list[Environment]] = {}
     for where in behind.environments(records, comparisons):
         held.setdefault(places[where], []).append(where)
-    body = "".join(_environment(ident, its) for ident, its in held.items()) or "<p>Nothing recorded.</p>"
+    body = (
+        "".join(_environment(ident, its, used=ident in used) for ident, its in held.items())
+        or "<p>Nothing recorded.</p>"
+    )
     return (
         '<section id="environments" aria-labelledby="environments-title"><h2 id="environments-title">Environments</h2>'
         f'<div class="cards">{body}</div></section>\n'
     )
 
 
-def _environment(ident: str, its: Sequence[Environment]) -> str:
+def _environment(ident: str, its: Sequence[Environment], *, used: bool) -> str:
+    """A machine that was used, or the target of predictions, of which no more is known than its data sheet."""
     where = its[-1]
     on_none = where.device_type == "meta"
     title = "No hardware: exact counts" if on_none else device_name(where)
+    title += "" if used else ": predicted for, not used"
     facts = [(term, text(what)) for term, what in (_software(where) if on_none else _hardware(where))]
+    facts = facts if used else [(term, what) for term, what in facts if what != DASH and DASH not in what.split(", ")]
     facts += [(term, text(what)) for term, what in _when(its)]
     return f'<div class="card" id="{ident}"><h3>{ident.rpartition("-")[2]}. {text(title)}</h3>{pairs(facts)}</div>'
 

@@ -1,0 +1,157 @@
+"""Images per second over commits: one panel per row, a line through the centres and a band of their intervals.
+
+Launches of one commit are one point, in the order in which commits were first measured. A network of the user's own is
+told apart by the hash of its code, because a record's commit is that of visionbench.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from visionbench.record.clean import clean
+from visionbench.record.program import program_name
+from visionbench.record.record import Record
+from visionbench.record.statistics import Estimate, throughput
+from visionbench.reports.figures import canvas, panels
+from visionbench.reports.figures.canvas import Entry, Sheet
+from visionbench.reports.figures.figure import Drawing, Evidence, MissingError
+from visionbench.reports.figures.style import BODY, SMALL, Look
+from visionbench.reports.settings import device_name, flags
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAME, TITLE = "history", "Throughput over commits"
+
+PANELS = 6
+"""Rows that are shown: those with most commits, the newest first."""
+
+LETTERS = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """What was measured of one state of the code. `doubtful`: a launch has a flag."""
+
+    label: str
+    rate: Estimate
+    doubtful: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """One row over commits, the oldest first. `name` is what was run, `where` on what and how."""
+
+    name: str
+    where: str
+    points: tuple[Point, ...]
+
+
+def data(evidence: Evidence) -> tuple[Track, ...]:
+    """The rows that were measured at two commits or more. Raises `MissingError` where there is no such row."""
+    rows: dict[object, dict[tuple[object, ...], list[Record]]] = {}
+    for record in sorted(evidence.records, key=lambda one: one.environment.started or ""):
+        where = record.environment
+        if record.source == "measured" and record.failure is None and (where.git_commit or record.network):
+            protocol = record.protocol.name if record.protocol else None
+            row = (record.spec, protocol, where.device, where.torch, where.node)
+            state = (where.git_commit, where.git_dirty, record.network)
+            rows.setdefault(row, {}).setdefault(state, []).append(record)
+    tracks = [_track(states) for states in rows.values()]
+    kept = sorted((track for track in tracks if len(track.points) > 1), key=lambda track: -len(track.points))
+    if not kept:
+        raise MissingError(
+            f"{NAME}: no row was measured at two commits; `{program_name()} run` at another one adds it."
+        )
+    return tuple(kept)
+
+
+def _track(states: dict[tuple[object, ...], list[Record]]) -> Track:
+    newest = next(reversed(states.values()))[-1]
+    protocol = newest.protocol.name if newest.protocol else "no protocol"
+    return Track(
+        name=clean(str(newest.spec)).removeprefix("timm:"),
+        where=f"{device_name(newest.environment)}, torch {clean(newest.environment.torch or 'unknown')}, {protocol}",
+        points=tuple(
+            Point(label=_label(launches[0]), rate=rate, doubtful=bool(flags(launches, "throughput")))
+            for launches in states.values()
+            if (rate := throughput(launches))
+        ),
+    )
+
+
+def _label(record: Record) -> str:
+    """The commit, `+` with uncommitted changes; of a user's network the hash of its code."""
+    if record.network:
+        return record.network[:LETTERS]
+    where = record.environment
+    return f"{(where.git_commit or '')[:LETTERS]}{'+' if where.git_dirty else ''}"
+
+
+def paint(evidence: Evidence, look: Look) -> Figure:
+    """The panels."""
+    tracks = data(evidence)
+    named = {f"{track.name}, {track.where}": track for track in (tracks if evidence.choice.panels else tracks[:PANELS])}
+    shown = panels.chosen(NAME, named, evidence.choice.panels, look)
+    theme = look.theme
+    legend = [Entry(word="launches of one commit", marker="o", colour=theme.hues["blue"])]
+    if any(point.doubtful for track in shown for point in track.points):
+        legend.append(Entry(word="with a flag", marker="o", colour=theme.hues["blue"], hollow=True))
+    legend.append(Entry(word="95 % interval over launches", marker="#", colour=theme.hues["sky"]))
+    body = panels.height(len(shown), 52.0 if look.narrow else 58.0, look.narrow)
+    sheet = canvas.sheet(look, TITLE, body, _sentences(len(tracks) - len(shown)), legend, flexible=True)
+    for axes, track in zip(panels.stand(sheet, len(shown)), shown, strict=True):
+        _panel(sheet, axes, track)
+    return sheet.figure
+
+
+def _sentences(left_out: int) -> tuple[str, ...]:
+    told = (
+        "Measured; commits from left to right in the order in which they were first measured, evenly spaced. Hours "
+        "differ, and a machine's speed with them: bands that do not meet may differ for that, too, which a gate, that "
+        "measures in turns, rules out.",
+        "A point without a band has too few launches for an interval. +: with uncommitted changes.",
+    )
+    return (*told, f"Rows left out: {left_out}, with as many commits or fewer.") if left_out else told
+
+
+def _panel(sheet: Sheet, axes: Axes, track: Track) -> None:
+    theme, points = sheet.look.theme, track.points
+    across = list(range(len(points)))
+    ends = [end for one in points for end in (one.rate.low, one.rate.high, one.rate.centre) if end is not None]
+    panels.linear(axes, *panels.margins(ends, 0.12), upward=True)
+    axes.set_xlim(-0.5, len(points) - 0.5)
+    _ticks(sheet, axes, points)
+    panels.name(sheet, axes, _fitting(sheet, axes, track.name), f"images per second; {track.where}", "commit")
+    low = [one.rate.centre if one.rate.low is None else one.rate.low for one in points]
+    high = [one.rate.centre if one.rate.high is None else one.rate.high for one in points]
+    axes.fill_between(across, low, high, color=theme.hues["sky"], alpha=0.3, linewidth=0, zorder=2)
+    axes.plot(across, [one.rate.centre for one in points], color=theme.hues["blue"], linewidth=0.9, zorder=3)
+    for x, one in zip(across, points, strict=True):
+        if one.rate.low is not None and one.rate.high is not None:
+            axes.plot([x, x], [one.rate.low, one.rate.high], color=theme.hues["blue"], linewidth=0.9, zorder=3)
+        face = theme.ground if one.doubtful else theme.hues["blue"]
+        axes.plot([x], [one.rate.centre], "o", color=theme.hues["blue"], markerfacecolor=face, markersize=4, zorder=4)
+
+
+def _ticks(sheet: Sheet, axes: Axes, points: Sequence[Point]) -> None:
+    """As many commits by name as have room beside each other, the newest among them."""
+    widest = max(canvas.size(one.label, SMALL)[0] for one in points) + 2.0
+    step = -(-len(points) * widest // panels.inner(sheet, axes)[0]) or 1
+    named = [at for at in range(len(points)) if (len(points) - 1 - at) % step == 0]
+    axes.set_xticks(named, [points[at].label for at in named])
+
+
+def _fitting(sheet: Sheet, axes: Axes, name: str) -> str:
+    """The name, cut at its beginning where the panel is narrower: names differ at their ends."""
+    room, shown = panels.inner(sheet, axes)[0] + panels.LEFT - canvas.EDGE, name
+    while canvas.size(shown, BODY, bold=True)[0] > room and len(name) > 1:
+        name = name[1:]
+        shown = f"…{name}"
+    return shown
+
+
+DRAWING = Drawing(name=NAME, title=TITLE, paint=paint)

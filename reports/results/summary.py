@@ -1,0 +1,280 @@
+"""What a reader wants first: what was measured, on what, which network is the fastest at which accuracy, and what is
+doubtful. Every sentence is computed from the records; an order is said only where intervals show it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from visionbench.comparison.comparison import Comparison, speed_up
+from visionbench.comparison.switches import switch_of
+from visionbench.record.clean import clean
+from visionbench.record.record import Record
+from visionbench.record.statistics import MIN_LAUNCHES, Estimate, throughput
+from visionbench.record.units import plural
+from visionbench.reports import cells
+from visionbench.reports.column import Column, label, lay_out
+from visionbench.reports.paired_ratio import finding
+from visionbench.reports.paper.report import Report
+from visionbench.reports.printed import Network, PaperRow, convnext
+from visionbench.reports.results.runs import Run, runs_of
+from visionbench.reports.settings import Group, flags, groups, heads
+from visionbench.reports.table import Cell, Note, Table
+
+NAME, TITLE = "fastest", "Fastest: which network at which accuracy"
+
+SECTION_22K = "ImageNet-22K pre-trained models"
+
+GROUPS = 3
+"""Ways of measuring that are shown: the newest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A measured network with a published accuracy: `top1` in %, `rate` in images/s."""
+
+    row: PaperRow
+    top1: float
+    rate: Estimate
+    launches: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Winner:
+    """The fastest network of at least `floor` % on one device, and those that it is not shown to beat."""
+
+    device: str
+    floor: int
+    best: Candidate
+    second: Candidate | None
+    rivals: tuple[Candidate, ...]
+
+    @property
+    def finding(self) -> str:
+        """Whether intervals show the order, in words."""
+        if self.second is None:
+            return "the only one"
+        if self.best.rate.low is None or any(one.rate.low is None for one in self.rivals):
+            return "ahead, without an interval"
+        if self.rivals:
+            return f"tied with {', '.join(name(one.row) for one in self.rivals)}"
+        return "wins: intervals apart"
+
+
+def name(row: PaperRow) -> str:
+    """`ConvNeXt-B@384`; 224 px goes without saying."""
+    return row.label if row.image_size == 224 else f"{row.label}@{row.image_size}"
+
+
+def accuracies() -> dict[Network, PaperRow]:
+    """The rows with an accuracy of training on ImageNet-1K alone, each network once, as first printed."""
+    rows = [row for table in ("1", "2", "12") for row in convnext().rows(table)]
+    return {row.network: row for row in reversed(rows) if row.section != SECTION_22K and "top1" in row.printed}
+
+
+# --- which one -------------------------------------------------------------------------------------------------------
+
+
+def winners(records: Sequence[Record], rows: Iterable[PaperRow] = ()) -> tuple[Winner, ...]:
+    """The fastest network for every whole percent of accuracy at which the answer changes, device by device.
+
+    `rows` are networks of the user's own whose accuracy is known.
+    """
+    known = accuracies() | {row.network: row for row in rows if "top1" in row.printed}
+    shown = groups(records, known, "inference")[:GROUPS]
+    return tuple(
+        winner
+        for group, head in zip(shown, heads(shown), strict=True)
+        for winner in _winners(", ".join(head), _candidates(group, known))
+    )
+
+
+def _candidates(group: Group, known: dict[Network, PaperRow]) -> tuple[Candidate, ...]:
+    found = [
+        Candidate(row=known[network], top1=known[network].printed["top1"].value, rate=rate, launches=tuple(launches))
+        for network, launches in group.launches.items()
+        if (rate := throughput(launches))
+    ]
+    return tuple(sorted(found, key=lambda one: -one.rate.centre))
+
+
+def _winners(device: str, candidates: Sequence[Candidate]) -> Iterator[Winner]:
+    """From the most accurate; a floor whose answer is that of the one above it is not repeated."""
+    if len(candidates) < 2:
+        return
+    last: Winner | None = None
+    for floor in sorted({int(one.top1) for one in candidates}, reverse=True):
+        winner = _winner(device, floor, [one for one in candidates if one.top1 >= floor])
+        if last is None or (winner.best, winner.finding) != (last.best, last.finding):
+            yield winner
+        last = winner
+
+
+def _winner(device: str, floor: int, able: Sequence[Candidate]) -> Winner:
+    best, *others = able
+    rivals = tuple(one for one in others if not _beats(best.rate, one.rate))
+    return Winner(device=device, floor=floor, best=best, second=others[0] if others else None, rivals=rivals)
+
+
+def _beats(one: Estimate, other: Estimate) -> bool:
+    """Whether the interval of the first is above that of the second. Without an interval nothing is shown."""
+    return one.low is not None and other.high is not None and one.low > other.high
+
+
+def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /) -> Table:
+    """The winners as a table; comparisons say nothing about them. Pure."""
+    found = winners(records)
+    return lay_out(
+        NAME,
+        TITLE,
+        found,
+        (
+            label("network", "fastest", lambda one: name(one.best.row)),
+            Column(key="top1_floor", head=("top-1 of", "at least, %"), unit="%", fill=lambda one: _floor(one)),
+            Column(key="top1", head=("its top-1,", "paper, %"), unit="%", source="published", fill=_top1),
+            Column(key="throughput", head=("img/s",), unit="1/s", source="measured", fill=_best),
+            label("second", "next", lambda one: name(one.second.row) if one.second else "–"),
+            Column(key="throughput_second", head=("its img/s",), unit="1/s", source="measured", fill=_second),
+            label("finding", "finding", lambda one: one.finding, notes=(FINDING,)),
+        ),
+        section=lambda one: one.device,
+        subject=lambda one: one.best.row.model,
+        dash="there is no other",
+        remarks=() if found else ("Two networks with a published accuracy must be measured in the same way.",),
+    )  # fmt: skip
+
+
+FINDING = Note(
+    term="finding",
+    text="[ ] is the 95 % interval over launches. Where two overlap they show no order. With fewer than "
+    f"{MIN_LAUNCHES} launches no interval is known, so the larger number is not said to win.",
+)
+
+
+def _floor(winner: Winner) -> Cell:
+    return Cell(text=str(winner.floor), value=float(winner.floor))
+
+
+def _top1(winner: Winner) -> Cell:
+    return cells.published(winner.best.row.printed["top1"])
+
+
+def _best(winner: Winner) -> Cell:
+    return _rate(winner.best)
+
+
+def _second(winner: Winner) -> Cell:
+    return _rate(winner.second) if winner.second else Cell()
+
+
+def _rate(one: Candidate) -> Cell:
+    doubts = tuple(map(cells.sentence, flags(one.launches, "throughput")))
+    return cells.measured(one.rate, cells.rate_digits([one.rate.centre]), doubts, one.launches)
+
+
+# --- in sentences ----------------------------------------------------------------------------------------------------
+
+
+def sentences(records: Sequence[Record], comparisons: Sequence[Comparison], *, own: bool) -> dict[str, tuple[str, ...]]:
+    """What was measured, which one wins, what the settings bring, what is doubtful: sentences by their heading.
+
+    `own`: whether the measurements are the user's; otherwise they came with visionbench.
+    """
+    runs = [run for run in runs_of(records) if run.successes]
+    said = {
+        "Measured": tuple(_measured(runs, own=own)),
+        "Fastest": tuple(_fastest(winners(records))),
+        "Settings": tuple(_settings(comparisons)),
+        "Doubtful": tuple(_doubtful(runs_of(records))),
+    }
+    return {heading: its for heading, its in said.items() if its}
+
+
+def _measured(runs: Sequence[Run], *, own: bool) -> Iterator[str]:
+    if not runs:
+        yield "Nothing was measured here: what follows is copied from papers, counted or predicted."
+        return
+    if not own:
+        yield "These measurements came with visionbench and were made on other machines than yours."
+    places: dict[str, list[Run]] = {}
+    for run in runs:
+        where = run.environment
+        name = where.device_name or where.cpu or where.device
+        threads = f" with {plural(where.threads, 'thread')}" if where.device_type == "cpu" and where.threads else ""
+        places.setdefault(f"{clean(name)}{threads}, torch {where.torch or 'unknown'}", []).append(run)
+    for place, its in places.items():
+        models = len({run.spec.model for run in its})
+        days = sorted({(record.environment.started or "")[:10] for run in its for record in run.launches} - {""})
+        when = f", newest of {days[-1]}" if days else ""
+        launches = plural(sum(run.successes for run in its), "launch", "launches")
+        yield f"{plural(models, 'network')} in {plural(len(its), 'row')} ({launches}) on {place}{when}."
+
+
+def _fastest(found: Sequence[Winner]) -> Iterator[str]:
+    for device in dict.fromkeys(winner.device for winner in found):
+        its = [winner for winner in found if winner.device == device]
+        clear = [one for one in its if one.finding.startswith("wins")]
+        if clear:
+            yield f"{device}: {'; '.join(_named(one) for one in clear)}. The intervals show it."
+        if tied := [one for one in its if one.rivals and one.finding.startswith("tied")]:
+            yield f"{device}, tied: {'; '.join(f'{_named(one)}, {one.finding}' for one in tied)}."
+        if bare := [one for one in its if one.finding.startswith("ahead")]:
+            yield f"{device}, ahead, but without an interval: {'; '.join(map(_named, bare))}."
+
+
+def _named(winner: Winner) -> str:
+    rate = cells.decimals(winner.best.rate.centre, cells.rate_digits([winner.best.rate.centre]))
+    return f"{name(winner.best.row)} at {winner.floor} % and more ({rate} img/s)"
+
+
+def _settings(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """What the switches brought: how many of which finding, and the largest gain that an interval shows."""
+    its = [one for one in comparisons if switch_of(one) and one.failure is None]
+    if not its:
+        return
+    counts = Counter(finding(one) for one in its)
+    told = ", ".join(f"{number} {word}" for word, number in counts.most_common() if word)
+    yield f"{plural(len(its), 'setting')} compared in turns, network by network: {told}."
+    gains = [(ratio.centre, one) for one in its if finding(one) == "faster" and (ratio := speed_up(one))]
+    if gains:
+        _, best = max(gains, key=lambda pair: pair[0])
+        ratio = speed_up(best)
+        assert ratio is not None
+        spec = best.baseline.spec
+        yield (
+            f"The most by {switch_of(best)} for {spec.model.removeprefix('timm:')} ({spec.task}): "
+            f"×{ratio.centre:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]."
+        )
+
+
+def _doubtful(runs: Sequence[Run]) -> Iterator[str]:
+    failed = [run for run in runs if not run.successes]
+    good = [run for run in runs if run.successes]
+    if failed:
+        yield f"{plural(len(failed), 'row')} could not be measured: {_models(failed)}."
+    few = [run for run in good if run.successes < MIN_LAUNCHES]
+    if few:
+        verb = "has" if len(few) == 1 else "have"
+        yield f"{len(few)} of {plural(len(good), 'row')} {verb} fewer than {MIN_LAUNCHES} launches, so no interval."
+    doubts: dict[str, list[Run]] = {}
+    for run in good:
+        for flag in flags(run.launches, "throughput"):
+            doubts.setdefault(flag, []).append(run)
+    for flag, its in sorted(doubts.items(), key=lambda pair: -len(pair[1])):
+        yield f"{len(its)} of {plural(len(good), 'row')}, {flag}: {_models(its)}."
+    if good and not few and not doubts:
+        yield "Every row has an interval and no flag."
+
+
+NAMED = 3
+
+
+def _models(runs: Sequence[Run]) -> str:
+    named = list(dict.fromkeys(clean(run.spec.model).removeprefix("timm:") for run in runs))
+    more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+    return ", ".join(named[:NAMED]) + more
+
+
+REPORT = Report(name=NAME, title=TITLE, paper_table="", layout=layout)
