@@ -90,7 +90,7 @@ def paint(evidence: Evidence, look: Look) -> Figure:
     legend = [Entry(word=_name(line, lines), marker=marker, colour=look.theme.hues[hue]) for line, hue, marker in looks]
     shown = panels.height(2, each, look.narrow)
     sheet = canvas.sheet(look, TITLE, shown, _sentences(lines), legend)
-    scaling, communication = panels.stand(sheet, 2, each)
+    scaling, communication = panels.stand(sheet, 2)
     _panel(sheet, scaling, lines, "Scaling efficiency", "scaling")
     _panel(sheet, communication, lines, "Communication efficiency", "communication")
     return sheet.figure
