@@ -114,6 +114,8 @@ def _build_user(card: ModelCard, image_size: ImageSize) -> "nn.Module":
 
     _, module_name, factory_name = card.name.split(":")
     factory = _factory(_import(module_name), factory_name)
+    if isinstance(factory, torch.nn.Module):
+        raise ModelError(f"{card.name} is a network, and a factory makes a new one: define a function that returns it")
     try:
         with _users_path():
             built = factory(**_size_argument(factory, image_size))
