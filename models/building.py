@@ -119,7 +119,9 @@ def _build_user(card: ModelCard, image_size: ImageSize) -> "nn.Module":
     try:
         with _users_path():
             built = factory(**_size_argument(factory, image_size))
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         if _out_of_memory(error):
             raise
         raise ModelError(f"{card.name} raised {said(error)}; call it by hand to see where") from error
@@ -169,7 +171,9 @@ def _import(name: str) -> ModuleType:
     try:
         with _users_path():
             return _from_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # a script without a __main__ guard may well exit
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a script without a __main__ guard may well exit
         raise ModelError(f"cannot import {name!r} ({said(error)}); install it, or run from its folder") from error
 
 
