@@ -114,10 +114,14 @@ def _build_user(card: ModelCard, image_size: ImageSize) -> "nn.Module":
 
     _, module_name, factory_name = card.name.split(":")
     factory = _factory(_import(module_name), factory_name)
+    if isinstance(factory, torch.nn.Module):
+        raise ModelError(f"{card.name} is a network, and a factory makes a new one: define a function that returns it")
     try:
         with _users_path():
             built = factory(**_size_argument(factory, image_size))
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         if _out_of_memory(error):
             raise
         raise ModelError(f"{card.name} raised {said(error)}; call it by hand to see where") from error
@@ -167,7 +171,9 @@ def _import(name: str) -> ModuleType:
     try:
         with _users_path():
             return _from_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # a script without a __main__ guard may well exit
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a script without a __main__ guard may well exit
         raise ModelError(f"cannot import {name!r} ({said(error)}); install it, or run from its folder") from error
 
 

@@ -10,7 +10,20 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Cause = Literal["values", "kernel", "layout", "arguments", "channels", "batch", "targets", "mode", "size", "other"]
+Cause = Literal[
+    "values",
+    "kernel",
+    "layout",
+    "device",
+    "shape",
+    "arguments",
+    "channels",
+    "batch",
+    "targets",
+    "mode",
+    "size",
+    "other",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +38,7 @@ class Reason:
 # Words of an exception -> the reason. A place for the operator's name is {0}.
 _REASONS: tuple[tuple[str, Reason], ...] = (
     (
-        r"Sparse\w*Meta|[Ss]parse.*(meta|backend)|SparseC\w+",
+        r"(?i:sparse.*(meta|backend))|SparseC\w+",
         Reason(cause="layout", remedy="sparse tensors cannot be traced: measure it with `run`", untraceable=True),
     ),
     (
@@ -37,6 +50,10 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
         Reason(cause="layout", remedy="nested tensors cannot be traced: measure it with `run`", untraceable=True),
     ),
     (
+        r"aten::\w+: attempted to run this operator with Meta",
+        Reason(cause="kernel", remedy="torch has no meta kernel for it: measure it with `run`", untraceable=True),
+    ),
+    (
         r"no fake impl|could not find the fake impl|from the 'Meta' backend|no meta kernel|Meta' backend",
         Reason(
             cause="kernel",
@@ -46,11 +63,31 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
         ),
     ),
     (
+        r"NVIDIA driver|not compiled with CUDA|No CUDA GPUs|No HIP GPUs",
+        Reason(cause="device", remedy="it asks for a GPU by itself: take the device from its input"),
+    ),
+    (
+        r"Guard failed|Expected input at \*args",
+        Reason(
+            cause="shape",
+            remedy="it was exported for inputs of another shape: choose its own --batch-size and --image-size",
+        ),
+    ),
+    (
+        r"expected device \w+ but got meta",
+        Reason(
+            cause="kernel",
+            remedy="it moves tensors to the host in a way that no trace follows: measure it with `run`",
+            untraceable=True,
+        ),
+    ),
+    (
         r"higher-order operator|HigherOrderOperator|FlexAttention",
         Reason(cause="kernel", remedy="measure it with `run`", untraceable=True),
     ),
     (
         r"(?i)meta tensor|\bmeta\b.*\b(item|data|numpy)\b|\b(item|data|numpy)\b.*\bmeta\b|data is not allocated|"
+        r"unallocated storage|"
         r"data-independent",
         Reason(cause="values", remedy="its forward pass reads tensor values: measure it with `run`", untraceable=True),
     ),
@@ -83,6 +120,9 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
     ),
 )
 
+LONGEST = 200
+"""Characters of a line that is repeated whole."""
+
 _SIZE = _REASONS[-1][1]
 _OTHER = Reason(cause="other", remedy="mend the model")
 
@@ -107,9 +147,15 @@ def reason_of_text(text: str, *, traced: bool = False) -> Reason:
 
 
 def sentence(error: BaseException) -> str:
-    """The first line of what an exception says, with its type where that line alone says nothing."""
+    """The first line of what an exception says, with its type where that line alone says nothing.
+
+    Of a long line, in which torch says what else one may read, it is the first sentence.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return said(error) if not lines or isinstance(error, KeyError) else lines[0].rstrip(".")
+    if not lines or isinstance(error, KeyError):
+        return said(error)
+    first = lines[0] if len(lines[0]) <= LONGEST else lines[0].partition(". ")[0]
+    return first.rstrip(".")
 
 
 def said(error: BaseException) -> str:

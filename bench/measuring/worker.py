@@ -84,7 +84,9 @@ def measure(
     try:
         measurements = _measurements(spec, protocol, device, threads, stages, ranks)
         return replace(record, measurements=measurements, network=stages.network)
-    except (Exception, SystemExit) as error:  # any model may raise anything; Ctrl-C passes
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # any model may raise anything
         return replace(record, failure=failure(error, stages.current), network=stages.network)
 
 

@@ -62,13 +62,18 @@ def _addbmm(args: Sequence[Any], out: torch.Tensor) -> Cost:
 
 
 def _trilinear(args: Sequence[Any], out: torch.Tensor) -> Cost:
-    """`nn.Bilinear`: x1 (n, i), weight (o, i, j), x2 (n, j), expanded to four dimensions: n o i j, the product of all.
+    """`nn.Bilinear`: x1 (n, i), weight (o, i, j), x2 (n, j), expanded to four dimensions: n o i j, the product of all;
+    its gradients are such products, too.
 
     Counted as the products of weight and x1 alone; the sum over j that follows is the smaller part and not a matrix
     product of torch's.
     """
-    rows = max(args[0].shape[0], args[2].shape[0])
-    return Cost(kind="matmul", macs=rows * args[1].numel(), activations=out.numel())
+    sizes: list[tuple[int, ...]] = []
+    for operand, places in zip(args[:3], args[3:6], strict=True):
+        shape = iter(operand.shape)
+        sizes.append(tuple(1 if place in places else next(shape) for place in range(operand.dim() + len(places))))
+    whole = math.prod(map(max, *sizes))
+    return Cost(kind="matmul", macs=whole, activations=out.numel())
 
 
 def _dot(args: Sequence[Any], out: torch.Tensor) -> Cost:

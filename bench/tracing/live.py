@@ -123,10 +123,11 @@ class LiveTensors:
         self._phases.append((len(self._events), name))
 
     def mark(self, tensors: Iterable[torch.Tensor | None], category: Category) -> None:
-        """Name the category of storages that are already followed."""
+        """Name the category of those storages that are followed."""
         for tensor in tensors:
-            if tensor is not None:
-                self._category[self._alive[tensor.untyped_storage()._cdata]] = category
+            number = None if tensor is None else self._alive.get(tensor.untyped_storage()._cdata)
+            if number is not None:
+                self._category[number] = category
 
     def arrive(self, parameter: int, gradient: torch.Tensor) -> None:
         """The gradient of a parameter (its number) is worked out, and about to become its `.grad` or be added to it."""

@@ -11,6 +11,7 @@ wise kernels.
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ from visionbench.tracing.higher_order import follow
 from visionbench.tracing.hooks import watching as watching_hooks
 from visionbench.tracing.kinds import Kind
 from visionbench.tracing.live import LiveTensors
+
+_TO_COPY = torch.ops.aten._to_copy.default
 
 Phase = Literal["forward", "backward", "optimizer"]
 
@@ -72,9 +75,17 @@ class Operator:
     missed: bool = False
 
 
+def _goal(args: Any, kwargs: Any) -> str:
+    """The device that a meta tensor is copied to, "" for a copy that stays. Its values stay unknown everywhere."""
+    device = kwargs.get("device")
+    return "" if device is None or device.type == "meta" or not args[0].is_meta else device.type
+
+
 class Recorder(TorchDispatchMode):
-    """Records operators while it is entered; `operators` and `views` hold what was seen, `live` the tensors' memory,
-    `hooks` what the detection toolbox's counter would have seen (`visionbench.tracing.hooks`).
+    """Records operators while it is entered; `operators` and `views` hold what was seen, `live` the tensors' memory.
+
+    `offloads` is whether a tensor was moved to the host, `hooks` what the detection toolbox's counter would have seen
+    (`visionbench.tracing.hooks`).
 
     It has state because torch calls a dispatch mode once per operator.
     """
@@ -89,6 +100,8 @@ class Recorder(TorchDispatchMode):
         self.phase: Phase = "forward"
         self.module = ""
         self.hooks: Counter[str] = Counter()
+        self.offloads = False
+        self._hosts: set[int] = set()
         self._calls: dict[Any, Call] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -102,6 +115,11 @@ class Recorder(TorchDispatchMode):
                 return func.decompose(*args, **kwargs)
         if how == "higher order":
             return follow(self, func, args, kwargs)
+        goal = func is _TO_COPY and _goal(args, kwargs)
+        if goal:
+            kwargs = {**kwargs, "device": torch.device("meta")}
+        if self._hosts and self.live is not None:
+            self._come_back(args)
         key = signature(func, args, kwargs)
         if key is None:  # a tensor with data, or an argument that has no key
             args, kwargs = on_meta(func, args, kwargs)
@@ -112,7 +130,22 @@ class Recorder(TorchDispatchMode):
             if key:
                 self._calls[key] = call
         self._append(call.name, call.cost, call.bytes, call.counted, call.operands, call.missed)
-        return self._kept(out)
+        return self._on_the_host(out) if goal == "cpu" else self._kept(out)
+
+    def _on_the_host(self, copy: torch.Tensor) -> torch.Tensor:
+        """A copy to the host takes no device's memory until something is computed with it."""
+        self.offloads = True
+        storage = copy.untyped_storage()
+        self._hosts.add(storage._cdata)
+        weakref.finalize(storage, self._hosts.discard, storage._cdata)
+        return copy
+
+    def _come_back(self, args: Any) -> None:
+        """What is computed with is on the device: torch sees no way back there between two meta tensors."""
+        for arg in args:
+            if isinstance(arg, torch.Tensor) and arg.untyped_storage()._cdata in self._hosts:
+                self._hosts.discard(arg.untyped_storage()._cdata)
+                self._kept(arg)
 
     @staticmethod
     def _run(how: Outcome, func: Any, args: Any, kwargs: Any) -> Any:

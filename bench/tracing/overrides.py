@@ -163,9 +163,13 @@ def overrides(*, fused: bool, seen: Kernel, former: bool = False) -> Iterator[No
         for name in names:
             library.impl(name, table.pop(name), "AutogradMeta")
 
+    # torch's fast path for encoders packs a padded batch by the values of its mask; here nothing is padding.
+    fast = torch.backends.mha.get_fastpath_enabled()
     try:
         replace(at_once)
+        torch.backends.mha.set_fastpath_enabled(False)
         with regions(entered=lambda: replace(list(table)), left=casts.forget), _flexible(seen), _offloaded():
             yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
         library._destroy()

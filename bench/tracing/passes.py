@@ -69,26 +69,54 @@ def _stepped(spec: Spec, former: bool, begins: Callable[[], None]) -> tuple[torc
     _set_dtypes(model, spec)
     with seeded(SEED), torch.enable_grad(), torch.compiler.set_stance("force_eager"):
         before = None if is_foreign else _attributes(model)
-        if before is None:
-            _call_first(model, spec, former)
+        first = _call_first(model, spec, former) if before is None else []
         begins()
         recorder, drawn = _step(model, spec, former)
         if before is not None and not _unchanged(model, before):
             to_meta(model)
             begins()
             recorder, drawn = _step(model, spec, former)
+        varies = not drawn and before is None and _varies(model, spec, former, first, _products(recorder))
+    if varies:
+        remarks += ("its counts differ from call to call, and these are of one of them",)
+    if recorder.offloads:
+        remarks += ("it moves tensors to the host: each is counted as a copy there, the way back as none",)
     if drawn:
         remarks += (f"it draws at random ({', '.join(drawn)}): its counts are those of the seed {SEED}",)
     return model, recorder, remarks
 
 
-def _call_first(model: torch.nn.Module, spec: Spec, former: bool) -> None:
+def _call_first(model: torch.nn.Module, spec: Spec, former: bool) -> Products:
     """What a network does only once, it does now: initialise lazy layers, try what works, fill tables."""
     recorder = Recorder()
     gradients = nullcontext() if spec.task == "train" else torch.no_grad()
     with gradients, _on_a_gpu(spec, recorder, former), recorder, _autocast(spec):
         meta_inputs(spec).call(model)
     to_meta(model)  # a layer made just now may be on the CPU
+    return _products(recorder)
+
+
+Products = list[tuple[str, int]]
+"""Operators that multiply and their multiply-accumulates, in order, of a forward pass."""
+
+
+def _products(recorder: Recorder) -> Products:
+    return [(op.name, op.macs) for op in recorder.operators if op.macs and op.phase == "forward"]
+
+
+def _varies(model: torch.nn.Module, spec: Spec, former: bool, first: Products, step: Products) -> bool:
+    """Whether a network does something else in each call, though it draws from no generator that is seeded.
+
+    Most do in the step what they did in their first call, and are called no more. A loss may multiply after it.
+    """
+    if step[: len(first)] == first:
+        return False
+    again = (_call_first(model, spec, former) for _ in range(_CALLS))
+    return any(step[: len(products)] != products for products in again)
+
+
+_CALLS = 3
+"""Calls that are looked at before a network counts as steady."""
 
 
 State = list[tuple[torch.nn.Module, tuple[dict[str, Any], ...], list[tuple[Any, int]]]]

@@ -96,7 +96,9 @@ def run_with_model(
             model, recorder, remarks = stepped(spec, former, begins)
         except (BenchError, ModelError, MemoryError):
             raise
-        except (Exception, SystemExit) as error:  # any model may raise anything, and a script may well exit
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # any model may raise anything, and a script may well exit
             raise failed(spec, error) from error
         return _trace(spec, model, recorder, remarks), model
 

@@ -122,6 +122,15 @@ def test_what_fails_in_any_mode_fails_once(written: Write) -> None:
     assert record.failure.message == "RuntimeError: always"
 
 
+def test_what_is_no_exception_of_pythons_is_a_failure_too(written: Write) -> None:
+    """`pytest.importorskip` raises such a one, and it is in many a module."""
+    raising = "class Skipped(BaseException):\n    pass\n"
+    for model in (written("raise Skipped('odd')", raising), written(BODY, f"{raising}raise Skipped('odd')")):
+        failure = measure(spec(model), TINY, "cpu").failure
+        assert failure is not None
+        assert (failure.kind, "Skipped: odd" in failure.message) == ("error", True)
+
+
 @pytest.mark.parametrize(
     "body", ["return {'out': [self.conv(x)]}", "return self.conv(x)[None], 3", "return [[], self.conv(x)]"]
 )

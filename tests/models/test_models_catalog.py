@@ -236,6 +236,7 @@ def test_a_users_class_is_a_factory(user_module: Write) -> None:
     [
         ("def net(): raise KeyError('width')", "user:mine_bad:net raised KeyError: 'width'"),
         ("def net(): return 3", "returned int; a factory returns a torch.nn.Module"),
+        ("from torch import nn\nnet = nn.Linear(3, 4)", "is a network, and a factory makes a new one"),
         ("def nett(): pass", "'mine_bad' has no factory 'net'; did you mean nett?"),
         ("net = 3", "'mine_bad' has no factory 'net'; define a function"),
         ("def net(width): pass", "user:mine_bad:net raised TypeError"),

@@ -216,13 +216,24 @@ def test_random_numbers_come_from_one_seed_and_are_put_back() -> None:
         (KeyError("shape"), "other"),
         (NotImplementedError("Could not run 'my::op' with arguments from the 'Meta' backend."), "kernel"),
         (RuntimeError("Cannot copy out of meta tensor; no data!"), "values"),
+        (RuntimeError("aten::_unique2: attempted to run this operator with Meta tensors, but there was no fake impl"),
+         "kernel"),
+        (RuntimeError("aten::_to_sparse: attempted to run this operator with Meta tensors"), "layout"),
+        (RuntimeError("tolist() shouldn't be called on a tensor with unallocated storage"), "values"),
+        (AssertionError("Guard failed: input.size()[0] == 1"), "shape"),
+        (RuntimeError("Found no NVIDIA driver on your system. Please check"), "device"),
+        (AssertionError("Torch not compiled with CUDA enabled"), "device"),
         (ValueError("targets should not be none when in training mode"), "targets"),
     ],
 )  # fmt: skip
 def test_a_cause_is_told_by_the_words_of_torch_and_python(error: Exception, cause: str) -> None:
     reason = reason_of(error)
     assert reason.cause == cause
-    assert ("--image-size" in reason.remedy) == (cause == "size")
+    assert ("--image-size" in reason.remedy) == (cause in ("size", "shape"))
+
+
+def test_of_a_long_line_the_first_sentence_is_said() -> None:
+    assert sentence(RuntimeError(f"no kernel for it. You may {'read ' * 50}. See the manual.")) == "no kernel for it"
 
 
 def test_what_says_nothing_by_itself_is_said_with_its_type() -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec
@@ -236,6 +237,8 @@ def forward(s, x):
 HOSTS = {
     "torch's": "torch.autograd.graph.save_on_cpu()",
     "torch's, pinned": "torch.autograd.graph.save_on_cpu(pin_memory=True)",
+    "their own": "torch.autograd.graph.saved_tensors_hooks(lambda t: t.cpu(), lambda t: t.to(x.device))",
+    "their own, by name": "torch.autograd.graph.saved_tensors_hooks(lambda t: t.to('cpu'), lambda t: t.to(x.device))",
 }
 
 
@@ -250,6 +253,32 @@ def test_activations_on_the_host_are_not_on_the_device(network: Network, kind: s
     assert kept.curve is not None
     assert offloaded.curve.split["activations"] < kept.curve.split["activations"] / 3
     assert offloaded.macs_per_image == kept.macs_per_image
+
+
+MOVED = {
+    "an input to a device that was chosen before": "s.c(x.to(torch.device('cpu')))",
+    "a result": "s.c(x).cpu() + 1",
+    "there and back": "(s.c(x).to('cpu') * 2).to(x.device)",
+    "weights": "(s.c.to('cpu'), s.c.to(x.device)(x))[1]",
+    "a result in halves": "s.c(x).to('cpu', torch.float16).float()",
+}
+
+
+@pytest.mark.parametrize("task", ["inference", "train"])
+@pytest.mark.parametrize("kind", MOVED)
+def test_what_moves_to_the_host_is_counted_and_said(network: Network, kind: str, task: str) -> None:
+    trace = traced(network(f"Forward(lambda s, x: {MOVED[kind]}, c=nn.Conv2d(3, 8, 3))"), task=task)
+    assert sum(op.macs for op in trace.operators if op.phase == "forward") == 30 * 30 * 8 * 27
+    assert "_to_copy" in names(trace)
+    assert ["moves tensors to the host" in remark for remark in trace.remarks] == [True]
+
+
+@pytest.mark.parametrize(
+    "read", ["x.cpu().numpy()", "x.cpu().tolist()", "x.to('cpu').sum().item()", "bool(x.cpu().any())"]
+)
+def test_what_is_read_on_the_host_is_read(network: Network, read: str) -> None:
+    with pytest.raises(UntraceableError, match="reads tensor values"):
+        traced(network(f"Forward(lambda s, x: s.c(x) * ({read} is not None), c=nn.Conv2d(3, 8, 3))"))
 
 
 # --- randomness ---
@@ -274,6 +303,14 @@ def forward(s, x):
     assert len({trace.macs_per_image for trace in found}) == 1
     assert 0 < found[0].macs_per_image < 20 * 9 * 1024
     assert any("at random" in remark and whose in remark for remark in found[0].remarks)
+
+
+@pytest.mark.parametrize("task", ["inference", "train"])
+def test_a_network_that_differs_from_call_to_call_is_said_to(network: Network, task: str) -> None:
+    counter = "(s.c if next(s.calls) % 2 else nn.Sequential(s.c, s.p))(x)"
+    parts = "c=nn.Conv2d(3, 8, 3), p=nn.Conv2d(8, 8, 1), calls=itertools.count()"
+    trace = traced(network(f"Forward(lambda s, x: {counter}, {parts})", "import itertools\n"), task=task)
+    assert trace.remarks == ("its counts differ from call to call, and these are of one of them",)
 
 
 def test_a_network_that_draws_nothing_is_not_said_to_draw(network: Network) -> None:
@@ -333,6 +370,7 @@ REASONS = {
     "torch.sparse.mm(torch.eye(3).to_sparse().to(x.device), x[0, :, 0])": "sparse",
     "torch.ops.vbtests.opaque(x)": "vbtests::opaque.*register",
     "s.missing(x)": "mend the model",
+    "x.unique()": "`run`",
     "s.c(x, x)": "--input",
     "F.conv2d(x, torch.ones(4, 1, 3, 3, device=x.device))": "--input",
     "s.c(x).view(1, 7)": "--image-size",
@@ -350,6 +388,19 @@ if not hasattr(torch.ops.vbtests, "opaque"):
     with pytest.raises(BenchError, match=REASONS[body]) as caught:
         traced(network(f"Forward(lambda s, x: {body}, c=nn.Conv2d(3, 8, 3))", before))
     assert ("--image-size" in str(caught.value)) == (REASONS[body] == "--image-size")
+
+
+def test_an_encoder_given_a_padding_mask_is_counted_as_if_nothing_were_padded(network: Network) -> None:
+    before = """
+def forward(s, x):
+    tokens = s.p(x)
+    return s.e(tokens, src_key_padding_mask=torch.zeros(tokens.shape[:2], dtype=torch.bool, device=x.device))
+"""
+    layer = "nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)"
+    trace = traced(network(f"Forward(forward, p=Patches(16), e=nn.TransformerEncoder({layer}, 2))", before))
+    encoder = 2 * (4 * 16 * 16 * 16 + 2 * 16 * 16 * 16 + 2 * 16 * 16 * 32)
+    assert trace.macs_per_image == 16 * 16 * 192 + encoder
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 def test_a_quantized_network_cannot_be_traced_and_says_so(network: Network) -> None:

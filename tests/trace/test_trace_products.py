@@ -35,6 +35,16 @@ def test_a_product_without_a_formula_is_named_and_flagged(network: Network, body
     ]
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_bilinear_layer_multiplies_in_its_gradients_too(network: Network, frozen: bool) -> None:
+    """Each product is of all four sizes: images, outputs, and both inputs."""
+    body = "s.b(x[:, 0, :, 0], s.l(x[:, 0, 0, :5]))"
+    parts = f"b=nn.Bilinear(32, 7, 4).requires_grad_({not frozen}), l=nn.Linear(5, 7)"
+    traced = trace_of(network(f"Forward(lambda s, x: {body}, {parts})"), "train")
+    products = [op.macs for op in traced.operators if op.name == "_trilinear"]
+    assert products == [2 * 32 * 7 * 4] * (2 if frozen else 3)
+
+
 def test_nothing_is_missed_of_a_plain_network(network: Network) -> None:
     assert missed(trace_of(network("nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Softmax(1))"))) == ()
 

@@ -56,7 +56,9 @@ def serve(channel: int, parent: int, request: dict[str, Any]) -> None:
         try:
             settle_in(request)
             side = _Side(request["device"], request["threads"], origin_of(request))
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             # It imports torch, and whose torch that is was to be settled first.
             from visionbench.measuring.failures import failure
 
@@ -212,7 +214,9 @@ class _Side:
         }
         try:
             return orders[do](**order)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             self._forget()
             return {"failed": asdict(failure(error, {"prepare": "build", "warm": "warm-up"}.get(do, "time")))}
 
