@@ -111,13 +111,16 @@ class Counted:
         own = self.of(row)
         return self._families.get(own.family, []) if own else []
 
-    def macs(self, profile: Profile, *, composed: bool) -> list[tuple[Convention, float]]:
-        """What the conventions of FLOPs make of a network; with `composed` every choice."""
-        key = (profile.model, profile.size, profile.variant, composed)
-        if key not in self._counts:
-            tried = (*conventions.NAMED, *(conventions.composed() if composed else ()))
-            self._counts[key] = [(convention, convention.count(profile.parts)) for convention in tried]
-        return self._counts[key]
+    def macs(self, profile: Profile, *, composed: bool) -> Iterator[tuple[Convention, float]]:
+        """What the conventions of FLOPs make of a network, each worked out when it is asked for; with `composed` every
+        choice.
+        """
+        known = self._counts.setdefault((profile.model, profile.size, profile.variant, composed), [])
+        tried = (*conventions.NAMED, *(conventions.composed() if composed else ()))
+        for at, convention in enumerate(tried):
+            if at == len(known):
+                known.append((convention, convention.count(profile.parts)))
+            yield known[at]
 
 
 def audit(paper: str, rows: Sequence[PaperRow], profiles: Counted, stated: str = "") -> list[Finding]:
@@ -285,7 +288,7 @@ def _counted(figure: Figure, profile: Profile, prefix: str, profiles: Counted) -
     if fine and not prefix and fits(figure.printed, exact, near=ALIKE):
         yield Explanation(name="the same within 0.1 %", value=exact, cost=0, sure=True)
     if figure.metric == "params":
-        tried = [(convention, convention.count(profile.parts)) for convention in conventions.PARAMS]
+        tried = ((convention, convention.count(profile.parts)) for convention in conventions.PARAMS)
     else:
         tried = profiles.macs(profile, composed=fine)
     target, tolerance = figure.printed.value, tolerance_of(figure.printed, NEAR if fine else 0.0)
@@ -297,6 +300,8 @@ def _counted(figure: Figure, profile: Profile, prefix: str, profiles: Counted) -
             sure = sure or (figure.share <= COARSE and _far(value, exact))
             cost = convention.cost + bool(prefix)
             yield Explanation(name=prefix + convention.name, value=value, cost=cost, sure=sure, kind=kind)
+            if figure.share <= EXACT and fits(figure.printed, value):
+                return  # it meets every digit of a long print: no other would go before it
 
 
 def _far(value: float, exact: float) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from visionbench.command import counting
-from visionbench.record.profile import FIRST, LAST, LESS, MORE, Profile
+from visionbench.record.profile import FIRST, LAST, LESS, MORE, PARTS, Profile, format_lines
 from visionbench.reports.audit.roundings import roundings
 from visionbench.reports.printed import Number
 
@@ -83,3 +85,20 @@ def number(text: str, unit: str) -> Number:
 )
 def test_a_rule_of_rounding_is_tried_on_the_print(text, unit, label, exact, names):
     assert {explanation.name for explanation in roundings(number(text, unit), label, exact)} == names
+
+
+@pytest.mark.parametrize(
+    ("variant", "again", "counted"), [("", True, True), ("", False, False), (FIRST, True, True), (FIRST, False, False)]
+)
+def test_what_failed_is_counted_again(variant, again, counted, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    form = ("timm:new_network", 224, variant)
+    failed = Profile(model=form[0], size=224, variant=variant, torch="1", timm="1", error="no memory", parts={})
+    path = counting.cache_file()
+    path.parent.mkdir(parents=True)
+    path.write_text(format_lines([failed]))
+    monkeypatch.setattr(counting, "versions", lambda: ("1", "1"))
+    monkeypatch.setattr(counting, "cache_file", lambda: path)
+    monkeypatch.setattr(counting, "count_one", lambda _form: [replace(failed, error="", parts=dict.fromkeys(PARTS, 1))])
+    assert bool(counting.count([form], again=again)[form].parts) == counted
+    assert bool(counting.known()[form].parts) == counted

@@ -14,9 +14,14 @@ from visionbench.record.errors import BenchError, choose
 
 if TYPE_CHECKING:
     from visionbench.record.profile import Profile
+    from visionbench.record.record import Record
+    from visionbench.record.spec import ImageSize
     from visionbench.reports import Report
+    from visionbench.reports.audit import speed
     from visionbench.reports.audit.explain import Counted
     from visionbench.reports.audit.tables import Audited
+    from visionbench.reports.printed import Network
+    from visionbench.reports.table import Table
 
 DESCRIPTION = """\
 Check every printed params and FLOPs figure against the exact count of its network. Each is reproduced to the printed
@@ -32,6 +37,7 @@ class Request:
     papers: tuple[str, ...]
     every: bool
     errata: bool
+    speed: bool
     output: Output
 
 
@@ -46,6 +52,9 @@ def add(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--every", action="store_true", help="show the figures that are reproduced, too")
     parser.add_argument("--errata", action="store_true", help="print the page docs/errata.md")
+    parser.add_argument(
+        "--speed", action="store_true", help="the printed img/s of PAPER beside predicted ones, and what is copied"
+    )
     options.add_output(parser)
     parser.add_argument("--output", type=Path, dest="file", metavar="FILE", help="write there instead of stdout")
     parser.set_defaults(verb=lambda words: run(_request(words)))
@@ -53,7 +62,11 @@ def add(parser: ArgumentParser) -> None:
 
 def _request(words: Namespace) -> Request:
     return Request(
-        papers=tuple(words.papers), every=words.every, errata=words.errata, output=options.part(Output, words)
+        papers=tuple(words.papers),
+        every=words.every,
+        errata=words.errata,
+        speed=words.speed,
+        output=options.part(Output, words),
     )
 
 
@@ -65,6 +78,9 @@ def run(request: Request) -> int:
         raise BenchError(f"`audit {ZOO}` counts the whole zoo and has one table: leave the papers out.")
     if request.papers == (ZOO,):
         output.print_tables([tables.zoo(count_zoo())], request.output)
+        return 0
+    if request.speed:
+        output.print_tables(speed_tables(request.papers), request.output)
         return 0
     audited = audit_papers(request.papers)
     if request.errata:
@@ -118,13 +134,64 @@ def audit_papers(names: Sequence[str]) -> list[Audited]:
     profiles = Counted(known)
     audited = [_audited(stem, reports, profiles) for stem, reports in papers]
     unexplained = [f for paper in audited for f in paper.findings if f.kind == "unexplained"]
-    forms = dict.fromkeys((f.figure.row.model, size, "") for f in unexplained for size in sizes_worth_counting(f))
+    forms: dict[counting.Form, None] = dict.fromkeys(
+        (f.figure.row.model, size, "") for f in unexplained for size in sizes_worth_counting(f)
+    )
     unsure = [f for paper in audited for f in paper.findings if f.kind == "unexplained" or f.text == ROUNDED_UP]
     forms |= dict.fromkeys((*f.figure.row.network, form) for f in unsure for form in forms_worth_counting(f))
     if any(form not in known for form in forms):
         profiles = Counted({**known, **counting.count(forms, again=False)})
         audited = [_audited(stem, reports, profiles) for stem, reports in papers]
     return audited
+
+
+def speed_tables(names: Sequence[str]) -> list[Table]:
+    """The printed rates of those papers with predictions. Raises `BenchError` where no paper is named."""
+    from visionbench.reports.audit import speed
+
+    if not names:
+        raise BenchError("--speed is about a paper's printed img/s: name one, such as `audit swin --speed`.")
+    known = {paper.stem: paper for paper in map(_rated, _papers(()))}
+    tables: list[Table] = []
+    for paper in map(_rated, _papers(names)):
+        if not paper.rows:
+            raise BenchError(f"{paper.stem} prints no img/s: name a paper that does (`list tables`).")
+        predictions = _predictions(paper)
+        tables += [speed.rates(paper, list(known.values()), predictions), speed.pairs(paper, predictions)]
+    return [table for table in tables if table.rows]
+
+
+def _rated(paper: tuple[str, list[Report]]) -> speed.Paper:
+    from visionbench.reports.audit import speed
+    from visionbench.reports.printed import convnext
+
+    stem, reports = paper
+    rows = tuple(row for report in reports for row in report.rows if speed.RATE in row.printed)
+    keys = dict.fromkeys(row.printed[speed.RATE].protocol for row in rows)
+    known = convnext().protocols
+    protocols = tuple(str(known.get(key, key)) for key in keys if key)
+    return speed.Paper(stem=stem, title=reports[0].paper, cite=reports[0].cite, rows=rows, protocols=protocols)
+
+
+def _predictions(paper: speed.Paper) -> dict[tuple[str, Network], Record]:
+    """What a prediction says of each printed rate, run as `predict` would, on the cards that have a data sheet."""
+    from visionbench.command.requests import HowToRun, Selection
+    from visionbench.command.verbs import predict
+    from visionbench.reports.audit.speed import RATE
+    from visionbench.reports.paper.rates import CARDS
+
+    networks: dict[tuple[str, ImageSize], list[str]] = {}
+    for row in paper.rows:
+        gpu = row.printed[RATE].gpu
+        if gpu in CARDS and row.model:
+            networks.setdefault((gpu, row.image_size), []).append(row.model)
+    predicted: dict[tuple[str, Network], Record] = {}
+    for (gpu, size), models in networks.items():
+        selection = Selection(words=tuple(dict.fromkeys(models)), image_size=size)
+        request = predict.Request(gpu=CARDS[gpu], selection=selection, how=HowToRun())
+        _, records = predict.predict_rows(request)
+        predicted |= {(gpu, (record.spec.model, record.spec.image_size)): record for record in records}
+    return predicted
 
 
 def _papers(names: Sequence[str]) -> list[tuple[str, list[Report]]]:
