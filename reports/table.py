@@ -39,6 +39,7 @@ HEADS: dict[Source, str] = {
 class Cell:
     """One cell: how it reads, and the value behind it at full precision in its column's base unit.
 
+    `short` is what stands for a long `text` where there is no room for it; the whole is then a footnote.
     `text` is the rounded number (or a word: a failure's cause, a label), `digits` its decimals. `low` and
     `high` bound the interval, `span` is how that reads (`[770.1, 779.0]`) and `short_span` the same for
     narrow places (`±0.6 %`). `notes` are whole footnotes; a renderer turns them into marks. `origin` says
@@ -48,6 +49,7 @@ class Cell:
     """
 
     text: str = DASH
+    short: str = ""
     value: float | str | None = None
     digits: int = 0
     source: Source | None = None
@@ -146,8 +148,23 @@ def _cleaned_note(note: Note) -> Note:
 def _cleaned_cell(cell: Cell) -> Cell:
     value = clean(cell.value) if isinstance(cell.value, str) else cell.value
     return replace(
-        cell, text=clean(cell.text), value=value, notes=tuple(map(clean, cell.notes)), origin=clean(cell.origin)
+        cell,
+        text=clean(cell.text),
+        short=clean(cell.short),
+        value=value,
+        notes=tuple(map(clean, cell.notes)),
+        origin=clean(cell.origin),
     )
+
+
+def shortened(table: Table) -> Table:
+    """The same table with short texts for long ones, which become footnotes: for a narrow page."""
+    rows = tuple(replace(row, cells=tuple(map(_short, row.cells))) for row in table.rows)
+    return replace(table, rows=rows)
+
+
+def _short(cell: Cell) -> Cell:
+    return replace(cell, text=cell.short, short="", notes=(*cell.notes, cell.text)) if cell.short else cell
 
 
 def only(table: Table, keys: frozenset[str]) -> Table:

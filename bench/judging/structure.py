@@ -31,6 +31,9 @@ _WHAT: dict[str, tuple[str, ...]] = {
     "graph breaks": ("graph_breaks",),
     "recompiles": ("recompiles",),
 }
+_FEW = ("graphs", "graph_breaks", "recompiles")
+"""Totals of which there are so few that a share says nothing."""
+
 _PEAK = "peak_memory_live."
 
 Entry = tuple[str, tuple[str, str]]
@@ -88,14 +91,57 @@ def _differences(before: Structure, after: Structure) -> tuple[Change, ...]:
     found = []
     for what, names in _all_what(before, after).items():
         if _compared(before, what, names) != _compared(after, what, names):
-            shown = (_shown(before, what, names), _shown(after, what, names))
+            shown = (_shown(before, what, names), _shown(after, what, names) + _percent(before, after, names[0]))
             where = _where(what, before, after)
             found.append(Change(row=after.row, what=what, before=shown[0], after=shown[1], where=where))
-    if not found and before.layers != after.layers:
+    if not found and (renamed := _renamed(before, after)):
+        number = f"{len(before.layers):,} layers"
+        told = f"{number}, {len(renamed):,} renamed"
+        found.append(Change(row=after.row, what="layers", before=number, after=told, where=_cut(_renames(renamed))))
+    elif not found and before.layers != after.layers:
         where = _cut(_lines(_operator_entries(before, after)) or _any_lines(before, after))
         layers = [f"{len(side.layers):,} layers" for side in (before, after)]
         found.append(Change(row=after.row, what="layers", before=layers[0], after=layers[1], where=where))
     return tuple(found)
+
+
+def _percent(before: Structure, after: Structure, name: str) -> str:
+    """`, +0.8 %`: by how much a total changed; "" where there is no share of nothing, or no change."""
+    old, new = before.totals.get(name), after.totals.get(name)
+    if name in _FEW or not old or new is None or old == new:
+        return ""
+    share = 100 * (new - old) / old
+    text = (
+        f"{abs(share):,.0f}" if abs(share) >= 10 else f"{abs(share):.2g}" if abs(share) >= 1e-3 else "less than 0.001"
+    )
+    return f", {'+' if share > 0 else '−'}{text} %"
+
+
+def _renamed(before: Structure, after: Structure) -> list[tuple[str, str]]:
+    """Old and new paths where layers were renamed and nothing else: those that are gone do, in order, what new ones do.
+
+    [] where anything else differs.
+    """
+    gone = [(path, layer) for path, layer in before.layers.items() if path not in after.layers]
+    new = [(path, layer) for path, layer in after.layers.items() if path not in before.layers]
+    same = all(after.layers[path] == layer for path, layer in before.layers.items() if path in after.layers)
+    if not same or [layer for _, layer in gone] != [layer for _, layer in new]:
+        return []
+    return [(old, now) for (old, _), (now, _) in zip(gone, new, strict=True)]
+
+
+def _renames(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """`renamed: expand → widen (7 layers)`: by the part of the path that differs; whole paths where several do."""
+    counted: dict[tuple[str, str], list[str]] = {}
+    for old, new in pairs:
+        parts, others = old.split("."), new.split(".")
+        unlike = [pair for pair in zip(parts, others, strict=False) if pair[0] != pair[1]]
+        alone = len(parts) == len(others) and len(unlike) == 1
+        counted.setdefault(unlike[0] if alone else (old, new), []).append(old)
+    return [
+        f"renamed: {old} → {new}" + (f" ({len(paths):,} layers)" if len(paths) > 1 else "")
+        for (old, new), paths in counted.items()
+    ]
 
 
 def _all_what(before: Structure, after: Structure) -> dict[str, tuple[str, ...]]:

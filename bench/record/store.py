@@ -91,8 +91,11 @@ def _write_whole(descriptor: int, line: bytes) -> None:
         raise
 
 
-def check_writable(path: Path | str) -> None:
-    """Raise `BenchError` now if records could not be appended to `path` later, after an hour of measuring."""
+def check_writable(path: Path | str, option: str = "--records") -> None:
+    """Raise `BenchError` now if records could not be appended to `path` later, after an hour of measuring.
+
+    `option` is the one that names the file.
+    """
     _refuse_devices(path)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -102,7 +105,7 @@ def check_writable(path: Path | str) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise _cannot("write", path, error) from error
+        raise _cannot("write", path, error, option) from error
 
 
 ROOM = 4096
@@ -205,8 +208,8 @@ def _first_words(error: Exception) -> str:
     return str(error).split("\n")[0][:100] or type(error).__name__
 
 
-def _cannot(verb: str, path: Path | str, error: OSError) -> BenchError:
+def _cannot(verb: str, path: Path | str, error: OSError, option: str = "--records") -> BenchError:
     if verb == "read":
         return BenchError(f"cannot read records at {path} ({reason(error)}): name another file.")
-    remedy = "free some space" if error.errno == errno.ENOSPC else "name another file with --records"
+    remedy = "free some space" if error.errno == errno.ENOSPC else f"name another file with {option}"
     return BenchError(f"cannot {verb} records at {path} ({reason(error)}): {remedy}. Nothing already recorded is lost.")

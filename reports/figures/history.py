@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from visionbench.record.clean import clean
 from visionbench.record.program import program_name
 from visionbench.record.record import Record
-from visionbench.record.statistics import Estimate, throughput
+from visionbench.record.statistics import MIN_LAUNCHES, Estimate, throughput
 from visionbench.reports.figures import canvas, panels
 from visionbench.reports.figures.canvas import Entry, Sheet
 from visionbench.reports.figures.figure import Drawing, Evidence, MissingError
@@ -51,7 +51,10 @@ class Track:
 
 
 def data(evidence: Evidence) -> tuple[Track, ...]:
-    """The rows that were measured at two commits or more. Raises `MissingError` where there is no such row."""
+    """The rows with an interval at two commits or more: without one a line would say what may be chance.
+
+    Raises `MissingError` where there is no such row.
+    """
     rows: dict[object, dict[tuple[object, ...], list[Record]]] = {}
     for record in sorted(evidence.records, key=lambda one: one.environment.started or ""):
         where = record.environment
@@ -61,10 +64,12 @@ def data(evidence: Evidence) -> tuple[Track, ...]:
             state = (where.git_commit, where.git_dirty, record.network)
             rows.setdefault(row, {}).setdefault(state, []).append(record)
     tracks = [_track(states) for states in rows.values()]
-    kept = sorted((track for track in tracks if len(track.points) > 1), key=lambda track: -len(track.points))
+    known = [track for track in tracks if sum(point.rate.low is not None for point in track.points) > 1]
+    kept = sorted(known, key=lambda track: -len(track.points))
     if not kept:
         raise MissingError(
-            f"{NAME}: no row was measured at two commits; `{program_name()} run` at another one adds it."
+            f"{NAME}: no row was measured at two commits with an interval; "
+            f"`{program_name()} run --launches {MIN_LAUNCHES}` at another commit adds one."
         )
     return tuple(kept)
 
@@ -125,7 +130,9 @@ def _panel(sheet: Sheet, axes: Axes, track: Track) -> None:
     panels.linear(axes, *panels.margins(ends, 0.12), upward=True)
     axes.set_xlim(-0.5, len(points) - 0.5)
     _ticks(sheet, axes, points)
-    panels.name(sheet, axes, _fitting(sheet, axes, track.name), f"images per second; {track.where}", "commit")
+    room = panels.inner(sheet, axes)[0] + panels.LEFT - canvas.EDGE
+    name = _cut(track.name, BODY, room, bold=True, end=False)  # names differ at their ends
+    panels.name(sheet, axes, name, _cut(f"images per second; {track.where}", SMALL, room), "commit")
     low = [one.rate.centre if one.rate.low is None else one.rate.low for one in points]
     high = [one.rate.centre if one.rate.high is None else one.rate.high for one in points]
     axes.fill_between(across, low, high, color=theme.hues["sky"], alpha=0.3, linewidth=0, zorder=2)
@@ -145,12 +152,12 @@ def _ticks(sheet: Sheet, axes: Axes, points: Sequence[Point]) -> None:
     axes.set_xticks(named, [points[at].label for at in named])
 
 
-def _fitting(sheet: Sheet, axes: Axes, name: str) -> str:
-    """The name, cut at its beginning where the panel is narrower: names differ at their ends."""
-    room, shown = panels.inner(sheet, axes)[0] + panels.LEFT - canvas.EDGE, name
-    while canvas.size(shown, BODY, bold=True)[0] > room and len(name) > 1:
-        name = name[1:]
-        shown = f"…{name}"
+def _cut(text: str, points: float, room: float, *, bold: bool = False, end: bool = True) -> str:
+    """The text, cut at its end or its beginning where it is wider than `room` mm."""
+    shown = text
+    while canvas.size(shown, points, bold)[0] > room and len(text) > 1:
+        text = text[:-1] if end else text[1:]
+        shown = f"{text}…" if end else f"…{text}"
     return shown
 
 

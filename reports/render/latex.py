@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from visionbench.record.record import Source
 from visionbench.reports.fold import fold, short_spans
-from visionbench.reports.table import DASH, Cell, Heading, Table, column_notes, footnotes, head_lines, spans
+from visionbench.reports.table import DASH, Cell, Heading, Table, column_notes, footnotes, head_lines, shortened, spans
 
 STYLES: dict[Source, str] = {
     "computed": r"\textsf{{{}}}",
@@ -100,6 +100,8 @@ def latex(table: Table, *, notes: bool = True) -> str:
 
     Without it there is nothing outside of the float, so that a paper of one or two columns can `\input` it.
     """
+    if _across(table) > SIZES[-1][0]:
+        table = shortened(table)
     table = fold(table, lambda narrow: _across(narrow) <= SIZES[-1][0])
     slots = tuple(
         Slot(column=column, split=any(row.cells[i].span for row in table.rows))

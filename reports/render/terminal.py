@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from visionbench.record.record import Source
 from visionbench.reports.fold import fold, short_spans
-from visionbench.reports.table import Cell, Heading, Row, Table, column_notes, footnotes, head_lines, spans
+from visionbench.reports.table import Cell, Heading, Row, Table, column_notes, footnotes, head_lines, shortened, spans
 
 GAP = "  "
 NOTE_WIDTH = 100
@@ -41,7 +41,7 @@ def terminal(table: Table, width: int | None, *, colour: bool) -> str:
     """The table as text of at most `width` columns, if its columns of rank 0 allow that."""
     folded, blocks = fit(table, width)
     room = min(max(_width(blocks), 60), width or NOTE_WIDTH, NOTE_WIDTH)
-    lines = [*_body(folded, blocks), *([(line, "")] for line in _notes(folded, room))]
+    lines = [*(_body(folded, blocks) if table.rows else ()), *([(line, "")] for line in _notes(folded, room))]
     title = [(line, "bold") for line in textwrap.wrap(table.title, max(room, _width(blocks)))]
     return _print([[line] for line in title] + lines, colour)
 
@@ -51,6 +51,8 @@ def fit(table: Table, width: int | None) -> tuple[Table, tuple[Block, ...]]:
     blocks = _blocks(table, compact=False)
     if width is None or _width(blocks) <= width:
         return table, blocks
+    if _width(_blocks(table, compact=True)) > width:
+        table = shortened(table)
     folded = fold(table, lambda narrow: _width(_blocks(narrow, compact=True)) <= width, short_spans)
     return folded, _blocks(folded, compact=True)
 

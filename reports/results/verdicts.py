@@ -22,7 +22,7 @@ from visionbench.reports.table import Cell, Note, Table
 NAME, CHANGES = "verdicts", "changes"
 
 NAME_WIDTH = 40
-"""Characters of a row's name in a table; a longer one is cut in its middle, and a footnote has all of it."""
+"""Characters of a row's name in a narrow terminal: a longer one is cut in its middle, and a footnote has all of it."""
 
 PLACES = 8
 """Places of a structural change that a footnote names before it counts the rest."""
@@ -137,7 +137,7 @@ def _name(name: str) -> Cell:
     if len(whole) <= NAME_WIDTH:
         return cells.word(whole)
     half = (NAME_WIDTH - 1) // 2
-    return Cell(text=f"{whole[: NAME_WIDTH - 1 - half]}…{whole[-half:]}", value=whole, notes=(whole,))
+    return Cell(text=whole, short=f"{whole[: NAME_WIDTH - 1 - half]}…{whole[-half:]}", value=whole)
 
 
 def _ratio(verdict: Verdict) -> Cell:

@@ -80,7 +80,7 @@ def test_one_operator_for_another_is_seen_by_the_hash():
 def test_a_gain_is_a_change_too():
     found = changes(structure(network()), structure(network(blocks__3__norm=None)))
     assert found["operators"][2] == ("blocks.3.norm: - native_layer_norm x1 (layer gone)",)
-    assert found["params"][:2] == ("112 (– B)", "104 (– B)")
+    assert found["params"][:2] == ("112 (– B)", "104 (– B), −7.1 %")
 
 
 def test_what_moved_between_layers_is_a_change():
@@ -89,11 +89,38 @@ def test_what_moved_between_layers_is_a_change():
     assert found == {
         "layers": ("8 layers", "8 layers", ("blocks.0.mlp: params 20 -> 21", "blocks.1.mlp: params 20 -> 19"))
     }
-    found = changes(structure(network()), structure(network(blocks__0__norm=None, blocks__0__ln=NORM)))
-    assert found["layers"][2] == (
-        "blocks.0.ln: + native_layer_norm x1 (new layer)",
-        "blocks.0.norm: - native_layer_norm x1 (layer gone)",
-    )
+
+
+def relabelled(old, new, layers=None):
+    """The network's layers with another word in their paths."""
+    layers = layers or network()
+    return {".".join(new if part == old else part for part in path.split(".")): one for path, one in layers.items()}
+
+
+@pytest.mark.parametrize(
+    ("after", "told", "where"),
+    [
+        (relabelled("norm", "ln"), "8 layers, 4 renamed", ("renamed: norm → ln (4 layers)",)),
+        (relabelled("blocks", "stages"), "8 layers, 8 renamed", ("renamed: blocks → stages (8 layers)",)),
+        (
+            relabelled("mlp", "ffn", relabelled("norm", "ln")),
+            "8 layers, 8 renamed",
+            ("renamed: norm → ln (4 layers)", "renamed: mlp → ffn (4 layers)"),
+        ),
+    ],
+)
+def test_what_is_only_renamed_is_said_to_be(after, told, where):
+    found = changes(structure(network()), structure(after))
+    [(before, now, lines)] = found.values()
+    assert (before, now) == ("8 layers", told)
+    assert sorted(lines) == sorted(where)
+
+
+def test_what_is_renamed_and_does_something_else_is_no_rename():
+    layers = relabelled("norm", "ln")
+    first = next(path for path in layers if path.endswith("ln"))
+    found = changes(structure(network()), structure(layers | {first: replace(NORM, params=NORM.params + 1)}))
+    assert not any("renamed" in line for _, _, lines in found.values() for line in lines)
 
 
 def test_no_change_means_that_the_file_would_stay_as_it_is():
@@ -109,7 +136,7 @@ def test_no_change_means_that_the_file_would_stay_as_it_is():
     for name in before.rows[ROW].totals:
         row = before.rows[ROW]
         after = structures(replace(row, totals=row.totals | {name: 77}))
-        assert [change.after.split(" ")[0] for change in compare(before, after)] == ["77"], name
+        assert [change.after.split(" ")[0].rstrip(",") for change in compare(before, after)] == ["77"], name
     assert compare(before, structures(replace(before.rows[ROW], breaks={"another": 0})))
 
 
@@ -126,7 +153,9 @@ def test_memory_is_told_by_what_it_holds():
     split = {"peak_memory_live.activations": 3000, "peak_memory_live.gradients": 7}
     before = structure(network(), peak_memory_live=3007, **split)
     after = structure(network(), peak_memory_live=4007, **(split | {"peak_memory_live.activations": 4000}))
-    assert changes(before, after) == {"peak live memory": ("3,007 B", "4,007 B", ("activations: 3,000 -> 4,000 B",))}
+    assert changes(before, after) == {
+        "peak live memory": ("3,007 B", "4,007 B, +33 %", ("activations: 3,000 -> 4,000 B",))
+    }
 
 
 def test_graph_breaks_are_told_by_their_reason():

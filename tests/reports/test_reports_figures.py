@@ -130,7 +130,14 @@ def evidence(counts: list[Record]) -> Evidence:
     ours = [record for record in there if record.spec not in {one.spec for one in made_up}]
     known = {row.network for table in ("10", "11") for row in rows(table)}
     steps = [_computed(count_spec(*network), _exact("macs", 4.5e9)) for network in known]
-    return Evidence(records=(*steps, *counts, *ours, *made_up), comparisons=COMPARISONS)
+    return Evidence(records=(*steps, *counts, *ours, *made_up, *_commits(ours)), comparisons=COMPARISONS)
+
+
+def _commits(ours: list[Record]) -> list[Record]:
+    """What was measured with intervals, once more at another commit."""
+    timed = [one for one in ours if one.source == "measured" and one.environment.device_type == "cpu"]
+    where = {one.environment: replace(one.environment, git_commit="5" * 40) for one in timed}
+    return [replace(one, environment=where[one.environment]) for one in timed]
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------------

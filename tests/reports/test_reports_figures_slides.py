@@ -102,13 +102,15 @@ def test_a_tick_is_called_what_it_is(value, text) -> None:
 
 
 def test_history_has_a_point_per_commit_with_its_interval_oldest_first(launches) -> None:
-    new, old = at(launches(T, rate=80.0), "b", 9), at(launches(T, rate=100.0, number=3), "a", 2)
+    new, old = at(launches(T, rate=80.0), "b", 9), at(launches(T, rate=100.0), "a", 2)
+    few = at(launches(T, rate=90.0, number=3), "e", 5)
     once = at(launches(SWIN), "b", 9)
-    [track] = history.data(Evidence(records=[*new, *once, *old]))
-    assert [point.label for point in track.points] == ["aaaaaaa", "bbbbbbb"]
-    assert [round(point.rate.centre) for point in track.points] == [100, 80]
-    assert track.points[0].rate.low is None
-    assert track.points[1].rate.low is not None
+    [track] = history.data(Evidence(records=[*new, *once, *old, *few]))
+    assert [point.label for point in track.points] == ["aaaaaaa", "eeeeeee", "bbbbbbb"]
+    assert [round(point.rate.centre) for point in track.points] == [100, 90, 80]
+    assert [point.rate.low is None for point in track.points] == [False, True, False]
+    with pytest.raises(MissingError, match="two commits"):  # one of the two has no interval
+        history.data(Evidence(records=[*new, *few]))
     assert draw("history", Evidence(records=[*new, *old])).startswith(b"<svg")
 
 

@@ -146,8 +146,15 @@ def test_the_clock_is_a_column_where_rows_differ_and_a_note_where_not():
 
 def test_a_long_name_is_cut_in_its_middle_and_told_in_full_below():
     shown = cell(layout(gates.judgement(gates.verdict("ok", gates.LONG))), "row")
-    assert len(shown.text) <= NAME_WIDTH
-    assert (shown.value, shown.notes) == (gates.LONG, (gates.LONG,))
+    assert len(shown.short) <= NAME_WIDTH
+    assert (shown.text, shown.value, shown.notes) == (gates.LONG, gates.LONG, ())
+    table = layout(gates.judgement(gates.verdict("ok", gates.LONG)))
+    assert shown.short not in render(table, "terminal", 220)
+    assert gates.LONG in render(table, "terminal", 220)
+    assert gates.LONG in render(table, "markdown").replace("\\_", "_")
+    narrow = render(table, "terminal", 80)
+    assert f"{shown.short}ᵃ" in narrow
+    assert "ᵃ user:research.experimental" in narrow
 
 
 def test_nothing_from_elsewhere_reaches_the_terminal_as_a_command():

@@ -63,7 +63,7 @@ def changes(network: Any, before: str, after: str, task: str = "inference", abov
 def test_a_layer_norm_added_to_a_block_is_named(network):
     found = changes(network, PLAIN, blocks("", ", norms=2", ""))
     assert found.keys() == {"params", "operators", "bytes"}
-    assert (found["params"].before, found["params"].after) == ("4,000 (16,000 B)", "4,032 (16,128 B)")
+    assert (found["params"].before, found["params"].after) == ("4,000 (16,000 B)", "4,032 (16,128 B), +0.8 %")
     assert found["operators"].where == ("blocks.1.norms.1: + native_layer_norm x1 (new layer)",)
     assert found["params"].where == ("blocks.1.norms.1: params 0 -> 32 (new layer)",)
 
@@ -200,7 +200,7 @@ def test_many_rows_are_counted_as_one_is_and_failures_beside_them(network):
     told: list[str] = []
     specs = structure_specs([good, bad])
     found = structures([*specs, good], told.append)
-    assert list(found.rows) == [str(spec) for spec in specs[:2]]
+    assert list(found.rows) == [str(spec) for spec in specs[:2]], found.failures
     assert found.rows == {str(spec): structure(spec) for spec in specs[:2]}
     assert told == [str(spec) for spec in specs]
     assert set(found.failures) == {str(spec) for spec in specs[2:]}

@@ -92,6 +92,8 @@ def _exact(request: Request) -> int:
         now = structures(structure.structure_specs(specs_to_count(request.selection)), progress.say)
     for row, reason in now.untrained.items():
         progress.say(f"{row}: {reason}")
+    if before and named and not request.update:
+        _refuse_other_settings(before, now, request)
     if request.update:
         return _updated(request.baseline, now, keep=named)
     assert before is not None
@@ -111,6 +113,22 @@ def _exact(request: Request) -> int:
         seconds=time.monotonic() - began,
     )
     return ci.show(judgement, request.output, request.ci)
+
+
+def _refuse_other_settings(before: Structures, now: Structures, request: Request) -> None:
+    """Raise `BenchError` where a named model is in the baseline, but in no row that was asked for."""
+    for row, structure in now.rows.items():
+        its = [other for other, one in before.rows.items() if one.model == structure.model]
+        allowed = {row, structure.model} & set(request.allow_new)
+        if (
+            its
+            and not allowed
+            and not any(one in before.rows for one in now.rows if one.startswith(f"{structure.model}@"))
+        ):
+            raise BenchError(
+                f"{request.baseline} has no row '{row}', but {', '.join(map(repr, its))}: ask for that size, "
+                "or add this row with --update."
+            )
 
 
 def _updated(path: Path, now: Structures, *, keep: bool) -> int:

@@ -138,7 +138,7 @@ def judge_sides(request: Request) -> Judgement:
     """Measure both sides in turns and judge. Raises `BenchError` for what cannot be compared."""
     began = time.monotonic()
     if request.turns.keep:
-        check_writable(request.turns.keep)
+        check_writable(request.turns.keep, "--keep")
     with ci.ended_politely(), ExitStack() as stack:
         sides, stage = _set_up(request, stack)
         stack.enter_context(held_clocks([stage.device], locked=request.turns.lock_clocks))

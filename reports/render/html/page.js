@@ -173,7 +173,9 @@
     const choices = ["first row", "second row"].map((word) => {
       const options = rows.map((row, at) => {
         const twins = rows.filter((other) => nameOfRow(other) === nameOfRow(row)).length > 1;
-        const more = [twins ? row.dataset.section : "", size > 0 ? `${row.cells[size].textContent} px` : ""].filter(Boolean).join(", ");
+        const labels = [...row.cells].slice(1).filter((cell) => !cell.dataset.v && !cell.matches(".none, .fail"));
+        const apart = twins ? [row.dataset.section, ...labels.map((cell) => cell.textContent)] : [];
+        const more = [...apart, size > 0 && !(twins && labels.includes(row.cells[size])) ? `${row.cells[size].textContent} px` : ""].filter(Boolean).join(", ");
         return make("option", { value: at }, nameOfRow(row) + (more ? ` (${more})` : ""));
       });
       const choice = make("select", {}, make("option", { value: "" }, word), ...options);

@@ -53,7 +53,7 @@ def page(
     body = (
         f'<a class="skip" href="#tables">Skip to the tables</a>\n{bar}\n'
         f'<header id="top"><p class="by">{text(by)}</p><h1>{text(title)}</h1>{parts.lead(tables)}</header>\n'
-        f'<main id="tables">\n{parts.summary(summary)}{picture.section(figures)}\n{sections}'
+        f'<main id="tables">\n{parts.summary(summary)}{parts.tiles(tables)}{picture.section(figures)}\n{sections}'
         f"{parts.environments(records, comparisons, places)}{protocols}</main>\n"
         f"<footer><p>{text(by)}. One file: nothing is fetched, nothing is sent.</p></footer>\n"
     )

@@ -26,17 +26,22 @@ MEANINGS: dict[Source, str] = {
 
 
 def lead(tables: Sequence[Table]) -> str:
-    """What the page is, in two sentences, and how to read its numbers: one tile per source that occurs."""
+    """What the page is, in two sentences."""
     found = behind.sources([row for table in tables for row in table.rows])
     paper = link(arxiv(PAPER), "A ConvNet for the 2020s")
     beside = f": what {paper} prints, beside exact counts and measurements" if "published" in found else ""
-    said = (
+    return (
         f'<p class="lead">{plural(sum(found.values()), "number")} in {plural(len(tables), "table")}{beside}. '
         '<span class="screen">Point at a number, or move to it with Tab and the arrow keys, and it says where it comes '
         "from. Follow a row’s name to the command that makes its numbers again.</span></p>"
     )
-    tiles = "".join(_tile(source, number) for source, number in found.items())
-    return f'{said}<ul class="tiles">{tiles}</ul>' if found else said
+
+
+def tiles(tables: Sequence[Table]) -> str:
+    """How to read the numbers: one tile per source that occurs."""
+    found = behind.sources([row for table in tables for row in table.rows])
+    body = "".join(_tile(source, number) for source, number in found.items())
+    return f'<ul class="tiles">{body}</ul>\n' if found else ""
 
 
 def _tile(source: Source, number: int) -> str:
