@@ -103,7 +103,7 @@ def test_one_launch_says_how_steady_it_was_and_what_more_would_take() -> None:
     record = launch(*(0.1 + number / 1000 for number in range(10)))
     [sentence] = spreads([record])
     # The interval of a median of ten is from the second to the ninth value, 0.101 and 0.108 s for four images.
-    assert "38.3 img/s is of one launch; the median of its 10 blocks lies in [37.0, 39.6] (95 %)" in sentence
+    assert "38.3 img/s is of one launch; the median of its 10 blocks is in [37.0, 39.6] (95 %)" in sentence
     assert launch_seconds(record) == pytest.approx(0.5 + 1.045 + 10 * 0.025 + 0.25)
     assert "--launches 7 takes about 12.3 s more" in sentence
 
