@@ -1,7 +1,8 @@
 """The Python API: `from visionbench import trace, measure, predict, compare, report, read_records`.
 
-Each function builds the request that the command line would, and calls the same functions below. What cannot be done is
-a `visionbench.record.errors.BenchError`, or for a model's name a `visionbench.models.ModelError`: one sentence with its
+`trace`, `measure` and `compare` take names, modules, and functions that return a module. Each function builds the
+request that the command line would, and calls the same functions below. What cannot be done is a
+`visionbench.record.errors.BenchError`, or for a model's name a `visionbench.models.ModelError`: one sentence with its
 remedy. Progress goes to stderr.
 """
 
@@ -10,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
 
+from visionbench.command import notebook
 from visionbench.command.requests import Format, HowLong, HowToRun, Output, Selection, Turns, Where
 from visionbench.comparison.verdict import Judgement
 from visionbench.record import store
@@ -20,8 +22,31 @@ from visionbench.record.inputs import texts_of
 from visionbench.record.record import Record
 from visionbench.record.spec import Attention, CompileMode, MemoryFormat, Parallel, Precision, Task
 
-Inputs: TypeAlias = "str | Sequence[str]"
-"""What networks are given, as `--input` takes it: "1x224x224", or several."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from visionbench.command.objects import Handed
+
+Inputs: TypeAlias = "str | Sequence[str] | Tensor | Sequence[Tensor] | Mapping[str, Any]"
+"""What networks are given, as `--input` takes it: "1x224x224", or several. A module takes tensors, too: one, several by
+position, or a mapping by keyword."""
+
+Network: TypeAlias = "str | nn.Module | Callable[..., nn.Module]"
+"""A name, a module, or a function that returns one."""
+
+
+class Records(list[Record]):
+    """Records as a list, which a notebook shows as a table."""
+
+    def _repr_html_(self) -> str:
+        return notebook.of_records(self)
+
+
+# What a notebook shows is made by the rooms above the data, so they are told here: the data know nothing of tables.
+for _kind, _shown in ((Record, lambda record: notebook.of_records([record])), (Judgement, notebook.of_judgement)):
+    setattr(_kind, "_repr_html_", _shown)  # noqa: B010 -- mypy knows no such attribute
 
 
 class Settings(TypedDict, total=False):
@@ -57,7 +82,49 @@ def _asked(models: Sequence[str], settings: Settings) -> tuple[Selection, HowToR
 def _selection(
     models: Sequence[str], image_size: int | tuple[int, int] | None, inputs: Inputs | None, loss: str | None
 ) -> Selection:
+    if inputs is not None and (isinstance(inputs, Mapping) or not all(isinstance(text, str) for text in inputs)):
+        raise BenchError('the inputs of a name are described, as in inputs="1x224x224": tensors go with a module.')
     return Selection(words=tuple(models), image_size=image_size, inputs=texts_of(inputs), loss=loss)
+
+
+def _objects(models: Sequence[Any], settings: Settings, device: str | None = None) -> tuple[Handed, ...]:
+    """Networks that were handed over as objects, and perhaps their inputs behind them; () where all are names.
+
+    Raises `BenchError` for names among objects, and for what is no network.
+    """
+    from visionbench.command import objects
+
+    if all(isinstance(model, str) for model in models):
+        return ()
+    networks = [model for model in models if not _is_input(model)]
+    inputs: Any = [model for model in models if _is_input(model)] or settings.get("inputs")
+    if len(models) > len(networks):
+        inputs = inputs[0]
+        if models[-1] is not inputs or "inputs" in settings:
+            raise BenchError("inputs come once, behind the networks or as inputs=.")
+    kinds = {objects.is_object(network) for network in networks}  # each is looked at: one may be nothing of the kind
+    if not kinds:
+        raise BenchError("there is only an input: hand over a network before it.")
+    if False in kinds:
+        raise BenchError("names and objects are not mixed: hand over the function instead of its name.")
+    if unknown := sorted(set(settings) - set(Settings.__annotations__)):
+        raise BenchError(f"there is no setting {', '.join(unknown)}: choose of {', '.join(Settings.__annotations__)}.")
+    if settings.get("processes") or settings.get("parallel"):
+        raise BenchError(
+            "several processes cannot have one object: name a function, or leave processes and parallel out."
+        )
+    if settings.get("batch_size") == "max":
+        raise BenchError("the largest batch is searched for in fresh processes: give an object a number of images.")
+    from visionbench.machine.environment import find_device
+
+    on_gpu = (device or find_device()) != "cpu"
+    return objects.together([objects.handed(network, inputs, settings, on_gpu=on_gpu) for network in networks])
+
+
+def _is_input(value: object) -> bool:
+    import torch
+
+    return isinstance(value, (torch.Tensor, tuple, list, Mapping))
 
 
 Files: TypeAlias = "str | Path | Sequence[str | Path] | None"
@@ -65,12 +132,12 @@ Files: TypeAlias = "str | Path | Sequence[str | Path] | None"
 
 
 def trace(
-    model: str,
+    model: Network,
+    inputs: Inputs | None = None,
     *,
     task: Task = "inference",
-    batch_size: int = 1,
+    batch_size: int | None = None,
     image_size: int | tuple[int, int] | None = None,
-    inputs: Inputs | None = None,
     loss: str | None = None,
     precision: Precision = "fp32",
     memory_format: MemoryFormat = "contiguous",
@@ -81,11 +148,13 @@ def trace(
     """Count one model exactly: no weights, no hardware, nothing is run.
 
     Args:
-        model: `convnext_tiny`, `timm:resnet50`, `paper:...`, or `user:package.module:factory`.
+        model: `convnext_tiny`, `timm:resnet50`, `paper:...`, or `user:package.module:factory`; or a module, or a
+            function that returns one. An object is counted in a fork of this process, and stays as it is.
+        inputs: what the network is given, as `--input` takes it: `"1x224x224"`, or several; None is images. With an
+            object also tensors, which say the batch size.
         task: `inference`, or `train` for a training step with its memory.
-        batch_size: images per step.
+        batch_size: images per step; None is one.
         image_size: side of the square input in pixels, or (height, width); None is the model's own.
-        inputs: what the network is given, as `--input` takes it: `"1x224x224"`, or several; None is images.
         loss: what a training step minimises, as `--loss`: `"user:my.nets:loss"`; None is the rule for outputs.
         precision: `fp32`, `tf32`, `fp16`, `bf16`, `amp_fp16` or `amp_bf16`.
         memory_format: `contiguous` or `channels_last`.
@@ -106,11 +175,19 @@ def trace(
         >>> int(trace("resnet18").value("params"))
         11689512
     """
+    if not isinstance(model, str):
+        from visionbench.command import objects
+
+        settings: dict[str, Any] = {"task": task, "precision": precision, "memory_format": memory_format}
+        settings |= {"attention": attention, "batch_size": batch_size, "image_size": image_size, "inputs": inputs}
+        settings |= {"loss": loss, "processes": processes, "parallel": parallel}
+        [network] = _objects([model], settings, "cpu")  # type: ignore[arg-type]
+        return objects.trace(network)
     from visionbench.command.verbs.trace import Request, traces
 
     how = HowToRun(
         task=task,
-        batch_size=batch_size,
+        batch_size=batch_size or 1,
         precision=precision,
         memory_format=memory_format,
         attention=attention,
@@ -122,7 +199,7 @@ def trace(
 
 
 def measure(
-    *models: str,
+    *models: Network | Inputs,
     device: str | None = None,
     threads: int | None = None,
     protocol: str | None = None,
@@ -130,11 +207,13 @@ def measure(
     budget: float | None = None,
     records: str | Path | None = None,
     **settings: Unpack[Settings],
-) -> list[Record]:
+) -> Records:
     """Measure models on this machine, each launch in a fresh process.
 
     Args:
-        models: names as for `trace`, wildcards (`timm:swin_*`), or names of tables and suites.
+        models: names as for `trace`, wildcards (`timm:swin_*`), or names of tables and suites. Or a module, or a
+            function that returns one, and perhaps its inputs. A function that can be imported is measured in fresh
+            processes; any other object in this one, on a copy, once, and the record says so.
         device: `cuda`, `cuda:1` or `cpu`; None is the GPU if there is one.
         threads: CPU threads; None is torch's choice.
         protocol: `swin`, `steady` or `smoke`; None is `steady` on a GPU and `smoke` on a CPU.
@@ -158,20 +237,38 @@ def measure(
         >>> record.source
         'measured'
     """
+    path = Path(records) if records is not None else None
+    where, how_long = (
+        Where(device=device, threads=threads),
+        HowLong(protocol=protocol, launches=launches, budget=budget),
+    )
+    if networks := _objects(models, settings, device):
+        if any(network.given for network in networks):
+            return _measured_here(networks, where, how_long, path)
+        models = tuple(network.spec.model for network in networks)
+        settings |= {"inputs": networks[0].spec.inputs or (), "batch_size": networks[0].spec.batch_size}
+    selection, how = _asked(models, settings)  # type: ignore[arg-type]
+    return _launched(selection, how, where, how_long, path)
+
+
+def _measured_here(networks: Sequence[Handed], where: Where, how_long: HowLong, path: Path | None) -> Records:
+    from visionbench.command import objects
+
+    return Records(objects.measure(network, where, how_long, path) for network in networks)
+
+
+def _launched(selection: Selection, how: HowToRun, where: Where, how_long: HowLong, path: Path | None) -> Records:
     from visionbench.command.verbs.run import Request, measure, place_to_measure
 
-    selection, how = _asked(models, settings)
-    how_long = HowLong(protocol=protocol, launches=launches, budget=budget)
-    where = Where(device=device, threads=threads)
     with TemporaryDirectory() as folder:
-        path = Path(records) if records is not None else Path(folder) / "records.jsonl"
+        path = path or Path(folder) / "records.jsonl"
         request = Request(selection=selection, how=how, where=where, how_long=how_long, records=path)
         place = place_to_measure(where, how_long)
         specs, _ = measure(request, place=place)
         known = store.read_if_there(path).records
     name = place.protocol.name
     measured = [record for record in known if record.protocol is not None and record.protocol.name == name]
-    return [record for record in measured if record.spec in specs]
+    return Records(record for record in measured if record.spec in specs)
 
 
 def predict(
@@ -186,7 +283,7 @@ def predict(
     memory_format: MemoryFormat | None = None,
     attention: Attention = "fused",
     records: Files = None,
-) -> list[Record]:
+) -> Records:
     """Estimate speed and memory on a GPU that is not here.
 
     Args:
@@ -223,11 +320,11 @@ def predict(
     )
     selection = _selection(models, image_size, inputs, loss)
     _, predicted = predict_rows(Request(gpu=gpu, selection=selection, how=how, records=_paths(records)))
-    return predicted
+    return Records(predicted)
 
 
 def compare(
-    *models: str,
+    *models: Network | Inputs,
     base: str | None = None,
     head: str | None = None,
     vary: Mapping[str, str] | None = None,
@@ -243,7 +340,9 @@ def compare(
     """Gate: is the candidate slower than the baseline? Two processes live beside each other and take turns.
 
     Args:
-        models: names as for `measure`, or names of suites.
+        models: names as for `measure`, or names of suites, each compared with itself at another revision or setting.
+            Or two objects as for `measure` and perhaps their inputs; the second is the candidate. In this process (as
+            there) the verdict is `inconclusive`, and `remarks` say the ratio between rounds.
         base: the baseline, a git revision of the repository that the working folder is in; None is HEAD.
         head: the candidate, a git revision; None is the working tree.
         vary: settings that the candidate has instead, for example `{"memory_format": "channels_last"}`; both sides then
@@ -277,13 +376,32 @@ def compare(
         raise BenchError("two sides in turns are one process each: leave processes and parallel out.")
     if not models:
         raise BenchError('nothing to compare: name a model or a suite, for example "ci".')
-    selection, how = _asked(models, settings)
     path = Path(keep) if keep is not None else None
     turns = Turns(
         device=device, threads=threads, launches=launches, rounds=rounds, budget=budget, seed=seed, keep=path
     )  # fmt: skip
+    if networks := _objects(models, settings, device):
+        return _compare_objects(networks, turns, varied=bool(base or head or vary))
+    selection, how = _asked(models, settings)  # type: ignore[arg-type]
     varied = tuple((vary or {}).items())
     return judge_sides(Request(selection=selection, how=how, turns=turns, base=base, head=head, vary=varied))
+
+
+def _compare_objects(networks: Sequence[Handed], turns: Turns, *, varied: bool) -> Judgement:
+    from visionbench.command import objects
+
+    if len(networks) != 2 or varied:
+        raise BenchError("two objects are compared with each other, without base, head or vary: hand over two.")
+    baseline, candidate = networks
+    if not (baseline.given or candidate.given):
+        return objects.compare_in_fresh_processes(baseline, candidate, turns)
+    if turns.launches not in (None, 1) or turns.budget is not None or turns.keep is not None:
+        raise BenchError(
+            "launches are fresh processes, which cannot have these objects: put functions that return them into a "
+            "module, or leave launches, budget and keep out."
+        )
+    where = Where(device=turns.device, threads=turns.threads)
+    return objects.compare(baseline, candidate, where, turns.rounds, turns.seed)
 
 
 def report(
@@ -323,7 +441,7 @@ def report(
     return text_of(laid_out, output, page)
 
 
-def read_records(path: str | Path) -> list[Record]:
+def read_records(path: str | Path) -> Records:
     """The records of a file, in its order.
 
     Args:
@@ -343,7 +461,7 @@ def read_records(path: str | Path) -> list[Record]:
 
     log = store.read(path)
     report_problems(log.problems)
-    return list(log.records)
+    return Records(log.records)
 
 
 def _paths(files: Files) -> tuple[Path, ...]:

@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from visionbench import ROOT
+from visionbench.models import given
 from visionbench.models.catalog import ImageSize, ModelCard, ModelError, near_misses, resolve, sides
 from visionbench.models.reasons import said
 
@@ -55,7 +56,7 @@ def build(name: str, image_size: ImageSize, channels: int = 3) -> "nn.Module":
 def load(name: str) -> None:
     """Import whatever building that model imports: timm, or the user's module. Raises `ModelError`."""
     card = resolve(name)
-    if card.name.startswith("user:"):
+    if card.name.startswith("user:") and given.find(card.name) is None:
         _import(card.name.split(":")[1])
 
 
@@ -112,8 +113,9 @@ def _build_ladder(card: ModelCard, image_size: ImageSize) -> "nn.Module":
 def _build_user(card: ModelCard, image_size: ImageSize) -> "nn.Module":
     import torch
 
+    held = given.find(card.name)
     _, module_name, factory_name = card.name.split(":")
-    factory = _factory(_import(module_name), factory_name)
+    factory = held.factory if held else _factory(_import(module_name), factory_name)
     if isinstance(factory, torch.nn.Module):
         raise ModelError(f"{card.name} is a network, and a factory makes a new one: define a function that returns it")
     try:
@@ -132,6 +134,8 @@ def _build_user(card: ModelCard, image_size: ImageSize) -> "nn.Module":
 
 def own_function(name: str, function: str) -> str:
     """`user:module:inputs` where the module of a user's model, which has been built, has that `function`, else ""."""
+    if given.find(name) is not None:  # the module of a class, or the notebook, says nothing of one object
+        return ""
     home, _, rest = name.partition(":")
     module = rest.rpartition(":")[0]
     known = sys.modules.get(module_name(module)) if home == "user" else None

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from visionbench.models import given
 from visionbench.models.building import own_function, users_object
 from visionbench.models.catalog import ImageSize, ModelError, sides
 from visionbench.models.reasons import said
@@ -75,11 +76,14 @@ class Arguments:
 def arguments(
     model: str, described: Sequence[Described], batch_size: int, image_size: ImageSize, maker: Maker
 ) -> Arguments:
-    """The inputs as described; else those of the function `inputs` of the user's module; else the network's own
-    (`own_shapes`).
+    """The inputs that the caller gave with the network; else as described; else those of the function `inputs` of the
+    user's module; else the network's own (`own_shapes`).
 
     Raises `ModelError` for a user's function that fails or returns something else than a batch of that size.
     """
+    held = given.find(model)
+    if held is not None and held.inputs is not None:
+        return _placed(*given.whole(held.inputs), maker)
     if described and not described[0].function:
         drawn = [(one.name, maker.draw((batch_size, *one.shape), one.dtype, one.low, one.high)) for one in described]
         return Arguments(
@@ -104,7 +108,6 @@ def own_shapes(model: str, image_size: ImageSize) -> tuple[tuple[int, ...], ...]
 
 def _from_function(name: str, batch_size: int, image_size: ImageSize, maker: Maker) -> Arguments:
     import torch
-    from torch.utils import _pytree
 
     with torch.device("cpu"):
         function = users_object(name)
@@ -117,23 +120,25 @@ def _from_function(name: str, batch_size: int, image_size: ImageSize, maker: Mak
             return _from_function(name, batch_size, image_size, replace(maker, born="cpu"))
         raise ModelError(f"{name} raised {said(error)}; call it by hand with batch_size={batch_size}") from error
     # What a tokenizer of Hugging Face's returns is a mapping that torch does not look into.
-    whole = dict(returned) if isinstance(returned, Mapping) else returned
-    placed = _pytree.tree_map_only(torch.Tensor, maker.place, whole)
-    if isinstance(placed, dict):
-        given = Arguments(named=placed)
-    elif isinstance(placed, (tuple, list)):
-        given = Arguments(positional=tuple(placed), named={})
-    else:
-        given = Arguments(positional=(placed,), named={})
-    if not given.tensors():
+    placed = _placed(*given.whole(returned), maker)
+    if not placed.tensors():
         raise ModelError(f"{name} returned {type(returned).__name__} without a tensor; return tensors, or a mapping")
-    first = next(iter((*given.positional, *given.named.values())))
+    first = next(iter((*placed.positional, *placed.named.values())))
     with suppress(TypeError):  # a single number has no length
         if isinstance(first, (torch.Tensor, list, tuple)) and len(first) != batch_size:
             raise ModelError(
                 f"{name} returned {len(first)} images where {batch_size} were asked for; use its batch_size"
             )
-    return given
+    return placed
+
+
+def _placed(positional: tuple[Any, ...], named: dict[str, Any], maker: Maker) -> Arguments:
+    """Inputs with their tensors, at any depth, where they are to run."""
+    import torch
+    from torch.utils import _pytree
+
+    moved = _pytree.tree_map_only(torch.Tensor, maker.place, (positional, named))
+    return Arguments(positional=moved[0], named=moved[1])
 
 
 def _asked(function: Callable[..., Any], known: Mapping[str, Any]) -> dict[str, Any]:

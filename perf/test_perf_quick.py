@@ -34,7 +34,7 @@ def quick(records: Path) -> float:
     records.unlink(missing_ok=True)
     words = ("--effort", "quick", "--device", "cpu", "--json", "--records", str(records))
     [record] = [json.loads(line) for line in python("bench.py", "run", "resnet18", *words).splitlines()]
-    [blocks] = [one for one in record["measurements"] if one["metric"] == "throughput"]
+    [blocks] = [measured for measured in record["measurements"] if measured["metric"] == "throughput"]
     return float(blocks["iterations"] / median(blocks["values"]))
 
 

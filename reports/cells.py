@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from visionbench.record.record import Record
-from visionbench.record.statistics import MIN_LAUNCHES, Estimate
+from visionbench.record.statistics import MIN_LAUNCHES, Estimate, scatter_factor
 from visionbench.record.units import plural
 from visionbench.reports.printed import Number
 from visionbench.reports.table import Cell
@@ -23,6 +23,9 @@ DERIVED_DIGITS = 3
 
 MEASURED_LEVEL, PREDICTED_LEVEL = 0.95, 0.8
 """How sure an interval over launches is, and that of a prediction."""
+
+DOUBTFUL = " ?"
+"""What follows a number that is none: blocks of one program on an idle machine do not differ by a factor."""
 
 CAUSES = {
     "out_of_memory": "out of memory",
@@ -96,8 +99,11 @@ def measured(
         least, most = estimate.least, estimate.most
         span = f"({decimals(least / scale, digits)} to {decimals(most / scale, digits)})"
         short = f"({(least / centre - 1) * 100:+.1f} to {(most / centre - 1) * 100:+.1f} %)".replace("-", "−")
+    launches = evidence if spans and isinstance(evidence, (tuple, list)) else ()
+    factor = scatter_factor(launches)
+    doubt = (f"{DOUBTFUL.strip()}: its blocks or launches differ by a factor of {factor:.1f}.",) if factor else ()
     return Cell(
-        text=decimals(centre / scale, digits),
+        text=decimals(centre / scale, digits) + (DOUBTFUL if factor else ""),
         value=centre,
         digits=digits,
         source="measured",
@@ -106,7 +112,7 @@ def measured(
         level=MEASURED_LEVEL if bounded else None,
         span=span,
         short_span=short,
-        notes=tuple(notes),
+        notes=(*doubt, *notes),
         **_behind(evidence, origin),
     )
 

@@ -40,7 +40,7 @@ def _spread(record: Record) -> str:
     more = duration((MIN_LAUNCHES - 1) * launch_seconds(record))
     return (
         f"{record.spec.model}: {significant(rate, 3)} img/s is of one launch; the median of its "
-        f"{plural(len(blocks.values), 'block')} lies in [{low}, {high}] (95 %). Another launch may lie outside: "
+        f"{plural(len(blocks.values), 'block')} is in [{low}, {high}] (95 %). Another launch may be outside: "
         f"--launches {MIN_LAUNCHES} takes about {more} more and gives an interval over launches."
     )
 

@@ -150,6 +150,43 @@ def launch(
     return played
 
 
+class _Here:
+    """A side in this process, not in another: it does an order when it gets it."""
+
+    def __init__(self, stage: Stage) -> None:
+        from visionbench.measuring.process.side_process import LiveSide
+
+        self._side, self._heard = LiveSide(stage.device, stage.threads, None), dict[str, Any]()
+
+    def order(self, **order: Any) -> None:
+        """Do it now."""
+        self._heard = self._side.answer(order)
+
+    def answer(self, _stage: str, _seconds: float) -> dict[str, Any]:
+        """What came of it."""
+        if "failed" in self._heard:
+            raise SideError(Failure(**self._heard["failed"]), died=False)
+        return self._heard
+
+
+def launch_here(row: Row, stage: Stage, seed: int) -> Launch:
+    """Both sides of a row in turns in this process, whose flags and random state are as before afterwards.
+
+    Raises `BenchError` for a side that fails.
+    """
+    from visionbench.measuring.process.side_process import undisturbed
+
+    rng = random.Random(seed)  # noqa: S311  # orders, no secrets
+    with undisturbed(stage.device):
+        pair = _Pair(_Here(stage), _Here(stage), _drawn_order(rng))
+        try:
+            return _play(row, pair, stage, (), rng)
+        except _RowError as error:
+            failure = error.broken.failure
+            what = {"baseline": "the first network", "candidate": "the second network"}.get(error.broken.side or "")
+            raise BenchError(f"{what or 'both networks'} failed at {failure.stage}: {failure.message}.") from error
+
+
 class _PairError(Exception):
     """The pair did not come to life."""
 
@@ -162,11 +199,11 @@ class _PairError(Exception):
 class _Pair:
     """`order` is the one in which sides are started, prepared and warmed up: drawn, so that it favours neither."""
 
-    baseline: SideProcess
-    candidate: SideProcess
+    baseline: SideProcess | _Here
+    candidate: SideProcess | _Here
     order: tuple[First, First]
 
-    def sides(self) -> tuple[tuple[First, SideProcess], ...]:
+    def sides(self) -> tuple[tuple[First, SideProcess | _Here], ...]:
         return tuple((side, _process(self, side)) for side in self.order)
 
 
@@ -237,7 +274,7 @@ def _play(row: Row, pair: _Pair, stage: Stage, cores: tuple[int, ...], rng: rand
     turn = _turn(seconds, stage.device)
     wanted = stage.rounds or _rounds(turn, seconds)
     rounds = tuple(_round(pair, stage, turn, rng) for _ in range(wanted))
-    ends = [_ask(pair, side, "time", stage, do="finish") for side, _ in pair.sides()]
+    ends = [_ask(pair, side, "time", stage, do="finish") for side, _ in reversed(pair.sides())]
     return Launch(rounds=rounds, cores=cores, flags=_flags(ends))
 
 
@@ -304,7 +341,7 @@ def _ask(pair: _Pair, side: First, stage_name: str, stage: Stage, **order: Any) 
     return _answer(pair, side, stage_name, stage)
 
 
-def _process(pair: _Pair, side: First) -> SideProcess:
+def _process(pair: _Pair, side: First) -> SideProcess | _Here:
     return pair.baseline if side == "baseline" else pair.candidate
 
 

@@ -230,8 +230,12 @@ def _load(proc: Path) -> Finding:
     if others is None:
         return Finding(level="ok", what="load", found="unknown")
     found = f"beside this one, {others:g} {'thread wants' if others == 1 else 'threads want'} a core"
-    if others + 1 > (os.cpu_count() or 1):
-        advice = "they take turns with the measurement: end them, or trust CPU time and not wall time."
+    cores, threads = os.cpu_count() or 1, torch.get_num_threads()
+    if others + 1 > cores:
+        advice = "they take turns with every measurement: end them, or wait until they have ended."
+        return Finding(level="bad", what="load", found=found, advice=advice)
+    if others + threads > cores:
+        advice = f"{threads} threads of a measurement wait for each other beside them: end them, or --threads 1."
         return Finding(level="warn", what="load", found=found, advice=advice)
     return Finding(level="ok", what="load", found=found)
 

@@ -45,9 +45,9 @@ class Weather:
     """What the machine did during one block. Unknown is None.
 
     `wall` and `cpu` are the block's seconds by the wall clock and by the process's CPU clock; `cpu` is None on a GPU,
-    whose work is not the process's; nor are the `page_faults` there. `steal` and `idle` are shares of all cores' time, `load` is the one-minute load
-    average. `slowdowns` are the causes for which the GPU's slow-down counters moved; `sm_clock` (Hz), `temperature`
-    (degrees Celsius) and `power` (W) are read at the block's end.
+    whose work is not the process's; so are `page_faults`. `steal` and `idle` are shares of all cores' time, `load` is
+    the one-minute load average. `slowdowns` are the causes for which the GPU's slow-down counters moved; `sm_clock`
+    (Hz), `temperature` (degrees Celsius) and `power` (W) are read at the block's end.
     """
 
     wall: float
@@ -216,9 +216,7 @@ def measurements(weathers: Sequence[Weather], *, iterations: int = 1) -> tuple[M
     for metric, values in series.items():
         known = tuple(value for value in values if value is not None)
         if known and len(known) == len(values):  # a gap would move the later values to the wrong blocks
-            spans = (
-                iterations if metric in ("cpu_time", "page_faults") else 1
-            )  # the others are readings, not sums over steps
+            spans = iterations if metric in ("cpu_time", "page_faults") else 1  # the others are no sums over steps
             measured.append(measurement(metric, known, iterations=spans))
     return tuple(measured)
 

@@ -40,6 +40,7 @@ FLAGS: dict[str, Flag] = {
         meaning="something else was running on the machine meanwhile", voids_ratio="wall", voids_time=True
     ),
     "busy_machine": Flag(meaning="other programs wanted the cores when it began"),
+    "in_process": Flag(meaning="measured in the caller's own process, not in a fresh one"),
     "scattered": Flag(meaning="block times within this launch vary by more than 10 %", voids_time=True),
     "nan_output": Flag(meaning="the model's output held NaN or infinity", voids_time=True),
     "recompiled": Flag(meaning="something was compiled again while it was timed", voids_time=True),

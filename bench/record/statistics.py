@@ -14,7 +14,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist, median
+from statistics import NormalDist, median, quantiles
 from typing import TypeVar
 
 from visionbench.record.metrics import DENSE_PHASES, POST_PHASES
@@ -54,6 +54,24 @@ def images_per_second(record: Record) -> float | None:
     if blocks is None or not blocks.values or median(blocks.values) <= 0:
         return None
     return record.spec.batch_size * blocks.iterations / median(blocks.values)
+
+
+FACTOR = 1.5
+"""From such a ratio of its quartiles on, a number's blocks, or its launches, differ by a factor."""
+
+
+def scatter_factor(records: Iterable[Record]) -> float | None:
+    """How many times the slow quarter of a launch's blocks takes as long as the fast one, where that is a factor.
+
+    The largest of the launches; or, where it is larger, the same between their medians. None where all agree.
+    """
+    blocks = [found.values for record in records if (found := record.get("throughput"))]
+    sets = [*blocks, [median(values) for values in blocks if values]]
+    factors = [
+        high / low for values in sets if len(values) >= 4 for low, _, high in [quantiles(values, n=4)] if low > 0
+    ]
+    largest = max(factors, default=1.0)
+    return largest if largest >= FACTOR else None
 
 
 def latency(records: Sequence[Record], quantile: float = 0.5) -> Estimate | None:

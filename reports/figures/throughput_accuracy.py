@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from visionbench.record.prediction import Prediction, prediction
 from visionbench.record.program import program_name
 from visionbench.record.record import Record, Source
-from visionbench.record.statistics import Estimate, throughput
+from visionbench.record.statistics import Estimate, scatter_factor, throughput
 from visionbench.reports.figures import canvas, labels, panels
 from visionbench.reports.figures.accuracy_flops import legend_of
 from visionbench.reports.figures.canvas import Entry, Sheet
@@ -121,6 +121,8 @@ def _predicted(card: str, by_network: Mapping[Network, Record], rows: Sequence[P
 
 def _measured(group: Group, name: tuple[str, ...], rows: Sequence[PaperRow]) -> Panel:
     found = _estimated({network: throughput(launches) for network, launches in group.launches.items()}, rows)
+    doubtful = {network for network, launches in group.launches.items() if scatter_factor(launches)}
+    found = tuple(replace(point, comparable=point.row.network not in doubtful) for point in found)
     return Panel(
         name=f"{', '.join(name)}: measured",
         source="measured",
@@ -194,7 +196,7 @@ def _unplaced(evidence: Evidence) -> tuple[str, ...]:
 
 def _sentences(shown: Sequence[Panel], unplaced: Sequence[str] = ()) -> tuple[str, ...]:
     published = any(panel.source == "published" for panel in shown)
-    hollow = any(not point.comparable for panel in shown for point in panel.points)
+    hollow = {panel.source for panel in shown for point in panel.points if not point.comparable}
     measured = [panel for panel in shown if panel.source == "measured"]
     predicted = [panel for panel in shown if panel.source == "predicted"]
     spans = any(point.low is not None for panel in measured for point in panel.points)
@@ -204,7 +206,12 @@ def _sentences(shown: Sequence[Panel], unplaced: Sequence[str] = ()) -> tuple[st
         "Published throughput: Tables 1 and 2 (V100), Table 12 (A100: TF32, channels_last); no interval is printed."
         if published
         else "",
-        "Hollow: copied from arXiv 2012.12877, another protocol; not part of the front." if hollow else "",
+        "Hollow: copied from arXiv 2012.12877, another protocol; not part of the front."
+        if "published" in hollow
+        else "",
+        "Hollow among measured points: blocks or launches differ by a factor; not part of the front."
+        if "measured" in hollow
+        else "",
         *(panel.note for panel in (*predicted, *measured)),
         _bars(predicted=bool(predicted), measured=spans),
         "A point without a bar has too few launches for an interval." if few else "",

@@ -62,7 +62,7 @@ def test_this_machine_is_examined() -> None:
     }
     assert findings[-1].what == "timing self-test"
     assert all(finding.advice for finding in findings if finding.level != "ok")
-    assert not any(finding.level == "bad" for finding in findings if finding.what != "memory")
+    assert not any(finding.level == "bad" for finding in findings if finding.what not in ("memory", "load"))
     assert doctor.render(findings)
 
 
@@ -178,13 +178,15 @@ def host_files(folder: Path, **files: str) -> Path:
         ("cpuinfo", "Features\t: fp asimd\n", "ok", "unknown"),
         ("loadavg", "9.9 9.9 9.9 1/300 42\n", "ok", "0 threads want"),
         ("loadavg", "0.0 0.0 0.0 2/300 42\n", "ok", "1 thread wants"),
-        ("loadavg", "0.0 0.0 0.0 5/300 42\n", "warn", "4 threads want"),
+        ("loadavg", "0.0 0.0 0.0 3/300 42\n", "bad", "2 threads want"),
+        ("loadavg", "0.0 0.0 0.0 5/300 42\n", "bad", "4 threads want"),
     ],
 )
 def test_what_the_host_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, level: str, found: str
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     folder = host_files(tmp_path, **{name: text})
     if name == "meminfo":
         monkeypatch.setattr(psutil, "PROCFS_PATH", str(folder))
@@ -193,6 +195,17 @@ def test_what_the_host_says(
     assert finding.level == level
     assert found in finding.found
     assert bool(finding.advice) == (level != "ok")
+
+
+def test_threads_that_wait_for_each_other_are_too_many_beside_one_neighbour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    folder = host_files(tmp_path, loadavg="0.0 0.0 0.0 2/300 42\n")
+    finding = by_name(doctor.examine_host(folder, tmp_path, lambda _: None))["load"]
+    assert finding.level == "warn"
+    assert "--threads 1" in finding.advice
 
 
 @pytest.mark.parametrize(("stolen", "level"), [(1, "ok"), (30, "warn")])

@@ -20,7 +20,7 @@ from visionbench.machine import device_clock, nvml, support, telemetry
 from visionbench.measuring import worker
 from visionbench.measuring.largest_batch import FIT, METRIC, largest_batch
 from visionbench.measuring.process.launch import launch
-from visionbench.measuring.process.side_process import _Side
+from visionbench.measuring.process.side_process import LiveSide
 from visionbench.measuring.workload import Workload, build
 from visionbench.record.memory_protocol import PEAK
 from visionbench.record.record import Record
@@ -218,7 +218,7 @@ def test_a_duet_of_equal_sides_is_even() -> None:
 
 
 def test_a_side_gives_its_memory_back() -> None:
-    side = _Side("cuda", None, None)
+    side = LiveSide("cuda", None, None)
     before = torch.cuda.memory_reserved()
     order = {"do": "prepare", "spec": asdict(replace(RESNET, batch_size=256)), "seed": 1, "cores": []}
     assert side.answer(order) == {"done": True}

@@ -20,7 +20,7 @@ from tests.pretended.nvml import NO_PERMISSION, FakeNVMLError
 from visionbench.machine import device_clock, doctor, nvml, support, telemetry
 from visionbench.measuring import worker
 from visionbench.measuring.metrics import energy, peak_memory
-from visionbench.measuring.process.side_process import _Side
+from visionbench.measuring.process.side_process import LiveSide
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Record
 from visionbench.record.spec import MEMORY, Protocol, Spec
@@ -252,7 +252,7 @@ def _a_side(factories: Factories, model: str = "tiny") -> dict[str, dict[str, An
         *[{"do": "turn", "drop": 1, "readings": 3, "iterations": 2}] * 5,
         {"do": "finish"},
     ]
-    side = _Side("cuda", None, None)
+    side = LiveSide("cuda", None, None)
     answers = {order["do"]: side.answer(dict(order)) for order in orders}
     assert not [answer for answer in answers.values() if "failed" in answer]
     return answers

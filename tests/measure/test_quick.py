@@ -13,6 +13,8 @@ from visionbench.command.one_launch import crowded, launch_seconds, spreads
 from visionbench.record.metrics import measurement
 from visionbench.record.record import Environment, Record
 from visionbench.record.spec import QUICK, Spec
+from visionbench.record.statistics import scatter_factor
+from visionbench.reports.results import runs
 
 ROOT = Path(__file__).parents[2]
 CPU = Environment(device_type="cpu", device_name="a CPU", threads=2)
@@ -103,7 +105,7 @@ def test_one_launch_says_how_steady_it_was_and_what_more_would_take() -> None:
     record = launch(*(0.1 + number / 1000 for number in range(10)))
     [sentence] = spreads([record])
     # The interval of a median of ten is from the second to the ninth value, 0.101 and 0.108 s for four images.
-    assert "38.3 img/s is of one launch; the median of its 10 blocks lies in [37.0, 39.6] (95 %)" in sentence
+    assert "38.3 img/s is of one launch; the median of its 10 blocks is in [37.0, 39.6] (95 %)" in sentence
     assert launch_seconds(record) == pytest.approx(0.5 + 1.045 + 10 * 0.025 + 0.25)
     assert "--launches 7 takes about 12.3 s more" in sentence
 
@@ -123,3 +125,24 @@ def test_one_thread_is_proposed_where_others_want_the_cores() -> None:
     assert crowded([busy], 1) == ""
     assert crowded([replace(busy, environment=replace(CPU, threads=1))], None) == ""
     assert crowded([replace(busy, environment=replace(CPU, device_type="cuda"))], None) == ""
+
+
+def test_blocks_that_differ_by_a_factor_are_doubtful_in_the_cell() -> None:
+    steady, wild = launch(*[0.1, 0.101] * 5), launch(*[0.1, 0.25] * 5, model="timm:resnet50")
+    stalled = launch(*[0.1] * 9, 0.9, model="timm:vgg16")  # one block in ten: its median is a speed
+    apart = [launch(*[seconds] * 10, model="timm:vgg19") for seconds in (0.1, 0.1, 0.3, 0.3)]
+    assert scatter_factor([steady]) is None
+    assert scatter_factor([stalled]) is None
+    assert scatter_factor([]) is None
+    assert scatter_factor([launch(0.1, 0.9)]) is None  # two blocks have no quarters
+    assert scatter_factor([steady, wild]) == pytest.approx(2.5)
+    assert scatter_factor(apart) == pytest.approx(3.0)
+    [_, sure], [_, doubtful], [_, disturbed], [_, split] = (
+        [row.cells[0].text, next(cell for cell in row.cells if cell.source == "measured")]
+        for row in runs.layout([steady, wild, stalled, *apart]).rows
+    )
+    assert "?" not in sure.text + disturbed.text
+    assert doubtful.text.endswith(" ?")
+    assert split.text.endswith(" ?")
+    assert doubtful.notes[0] == "?: its blocks or launches differ by a factor of 2.5."
+    assert isinstance(doubtful.value, float)

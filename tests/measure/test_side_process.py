@@ -15,7 +15,15 @@ import pytest
 import torch
 
 from visionbench.measuring.process import side_process
-from visionbench.measuring.process.side_process import Origin, _same_place, _Side, bind, check_origin, is_ours, own_path
+from visionbench.measuring.process.side_process import (
+    LiveSide,
+    Origin,
+    _same_place,
+    bind,
+    check_origin,
+    is_ours,
+    own_path,
+)
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec
 
@@ -195,16 +203,16 @@ def test_every_thread_is_bound(cores: list[int]) -> None:
 
 
 @pytest.fixture
-def side() -> _Side:
-    return _Side("cpu", 1, None)
+def side() -> LiveSide:
+    return LiveSide("cpu", 1, None)
 
 
-def prepare(side: _Side, model: str, cores: list[int], **spec: Any) -> dict[str, Any]:
+def prepare(side: LiveSide, model: str, cores: list[int], **spec: Any) -> dict[str, Any]:
     made = asdict(Spec(model=model, image_size=16, **spec))
     return side.answer({"do": "prepare", "spec": made, "seed": 7, "cores": cores})
 
 
-def test_a_row_from_its_building_to_its_end(side: _Side, factories: Factories, cores: list[int]) -> None:
+def test_a_row_from_its_building_to_its_end(side: LiveSide, factories: Factories, cores: list[int]) -> None:
     threads = torch.get_num_threads()
     assert prepare(side, factories("tiny"), cores) == {"done": True}
     assert torch.get_num_threads() == 1
@@ -233,7 +241,7 @@ class PlayedTime:
         self.wall, self.cpu, self.sleeps = self.wall + 4.0, self.cpu + 1.0, self.sleeps + 1
 
 
-def test_a_reading_is_of_one_iteration(side: _Side, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reading_is_of_one_iteration(side: LiveSide, monkeypatch: pytest.MonkeyPatch) -> None:
     played = PlayedTime()
     monkeypatch.setattr(side_process.time, "perf_counter", lambda: played.wall)
     monkeypatch.setattr(side_process.time, "process_time", lambda: played.cpu)
@@ -253,7 +261,7 @@ def test_a_reading_is_of_one_iteration(side: _Side, monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_what_a_model_raises_is_an_answer_and_the_next_row_is_fine(
-    factory: str, kind: str, words: str, side: _Side, factories: Factories, cores: list[int]
+    factory: str, kind: str, words: str, side: LiveSide, factories: Factories, cores: list[int]
 ) -> None:
     threads = torch.get_num_threads()
     failed = prepare(side, factories(factory), cores)["failed"]
@@ -264,11 +272,11 @@ def test_what_a_model_raises_is_an_answer_and_the_next_row_is_fine(
     side.answer({"do": "finish"})
 
 
-def test_a_machine_that_cannot_says_so(side: _Side, factories: Factories, cores: list[int]) -> None:
+def test_a_machine_that_cannot_says_so(side: LiveSide, factories: Factories, cores: list[int]) -> None:
     assert prepare(side, factories("tiny"), cores, precision="tf32")["failed"]["kind"] == "unsupported"
 
 
-def test_a_failure_between_turns_has_its_stage(side: _Side, factories: Factories, cores: list[int]) -> None:
+def test_a_failure_between_turns_has_its_stage(side: LiveSide, factories: Factories, cores: list[int]) -> None:
     for do, stage in (("warm", "warm-up"), ("turn", "time")):
         order: dict[str, Any] = {"warm": {"cores": []}, "turn": {"drop": 1, "readings": 1, "iterations": 1}}[do]
         assert side.answer({"do": do, **order})["failed"]["stage"] == stage  # no row was prepared
@@ -278,6 +286,6 @@ def test_both_sides_draw_the_same_weights(factories: Factories, cores: list[int]
     (tmp_path / "tells.py").write_text(
         "from torch import nn\ndef make():\n    net = nn.Linear(16, 4)\n    raise ValueError(net.weight.sum().item())\n"
     )
-    said = [prepare(_Side("cpu", 1, None), "user:tells:make", cores)["failed"]["message"] for _ in range(2)]
+    said = [prepare(LiveSide("cpu", 1, None), "user:tells:make", cores)["failed"]["message"] for _ in range(2)]
     assert said[0] == said[1]
     sys.modules.pop("tells")

@@ -182,6 +182,17 @@ def _play(rows: Sequence[Row], stage: Stage, turns: Turns) -> tuple[Outcome, int
         return gate(rows, stage, environment, plan, Rule(), keep, ci.Launches()), plan.seed
 
 
+def judge_rows(title: str, baseline: comparison.Side, candidate: comparison.Side, turns: Turns) -> Judgement:
+    """Two specs of the same code, in turns in pairs of fresh processes, judged."""
+    from visionbench.judging import duet
+    from visionbench.machine.environment import find_device
+
+    stage = duet.stage(turns.device or find_device(), turns.threads, rounds=turns.rounds)
+    row = duet.Row(name=candidate.spec.model, baseline=baseline, candidate=candidate)
+    outcome, _ = _play([row], stage, turns)
+    return Judgement(title=title, rule=outcome.rule, verdicts=outcome.verdicts)
+
+
 def _judgement(outcome: Outcome, sides: Sides, request: Request, seed: int) -> Judgement:
     from visionbench.judging.gate import LAUNCHES
     from visionbench.judging.verdict import suite_ratio

@@ -21,7 +21,7 @@ draw anew.
 
 The command's own process, which needs torch and timm as well (names, devices), imports them once for both: as long as
 it has done nothing else it is as good a server as a new interpreter, so the server is a fork of it (`start(own=True)`).
-Anybody else's process may have computed, and gets a server in an interpreter of its own.
+Anybody else's process may have computed, and gets a server in a new interpreter.
 """
 
 from __future__ import annotations

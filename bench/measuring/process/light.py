@@ -74,7 +74,9 @@ def _real(name: str) -> ModuleType:
     """The compiler's module of that name, for which the stand-ins make way."""
     loaded = (sys.modules.get(COMPILER), sys.modules.get(UTILITIES))
     _remove(module for module in loaded if module is not None and _stands_in(module))
-    return importlib.import_module(name)
+    import torch._dynamo.utils  # noqa: F401
+
+    return sys.modules[name]
 
 
 def _stands_in(module: ModuleType) -> bool:

@@ -24,7 +24,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -55,7 +55,7 @@ def serve(channel: int, parent: int, request: dict[str, Any]) -> None:
     with socket.socket(fileno=channel) as line, line.makefile("r", encoding="utf-8") as orders:
         try:
             settle_in(request)
-            side = _Side(request["device"], request["threads"], origin_of(request))
+            side = LiveSide(request["device"], request["threads"], origin_of(request))
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -187,7 +187,18 @@ def _is_engine(name: str, *, models: bool) -> bool:
     return models or name.split(".")[1:2] != ["models"]
 
 
-class _Side:
+@contextmanager
+def undisturbed(device: str) -> Iterator[None]:
+    """Put torch's flags, its threads and all random states back: two sides in one process do not close in order."""
+    from visionbench.machine import accelerator
+    from visionbench.measuring import torch_flags
+    from visionbench.models.randomness import seeded
+
+    with torch_flags.kept(), seeded(0, accelerator.generators(device), device.partition(":")[0]):
+        yield
+
+
+class LiveSide:
     """The row that is being measured: state between orders is what a side has a process for."""
 
     def __init__(self, device: str, threads: int | None, origin: Origin | None) -> None:
