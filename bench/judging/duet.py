@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from statistics import fmean, median
@@ -128,6 +128,20 @@ def timer_of(device: str, threads: int | None) -> Timer:
     if device.startswith("cuda"):
         return "device"
     return "cpu" if threads == 1 and device.startswith("cpu") else "wall"  # the events of others were never tried
+
+
+def answers(device: str) -> bool:
+    """Whether the driver answers about that GPU; a CPU is not asked."""
+    from visionbench.measuring import sweep
+
+    return sweep.answers(device)
+
+
+def is_gone(played: Iterable[Launch | Broken], device: str, answered: bool) -> bool:
+    """Whether a row broke because the GPU, which `answered` before, fell off the bus."""
+    from visionbench.measuring import sweep
+
+    return any(sweep.is_gone(row.failure, device, answered) for row in played if isinstance(row, Broken))
 
 
 def launch(

@@ -39,6 +39,9 @@ FLAGS: dict[str, Flag] = {
     "noisy_env": Flag(
         meaning="something else was running on the machine meanwhile", voids_ratio="wall", voids_time=True
     ),
+    "busy_between_turns": Flag(
+        meaning="threads of the model went on while the other side had its turn", voids_ratio="always"
+    ),
     "busy_machine": Flag(meaning="other programs wanted the cores when it began"),
     "scattered": Flag(meaning="block times within this launch vary by more than 10 %", voids_time=True),
     "nan_output": Flag(meaning="the model's output held NaN or infinity", voids_time=True),
