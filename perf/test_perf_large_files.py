@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.record.test_record_files import SHIPPED
+from visionbench.reports import printed
 
 
 def many(path: Path, number: int, rows: int) -> Path:
-    """Records of so many rows, a launch of each in turn; fewer bytes of environment would be no file of ours."""
+    """Records of so many rows, a launch of each in turn, each with its own time, as a sweep writes them."""
     lines = (SHIPPED / "reports" / "records" / "cpu_2_threads.jsonl").read_text("utf-8").splitlines()
-    kept = [record for record in map(json.loads, lines) if not record["failure"]][:rows]
-    rng = random.Random(number)
+    record = next(record for record in map(json.loads, lines) if not record["failure"])
+    record["measurements"] = record["measurements"][:1]
+    networks = list(dict.fromkeys(row.network for table in ("1", "2", "4", "12") for row in printed.rows(table)))[:rows]
+    rng, began = random.Random(number), datetime.fromisoformat("2026-11-01T00:00:00+00:00")
     with path.open("w", encoding="utf-8") as file:
         for place in range(number):
-            record = kept[place % len(kept)]
-            record["measurements"] = record["measurements"][:1]
+            model, size = networks[place % len(networks)]
+            record["spec"] |= {"model": model, "image_size": size, "image_width": None}
+            if not isinstance(size, int):
+                record["spec"] |= {"image_size": size[0], "image_width": size[1]}
+            record["environment"]["started"] = (began + timedelta(seconds=place)).isoformat()
             record["measurements"][0]["values"] = [0.55 * (1 + 0.02 * rng.random()) for _ in range(5)]
             file.write(json.dumps(record) + "\n")
     return path
@@ -54,6 +62,19 @@ def compare_cost(folder: Path, number: int) -> tuple[float, int]:
 def report_cost(folder: Path, number: int) -> tuple[float, int]:
     """Of all tables from that many records of 35 rows."""
     return cost("report", "--all", "--records", str(many(folder / "r.jsonl", number, 35)))
+
+
+WHOLE = os.environ.get("VISIONBENCH_LARGE", "")
+"""Set to a number of records: so many are reported once, which takes their memory and about a minute a million."""
+
+
+@pytest.mark.skipif(not WHOLE, reason="VISIONBENCH_LARGE=1000000 reports a million records")
+def test_the_memory_of_a_million_records_is_in_proportion(tmp_path: Path) -> None:
+    few_seconds, few = report_cost(tmp_path, int(WHOLE) // 10)
+    seconds, memory = report_cost(tmp_path, int(WHOLE))
+    print(f"{WHOLE} records: {seconds:.1f} CPU s, {memory} MiB; a tenth of them: {few_seconds:.1f} CPU s, {few} MiB")
+    assert memory <= 12 * few
+    assert seconds <= 12 * few_seconds
 
 
 @pytest.mark.parametrize(("side", "number", "most"), [(compare_cost, 10_000, 3.0), (report_cost, 100_000, 6.0)])

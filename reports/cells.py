@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from visionbench.record.record import Record
 from visionbench.record.statistics import MIN_LAUNCHES, Estimate, scatter_factor
 from visionbench.record.units import plural
+from visionbench.reports.launches import Launches
 from visionbench.reports.printed import Number
 from visionbench.reports.table import Cell
 
@@ -187,7 +188,7 @@ def failed(launches: Sequence[Record], notes: tuple[str, ...] = ()) -> Cell:
 
 
 def _behind(evidence: Sequence[Record] | Comparison | None, origin: str) -> dict[str, Any]:
-    kept = tuple(evidence) if isinstance(evidence, Sequence) else evidence
+    kept = Launches.of(evidence) if isinstance(evidence, Sequence) else evidence
     return {"origin": origin or origin_of(kept), "evidence": kept}
 
 
@@ -202,7 +203,7 @@ def origin_of(evidence: tuple[Record, ...] | Comparison | None) -> str:
     last = evidence[-1]
     if last.source != "measured":
         return f"trace of {last.spec}" if last.source == "computed" else str(last.spec)
-    days = sorted({(record.environment.started or "")[:10] for record in evidence} - {""})
+    days = Launches.of(evidence).days
     when = f"; {' to '.join(dict.fromkeys((days[0], days[-1])))}" if days else ""
     protocol = f"protocol {last.protocol.name}; " if last.protocol else ""
     return f"{last.environment.device}; {last.spec}; {protocol}{plural(len(evidence), 'launch', 'launches')}{when}"

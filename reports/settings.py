@@ -13,49 +13,10 @@ from dataclasses import dataclass
 from visionbench.record.clean import clean
 from visionbench.record.flags import meaning
 from visionbench.record.record import Environment, Record
-from visionbench.record.spec import Spec, Task
+from visionbench.record.spec import Task
 from visionbench.record.units import plural
+from visionbench.reports.launches import Launches, Records, Setting
 from visionbench.reports.printed import Network
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """All that a column of measured numbers has in common."""
-
-    device: str
-    protocol: str
-    task: Task
-    batch_size: int
-    precision: str
-    memory_format: str
-    compile_mode: str | None
-    attention: str
-    torch: str | None
-    malloc: str | None = None
-
-    @property
-    def slug(self) -> str:
-        """The setting as part of a column's key: unique, and stable from run to run."""
-        parts = [self.device, self.protocol, self.precision, f"b{self.batch_size}"]
-        parts += [self.memory_format] if self.memory_format != "contiguous" else []
-        parts += [f"compile-{self.compile_mode}"] if self.compile_mode else []
-        parts += ["math-attention"] if self.attention == "math" else []
-        parts += [f"torch-{self.torch}"] if self.torch else []
-        parts += ["malloc-settled"] if self.malloc else []
-        return "_".join(parts)
-
-    def words(self) -> dict[str, str]:
-        """The setting in words, by field, the most telling first."""
-        return {
-            "precision": self.precision,
-            "batch_size": f"batch {self.batch_size}",
-            "memory_format": self.memory_format,
-            "compile_mode": f"compiled ({self.compile_mode})" if self.compile_mode else "eager",
-            "attention": f"{self.attention} attention",
-            "protocol": f"protocol {self.protocol}",
-            "torch": f"torch {self.torch}" if self.torch else "torch unknown",
-            "malloc": f"malloc settled ({self.malloc})" if self.malloc else "",
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,58 +24,26 @@ class Group:
     """All records of one setting, by network (model and image size), in the order of the file."""
 
     setting: Setting
-    launches: dict[Network, list[Record]]
+    launches: dict[Network, Launches]
     newest: tuple[str, int]
 
     @property
     def environments(self) -> tuple[Environment, ...]:
         """The different environments of its records; one, unless software or machine changed in between."""
-        return tuple(dict.fromkeys(r.environment for records in self.launches.values() for r in records))
+        return tuple(dict.fromkeys(place for launches in self.launches.values() for place in launches.environments))
 
 
 def groups(records: Sequence[Record], networks: Iterable[Network], task: Task) -> tuple[Group, ...]:
     """The groups that have something to say about these networks, the newest first. One pass over the records."""
     wanted = frozenset(networks)
-    found: dict[Setting, dict[Network, list[Record]]] = {}
-    newest: dict[Setting, tuple[str, int]] = {}
-    # Specs, protocols and environments of a file are few, and equal ones are mostly one object, so that what is said of
-    # them is looked up by their identities.
-    asked = {id(record.spec): record.spec for record in records}
-    asked = {key: spec for key, spec in asked.items() if _network(spec) in wanted and spec.task == task}
-    asked = {key: spec for key, spec in asked.items() if spec.processes is None}  # a paper's table is of one GPU
-    places: dict[tuple[int, int, int], tuple[Setting, list[Record]]] = {}
-    for place, record in enumerate(records):
-        if record.source != "measured" or (spec := asked.get(id(record.spec))) is None:
-            continue
-        key = (id(spec), id(record.protocol), id(record.environment))
-        if key not in places:
-            setting = _setting(spec, record)
-            places[key] = setting, found.setdefault(setting, {}).setdefault((spec.model, spec.image_size), [])
-        setting, launches = places[key]
-        launches.append(record)
-        newest[setting] = max(newest.get(setting, ("", 0)), (record.environment.started or "", place))
-    made = (Group(setting=key, launches=launches, newest=newest[key]) for key, launches in found.items())
+    made = []
+    for setting, rows in Records.of(records).measured.items() if wanted else ():
+        found = {network: row for network, row in rows.items() if network in wanted and setting.task == task}
+        if found:
+            launches = {network: row.launches for network, row in found.items()}
+            newest = max(row.newest for row in found.values())
+            made.append(Group(setting=setting, launches=launches, newest=newest))
     return tuple(sorted(made, key=lambda group: group.newest, reverse=True))
-
-
-def _network(spec: Spec) -> Network | None:
-    """The network that a spec runs; None where its inputs are not those of a paper."""
-    return None if spec.inputs else (spec.model, spec.image_size)
-
-
-def _setting(spec: Spec, record: Record) -> Setting:
-    return Setting(
-        device=record.environment.device,
-        protocol=record.protocol.name if record.protocol else "none",
-        task=spec.task,
-        batch_size=spec.batch_size,
-        precision=spec.precision,
-        memory_format=spec.memory_format,
-        compile_mode=spec.compile_mode,
-        attention=spec.attention,
-        torch=record.environment.torch,
-        malloc=record.environment.malloc,
-    )
 
 
 def device_name(environment: Environment) -> str:
@@ -150,7 +79,7 @@ def _head(group: Group) -> tuple[str, ...]:
 def describe(group: Group) -> str:
     """What a column's header does not say of its measurements: machine, settings, software, launches, day."""
     seen = group.environments
-    numbers = {sum(record.failure is None for record in records) for records in group.launches.values()} - {0}
+    numbers = {launches.successes for launches in group.launches.values()} - {0}
     words = [word for field, word in group.setting.words().items() if word and field not in IN_HEAD]
     parts = [
         _all(clean(environment.device_name or environment.cpu or "") for environment in seen),
@@ -181,6 +110,4 @@ def failure(launches: Sequence[Record]) -> Record | None:
 
 def flags(launches: Sequence[Record], metric: str) -> tuple[str, ...]:
     """Every flag of a cell's launches, in words."""
-    found = [record.get(metric) for record in launches]
-    names = dict.fromkeys(flag for measurement in found if measurement for flag in measurement.flags)
-    return tuple(meaning(name) for name in names)
+    return tuple(map(meaning, Launches.of(launches).flags(metric)))

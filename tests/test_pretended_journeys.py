@@ -395,6 +395,22 @@ def test_a_card_that_falls_off_the_bus_keeps_what_was_measured(command: Command,
     assert len(store.read(ran.folder / "visionbench.jsonl").records) == 3
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", [["gate", "--vary", "memory_format=channels_last"], ["effects", "--switches", "bf16"]]
+)
+def test_two_sides_keep_what_was_measured_before_the_card_was_lost(
+    command: Command, tmp_path: Path, words: list[str]
+) -> None:
+    card = replace(H100, lost_at="other", lost_file=str(tmp_path / "lost"))
+    turns = ("--launches", "7", "--rounds", "2", "--seed", "1")
+    ran = command(words[0], TINY, OTHER, *words[1:], *SMALL, *turns, card=card)
+    assert ran.code == 4
+    said = ran.out + ran.err
+    assert "stopped answering in the middle (see `nvidia-smi` and `dmesg`" in " ".join(said.split())
+    assert "unspecified launch failure" not in said
+
+
 @pytest.mark.parametrize("mode", [1, 3])
 @pytest.mark.parametrize("words", [["gate", "--vary", "precision=tf32"], ["effects"]])
 def test_two_sides_refuse_a_card_for_one_process(

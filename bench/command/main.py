@@ -20,7 +20,6 @@ from importlib import import_module
 from visionbench.command import progress
 from visionbench.command.options import Parser
 from visionbench.comparison.verdict import BUG, INTERRUPTED, OK, USAGE
-from visionbench.models import ModelError
 from visionbench.record import files
 from visionbench.record.errors import BenchError
 from visionbench.record.program import program_name, release
@@ -98,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = verb(options)
         sys.stdout.flush()
         return code
-    except (BenchError, ModelError) as error:
+    except BenchError as error:
         progress.complain(str(error))
         return USAGE
     except KeyboardInterrupt:
@@ -116,8 +115,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         reason = files.reason(error)
         progress.complain(f"cannot write the results ({reason}): free some space.")
         return USAGE
-    except Exception:  # a traceback ends with 1, and 1 is the code of a regression
-        return _bug()
+    except Exception as error:  # a traceback ends with 1, and 1 is the code of a regression
+        from visionbench.models import ModelError  # a report has none
+
+        if not isinstance(error, ModelError):
+            return _bug()
+        progress.complain(str(error))
+        return USAGE
     finally:
         progress.QUIET.reset(asked_for_silence)
 
@@ -148,6 +152,15 @@ def _forget_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class _Version(argparse.Action):
+    """As argparse's own, but looked up only where it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print the version and end the program."""
+        print(f"visionbench {release() or '(not installed)'}")
+        parser.exit()
+
+
 def command_line(*chosen: str, program: str = "") -> argparse.ArgumentParser:
     """The parser of every verb's name, and of the options of those that were chosen."""
     program = program or program_name()
@@ -157,7 +170,7 @@ def command_line(*chosen: str, program: str = "") -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     parser.set_defaults(resumes=False)
-    parser.add_argument("-V", "--version", action="version", version=f"visionbench {release() or '(not installed)'}")
+    parser.add_argument("-V", "--version", action=_Version, nargs=0, help="show program's version number and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser, required=True)
     for name, text in VERBS.items():
         verb = commands.add_parser(name, help=text)

@@ -24,6 +24,10 @@ QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
 """Whether the user has asked for no progress (`--quiet`). Mistakes are printed all the same."""
 
 
+STOPPED = "stopped answering in the middle (see `nvidia-smi` and `dmesg`; a restart may help)"
+"""What is said of a GPU that fell off the bus."""
+
+
 def say(text: str) -> None:
     """One line on stderr, unless the user has asked for none."""
     if not QUIET.get():

@@ -92,8 +92,9 @@ class Judgement:
     `changes` are exact differences in structure, `structures` how many rows were compared for them (0: none was asked
     for). `suite` is the geometric mean of all rows' ratios with its interval over launches: it sees a small change of
     every row that no row can show. `remarks` are sentences about the whole (a dirty tree, a machine without a noise
-    profile). `cut` says that the budget was too small for one full look, "" where it was not. `new` are allowed rows
-    that the base does not have. `command` repeats this gate. It took `seconds`.
+    profile). `cut` says why there was not one full look (a small budget, a lost GPU), "" where there was; `lost` says
+    that the GPU fell off the bus. `new` are allowed rows that the base does not have.
+    `command` repeats this gate. It took `seconds`.
     """
 
     title: str
@@ -104,6 +105,7 @@ class Judgement:
     suite: Estimate | None = None
     remarks: tuple[str, ...] = ()
     cut: str = ""
+    lost: bool = False
     new: tuple[str, ...] = ()
     command: str = ""
     seconds: float | None = None
@@ -118,6 +120,6 @@ def exit_code(judgement: Judgement, *, strict: bool = False) -> int:
     compared = [verdict for verdict in judgement.verdicts if verdict.word != "not measured"]
     if judgement.changes or judgement.rows("regressed"):
         return REGRESSED
-    if judgement.rows("not measured") or not (compared or judgement.structures or judgement.new):
+    if judgement.lost or judgement.rows("not measured") or not (compared or judgement.structures or judgement.new):
         return NOT_MEASURED
     return INCONCLUSIVE if strict and judgement.rows("inconclusive") else OK

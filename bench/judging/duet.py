@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from statistics import fmean, median
@@ -130,6 +130,20 @@ def timer_of(device: str, threads: int | None) -> Timer:
     return "cpu" if threads == 1 and device.startswith("cpu") else "wall"  # the events of others were never tried
 
 
+def answers(device: str) -> bool:
+    """Whether the driver answers about that GPU; a CPU is not asked."""
+    from visionbench.measuring import sweep
+
+    return sweep.answers(device)
+
+
+def is_gone(played: Iterable[Launch | Broken], device: str, answered: bool) -> bool:
+    """Whether a row broke because the GPU, which `answered` before, fell off the bus."""
+    from visionbench.measuring import sweep
+
+    return any(sweep.is_gone(row.failure, device, answered) for row in played if isinstance(row, Broken))
+
+
 def launch(
     rows: Sequence[Row], stage: Stage, rng: random.Random, watch: Callable[[Row], None] = lambda _: None
 ) -> dict[str, Launch | Broken]:
@@ -156,7 +170,7 @@ class _Here:
     def __init__(self, stage: Stage) -> None:
         from visionbench.measuring.process.side_process import LiveSide
 
-        self._side, self._heard = LiveSide(stage.device, stage.threads, None), dict[str, Any]()
+        self._side, self._heard = LiveSide(stage.device, stage.threads, None, alone=False), dict[str, Any]()
 
     def order(self, **order: Any) -> None:
         """Do it now."""

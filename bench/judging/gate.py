@@ -18,7 +18,7 @@ from typing import Protocol
 
 from visionbench.comparison.comparison import Comparison, Launch, log_ratios
 from visionbench.comparison.verdict import Rule, Verdict
-from visionbench.judging.duet import Broken, Row, Stage, launch
+from visionbench.judging.duet import Broken, Row, Stage, answers, is_gone, launch
 from visionbench.judging.verdict import judge, launches_needed, needs_second_look
 from visionbench.record.record import Environment
 from visionbench.record.statistics import MIN_LAUNCHES, spread_of_memory
@@ -60,7 +60,8 @@ def drawn(seed: int | None) -> int:
 class Outcome:
     """What was measured and what it came to; `rule` is the one that was applied.
 
-    `cut_short`: the budget ended before all launches were made; `looked_at` of them made the first look.
+    `cut_short`: the budget ended before all launches were made; `looked_at` of them made the first look. `lost`: the
+    GPU fell off the bus before the end, and what that broke is no row's failure.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -68,6 +69,7 @@ class Outcome:
     rule: Rule
     cut_short: bool
     looked_at: int = 0
+    lost: bool = False
 
 
 def gate(
@@ -90,12 +92,17 @@ def gate(
         duet.looks = rule.looks
         keep(duet.comparisons())
     verdicts = judge(duet.comparisons(), rule, looks={})
-    again = frozenset(needs_second_look(verdicts)) if rule.looks > 1 else frozenset()
+    again = frozenset(needs_second_look(verdicts)) if rule.looks > 1 and not duet.lost else frozenset()
     if again:
         duet.play(again, more_launches(verdicts, plan.launches))
         verdicts = judge(duet.comparisons(), rule, looks=dict.fromkeys(again, 2))
     return Outcome(
-        comparisons=duet.comparisons(), verdicts=verdicts, rule=rule, cut_short=duet.cut_short, looked_at=looked_at
+        comparisons=duet.comparisons(),
+        verdicts=verdicts,
+        rule=rule,
+        cut_short=duet.cut_short,
+        looked_at=looked_at,
+        lost=duet.lost,
     )
 
 
@@ -135,7 +142,7 @@ class _Duet:
         self._launches: dict[str, list[Launch]] = {row.name: [] for row in rows}
         self._broken: dict[str, Broken] = {}
         self._begun, self._longest = time.monotonic(), 0.0
-        self.cut_short, self.looks, self.made = False, 2, 0
+        self.cut_short, self.looks, self.made, self.lost = False, 2, 0, False
 
     @property
     def time_is_left(self) -> bool:
@@ -146,6 +153,7 @@ class _Duet:
     def play(self, names: frozenset[str], wanted: Mapping[str, int] | None = None) -> None:
         """One look: the plan's launches of these rows, or those `wanted` by name, or as many as there is time for."""
         planned = {name: wanted[name] if wanted else self._plan.launches for name in names}
+        answered = answers(self._stage.device)
         for number in range(max(planned.values(), default=0)):
             rows = [row for row in self._rows if planned.get(row.name, 0) > number and row.name not in self._broken]
             if not rows:
@@ -154,7 +162,13 @@ class _Duet:
                 self.cut_short = True
                 return
             began = time.monotonic()
-            self._take(launch(rows, self._stage, self._rng))
+            played = launch(rows, self._stage, self._rng)
+            self.lost = is_gone(played.values(), self._stage.device, answered)
+            if self.lost:
+                self._take({name: row for name, row in played.items() if isinstance(row, Launch)})
+                self._keep(self.comparisons())
+                return
+            self._take(played)
             self.made += 1
             self._longest = max(time.monotonic() - began, self._longest if number else 0.0)
             self._keep(self.comparisons())

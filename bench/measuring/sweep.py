@@ -22,7 +22,7 @@ from typing import Protocol as Interface
 from visionbench.measuring.agenda import Agenda, Budget
 from visionbench.measuring.process.launch import launch, prepare
 from visionbench.record.errors import BenchError
-from visionbench.record.record import Environment, Record, to_json
+from visionbench.record.record import Environment, Failure, Record, to_json
 from visionbench.record.spec import ImageSize, Protocol, Spec
 from visionbench.record.store import Place, append, changed, check_writable, read_if_there
 from visionbench.record.units import plural
@@ -228,7 +228,7 @@ class _Crew:
             except BaseException:
                 self._agenda.put_back(spec)
                 raise
-            if is_gone(record, device, answered):
+            if is_gone(record.failure, device, answered):
                 self._agenda.put_back(spec)
                 self.lost.append(device)
                 return
@@ -269,13 +269,12 @@ def answers(device: str) -> bool:
     return nvml.answers(device)
 
 
-def is_gone(record: Record, device: str, answered: bool) -> bool:
+def is_gone(failure: Failure | None, device: str, answered: bool) -> bool:
     """Whether a launch failed because its GPU fell off the bus: the driver `answered` before and does not now, or torch
     sees it no more. What such a launch met says nothing of its row.
     """
-    failure = record.failure
     if failure is None or not device.startswith("cuda"):
         return False
     from visionbench.machine.support import NOT_HERE
 
-    return (failure.stage == "check" and NOT_HERE in failure.message) or (answered and not answers(device))
+    return (failure.stage in ("check", "build") and NOT_HERE in failure.message) or (answered and not answers(device))

@@ -12,14 +12,13 @@ import fcntl
 import json
 import math
 import os
-import secrets
 import types
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from visionbench.record.errors import BenchError
 
@@ -70,6 +69,35 @@ def typed(data: object, kind: type[T], what: str) -> T:
         raise ValueError(f"unknown field in a {what}: {error}") from error
     except (msgspec.ValidationError, BenchError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"a {what} is wrong: {error}") from error
+
+
+@lru_cache(maxsize=64)
+def flat_reader(kind: type[T]) -> Callable[[bytes], tuple[T, ...]]:
+    """What reads a JSON list of a dataclass that holds no other: as `decode` and `typed` do, in a third of the time.
+
+    It raises ValueError, TypeError or `BenchError` where they raise ValueError, and they say better what is wrong.
+    """
+    import msgspec
+
+    whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+    hints = get_type_hints(kind)
+    fields = [
+        (name, {int: whole, int | None: whole | None}.get(hint, msgspec.Raw), None) for name, hint in hints.items()
+    ]
+    # A dataclass is filled by msgspec whatever other fields there are; a struct of the same fields refuses them.
+    allowed = msgspec.json.Decoder(list[msgspec.defstruct("Allowed", fields, forbid_unknown_fields=True)])  # type: ignore[misc]
+    values = msgspec.json.Decoder(tuple[kind, ...])  # type: ignore[valid-type]
+    numbers = [name for name, hint in hints.items() if _checker(hint) is _check_numbers]
+
+    def read(text: bytes) -> tuple[T, ...]:
+        allowed.decode(text)
+        items = values.decode(text)
+        for item in items:
+            for name in numbers:
+                _check_numbers(getattr(item, name))
+        return items
+
+    return read
 
 
 @lru_cache(maxsize=256)
@@ -196,7 +224,7 @@ def write_whole(path: Path, text: str, remedy: str = "name another file", *, fol
 
     `folders`: make those that are missing. Raises `BenchError`, with the remedy, where it cannot be written.
     """
-    partial = path.with_name(f".{secrets.token_hex(8)}.part")  # of this write alone: process numbers repeat
+    partial = path.with_name(f".{os.urandom(8).hex()}.part")  # of this write alone: process numbers repeat
     try:
         if folders:
             path.parent.mkdir(parents=True, exist_ok=True)

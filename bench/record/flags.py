@@ -39,6 +39,9 @@ FLAGS: dict[str, Flag] = {
     "noisy_env": Flag(
         meaning="something else was running on the machine meanwhile", voids_ratio="wall", voids_time=True
     ),
+    "busy_between_turns": Flag(
+        meaning="threads of the model went on while the other side had its turn", voids_ratio="always"
+    ),
     "busy_machine": Flag(meaning="other programs wanted the cores when it began"),
     "in_process": Flag(meaning="measured in the caller's own process, not in a fresh one"),
     "scattered": Flag(meaning="block times within this launch vary by more than 10 %", voids_time=True),

@@ -12,7 +12,7 @@ import bisect
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist, median, quantiles
 from typing import TypeVar
@@ -51,9 +51,8 @@ def images_per_second(record: Record) -> float | None:
     Never a mean of rates (Hoefler & Belli 2015, rule 3). None if the record has no throughput.
     """
     blocks = record.get("throughput")
-    if blocks is None or not blocks.values or median(blocks.values) <= 0:
-        return None
-    return record.spec.batch_size * blocks.iterations / median(blocks.values)
+    seconds = median(blocks.values) if blocks and blocks.values else 0
+    return record.spec.batch_size * blocks.iterations / seconds if blocks and seconds > 0 else None
 
 
 FACTOR = 1.5
@@ -268,6 +267,10 @@ def _signed_rank_normal(n: int) -> NormalDist:
     return NormalDist(n * (n + 1) / 4, math.sqrt(n * (n + 1) * (2 * n + 1) / 24))
 
 
+TURNS = 12
+"""So often a number of averages is looked for by their density; what is not found by then is found by halving."""
+
+
 class Walsh:
     """The averages (x_i + x_j) / 2, i <= j, of n values, ascending: looked up by place, and counted up to a bound.
 
@@ -280,6 +283,7 @@ class Walsh:
         self._values = ordered = sorted(values)
         self._size = len(ordered) * (len(ordered) + 1) // 2
         self._counted: dict[float, int] = {}
+        self._sorted: tuple[int, list[float]] = (0, [])  # a piece of them, and the place where it begins
         few = len(ordered) <= EXACT_UP_TO
         self._all = sorted((a + b) / 2 for i, a in enumerate(ordered) for b in ordered[i:]) if few else None
 
@@ -300,39 +304,53 @@ class Walsh:
         """How many averages are at most `bound`."""
         if self._all is not None:
             return bisect.bisect_right(self._all, bound)
-        if bound in self._counted:
-            return self._counted[bound]
-        self._counted[bound] = sum(last - first for first, last in enumerate(self._ends(bound)))
+        if bound not in self._counted:
+            self._counted[bound] = sum(self._ends(bound)) - len(self._values) * (len(self._values) - 1) // 2
         return self._counted[bound]
 
-    def _ends(self, bound: float) -> Iterator[int]:
+    def _ends(self, bound: float) -> list[int]:
         """For each i, the place after the last j >= i with (x_i + x_j) / 2 <= bound; i without one."""
         values, last = self._values, len(self._values)
+        ends: list[int] = []
         for first, value in enumerate(values):
             while last > first and (value + values[last - 1]) / 2 > bound:
                 last -= 1
             if last <= first:
-                yield from range(first, len(values))
-                return
-            yield last
+                return [*ends, *range(first, len(values))]
+            ends.append(last)
+        return ends
 
     def _selected(self, place: int) -> float:
-        """The average at that place: the range is halved until few are left in it, and these are sorted."""
+        """The average at that place: the range is narrowed until few are left in it, and these are sorted."""
+        below, few = self._sorted
+        if not below <= place < below + len(few):
+            below, few = self._sorted = self._around(place)
+        return few[place - below]
+
+    def _around(self, place: int) -> tuple[int, list[float]]:
+        """The averages about that place, ascending, and the place of the first of them."""
         values = self._values
         self.count(values[0])
         below, low = max(((n, bound) for bound, n in self._counted.items() if n <= place), default=(0, -math.inf))
         upto, high = min(
             ((n, bound) for bound, n in self._counted.items() if n > place), default=(self._size, values[-1])
         )
-        middle = (max(low, values[0]) + high) / 2
-        while upto - below > 4 * len(values) and low < middle < high:
+        for turn in itertools.count():
+            start = max(low, values[0])
+            middle = (start + high) / 2
+            if upto - below <= 2 * len(values):
+                break
+            if not low < middle < high:
+                return place, [high]  # no number lies between the two: all that are left are equal
+            if (
+                turn < TURNS and turn % 3 != 2
+            ):  # they lie nearly evenly: their number says where to look, a little beside it
+                share = (place - below + (-1) ** turn * len(values)) / (upto - below)
+                middle = max(start, min(start + share * (high - start), high)) if 0 < share < 1 else middle
             number = self.count(middle)
             low, high, below, upto = (middle, high, number, upto) if number <= place else (low, middle, below, number)
-            middle = (max(low, values[0]) + high) / 2
-        if upto - below > 4 * len(values):
-            return high  # no number lies between the two: all that are left are equal
         ranges = zip(values, self._ends(low), self._ends(high), strict=True)
-        return sorted((a + b) / 2 for a, first, last in ranges for b in values[first:last])[place - below]
+        return below, sorted([(a + b) / 2 for a, first, last in ranges for b in values[first:last]])
 
 
 def signed_rank_chance(n: int, total: int) -> float:

@@ -20,7 +20,7 @@ from visionbench.record.errors import BenchError
 from visionbench.record.files import reason, sync_folder
 from visionbench.record.record import NewerSchemaError, Record, from_json, to_json
 
-HEAD = '{"spec":'
+HEAD = b'{"spec":'
 """How every line that we write begins: a file with nothing but the start of one is our own torn file."""
 
 
@@ -160,28 +160,35 @@ def _read_folder(folder: Path) -> Log:
 
 def _read_file(path: Path | str) -> Log:
     _refuse_devices(path)
-    try:
-        text = Path(path).read_bytes().decode("utf-8", errors="replace").removeprefix("\ufeff")
-    except OSError as error:
-        raise _cannot("read", path, error) from error
     records: list[Record] = []
     problems: list[str] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            records.append(from_json(line))
-        except NewerSchemaError as error:
-            raise BenchError(f"{path}, line {number}: {error}") from error
-        except ValueError as error:
-            problems.append(f"{path}, line {number} is torn or no record, skipped ({_first_words(error)})")
-    torn = "\n" not in text and (text.startswith(HEAD) or HEAD.startswith(text))
+    number, line = 0, b""
+    try:
+        with Path(path).open("rb") as lines:  # line by line: a file may be larger than memory, its records are smaller
+            for number, line in enumerate(lines, start=1):
+                _read_line(f"{path}, line {number}", line, records, problems)
+    except OSError as error:
+        raise _cannot("read", path, error) from error
+    torn = number == 1 and not line.endswith(b"\n") and (line.startswith(HEAD) or HEAD.startswith(line))
     if problems and not records and not torn:
         first = problems[0].partition("skipped (")[2].rstrip(")")
         raise BenchError(
             f"{path} is not a visionbench records file: none of its {len(problems)} lines is a record ({first})."
         )
     return Log(records=tuple(records), problems=tuple(problems))
+
+
+def _read_line(place: str, line: bytes, records: list[Record], problems: list[str]) -> None:
+    """Add a line's record, or a sentence about what is wrong with it. Raises `BenchError` for a newer schema."""
+    text = line.removeprefix(b"\xef\xbb\xbf")  # a mark of the byte order, which some editors write
+    if not text.strip():
+        return
+    try:
+        records.append(from_json(text))
+    except NewerSchemaError as error:
+        raise BenchError(f"{place}: {error}") from error
+    except ValueError as error:
+        problems.append(f"{place} is torn or no record, skipped ({_first_words(error)})")
 
 
 def read_if_there(path: Path | str) -> Log:

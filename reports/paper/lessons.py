@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from visionbench.record import counters
 from visionbench.record.record import Record
-from visionbench.record.statistics import MIN_LAUNCHES, Estimate, throughput
+from visionbench.record.statistics import MIN_LAUNCHES, Estimate
 from visionbench.record.units import plural, significant
 from visionbench.reports.paper import counts
 from visionbench.reports.paper.slips import agrees
@@ -66,7 +66,7 @@ def _of_speed(rows: tuple[PaperRow, ...], group: Group) -> Iterator[str]:
     measured = {
         labels[network]: estimate
         for network, launches in group.launches.items()
-        if (estimate := throughput(launches)) is not None
+        if (estimate := launches.throughput) is not None
     }
     if not measured:
         return

@@ -10,6 +10,7 @@ from visionbench.comparison.comparison import Comparison
 from visionbench.record.record import Record
 from visionbench.record.spec import Spec
 from visionbench.reports.column import Column
+from visionbench.reports.launches import Records
 from visionbench.reports.paper import counts
 from visionbench.reports.paper.counts import Counts
 from visionbench.reports.printed import PaperRow, Publication
@@ -19,18 +20,22 @@ from visionbench.reports.table import Note
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """The printed rows of one table and the records for them. What several columns need is derived once."""
+    """The printed rows of one table and the records for them. What several columns need is derived once.
+
+    `counted` are counts of the rows' networks that come with visionbench; a user's own are among `records`.
+    """
 
     name: str
     publication: Publication
     rows: tuple[PaperRow, ...]
-    records: Sequence[Record] = ()
+    records: Records
+    counted: Sequence[Record] = ()
     comparisons: Sequence[Comparison] = ()
 
     @cached_property
     def counts(self) -> Counts:
         """The exact counts by spec."""
-        return counts.index(self.records)
+        return counts.index((*self.counted, *self.records.computed))
 
     @cached_property
     def inference(self) -> tuple[Group, ...]:

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from visionbench.record.prediction import prediction
 from visionbench.record.program import program_name
 from visionbench.record.record import Record
-from visionbench.record.statistics import Estimate, images_per_second, ratio_over_nodes, throughput
+from visionbench.record.statistics import Estimate, images_per_second, ratio_over_nodes
 from visionbench.record.units import plural
 from visionbench.reports import cells
 from visionbench.reports.cells import CAUSES
 from visionbench.reports.column import Column
+from visionbench.reports.launches import Launches
 from visionbench.reports.paper.material import Maker, Material
 from visionbench.reports.printed import Network, PaperRow
 from visionbench.reports.settings import Group, describe, failure, flags, heads
@@ -129,7 +130,7 @@ def shown(found: Sequence[Group]) -> tuple[Rates, ...]:
 
 
 def _estimates(group: Group) -> dict[Network, Estimate]:
-    made = ((network, throughput(launches)) for network, launches in group.launches.items())
+    made = ((network, launches.throughput) for network, launches in group.launches.items())
     return {network: estimate for network, estimate in made if estimate}
 
 
@@ -150,7 +151,7 @@ def _measured(rates: Rates) -> Column[PaperRow]:
     note = Note(term=term, text=f"{describe(group)}.{_remark(common, list(estimates.values()))}")
 
     def fill(row: PaperRow) -> Cell:
-        launches, estimate = group.launches.get(row.network, []), estimates.get(row.network)
+        launches, estimate = group.launches.get(row.network, Launches()), estimates.get(row.network)
         if estimate is None:
             return cells.failed(launches)
         doubts = (*cells.few(estimate), *flags(launches, "throughput"), *_lost(launches))
@@ -199,7 +200,7 @@ def _gain(material: Material, rates: Rates, group: str) -> Column[PaperRow]:
             return _spanned(ratio, rates, row, above)
         quotient = mine.centre / other.centre
         origin = f"{row.model} over {above.model} at {row.image_size} px; {rates.group.setting.device}"
-        launches = [*rates.group.launches[above.network], *rates.group.launches[row.network]]
+        launches = Launches((*rates.group.launches[above.network], *rates.group.launches[row.network]))
         return cells.plain(f"{(quotient - 1) * 100:+.0f} %", quotient, launches, origin=origin)
 
     per_card = any(estimate.nodes > 1 for estimate in rates.estimates.values())
@@ -232,7 +233,9 @@ def _spanned(ratio: Estimate, rates: Rates, row: PaperRow, above: PaperRow) -> C
     return replace(cell, low=low, high=high, level=None if low is None else 0.95, span=span, short_span=span)
 
 
-def _lost(launches: Sequence[Record]) -> tuple[str, ...]:
+def _lost(launches: Launches) -> tuple[str, ...]:
+    if launches.successes == len(launches):
+        return ()
     lost = [record.failure for record in launches if record.failure]
     causes = ", ".join(dict.fromkeys(CAUSES[why.kind] for why in lost))
     return (f"{len(lost)} of {len(launches)} launches failed ({causes})",) if lost else ()
@@ -270,7 +273,7 @@ def left_out(material: Material, **_arguments: object) -> tuple[str, ...]:
 def predicted(material: Material, gpus: Sequence[str]) -> Iterator[Column[PaperRow]]:
     """One column per card of `gpus` for which there are predictions."""
     networks = {row.network for row in material.rows}
-    predictions = by_card(r for r in material.records if (r.spec.model, r.spec.image_size) in networks)
+    predictions = by_card(r for r in material.records.predicted if (r.spec.model, r.spec.image_size) in networks)
     for gpu in gpus:
         if CARDS.get(gpu) in predictions:
             yield _predicted(gpu, predictions[CARDS[gpu]])

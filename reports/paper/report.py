@@ -31,6 +31,7 @@ from visionbench.record.errors import BenchError
 from visionbench.record.record import Record, Source
 from visionbench.record.spec import Spec
 from visionbench.reports.column import lay_out
+from visionbench.reports.launches import Records
 from visionbench.reports.paper import columns, profiles, rates, roadmap, simple_columns, toolbox, training_memory
 from visionbench.reports.paper.material import Maker, Material
 from visionbench.reports.paper.simple import SimpleTable, is_simple
@@ -153,7 +154,8 @@ class PaperTable:
             name=self.name,
             publication=self.publication,
             rows=rows,
-            records=[*counted, *records],
+            records=Records.of(records),
+            counted=counted,
             comparisons=comparisons,
         )
         said = (sentence for maker, arguments in self.entries for sentence in maker.remarks(material, **arguments))

@@ -6,7 +6,7 @@ names; so the print is not only footnoted but counted again, by its own rule.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from visionbench.record import counters
 from visionbench.record.record import Record
@@ -14,6 +14,7 @@ from visionbench.record.statistics import Estimate, end_to_end, over_launches, p
 from visionbench.record.units import GIGA, significant
 from visionbench.reports import cells
 from visionbench.reports.column import Column
+from visionbench.reports.launches import Launches
 from visionbench.reports.paper.columns import FLOPS, counts_of, exact
 from visionbench.reports.paper.counts import count_spec
 from visionbench.reports.paper.material import Maker, Material
@@ -159,13 +160,13 @@ def _measured(
     rates: Rates,
     key: str,
     head: tuple[str, ...],
-    estimate: Callable[[list[Record]], Estimate | None],
+    estimate: Callable[[Sequence[Record]], Estimate | None],
     scale: float,
     note: Note,
     group: str,
 ) -> Column[PaperRow]:
     def fill(row: PaperRow) -> Cell:
-        launches = rates.group.launches.get(row.network, [])
+        launches = rates.group.launches.get(row.network, Launches())
         value = estimate(launches)
         if value is None or failure(launches):
             return Cell()

@@ -29,11 +29,12 @@ Segment = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """A column ready to print: its cells as (number, what stands behind it), and their widths."""
+    """A column ready to print: its cells as (number, what stands behind it), and the widths of these and of all."""
 
     column: Heading
     cells: tuple[tuple[str, str], ...]
     number: int
+    behind: int
     width: int
 
 
@@ -75,7 +76,7 @@ def _block(column: Heading, cells: list[Cell], marks: dict[str, str], compact: b
     number = max(numbers, default=0)
     behind = max((len(tail) for _, tail in pairs), default=0)
     widest = max((*map(len, column.head), *(len(text) + len(tail) for text, tail in pairs), number + behind), default=0)
-    return Block(column=column, cells=pairs, number=number, width=widest)
+    return Block(column=column, cells=pairs, number=number, behind=behind, width=widest)
 
 
 def _is_number(cell: Cell) -> bool:
@@ -126,8 +127,7 @@ def _set(block: Block, text: str, behind: str, number: bool) -> str:
         return (text + behind).ljust(block.width)
     if not number:
         return (text + behind).rjust(block.width)
-    tail = max(len(other) for _, other in block.cells)
-    return (text.rjust(block.number) + behind.ljust(tail)).rjust(block.width)
+    return (text.rjust(block.number) + behind.ljust(block.behind)).rjust(block.width)
 
 
 def _heads(blocks: tuple[Block, ...]) -> Iterator[list[Segment]]:

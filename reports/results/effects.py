@@ -125,7 +125,8 @@ def _break_even(comparison: Comparison, records: Sequence[Record]) -> str:
     spec, where = comparison.candidate.spec, comparison.environment
     if spec.compile_mode is None:
         return ""
-    same = [r for r in records if r.source == "measured" and r.spec == spec and r.environment.device == where.device]
+    compiled = (r for r in records if r.spec.compile_mode and r.source == "measured")  # few of a file's records
+    same = [r for r in compiled if r.spec == spec and r.environment.device == where.device]
     cost = over_launches(same, lambda record: typical(record, "compile_seconds"))
     slow, fast = images_per_second(comparison, "baseline"), images_per_second(comparison, "candidate")
     if cost is None or slow is None or fast is None:

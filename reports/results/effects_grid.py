@@ -20,6 +20,7 @@ from visionbench.record.statistics import Estimate, over_launches, throughput, t
 from visionbench.record.units import GIB
 from visionbench.reports import cells
 from visionbench.reports.column import Column, label, lay_out
+from visionbench.reports.launches import quick_key
 from visionbench.reports.paper.counts import Counts, index
 from visionbench.reports.paper.report import Report
 from visionbench.reports.results.effects import MEMORY
@@ -59,16 +60,16 @@ class Grid:
 def grids(records: Sequence[Record]) -> tuple[Grid, ...]:
     """Per model, task, size and batch the newest grid of at least two configurations. One pass over the records."""
     found: dict[tuple[object, ...], Grid] = {}
-    bases: dict[int, Spec] = {}  # by identity: the equal specs of a file are mostly one object
+    places: dict[object, list[Record]] = {}
     for record in records:
         if record.source != "measured":
             continue
-        spec, *how = record.key
-        if (base := bases.get(id(spec))) is None:
-            base = bases[id(spec)] = plain(spec)
-        if (grid := found.get(key := (base, *how))) is None:
-            grid = found[key] = Grid(base=base, launches={})
-        grid.launches.setdefault(spec, []).append(record)
+        if (launches := places.get(key := quick_key(record))) is None:
+            spec, *how = record.key
+            base = plain(spec)
+            grid = found.setdefault((base, *how), Grid(base=base, launches={}))
+            launches = places[key] = grid.launches.setdefault(spec, [])
+        launches.append(record)
     wide = [grid for grid in found.values() if len(grid.launches) > 1]
     latest = {grid.base: grid for grid in sorted(wide, key=lambda grid: grid.newest)}
     return tuple(latest.values())

@@ -20,18 +20,12 @@ from visionbench.record.metrics import DENSE_PHASES, POST_PHASES
 from visionbench.record.program import program_name
 from visionbench.record.record import Environment, Record
 from visionbench.record.spec import Protocol, Spec
-from visionbench.record.statistics import (
-    Estimate,
-    end_to_end,
-    latency,
-    over_launches,
-    throughput,
-    typical,
-)
+from visionbench.record.statistics import Estimate, end_to_end, latency, over_launches, typical
 from visionbench.record.units import GIB, significant
 from visionbench.reports import cells
 from visionbench.reports.cells import CAUSES
 from visionbench.reports.column import Column, label, lay_out
+from visionbench.reports.launches import Launches, quick_key
 from visionbench.reports.paper.report import Report
 from visionbench.reports.results import scaling
 from visionbench.reports.settings import device_name, failure, flags
@@ -44,7 +38,7 @@ NAME, TITLE = "runs", "Measured"
 class Run:
     """The launches of one key, in the order of the file, and the newest trace of the same step, if there is one."""
 
-    launches: tuple[Record, ...]
+    launches: Launches
     counted: Record | None
 
     @property
@@ -70,7 +64,7 @@ class Run:
     @property
     def successes(self) -> int:
         """How many launches have numbers."""
-        return sum(record.failure is None for record in self.launches)
+        return self.launches.successes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +127,7 @@ def _largest(metric: str) -> Callable[[Run], Estimate | None]:
     """The largest of all launches: a peak is a bound, and a count that should be zero shows its worst."""
 
     def of(run: Run) -> Estimate | None:
-        found = [value for record in run.launches if (its := record.get(metric)) for value in its.values]
+        found = [value for measurement in run.launches.measurements(metric) for value in measurement.values]
         return _exactly(max(found), run) if found else None
 
     return of
@@ -196,7 +190,7 @@ METRICS = (
         key="throughput",
         head="img/s",
         unit="1/s",
-        of=lambda run: throughput(run.launches),
+        of=lambda run: run.launches.throughput,
         flagged="throughput",
         spans=True,
         rank=0,
@@ -269,13 +263,16 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
 def runs_of(records: Iterable[Record]) -> tuple[Run, ...]:
     """The measured records by key, in the order of their first appearance. One pass over the records."""
     keys: dict[object, list[Record]] = {}
+    places: dict[object, list[Record]] = {}
     traces: dict[tuple[object, ...], Record] = {}
     for record in records:
         if record.source == "measured":
-            keys.setdefault(record.key, []).append(record)
+            if (launches := places.get(key := quick_key(record))) is None:
+                launches = places[key] = keys.setdefault(record.key, [])
+            launches.append(record)
         elif record.source == "computed" and record.failure is None:
             traces[_step(record.spec)] = record
-    return tuple(Run(launches=tuple(its), counted=traces.get(_step(its[0].spec))) for its in keys.values())
+    return tuple(Run(launches=Launches(its), counted=traces.get(_step(its[0].spec))) for its in keys.values())
 
 
 def _step(spec: Spec) -> tuple[object, ...]:
@@ -343,9 +340,7 @@ def _doubts(run: Run, metric: Metric, estimate: Estimate | None) -> tuple[str, .
     lost = [record.failure for record in run.launches if record.failure]
     causes = ", ".join(dict.fromkeys(CAUSES[why.kind] for why in lost))
     gone = (f"{len(lost)} of {len(run.launches)} launches failed ({causes})",) if lost else ()
-    warnings = [
-        text for record in run.launches if (measurement := record.get(metric.flagged)) for text in measurement.warnings
-    ]
+    warnings = [text for measurement in run.launches.measurements(metric.flagged) for text in measurement.warnings]
     return (*cells.few(estimate), *flags(run.launches, metric.flagged), *gone, *dict.fromkeys(warnings))
 
 

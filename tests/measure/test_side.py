@@ -68,6 +68,34 @@ def hangs_with_offspring():
         time.sleep(1000)
     return Acts(act)
 
+def leaves_a_daemon():
+    def act():
+        if not os.path.exists("daemon"):
+            child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=True)
+            with open("daemon.new", "w") as file:
+                file.write(str(child.pid))
+            os.rename("daemon.new", "daemon")
+    return Acts(act)
+
+def dies_and_leaves_a_daemon():
+    inner = leaves_a_daemon()
+    def act():
+        inner.act()
+        os._exit(3)
+    return Acts(act)
+
+def goes_on_between_turns():
+    import threading
+    def spin():
+        while True:
+            pass
+    threading.Thread(target=spin, daemon=True).start()
+    return nn.Flatten()
+
+def takes_threads():
+    import torch
+    return Acts(lambda: torch.set_num_threads(3))
+
 def leaves_offspring():
     def act():
         if not os.path.exists("pids"):
@@ -195,6 +223,41 @@ def test_leaving_a_side_ends_all_that_it_started(room: Path) -> None:
         raise KeyboardInterrupt
     assert first[0] == second[0]
     assert all(ended(pid) for pid in {*first, *second})
+
+
+@pytest.mark.parametrize("model", ["leaves_a_daemon", "dies_and_leaves_a_daemon"])
+def test_a_daemon_with_a_session_of_its_own_ends_with_its_side(room: Path, model: str) -> None:
+    (room / "daemon").unlink(missing_ok=True)
+    with SideProcess(Source(), "cpu", 1, random.Random(0)) as side:
+        side.answer("start", START_SECONDS)
+        side.order(do="prepare", spec=asdict(Spec(model=f"user:side_models:{model}", image_size=16)), seed=0, cores=[])
+        if model == "leaves_a_daemon":
+            assert side.answer("build", START_SECONDS) == {"done": True}
+        else:
+            with pytest.raises(SideError):
+                side.answer("build", START_SECONDS)
+        pid = int((room / "daemon").read_text())
+    assert ended(pid)
+
+
+def test_threads_that_go_on_between_turns_are_flagged(room: Path) -> None:
+    with SideProcess(Source(), "cpu", 1, random.Random(0)) as side:
+        side.answer("start", START_SECONDS)
+        for model, restless in (("plain", False), ("goes_on_between_turns", True)):
+            assert prepare(side, model) == {"done": True}
+            for _ in range(2):
+                side.order(do="turn", drop=0, readings=1, iterations=1)
+                side.answer("time", 60.0)
+                time.sleep(0.5)  # the other side's turn
+            side.order(do="turn", drop=0, readings=1, iterations=1)
+            side.answer("time", 60.0)
+            side.order(do="finish")
+            assert ("busy_between_turns" in side.answer("time", 60.0)["flags"]) == restless
+
+
+def test_threads_of_torch_that_a_model_takes_are_refused(alive: SideProcess) -> None:
+    with pytest.raises(SideError, match="threads"):
+        prepare(alive, "takes_threads")
 
 
 # An engine that is installed lies beside its own torch, which must not be the one of a side with its own environment.

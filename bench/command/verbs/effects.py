@@ -119,15 +119,17 @@ def run(request: Request) -> int:
     store.check_writable(request.records)
     if request.roadmap:
         steps = roadmap_steps(request.roadmap, request.selection, request.how, request.tasks, device)
-        comparisons = _compare([_step(before, after) for before, after in steps], device, request.turns)
+        comparisons, lost = _compare([_step(before, after) for before, after in steps], device, request.turns)
     else:
         bases = specs_to_switch(request.selection, request.how, request.tasks, device)
-        comparisons = _compare([_row(spec, name) for spec in bases for name in request.switches], device, request.turns)
+        comparisons, lost = _compare(
+            [_row(spec, name) for spec in bases for name in request.switches], device, request.turns
+        )
         _count_memory(comparisons, request.records)
-        if request.grid:
+        if request.grid and not lost:
             _measure_grid(bases, device, request)
     _print(comparisons, request)
-    return OK if any(row.launches for row in comparisons) else NOT_MEASURED
+    return OK if any(row.launches for row in comparisons) and not lost else NOT_MEASURED
 
 
 def _row(spec: Spec, name: str) -> Row:
@@ -144,8 +146,8 @@ def _step(before: Spec, after: Spec) -> Row:
     return Row(name=f"{before.model} -> {after}", baseline=sides[0], candidate=sides[1])
 
 
-def _compare(rows: Sequence[Row], device: str, turns: Turns) -> tuple[Comparison, ...]:
-    """Measure all rows in turns; what this machine cannot do is not tried, and says so."""
+def _compare(rows: Sequence[Row], device: str, turns: Turns) -> tuple[tuple[Comparison, ...], bool]:
+    """Measure all rows in turns, and say whether the GPU was lost; what this machine cannot do is not tried."""
     from visionbench.judging import duet
     from visionbench.judging.gate import LAUNCHES, Plan, drawn, gate
     from visionbench.machine.environment import describe
@@ -160,16 +162,22 @@ def _compare(rows: Sequence[Row], device: str, turns: Turns) -> tuple[Comparison
 
     def keep(comparisons: Sequence[Comparison]) -> None:
         if turns.keep:
-            comparison.merge(turns.keep, (*refused, *comparisons))
+            made = [row for row in comparisons if row.launches or row.failure]  # none are where the card was lost
+            comparison.merge(turns.keep, (*refused, *made))
 
     keep(())
     environment = describe(device, stage.threads)
     with marked([device], progress.say), held_clocks([device], locked=turns.lock_clocks):
         outcome = gate(possible, stage, environment, plan, Rule(looks=1), keep, ci.Launches()) if possible else None
+    if outcome and outcome.lost:
+        few = sum(len(row.launches) < plan.launches for row in outcome.comparisons)
+        progress.complain(
+            f"{device} {progress.STOPPED}; what was measured is kept, and launches of {plural(few, 'row')} are missing."
+        )
     if outcome and outcome.cut_short:
         progress.say(f"The budget of {turns.budget:g} s ended before all launches were made.")
     by_name = {row.name: row for row in (*refused, *(outcome.comparisons if outcome else ()))}
-    return tuple(by_name[row.name] for row in rows)
+    return tuple(by_name[row.name] for row in rows), bool(outcome and outcome.lost)
 
 
 def _refused(row: Row, failure: Failure, stage: Stage, seed: int) -> Comparison:

@@ -204,6 +204,8 @@ def _judgement(outcome: Outcome, sides: Sides, request: Request, seed: int) -> J
     if outcome.cut_short and outcome.looked_at < full:
         made = f"{outcome.looked_at} of {plural(full, 'launch', 'launches')}"
         cut = f"{budget} was too small for one full look ({made})"
+    if outcome.lost:
+        cut = f"the GPU {progress.STOPPED}, and what was measured is kept"
     ended = [f"{budget} ended before all launches were made."] if outcome.cut_short and not cut else []
     drawn = "" if request.turns.seed is not None or not request.ci.command else f" --seed {seed}"
     return Judgement(
@@ -213,6 +215,7 @@ def _judgement(outcome: Outcome, sides: Sides, request: Request, seed: int) -> J
         suite=suite_ratio(outcome.comparisons),
         remarks=tuple(text for text in (*sides.remarks, *_called_new(new), *ended, unknown) if text),
         cut=cut,
+        lost=outcome.lost,
         new=new,
         command=f"{request.ci.command}{drawn}",
     )

@@ -92,10 +92,13 @@ def tables_and_page(request: Request) -> tuple[list[Table], Callable[[], str]]:
         reports = inputs.reports_named(request.tables)
     files = [report for name in request.tables if name.endswith(".toml") for report in inputs.reports_of(name)]
     own = inputs.own_records(request.records)
-    records, comparisons = inputs.with_committed(own), inputs.read_comparisons(request.comparisons)
-    timed = [record.spec for record in own if record.source == "measured" and record.spec.task == "inference"]
-    reports = [report.beside((spec.model, spec.image_size) for spec in timed if not spec.inputs) for report in reports]
-    records = [*records, *_count_missing(files, records)]  # the last count is the one that is shown
+    recorded, comparisons = inputs.with_committed(own), inputs.read_comparisons(request.comparisons)
+    timed = {id(r.spec): r.spec for r in own if r.source == "measured" and r.spec.task == "inference"}
+    networks = [(spec.model, spec.image_size) for spec in timed.values() if not spec.inputs]
+    reports = [report.beside(networks) for report in reports]
+    from visionbench.reports.launches import Records
+
+    records = Records((*recorded, *_count_missing(files, recorded)))  # the last count is the one that is shown
     if request.tables and not request.comparisons and not inputs.COMPARISONS.exists():
         _say_whose(request.tables)
     laid_out = [report.layout(records, comparisons) for report in reports]

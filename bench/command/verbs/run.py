@@ -266,7 +266,7 @@ def _summary(outcome: Outcome, path: Path) -> str:
     parts += [f"{outcome.skipped} were recorded before"] if outcome.skipped else []
     if outcome.lost:
         gone = ", ".join(outcome.lost)
-        parts.append(f"{gone} stopped answering in the middle (see `nvidia-smi` and `dmesg`; a restart may help)")
+        parts.append(f"{gone} {progress.STOPPED}")
     if outcome.left:
         cut_off = outcome.interrupted or outcome.cut_off or outcome.lost
         why = "the same command goes on from here" if cut_off else "of rows that failed or have had their time"
@@ -335,7 +335,7 @@ def _first_launches(specs: Iterable[Spec], place: Place) -> tuple[Networks, dict
         if spec.network in tried and spec.network not in mistakes:
             continue
         record = launch(spec, CHECK, device, place.threads)
-        if is_gone(record, device, answered):
+        if is_gone(record.failure, device, answered):
             raise BenchError(f"{device} stopped answering: see `nvidia-smi` and `dmesg`; a restart may help.")
         tried.add(spec.network)
         if record.network is not None:

@@ -37,6 +37,20 @@ STOP_SECONDS = 2.0
 """How long a side may take to see that it is no longer wanted, before it is killed."""
 
 
+MARK = "VISIONBENCH_SIDE"
+"""A variable of a side's environment, and of all that it starts: daemons that outlive it are known by it."""
+
+
+def end_marked(mark: str) -> None:
+    """Kill every process of this user that a side with that mark has left behind."""
+    import psutil
+
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == mark:
+                process.kill()
+
+
 class SideError(Exception):
     """A side that failed: its `failure` says at what, `died` whether its process is gone with it."""
 
@@ -76,6 +90,7 @@ class SideProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the process
         self._line: socket.socket | None = None
+        self._mark = ""
         self._buffer = b""
 
     def __enter__(self) -> SideProcess:
@@ -107,12 +122,18 @@ class SideProcess:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)  # compilers and data loaders go too
             self._process.wait()
+            end_marked(self._mark)
         self._log.close()
 
     def _random_environment(self) -> dict[str, str]:
         """What is random about a process and costs nothing: its hash seed, and where its stack begins."""
         padding = "x" * self._rng.randrange(4096)
-        return {"PYTHONHASHSEED": str(self._rng.randrange(2**32)), "VISIONBENCH_PADDING": padding}
+        self._mark = f"{os.getpid()}-{os.urandom(8).hex()}"
+        return {
+            "PYTHONHASHSEED": str(self._rng.randrange(2**32)),
+            "VISIONBENCH_PADDING": padding,
+            MARK: self._mark,
+        }
 
     def order(self, **order: Any) -> None:
         """Give an order; `answer` waits for what comes of it. Orders to two sides can be under way together."""

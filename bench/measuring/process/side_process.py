@@ -34,7 +34,7 @@ from typing import Any
 
 import visionbench
 from visionbench.machine import allocator, host
-from visionbench.measuring.process.child import die_with, limit_memory, tell
+from visionbench.measuring.process.child import adopt_orphans, die_with, end_orphans, limit_memory, tell
 from visionbench.record.errors import BenchError
 
 WARM_UP = {"gpu": (10, 1.0), "cpu": (3, 0.3)}
@@ -52,6 +52,14 @@ def serve(channel: int, parent: int, request: dict[str, Any]) -> None:
     `threads`.
     """
     die_with(parent)
+    adopt_orphans()
+    try:
+        _serve(channel, request)
+    finally:
+        end_orphans(())
+
+
+def _serve(channel: int, request: dict[str, Any]) -> None:
     with socket.socket(fileno=channel) as line, line.makefile("r", encoding="utf-8") as orders:
         try:
             settle_in(request)
@@ -198,10 +206,41 @@ def undisturbed(device: str) -> Iterator[None]:
         yield
 
 
-class LiveSide:
-    """The row that is being measured: state between orders is what a side has a process for."""
+RESTLESS, SPINNING = 0.05, 0.5
+"""Cores that a side of one thread, and one of more, may use between its turns: it waits while the other side has its
+turn; threads of OpenMP look for work for a while before they sleep. A busy machine gives little of one."""
 
-    def __init__(self, device: str, threads: int | None, origin: Origin | None) -> None:
+
+class _Rest:
+    """What this process does between its turns: a model's own threads may go on, and take the other side's time."""
+
+    def __init__(self, threads: int | None) -> None:
+        self._allowed = RESTLESS if threads == 1 else SPINNING
+        self._cpu = self._wall = 0.0
+        self._since: tuple[float, float] | None = None
+
+    def begin(self) -> None:
+        """A turn is over."""
+        self._since = time.process_time(), time.perf_counter()
+
+    def end(self) -> None:
+        """The next turn begins."""
+        if self._since is not None:
+            self._cpu += time.process_time() - self._since[0]
+            self._wall += time.perf_counter() - self._since[1]
+
+    def flags(self) -> tuple[str, ...]:
+        """`busy_between_turns`, where it used more of a core than it may."""
+        return ("busy_between_turns",) if self._wall and self._cpu > self._allowed * self._wall else ()
+
+
+class LiveSide:
+    """The row that is being measured: state between orders is what a side has a process for.
+
+    Two sides in one process are not `alone`: what it does between one's turns are the other's turns.
+    """
+
+    def __init__(self, device: str, threads: int | None, origin: Origin | None, *, alone: bool = True) -> None:
         from visionbench.machine import telemetry
         from visionbench.machine.device_clock import device_clock
 
@@ -211,6 +250,7 @@ class LiveSide:
         self._first: Any = None
         self._weather: list[Any] = []
         self._times: list[float] = []  # of an iteration, by the device's clock, reading by reading
+        self._alone, self._rest = alone, _Rest(threads)
 
     def answer(self, order: dict[str, Any]) -> dict[str, Any]:
         """Do what is ordered. What a model raises is an answer too."""
@@ -260,6 +300,7 @@ class LiveSide:
     def _turn(self, drop: int, readings: int, iterations: int) -> dict[str, Any]:
         from visionbench.measuring.timing import without_gc
 
+        self._rest.end()
         step, synchronize = self._workload.step, self._workload.synchronize
         for _ in range(drop):  # the caches are full of what the other side left in them
             step()
@@ -270,6 +311,7 @@ class LiveSide:
         self._weather.append(self._watch.after())
         cpu, wall, device = zip(*taken, strict=True)
         self._times += [seconds for seconds in device if seconds is not None]
+        self._rest.begin()
         return {"cpu": cpu, "wall": wall, "device": device if None not in device else []}
 
     def _reading(self, step: Any, synchronize: Any, iterations: int) -> tuple[float, float, float | None]:
@@ -291,8 +333,9 @@ class LiveSide:
         clocks = [weather.sm_clock for weather in self._weather if weather.sm_clock]
         self._workload.check()
         flags = (*telemetry.flags(self._weather, threads=self._threads), *self._workload.doubts())
+        restless = self._rest.flags() if self._alone else ()
         self._forget()
-        return {"flags": (*flags, *pace), "sm_clock": median(clocks) if clocks else None}
+        return {"flags": (*flags, *pace, *restless), "sm_clock": median(clocks) if clocks else None}
 
     def _pace(self) -> tuple[str, ...]:
         """`host_bound`, where the host and not the GPU set the pace of the turns: then the ratio is one of hosts."""
@@ -306,6 +349,7 @@ class LiveSide:
     def _forget(self) -> None:
         """Let the row go: its memory is the next one's."""
         workload, self._workload, self._first, self._weather, self._times = self._workload, None, None, [], []
+        self._rest = _Rest(self._threads)
         if workload is not None:
             from visionbench.machine import accelerator
 

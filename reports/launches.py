@@ -1,0 +1,199 @@
+"""Records, sorted once for all the tables that are made of them, and the launches of one row of a table.
+
+A page shows the same launches in many tables. What is said of them takes a walk over all of them, so it is kept beside
+them: a hundred thousand records are walked over once, and not once a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import cached_property
+from operator import attrgetter
+
+from visionbench.record.record import Environment, Measurement, Record
+from visionbench.record.spec import Spec, Task
+from visionbench.record.statistics import Estimate, throughput
+from visionbench.reports.printed import Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """All that a column of measured numbers has in common."""
+
+    device: str
+    protocol: str
+    task: Task
+    batch_size: int
+    precision: str
+    memory_format: str
+    compile_mode: str | None
+    attention: str
+    torch: str | None
+    malloc: str | None = None
+
+    @property
+    def slug(self) -> str:
+        """The setting as part of a column's key: unique, and stable from run to run."""
+        parts = [self.device, self.protocol, self.precision, f"b{self.batch_size}"]
+        parts += [self.memory_format] if self.memory_format != "contiguous" else []
+        parts += [f"compile-{self.compile_mode}"] if self.compile_mode else []
+        parts += ["math-attention"] if self.attention == "math" else []
+        parts += [f"torch-{self.torch}"] if self.torch else []
+        parts += ["malloc-settled"] if self.malloc else []
+        return "_".join(parts)
+
+    def words(self) -> dict[str, str]:
+        """The setting in words, by field, the most telling first."""
+        return {
+            "precision": self.precision,
+            "batch_size": f"batch {self.batch_size}",
+            "memory_format": self.memory_format,
+            "compile_mode": f"compiled ({self.compile_mode})" if self.compile_mode else "eager",
+            "attention": f"{self.attention} attention",
+            "protocol": f"protocol {self.protocol}",
+            "torch": f"torch {self.torch}" if self.torch else "torch unknown",
+            "malloc": f"malloc settled ({self.malloc})" if self.malloc else "",
+        }
+
+
+class Launches(tuple[Record, ...]):
+    """The launches of one row, in the order of the file, and what several tables say of them."""
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> Launches:
+        """The launches; themselves if they are some already."""
+        return records if isinstance(records, cls) else cls(records)
+
+    @cached_property
+    def throughput(self) -> Estimate | None:
+        """Images per second; None if no launch has a number."""
+        return throughput(self)
+
+    @cached_property
+    def environments(self) -> tuple[Environment, ...]:
+        """The environments that differ in more than the launch and the commit, in the order of their first launch."""
+        different = {id(record.environment): record.environment for record in self}.values()
+        first: dict[object, Environment] = {}
+        for environment in different:
+            first.setdefault(_PLACE(environment), environment)
+        return tuple(first.values())
+
+    @cached_property
+    def successes(self) -> int:
+        """How many launches have numbers."""
+        return sum(record.failure is None for record in self)
+
+    @cached_property
+    def days(self) -> tuple[str, ...]:
+        """The days on which they began, as far as it is known, ascending."""
+        return tuple(sorted({(record.environment.started or "")[:10] for record in self} - {""}))
+
+    @cached_property
+    def _measurements(self) -> dict[str, tuple[Measurement, ...]]:
+        return {}
+
+    def measurements(self, metric: str) -> tuple[Measurement, ...]:
+        """What the launches say of a metric, in their order; launches without it are left out."""
+        if metric not in self._measurements:
+            found = (record.get(metric) for record in self)
+            self._measurements[metric] = tuple(measurement for measurement in found if measurement)
+        return self._measurements[metric]
+
+    def flags(self, metric: str) -> tuple[str, ...]:
+        """The names of all flags of a metric, in the order of their first appearance."""
+        different = {id(m.flags): m.flags for m in self.measurements(metric) if m.flags}
+        return tuple(dict.fromkeys(flag for flags in different.values() for flag in flags))
+
+
+_PLACE = attrgetter(
+    *(f.name for f in fields(Environment) if f.name not in ("started", "git_commit", "git_dirty", "device_index"))
+)
+
+
+@dataclass(slots=True)
+class _Open:
+    """The launches of one setting and network while they are gathered, and when the newest began."""
+
+    records: list[Record]
+    newest: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The launches of one setting and network; `newest` says when the last began, and where in the file it stands."""
+
+    launches: Launches
+    newest: tuple[str, int]
+
+
+class Records(tuple[Record, ...]):
+    """Records in the order of their files."""
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> Records:
+        """The records; themselves if they are sorted already."""
+        return records if isinstance(records, cls) else cls(records)
+
+    @cached_property
+    def computed(self) -> tuple[Record, ...]:
+        """The traces."""
+        return tuple(record for record in self if record.source == "computed")
+
+    @cached_property
+    def predicted(self) -> tuple[Record, ...]:
+        """The predictions."""
+        return tuple(record for record in self if record.source == "predicted")
+
+    @cached_property
+    def measured(self) -> dict[Setting, dict[Network, Measured]]:
+        """The launches of images, by setting and network (model and image size), in the order of the file."""
+        rows: dict[Setting, dict[Network, _Open]] = {}
+        places: dict[tuple[object, ...], _Open | None] = {}
+        for place, record in enumerate(self):
+            if record.source != "measured":
+                continue
+            if (key := quick_key(record)) not in places:
+                places[key] = _row_of(record, rows)
+            if (row := places[key]) is not None:
+                row.records.append(record)
+                row.newest = max(row.newest, (record.environment.started or "", place))
+        return {
+            setting: {
+                network: Measured(launches=Launches(row.records), newest=row.newest) for network, row in found.items()
+            }
+            for setting, found in rows.items()
+        }
+
+
+def quick_key(record: Record) -> tuple[object, ...]:
+    """The record's key with its spec's identity for its spec: equal specs of a file are mostly one object.
+
+    Two keys may stand for equal ones, but never one for two.
+    """
+    return (id(record.spec), *record.key[1:])
+
+
+def _row_of(record: Record, rows: dict[Setting, dict[Network, _Open]]) -> _Open | None:
+    """Where a launch belongs; None if a paper's table cannot show it, which is of images and of one GPU."""
+    spec = record.spec
+    if spec.inputs or spec.processes is not None:
+        return None
+    return rows.setdefault(_setting(spec, record), {}).setdefault(
+        (spec.model, spec.image_size), _Open(records=[], newest=("", 0))
+    )
+
+
+def _setting(spec: Spec, record: Record) -> Setting:
+    return Setting(
+        device=record.environment.device,
+        protocol=record.protocol.name if record.protocol else "none",
+        task=spec.task,
+        batch_size=spec.batch_size,
+        precision=spec.precision,
+        memory_format=spec.memory_format,
+        compile_mode=spec.compile_mode,
+        attention=spec.attention,
+        torch=record.environment.torch,
+        malloc=record.environment.malloc,
+    )
