@@ -38,9 +38,9 @@ def placed(place: Place, how: HowToRun) -> Place:
     On a CPU each process gets its share of the cores, unless the threads were named. Raises `BenchError`, with the
     remedy, for processes that have no task, no GPU of their own, or no way of training that can be measured.
     """
-    if how.processes is None and how.parallel is None:
+    number = checked(how)
+    if number is None:
         return place
-    number = _checked(how)
     [device, *others] = place.devices
     if others:
         raise BenchError(
@@ -54,8 +54,10 @@ def placed(place: Place, how: HowToRun) -> Place:
     return place
 
 
-def _checked(how: HowToRun) -> int:
-    """The number of processes, where the rest of the request goes with it."""
+def checked(how: HowToRun) -> int | None:
+    """The number of processes, if that is asked for. Raises `BenchError` where the rest of the request forbids it."""
+    if how.processes is None and how.parallel is None:
+        return None
     parallel = how.parallel or ("ddp" if how.processes else None)
     spec = Spec(model="any", task=how.task, processes=how.processes, parallel=parallel, compile_mode=how.compile_mode)
     check_parallel(spec)
@@ -63,7 +65,6 @@ def _checked(how: HowToRun) -> int:
         raise BenchError("--parallel fsdp2 is counted and not measured so far: `trace` gives its memory, ddp is timed.")
     if how.batch_size == LARGEST:
         raise BenchError("the largest batch is searched for with one process: name --batch-size beside --processes.")
-    assert spec.processes is not None, "check_parallel has seen to it"
     return spec.processes
 
 

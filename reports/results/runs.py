@@ -285,7 +285,7 @@ def _step(spec: Spec) -> tuple[object, ...]:
 
 def _measure(metric: Metric, estimates: Iterable[Estimate | None]) -> tuple[float, str, int]:
     """What a whole column is shown in: its unit in base units, that unit's name, and decimals."""
-    values = [estimate.centre for estimate in estimates if estimate is not None]
+    values = [abs(estimate.centre) for estimate in estimates if estimate is not None]  # a difference may be negative
     scale, unit = _UNITS[metric.unit](min((value for value in values if value > 0), default=1.0))
     return scale, unit, 0 if metric.unit == "count" else cells.rate_digits(value / scale for value in values)
 

@@ -90,6 +90,7 @@ def _request(words: Namespace) -> Request:
 
 def run(request: Request) -> int:
     """Measure what was asked for, and print it as a table; or, with --json, the new records as lines."""
+    processes.checked(request.how)
     if request.queue is not None:
         return _run_queued(request, request.queue)
     if not request.dry_run:
