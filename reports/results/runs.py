@@ -99,6 +99,10 @@ def _label(key: str, head: str, text: Callable[[Run], str], rank: int = 0) -> Co
     return label(key, head, text, align="left" if key == "model" else "right", rank=rank)
 
 
+def _number(run: Run) -> str:
+    return str(run.spec.processes or "")
+
+
 LABELS: tuple[Column[Run], ...] = (
     _label("model", "model", lambda run: run.spec.model.removeprefix("timm:")),
     _label("image_size", "size", lambda run: str(run.spec.image_size)),
@@ -111,8 +115,7 @@ LABELS: tuple[Column[Run], ...] = (
     _label("attention", "attention", lambda run: f"{run.spec.attention} attention"),
     _label("inputs", "inputs", lambda run: ", ".join(run.spec.inputs or ())),
     _label("loss", "loss", lambda run: run.spec.loss or ""),
-    _label("processes", "processes", lambda run: str(run.spec.processes or "")),
-    _label("parallel", "parallel", lambda run: run.spec.parallel or ""),
+    _label("processes", "processes", lambda run: " ".join(filter(None, (_number(run), run.spec.parallel)))),
     _label("backend", "backend", lambda run: run.spec.backend or ""),
     _label("device", "device", lambda run: device_name(run.environment)),
     _label("protocol", "protocol", lambda run: run.protocol.name if run.protocol else DASH),
@@ -186,7 +189,7 @@ def _scaling(quantity: scaling.Quantity) -> Metric:
         of=lambda run: quantity.of(run.launches),
         flagged="throughput",
         spans=quantity.spans,
-        rank=1 if quantity.spans else 3,
+        rank=quantity.rank,
         note=quantity.note,
     )
 
@@ -249,7 +252,7 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
     """The table of all that was measured; computed records among `records` give the MACs. Pure."""
     runs = runs_of(records)
     together = any(run.spec.processes is not None for run in runs)
-    always = (*ALWAYS, "processes", "parallel") if together else ALWAYS
+    always = (*ALWAYS, "processes") if together else ALWAYS
     labels = [column for column in LABELS if column.key in always or len({column.fill(run).text for run in runs}) > 1]
     estimates = {metric.key: {run: metric.of(run) for run in runs} for metric in METRICS}
     main = METRICS[0]
