@@ -42,9 +42,9 @@ def test_what_cannot_be_is_one_sentence_with_its_remedy(words, remedy, capsys, t
         code = main(words.split())
     except SystemExit as leaving:
         code = leaving.code
-    told = capsys.readouterr().err.strip().splitlines()
+    complaints = capsys.readouterr().err.strip().splitlines()
     assert code == 2
-    assert remedy in told[-1]
+    assert remedy in complaints[-1]
     assert not list(tmp_path.iterdir()), "something was recorded"
 
 

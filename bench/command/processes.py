@@ -35,8 +35,8 @@ class Place:
 def placed(place: Place, how: HowToRun) -> Place:
     """The place for rows of so many processes; as it is where that is not asked for.
 
-    On a CPU each process gets its share of the cores, unless the threads were named. Raises `BenchError`, with the
-    remedy, for processes that have no task, no GPU of their own, or no way of training that can be measured.
+    On a CPU each process gets a part of the cores, unless the threads were named. Raises `BenchError`, with the
+    remedy, for processes that have no task, no GPU each, or no way of training that can be measured.
     """
     number = checked(how)
     if number is None:
@@ -80,7 +80,7 @@ def _threads(number: int) -> int:
 
 
 def _check_gpus(kind: str, first: int, number: int) -> None:
-    """Every process has a GPU of its own, counted from the first."""
+    """Raise `BenchError` unless there is a GPU for each process, counted from the first."""
     from visionbench.machine import accelerator
     from visionbench.measuring.ranks import backend_of
 

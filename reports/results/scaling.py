@@ -1,6 +1,6 @@
 """What `run --processes N` measured, as columns of the table of runs, and the sentence that its title gets.
 
-Weak scaling: each process has a batch of its own. The quotients are of one launch, whose blocks take turns
+Weak scaling: each process has its batch. The quotients are of one launch, whose blocks take turns
 (`visionbench.record.scaling`); intervals are over launches.
 """
 
@@ -90,7 +90,7 @@ QUANTITIES: tuple[Quantity, ...] = (
         head="slowest rank",
         unit="1",
         of=_slowest,
-        note="its time over the median rank's, where nobody waits for another (under no_sync).",
+        note="its time over the median rank's, where no rank waits for another (under no_sync).",
         rank=6,
         spans=False,
     ),

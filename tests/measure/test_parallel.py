@@ -156,7 +156,7 @@ def test_a_launch_of_two_processes_is_one_record_of_blocks_in_turns(record):
 @pytest.mark.parametrize(
     ("factory", "kind", "words"),
     [
-        ("unused", "unsupported", "2 got none (beside.weight, beside.bias), so it says 'Expected to have finished"),
+        ("unused", "unsupported", "2 parameters get no gradient (beside.weight, beside.bias), and DDP says"),
         ("frozen", "unsupported", "it has nothing to train: every parameter is frozen"),
         ("raises", "error", "ValueError: first line second line"),
     ],
