@@ -32,6 +32,7 @@ def place(*devices: str, threads: int | None = None) -> Place:
         ("run resnet18 --task train --processes 100000 --device cpu", "at most"),
         ("run resnet18 --task train --processes 0 --device cpu", "at least 1"),
         ("run resnet18 --task train --processes 2 --parallel dpp --device cpu", "did you mean ddp"),
+        ("run resnet18 --task train --processes 2 --cluster slurm --gpu a100", "a job of --cluster has one GPU"),
         ("trace resnet18 --processes 2", "add --task train"),
         ("trace resnet18 --task train --parallel fsdp2", "add --processes 2"),
     ],

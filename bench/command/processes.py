@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from visionbench.command.requests import LARGEST, HowToRun
 from visionbench.command.selection import Defaults
+from visionbench.record.devices import DeviceSpec, identify, select
 from visionbench.record.errors import BenchError
+from visionbench.record.record import Environment
 from visionbench.record.spec import Protocol, Spec, check_parallel
 from visionbench.record.units import plural
 
@@ -92,3 +95,33 @@ def _check_gpus(kind: str, first: int, number: int) -> None:
             f"{number} processes need {plural(number, 'GPU')}, and torch sees {here} here{behind}: use "
             f"--processes {max(here, 1)}, or --device cpu to try it without."
         )
+
+
+def check_alike(words: str, environments: Sequence[Environment]) -> None:
+    """Raise `BenchError` for devices over which a row's launches cannot be spread."""
+    if any(environment.device_type != "cuda" for environment in environments):
+        raise BenchError(f"--device {words}: only CUDA GPUs can be measured side by side; name one device.")
+    if len({environment.device for environment in environments}) > 1:
+        raise BenchError(
+            f"--device {words}: these are different GPUs: their rows belong in different columns; name one."
+        )
+
+
+def insist(word: str, device: str) -> DeviceSpec:
+    """The data sheet of the card at `device`. Raises `BenchError` where that is none of the cards of that word."""
+    from visionbench.machine import unseen
+    from visionbench.machine.environment import describe, find_device
+
+    wanted = select(word)
+    if not device.startswith("cuda") or find_device() != "cuda":
+        why = f" {unseen.reason()}." if unseen.cards() else ""
+        raise BenchError(
+            f"--gpu {word}: there is no CUDA GPU here (torch finds only the CPU).{why} "
+            f"Run this on a machine with one, or leave --gpu away to measure this CPU."
+        )
+    name = describe(device).device_name or "unknown"
+    card = identify(name)
+    if card is None or card not in wanted:
+        known = f"--gpu {card.key}" if card else "no --gpu (this GPU is not in the table of `list devices`)"
+        raise BenchError(f"--gpu {word}: the GPU here is a {name}. Use {known}, or run this on a {word}.")
+    return card

@@ -99,10 +99,6 @@ def _label(key: str, head: str, text: Callable[[Run], str], rank: int = 0) -> Co
     return label(key, head, text, align="left" if key == "model" else "right", rank=rank)
 
 
-def _number(run: Run) -> str:
-    return str(run.spec.processes or "")
-
-
 LABELS: tuple[Column[Run], ...] = (
     _label("model", "model", lambda run: run.spec.model.removeprefix("timm:")),
     _label("image_size", "size", lambda run: str(run.spec.image_size)),
@@ -115,7 +111,8 @@ LABELS: tuple[Column[Run], ...] = (
     _label("attention", "attention", lambda run: f"{run.spec.attention} attention"),
     _label("inputs", "inputs", lambda run: ", ".join(run.spec.inputs or ())),
     _label("loss", "loss", lambda run: run.spec.loss or ""),
-    _label("processes", "processes", lambda run: " ".join(filter(None, (_number(run), run.spec.parallel)))),
+    _label("processes", "processes", lambda run: str(run.spec.processes or "")),
+    _label("parallel", "parallel", lambda run: run.spec.parallel or ""),
     _label("backend", "backend", lambda run: run.spec.backend or ""),
     _label("device", "device", lambda run: device_name(run.environment)),
     _label("protocol", "protocol", lambda run: run.protocol.name if run.protocol else DASH),

@@ -82,14 +82,18 @@ def test_the_table_says_weak_scaling_and_has_a_column_of_each_with_its_interval(
     assert "each process's" in table.title
     [row] = table.rows
     cell = dict(zip((column.key for column in table.columns), row.cells, strict=True))
-    assert (cell["processes"].text, cell["batch_size"].text) == ("4 ddp", "64")
+    assert (cell["processes"].text, cell["batch_size"].text) == ("4", "64")
     assert cell["scaling_efficiency"].value == pytest.approx(0.9 / 1.03, rel=1e-3)
     assert cell["scaling_efficiency"].low < cell["scaling_efficiency"].value < cell["scaling_efficiency"].high
     assert cell["scaling_efficiency"].span
     assert cell["communication_efficiency"].span
     assert cell["images_per_second_of_all"].value == pytest.approx(4 * cell["throughput"].value)
     assert cell["slowest_rank"].text == "102.8"
-    assert "gradients by nccl 2.28.3" in render(table, "markdown")
+    text = render(table, "markdown")
+    assert "gradients by nccl 2.28.3" in text
+    assert "eager; fused attention; ddp" in text, "what all rows share is said below"
+    both = layout([*LAUNCHES, launch(parallel="ddp_views")])
+    assert "parallel" in {column.key for column in both.columns}
 
 
 def test_exposed_time_below_zero_is_shown_as_it_is():
@@ -106,7 +110,7 @@ def test_a_table_without_processes_is_as_it_was():
     )
     table = layout([alone])
     assert table.title == "Measured"
-    assert not {"processes", "scaling_efficiency"} & {column.key for column in table.columns}
+    assert not {"processes", "parallel", "scaling_efficiency"} & {column.key for column in table.columns}
 
 
 def test_the_figure_has_a_line_per_network_over_the_numbers_of_processes():
