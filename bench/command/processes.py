@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from visionbench.command.requests import LARGEST, HowToRun
 from visionbench.command.selection import Defaults
+from visionbench.record.devices import DeviceSpec, identify, select
 from visionbench.record.errors import BenchError
+from visionbench.record.record import Environment
 from visionbench.record.spec import Protocol, Spec, check_parallel
 from visionbench.record.units import plural
 
@@ -35,12 +38,12 @@ class Place:
 def placed(place: Place, how: HowToRun) -> Place:
     """The place for rows of so many processes; as it is where that is not asked for.
 
-    On a CPU each process gets its share of the cores, unless the threads were named. Raises `BenchError`, with the
-    remedy, for processes that have no task, no GPU of their own, or no way of training that can be measured.
+    On a CPU each process gets a part of the cores, unless the threads were named. Raises `BenchError`, with the
+    remedy, for processes that have no task, no GPU each, or no way of training that can be measured.
     """
-    if how.processes is None and how.parallel is None:
+    number = checked(how)
+    if number is None:
         return place
-    number = _checked(how)
     [device, *others] = place.devices
     if others:
         raise BenchError(
@@ -54,8 +57,10 @@ def placed(place: Place, how: HowToRun) -> Place:
     return place
 
 
-def _checked(how: HowToRun) -> int:
-    """The number of processes, where the rest of the request goes with it."""
+def checked(how: HowToRun) -> int | None:
+    """The number of processes, if that is asked for. Raises `BenchError` where the rest of the request forbids it."""
+    if how.processes is None and how.parallel is None:
+        return None
     parallel = how.parallel or ("ddp" if how.processes else None)
     spec = Spec(model="any", task=how.task, processes=how.processes, parallel=parallel, compile_mode=how.compile_mode)
     check_parallel(spec)
@@ -63,7 +68,6 @@ def _checked(how: HowToRun) -> int:
         raise BenchError("--parallel fsdp2 is counted and not measured so far: `trace` gives its memory, ddp is timed.")
     if how.batch_size == LARGEST:
         raise BenchError("the largest batch is searched for with one process: name --batch-size beside --processes.")
-    assert spec.processes is not None, "check_parallel has seen to it"
     return spec.processes
 
 
@@ -79,7 +83,7 @@ def _threads(number: int) -> int:
 
 
 def _check_gpus(kind: str, first: int, number: int) -> None:
-    """Every process has a GPU of its own, counted from the first."""
+    """Raise `BenchError` unless there is a GPU for each process, counted from the first."""
     from visionbench.machine import accelerator
     from visionbench.measuring.ranks import backend_of
 
@@ -91,3 +95,33 @@ def _check_gpus(kind: str, first: int, number: int) -> None:
             f"{number} processes need {plural(number, 'GPU')}, and torch sees {here} here{behind}: use "
             f"--processes {max(here, 1)}, or --device cpu to try it without."
         )
+
+
+def check_alike(words: str, environments: Sequence[Environment]) -> None:
+    """Raise `BenchError` for devices over which a row's launches cannot be spread."""
+    if any(environment.device_type != "cuda" for environment in environments):
+        raise BenchError(f"--device {words}: only CUDA GPUs can be measured side by side; name one device.")
+    if len({environment.device for environment in environments}) > 1:
+        raise BenchError(
+            f"--device {words}: these are different GPUs: their rows belong in different columns; name one."
+        )
+
+
+def insist(word: str, device: str) -> DeviceSpec:
+    """The data sheet of the card at `device`. Raises `BenchError` where that is none of the cards of that word."""
+    from visionbench.machine import unseen
+    from visionbench.machine.environment import describe, find_device
+
+    wanted = select(word)
+    if not device.startswith("cuda") or find_device() != "cuda":
+        why = f" {unseen.reason()}." if unseen.cards() else ""
+        raise BenchError(
+            f"--gpu {word}: there is no CUDA GPU here (torch finds only the CPU).{why} "
+            f"Run this on a machine with one, or leave --gpu away to measure this CPU."
+        )
+    name = describe(device).device_name or "unknown"
+    card = identify(name)
+    if card is None or card not in wanted:
+        known = f"--gpu {card.key}" if card else "no --gpu (this GPU is not in the table of `list devices`)"
+        raise BenchError(f"--gpu {word}: the GPU here is a {name}. Use {known}, or run this on a {word}.")
+    return card

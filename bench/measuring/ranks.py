@@ -5,9 +5,9 @@ travel by gloo between CPUs and by NCCL between GPUs; what we say to each other 
 in NCCL keeps a core and a GPU busy, and would heat what another rank is timed on.
 
 The common clock is what lets the loop of `timing` serve several processes: each reading is the latest of all ranks'
-clocks, and nobody goes on before all have read. So a block begins when the last rank is ready and ends when the slowest
-is done, and whatever is decided by the clock (another burst, the length of a block) every rank decides alike. A reading
-takes a round of gloo, about half a millisecond here; a block has one of them in it.
+clocks, and no rank goes on before all have read. So a block begins when the last rank is ready and ends when the
+slowest is done, and whatever is decided by the clock (another burst, the length of a block) every rank decides alike.
+A reading takes a round of gloo, about half a millisecond here; a block has one of them in it.
 """
 
 from __future__ import annotations

@@ -61,9 +61,8 @@ def check_all_arrive(model: nn.Module) -> None:
         return
     names = ", ".join(without[:NAMES_SHOWN]) + (", ..." if len(without) > NAMES_SHOWN else "")
     raise UnsupportedError(
-        f"DistributedDataParallel waits for the gradient of every parameter, and {len(without)} got none ({names}), so "
-        "it says 'Expected to have finished reduction in the prior iteration': let them take part in the loss, or "
-        "freeze them by requires_grad_(False)"
+        f"{len(without)} parameters get no gradient ({names}), and DDP says 'Expected to have finished reduction in "
+        "the prior iteration': let them take part in the loss, or freeze them by requires_grad_(False)"
     )
 
 

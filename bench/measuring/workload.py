@@ -88,7 +88,7 @@ def build(
 ) -> Workload:
     """The workload of `spec` on `device`, with weights, inputs and labels drawn from `seed`.
 
-    Where several processes train, `ranks` are they: weights are then alike, and each rank draws a batch of its own.
+    Where several processes train, `ranks` are they: weights are then alike, and each rank draws another batch.
     Raises what the model raises; torch's flags are then as they were. One workload at a time: flags are global.
     """
     if spec.processes is not None and ranks is None:

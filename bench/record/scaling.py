@@ -13,7 +13,7 @@ from visionbench.record.statistics import images_per_second
 
 
 def images_per_second_of_all(record: Record) -> float | None:
-    """The rate of all processes of a launch: each has a batch of its own. None for one process, or without a rate."""
+    """The rate of all processes of a launch: each has its batch. None for one process, or without a rate."""
     rate = images_per_second(record)
     return None if rate is None or record.spec.processes is None else record.spec.processes * rate
 
@@ -38,7 +38,7 @@ def exposed_seconds(record: Record) -> float | None:
 
 
 def slowest_rank(record: Record) -> tuple[int, float] | None:
-    """The rank that takes longest where nobody waits, and how many times the median rank's time it takes."""
+    """The rank that takes longest where none waits for another, and how many times the median rank's time it takes."""
     times: list[float] = []
     while (measured := record.get(f"rank_time.{len(times)}")) is not None and measured.values:
         times.append(median(measured.values))

@@ -84,8 +84,8 @@ class Spec:
     of three channels, as one types them (`visionbench.record.inputs`); a description of just these is None.
     `attention="math"` computes softmax(QK^T)V step by step and keeps the N x N matrix, as every 2022 code base did;
     "fused" may use one kernel. `loss` is a function of the user's that a training step minimises (`user:module:name`),
-    None for the rule of `models.outputs`. `processes` train replicas together, each on a GPU of its own with a batch of
-    its own (weak scaling); `parallel` says how: `ddp` is torch's DistributedDataParallel as it comes, `ddp_views` the
+    None for the rule of `models.outputs`. `processes` train replicas together, each on another GPU with another batch
+    (weak scaling); `parallel` says how: `ddp` is torch's DistributedDataParallel as it comes, `ddp_views` the
     same with `gradient_as_bucket_view`, `fsdp2` is `fully_shard`. None is one process. `backend` (what runs the model,
     if not torch) is a place for what is coming, and `check_parallel` refuses it and what does not fit together.
     Raises `BenchError` for a word that is not on its list or a size below 1.

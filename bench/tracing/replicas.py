@@ -145,7 +145,7 @@ def buckets(gradients: Sequence[tuple[int, object]]) -> tuple[int, ...]:
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """The modules that get `fully_shard` of their own: elements of the network's outermost lists (`Sequential`,
+    """The modules to each of which `fully_shard` is applied: elements of the network's outermost lists (`Sequential`,
     `ModuleList`) with parameters; of an element that is a list, or has one called blocks or layers, the elements of
     that.
     """

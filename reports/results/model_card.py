@@ -6,7 +6,7 @@ The card is a few tables over one computed record and its breakdowns. All number
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from visionbench.record import counters, units
@@ -94,9 +94,23 @@ def memory(record: Record, peak_phase: str, curve: Sequence[int]) -> Table:
         for m in parts
     )
     columns = (_column("at the peak", "left"), _column("memory"), _column("share"))
-    title = f"Live memory of a training step, with its peak in {peak_phase}"
+    processes = record.spec.processes
+    whose = "" if processes is None else f" of rank 0 of {processes} ({record.spec.parallel}; the batch is each rank's)"
+    title = f"Live memory of a training step{whose}, with its peak in {peak_phase}"
     drawn = f"Forward, backward, optimizer, from 0 to {units.size(peak)}: {_sparkline(curve)}"
-    return Table(name="memory", title=title, columns=columns, rows=rows, remarks=(drawn,))
+    return Table(name="memory", title=title, columns=columns, rows=rows, remarks=(drawn, *_of_a_rank(record)))
+
+
+def _of_a_rank(record: Record) -> Iterator[str]:
+    """What one of several processes keeps from step to step, and the buckets in which it sends gradients."""
+    kept = [m for m in record.measurements if m.metric.startswith("rank_memory.")]
+    if kept:
+        parts = [f"{units.size(m.values[0])} of {m.metric.partition('.')[2]}" for m in kept if m.values[0]]
+        whole = units.size(sum(m.values[0] for m in kept))
+        yield f"Kept from step to step: {whole} ({', '.join(parts)}); NCCL's own buffers are not counted."
+    if sent := record.get("gradient_buckets"):
+        sizes = ", ".join(units.size(size) for size in sent.values)
+        yield f"Gradients are sent in {units.plural(len(sent.values), 'bucket')}: {sizes}."
 
 
 _BARS = " ▁▂▃▄▅▆▇█"

@@ -180,7 +180,7 @@ def _scaling(quantity: scaling.Quantity) -> Metric:
         of=lambda run: quantity.of(run.launches),
         flagged="throughput",
         spans=quantity.spans,
-        rank=1 if quantity.spans else 3,
+        rank=quantity.rank,
         note=quantity.note,
     )
 
@@ -243,7 +243,7 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
     """The table of all that was measured; computed records among `records` give the MACs. Pure."""
     runs = runs_of(records)
     together = any(run.spec.processes is not None for run in runs)
-    always = (*ALWAYS, "processes", "parallel") if together else ALWAYS
+    always = (*ALWAYS, "processes") if together else ALWAYS
     labels = [column for column in LABELS if column.key in always or len({column.fill(run).text for run in runs}) > 1]
     estimates = {metric.key: {run: metric.of(run) for run in runs} for metric in METRICS}
     main = METRICS[0]
@@ -282,7 +282,7 @@ def _step(spec: Spec) -> tuple[object, ...]:
 
 def _measure(metric: Metric, estimates: Iterable[Estimate | None]) -> tuple[float, str, int]:
     """What a whole column is shown in: its unit in base units, that unit's name, and decimals."""
-    values = [estimate.centre for estimate in estimates if estimate is not None]
+    values = [abs(estimate.centre) for estimate in estimates if estimate is not None]  # a difference may be negative
     scale, unit = _UNITS[metric.unit](min((value for value in values if value > 0), default=1.0))
     return scale, unit, 0 if metric.unit == "count" else cells.rate_digits(value / scale for value in values)
 

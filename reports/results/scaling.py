@@ -1,6 +1,6 @@
 """What `run --processes N` measured, as columns of the table of runs, and the sentence that its title gets.
 
-Weak scaling: each process has a batch of its own. The quotients are of one launch, whose blocks take turns
+Weak scaling: each process has its batch. The quotients are of one launch, whose blocks take turns
 (`visionbench.record.scaling`); intervals are over launches.
 """
 
@@ -26,13 +26,14 @@ TITLE = "Measured; of several processes: weak scaling, the batch and img/s are e
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantity:
-    """One of the columns: in base units, and what it means."""
+    """One of the columns: in base units, and what it means; `rank` as a column's."""
 
     key: str
     head: str
     unit: Literal["1/s", "s", "1"]
     of: Callable[[Sequence[Record]], Estimate | None]
     note: str
+    rank: int
     spans: bool = True
 
 
@@ -57,6 +58,7 @@ QUANTITIES: tuple[Quantity, ...] = (
         unit="1/s",
         of=_over(images_per_second_of_all),
         note="images per second of all processes, by the time of the slowest.",
+        rank=3,
     ),
     Quantity(
         key="scaling_efficiency",
@@ -64,6 +66,7 @@ QUANTITIES: tuple[Quantity, ...] = (
         unit="1",
         of=_over(scaling_efficiency),
         note="the rate of N processes over N times that of one of them alone, in turns within a launch.",
+        rank=1,
     ),
     Quantity(
         key="communication_efficiency",
@@ -71,6 +74,7 @@ QUANTITIES: tuple[Quantity, ...] = (
         unit="1",
         of=_over(communication_efficiency),
         note="time of a step under no_sync over that of a step, in turns within the same processes.",
+        rank=2,
     ),
     Quantity(
         key="exposed",
@@ -78,6 +82,7 @@ QUANTITIES: tuple[Quantity, ...] = (
         unit="s",
         of=_exposed,
         note="what exchanging gradients adds to a step; below zero where that is less than the noise.",
+        rank=5,
         spans=False,
     ),
     Quantity(
@@ -85,7 +90,8 @@ QUANTITIES: tuple[Quantity, ...] = (
         head="slowest rank",
         unit="1",
         of=_slowest,
-        note="its time over the median rank's, where nobody waits for another (under no_sync).",
+        note="its time over the median rank's, where no rank waits for another (under no_sync).",
+        rank=6,
         spans=False,
     ),
 )

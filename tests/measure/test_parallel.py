@@ -156,7 +156,7 @@ def test_a_launch_of_two_processes_is_one_record_of_blocks_in_turns(record):
 @pytest.mark.parametrize(
     ("factory", "kind", "words"),
     [
-        ("unused", "unsupported", "2 got none (beside.weight, beside.bias), so it says 'Expected to have finished"),
+        ("unused", "unsupported", "2 parameters get no gradient (beside.weight, beside.bias), and DDP says"),
         ("frozen", "unsupported", "it has nothing to train: every parameter is frozen"),
         ("raises", "error", "ValueError: first line second line"),
     ],
@@ -178,7 +178,7 @@ def test_what_ddp_refuses_is_a_failure_that_says_why_once(factories, factory, ki
     ],
 )
 def test_a_rank_that_dies_fails_or_hangs_is_a_failure_within_the_limit(factories, factory, seconds, kind, message):
-    began = time.monotonic()
+    began, others = time.monotonic(), set(psutil.Process().children())
     record = _measured(factories(factory), seconds)
     assert record.failure is not None
     assert record.failure.kind == kind
@@ -186,7 +186,7 @@ def test_a_rank_that_dies_fails_or_hangs_is_a_failure_within_the_limit(factories
     assert message in record.failure.message
     assert (record.spec.processes, record.environment.communication) == (2, "gloo")
     assert time.monotonic() - began < seconds + 5.0
-    assert not psutil.Process().children(), "a rank outlived the launch"
+    assert set(psutil.Process().children()) <= others, "a rank outlived the launch"
 
 
 @pytest.mark.slow

@@ -166,7 +166,7 @@ def test_what_cannot_be_or_is_not_built_yet_is_refused_and_not_ignored(fields, r
 
 
 def test_a_way_of_training_in_parallel_is_of_the_list():
-    with pytest.raises(BenchError, match="there is no way of training in parallel 'dp': choose one of ddp, ddp_views"):
+    with pytest.raises(BenchError, match=r"there is no way of training in parallel 'dp': did you mean ddp or fsdp2\?"):
         replace(TINY, parallel="dp")
 
 

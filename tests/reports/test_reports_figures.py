@@ -20,8 +20,9 @@ from visionbench.comparison.comparison import Comparison, Launch, Round, Side
 from visionbench.record import store
 from visionbench.record.devices import find
 from visionbench.record.errors import BenchError
+from visionbench.record.metrics import measurement
 from visionbench.record.record import Environment, Failure, Measurement, Record
-from visionbench.record.spec import Spec
+from visionbench.record.spec import STEADY, Spec
 from visionbench.record.statistics import throughput
 from visionbench.reports.figures import (
     FIGURES,
@@ -130,7 +131,9 @@ def evidence(counts: list[Record]) -> Evidence:
     ours = [record for record in there if record.spec not in {one.spec for one in made_up}]
     known = {row.network for table in ("10", "11") for row in rows(table)}
     steps = [_computed(count_spec(*network), _exact("macs", 4.5e9)) for network in known]
-    return Evidence(records=(*steps, *counts, *ours, *made_up, *_commits(ours)), comparisons=COMPARISONS)
+    together = [_together(model, number) for model in (MODEL, "timm:resnet50") for number in (2, 4, 8)]
+    records = (*steps, *counts, *ours, *made_up, *_commits(ours), *together)
+    return Evidence(records=records, comparisons=COMPARISONS)
 
 
 def _commits(ours: list[Record]) -> list[Record]:
@@ -138,6 +141,18 @@ def _commits(ours: list[Record]) -> list[Record]:
     timed = [one for one in ours if one.source == "measured" and one.environment.device_type == "cpu"]
     where = {one.environment: replace(one.environment, git_commit="5" * 40) for one in timed}
     return [replace(one, environment=where[one.environment]) for one in timed]
+
+
+def _together(model: str, processes: int) -> Record:
+    """A launch of several processes that lose a tenth for each."""
+    blocks = {"alone_time": 1.0, "unsynchronised_time": 1.0 + processes / 20, "throughput": 1.0 + processes / 10}
+    return Record(
+        spec=Spec(model=model, task="train", batch_size=64, processes=processes, parallel="ddp"),
+        protocol=STEADY,
+        environment=GPU,
+        measurements=tuple(measurement(name, (seconds,)) for name, seconds in blocks.items()),
+        source="measured",
+    )
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------------

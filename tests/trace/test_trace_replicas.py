@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ from visionbench.record.spec import Spec
 from visionbench.tracing.replicas import blocks, buckets
 from visionbench.tracing.step import run, to_record
 
-MODEL = "timm:resnet18"
+MODEL = "timm:convnext_atto"
 PLAIN = Spec(model=MODEL, task="train", batch_size=2, image_size=32)
 SECONDS = 120.0
 
@@ -188,3 +189,45 @@ def _blocks_of(size: int) -> int:
 def test_shards_of_a_trace_are_those_that_torch_allocates():
     kept = _traced("fsdp2", 2).share.kept
     assert _both(_fsdp2)[0] == kept
+
+
+def _peak(spec: Spec, _ranks: Ranks) -> int:
+    """Bytes that a step's forward and backward pass take at most beside what stands, as torch's profiler sees it."""
+    model = build(spec.model, spec.image_size)
+    network: nn.Module = model
+    if spec.parallel == "fsdp2":
+        for block in (*blocks(model), model):
+            fully_shard(block)
+    else:
+        network = wrapped(model, spec, _ranks, "cpu")
+    images = torch.randn(spec.batch_size, 3, spec.image_size, spec.image_size)
+    optimizer = torch.optim.AdamW(model.parameters())
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        logits = network(images)
+        nn.functional.cross_entropy(logits, torch.zeros(spec.batch_size, dtype=torch.long)).backward()
+        del logits
+
+    for _ in range(3):
+        step()
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    ordered = (event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
+    return images.nbytes + max(accumulate(ordered))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "ddp_views", "fsdp2"])
+def test_the_peak_of_a_trace_is_what_torch_allocates_on_a_cpu(parallel):
+    # A small transformer: its products need no workspace on a CPU, as convolutions do.
+    spec = Spec(model="timm:test_vit", task="train", batch_size=8, image_size=160, processes=2, parallel=parallel)
+    traced = run(spec)
+    optimizer = next(event for event, name in traced.curve.phases if name == "optimizer")
+    standing = sum(size for name, size in traced.share.kept.items() if name != "gradients") + traced.buffer_bytes
+    peak = max(traced.curve.totals[:optimizer]) - standing
+    for allocated in _both(partial(_peak, spec)):
+        assert allocated == pytest.approx(peak, rel=0.03)

@@ -17,9 +17,9 @@ from visionbench.command.requests import LARGEST, HowLong, HowToRun, Queue, Sele
 from visionbench.command.selection import PAPER_BATCH, Defaults, specs_to_run
 from visionbench.comparison.verdict import INTERRUPTED, NOT_MEASURED
 from visionbench.record import store
-from visionbench.record.devices import DeviceSpec, find, identify, select
+from visionbench.record.devices import DeviceSpec, find, select
 from visionbench.record.errors import BenchError
-from visionbench.record.record import Environment, Failure, Record
+from visionbench.record.record import Failure, Record
 from visionbench.record.spec import EFFORTS, PROTOCOLS, QUICK, SMOKE, STEADY, SWIN, Protocol, Spec
 from visionbench.record.units import duration, plural
 
@@ -90,6 +90,7 @@ def _request(words: Namespace) -> Request:
 
 def run(request: Request) -> int:
     """Measure what was asked for, and print it as a table; or, with --json, the new records as lines."""
+    processes.checked(request.how)
     if request.queue is not None:
         return _run_queued(request, request.queue)
     if not request.dry_run:
@@ -115,6 +116,8 @@ def _run_queued(request: Request, queue: Queue) -> int:
 
     if request.how.batch_size == LARGEST:
         raise BenchError("--batch-size max is searched for on one card: run it there, or name a number.")
+    if request.how.processes is not None:
+        raise BenchError("a job of --cluster has one GPU: leave --processes out, or train on a node by `run` there.")
 
     def rows(word: str) -> queued.Rows:
         place = place_of_card(word, request.where, request.how_long)
@@ -374,7 +377,7 @@ def place_to_measure(where: Where, how_long: HowLong) -> Place:
     from visionbench.machine.environment import describe, find_device
 
     words = where.device or ("cuda" if where.gpu else find_device())
-    cards = [_insist(where.gpu, word.strip()) for word in words.split(",")] if where.gpu else []
+    cards = [processes.insist(where.gpu, word.strip()) for word in words.split(",")] if where.gpu else []
     devices = _devices(words)
     if cards:
         return _as_the_paper(devices, cards[-1], where, how_long)
@@ -428,37 +431,8 @@ def _devices(words: str) -> tuple[str, ...]:
     for device, environment in environments.items():  # `cuda` and `cuda:0` are one
         devices.setdefault((environment.device_type, environment.device_index), device)
     if len(devices) > 1:
-        _check_alike(words, list(environments.values()))
+        processes.check_alike(words, list(environments.values()))
     return tuple(devices.values())
-
-
-def _check_alike(words: str, environments: Sequence[Environment]) -> None:
-    """Raise `BenchError` for devices over which a row's launches cannot be spread."""
-    if any(environment.device_type != "cuda" for environment in environments):
-        raise BenchError(f"--device {words}: only CUDA GPUs can be measured side by side; name one device.")
-    if len({environment.device for environment in environments}) > 1:
-        raise BenchError(
-            f"--device {words}: these are different GPUs: their rows belong in different columns; name one."
-        )
-
-
-def _insist(word: str, device: str) -> DeviceSpec:
-    from visionbench.machine import unseen
-    from visionbench.machine.environment import describe, find_device
-
-    wanted = select(word)
-    if not device.startswith("cuda") or find_device() != "cuda":
-        why = f" {unseen.reason()}." if unseen.cards() else ""
-        raise BenchError(
-            f"--gpu {word}: there is no CUDA GPU here (torch finds only the CPU).{why} "
-            f"Run this on a machine with one, or leave --gpu away to measure this CPU."
-        )
-    name = describe(device).device_name or "unknown"
-    card = identify(name)
-    if card is None or card not in wanted:
-        known = f"--gpu {card.key}" if card else "no --gpu (this GPU is not in the table of `list devices`)"
-        raise BenchError(f"--gpu {word}: the GPU here is a {name}. Use {known}, or run this on a {word}.")
-    return card
 
 
 def _protocol(how_long: HowLong, usual: Protocol) -> Protocol:

@@ -10,7 +10,7 @@ heat, another program) meets all alike and cancels in the quotients of a round. 
   is what exchanging gradients adds to a step (bytes that nothing hides, bucket copies, hooks, and waiting for others).
 - `alone_time`: rank 0's step while the others sleep. What of the scaling efficiency is not communication is contention:
   for cores, memory, power, or the bus.
-- `rank_time.N`: each rank's own time of the unsynchronised blocks, where nobody waits: which one is slow.
+- `rank_time.N`: each rank's own time of the unsynchronised blocks, where none waits for another: which one is slow.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _warm(kinds: dict[str, _Turn], tools: Instruments) -> None:
         for _ in range(2):
             turn.step()
         turn.synchronize()
-        tools.now()  # nobody goes on before all are here
+        tools.now()  # no rank goes on before all are here
 
 
 def _rounds(

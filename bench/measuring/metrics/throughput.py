@@ -79,7 +79,7 @@ def flags_of(
 
 
 def warnings_of(blocks: Blocks, warm: WarmUp) -> tuple[str, ...]:
-    """What a reader is told in words: what had not settled, and how many blocks were discarded."""
+    """For a reader, in words: what had not settled, and how many blocks were discarded."""
     told = (f"not steady after {warm.iterations} iterations: {warm.moving}",) if warm.moving else ()
     bad = len(blocks.bad_weather)
     discarded = f"{bad} of {bad + len(blocks.wall)} blocks discarded: the device slowed itself down"

@@ -53,8 +53,8 @@ class _Rank:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What the ranks came to: the text of each (None where there is none), the mistake of a user, or the failure of one
-    that died, or of all that were not done in time.
+    """What the ranks came to: the text of each (or None), the mistake of a user, or the failure of a rank that
+    died, or of all that were not done in time.
     """
 
     texts: tuple[str | None, ...]
