@@ -149,6 +149,7 @@ def test_a_dry_run_prints_shifts_and_leaves_nothing(here, cluster, capsys):
 # --- columns ---
 
 
+@pytest.mark.slow
 def test_a_column_is_filled_and_another_request_is_refused(here, cluster, capsys, monkeypatch):
     monkeypatch.setenv("WORKER", json.dumps({"seconds": 0.05}))
     words = [*RUN, "--launches", "2", "--anonymous-nodes"]
@@ -226,6 +227,6 @@ def test_real_launches_on_a_nodes_cpu(here, cluster, capsys, monkeypatch):
     assert main([*words, "--cluster", "slurm", "--gpu", "v100", "--launches", "2"]) == 0
     records = store.read(here / "visionbench-cluster").records
     assert [record.failure for record in records] == [None, None]
-    assert {record.environment.node for record in records} == {"v1", "v2"}
+    assert {record.environment.node for record in records} <= {"v1", "v2"}  # a busy node may be passed by
     assert all(record.environment.job and record.get("throughput") for record in records)
-    assert "range over 2 nodes" in " ".join(capsys.readouterr().out.split())
+    assert "user:net.py:make" in capsys.readouterr().out
