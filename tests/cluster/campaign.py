@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,17 @@ from visionbench.record.spec import Protocol, Spec
 HERE = Path(__file__).parent
 ROWS = tuple(Spec(model=f"timm:net{number}", batch_size=64) for number in range(4))
 QUICK = Protocol(name="swin", warmup_iterations=1, blocks=1, block_iterations=10)
+
+
+TORCH = ["2.14.1", "13.0", None, ["sm_70", "sm_80"]]
+"""What a site's Python says of its torch: version, CUDA, HIP, kernels."""
+
+
+def write_python(path: Path, torch: object = TORCH) -> None:
+    """A site's Python: `-c` is the question for its torch, everything else a job without torch."""
+    answer = f"case \"$1\" in -c) echo '{json.dumps(torch)}'; exit;; esac"
+    path.write_text(f'#!/bin/sh\n{answer}\nexec {sys.executable} {HERE / "worker.py"} "$@"\n')
+    path.chmod(0o755)
 
 
 @dataclass

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import slurm as real
-from tests.cluster.campaign import HERE, Campaign
+from tests.cluster.campaign import Campaign, write_python
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +37,6 @@ def cluster(started: real.TestCluster, monkeypatch: pytest.MonkeyPatch) -> Itera
 @pytest.fixture
 def campaign(cluster: real.TestCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Campaign:
     python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE / "worker.py"} "$@"\n')
-    python.chmod(0o755)
+    write_python(python)
     monkeypatch.delenv("WORKER", raising=False)
     return Campaign(tmp_path / "campaign", python, monkeypatch)

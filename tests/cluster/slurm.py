@@ -52,7 +52,7 @@ SchedulerParameters=sched_interval=2,bf_interval=2
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 {nodes}
-PartitionName=gpu Nodes=ALL Default=YES PriorityTier=1 MaxTime=60
+PartitionName=gpu Nodes=ALL Default=YES PriorityTier=1 MaxTime=INFINITE
 PartitionName=urgent Nodes=ALL PriorityTier=10 MaxTime=60
 """
 

@@ -11,6 +11,8 @@ from collections import Counter, defaultdict
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from tests.cluster.campaign import HERE, Campaign, in_background, wait_for
 from tests.cluster.slurm import TestCluster
 from visionbench.cluster import shifts
@@ -44,6 +46,7 @@ def running(cluster: TestCluster, node: str) -> str:
     return cluster.run("squeue", "-h", "-t", "running", "-w", node, "-o", "%i").strip()
 
 
+@pytest.mark.slow
 def test_eight_shifts_with_a_kill_a_requeue_and_a_drain(cluster: TestCluster, campaign: Campaign) -> None:
     campaign.orders(seconds=0.3)
     request = campaign.request(launches=4)
@@ -71,6 +74,7 @@ def test_shifts_go_to_other_nodes_before_any_node_is_asked_twice(campaign: Campa
     assert nodes == {"v100-01": {"v1"}, "v100-02": {"v2"}}
 
 
+@pytest.mark.slow
 def test_a_preempted_shift_goes_on(cluster: TestCluster, campaign: Campaign) -> None:
     campaign.orders(seconds=0.4)
     request = campaign.request(launches=1, cards=("a100",))
@@ -83,6 +87,7 @@ def test_a_preempted_shift_goes_on(cluster: TestCluster, campaign: Campaign) -> 
     assert {record.environment.restarts for record in records} == {0, 1}
 
 
+@pytest.mark.slow
 def test_the_other_node_takes_over_from_a_dead_one(cluster: TestCluster, campaign: Campaign) -> None:
     campaign.orders(seconds=0.4)
     request = campaign.request(launches=1, cards=("v100",))
@@ -95,6 +100,7 @@ def test_the_other_node_takes_over_from_a_dead_one(cluster: TestCluster, campaig
     assert Counter(record.environment.node for record in records).keys() == {"v1", "v2"}
 
 
+@pytest.mark.slow
 def test_a_driver_that_was_killed_goes_on_where_it_was(cluster: TestCluster, campaign: Campaign) -> None:
     campaign.orders(seconds=0.3)
     request = campaign.request(launches=2)
@@ -110,6 +116,7 @@ def test_a_driver_that_was_killed_goes_on_where_it_was(cluster: TestCluster, cam
     assert campaign.driver(request).look()  # and there is nothing to do
 
 
+@pytest.mark.slow
 def test_a_shift_that_never_works_fails_after_three_tries_with_its_logs_end(campaign: Campaign) -> None:
     campaign.orders(seconds=0.05, ends=["v100-01"])
     request = campaign.request(launches=1, cards=("v100",))
@@ -132,6 +139,7 @@ def test_an_unfit_node_is_left_out_and_said(campaign: Campaign) -> None:
     assert "Node v1 is left out: its GPU's memory had 3 uncorrectable errors." in campaign.said
 
 
+@pytest.mark.slow
 def test_a_card_without_a_fit_node_fails(campaign: Campaign) -> None:
     campaign.orders(seconds=0.05, sick={"a1": "its GPU is a slice of a card (MIG)"})
     request = campaign.request(launches=2, cards=("a100",))
