@@ -186,7 +186,7 @@ def _columns(file: TomlFile, index: int, entry: Mapping[str, Any], rows: Sequenc
         shown = [word for word, (metric, _) in METRICS.items() if metric in printed or word in ("params", "flops")]
         return ("size", *shown)
     for word in entry["columns"]:
-        if isinstance(word, str) and word not in WORDS:
+        if not isinstance(word, dict) and word not in WORDS:
             where = file.where("table", index, "columns")
             raise BenchError(f"{where}: column '{word}' is unknown: write one of {', '.join(WORDS)}.")
     return tuple(entry["columns"])

@@ -119,6 +119,7 @@ def test_every_format_shows_it(tmp_path, form):
         ('gpu = "V100"', 'gpus = "V100"', 7, "key 'gpus' is unknown"),
         ('"flops", "img/s"', '"flop", "img/s"', 9, "column 'flop' is unknown: write one of size, params"),
         ("size = 224", "size = 22.4", 15, "size = '22.4' is no number of pixels"),
+        ('"flops", "img/s"', '3, "img/s"', 9, "column '3' is unknown: write one of size, params"),
         ("params = 28.30", "parms = 28.30", 16, "key 'parms' is unknown"),
         ("params = 28.30", 'params = "28,3"', 16, "params = '28,3' is no number: write digits with a point"),
         ("params = 12", "params = -1", 23, "params = '-1' is no number"),
