@@ -287,6 +287,7 @@ def _counted(figure: Figure, profile: Profile, prefix: str, profiles: Counted) -
     exact = profile.parts[figure.metric]
     if fine and not prefix and fits(figure.printed, exact, near=ALIKE):
         yield Explanation(name="the same within 0.1 %", value=exact, cost=0, sure=True)
+    tried: Iterator[tuple[Convention, float]]
     if figure.metric == "params":
         tried = ((convention, convention.count(profile.parts)) for convention in conventions.PARAMS)
     else:
