@@ -9,6 +9,7 @@ remedy. Progress goes to stderr.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
@@ -175,14 +176,6 @@ def trace(
         >>> int(trace("resnet18").value("params"))
         11689512
     """
-    if not isinstance(model, str):
-        from visionbench.command import objects
-
-        settings: dict[str, Any] = {"task": task, "precision": precision, "memory_format": memory_format}
-        settings |= {"attention": attention, "batch_size": batch_size, "image_size": image_size, "inputs": inputs}
-        settings |= {"loss": loss, "processes": processes, "parallel": parallel}
-        [network] = _objects([model], settings, "cpu")  # type: ignore[arg-type]
-        return objects.trace(network)
     from visionbench.command.verbs.trace import Request, traces
 
     how = HowToRun(
@@ -194,8 +187,18 @@ def trace(
         processes=processes,
         parallel=parallel,
     )
+    if not isinstance(model, str):
+        return _traced(model, asdict(how) | {"batch_size": batch_size, "inputs": inputs}, image_size, loss)
     [(_, record)] = traces(Request(selection=_selection((model,), image_size, inputs, loss), how=how))
     return record
+
+
+def _traced(model: Network, settings: Any, image_size: int | tuple[int, int] | None, loss: str | None) -> Record:
+    """The counts of an object."""
+    from visionbench.command import objects
+
+    [network] = _objects([model], settings | {"image_size": image_size, "loss": loss}, "cpu")
+    return objects.trace(network)
 
 
 def measure(
@@ -341,12 +344,10 @@ def compare(
 
     Args:
         models: names as for `measure`, or names of suites, each compared with itself at another revision or setting.
-            Or two objects as for `measure` and perhaps their inputs; the second is the candidate. In this process (as
-            there) the verdict is `inconclusive`, and `remarks` say the ratio between rounds.
+            Or two objects and perhaps their inputs: one process is `inconclusive`, and `remarks` say the ratio.
         base: the baseline, a git revision of the repository that the working folder is in; None is HEAD.
         head: the candidate, a git revision; None is the working tree.
-        vary: settings that the candidate has instead, for example `{"memory_format": "channels_last"}`; both sides then
-            have the same code, so leave `base` and `head` away.
+        vary: settings that the candidate has instead, as in `{"precision": "bf16"}`, without `base` and `head`.
         device: as for `measure`.
         threads: CPU threads; None is 1, which is timed by CPU time.
         launches: process pairs per look; None is 10.

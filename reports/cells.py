@@ -26,7 +26,7 @@ MEASURED_LEVEL, PREDICTED_LEVEL = 0.95, 0.8
 """How sure an interval over launches is, and that of a prediction."""
 
 DOUBTFUL = " ?"
-"""What follows a number that is none: blocks of one program on an idle machine do not differ by a factor."""
+"""What follows a number that says little: blocks of one program on an idle machine do not differ by a factor."""
 
 CAUSES = {
     "out_of_memory": "out of memory",

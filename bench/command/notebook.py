@@ -34,8 +34,8 @@ def _tables(records: Sequence[Record]) -> Iterable[tuple[Table, Sequence[str]]]:
         yield predictions.layout(predicted, "Predicted"), ()
     for record in records:
         if record.source == "computed" and record.failure is None and not measured:
-            made = f"counted by torch {record.environment.torch} on its meta device"
-            yield model_card.facts(record, str(record.spec), made), ()
+            origin = f"counted by torch {record.environment.torch} on its meta device"
+            yield model_card.facts(record, str(record.spec), origin), ()
 
 
 def _fragment(table: Table, sentences: Sequence[str]) -> str:

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from textwrap import fill
 from typing import TYPE_CHECKING
 
 from visionbench.command import inputs, options, output, processes, progress
 from visionbench.command.processes import Place
 from visionbench.command.requests import LARGEST, HowLong, HowToRun, Queue, Selection, Where
+from visionbench.command.runs_table import print_runs
 from visionbench.command.selection import PAPER_BATCH, Defaults, specs_to_run
 from visionbench.comparison.verdict import INTERRUPTED, NOT_MEASURED
 from visionbench.record import store
@@ -128,7 +128,7 @@ def _run_queued(request: Request, queue: Queue) -> int:
     if outcome.records and request.json:
         output.print_records(outcome.records)
     elif outcome.records:
-        _print_table(outcome.records)
+        print_runs(outcome.records)
         queued.print_nodes(outcome.records)
     return INTERRUPTED if outcome.interrupted else 0
 
@@ -469,18 +469,4 @@ def _print_runs(specs: Sequence[Spec], place: Place, path: Path, networks: Netwo
     computed = [record for record in records if record.source == "computed"]
     mine = [record for record in records if record.spec in wanted and record.source == "measured"]
     measured = [record for record in mine if record.protocol and record.protocol.name == name]
-    _print_table(measured, computed, threads=place.threads)
-
-
-def _print_table(measured: Sequence[Record], computed: Sequence[Record] = (), *, threads: int | None = None) -> None:
-    from visionbench.command.batch_sizes import saturation
-    from visionbench.command.one_launch import crowded, spreads
-    from visionbench.reports import render
-    from visionbench.reports.results import runs
-
-    if measured:
-        table = runs.layout([*computed, *measured])
-        print(render(table, "terminal", output.width(None), colour=output.colour()), end="")
-    for sentence in (*spreads(measured), *saturation(measured), crowded(measured, threads)):
-        if sentence:
-            print(fill(sentence, output.width(None) or 100, subsequent_indent="  ", break_on_hyphens=False))
+    print_runs(measured, computed, threads=place.threads)
