@@ -135,6 +135,8 @@ def join(device: str, seconds: float, listener: int | None = None) -> Ranks:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK)
     patience = timedelta(seconds=seconds)
     backend = backend_of(torch.device(device).type)
+    if backend == "nccl":
+        torch.cuda.set_device(device)  # or every rank would hold a context on the first GPU
     store = TCPStore(
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),

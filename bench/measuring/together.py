@@ -35,7 +35,6 @@ def measure(
     if spec.processes is None:
         return worker.measure(spec, protocol, device, threads, tell_stage=tell_stage)
     check_parallel(spec)
-    environment = _environment(device, threads)
     answers = run_together(
         partial(_rank, spec, protocol, device, threads, seconds),
         spec.processes,
@@ -49,7 +48,8 @@ def measure(
     records = {rank: from_json(text) for rank, text in enumerate(answers.texts) if text is not None}
     said = any(record.failure is not None and not is_consequence(record.failure) for record in records.values())
     if answers.failure is not None and not said:
-        failure = answers.failure
+        # Only now: asking a GPU for its name wakes CUDA, and a process in which it is awake cannot be forked.
+        failure, environment = answers.failure, _environment(device, threads)
         return Record(spec=spec, protocol=protocol, environment=environment, failure=failure, source="measured")
     return merged(records)
 

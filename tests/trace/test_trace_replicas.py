@@ -10,7 +10,7 @@ from itertools import accumulate
 import pytest
 import torch
 import torch.distributed as dist
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.distributed.fsdp import fully_shard
@@ -34,6 +34,7 @@ def _traced(parallel, processes=8, **fields):
     return run(replace(PLAIN, parallel=parallel, processes=processes, **fields))
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 40 * 2**20), st.sampled_from(["a", "b"])), max_size=20))
 def test_buckets_are_those_that_torch_assigns(gradients):
     dtypes = {"a": torch.float32, "b": torch.bfloat16}
