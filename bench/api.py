@@ -175,26 +175,18 @@ def trace(
         >>> int(trace("resnet18").value("params"))
         11689512
     """
+    settings: dict[str, Any] = {"task": task, "precision": precision, "memory_format": memory_format}
+    settings |= {"attention": attention, "batch_size": batch_size, "image_size": image_size, "inputs": inputs}
+    settings |= {"loss": loss, "processes": processes, "parallel": parallel}
     if not isinstance(model, str):
         from visionbench.command import objects
 
-        settings: dict[str, Any] = {"task": task, "precision": precision, "memory_format": memory_format}
-        settings |= {"attention": attention, "batch_size": batch_size, "image_size": image_size, "inputs": inputs}
-        settings |= {"loss": loss, "processes": processes, "parallel": parallel}
         [network] = _objects([model], settings, "cpu")  # type: ignore[arg-type]
         return objects.trace(network)
     from visionbench.command.verbs.trace import Request, traces
 
-    how = HowToRun(
-        task=task,
-        batch_size=batch_size or 1,
-        precision=precision,
-        memory_format=memory_format,
-        attention=attention,
-        processes=processes,
-        parallel=parallel,
-    )
-    [(_, record)] = traces(Request(selection=_selection((model,), image_size, inputs, loss), how=how))
+    selection, how = _asked((model,), settings)  # type: ignore[arg-type]
+    [(_, record)] = traces(Request(selection=selection, how=how))
     return record
 
 
