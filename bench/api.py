@@ -9,7 +9,6 @@ remedy. Progress goes to stderr.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
@@ -176,29 +175,19 @@ def trace(
         >>> int(trace("resnet18").value("params"))
         11689512
     """
+    settings: dict[str, Any] = {"task": task, "precision": precision, "memory_format": memory_format}
+    settings |= {"attention": attention, "batch_size": batch_size, "image_size": image_size, "inputs": inputs}
+    settings |= {"loss": loss, "processes": processes, "parallel": parallel}
+    if not isinstance(model, str):
+        from visionbench.command import objects
+
+        [network] = _objects([model], settings, "cpu")  # type: ignore[arg-type]
+        return objects.trace(network)
     from visionbench.command.verbs.trace import Request, traces
 
-    how = HowToRun(
-        task=task,
-        batch_size=batch_size or 1,
-        precision=precision,
-        memory_format=memory_format,
-        attention=attention,
-        processes=processes,
-        parallel=parallel,
-    )
-    if not isinstance(model, str):
-        return _traced(model, asdict(how) | {"batch_size": batch_size, "inputs": inputs}, image_size, loss)
-    [(_, record)] = traces(Request(selection=_selection((model,), image_size, inputs, loss), how=how))
+    selection, how = _asked((model,), settings)  # type: ignore[arg-type]
+    [(_, record)] = traces(Request(selection=selection, how=how))
     return record
-
-
-def _traced(model: Network, settings: Any, image_size: int | tuple[int, int] | None, loss: str | None) -> Record:
-    """The counts of an object."""
-    from visionbench.command import objects
-
-    [network] = _objects([model], settings | {"image_size": image_size, "loss": loss}, "cpu")
-    return objects.trace(network)
 
 
 def measure(
