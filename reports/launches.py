@@ -90,6 +90,11 @@ class Launches(tuple[Record, ...]):
         return tuple(sorted({(record.environment.started or "")[:10] for record in self} - {""}))
 
     @cached_property
+    def metrics(self) -> frozenset[str]:
+        """The metrics that any launch has."""
+        return frozenset(measurement.metric for record in self for measurement in record.measurements)
+
+    @cached_property
     def _measurements(self) -> dict[str, tuple[Measurement, ...]]:
         return {}
 
