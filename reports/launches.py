@@ -13,7 +13,7 @@ from operator import attrgetter
 
 from visionbench.record.record import Environment, Measurement, Record
 from visionbench.record.spec import Spec, Task
-from visionbench.record.statistics import Estimate, throughput
+from visionbench.record.statistics import Estimate, scatter_factor, throughput
 from visionbench.reports.printed import Network
 
 
@@ -69,6 +69,11 @@ class Launches(tuple[Record, ...]):
     def throughput(self) -> Estimate | None:
         """Images per second; None if no launch has a number."""
         return throughput(self)
+
+    @cached_property
+    def scatter_factor(self) -> float | None:
+        """By what factor blocks or launches differ; None where they do not."""
+        return scatter_factor(self)
 
     @cached_property
     def environments(self) -> tuple[Environment, ...]:
