@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from visionbench.record.record import Record
-from visionbench.record.statistics import MIN_LAUNCHES, Estimate, scatter_factor
+from visionbench.record.statistics import MIN_LAUNCHES, Estimate
 from visionbench.record.units import plural
 from visionbench.reports.launches import Launches
 from visionbench.reports.printed import Number
@@ -101,7 +101,7 @@ def measured(
         span = f"({decimals(least / scale, digits)} to {decimals(most / scale, digits)})"
         short = f"({(least / centre - 1) * 100:+.1f} to {(most / centre - 1) * 100:+.1f} %)".replace("-", "−")
     launches = evidence if spans and isinstance(evidence, (tuple, list)) else ()
-    factor = scatter_factor(launches)
+    factor = Launches.of(launches).scatter_factor
     doubt = (f"{DOUBTFUL.strip()}: its blocks or launches differ by a factor of {factor:.1f}.",) if factor else ()
     return Cell(
         text=decimals(centre / scale, digits) + (DOUBTFUL if factor else ""),

@@ -13,7 +13,7 @@ from operator import attrgetter
 
 from visionbench.record.record import Environment, Measurement, Record
 from visionbench.record.spec import Spec, Task
-from visionbench.record.statistics import Estimate, throughput
+from visionbench.record.statistics import Estimate, scatter_factor, throughput
 from visionbench.reports.printed import Network
 
 
@@ -71,6 +71,11 @@ class Launches(tuple[Record, ...]):
         return throughput(self)
 
     @cached_property
+    def scatter_factor(self) -> float | None:
+        """By what factor blocks or launches differ; None where they do not."""
+        return scatter_factor(self)
+
+    @cached_property
     def environments(self) -> tuple[Environment, ...]:
         """The environments that differ in more than the launch and the commit, in the order of their first launch."""
         different = {id(record.environment): record.environment for record in self}.values()
@@ -88,6 +93,11 @@ class Launches(tuple[Record, ...]):
     def days(self) -> tuple[str, ...]:
         """The days on which they began, as far as it is known, ascending."""
         return tuple(sorted({(record.environment.started or "")[:10] for record in self} - {""}))
+
+    @cached_property
+    def metrics(self) -> frozenset[str]:
+        """The metrics that any launch has."""
+        return frozenset(measurement.metric for record in self for measurement in record.measurements)
 
     @cached_property
     def _measurements(self) -> dict[str, tuple[Measurement, ...]]:

@@ -76,7 +76,7 @@ exit codes:
   1    a regression, or a change of exact counts
   2    a mistake in the command or in a file
   3    inconclusive rows under --strict
-  4    nothing could be measured or compared
+  4    nothing could be measured or compared, or a GPU was lost on the way
   70   a fault of visionbench itself
   130  interrupted
 """

@@ -23,7 +23,7 @@ def mfu(launches: Sequence[Record], counted: Record | float | None, device: Devi
     `counted` is a trace of the same model, size and task (a training step has about three times the MACs of its
     forward), or its MACs per image.
     """
-    rate = throughput(launches)
+    rate = throughput(launches) if device is not None else None
     if rate is None or device is None:
         return None
     macs = _macs(launches[0], counted) if isinstance(counted, Record) else counted

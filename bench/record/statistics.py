@@ -66,9 +66,8 @@ def scatter_factor(records: Iterable[Record]) -> float | None:
     """
     blocks = [found.values for record in records if (found := record.get("throughput"))]
     sets = [*blocks, [median(values) for values in blocks if values]]
-    factors = [
-        high / low for values in sets if len(values) >= 4 for low, _, high in [quantiles(values, n=4)] if low > 0
-    ]
+    wide = [values for values in sets if len(values) >= 4 and max(values) >= FACTOR * min(values)]  # else never so far
+    factors = [high / low for values in wide for low, _, high in [quantiles(values, n=4)] if low > 0]
     largest = max(factors, default=1.0)
     return largest if largest >= FACTOR else None
 

@@ -171,9 +171,9 @@ def _read_file(path: Path | str) -> Log:
         raise _cannot("read", path, error) from error
     torn = number == 1 and not line.endswith(b"\n") and (line.startswith(HEAD) or HEAD.startswith(line))
     if problems and not records and not torn:
-        first = problems[0].partition("skipped (")[2].rstrip(")")
+        first = problems[0].removeprefix(f"{path}, ").replace(" is torn or no record, skipped", "")
         raise BenchError(
-            f"{path} is not a visionbench records file: none of its {len(problems)} lines is a record ({first})."
+            f"{path} is not a visionbench records file: none of its {len(problems)} lines is a record; {first}."
         )
     return Log(records=tuple(records), problems=tuple(problems))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from visionbench.record.prediction import Prediction, prediction
 from visionbench.record.program import program_name
 from visionbench.record.record import Record, Source
-from visionbench.record.statistics import Estimate, scatter_factor, throughput
+from visionbench.record.statistics import Estimate
 from visionbench.reports.figures import canvas, labels, panels
 from visionbench.reports.figures.accuracy_flops import legend_of
 from visionbench.reports.figures.canvas import Entry, Sheet
@@ -120,8 +120,8 @@ def _predicted(card: str, by_network: Mapping[Network, Record], rows: Sequence[P
 
 
 def _measured(group: Group, name: tuple[str, ...], rows: Sequence[PaperRow]) -> Panel:
-    found = _estimated({network: throughput(launches) for network, launches in group.launches.items()}, rows)
-    doubtful = {network for network, launches in group.launches.items() if scatter_factor(launches)}
+    found = _estimated({network: launches.throughput for network, launches in group.launches.items()}, rows)
+    doubtful = {network for network, launches in group.launches.items() if launches.scatter_factor}
     found = tuple(replace(point, comparable=point.row.network not in doubtful) for point in found)
     return Panel(
         name=f"{', '.join(name)}: measured",

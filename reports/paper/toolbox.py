@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from visionbench.record import counters
+from visionbench.record.metrics import POST_PHASES
 from visionbench.record.record import Record
 from visionbench.record.statistics import Estimate, end_to_end, over_launches, post_processing
 from visionbench.record.units import GIGA, significant
@@ -120,7 +121,8 @@ def post(material: Material) -> Iterator[Column[PaperRow]]:
     """Of the newest group: milliseconds of post-processing, and images per second with it."""
     rates = shown(material.inference)[:1]
     for newest in rates:
-        if any(post_processing(record) for launches in newest.group.launches.values() for record in launches):
+        timed = [one for one in newest.group.launches.values() if one.metrics.issuperset(POST_PHASES)]
+        if any(post_processing(record) for launches in timed for record in launches):
             yield from _post(newest)
 
 

@@ -177,7 +177,7 @@ def _scaling(quantity: scaling.Quantity) -> Metric:
         group="processes",
         head=quantity.head,
         unit=quantity.unit,
-        of=lambda run: quantity.of(run.launches),
+        of=lambda run: quantity.of(run.launches) if run.spec.processes is not None else None,
         flagged="throughput",
         spans=quantity.spans,
         rank=quantity.rank,
@@ -245,7 +245,7 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
     together = any(run.spec.processes is not None for run in runs)
     always = (*ALWAYS, "processes") if together else ALWAYS
     labels = [column for column in LABELS if column.key in always or len({column.fill(run).text for run in runs}) > 1]
-    estimates = {metric.key: {run: metric.of(run) for run in runs} for metric in METRICS}
+    estimates = {metric.key: {run: _estimate(metric, run) for run in runs} for metric in METRICS}
     main = METRICS[0]
     common = _common([_doubts(run, main, estimate) for run, estimate in estimates[main.key].items()])
     # A failure's word stands where the throughput would, so that column is always there.
@@ -258,6 +258,11 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
         subject=lambda run: run.spec.model,
         remarks=_remarks(runs, labels, common, [found for found in estimates[main.key].values() if found]),
     )
+
+
+def _estimate(metric: Metric, run: Run) -> Estimate | None:
+    """The run's number; a walk over its launches is spared where none of them has the metric."""
+    return metric.of(run) if not metric.flagged or metric.flagged in run.launches.metrics else None
 
 
 def runs_of(records: Iterable[Record]) -> tuple[Run, ...]:

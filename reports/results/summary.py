@@ -12,7 +12,7 @@ from visionbench.comparison.comparison import Comparison, speed_up
 from visionbench.comparison.switches import switch_of
 from visionbench.record.clean import clean
 from visionbench.record.record import Record
-from visionbench.record.statistics import MIN_LAUNCHES, Estimate, throughput
+from visionbench.record.statistics import MIN_LAUNCHES, Estimate
 from visionbench.record.units import plural
 from visionbench.reports import cells
 from visionbench.reports.column import Column, label, lay_out
@@ -93,9 +93,9 @@ def winners(records: Sequence[Record], rows: Iterable[PaperRow] = ()) -> tuple[W
 
 def _candidates(group: Group, known: dict[Network, PaperRow]) -> tuple[Candidate, ...]:
     found = [
-        Candidate(row=known[network], top1=known[network].printed["top1"].value, rate=rate, launches=tuple(launches))
+        Candidate(row=known[network], top1=known[network].printed["top1"].value, rate=rate, launches=launches)
         for network, launches in group.launches.items()
-        if (rate := throughput(launches))
+        if (rate := launches.throughput)
     ]
     return tuple(sorted(found, key=lambda one: -one.rate.centre))
 

@@ -212,3 +212,23 @@ def test_a_calibration_of_a_newer_visionbench_is_not_overwritten(tmp_path):
     with pytest.raises(BenchError, match="newer visionbench and stays"):
         write(known, tmp_path)
     assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("model,size,rate\nresnet18,224,1\nconvnext_tiny,224\n", "line 3 ('convnext_tiny') has 2 of 3 cells"),
+        ("model,size\nresnet18,224,1\n", "line 2 ('resnet18') has 3 of 2 cells"),
+        ("model,size\nresnet18,224\n" + "x" * 140_000 + ",1\n", "line 3 is no row of a table"),
+        ("model,size\nresnet18,224\n", "is a table and holds no records"),
+    ],
+)
+def test_a_table_is_refused_with_its_first_wrong_row(tmp_path, text, why):
+    from visionbench.command.verbs import calibrate
+
+    path = tmp_path / "benchmark-infer-amp-nchw-pt240-cu124-rtx4090.csv"
+    path.write_text(text)
+    with pytest.raises(BenchError) as caught:
+        calibrate.run([path], tmp_path / "out")
+    assert why in str(caught.value)
+    assert "`run anchors` makes them" in str(caught.value)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -441,3 +443,53 @@ def test_a_file_without_permission_is_one_sentence_and_unharmed(mode, read_works
         assert str(path) in sentence
         assert "permission denied" in sentence
         assert "name another file" in sentence
+
+
+@pytest.mark.parametrize("text", ["model,infer_img_size\nresnet18,224\nvit,", "a;b\n1;2\n", "\n\nnot json\n{}\n"])
+def test_a_foreign_file_is_refused_with_the_line_that_says_so(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text(text)
+    first = next(number for number, line in enumerate(text.split("\n"), start=1) if line)
+    with pytest.raises(BenchError, match=rf"results\.csv is not a visionbench records file: .*; line {first} \("):
+        read(path)
+
+
+KILLS = int(os.environ.get("VISIONBENCH_KILLS", "20"))
+"""How many writers are killed. VISIONBENCH_KILLS=1000 takes a minute."""
+
+
+def _write_until_killed(path: Path, writer: int, acknowledged: int) -> None:
+    number = 0
+    while True:
+        append(path, _record(number + 1, message=f"{writer}"))
+        number += 1
+        os.write(acknowledged, f"{writer} {number}\n".encode())  # shorter than a pipe's page: whole or not at all
+
+
+def _killed_soon(path: Path, writer: int, acknowledged: int, rng: random.Random) -> int:
+    """The process number of a writer, which ends with a SIGKILL within a twentieth of a second."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _write_until_killed(path, writer, acknowledged)
+        finally:
+            os._exit(1)
+    threading.Timer(rng.uniform(0.002, 0.05), os.kill, (pid, signal.SIGKILL)).start()
+    return pid
+
+
+def test_four_writers_that_are_killed_lose_nothing_that_was_acknowledged(path: Path, tmp_path: Path) -> None:
+    rng = random.Random(15)
+    log = tmp_path / "acknowledged"
+    acknowledged = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for first in range(0, KILLS, 4):
+        pids = [_killed_soon(path, writer, acknowledged, rng) for writer in range(first, min(first + 4, KILLS))]
+        assert all(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL for pid in pids)
+    os.close(acknowledged)
+    kept = {
+        (record.failure.message, record.spec.batch_size) for record in read_if_there(path).records if record.failure
+    }
+    promised = {tuple(line.split()) for line in log.read_text().splitlines()}
+    assert promised
+    assert {(writer, int(number)) for writer, number in promised} <= kept
+    print(f"{KILLS} kills, {len(promised)} records acknowledged, {len(kept)} kept, 0 lost")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from visionbench.command.inputs import CALIBRATIONS
 from visionbench.command.verbs.predict import announce_progress, without_warnings
 from visionbench.comparison.verdict import OK
 from visionbench.record.errors import BenchError
+from visionbench.record.files import reason
 from visionbench.record.record import Record
 from visionbench.record.units import plural
 
@@ -43,6 +45,8 @@ def run(files: Sequence[Path], folder: Path) -> int:
 
     if not files:
         raise BenchError("nothing to calibrate on: name files of records (`run anchors` makes one).")
+    for path in files:
+        _refuse_table(path)
     records = [record for path in files for record in store.read(path).records]
     with without_warnings():
         calibrations = from_records(_trusted(records), progress=announce_progress)
@@ -58,6 +62,26 @@ def run(files: Sequence[Path], folder: Path) -> int:
             f"on average, 80 % of them between {math.expm1(fitted.low):+.0%} and {math.expm1(fitted.high):+.0%}"
         )
     return OK
+
+
+def _refuse_table(path: Path) -> None:
+    """Raise `BenchError` for a CSV file, with the first row that is no row of it, if there is one."""
+    if path.suffix != ".csv":
+        return
+    remedy = "calibrate reads records (.jsonl); `run anchors` makes them"
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="") as lines:
+            rows = csv.reader(lines)
+            header = next(rows, [])
+            for row in rows:
+                if row and len(row) != len(header):
+                    cells = f"{len(row)} of {len(header)} cells"
+                    raise BenchError(f"{path}, line {rows.line_num} ('{row[0][:60]}') has {cells}; {remedy}.")
+    except csv.Error as error:
+        raise BenchError(f"{path}, line {rows.line_num} is no row of a table ({error}); {remedy}.") from error
+    except OSError as error:
+        raise BenchError(f"cannot read {path} ({reason(error)}); {remedy}.") from error
+    raise BenchError(f"{path} is a table and holds no records; {remedy}.")
 
 
 def _trusted(records: Sequence[Record]) -> list[Record]:
