@@ -45,7 +45,7 @@ BAD = ("down", "drain", "error", "fail", "inval", "maint", "no_respond", "not_re
 
 
 class NoAnswerError(Exception):
-    """Slurm did not answer: for now nothing is known, and nobody's job has ended for that."""
+    """Slurm did not answer: for now nothing is known, and no job has ended for that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class Node:
 class Job:
     """One of our jobs: its state, the node it runs or ran on, and the one it is pinned to ("" for none).
 
-    `held`: it waits for somebody to release it.
+    `held`: it waits to be released.
     """
 
     number: str
