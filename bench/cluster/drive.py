@@ -293,7 +293,7 @@ class Driver:
         return "; ".join(dict.fromkeys(reason for unfit in self.unfit.values() for reason in unfit.reasons))
 
     def _give_up(self, shift: Shift, why: str) -> None:
-        """The rows that a shift lacks are failures, with its log's end. No job of it runs, so this is the one writer."""
+        """The rows that a shift lacks are failures, with its log's end. No job of it runs: this alone writes."""
         message = f"{why}.{_log_end(self._folder / 'logs' / f'{shift.name}.log')}"
         usual = Environment(device_type=shift.device.partition(":")[0], device_name=shift.card)
         environment = replace(self._environments.get(shift.card, usual), started=_now(), node=None, job=None)

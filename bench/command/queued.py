@@ -31,7 +31,7 @@ from visionbench.record.spec import SMOKE, Protocol, Spec
 from visionbench.record.units import plural
 
 if TYPE_CHECKING:
-    from visionbench.command.verbs.run import Place
+    from visionbench.command.processes import Place
 
 Value = TypeVar("Value")
 
@@ -144,7 +144,8 @@ def place_of_card(word: str, where: Where, how_long: HowLong) -> Place:
 
     Raises `BenchError` for a word that is no card, or for cards that are not run alike.
     """
-    from visionbench.command.verbs.run import Place, as_the_paper, protocol_asked
+    from visionbench.command.processes import Place
+    from visionbench.command.verbs.run import as_the_paper, protocol_asked
 
     if where.device == "cpu":
         usual, defaults = protocol_asked(how_long, SMOKE), Defaults(batch_size=1)
