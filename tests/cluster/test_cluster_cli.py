@@ -47,7 +47,7 @@ WORDS = {
     "a budget there": ([*RUN, "--budget", "10m"], "--budget is for one machine"),
     "locked clocks there": ([*RUN, "--lock-clocks"], "--lock-clocks is for one machine"),
     "the largest batch there": ([*RUN, "--batch-size", "max"], "--batch-size max"),
-    "several processes there": ([*RUN, "--task", "train", "--processes", "2"], "a job of --cluster has one"),
+    "several processes there": ([*RUN, "--task", "train", "--processes", "2"], "a job of --cluster has one GPU"),
     "an open quote": ([*RUN, "--sbatch=--comment='x"], "open quote"),
     "another engine": (["run", "resnet18", "--cluster", "pbs", "--gpu", "v100"], "invalid choice: 'pbs'"),
 }

@@ -17,7 +17,7 @@ from visionbench.command.runs_table import print_runs
 from visionbench.command.selection import PAPER_BATCH, Defaults, specs_to_run
 from visionbench.comparison.verdict import INTERRUPTED, NOT_MEASURED
 from visionbench.record import store
-from visionbench.record.devices import DeviceSpec, find, select
+from visionbench.record.devices import DeviceSpec, find
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Failure, Record
 from visionbench.record.spec import EFFORTS, PROTOCOLS, QUICK, SMOKE, STEADY, SWIN, Protocol, Spec
