@@ -128,7 +128,7 @@ def few(estimate: Estimate) -> tuple[str, ...]:
 
 
 def over(estimates: Iterable[Estimate]) -> str:
-    """What intervals are over, in words; "" where there is none."""
+    """What intervals are over, in words; "" without intervals."""
     having = [estimate for estimate in estimates if estimate.low is not None]
     if not having:
         return ""

@@ -85,6 +85,9 @@ def prepared(words: list[str], folder: Path) -> list[str]:
         if any(word.startswith("user:") for word in words):
             return ["1" if word == "7" else word for word in words] + ["--device", "cpu"]
         return [*words, "--dry-run"]
+    if words[-1] == "records":  # a folder of them
+        (folder / "records").mkdir()
+        shutil.copy(ROOT / "reports" / "records" / "cpu_2_threads.jsonl", folder / "records" / "job-0.jsonl")
     if words[0] == "export":
         (folder / "history").mkdir()
         shutil.copy(ROOT / "reports" / "records" / "cpu_2_threads.jsonl", folder / "history" / "night.jsonl")

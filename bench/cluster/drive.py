@@ -44,7 +44,7 @@ AT_ONCE = 200
 """Shifts queued in one look: the next look must not wait for a thousand `sbatch`."""
 
 MOVED, UNFIT = "its node took no jobs", "its node was unfit"
-"""Why a shift is sent again without that being a try of its own."""
+"""Why a shift is sent again; neither is a further try."""
 
 LOG_END = 2000
 """Bytes at the end of a log that a failure quotes."""
@@ -137,7 +137,7 @@ class Driver:
     def active(self) -> list[Job]:
         """This request's jobs that are not over; [] where the queue does not answer."""
         try:
-            return [job for its in self._jobs().values() for job in its]
+            return [job for queued in self._jobs().values() for job in queued]
         except (NoAnswerError, BenchError):
             return []
 
@@ -184,16 +184,16 @@ class Driver:
     def _go_on(self, jobs: dict[str, list[Job]], nodes: dict[str, tuple[Node, ...]]) -> None:
         excluded = {unfit.name or unfit.node for unfit in self.unfit.values()}
         good = {
-            card: [node.name for node in its if node.takes_jobs and node.name not in excluded]
-            for card, its in nodes.items()
+            card: [node.name for node in present if node.takes_jobs and node.name not in excluded]
+            for card, present in nodes.items()
         }
-        every = {card: [node.name for node in its if node.name not in excluded] for card, its in nodes.items()}
+        every = {card: [node.name for node in present if node.name not in excluded] for card, present in nodes.items()}
         spread = Spread(good, self._taken(jobs))
         budget = AT_ONCE
         for name, shift in list(self.open.items()):
-            its = jobs.get(name, [])
-            if its:
-                self._watch(shift, its, good[shift.card])
+            queued = jobs.get(name, [])
+            if queued:
+                self._watch(shift, queued, good[shift.card])
                 continue
             why = self._why_anew(shift)
             if why is None or budget == 0:
@@ -293,7 +293,7 @@ class Driver:
         return "; ".join(dict.fromkeys(reason for unfit in self.unfit.values() for reason in unfit.reasons))
 
     def _give_up(self, shift: Shift, why: str) -> None:
-        """The rows that a shift lacks are failures, with its log's end. No job of it runs, so nobody else writes."""
+        """The rows that a shift lacks are failures, with its log's end. No job of it runs: this alone writes."""
         message = f"{why}.{_log_end(self._folder / 'logs' / f'{shift.name}.log')}"
         usual = Environment(device_type=shift.device.partition(":")[0], device_name=shift.card)
         environment = replace(self._environments.get(shift.card, usual), started=_now(), node=None, job=None)
@@ -321,12 +321,12 @@ class Driver:
         now.add(sentence)
 
     def _tell_state(self, jobs: dict[str, list[Job]]) -> None:
-        flat = [its[0] for its in jobs.values()]
+        flat = [queued[0] for queued in jobs.values()]
         running = sorted(f"{job.shift} on {job.node}" for job in flat if job.state != "PENDING" and job.node)
         named = f" ({', '.join(running[:8])}{', ...' if len(running) > 8 else ''})" if running else ""
-        made = sum(self._rows.values()) - sum(self._left.values())
+        launched = sum(self._rows.values()) - sum(self._left.values())
         done = len(self._shifts) - len(self.open)
-        launches = f"{made} of {plural(sum(self._rows.values()), 'launch', 'launches')}"
+        launches = f"{launched} of {plural(sum(self._rows.values()), 'launch', 'launches')}"
         self._tell(
             f"{done} of {plural(len(self._shifts), 'shift')} done, {len(running)} running{named}, "
             f"{len(self.open) - len(running)} waiting; {launches}."
@@ -337,7 +337,7 @@ class Driver:
         for word, keys in self.devices.items():
             if len(keys) > 1:
                 which = ", ".join(f"{key} ({plural(count, 'shift')})" for key, count in sorted(keys.items()))
-                yield f"--gpu {word} was more than one card: {which}. Each has a column of its own."
+                yield f"--gpu {word} was more than one card: {which}. Each has a column."
 
 
 def _stamps(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:

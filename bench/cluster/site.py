@@ -38,7 +38,7 @@ class Site:
 def read_site(path: Path | None) -> dict[str, Site]:
     """Every card of a site file by its word; without a path `cluster.toml`, if there is one.
 
-    Raises `BenchError` for a file that is not there, is no TOML, or has a word that nobody reads.
+    Raises `BenchError` for a file that is not there, is no TOML, or has an unknown word.
     """
     if path is None and not SITE.exists():
         return {}

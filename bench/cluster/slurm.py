@@ -45,7 +45,7 @@ BAD = ("down", "drain", "error", "fail", "inval", "maint", "no_respond", "not_re
 
 
 class NoAnswerError(Exception):
-    """Slurm did not answer: for now nothing is known, and nobody's job has ended for that."""
+    """Slurm did not answer: for now nothing is known, and no job has ended for that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class Node:
 class Job:
     """One of our jobs: its state, the node it runs or ran on, and the one it is pinned to ("" for none).
 
-    `held`: it waits for somebody to release it.
+    `held`: it waits to be released.
     """
 
     number: str
@@ -135,14 +135,18 @@ class Slurm:
         return self.sites.get(card, Site()).partition or self.partition
 
     def _partition(self, partition: str | None) -> tuple[Node, ...]:
+        """The nodes of a partition, or of the default one: without its name every node is listed once per partition."""
+        if partition is None:
+            marked = (line.strip() for line in _ask("sinfo", "-h", "-o", "%P"))
+            partition = next((name[:-1] for name in marked if name.endswith("*")), None)
         chosen = ["-p", partition] if partition else []
         lines = _ask("sinfo", "-h", "-N", *chosen, "-O", _fields("NodeList", "StateLong", "Time", "Gres", "Features"))
-        rows = dict.fromkeys(tuple(line.split(SEPARATOR)[:5]) for line in lines)  # without -p once per partition
-        words = ([word.strip() for word in row] for row in rows if len(row) == 5)
-        return tuple(
+        rows = ([word.strip() for word in line.split(SEPARATOR)[:5]] for line in lines)
+        nodes = (
             Node(name=name, state=state.lower(), limit=seconds_of(limit), gres=gres, features=tuple(names.split(",")))
-            for name, state, limit, gres, names in words
+            for name, state, limit, gres, names in (row for row in rows if len(row) == 5)
         )
+        return tuple({node.name: node for node in nodes}.values())
 
     def jobs(self) -> tuple[Job, ...]:
         """This request's jobs; Slurm forgets one some minutes after its end."""

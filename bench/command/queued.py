@@ -1,7 +1,7 @@
 """`--cluster`: what `run` and `tables` measure here is measured on a cluster's nodes.
 
-Rows are chosen and mistakes are met before anything is queued. What needs torch for that is done in a process of its
-own, so that the one that waits for hours holds no torch.
+Rows are chosen and mistakes are met before anything is queued. What needs torch for that is done in another
+process, so that the one that waits for hours holds no torch.
 """
 
 from __future__ import annotations
@@ -15,19 +15,23 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from visionbench.cluster import drive, shifts, site, slurm
 from visionbench.cluster.shifts import Card, Part, Request
 from visionbench.command import inputs, output, progress
-from visionbench.command.requests import Queue, Where
+from visionbench.command.requests import HowLong, Queue, Where
+from visionbench.command.selection import Defaults
 from visionbench.record import store
 from visionbench.record.devices import select
 from visionbench.record.errors import BenchError
 from visionbench.record.program import release
 from visionbench.record.record import Record
-from visionbench.record.spec import Protocol, Spec
+from visionbench.record.spec import SMOKE, Protocol, Spec
 from visionbench.record.units import plural
+
+if TYPE_CHECKING:
+    from visionbench.command.processes import Place
 
 Value = TypeVar("Value")
 
@@ -133,6 +137,27 @@ def print_nodes(records: Sequence[Record]) -> None:
 
 
 # --- before anything is queued ---
+
+
+def place_of_card(word: str, where: Where, how_long: HowLong) -> Place:
+    """As `place_to_measure` for a card that is not here but on some node; with --device cpu, for a node's CPU.
+
+    Raises `BenchError` for a word that is no card, or for cards that are not run alike.
+    """
+    from visionbench.command.processes import Place
+    from visionbench.command.verbs.run import as_the_paper, protocol_asked
+
+    if where.device == "cpu":
+        usual, defaults = protocol_asked(how_long, SMOKE), Defaults(batch_size=1)
+        return Place(devices=("cpu",), threads=where.threads, protocol=usual, defaults=defaults)
+    if where.device not in (None, "cuda"):
+        raise BenchError(f"--device {where.device}: a job's one GPU is cuda; leave --device out.")
+    cards = select(word)
+    if len({card.tf32 is not None for card in cards}) > 1:
+        raise BenchError(
+            f"--gpu {word} means cards that are not run alike: name one of {', '.join(card.key for card in cards)}."
+        )
+    return as_the_paper(("cuda",), cards[0], where, how_long)
 
 
 def _nodes(engine: slurm.Slurm, word: str, *, check: bool) -> tuple[slurm.Node, ...]:

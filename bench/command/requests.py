@@ -82,7 +82,7 @@ class Queue:
     """Which cards of a cluster to measure on, by the words of `--gpu`, and what its queue is asked for.
 
     `nodes` is "spread", one shift after another to another node, or "any", as the queue likes. `site` is the file that
-    says what cards are called there; `sbatch` are further options for Slurm, each a text of its own.
+    says what cards are called there; `sbatch` are further options for Slurm, one by one.
     """
 
     gpus: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What a batch system says of the job that this process is part of: Slurm's variables, or one of ours elsewhere."""
+"""What a batch system says of the job that this process is part of: Slurm's variables, or `VISIONBENCH_NODE`."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NAME, TITLE = "nodes", "Cards of a cluster, each against its likes"
 
 FEWEST, FENCE, AT_LEAST = 4, 1.5, 0.01
-"""Fewer cards have no quartiles worth the name; a difference below a percent is nobody's worry."""
+"""Fewer cards have no quartiles worth the name; a difference below a percent is no finding."""
 
 SPEED = Note(
     term="speed",

@@ -66,9 +66,11 @@ class Campaign:
     def assert_complete(self, request: shifts.Request) -> list[Record]:
         """Every row of every shift once: nothing lost, nothing twice."""
         wanted = {shift.name: sorted(map(str, ROWS)) for shift in shifts.shifts_of(request)}
-        made = self.records()
-        assert {name: sorted(str(record.spec) for record in its) for name, its in made.items()} == wanted, self.said
-        return [record for its in made.values() for record in its]
+        written = self.records()
+        assert {name: sorted(str(record.spec) for record in records) for name, records in written.items()} == wanted, (
+            self.said
+        )
+        return [record for records in written.values() for record in records]
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:

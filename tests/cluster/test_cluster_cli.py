@@ -47,6 +47,7 @@ WORDS = {
     "a budget there": ([*RUN, "--budget", "10m"], "--budget is for one machine"),
     "locked clocks there": ([*RUN, "--lock-clocks"], "--lock-clocks is for one machine"),
     "the largest batch there": ([*RUN, "--batch-size", "max"], "--batch-size max"),
+    "several processes there": ([*RUN, "--task", "train", "--processes", "2"], "a job of --cluster has one GPU"),
     "an open quote": ([*RUN, "--sbatch=--comment='x"], "open quote"),
     "another engine": (["run", "resnet18", "--cluster", "pbs", "--gpu", "v100"], "invalid choice: 'pbs'"),
 }
@@ -205,10 +206,10 @@ def test_two_columns_while_a_node_dies_and_a_job_is_preempted(here, wide, capsys
     wide.run("sbatch", "-p", "urgent", "-w", "a1", "--gres=gpu:a100:1", "-o", "/dev/null", "--wrap", "sleep 1")
     assert wait() == 0
     records = store.read(folder).records
-    made = [
+    launched = [
         (path.stem, record.spec) for path in (folder / "records").glob("*.jsonl") for record in store.read(path).records
     ]
-    assert len(made) == len(set(made)) == 28
+    assert len(launched) == len(set(launched)) == 28
     assert all(record.failure is None for record in records)
     out = " ".join(capsys.readouterr().out.split())
     assert "interval: 95 %, over 7 nodes" in out or "centre and range" in out  # the dead node's shift may join another

@@ -377,8 +377,7 @@ def test_a_word_that_was_two_cards_is_said(tmp_path):
             store.append(shifts.records_file(tmp_path, f"v100-0{number}"), record)
     assert driver.look()
     assert list(driver.split_cards()) == [
-        "--gpu v100 was more than one card: a100-sxm4-40gb (1 shift), a100-sxm4-80gb (1 shift). "
-        "Each has a column of its own."
+        "--gpu v100 was more than one card: a100-sxm4-40gb (1 shift), a100-sxm4-80gb (1 shift). Each has a column."
     ]
 
 
@@ -417,9 +416,9 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **rest: object) ->
 def test_a_shift_that_is_cut_off_goes_on_with_what_is_missing(tmp_path, monkeypatch):
     shift = prepared(tmp_path, monkeypatch)
     Queue(tmp_path).write(shift.name, ROWS[:3])
-    made = []
-    assert job.main([str(tmp_path), shift.name], lambda part, *_: made.extend(part.specs), lambda _: ()) == 0
-    assert made == [ROWS[3]]
+    launched = []
+    assert job.main([str(tmp_path), shift.name], lambda part, *_: launched.extend(part.specs), lambda _: ()) == 0
+    assert launched == [ROWS[3]]
 
 
 def test_a_job_that_was_started_again_elsewhere_writes_no_more(tmp_path, monkeypatch):

@@ -21,15 +21,15 @@ from visionbench.record.record import Record
 
 def processes_of(campaign: Campaign, node: str) -> list[int]:
     """The jobs of this request that run on a node."""
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdecimal() and str(campaign.folder).encode() in (entry / "cmdline").read_bytes():
                 environ = (entry / "environ").read_bytes()
-                found += [int(entry.name)] if f"SLURMD_NODENAME={node}\0".encode() in environ else []
+                pids += [int(entry.name)] if f"SLURMD_NODENAME={node}\0".encode() in environ else []
         except OSError:
             continue
-    return found
+    return pids
 
 
 def assert_never_two_at_once(records: list[Record]) -> None:
@@ -38,8 +38,8 @@ def assert_never_two_at_once(records: list[Record]) -> None:
     for record in records:
         start, end = map(float, (record.environment.started or "").split())
         windows[record.environment.node].append((start, end))
-    for its in windows.values():
-        assert all(first[1] <= second[0] + 0.01 for first, second in pairwise(sorted(its)))
+    for spans in windows.values():
+        assert all(first[1] <= second[0] + 0.01 for first, second in pairwise(sorted(spans)))
 
 
 def running(cluster: TestCluster, node: str) -> str:
@@ -70,7 +70,7 @@ def test_shifts_go_to_other_nodes_before_any_node_is_asked_twice(campaign: Campa
     campaign.orders(seconds=0.05)
     request = campaign.request(launches=2, cards=("v100",))
     campaign.driver(request).run()
-    nodes = {name: {record.environment.node for record in its} for name, its in campaign.records().items()}
+    nodes = {name: {record.environment.node for record in records} for name, records in campaign.records().items()}
     assert nodes == {"v100-01": {"v1"}, "v100-02": {"v2"}}
 
 

@@ -17,7 +17,7 @@ from visionbench.command.runs_table import print_runs
 from visionbench.command.selection import PAPER_BATCH, Defaults, specs_to_run
 from visionbench.comparison.verdict import INTERRUPTED, NOT_MEASURED
 from visionbench.record import store
-from visionbench.record.devices import DeviceSpec, find, select
+from visionbench.record.devices import DeviceSpec, find
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Failure, Record
 from visionbench.record.spec import EFFORTS, PROTOCOLS, QUICK, SMOKE, STEADY, SWIN, Protocol, Spec
@@ -120,7 +120,7 @@ def _run_queued(request: Request, queue: Queue) -> int:
         raise BenchError("a job of --cluster has one GPU: leave --processes out, or train on a node by `run` there.")
 
     def rows(word: str) -> queued.Rows:
-        place = place_of_card(word, request.where, request.how_long)
+        place = queued.place_of_card(word, request.where, request.how_long)
         return ((place.protocol, _specs(request, place)),)
 
     folder = queued.folder_of(request.records)
@@ -380,37 +380,18 @@ def place_to_measure(where: Where, how_long: HowLong) -> Place:
     cards = [processes.insist(where.gpu, word.strip()) for word in words.split(",")] if where.gpu else []
     devices = _devices(words)
     if cards:
-        return _as_the_paper(devices, cards[-1], where, how_long)
+        return as_the_paper(devices, cards[-1], where, how_long)
     on_gpu = describe(devices[0]).device_type != "cpu"
     usual, defaults = STEADY if on_gpu else SMOKE, Defaults(batch_size=PAPER_BATCH if on_gpu else 1)
-    return Place(devices=devices, threads=where.threads, protocol=_protocol(how_long, usual), defaults=defaults)
+    return Place(devices=devices, threads=where.threads, protocol=protocol_asked(how_long, usual), defaults=defaults)
 
 
-def _as_the_paper(devices: tuple[str, ...], card: DeviceSpec, where: Where, how_long: HowLong) -> Place:
+def as_the_paper(devices: tuple[str, ...], card: DeviceSpec, where: Where, how_long: HowLong) -> Place:
+    """As the paper's Table 12 was measured, or, on a card without TF32, as its Table 1."""
     defaults = Defaults(batch_size=PAPER_BATCH)
     if card.tf32 is not None:
         defaults = Defaults(precision="tf32", memory_format="channels_last", batch_size=PAPER_BATCH)
-    return Place(devices=devices, threads=where.threads, protocol=_protocol(how_long, SWIN), defaults=defaults)
-
-
-def place_of_card(word: str, where: Where, how_long: HowLong) -> Place:
-    """As `place_to_measure` for a card that is not here but on some node; with --device cpu, for a node's CPU.
-
-    Raises `BenchError` for a word that is no card, or for cards that are not run alike.
-    """
-    if where.device == "cpu":
-        usual, defaults = _protocol(how_long, SMOKE), Defaults(batch_size=1)
-        return Place(devices=("cpu",), threads=where.threads, protocol=usual, defaults=defaults)
-    if where.device not in (None, "cuda"):
-        raise BenchError(f"--device {where.device}: a job has one GPU of its own, which is cuda; leave --device out.")
-    cards = select(word)
-    if len({card.tf32 is not None for card in cards}) > 1:
-        raise BenchError(f"--gpu {word} means cards that are not run alike: name one of {', '.join(map(_key, cards))}.")
-    return _as_the_paper(("cuda",), cards[0], where, how_long)
-
-
-def _key(card: DeviceSpec) -> str:
-    return card.key
+    return Place(devices=devices, threads=where.threads, protocol=protocol_asked(how_long, SWIN), defaults=defaults)
 
 
 def _devices(words: str) -> tuple[str, ...]:
@@ -435,7 +416,7 @@ def _devices(words: str) -> tuple[str, ...]:
     return tuple(devices.values())
 
 
-def _protocol(how_long: HowLong, usual: Protocol) -> Protocol:
+def protocol_asked(how_long: HowLong, usual: Protocol) -> Protocol:
     """The protocol asked for. `--effort` without `--protocol` means ours."""
     ours = QUICK if how_long.effort == "quick" else STEADY
     protocol = PROTOCOLS[how_long.protocol] if how_long.protocol else ours if how_long.effort else usual

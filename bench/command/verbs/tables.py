@@ -17,7 +17,6 @@ from visionbench.command.selection import defaults_for
 from visionbench.command.verbs.run import (
     announce,
     networks_now,
-    place_of_card,
     place_to_measure,
     seconds_expected,
     start_early,
@@ -113,7 +112,7 @@ def _run_queued(reports: Sequence[Report], request: Request, queue: Queue) -> in
     from visionbench.command import queued
 
     def rows(word: str) -> queued.Rows:
-        place = place_of_card(word, request.where, request.how_long)
+        place = queued.place_of_card(word, request.where, request.how_long)
         timed = _default_specs(reports, place)
         counted = dict.fromkeys(spec for report in reports for spec in report.computed_specs())
         trained = [spec for spec in counted if spec.task == "train" and not place.on_cpu]
