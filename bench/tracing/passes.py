@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -67,7 +68,7 @@ def _stepped(spec: Spec, former: bool, begins: Callable[[], None]) -> tuple[torc
             "choose another --precision."
         )
     _set_dtypes(model, spec)
-    with seeded(SEED), torch.enable_grad(), torch.compiler.set_stance("force_eager"):
+    with seeded(SEED), torch.enable_grad(), torch.compiler.set_stance("force_eager"), _threads() as begun:
         before = None if is_foreign else _attributes(model)
         first = _call_first(model, spec, former) if before is None else []
         begins()
@@ -79,11 +80,30 @@ def _stepped(spec: Spec, former: bool, begins: Callable[[], None]) -> tuple[torc
         varies = not drawn and before is None and _varies(model, spec, former, first, _products(recorder))
     if varies:
         remarks += ("its counts differ from call to call, and these are of one of them",)
+    if is_foreign and begun:
+        recorder.not_counted("threads")
     if recorder.offloads:
         remarks += ("it moves tensors to the host: each is counted as a copy there, the way back as none",)
     if drawn:
         remarks += (f"it draws at random ({', '.join(drawn)}): its counts are those of the seed {SEED}",)
     return model, recorder, remarks
+
+
+@contextmanager
+def _threads() -> Iterator[list[str]]:
+    """The names of the threads that begin meanwhile: what they compute, no recorder of this thread sees."""
+    before = threading.Thread.start
+    begun: list[str] = []
+
+    def start(self: threading.Thread) -> None:
+        begun.append(self.name)
+        before(self)
+
+    threading.Thread.start = start  # type: ignore[method-assign]
+    try:
+        yield begun
+    finally:
+        threading.Thread.start = before  # type: ignore[method-assign]
 
 
 def _call_first(model: torch.nn.Module, spec: Spec, former: bool) -> Products:

@@ -35,6 +35,13 @@ def test_a_product_without_a_formula_is_named_and_flagged(network: Network, body
     ]
 
 
+@pytest.mark.parametrize("pool", ["ThreadPoolExecutor(2)", "POOL"])
+def test_what_threads_compute_is_named_as_missed(network: Network, pool: str) -> None:
+    before = f"from concurrent.futures import ThreadPoolExecutor\nPOOL = ThreadPoolExecutor(1)\nmake = lambda: {pool}\n"
+    traced = trace_of(network("Forward(lambda s, x: list(make().map(s.c, [x]))[0], c=nn.Conv2d(3, 8, 3))", before))
+    assert missed(traced) == ("threads",)
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_bilinear_layer_multiplies_in_its_gradients_too(network: Network, frozen: bool) -> None:
     """Each product is of all four sizes: images, outputs, and both inputs."""
