@@ -154,7 +154,7 @@ def test_the_fast_path_stays_as_the_caller_set_it() -> None:
 BROKEN = {
     "in the forward pass": "Forward(lambda s, x: s.w(x.view(7)), w=nn.Linear(3, 4))",
     "in a layer": "nn.Sequential(nn.Conv2d(3, 8, 1), nn.Linear(7, 7))",
-    "in the loss": "Forward(lambda s, x: s.w(x).sum(), w=nn.Conv2d(3, 4, 1))",
+    "in the loss": "Forward(lambda s, x: s.w(x).sum((1, 2, 3)), w=nn.Conv2d(3, 4, 1))",
     "without a gradient": "Forward(lambda s, x: x.flatten(1))",
     "by its values": "Forward(lambda s, x: s.w(x) * x.sum().item(), w=nn.Conv2d(3, 4, 1))",
 }
