@@ -4,9 +4,11 @@ The schema does not grow with the metrics, so it can be relied on; a failed laun
 Columns:
 
 - `record`: number of the record in the export, from 0 (the lines of one launch share it).
-- `model`, `task`, `batch_size`, `image_size`, `precision`, `memory_format`, `compile_mode`, `attention`, `inputs`: the
-  spec. `inputs` are text as one types them, separated by blanks, and empty for images of three channels. The
-  size of an image that is not square is text, `800x1280` (height x width), and in parquet then every size is.
+- `model`, `task`, `batch_size`, `image_size`, `precision`, `memory_format`, `compile_mode`, `attention`, `inputs`,
+  `loss`, `processes`, `parallel`: the spec. `inputs` are text as one types them, separated by blanks, and empty for
+  images of three channels. `loss` is a function of the user's that training minimises. `processes` train together by
+  `parallel` (ddp, ddp_views, fsdp2), each with that batch. The size of an image that is not square is text, `800x1280`
+  (height x width), and in parquet then every size is.
 - `source`: measured or computed; `protocol`: its name, empty for a count.
 - `device`, `device_type`, `device_name`, `threads`, `malloc`, `torch`, `timm`, `cuda`, `driver`, `python`,
   `git_commit`, `git_dirty`, `started`: where and when. `device` is the short name that records of one machine share.
