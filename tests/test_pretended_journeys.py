@@ -157,7 +157,7 @@ def journey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Spec,
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sweep, "launch", launch)
     for owner in (sweep, launching):
-        monkeypatch.setattr(owner, "prepare", lambda: None)
+        monkeypatch.setattr(owner, "prepare", lambda **_: None)
     monkeypatch.setattr(tables, "count_missing", lambda *_: [])
     monkeypatch.setattr(expected, "PATIENCE", 0.0)  # what is committed is enough for an order
     return launches
@@ -339,7 +339,7 @@ def test_a_largest_batch_that_does_not_run_is_made_smaller(
 
     monkeypatch.setattr(sweep, "launch", launch)
     monkeypatch.setattr(launching, "launch", launch)
-    monkeypatch.setattr(sweep, "prepare", lambda: None)
+    monkeypatch.setattr(sweep, "prepare", lambda **_: None)
     request = run.Request(
         selection=Selection(words=("resnet18",)),
         how=HowToRun(batch_size="max"),

@@ -9,11 +9,22 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from visionbench.record.record import Source
 from visionbench.reports.fold import fold, short_spans
-from visionbench.reports.table import DASH, Cell, Heading, Table, column_notes, footnotes, head_lines, shortened, spans
+from visionbench.reports.table import (
+    DASH,
+    Cell,
+    Heading,
+    Row,
+    Table,
+    column_notes,
+    footnotes,
+    head_lines,
+    shortened,
+    spans,
+)
 
 STYLES: dict[Source, str] = {
     "computed": r"\textsf{{{}}}",
@@ -91,6 +102,14 @@ TALL = 25
 """A table of more rows is set one size smaller, so that it stays on one page with its footnotes."""
 
 
+PAGE, WHOLE = 50, 60
+"""Lines of a page for rows, the headings of sections, and footnotes, and what a table may have that is not divided: the
+lines are estimated, and the others need room for an error. What is more goes on in another float."""
+
+SECTION, NOTE = 2.0, 95
+"""Lines that a section's heading takes with its rule, and characters of a line of footnotes."""
+
+
 COLUMN = 52
 """About how many characters a column of a two-column page holds. A wider table goes over both (`table*`)."""
 
@@ -107,27 +126,49 @@ def latex(table: Table, *, notes: bool = True) -> str:
         Slot(column=column, split=any(row.cells[i].span for row in table.rows))
         for i, column in enumerate(table.columns)
     )
+    parts = [replace(table, rows=rows) for rows in _parts(table.rows)]
     float_name = "table" if notes or _across(table) <= COLUMN else "table*"
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        rf"\begin{{{float_name}}}[{'p' if notes else 'tp'}]",
-        rf"\centering\{_size(table)}\setlength{{\tabcolsep}}{{4pt}}\renewcommand{{\arraystretch}}{{0.95}}",
-        rf"\caption{{{escape(table.title)}}}\label{{tab:{table.name}}}",
-        # A wide table grows over both margins alike instead of over the right one alone.
-        rf"\makebox[\linewidth][c]{{\begin{{tabular}}{{@{{}}{''.join(slot.align for slot in slots)}@{{}}}}",
-        r"\toprule",
-        *_heads(slots),
-        r"\midrule",
-        *_rows(table, slots),
-        r"\bottomrule",
-        r"\end{tabular}}",
-        r"\par\medskip\begin{minipage}{\linewidth}\scriptsize\raggedright",
-        *_legend(table),
-        r"\end{minipage}",
-        rf"\end{{{float_name}}}",
-        *(_notes(table) if notes else ()),
-    ]
-    return "\n".join(lines) + "\n"
+    start = [rf"\begin{{{float_name}}}[{'p' if notes else 'tp'}]"]
+    start += [rf"\centering\{_size(parts[0])}\setlength{{\tabcolsep}}{{4pt}}\renewcommand{{\arraystretch}}{{0.95}}"]
+    lines = [r"% needs \usepackage{booktabs}"]
+    for number, part in enumerate(parts, 1):
+        lines += [*start, _caption(table, number, len(parts)), *_body(part, slots), rf"\end{{{float_name}}}"]
+        lines += [r"\clearpage"] if notes and len(parts) > 1 else []  # LaTeX keeps only so many floats waiting
+    return "\n".join([*lines, *(_notes(table) if notes else ())]) + "\n"
+
+
+def _parts(rows: tuple[Row, ...]) -> list[tuple[Row, ...]]:
+    """The rows of each float: as many as fit on a page with their footnotes; one empty float for none."""
+    if _lines(rows) <= WHOLE:
+        return [rows]
+    parts: list[tuple[Row, ...]] = [()]
+    for row in rows:
+        if parts[-1] and _lines((*parts[-1], row)) > PAGE:
+            parts.append(())
+        parts[-1] += (row,)
+    return parts
+
+
+def _lines(rows: Sequence[Row]) -> float:
+    sections = sum(row.section != above for row, above in zip(rows, ("", *(row.section for row in rows)), strict=False))
+    notes = {note for row in rows for cell in row.cells for note in cell.notes}
+    return len(rows) + SECTION * sections + sum(map(len, notes)) / NOTE
+
+
+def _caption(table: Table, number: int, count: int) -> str:
+    part = f" ({number} of {count})" if count > 1 else ""
+    label = rf"\label{{tab:{table.name}}}" if number == 1 else ""
+    return rf"\caption{{{escape(table.title)}{part}}}{label}"
+
+
+def _body(table: Table, slots: Sequence[Slot]) -> Iterator[str]:
+    """The tabular, and its legend below."""
+    # A wide table grows over both margins alike instead of over the right one alone.
+    yield rf"\makebox[\linewidth][c]{{\begin{{tabular}}{{@{{}}{''.join(slot.align for slot in slots)}@{{}}}}"
+    yield from (r"\toprule", *_heads(slots), r"\midrule", *_rows(table, slots), r"\bottomrule", r"\end{tabular}}")
+    yield r"\par\medskip\begin{minipage}{\linewidth}\scriptsize\raggedright"
+    yield from _legend(table)
+    yield r"\end{minipage}"
 
 
 PREAMBLE = r"""\documentclass[10pt]{article}
@@ -229,7 +270,7 @@ def _notes(table: Table) -> Iterator[str]:
     notes += [_remark(remark) for remark in table.remarks]
     if notes:
         start = rf"\textbf{{Notes to Table~\ref{{tab:{table.name}}}.}}"
-        yield r"\par\medskip{\footnotesize\noindent" + " ".join((start, *notes)) + r"\par}\medskip"
+        yield r"\par\medskip{\footnotesize\sloppy\noindent" + " ".join((start, *notes)) + r"\par}\medskip"
 
 
 def _remark(remark: str) -> str:

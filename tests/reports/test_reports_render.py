@@ -208,6 +208,18 @@ def test_a_standalone_document_compiles_as_it_is(tables, tmp_path, engine):
     assert "Missing character" not in log
 
 
+def test_latex_divides_a_long_table_into_floats(tables):
+    table = tables["convnext_table2"]
+    row = replace(table.rows[0], section="")
+    long = replace(table, rows=(row,) * 130)
+    text = render(long, "latex")
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 3
+    assert text.count(r"\label{") == 1
+    assert [f"({number} of 3)" in text for number in (1, 2, 3, 4)] == [True, True, True, False]
+    [line] = {line for line in text.splitlines() if line.startswith(r"$\circ$ ViT-S")}
+    assert text.count(line) == 130
+
+
 @pytest.mark.parametrize("name", MARKED)
 def test_csv_goes_through_pandas(tables, name):
     pandas = pytest.importorskip("pandas")
