@@ -59,7 +59,7 @@ def script(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 MISTAKES = {
     "unknown model": (["run", "convnext_tinny"], "timm:convnext_tiny"),
     "unknown table": (["report", "convnext_tabel1"], "convnext_table1"),
-    "unknown table of run": (["run", "--table", "nonsense"], "convnext_table12"),
+    "unknown table of run": (["run", "--table", "zzz"], "convnext_table12"),
     "unknown device": (["run", "user:zoo_of_mine:tiny", "--device", "tpu"], "cpu"),
     "unknown precision": (["run", "convnext_tiny", "--precision", "fp8"], "amp_bf16"),
     "unknown gpu": (["--gpu", "a10o"], "a100"),
