@@ -82,9 +82,16 @@ def _asked(models: Sequence[str], settings: Settings) -> tuple[Selection, HowToR
 def _selection(
     models: Sequence[str], image_size: int | tuple[int, int] | None, inputs: Inputs | None, loss: str | None
 ) -> Selection:
-    if inputs is not None and (isinstance(inputs, Mapping) or not all(isinstance(text, str) for text in inputs)):
+    given = (
+        inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (tuple, list)) else (inputs,)
+    )
+    if any(_is_tensor(value) for value in given):
         raise BenchError('the inputs of a name are described, as in inputs="1x224x224": tensors go with a module.')
     return Selection(words=tuple(models), image_size=image_size, inputs=texts_of(inputs), loss=loss)
+
+
+def _is_tensor(value: object) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 def _objects(models: Sequence[Any], settings: Settings, device: str | None = None) -> tuple[Handed, ...]:

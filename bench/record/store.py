@@ -131,7 +131,7 @@ def read(path: Path | str) -> Log:
     Raises `BenchError` for a folder without records, an unreadable or missing file, a file that is not ours, or a
     newer schema.
     """
-    return _read_folder(Path(path)) if Path(path).is_dir() else _read_file(path)
+    return _read_folder(Path(path)) if os.path.isdir(path) else _read_file(path)
 
 
 def _read_folder(folder: Path) -> Log:

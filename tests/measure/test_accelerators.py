@@ -96,7 +96,7 @@ def test_the_device_that_is_here_is_found(card: Card, device: str, monkeypatch: 
 def test_a_device_that_is_not_here_is_refused(
     device: str, factories: Factories, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("visionbench.command.verbs.run.start_early", lambda: None)
+    monkeypatch.setattr("visionbench.command.verbs.run.start_early", lambda **_: None)
     assert main(["run", "resnet18", "--device", device]) == 2
     assert f"--device {device}: torch finds no such GPU here" in capsys.readouterr().err
     failure = worker.measure(Spec(model=factories("tiny")), ALL, device).failure
@@ -114,7 +114,7 @@ def test_a_device_that_does_not_wait_is_not_measured(
     pretend(monkeypatch, card)
     monkeypatch.setattr(doctor, "product_on", lambda _: lambda depth: None)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("visionbench.command.verbs.run.start_early", lambda: None)
+    monkeypatch.setattr("visionbench.command.verbs.run.start_early", lambda **_: None)
     monkeypatch.setattr(doctor, "spin_seconds", lambda *_, **__: (1e-4, 1e-4))
     assert main(["run", "resnet18", "--device", device]) == 2
     assert "cannot be timed" in capsys.readouterr().err

@@ -103,8 +103,8 @@ def test_a_card_that_was_insisted_on_is_explained(
 ) -> None:
     hide(monkeypatch, library=nvml(H100))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr("visionbench.command.verbs.run.start_early", lambda: None)
-    monkeypatch.setattr("visionbench.command.verbs.tables.start_early", lambda: None)
+    monkeypatch.setattr("visionbench.command.verbs.run.start_early", lambda **_: None)
+    monkeypatch.setattr("visionbench.command.verbs.tables.start_early", lambda **_: None)
     assert main(words) == 2
     assert "CUDA_VISIBLE_DEVICES='' hides it: unset it." in capsys.readouterr().err
 
@@ -113,7 +113,7 @@ def test_a_device_that_was_named_is_explained(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hide(monkeypatch, built=None)
-    monkeypatch.setattr("visionbench.command.verbs.run.start_early", lambda: None)
+    monkeypatch.setattr("visionbench.command.verbs.run.start_early", lambda **_: None)
     assert main(["run", "resnet18", "--device", "cuda"]) == 2
     assert "is built for CPUs" in capsys.readouterr().err
 

@@ -36,6 +36,7 @@ Draw figures from recorded numbers, the paper's printed ones and exact counts. M
   roofline             operators of --model on --gpu
   effects              speed-ups of each setting, from --comparisons
   history              images per second over commits, with their intervals
+  scaling              how training scales over the processes that share it
 """
 
 
@@ -168,14 +169,14 @@ def _draw(drawing: Drawing, evidence: Evidence, request: Request) -> None:
             raise
         progress.complain(str(nothing))
         return
+    path = request.folder / f"{drawing.name}.{request.format}"
+    _make_folder(request.folder)
+    output.write(path, file)
     if not slide and (tall := height_of(file, request.format)) > TALLEST:
         progress.say(
             f"{drawing.name} is {tall:.0f} mm tall, and a page's text about {TALLEST:.0f}: "
             "choose panels with --panels, or say --width page."
         )
-    path = request.folder / f"{drawing.name}.{request.format}"
-    _make_folder(request.folder)
-    output.write(path, file)
     print(path)
 
 

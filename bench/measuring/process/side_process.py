@@ -206,6 +206,9 @@ def undisturbed(device: str) -> Iterator[None]:
         yield
 
 
+ANSWER = 0.003
+"""CPU seconds that to answer one order and to read the next may take, on a busy machine."""
+
 RESTLESS, SPINNING = 0.05, 0.5
 """Cores that a side of one thread, and one of more, may use between its turns: it waits while the other side has its
 turn; threads of OpenMP look for work for a while before they sleep. A busy machine gives little of one."""
@@ -226,7 +229,7 @@ class _Rest:
     def end(self) -> None:
         """The next turn begins."""
         if self._since is not None:
-            self._cpu += time.process_time() - self._since[0]
+            self._cpu += max(0.0, time.process_time() - self._since[0] - ANSWER)
             self._wall += time.perf_counter() - self._since[1]
 
     def flags(self) -> tuple[str, ...]:
