@@ -14,8 +14,8 @@ from visionbench.record.spec import Protocol, Spec
 FOLDER = Path(__file__).parents[2] / "reports" / "records"
 LINES = [
     line
-    for name in ("computed.jsonl", "cpu_2_threads.jsonl")
-    for line in (FOLDER / name).read_text(encoding="utf-8").splitlines()
+    for path in (FOLDER / "computed.jsonl", Path(__file__).with_name("schema_1.jsonl"))
+    for line in path.read_text(encoding="utf-8").splitlines()
 ]
 
 OF_SCHEMA_1 = {
