@@ -105,6 +105,7 @@ def _stand_apart(config: pytest.Config) -> None:
     pytest-xdist's variables must not reach a pytest that a test starts, which is not distributed.
     """
     folder = tempfile.mkdtemp(prefix="suite-")
+    Path(folder).chmod(0o755)  # tests become another user
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:

@@ -138,7 +138,8 @@ def test_a_command_of_the_readme_runs(
     # `predict` takes any GPU; whoever measures insists on it.
     insists = "--gpu" in words and words[0] != "predict"
     expected = 2 if insists and not _gpu_is_here(words[words.index("--gpu") + 1]) else 0
-    assert main(words) == expected
+    # What doctor finds is this machine's state: other tests may want its cores just now.
+    assert main(words) in ({0, 4} if words == ["doctor"] else {expected})
     assert capsys.readouterr().out or expected or "--output" in words
 
 

@@ -131,7 +131,15 @@ def read(path: Path | str) -> Log:
     Raises `BenchError` for a folder without records, an unreadable or missing file, a file that is not ours, or a
     newer schema.
     """
-    return _read_folder(Path(path)) if os.path.isdir(path) else _read_file(path)
+    return _read_folder(Path(path)) if _is_folder(Path(path)) else _read_file(path)
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is one; what may not be looked at is read as a file, and refused as that."""
+    try:
+        return path.is_dir()
+    except PermissionError:
+        return False
 
 
 def _read_folder(folder: Path) -> Log:

@@ -68,7 +68,10 @@ def name(sheet: Sheet, axes: Axes, title: str, upward: str, across: str) -> None
     frame = axes.get_position()
     left, top = frame.x0 * sheet.look.width, frame.y1 * sheet.height
     muted = sheet.look.theme.muted
-    canvas.write(sheet, left - LEFT + canvas.EDGE, top + 4.2, title, points=BODY, bold=True)
+    room = frame.x1 * sheet.look.width + RIGHT - (left - LEFT + canvas.EDGE)
+    sizes = (BODY, (BODY + SMALL) / 2, SMALL)
+    points = next((size for size in sizes if len(canvas.wrapped(title, size, room, bold=True)) == 1), SMALL)
+    canvas.write(sheet, left - LEFT + canvas.EDGE, top + 4.2, title, points=points, bold=True)
     canvas.write(sheet, left - LEFT + canvas.EDGE, top + 1.2, upward, points=SMALL, colour=muted)
     below, middle = frame.y0 * sheet.height, (frame.x0 + frame.x1) / 2 * sheet.look.width
     canvas.write(sheet, middle, below - BELOW + 1.0, across, points=SMALL, colour=muted, across="center")
