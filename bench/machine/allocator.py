@@ -4,9 +4,9 @@ glibc gives blocks above a threshold back to the system when they are freed, and
 they are asked for again: one page fault for every 4 KiB. The threshold begins at 128 KiB and rises to the size of the
 largest block that was ever freed, up to 32 MiB (mallopt(3), M_MMAP_THRESHOLD), and the heap's end is given back from
 twice that on. So the first network of a process paid for page faults that the second did not see: ResNet-18 under
-amp_bf16 had 6,816 in each step as first row and none as second, in 27 ms against 12. `settle` puts both thresholds
-where glibc would raise them to, so that every row of every process finds the same; and it gives back what is free now,
-which a network would otherwise fill before the process grows.
+amp_bf16 had 6,816 in each step as first row and none as second (two cores, glibc 2.36, torch 2.14.1). `settle` puts
+both thresholds where glibc would raise them to, so that every row of every process finds the same; and it gives back
+what is free now, which a network would otherwise fill before the process grows.
 """
 
 from __future__ import annotations

@@ -100,9 +100,8 @@ def build(
         stack.enter_context(seeded(seed, accelerator.generators(device), kind))
         torch_flags.put(_flags(spec, cudnn_benchmark))  # drawing weights may obey them
         model = _built(spec, device)
-        loss = (
-            loss_of(spec.model, spec.loss) if spec.task == "train" else None
-        )  # before the hash, which knows the code that is loaded
+        # Before the hash, which knows the code that is loaded.
+        loss = loss_of(spec.model, spec.loss) if spec.task == "train" else None
         network = network_hash(model) if spec.model.startswith("user:") else None
         torch_flags.put(before | _flags(spec, cudnn_benchmark) | ({} if threads is None else {"threads": threads}))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH) if spec.attention == "math" else nullcontext())

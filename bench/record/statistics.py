@@ -341,9 +341,8 @@ class Walsh:
                 break
             if not low < middle < high:
                 return place, [high]  # no number lies between the two: all that are left are equal
-            if (
-                turn < TURNS and turn % 3 != 2
-            ):  # they lie nearly evenly: their number says where to look, a little beside it
+            if turn < TURNS and turn % 3 != 2:
+                # They lie nearly evenly: their number says where to look, a little beside it.
                 share = (place - below + (-1) ** turn * len(values)) / (upto - below)
                 middle = max(start, min(start + share * (high - start), high)) if 0 < share < 1 else middle
             number = self.count(middle)

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -25,19 +25,31 @@ MOST_KILLABLE = "1000"
 
 def run(channel: int, log: int, server: int) -> NoReturn:
     """Be the launch that talks on `channel` and prints to `log`. Never returns: `server`'s loop is not ours."""
-    code = 1
-    try:
+
+    def work() -> None:
         _cut_loose(log, server)
         with socket.socket(fileno=channel) as line:
             _answer(line)
+
+    leave_after(work)
+
+
+def leave_after(work: Callable[[], None]) -> NoReturn:
+    """Do the work of a forked process, and end it without the exit handlers, which are its parent's.
+
+    What the work raises goes to the log, whose end goes into the failure.
+    """
+    code = 1
+    try:
+        work()
         code = 0
-    except BaseException:  # to the log, whose end goes into the failure
+    except BaseException:
         traceback.print_exc()
     finally:
         with suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
-        os._exit(code)  # the exit handlers are the server's
+        os._exit(code)
 
 
 def tell(line: socket.socket, message: dict[str, Any]) -> None:

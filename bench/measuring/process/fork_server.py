@@ -39,7 +39,6 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -214,18 +213,15 @@ def _as_a_server() -> Iterator[None]:
 
 def _be_the_server(control: int, log: int) -> NoReturn:
     """Become what `_start` starts: another session, no input, and a log for output."""
-    code = 1
-    try:
+
+    def work() -> None:
         os.setsid()  # a Ctrl-C in the terminal is the parent's to answer
         os.environ.update(NO_DRIVER)
         for descriptor, target in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
             os.dup2(descriptor, target)
         _serve(control)
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)  # the exit handlers are the parent's
+
+    child.leave_after(work)
 
 
 def import_path() -> list[str]:

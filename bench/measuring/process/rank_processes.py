@@ -15,14 +15,13 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from typing import Any, BinaryIO, NoReturn
 
-from visionbench.measuring.process.child import die_with, limit_memory, tell
+from visionbench.measuring.process.child import die_with, leave_after, limit_memory, tell
 from visionbench.measuring.process.exit_status import ended, memory_kills
 from visionbench.record.record import Failure
 
@@ -131,11 +130,10 @@ def _forked(work: Work, number: int, processes: int, listener: socket.socket, *,
 def _be_rank(
     work: Work, number: int, line: socket.socket, listener: socket.socket, parent: int, share: int | None
 ) -> NoReturn:
-    """Do the work, tell the answer, and leave without the exit handlers, which are the parent's."""
+    """Do the work, tell the answer, and leave."""
     from visionbench.record.errors import BenchError
 
-    code = 1
-    try:
+    def answer() -> None:
         die_with(parent)
         if share is not None:
             limit_memory(share)
@@ -146,14 +144,8 @@ def _be_rank(
             tell(line, {"answer": work(number, descriptor, lambda stage: tell(line, {"stage": stage}))})
         except BenchError as mistake:
             tell(line, {"mistake": str(mistake)})
-        code = 0
-    except BaseException:  # to the log, whose end goes into the failure
-        traceback.print_exc()
-    finally:
-        with suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
+
+    leave_after(answer)
 
 
 def _listen(ranks: Sequence[_Rank], deadline: float, failed: Callable[[str], bool], tell_stage: Tell) -> bool:
