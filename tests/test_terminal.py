@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from visionbench.command import inputs, output
 from visionbench.command.main import VERBS, main
 from visionbench.command.requests import Output
 from visionbench.command.verbs import tables
+from visionbench.reports import REPORTS
+from visionbench.reports.paper.lessons import learned
 
 ROOT = Path(__file__).parents[1]
 
@@ -192,6 +195,20 @@ def test_the_first_journey_is_short_and_ends_with_what_was_learned(
     assert "the fastest is" in fastest
     assert "interval" in surely
     assert "report convnext_table1" in more
+
+
+@pytest.mark.parametrize("busy", ["busy_machine", "a factor"])
+def test_a_busy_machine_names_no_fastest_network(busy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    records = inputs.read_records(None)
+    on_a_cpu = [i for i, r in enumerate(records) if r.source == "measured" and r.environment.device_type == "cpu"]
+    place = on_a_cpu[-1]
+    rate = records[place].get("throughput")
+    assert rate is not None
+    changed = replace(rate, flags=(*rate.flags, busy)) if busy != "a factor" else replace(rate, values=(1, 1, 1, 3, 3))
+    records[place] = replace(records[place], measurements=(changed,))
+    told = list(learned(REPORTS["convnext_table1"].rows, records[place : place + 1]))
+    assert "busy" in told[-1]
+    assert "fastest is" not in " ".join(told)
 
 
 def test_without_a_measurement_only_counts_are_learned(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,9 @@ from visionbench.reports.printed import PaperRow
 from visionbench.reports.settings import Group, device_name, groups
 from visionbench.reports.table import Row, Table
 
+BUSY = "busy_machine"
+"""The flag of a launch beside which other programs wanted the cores: it changes the order of rows."""
+
 COUNTED = ("params", "macs")
 """Printed numbers that a trace can check."""
 
@@ -71,6 +74,12 @@ def _of_speed(rows: tuple[PaperRow, ...], group: Group) -> Iterator[str]:
     if not measured:
         return
     where = device_name(group.environments[-1])
+    if any(launches.scatter_factor or BUSY in launches.flags("throughput") for launches in group.launches.values()):
+        yield (
+            f"{plural(len(measured), 'row')} {'was' if len(measured) == 1 else 'were'} measured on {where} while the "
+            "machine was busy, so no order is shown: measure into another file (--records) when nothing else runs."
+        )
+        return
     fastest, slowest = (choose(measured, key=lambda label: measured[label].centre) for choose in (max, min))
     slow = f", the slowest {slowest} with {_rate(measured[slowest])}" if len(measured) > 1 else ""
     yield (
