@@ -206,9 +206,9 @@ def test_a_busy_machine_names_no_fastest_network(busy: str, capsys: pytest.Captu
     assert rate is not None
     changed = replace(rate, flags=(*rate.flags, busy)) if busy != "a factor" else replace(rate, values=(1, 1, 1, 3, 3))
     records[place] = replace(records[place], measurements=(changed,))
-    told = list(learned(REPORTS["convnext_table1"].rows, records[place : place + 1]))
-    assert "busy" in told[-1]
-    assert "fastest is" not in " ".join(told)
+    sentences = list(learned(REPORTS["convnext_table1"].rows, records[place : place + 1]))
+    assert "busy" in sentences[-1]
+    assert "fastest is" not in " ".join(sentences)
 
 
 def test_without_a_measurement_only_counts_are_learned(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 KILO, MEGA, GIGA, TERA = 1e3, 1e6, 1e9, 1e12
 GIB = float(2**30)
 
@@ -39,6 +41,12 @@ def duration(seconds: float) -> str:
 def plural(number: int, noun: str, nouns: str = "") -> str:
     """`1 launch`, `3 rows`; `nouns` where an s does not do."""
     return f"{number} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def first_of(names: Sequence[str], most: int = 3) -> str:
+    """`a, b, c and 4 more`: at most so many of the names."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def significant(value: float, digits: int) -> str:

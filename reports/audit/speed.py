@@ -84,7 +84,7 @@ def rates(paper: Paper, papers: Sequence[Paper], predictions: Predictions) -> Ta
         ),
         label("copied", "in an earlier paper", source),
     ]  # fmt: skip
-    said = f"{plural(len(first), 'figure')} of {len(paper.rows)} stand in an earlier paper with the same digits."
+    said = f"{len(first)} of {plural(len(paper.rows), 'figure')} can be read in an earlier paper with the same digits."
     return lay_out(
         f"speed_{paper.stem}",
         f"{paper.title}: printed images per second",

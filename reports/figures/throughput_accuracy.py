@@ -16,6 +16,7 @@ from visionbench.record.prediction import Prediction, prediction
 from visionbench.record.program import program_name
 from visionbench.record.record import Record, Source
 from visionbench.record.statistics import Estimate
+from visionbench.record.units import first_of
 from visionbench.reports.figures import canvas, labels, panels
 from visionbench.reports.figures.accuracy_flops import legend_of
 from visionbench.reports.figures.canvas import Entry, Sheet
@@ -215,17 +216,9 @@ def _sentences(shown: Sequence[Panel], unplaced: Sequence[str] = ()) -> tuple[st
         *(panel.note for panel in (*predicted, *measured)),
         _bars(predicted=bool(predicted), measured=spans),
         "A point without a bar has too few launches for an interval." if few else "",
-        f"Measured, but without an accuracy here: {_named(unplaced)}." if unplaced and measured else "",
+        f"Measured, but without an accuracy here: {first_of(unplaced)}." if unplaced and measured else "",
     ]
     return tuple(sentence for sentence in told if sentence)
-
-
-NAMED = 3
-
-
-def _named(models: Sequence[str]) -> str:
-    more = f" and {len(models) - NAMED} more" if len(models) > NAMED else ""
-    return ", ".join(models[:NAMED]) + more
 
 
 def _bars(*, predicted: bool, measured: bool) -> str:

@@ -14,7 +14,7 @@ from visionbench.comparison.stored import COMPARED, Entry, Provenance, Recorded,
 from visionbench.record.flags import meaning
 from visionbench.record.program import program_name
 from visionbench.record.record import Source
-from visionbench.record.units import GIB, plural
+from visionbench.record.units import GIB, first_of, plural
 from visionbench.reports import cells
 from visionbench.reports.column import Column, lay_out
 from visionbench.reports.results.verdict_text import clean, signed
@@ -26,8 +26,6 @@ ONE_COMMIT = "Both sides are of one commit: what differs here is the machine, or
 
 _NAMES = {"throughput": "img/s", "latency": "latency p50", "energy": "energy/img", "median": "median of rounds"}
 _INTERVALS = {"apart": "intervals apart", "overlapping": "intervals overlap", "no interval": "no interval"}
-_NAMED = 3
-"""Commits that a sentence names before it counts the rest."""
 
 _UNCHANGED = 0.0005
 """A change that would print as 0.0 %."""
@@ -228,8 +226,7 @@ def _told(side: Provenance) -> Iterator[str]:
     if days := tuple(dict.fromkeys(moment[:10] for moment in side.started)):
         yield " to ".join(days)
     if side.commits:
-        named = ", ".join(clean(commit[:7]) for commit in side.commits[:_NAMED])
-        more = f" and {len(side.commits) - _NAMED} more" if len(side.commits) > _NAMED else ""
-        yield f"commits {named}{more}, pooled" if len(side.commits) > 1 else f"commit {named}"
+        named = first_of([clean(commit[:7]) for commit in side.commits])
+        yield f"commits {named}, pooled" if len(side.commits) > 1 else f"commit {named}"
     if side.dirty:
         yield "with uncommitted changes"

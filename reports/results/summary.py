@@ -13,7 +13,7 @@ from visionbench.comparison.switches import switch_of
 from visionbench.record.clean import clean
 from visionbench.record.record import Record
 from visionbench.record.statistics import MIN_LAUNCHES, Estimate
-from visionbench.record.units import plural
+from visionbench.record.units import first_of, plural
 from visionbench.reports import cells
 from visionbench.reports.column import Column, label, lay_out
 from visionbench.reports.paired_ratio import finding
@@ -268,13 +268,8 @@ def _doubtful(runs: Sequence[Run]) -> Iterator[str]:
         yield "Every row has an interval and no flag."
 
 
-NAMED = 3
-
-
 def _models(runs: Sequence[Run]) -> str:
-    named = list(dict.fromkeys(clean(run.spec.model).removeprefix("timm:") for run in runs))
-    more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
-    return ", ".join(named[:NAMED]) + more
+    return first_of(list(dict.fromkeys(clean(run.spec.model).removeprefix("timm:") for run in runs)))
 
 
 REPORT = Report(name=NAME, title=TITLE, paper_table="", layout=layout)
