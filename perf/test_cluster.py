@@ -1,9 +1,11 @@
-"""A campaign of 10,000 shifts on 500 nodes: planned in two seconds, and a minute's looks cost a second of CPU."""
+"""A campaign of 10,000 shifts on 500 nodes beside one of 1,000: what planning and a minute's looks cost."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+
+import pytest
 
 from visionbench.cluster import drive, shifts
 from visionbench.cluster.slurm import Job, Node
@@ -38,22 +40,32 @@ class Queue:
         raise AssertionError("nothing is cancelled")
 
 
-def test_ten_thousand_shifts(tmp_path: Path) -> None:
+def _seconds(folder: Path, number: int) -> tuple[float, float]:
+    """CPU seconds of planning `number` shifts, and of the six looks of a minute while all of them run."""
+    folder.mkdir()
     began = time.process_time()
     card = shifts.Card(word="a100", pieces=((shifts.Part(protocol=SWIN, specs=ROWS),),))
-    request = shifts.keep(tmp_path, shifts.Request(cards=(card,), launches=10_000))
+    request = shifts.keep(folder, shifts.Request(cards=(card,), launches=number))
     every = shifts.shifts_of(request)
     spread = shifts.Spread({"a100": [node.name for node in NODES]})
     assert all(spread.next(shift.card) for shift in every)
     planned = time.process_time() - began
     queue = Queue()
-    driver = drive.Driver(tmp_path, every, queue, lambda _: None)
+    driver = drive.Driver(folder, every, queue, lambda _: None)
     while len(queue.listed) < len(every):
         driver.look()
-    began = time.process_time()
+    looks = []
     for _ in range(6):
+        began = time.process_time()
         driver.look()
-    looked = time.process_time() - began
-    print(f"planned in {planned:.2f} s, a minute's six looks take {looked:.2f} s of CPU")
-    assert planned < 2
-    assert looked < 1
+        looks.append(time.process_time() - began)
+    return planned, 6 * min(looks)
+
+
+@pytest.mark.slow
+def test_ten_times_the_shifts_cost_about_ten_times_as_much(tmp_path: Path) -> None:
+    """Never a hundred times: no look compares shifts with one another. The seconds are printed, not asserted."""
+    few, many = _seconds(tmp_path / "few", 1_000), _seconds(tmp_path / "many", 10_000)
+    print(f"10,000 shifts: planned in {many[0]:.2f} s, a minute's six looks take {many[1]:.2f} s of CPU")
+    print(f"beside 1,000 shifts: planning {many[0] / few[0]:.1f} times, looks {many[1] / few[1]:.1f} times as long")
+    assert many[1] < 40 * few[1]
