@@ -6,7 +6,8 @@
 
 The old commit is checked out into a temporary work tree, so this needs a git checkout with its history. Both trees run
 with this Python, each in processes of its own that import nothing of the other tree (they check). The ratio is the
-median over rounds of old seconds by new seconds: above 1 means that the new tree is faster.
+median over rounds of old seconds by new seconds: above 1 means that the new tree is faster. `trace` takes turns network
+by network and reads CPU time, the others take turns by whole processes and read the wall clock.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ ROOT = Path(__file__).resolve().parents[1]
 BEFORE = "865c3bb"
 OLD_REPORT = ("bench.py", "report", "convnext_table1", "--format", "csv", "--records")
 RECORDS = 10_000
+
+Side = Sequence[Callable[[], float]]
+"""One tree's work in pieces, each of which runs when called and says its seconds."""
 
 LOAD = """
 import sys, time
@@ -60,9 +64,11 @@ else:
 TRACE = """
 suite = load("test_perf_trace")
 suite.trace_all(suite.TABLES[:1])
-start = time.perf_counter()
-suite.trace_all(suite.TABLES)
-print(time.perf_counter() - start)
+print(len(suite.TABLES), flush=True)
+for line in sys.stdin:
+    start = time.process_time()
+    suite.trace_all([suite.TABLES[int(line)]])
+    print(time.process_time() - start, flush=True)
 """
 
 LAUNCH = """
@@ -93,16 +99,20 @@ def main(words: Sequence[str] | None = None) -> None:
             print(f"{part:8}{in_turns(new_side, old_side, options.rounds)}", flush=True)
 
 
-def in_turns(new: Callable[[], float], old: Callable[[], float], rounds: int) -> str:
-    """Median seconds of both sides and of their ratios, and their range. First turns are left out."""
-    new(), old()
+def in_turns(new: Side, old: Side, rounds: int) -> str:
+    """Median seconds of both sides and of their ratios, and their range. First rounds are left out.
+
+    The two sides take turns at every piece of work, so a machine that slows down for a second slows down both.
+    """
     turns = []
-    for number in range(rounds):  # who goes first changes from round to round
-        first, second = (new, old) if number % 2 else (old, new)
-        seconds = {first: first(), second: second()}
-        turns.append((seconds[new], seconds[old]))
-    ratios = [before / now for now, before in turns]
-    new_seconds, old_seconds = (median(side) for side in zip(*turns, strict=True))
+    for number in range(rounds + 1):
+        seconds = [0.0, 0.0]
+        for place, pieces in enumerate(zip(new, old, strict=True)):
+            for side in (0, 1) if (number + place) % 2 else (1, 0):
+                seconds[side] += pieces[side]()
+        turns.append(seconds)
+    new_seconds, old_seconds = (median(side) for side in zip(*turns[1:], strict=True))
+    ratios = [before / now for now, before in turns[1:]]
     span = f"{min(ratios):.2f} to {max(ratios):.2f}"
     return f"{new_seconds:10.3f}{old_seconds:10.3f}{median(ratios):12.2f}{span:>20}"
 
@@ -123,12 +133,16 @@ def checked_out(folder: Path) -> Iterator[Path]:
 
 def run(tree: Path, *words: str) -> str:
     """What this Python prints in that tree, which is the only place it imports visionbench from."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     command = [sys.executable, *words]
-    return subprocess.run(command, cwd=tree, env=environ, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return subprocess.run(command, cwd=tree, env=environ(), stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
-def timed(tree: Path, *words: str) -> Callable[[], float]:
+def environ() -> dict[str, str]:
+    """This process's variables without those that tell Python where to import from."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
+def timed(tree: Path, *words: str) -> Side:
     """Wall seconds of a whole process."""
 
     def seconds() -> float:
@@ -136,15 +150,15 @@ def timed(tree: Path, *words: str) -> Callable[[], float]:
         assert run(tree, *words)
         return time.perf_counter() - start
 
-    return seconds
+    return [seconds]
 
 
-def help_side(tree: Path, _folder: Path) -> Callable[[], float]:
+def help_side(tree: Path, _folder: Path) -> Side:
     """`python bench.py --help`."""
     return timed(tree, "bench.py", "--help")
 
 
-def report_side(tree: Path, folder: Path) -> Callable[[], float]:
+def report_side(tree: Path, folder: Path) -> Side:
     """Table 1 as CSV from 10,000 records, in a file that the tree itself has written."""
     path = folder / f"{'new' if tree == ROOT else 'old'}.jsonl"
     run(tree, "-c", LOAD + WRITE, str(path), str(RECORDS))
@@ -158,17 +172,28 @@ def new_report() -> tuple[str, ...]:
     return REPORT
 
 
-def trace_side(tree: Path, _folder: Path) -> Callable[[], float]:
-    """Tracing every network of Tables 1, 2 and 12; imports are not counted."""
-    return lambda: float(run(tree, "-c", LOAD + TRACE))
+def trace_side(tree: Path, _folder: Path) -> Side:
+    """CPU seconds of tracing each network of Tables 1, 2 and 12, in one process that has imported everything."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOAD + TRACE], cwd=tree, env=environ(), stdin=-1, stdout=-1, text=True, bufsize=1
+    )
+
+    def answer(number: int | None = None) -> str:
+        assert process.stdin
+        assert process.stdout
+        if number is not None:
+            process.stdin.write(f"{number}\n")
+        return process.stdout.readline()
+
+    return [lambda number=number: float(answer(number)) for number in range(int(answer()))]  # type: ignore[misc]
 
 
-def launch_side(tree: Path, _folder: Path) -> Callable[[], float]:
+def launch_side(tree: Path, _folder: Path) -> Side:
     """What a launch takes beyond its work."""
-    return lambda: float(run(tree, "-c", LOAD + LAUNCH))
+    return [lambda: float(run(tree, "-c", LOAD + LAUNCH))]
 
 
-PARTS: dict[str, Callable[[Path, Path], Callable[[], float]]] = {
+PARTS: dict[str, Callable[[Path, Path], Side]] = {
     "help": help_side,
     "report": report_side,
     "trace": trace_side,

@@ -6,10 +6,11 @@ import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from visionbench.models.loss import loss_of
 from visionbench.models.modes import set_mode
@@ -140,13 +141,24 @@ _CALLS = 3
 
 
 State = list[tuple[torch.nn.Module, tuple[dict[str, Any], ...], list[tuple[Any, int]]]]
-"""Of each module: copies of its attributes, parameters, buffers and children; its containers and how long they are."""
+"""Of each module that a call may change: copies of its attributes, parameters, buffers and children, and its
+containers with their lengths."""
 
 _PLAIN = frozenset(vars(torch.nn.Module()))
 
 
 def _attributes(model: torch.nn.Module) -> State:
-    return [(module, tuple(map(dict.copy, _stores(module))), list(_containers(module))) for module in model.modules()]
+    return [
+        (module, tuple(map(dict.copy, _stores(module))), list(_containers(module)))
+        for module in model.modules()
+        if module._modules or module._forward_pre_hooks or not _is_torchs(type(module))
+    ]
+
+
+@cache
+def _is_torchs(kind: type[torch.nn.Module]) -> bool:
+    """Whether it is a layer of torch itself, which keeps its attributes when it is called; lazy ones don't."""
+    return kind.__module__.startswith("torch.nn.modules.") and not issubclass(kind, LazyModuleMixin)
 
 
 def _stores(module: torch.nn.Module) -> tuple[dict[str, Any], ...]:
