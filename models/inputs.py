@@ -49,10 +49,11 @@ class Maker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    """What a network is called with, by position and by keyword."""
+    """What a network is called with, by position and by keyword. `remarks` say where that is not its image size."""
 
     positional: tuple[Any, ...] = ()
     named: dict[str, Any]
+    remarks: tuple[str, ...] = ()
 
     def call(self, model: Callable[..., Any]) -> Any:
         """The network's output."""
@@ -129,7 +130,17 @@ def _from_function(name: str, batch_size: int, image_size: ImageSize, maker: Mak
             raise ModelError(
                 f"{name} returned {len(first)} images where {batch_size} were asked for; use its batch_size"
             )
-    return placed
+    return replace(placed, remarks=_other_size(name, placed.tensors(), image_size))
+
+
+def _other_size(name: str, tensors: "list[Tensor]", image_size: ImageSize) -> tuple[str, ...]:
+    """That a user's function returns no images of the size that the row is called by."""
+    if any(tuple(tensor.shape[-2:]) == sides(image_size) for tensor in tensors):
+        return ()
+    module, _, function = name.removeprefix("user:").rpartition(":")
+    shapes = [" x ".join(map(str, tensor.shape[1:])) or "one number" for tensor in tensors]
+    listed = " and ".join([", ".join(shapes[:-1]), shapes[-1]] if len(shapes) > 1 else shapes)
+    return (f"its inputs are {listed} (from {function} in {module}), and not images of {image_size} px",)
 
 
 def _placed(positional: tuple[Any, ...], named: dict[str, Any], maker: Maker) -> Arguments:

@@ -23,6 +23,7 @@ from visionbench.record.record import Environment, Record, from_json, to_json
 from visionbench.record.spec import Spec
 from visionbench.reports.render.html import command
 from visionbench.reports.results import runs
+from visionbench.tracing.step import run as trace_step
 
 NETS = """
 import torch
@@ -233,6 +234,29 @@ def inputs(batch_size):
 @pytest.mark.usefixtures("here")
 def test_a_module_may_say_what_its_networks_take() -> None:
     assert trace("user:nets_with_inputs:make", batch_size=2).value("macs") == 2 * 42 * CONV + 16
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("name", "inputs", "size", "says"),
+    [
+        ("nets_with_inputs:make", None, 224, "3 x 9 x 8 and 3 x 9 x 8 (from inputs in nets_with_inputs), and not"),
+        ("nets_of_inputs:Captioned", ("user:nets_of_inputs:spectrogram_and_tokens",), 64, "not images of 64 px"),
+        ("nets_with_inputs:make", None, (9, 8), ""),
+        ("nets_of_inputs:Difference", ("user:nets_of_inputs:pair",), 32, ""),
+    ],
+)
+def test_inputs_of_another_size_than_the_rows_are_said(name, inputs, size, says) -> None:
+    """The row is called `@224`: a reader must not take that for what the network saw."""
+    spec = Spec(model=f"user:{name}", image_size=size, batch_size=2, inputs=inputs)
+    ready = build_workload(spec, "cpu")
+    try:
+        measured = ready.remarks
+    finally:
+        ready.close()
+    for remarks in (trace_step(spec).remarks, measured):
+        assert says in "".join(remarks)
+        assert bool(remarks) == bool(says)
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def build(
             phases=phases,
             check=partial(torch_flags.check, torch_flags.state()),
             network=network,
-            remarks=remarks,
+            remarks=(*remarks, *inputs.remarks),
             doubts=lambda: tuple(doubts),
             in_turns=turns,
         )

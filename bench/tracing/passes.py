@@ -71,7 +71,7 @@ def _stepped(spec: Spec, former: bool, begins: Callable[[], None]) -> tuple[torc
     _set_dtypes(model, spec)
     with seeded(SEED), torch.enable_grad(), torch.compiler.set_stance("force_eager"), _threads() as begun:
         before = None if is_foreign else _attributes(model)
-        first = _call_first(model, spec, former) if before is None else []
+        first, seen = _call_first(model, spec, former) if before is None else ([], ())
         begins()
         recorder, drawn = _step(model, spec, former)
         if before is not None and not _unchanged(before):
@@ -79,6 +79,7 @@ def _stepped(spec: Spec, former: bool, begins: Callable[[], None]) -> tuple[torc
             begins()
             recorder, drawn = _step(model, spec, former)
         varies = not drawn and before is None and _varies(model, spec, former, first, _products(recorder))
+    remarks += seen
     if varies:
         remarks += ("its counts differ from call to call, and these are of one of them",)
     if is_foreign and begun:
@@ -107,14 +108,18 @@ def _threads() -> Iterator[list[str]]:
         threading.Thread.start = before  # type: ignore[method-assign]
 
 
-def _call_first(model: torch.nn.Module, spec: Spec, former: bool) -> Products:
-    """What a network does only once, it does now: initialise lazy layers, try what works, fill tables."""
+def _call_first(model: torch.nn.Module, spec: Spec, former: bool) -> tuple[Products, tuple[str, ...]]:
+    """What a network does only once, it does now: initialise lazy layers, try what works, fill tables.
+
+    Returns its products, and remarks about its inputs.
+    """
     recorder = Recorder()
     gradients = nullcontext() if spec.task == "train" else torch.no_grad()
     with gradients, _on_a_gpu(spec, recorder, former), recorder, _autocast(spec):
-        meta_inputs(spec).call(model)
+        inputs = meta_inputs(spec)
+        inputs.call(model)
     to_meta(model)  # a layer made just now may be on the CPU
-    return _products(recorder)
+    return _products(recorder), inputs.remarks
 
 
 Products = list[tuple[str, int]]
@@ -132,7 +137,7 @@ def _varies(model: torch.nn.Module, spec: Spec, former: bool, first: Products, s
     """
     if step[: len(first)] == first:
         return False
-    again = (_call_first(model, spec, former) for _ in range(_CALLS))
+    again = (_call_first(model, spec, former)[0] for _ in range(_CALLS))
     return any(step[: len(products)] != products for products in again)
 
 
@@ -151,13 +156,13 @@ def _attributes(model: torch.nn.Module) -> State:
     return [
         (module, tuple(map(dict.copy, _stores(module))), list(_containers(module)))
         for module in model.modules()
-        if module._modules or module._forward_pre_hooks or not _is_torchs(type(module))
+        if module._modules or module._forward_pre_hooks or not _is_torchs(module.__class__)  # type: ignore[arg-type]
     ]
 
 
 @cache
 def _is_torchs(kind: type[torch.nn.Module]) -> bool:
-    """Whether it is a layer of torch itself, which keeps its attributes when it is called; lazy ones don't."""
+    """Whether this class is a layer of torch itself, which keeps its attributes when called; lazy ones don't."""
     return kind.__module__.startswith("torch.nn.modules.") and not issubclass(kind, LazyModuleMixin)
 
 
