@@ -6,6 +6,7 @@ environment holds visionbench alone and finds torch and the rest where this one 
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,10 @@ def environments(source: Path, wheel: Path, tmp_path_factory: pytest.TempPathFac
         "editable": make_environment(folder / "editable", "--no-build-isolation", "--editable", str(source)),
         "checkout": make_environment(folder / "checkout"),
     }
+
+
+@pytest.fixture(autouse=True)
+def _a_doctor_in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dozens of tests examine this machine; it need not be watched for a second each time."""
+    if doctor := sys.modules.get("visionbench.machine.doctor"):
+        monkeypatch.setattr(doctor, "STEAL_SECONDS", 0.05)

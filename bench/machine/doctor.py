@@ -46,6 +46,7 @@ SPIN_TOLERANCE = 0.25
 SYMBOLS: dict[Level, str] = {"ok": "✓", "warn": "!", "bad": "✗"}
 
 STOLEN = 0.01
+STEAL_SECONDS = 1.0
 LITTLE_MEMORY, NO_MEMORY = 4 * GIB, 1 * GIB
 
 NEARLY_HOT = 10.0
@@ -242,11 +243,11 @@ def _load(proc: Path) -> Finding:
 
 def _steal(proc: Path, sleep: Callable[[float], None]) -> Finding:
     before = linux.ticks(proc)
-    sleep(1.0)
+    sleep(STEAL_SECONDS)
     passed = linux.shares(before, linux.ticks(proc))
     if passed is None:
         return Finding(level="ok", what="steal", found="unknown")
-    found = f"{passed.steal:.1%} of the cores' time in the last second, {passed.idle:.0%} idle"
+    found = f"{passed.steal:.1%} of the cores' time in the last {STEAL_SECONDS:g} s, {passed.idle:.0%} idle"
     if passed.steal > STOLEN:
         advice = "the hypervisor gives these cores to others: compare only what was measured in one go, in turns."
         return Finding(level="warn", what="steal", found=found, advice=advice)

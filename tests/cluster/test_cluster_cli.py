@@ -77,6 +77,7 @@ def test_no_slurm_here(here, monkeypatch, capsys):
     assert "leave --cluster out" in said
 
 
+@pytest.mark.slow
 def test_a_controller_that_is_away(here, monkeypatch, capsys):
     if not shutil.which("sinfo"):
         pytest.skip("Slurm is not installed here")

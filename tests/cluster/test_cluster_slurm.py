@@ -66,6 +66,7 @@ def test_eight_shifts_with_a_kill_a_requeue_and_a_drain(cluster: TestCluster, ca
     print(f"{time.monotonic() - began:.1f} s")
 
 
+@pytest.mark.slow
 def test_shifts_go_to_other_nodes_before_any_node_is_asked_twice(campaign: Campaign) -> None:
     campaign.orders(seconds=0.05)
     request = campaign.request(launches=2, cards=("v100",))

@@ -219,6 +219,7 @@ def test_iterations_are_no_replicates_even_on_a_quiet_machine():
     assert _at_least(alarms.sum(), len(alarms), "dedicated, Mann-Whitney, false alarms per row") > FALSE_PER_ROW
 
 
+@pytest.mark.slow
 def test_the_duet_without_margin_and_correction_fails_most_suites():
     careless = replace(RULE, margin=0.0, centre=0.0, alpha=0.05, fdr=1.0, looks=1)
     failed = sum(bool(_count(suite, "regressed")) for suite in _suites("shared", careless))

@@ -22,6 +22,9 @@ from visionbench.record.errors import BenchError
 
 REFUSED = FakeNVMLError(NOT_SUPPORTED)
 
+USERS_SECONDS = doctor.STEAL_SECONDS
+"""Tests are in a hurry (conftest), users are not."""
+
 
 def by_name(findings: list[Finding]) -> dict[str, Finding]:
     return {finding.what: finding for finding in findings}
@@ -209,7 +212,10 @@ def test_threads_that_wait_for_each_other_are_too_many_beside_one_neighbour(
 
 
 @pytest.mark.parametrize(("stolen", "level"), [(1, "ok"), (30, "warn")])
-def test_steal_is_watched_for_a_second(tmp_path: Path, stolen: int, level: str) -> None:
+def test_steal_is_watched_for_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stolen: int, level: str
+) -> None:
+    monkeypatch.setattr(doctor, "STEAL_SECONDS", USERS_SECONDS)
     host_files(tmp_path, stat="cpu 0 0 0 0 0 0 0 0\n")
     slept: list[float] = []
 

@@ -180,7 +180,7 @@ def test_what_ddp_refuses_is_a_failure_that_says_why(factories, factory, kind, w
     [
         ("second_rank_dies", SECONDS, "crashed", "rank 1 of 2 killed (SIGKILL)"),
         ("second_rank_fails", SECONDS, "error", "rank 1 of 2: ValueError: only here"),
-        ("second_rank_hangs", 4.0, "timeout", "stopped after 3.6 s: rank 0 at "),
+        pytest.param("second_rank_hangs", 4.0, "timeout", "stopped after 3.6 s: rank 0 at ", marks=pytest.mark.slow),
     ],
 )
 def test_a_rank_that_dies_fails_or_hangs_is_a_failure_within_the_limit(factories, factory, seconds, kind, message):

@@ -240,6 +240,7 @@ def test_a_daemon_with_a_session_of_its_own_ends_with_its_side(room: Path, model
     assert ended(pid)
 
 
+@pytest.mark.slow
 def test_threads_that_go_on_between_turns_are_flagged(room: Path) -> None:
     with SideProcess(Source(), "cpu", 1, random.Random(0)) as side:
         side.answer("start", START_SECONDS)

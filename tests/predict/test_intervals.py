@@ -117,6 +117,7 @@ def test_the_docstrings_quote_the_rows(checked):
             assert f"80 % of {len(errors)} between {low:.2f} and {high:.2f}" in source
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["inference", "train"])
 def test_the_resolution_is_what_pairs_of_rows_say(checked, task):
     """Four of five pairs of rows of one card and way of running differ by less."""

@@ -187,6 +187,7 @@ def _blocks_of(size: int) -> int:
     return -(-size // 512) * 512
 
 
+@pytest.mark.slow
 def test_shards_of_a_trace_are_those_that_torch_allocates():
     kept = _traced("fsdp2", 2).share.kept
     assert _both(_fsdp2)[0] == kept
