@@ -52,9 +52,9 @@ ALONE = ("-h", "--help", "-V", "--version")
 DESCRIPTION = """\
 Trustworthy benchmarks for vision models.
 
-  {program}                       the first journey: the ConvNeXt paper's tables, counted exactly,
+  {program}                       start here: the ConvNeXt paper's tables, counted exactly,
                                         with a few rows measured here
-  {program} --gpu a100            the same on an A100, every row, as the paper measured
+  {program} --gpu a100            the same on an A100, with every row measured
   {program} run convnext_tiny     measure models, tables or suites; resumes where it stopped
   {program} report --all          print all tables from the records, without torch or a GPU
   {program} figures --all         draw the records, printed numbers and counts as SVG, PDF or PNG
@@ -68,8 +68,8 @@ Trustworthy benchmarks for vision models.
 """
 
 EPILOG = """\
-Everything measured is appended to ./visionbench.jsonl (--records FILE) at once. Ctrl-C, a crash or a power cut loses
-nothing: the same command goes on where it stopped. Results go to stdout, progress to stderr.
+What is measured is appended to ./visionbench.jsonl (--records FILE) at once. Ctrl-C, a crash or a power cut loses at
+most the launch under way: the same command goes on where it stopped. Results go to stdout, progress to stderr.
 
 exit codes:
   0    done; rows that failed are in the tables, with their cause

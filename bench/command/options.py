@@ -113,7 +113,7 @@ def add_suites(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="suites",
         choices=sorted(SUITES),
-        help="a named set of specs (repeatable)",
+        help="a named set of models with settings (repeatable)",
     )
 
 
@@ -136,8 +136,9 @@ def add_inputs(parser: argparse._ActionsContainer) -> None:
         dest="inputs",
         type=described,
         metavar="INPUT",
-        help="an input without its batch, [NAME=]SIZES[:TYPE[:LOWEST..HIGHEST]]: 1x224x224, mask=1x224x224, "
-        "ids=77:int64:0..49407; or your function of a batch size, user:my.nets:inputs (repeatable; default: images)",
+        help="the shape of one input without the batch, [NAME=]SIZES[:TYPE[:LOWEST..HIGHEST]]: 1x224x224, "
+        "mask=1x224x224, ids=77:int64:0..49407; or your function of a batch size, user:my.nets:inputs (repeatable; "
+        "default: images)",
     )
     parser.add_argument(
         "--loss",
@@ -154,7 +155,7 @@ def add_where(parser: argparse.ArgumentParser) -> None:
         "--gpu",
         action=_Gpu,
         metavar="NAME",
-        help="insist that the GPU here is a v100, a100, h100-sxm5-80gb, ... and measure as the paper did on it",
+        help="stop unless the GPU here is this one: v100, a100, h100-sxm5-80gb, ...; measure by the paper's protocol",
     )
     where.add_argument(
         "--device",
@@ -198,7 +199,7 @@ def add_queue(parser: argparse.ArgumentParser) -> None:
         "--site",
         type=Path,
         metavar="FILE",
-        help="what cards are called there, and their Python (default: cluster.toml)",
+        help="a file with the names that GPUs have on this cluster, and their Python (default: cluster.toml)",
     )
     queue.add_argument("--anonymous-nodes", action="store_true", help="records get a salted hash for a node's name")
 
@@ -278,20 +279,26 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--protocol",
         choices=sorted(PROTOCOLS),
-        help="swin: the paper's (50 warm-up, 30 timed); steady: ours; smoke: a first look (default on a CPU); "
-        "quick: ten short blocks; memory: three steps, untimed",
+        help="swin: 50 warm-up, 30 timed steps; steady (a GPU's default): until blocks settle; smoke (a CPU's): a "
+        "first look; quick: ten short blocks; memory: three steps, untimed",
     )
     how.add_argument(
         "--effort",
         choices=tuple(EFFORTS),
-        help="quick: one launch, by protocol quick; standard, rigorous: 3 or 10, by protocol steady",
+        help="quick: one launch with protocol quick; standard: 3 launches with protocol steady, which give no "
+        "interval; rigorous: 10",
     )
-    how.add_argument("--launches", type=positive, metavar="N", help="fresh processes per row (an interval needs 7)")
+    how.add_argument(
+        "--launches",
+        type=positive,
+        metavar="N",
+        help="fresh processes per row (default: the protocol's; an interval needs 7)",
+    )
     how.add_argument(
         "--target-ci",
         type=share,
         metavar="SHARE",
-        help="add launches until the interval is within this share of the number, for example 1%%",
+        help="add launches until the interval is the number +- this share, for example 1%%",
     )
     how.add_argument(
         "--row-time", type=seconds, metavar="TIME", help="stop adding launches to a row that has taken this long"
@@ -315,15 +322,17 @@ def add_turns(
     """Options of the verbs that measure two sides in turns: `gate`, `effects` and `selftest`."""
     how = parser.add_argument_group("how to measure")
     how.add_argument("--device", metavar="DEVICE", help=DEVICE)
-    how.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: 1, by CPU time)")
-    how.add_argument("--launches", type=positive, metavar="N", help=f"process pairs per {per} (default: 10)")
+    how.add_argument(
+        "--threads", type=positive, metavar="N", help="CPU threads (default: 1; with more, the wall clock decides)"
+    )
+    how.add_argument("--launches", type=positive, metavar="N", help=f"pairs of processes per {per} (default: 10)")
     if rounds:
         how.add_argument("--rounds", type=positive, metavar="N", help="turns of each side (default: 10 to 40)")
     add_budget(how, budget)
     _add_lock_clocks(how)
-    how.add_argument("--seed", type=int, metavar="N", help="random seed (default: random, and kept with the turns)")
+    how.add_argument("--seed", type=int, metavar="N", help="random seed (default: random, and kept with the times)")
     how.add_argument(
-        "--keep", type=Path, default=keep, metavar="FILE", help=f"append raw turns there (default: {keep})"
+        "--keep", type=Path, default=keep, metavar="FILE", help=f"append every measured time there (default: {keep})"
     )
     return how
 
@@ -337,7 +346,7 @@ def add_spec(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     spec.add_argument("--precision", choices=PRECISIONS, help="default: fp32")
     spec.add_argument("--memory-format", choices=MEMORY_FORMATS, help="default: contiguous")
     spec.add_argument(
-        "--compile", choices=COMPILE_MODES, dest="compile_mode", help="torch.compile's mode (default: eager)"
+        "--compile", choices=COMPILE_MODES, dest="compile_mode", help="torch.compile's mode (without it: eager)"
     )
     add_attention(spec)
     return spec
@@ -365,7 +374,7 @@ def add_attention(parser: argparse._ActionsContainer) -> None:
         "--attention",
         choices=ATTENTIONS,
         default="fused",
-        help="fused kernels, or the math as in 2022 (default: fused)",
+        help="fused kernels, or step by step as programs of 2022 did (default: fused)",
     )
 
 

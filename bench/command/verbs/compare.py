@@ -54,7 +54,9 @@ def add(parser: ArgumentParser) -> None:
     exact.add_argument("--baseline", type=Path, default=BASELINE, metavar="FILE", help=f"default: {BASELINE}")
     exact.add_argument("--update", action="store_true", help="write the baseline anew, to be read in the diff")
     exact.add_argument("--allow-new", action="append", default=[], metavar="ROW", help="a row or model that may be new")
-    exact.add_argument("--allow-missing", action="append", default=[], metavar="ROW", help="one that may be missing")
+    exact.add_argument(
+        "--allow-missing", action="append", default=[], metavar="ROW", help="a row or model that may be missing"
+    )
     options.add_image_size(exact)
     options.add_inputs(exact)
     options.add_output(parser)

@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 KEPT = Path("visionbench-gate.jsonl")
 
 DESCRIPTION = """\
-Time two git revisions of this repository, or with --vary two settings of one, in two processes that take turns.
+Time two revisions of the git repository that you are in, or with --vary two settings of one, in two processes that take
+turns.
 
 exit codes:
-  0  nothing got slower
+  0  no row regressed; some may be inconclusive
   1  a row regressed
-  2  a mistake in the command
+  2  a mistake in the command or in a file
   3  a row is inconclusive (with --strict)
   4  a row could not be measured, or there were no rows
 """
@@ -65,8 +66,15 @@ class Request:
 def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
     parser.description = DESCRIPTION
-    parser.add_argument("words", nargs="*", metavar="MODEL", help="as for run; default: the suite `ci`")
-    parser.add_argument("--model", action="append", default=[], metavar="MODEL", help="the same (repeatable)")
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="MODEL",
+        help="convnext_tiny, user:package.module:factory, ... (default: visionbench's own suite `ci`)",
+    )
+    parser.add_argument(
+        "--model", action="append", default=[], metavar="MODEL", help="another way to name a MODEL (repeatable)"
+    )
     options.add_suites(parser)
     sides = parser.add_argument_group("the two sides")
     sides.add_argument("--base", metavar="REVISION", help="the baseline, e.g. origin/main (default: HEAD)")
@@ -84,20 +92,24 @@ def add(parser: ArgumentParser) -> None:
         "--environment",
         choices=("auto", "same"),
         default="auto",
-        help="auto: an environment per side where the revisions declare different dependencies; same: never",
+        help="auto: an environment for each side if the two declare different dependencies; same: one for both",
     )
     sides.add_argument(
         "--allow-new",
         action="append",
         default=[],
         metavar="MODEL",
-        help="a model that the baseline need not have: it is then not compared (repeatable)",
+        help="a model that the base may lack: it is then not compared (repeatable)",
     )
     how = options.add_turns(parser, KEPT, per="look", budget="stop measuring after this long")
     how.add_argument("--rejudge", type=Path, metavar="FILE", help="measure nothing: judge what a gate has kept there")
     options.add_batch_size(options.add_spec(parser))
     parser.add_argument(
-        "--profile", type=Path, default=noise_profile.DEFAULT_FILE, metavar="FILE", help="noise profiles (`selftest`)"
+        "--profile",
+        type=Path,
+        default=noise_profile.DEFAULT_FILE,
+        metavar="FILE",
+        help="what `selftest` wrote: how often the gate is right on this machine",
     )
     options.add_output(parser)
     ci.add_forms(parser)

@@ -66,7 +66,7 @@ def add(parser: ArgumentParser) -> None:
         type=options.batches,
         default=(),
         metavar="N,N,...",
-        help="each of them, and where more stops paying",
+        help="measure each, and say from which size on a larger batch no longer helps",
     )
     options.add_parallel(spec)
     parser.add_argument("--dry-run", action="store_true", help="say what would be measured, and stop")

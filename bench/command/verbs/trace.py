@@ -38,7 +38,7 @@ class Request:
 
 def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
-    parser.description = "One model's card: exact counts by a trace on the meta device; no weights, no hardware."
+    parser.description = "Count models exactly, by a trace on torch's meta device: no weights, no hardware."
     parser.add_argument("words", nargs="+", metavar="MODEL", help="as for run")
     spec = options.add_spec(parser)
     options.add_batch_size(spec, "1")
