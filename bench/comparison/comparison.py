@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from typing import Literal, get_args
@@ -69,6 +70,10 @@ class Round:
     candidate_wall: float
     baseline_mean: float | None = None
     candidate_mean: float | None = None
+
+
+_times = attrgetter(*(field.name for field in fields(Round) if field.name != "first"))
+"""All seconds of a round; `dataclasses.astuple` would copy each of them deeply."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +214,7 @@ def from_json(line: str) -> Comparison:
         raise ValueError(f"no comparison of schema {COMPARISON_SCHEMA}")
     comparison = typed(data, Comparison, "comparison")
     for launch in comparison.launches:
-        times = [seconds for turn in launch.rounds for seconds in astuple(turn)[1:] if seconds is not None]
+        times = [seconds for turn in launch.rounds for seconds in _times(turn) if seconds is not None]
         if not times or min(times) <= 0:
             raise ValueError("a launch holds no rounds, or times that are not positive numbers")
     return comparison
