@@ -171,12 +171,28 @@ def _with_classes(classes: int) -> Convention:
     return Convention(name=f"params with a head of {classes:,} classes", count=count, cost=2)
 
 
+def _folded(parts: Parts) -> float:
+    """Params where each norm is a bias of the convolution before it: of its scale and shift one is left."""
+    return parts["params"] - parts["params_norm"] / 2
+
+
 PARAMS: tuple[Convention, ...] = (
     Convention(name="params without the classifier", count=lambda p: p["params"] - p["params_classifier"]),
     Convention(name="params without the head for distillation", count=lambda p: p["params"] - p["params_distillation"]),
     Convention(name="params plus buffers", count=lambda p: p["params"] + p["buffers"]),
     Convention(name="params without position tables", count=lambda p: p["params"] - p["params_position"]),
     Convention(name="params without norms", count=lambda p: p["params"] - p["params_norm"]),
+    Convention(
+        name="params without norms and position tables",
+        count=lambda p: p["params"] - p["params_norm"] - p["params_position"],
+        cost=2,
+    ),
+    Convention(name="params with norms folded into convolutions", count=_folded),
+    Convention(
+        name="params with norms folded into convolutions, in units of 2^20",
+        count=lambda p: _folded(p) / 2**20 * 1e6,
+        cost=2,
+    ),
     *map(_with_classes, CLASSES),
     Convention(name="params in units of 2^20", count=lambda p: p["params"] / 2**20 * 1e6),
 )

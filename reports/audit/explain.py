@@ -232,7 +232,7 @@ def _finding(
         text, value = f"{FORMS[FUSED]}, within 0.1 %", fused.parts["macs"]
         return Finding(figure=figure, kind="network", text=text, exact=exact, explained=value)
     for test in (_another_size, _another_row, _another_network):
-        if (found := test(figure, rows, profiles)) is not None:
+        if (found := test(figure, rows, profiles, votes)) is not None:
             kind, text, explained = found
             return Finding(figure=figure, kind=kind, text=text, exact=exact, explained=explained)
     return Finding(figure=figure, kind="unexplained", exact=exact)
@@ -318,6 +318,10 @@ SIZES = (160, 192, 224, 240, 256, 260, 288, 299, 300, 320, 336, 380, 384, 448, 4
 """Sides of images, in pixels, at which papers count."""
 
 
+USUAL = 224
+"""The side at which a count is taken that no size is given for, in pixels."""
+
+
 def sizes_worth_counting(finding: Finding) -> tuple[int, ...]:
     """At which other sizes the network of an unexplained print would have about its count."""
     figure, exact = finding.figure, finding.exact
@@ -342,7 +346,7 @@ def forms_worth_counting(finding: Finding) -> tuple[str, ...]:
     return ((FIRST, *token) if 0.7 < ratio < 1 else (LAST, *token)) if 0.7 < ratio < 1.5 else ()
 
 
-def _another_size(figure: Figure, _rows: Sequence[PaperRow], profiles: Counted) -> Found | None:
+def _another_size(figure: Figure, _rows: Sequence[PaperRow], profiles: Counted, votes: Votes) -> Found | None:
     row = figure.row
     same = [p for p in profiles.kin(row) if p.model == row.model and not p.variant and p.size != row.image_size]
     for profile in sorted(same, key=lambda profile: _apart(profile, row)):
@@ -352,7 +356,8 @@ def _another_size(figure: Figure, _rows: Sequence[PaperRow], profiles: Counted) 
         if fits(figure.printed, value := profile.parts[figure.metric]):
             return "size", text, value
         for explanation in _counted(figure, profile, "", profiles):
-            if explanation.sure:
+            usual = profile.size == USUAL and figure.share <= COARSE and votes.believes(figure, explanation)
+            if explanation.sure or usual:
                 return "size", f"{text}: {explanation.name}", explanation.value
     return None
 
@@ -376,7 +381,7 @@ def _fits_params(row: PaperRow, profile: Profile) -> bool:
     return printed is None or fits(printed, profile.parts["params"], near=ALIKE)
 
 
-def _another_network(figure: Figure, _rows: Sequence[PaperRow], profiles: Counted) -> Found | None:
+def _another_network(figure: Figure, _rows: Sequence[PaperRow], profiles: Counted, _votes: Votes) -> Found | None:
     """A network of the same family that fits everything the row prints, where that is enough to tell it."""
     row = figure.row
     shares = [Figure(paper=figure.paper, row=row, metric=metric).share for metric in METRICS if metric in row.printed]
@@ -395,18 +400,14 @@ def _fits_all(row: PaperRow, profile: Profile) -> bool:
     return all(fits(row.printed[metric], profile.parts[metric]) for metric in METRICS if metric in row.printed)
 
 
-def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted) -> Found | None:
+def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted, _votes: Votes) -> Found | None:
     """A number that belongs to another row, or to another of its columns."""
     row, printed = figure.row, figure.printed
     own = profiles.of(row)
     if own is None:
         return None
-    other = "macs" if figure.metric == "params" else "params"
-    if other in row.printed:
-        crossed = own.parts[other] / SCALES["G" if other == "macs" else "M"] * SCALES[printed.unit]
-        back = own.parts[figure.metric] / SCALES[printed.unit] * SCALES[row.printed[other].unit]
-        if fits(printed, crossed, near=0.02) and fits(row.printed[other], back, near=0.02):
-            return "row", "params and FLOPs of this row are swapped", crossed
+    if swapped := _swapped(figure, own):
+        return swapped
     off = {metric for metric in METRICS if metric in row.printed and _is_off(row, own, metric)}
     if figure.metric not in off:
         return None
@@ -424,6 +425,25 @@ def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted) ->
             return "row", f"the number of {neighbour.label}{at} ({neighbour.table})", printed.value
     return None
 
+
+def _swapped(figure: Figure, own: Profile) -> Found | None:
+    """Params and FLOPs in each other's column, one of them perhaps with its decimal point one place off."""
+    row, text = figure.row, "params and FLOPs of this row are swapped"
+    if not all(metric in row.printed for metric in METRICS):
+        return None
+    params, macs = row.printed["params"], row.printed["macs"]
+    as_params = own.parts["macs"] / SCALES[macs.unit] * SCALES[params.unit]
+    as_macs = own.parts["params"] / SCALES[params.unit] * SCALES[macs.unit]
+    for places, tail in ((1, ""), (10, ", and a decimal point is off"), (0.1, ", and a decimal point is off")):
+        for of_params, of_macs in ((places, 1), (1, places)):
+            if fits(params, as_params * of_params, near=SWAPPED) and fits(macs, as_macs * of_macs, near=SWAPPED):
+                explained = as_params * of_params if figure.metric == "params" else as_macs * of_macs
+                return "row", f"{text}{tail}", explained
+    return None
+
+
+SWAPPED = 0.02
+"""Two columns that are met so nearly crosswise are swapped: they are far from that in most rows."""
 
 OFF = 0.05
 """A number of another row is off by more than counters differ."""

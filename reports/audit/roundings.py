@@ -10,7 +10,7 @@ from typing import Literal
 
 from visionbench.reports.printed import SCALES, Number
 
-Kind = Literal["reproduced", "convention", "size", "network", "row", "unexplained", "not built"]
+Kind = Literal["reproduced", "convention", "size", "network", "row", "copied", "unexplained", "not built"]
 
 KINDS: Mapping[Kind, str] = {
     "reproduced": "reproduced",
@@ -18,6 +18,7 @@ KINDS: Mapping[Kind, str] = {
     "size": "another size",
     "network": "another network",
     "row": "another row's number",
+    "copied": "an earlier paper's number",
     "unexplained": "unexplained",
     "not built": "not built here",
 }

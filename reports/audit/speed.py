@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -11,6 +10,7 @@ from visionbench.record.prediction import distinguishable, prediction
 from visionbench.record.record import Record
 from visionbench.record.units import plural
 from visionbench.reports import cells
+from visionbench.reports.audit.copied import appeared
 from visionbench.reports.column import Column, label, lay_out
 from visionbench.reports.printed import Network, Number, PaperRow
 from visionbench.reports.table import Cell, Table
@@ -36,8 +36,7 @@ class Paper:
     @property
     def appeared(self) -> str:
         """Its number on arXiv, which orders papers by time; "" for none."""
-        match = re.search(r"\b\d{4}\.\d{5}(?!\d)", self.cite)
-        return match.group() if match else ""
+        return appeared(self.cite)
 
 
 Predictions = Mapping[tuple[str, Network], Record]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Check every printed params and FLOPs figure against the exact count of its network. Each is reproduced to the printed
 digit, or explained by something that was tried on the row (another convention of counting, another size, another
-network, another row's number), or unexplained. Counts that are not known yet are traced, over all cores, and kept.
+network, another row's or an earlier paper's number), or unexplained. Counts that are not known yet are traced, over all
+cores, and kept.
 """
 
 
@@ -142,7 +143,15 @@ def audit_papers(names: Sequence[str]) -> list[Audited]:
     if any(form not in known for form in forms):
         profiles = Counted({**known, **counting.count(forms, again=False)})
         audited = [_audited(stem, reports, profiles) for stem, reports in papers]
-    return audited
+    return with_copies(audited)
+
+
+def with_copies(audited: Sequence[Audited]) -> list[Audited]:
+    """The same papers; what is unexplained and stands in an earlier one, of all that are shipped, is called so."""
+    from visionbench.reports.audit.copied import copied, first_prints
+
+    first = first_prints([reports for _, reports in _papers(())])
+    return [replace(paper, findings=copied(paper.findings, paper.cite, first)) for paper in audited]
 
 
 def speed_tables(names: Sequence[str]) -> list[Table]:
