@@ -7,10 +7,12 @@ of ten times that, and finding slips (`slips.py`) depends on the difference.
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from visionbench.record.files import text_of
 from visionbench.record.spec import ImageSize, image_size
 
 FOLDER = Path(__file__).parent / "published"
@@ -150,8 +152,10 @@ def _row(line: dict[str, str], printed: dict[tuple[str, str], dict[str, Number]]
 
 
 def _lines(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        return list(csv.DictReader(io.StringIO(text_of(path), newline="")))
+    except csv.Error as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def convnext() -> Publication:

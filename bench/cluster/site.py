@@ -11,12 +11,11 @@ sbatch = "--account=vision"
 from __future__ import annotations
 
 import shlex
-import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from visionbench.record.errors import BenchError, choose
-from visionbench.record.files import reason
+from visionbench.record.files import reason, text_of, toml_of
 
 SITE = Path("cluster.toml")
 
@@ -44,10 +43,10 @@ def read_site(path: Path | None) -> dict[str, Site]:
         return {}
     file = path or SITE
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
+        data = toml_of(text_of(file))
     except OSError as error:
         raise BenchError(f"cannot read {file} ({reason(error)}): name another file with --site.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise BenchError(f"{file} is no TOML ({error}): mend it.") from error
     return {word: _site(file, word, table) for word, table in data.items()}
 

@@ -18,6 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from visionbench.command import progress
+from visionbench.record.files import text_of
 from visionbench.record.profile import Profile, Profiles, by_network, format_lines, parse
 from visionbench.record.program import release
 from visionbench.record.spec import ImageSize
@@ -56,8 +57,11 @@ def known() -> Profiles:
     """Everything counted with this torch and this timm, or shipped; what is counted here wins."""
     path = cache_file()
     try:
-        own = parse(path.read_text(encoding="utf-8"))
+        own = parse(text_of(path))
     except OSError:
+        own = []
+    except ValueError as error:
+        progress.say(f"{path} holds no counts ({error}): they are made anew; remove it to keep new ones.")
         own = []
     return {**_usable(profiles.shipped()), **by_network(own)}
 

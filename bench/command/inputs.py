@@ -89,6 +89,14 @@ def reports_of(name: str) -> list[Report]:
     return list(papers[choose("table", name, papers if name in papers else (*REPORTS, *papers))].values())
 
 
+def refuse_user_models(models: Iterable[str]) -> None:
+    """Say which `user:` models of a paper's file are left out: to count one is to import what the file says."""
+    left_out = [model for model in dict.fromkeys(models) if model.startswith("user:")]
+    if left_out:
+        named = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
+        progress.say(f"not counted: {named}. A file must not decide what is imported; with --user-models it may.")
+
+
 def report_problems(problems: Iterable[str]) -> None:
     """Say on stderr what was wrong with a file of records."""
     for problem in problems:

@@ -18,7 +18,7 @@ from statistics import median
 from typing import Literal, get_args
 
 from visionbench.record.errors import choose
-from visionbench.record.files import decode, locked, reading, typed, write_whole
+from visionbench.record.files import decode, locked, reading, text_of, typed, write_whole
 from visionbench.record.flags import voids_ratio
 from visionbench.record.record import Environment, Failure, stored_environment
 from visionbench.record.spec import Spec, stored
@@ -249,7 +249,7 @@ def read(path: Path) -> tuple[Comparison, ...]:
     """The comparisons of a file. Raises `BenchError` for a file that is not there or holds something else."""
     comparisons = []
     with reading(path, "comparisons", _REMEDY):
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = text_of(path).split("\n")
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue

@@ -22,7 +22,7 @@ from typing import Any
 
 from visionbench.comparison.fold_names import count_of, fold, unfold
 from visionbench.record.errors import BenchError
-from visionbench.record.files import decode, reason, typed, write_whole
+from visionbench.record.files import decode, reason, text_of, typed, write_whole
 from visionbench.record.spec import Spec
 
 STRUCTURE_SCHEMA = 1
@@ -216,7 +216,7 @@ def read(path: Path) -> Structures:
     if not path.exists():
         raise BenchError(f"there is no baseline {path}: write it with `{UPDATE}` and commit it.")
     try:
-        return from_text(path.read_text(encoding="utf-8"))
+        return from_text(text_of(path))
     except OSError as error:
         raise BenchError(f"cannot read {path} ({reason(error)}): name another file.") from error
     except (ValueError, KeyError) as error:

@@ -14,7 +14,7 @@ from typing import Any
 
 from visionbench.machine import accelerator, allocator, device_clock, support, telemetry
 from visionbench.machine.environment import describe, device_type
-from visionbench.measuring import timing
+from visionbench.measuring import rest, timing
 from visionbench.measuring.failures import failure
 from visionbench.measuring.metrics import (
     compilation,
@@ -112,7 +112,8 @@ def _measurements(
         begun = compilation.mark()
         timed = [one for metric in _asked(spec, protocol) for one in METRICS[metric](workload, protocol, warm, tools)]
         workload.check()
-        doubts = workload.doubts() + ((compilation.RECOMPILED,) if compilation.recompiled_since(begun) else ())
+        recompiled = (compilation.RECOMPILED,) if compilation.recompiled_since(begun) else ()
+        doubts = (*workload.doubts(), *recompiled, *(rest.flags(threads) if timed else ()))
         timed = [
             replace(one, flags=(*one.flags, *doubts), warnings=(*one.warnings, *workload.remarks)) for one in timed
         ]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from visionbench.record.errors import BenchError, choose
-from visionbench.record.files import decode, locked, typed, write_whole
+from visionbench.record.files import decode, locked, text_of, typed, write_whole
 from visionbench.record.spec import MEMORY_FORMATS, PRECISIONS, TASKS, Spec
 
 SCHEMA = 3
@@ -110,7 +110,7 @@ def write(calibration: Calibration, folder: Path = FOLDER) -> Path:
 
 def _is_newer(path: Path) -> bool:
     with suppress(OSError, ValueError, TypeError, KeyError):
-        data = decode(path.read_text(encoding="utf-8"))
+        data = decode(text_of(path))
         return bool(isinstance(data, dict) and data["schema"] > SCHEMA)
     return False
 
@@ -127,7 +127,7 @@ def _rounded(value: Any) -> Any:
 def read(path: Path) -> Calibration:
     """The calibration of a file. Raises `BenchError`, which names the file, if it holds no valid calibration."""
     try:
-        return from_json(path.read_text(encoding="utf-8"))
+        return from_json(text_of(path))
     except (OSError, ValueError) as error:
         raise BenchError(f"{path} is no calibration ({error}): write it anew with calibrate.") from error
 

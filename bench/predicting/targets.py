@@ -21,7 +21,6 @@ source = "the maker's data sheet"
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -62,10 +61,10 @@ def target(word: str) -> tuple[DeviceSpec, ...]:
 def from_toml(path: Path) -> DeviceSpec:
     """The data sheet in a file. Raises `BenchError` for a field that is missing, unknown or implausible."""
     try:
-        data = _OPTIONAL | tomllib.loads(path.read_text(encoding="utf-8"))
+        data = _OPTIONAL | files.toml_of(files.text_of(path))
     except OSError as error:
         raise BenchError(f"cannot read {path} ({files.reason(error)}): name a device or a file.") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BenchError(
             f"{path} is no TOML file of a device ({error}): write it as in bench/predicting/targets.py."
         ) from error

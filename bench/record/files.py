@@ -8,12 +8,15 @@ traceback.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
 import os
+import re
+import stat
 import types
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
 from functools import lru_cache
@@ -163,6 +166,59 @@ def _check_numbers(values: Any) -> None:
         return  # msgspec says what is wrong with it
 
 
+DEEPEST = 100
+"""How deeply a table of TOML may be nested: ours have four levels."""
+
+_MANY_DOTS = re.compile(rf"(?<![\w\"'.-])(?:[\w\"'-]++\s*+\.\s*+){{{DEEPEST}}}")
+
+
+def toml_of(text: str, parse_float: Callable[[str], Any] = float) -> dict[str, Any]:
+    """The table of a TOML text.
+
+    Raises ValueError for text that is no TOML, for numbers that no message could print, and for deep nesting: tomllib
+    needs the square of a dotted key's length.
+    """
+    import tomllib  # not needed for `--help`
+
+    if _MANY_DOTS.search(text):
+        raise ValueError("it is nested too deeply")
+    try:
+        data = tomllib.loads(text, parse_float=parse_float)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    level: list[Any] = [data]
+    for _ in range(DEEPEST):
+        for value in level:
+            _check_number(value)
+        level = [inside for value in level for inside in _inside(value)]
+        if not level:
+            return data
+    raise ValueError("it is nested too deeply")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def text_of(path: Path, encoding: str = "utf-8") -> str:
+    """A file's text. Raises OSError where it cannot be read, ValueError where it is no text or has an impossible name.
+
+    A device is none of our files: a link to `/dev/zero` could be read for ever.
+    """
+    if is_device(path):
+        raise OSError(errno.EINVAL, "it is a device", str(path))
+    return path.read_text(encoding=encoding)
+
+
+def is_device(path: Path) -> bool:
+    """Whether that is a device. Of a path that cannot be looked at it is not said: opening it says what is wrong."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+
+
 def reason(error: OSError) -> str:
     """Why the operating system refused, as a clause: `no such file or directory`."""
     return (error.strerror or str(error)).lower()
@@ -182,7 +238,7 @@ def reading(path: Path, what: str, remedy: str) -> Iterator[None]:
 def read_typed(path: Path, kind: type[T], what: str, remedy: str) -> T:
     """The dataclass that a JSON file holds. Raises `BenchError`, with the file's name and the remedy, for all else."""
     with reading(path, what, remedy):
-        return typed(decode(path.read_text(encoding="utf-8")), kind, f"file of {what}")
+        return typed(decode(text_of(path)), kind, f"file of {what}")
 
 
 @contextmanager

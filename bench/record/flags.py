@@ -42,6 +42,10 @@ FLAGS: dict[str, Flag] = {
     "busy_between_turns": Flag(
         meaning="threads of the model went on while the other side had its turn", voids_ratio="always"
     ),
+    "busy_between_steps": Flag(
+        meaning="threads or processes that the model started went on computing while no step was asked for",
+        voids_time=True,
+    ),
     "busy_machine": Flag(meaning="other programs wanted the cores when it began"),
     "in_process": Flag(meaning="measured in the caller's own process, not in a fresh one"),
     "scattered": Flag(meaning="block times within this launch vary by more than 10 %", voids_time=True),

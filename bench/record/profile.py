@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from visionbench.record.spec import SIZE, ImageSize, image_size
+from visionbench.record.errors import BenchError
+from visionbench.record.spec import ImageSize, image_size
 
 KEY = ("model", "size", "variant", "torch", "timm", "family", "own_size", "error")
 """What a line says beside its parts. `own_size` is what the model is trained on by default; `error` why it has none."""
@@ -75,21 +77,40 @@ Profiles = dict[tuple[str, ImageSize, str], Profile]
 
 
 def parse(text: str) -> list[Profile]:
-    """The profiles of a CSV text; lines that were cut short, by a crash, are left out."""
-    profiles = []
-    for line in csv.DictReader(io.StringIO(text)):
-        if None in line or any(value is None for value in line.values()):
-            continue
-        counted = not line["error"]
-        parts = {name: int(line.get(name) or 0) for name in PARTS} if counted else {}
-        words = {name: line[name] for name in KEY if name not in ("size", "own_size")}
-        size, own = line["size"], line["own_size"]
-        if not SIZE.fullmatch(size):
-            continue
-        profiles.append(
-            Profile(**words, size=image_size(size), own_size=image_size(own) if own.strip("0") else 0, parts=parts)
+    """The profiles of a CSV text; lines that were cut short, by a crash, are left out.
+
+    Raises ValueError for a text that is no such table.
+    """
+    lines = csv.DictReader(io.StringIO(text))
+    try:
+        if missing := set(KEY) - set(lines.fieldnames or KEY):
+            raise ValueError(f"it has no column {min(missing)}")
+        return [profile for line in lines if (profile := _profile(line)) is not None]
+    except csv.Error as error:
+        raise ValueError(f"line {lines.line_num}: {error}") from error
+
+
+def _profile(line: dict[str | None, str | None]) -> Profile | None:
+    """The profile of a line; None for one that was cut short or torn."""
+    words = {name: value for name, value in line.items() if name is not None and isinstance(value, str)}
+    if len(words) != len(line):
+        return None
+    counts = {name: words.get(name) or "0" for name in PARTS} if not words["error"] else {}
+    if not all(map(_COUNT.fullmatch, counts.values())):
+        return None
+    try:
+        size, own = image_size(words["size"]), words["own_size"]
+        return Profile(
+            **{name: words[name] for name in KEY if name not in ("size", "own_size")},
+            size=size,
+            own_size=image_size(own) if own.strip("0") else 0,
+            parts={name: int(count) for name, count in counts.items()},
         )
-    return profiles
+    except BenchError:  # a size that is none
+        return None
+
+
+_COUNT = re.compile(r"\d{1,19}", re.ASCII)
 
 
 def format_lines(profiles: Iterable[Profile], *, head: bool = True) -> str:

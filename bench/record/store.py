@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visionbench.record.errors import BenchError
-from visionbench.record.files import reason, sync_folder
+from visionbench.record.files import is_device, reason, sync_folder
 from visionbench.record.record import NewerSchemaError, Record, from_json, to_json
 
 HEAD = b'{"spec":'
@@ -211,11 +211,7 @@ def newest(records: Iterable[Record]) -> dict[object, Record]:
 
 def _refuse_devices(path: Path | str) -> None:
     """`/dev/zero` can be read for ever."""
-    try:
-        mode = Path(path).stat().st_mode
-    except OSError:
-        return  # what is wrong with it, opening it says better
-    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+    if is_device(Path(path)):
         raise BenchError(f"{path} is a device, not a file of records: name another file.")
 
 

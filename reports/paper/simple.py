@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from visionbench.record.errors import BenchError
+from visionbench.record.files import text_of
 from visionbench.record.spec import SIZE, ImageSize, image_size
 from visionbench.reports.paper import profiles
 from visionbench.reports.paper.toml import Digits, TomlFile, check, texts
@@ -198,8 +199,8 @@ def _columns(file: TomlFile, index: int, entry: Mapping[str, Any], rows: Sequenc
 def _csv_entries(path: Path, asked: str) -> list[Entry]:
     """The lines of the CSV file. Its first line names the columns."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = text_of(path, "utf-8-sig")
+    except (OSError, ValueError) as error:
         raise BenchError(f"{asked}: cannot read {path} ({error}): name a CSV file beside this one.") from error
     reader = csv.reader(io.StringIO(text), strict=True)
     entries: list[Entry] = []

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from visionbench.record.errors import BenchError
+from visionbench.record.files import reason, text_of, toml_of
 
 
 class Digits(float):
@@ -56,11 +56,11 @@ class TomlFile:
 def read_toml(path: Path) -> TomlFile:
     """The file's text and data. Raises `BenchError` for one that cannot be read or is no TOML."""
     try:
-        text = path.read_text(encoding="utf-8")
-        return TomlFile(path=path, text=text, data=tomllib.loads(text, parse_float=Digits))
+        text = text_of(path)
+        return TomlFile(path=path, text=text, data=toml_of(text, parse_float=Digits))
     except OSError as error:
-        raise BenchError(f"cannot read {path} ({error.strerror}): name a paper's file.") from error
-    except (ValueError, RecursionError) as error:
+        raise BenchError(f"cannot read {path} ({reason(error)}): name a paper's file.") from error
+    except ValueError as error:
         raise BenchError(f"{path} is no TOML ({error}): correct it.") from error
 
 

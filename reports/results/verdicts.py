@@ -70,7 +70,7 @@ def _columns(judgement: Judgement, verdicts: Sequence[Verdict]) -> Iterator[Colu
     digits = _digits(verdicts)
     yield from (_seconds(side, digits) for side in SIDES)
     if any(verdict.wall for verdict in judgement.verdicts) and set(timers) != {"wall"}:
-        note = "the same ratio by the wall clock, for information: no verdict depends on it."
+        note = "the same ratio by the wall clock; where the two part, the verdict is not ok."
         yield _number("wall_ratio", "wall", 5, note, _wall)
     detectable = "the smallest slow-down that launches which scatter like these would have shown."
     yield _number("detectable", "detectable", 4, detectable, _detectable)

@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from visionbench.measuring import rest
 from visionbench.measuring.process import side as sides
+from visionbench.measuring.process import side_process
 from visionbench.measuring.process.side import SideError, SideProcess, Source
 from visionbench.models import building
 from visionbench.record.spec import Spec
@@ -254,6 +256,22 @@ def test_threads_that_go_on_between_turns_are_flagged(room: Path) -> None:
             side.answer("time", 60.0)
             side.order(do="finish")
             assert ("busy_between_turns" in side.answer("time", 60.0)["flags"]) == restless
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_threads_of_openmp_that_look_for_work_are_no_model_s(goes_on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifteen of sixteen use 6 ms each after a turn, and the other side's turn lasts 20 ms."""
+    clock = iter(n * 0.02 for n in range(100))
+    spent = iter(n * 0.09 for n in range(100))
+    monkeypatch.setattr(side_process.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(side_process.time, "process_time", lambda: next(spent))
+    monkeypatch.setattr(rest, "flags", lambda threads: (rest.FLAG,) * goes_on if threads == 16 else ())
+    resting = side_process._Rest(16)
+    assert resting.flags() == ()  # it has had no turn
+    for _ in range(10):
+        resting.begin()
+        resting.end()
+    assert resting.flags() == (("busy_between_turns",) if goes_on else ())
 
 
 def test_threads_of_torch_that_a_model_takes_are_refused(alive: SideProcess) -> None:

@@ -181,7 +181,7 @@ def test_a_network_of_ones_own_is_what_its_files_hold_today(tmp_path, capsys, mo
         (tmp_path / f"{name}_width.py").write_text(f"WIDTH = {width}\n")
         for module in (name, f"{name}_width"):
             monkeypatch.delitem(sys.modules, module, raising=False)
-        assert main(["report", str(path), "--format", "csv"]) == 0
+        assert main(["report", str(path), "--user-models", "--format", "csv"]) == 0
         output = capsys.readouterr()
         assert "Counting 1 network" in output.err
         row = list(csv.DictReader(io.StringIO(output.out)))[1]
@@ -201,7 +201,7 @@ def test_a_network_of_ones_own_is_audited_beside_sizes_that_are_counted_later(tm
     )
     row = f'model = "user:{name}:make"\nsize = 224\nflops = 0.0139'  # 0.0106 at 224 px
     path = inline(tmp_path, LISTED.replace('rows = "rows.csv"\n', "") + f"[[table.row]]\n{row}\n")
-    assert main(["audit", str(path), "--format", "csv"]) == 0
+    assert main(["audit", str(path), "--user-models", "--format", "csv"]) == 0
     assert "another size" in capsys.readouterr().out
 
 

@@ -40,6 +40,7 @@ class Request:
     errata: bool
     speed: bool
     output: Output
+    user_models: bool = False
 
 
 def add(parser: ArgumentParser) -> None:
@@ -56,6 +57,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--speed", action="store_true", help="the printed img/s of PAPER beside predicted ones, and what is copied"
     )
+    options.add_user_models(parser)
     options.add_output(parser)
     parser.add_argument("--output", type=Path, dest="file", metavar="FILE", help="write there instead of stdout")
     parser.set_defaults(verb=lambda words: run(_request(words)))
@@ -68,6 +70,7 @@ def _request(words: Namespace) -> Request:
         errata=words.errata,
         speed=words.speed,
         output=options.part(Output, words),
+        user_models=words.user_models,
     )
 
 
@@ -81,9 +84,9 @@ def run(request: Request) -> int:
         output.print_tables([tables.zoo(count_zoo())], request.output)
         return 0
     if request.speed:
-        output.print_tables(speed_tables(request.papers), request.output)
+        output.print_tables(speed_tables(request.papers, user_models=request.user_models), request.output)
         return 0
-    audited = audit_papers(request.papers)
+    audited = audit_papers(request.papers, user_models=request.user_models)
     if request.errata:
         text = tables.errata(audited, "python bench.py", _counted_by())
         if request.output.file:
@@ -121,7 +124,7 @@ def _counted_by() -> str:
     return " and ".join(f"counted with torch {torch} and timm {timm}" for torch, timm in sorted(versions))
 
 
-def audit_papers(names: Sequence[str]) -> list[Audited]:
+def audit_papers(names: Sequence[str], *, user_models: bool = False) -> list[Audited]:
     """The findings of those papers, of every shipped one for (). Raises `BenchError` for an unknown name.
 
     Counts what is not known; then, for prints that nothing explains, their networks at sizes and in forms where they
@@ -130,7 +133,7 @@ def audit_papers(names: Sequence[str]) -> list[Audited]:
     from visionbench.reports.audit.explain import Counted, forms_worth_counting, sizes_worth_counting
     from visionbench.reports.audit.roundings import ROUNDED_UP
 
-    papers = _papers(names)
+    papers = _papers(names, user_models=user_models)
     known = counting.count(network for _, reports in papers for report in reports for network in report.measured_rows())
     profiles = Counted(known)
     audited = [_audited(stem, reports, profiles) for stem, reports in papers]
@@ -154,7 +157,7 @@ def with_copies(audited: Sequence[Audited]) -> list[Audited]:
     return [replace(paper, findings=copied(paper.findings, paper.cite, first)) for paper in audited]
 
 
-def speed_tables(names: Sequence[str]) -> list[Table]:
+def speed_tables(names: Sequence[str], *, user_models: bool = False) -> list[Table]:
     """The printed rates of those papers with predictions. Raises `BenchError` where no paper is named."""
     from visionbench.reports.audit import speed
 
@@ -162,7 +165,7 @@ def speed_tables(names: Sequence[str]) -> list[Table]:
         raise BenchError("--speed is about a paper's printed img/s: name one, such as `audit swin --speed`.")
     known = {paper.stem: paper for paper in map(_rated, _papers(()))}
     tables: list[Table] = []
-    for paper in map(_rated, _papers(names)):
+    for paper in map(_rated, _papers(names, user_models=user_models)):
         if not paper.rows:
             raise BenchError(f"{paper.stem} prints no img/s: name a paper that does (`list tables`).")
         predictions = _predictions(paper)
@@ -203,17 +206,26 @@ def _predictions(paper: speed.Paper) -> dict[tuple[str, Network], Record]:
     return predicted
 
 
-def _papers(names: Sequence[str]) -> list[tuple[str, list[Report]]]:
+def _papers(names: Sequence[str], *, user_models: bool = False) -> list[tuple[str, list[Report]]]:
+    """Each paper's tables. Without `user_models` no row of a file has a network that would have to be imported."""
     from visionbench.reports import REPORTS
 
     shipped = {stem: list(tables.values()) for stem, tables in REPORTS.papers().items()}
     if not names:
         return list(shipped.items())
     files = {name: inputs.reports_of(name) for name in names if name.endswith(".toml")}
+    if not user_models:
+        inputs.refuse_user_models(row.model for reports in files.values() for report in reports for row in report.rows)
+        files = {name: [_without_user_models(report) for report in reports] for name, reports in files.items()}
     return [
         (Path(name).stem, files[name]) if name in files else (name, shipped[choose("paper", name, shipped)])
         for name in names
     ]
+
+
+def _without_user_models(report: Report) -> Report:
+    rows = tuple(replace(row, model="") if row.model.startswith("user:") else row for row in report.rows)
+    return replace(report, rows=rows)
 
 
 def _audited(stem: str, reports: Sequence[Report], profiles: Counted) -> Audited:

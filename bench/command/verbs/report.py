@@ -24,6 +24,7 @@ class Request:
 
     tables: tuple[str, ...] = ()
     all: bool = False
+    user_models: bool = False
     records: tuple[Path, ...] = ()
     comparisons: tuple[Path, ...] = ()
     output: Output = TERMINAL
@@ -45,6 +46,7 @@ def add(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--all", action="store_true", help="every table")
     options.add_evidence(parser)
+    options.add_user_models(parser)
     options.add_output(parser)
     parser.add_argument("--standalone", action="store_true", help="with --format latex: a document that compiles")
     parser.add_argument(
@@ -65,6 +67,7 @@ def _request(words: Namespace) -> Request:
     return Request(
         tables=tuple(words.tables),
         all=words.all,
+        user_models=words.user_models,
         records=tuple(words.records or ()),
         comparisons=tuple(words.comparisons or ()),
         output=options.part(Output, words),
@@ -98,7 +101,8 @@ def tables_and_page(request: Request) -> tuple[list[Table], Callable[[], str]]:
     reports = [report.beside(networks) for report in reports]
     from visionbench.reports.launches import Records
 
-    records = Records((*recorded, *_count_missing(files, recorded)))  # the last count is the one that is shown
+    counted = _count_missing(files, recorded, request.user_models)
+    records = Records((*recorded, *counted))  # the last count is the one that is shown
     if request.tables and not request.comparisons and not inputs.COMPARISONS.exists():
         _say_whose(request.tables)
     laid_out = [report.layout(records, comparisons) for report in reports]
@@ -121,10 +125,11 @@ def _say_whose(tables: Sequence[str]) -> None:
         )
 
 
-def _count_missing(reports: Sequence[Report], records: Sequence[Record]) -> list[Record]:
+def _count_missing(reports: Sequence[Report], records: Sequence[Record], user_models: bool) -> list[Record]:
     """Counts for the rows of a user's own files that have none; only where there are such is torch imported.
 
-    A recorded count of a user's network is not believed: its file may have changed, which `counting` knows.
+    A recorded count of a user's network is not believed: its file may have changed, which `counting` knows. It is
+    counted only where `user_models` are wanted: that imports what the paper's file says.
     Raises `BenchError` for a model that there is not; one that cannot be counted is said, and its cells stay dashes.
     """
     from visionbench.reports.paper import profiles
@@ -139,6 +144,9 @@ def _count_missing(reports: Sequence[Report], records: Sequence[Record]) -> list
     have = {(r.spec.model, r.spec.image_size) for r in records if r.source == "computed" and r.spec.task == "inference"}
     have |= {(model, size) for model, size, form in shipped if not form}
     wanted = [network for network in places if network not in have or network[0].startswith("user:")]
+    if not user_models:
+        inputs.refuse_user_models(model for model, _ in wanted)
+        wanted = [network for network in wanted if not network[0].startswith("user:")]
     if not wanted:
         return []
     from visionbench.command import counting

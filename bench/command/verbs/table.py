@@ -111,7 +111,7 @@ def _imported(path: Path, target: Path) -> str:
     from visionbench.reports.paper import importing
 
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = files.text_of(path, "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = files.reason(error) if isinstance(error, OSError) else "it is no UTF-8"
         raise BenchError(f"cannot read {path} ({reason}): name a table as LaTeX, Markdown or CSV.") from error

@@ -209,16 +209,19 @@ def undisturbed(device: str) -> Iterator[None]:
 ANSWER = 0.003
 """CPU seconds that to answer one order and to read the next may take, on a busy machine."""
 
-RESTLESS, SPINNING = 0.05, 0.5
-"""Cores that a side of one thread, and one of more, may use between its turns: it waits while the other side has its
-turn; threads of OpenMP look for work for a while before they sleep. A busy machine gives little of one."""
+RESTLESS = 0.05
+"""What a side of one thread may use of a core between its turns, in which it waits for the other side's."""
 
 
 class _Rest:
-    """What this process does between its turns: a model's own threads may go on, and take the other side's time."""
+    """What this process does between its turns: a model's own threads may go on, and take the other side's time.
+
+    Where torch has several threads, all but one look for work for some ms after each turn, which is most of a rest. So
+    such a side is asked once, after its last turn, whether it comes to rest at all.
+    """
 
     def __init__(self, threads: int | None) -> None:
-        self._allowed = RESTLESS if threads == 1 else SPINNING
+        self._threads = threads
         self._cpu = self._wall = 0.0
         self._since: tuple[float, float] | None = None
 
@@ -234,7 +237,13 @@ class _Rest:
 
     def flags(self) -> tuple[str, ...]:
         """`busy_between_turns`, where it used more of a core than it may."""
-        return ("busy_between_turns",) if self._wall and self._cpu > self._allowed * self._wall else ()
+        if self._threads == 1:
+            restless = self._cpu > RESTLESS * self._wall > 0.0
+        else:
+            from visionbench.measuring import rest
+
+            restless = bool(self._since and rest.flags(self._threads))
+        return ("busy_between_turns",) if restless else ()
 
 
 class LiveSide:
