@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from visionbench.command import progress
 from visionbench.command.requests import LARGEST, HowToRun
 from visionbench.command.selection import Defaults
 from visionbench.record.devices import DeviceSpec, identify, select
@@ -33,6 +34,22 @@ class Place:
     def on_cpu(self) -> bool:
         """Whether this is the CPU, where only a handful of rows is measured unasked."""
         return self.devices == ("cpu",)
+
+
+def device_or_usual(named: str | None) -> str:
+    """The device that was named; else the accelerator that torch sees, else the CPU. A GPU that is passed over by that
+    is told on stderr: nobody takes a CPU's numbers for a GPU's.
+    """
+    if named is not None:
+        return named
+    from visionbench.machine import unseen
+    from visionbench.machine.environment import find_device
+
+    device = find_device()
+    if device == "cpu" and (names := unseen.cards()):
+        cards = ", ".join(dict.fromkeys(names))
+        progress.complain(f"{cards} is here, and torch does not see it: {unseen.reason()}. The CPU is taken.")
+    return device
 
 
 def placed(place: Place, how: HowToRun) -> Place:

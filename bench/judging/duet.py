@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean, median
 from typing import Any
 
@@ -106,9 +106,9 @@ def stage(
     if device.startswith("cuda"):
         from visionbench.machine import nvml
 
-        if nvml.is_exclusive(device):
+        if mode := nvml.compute_mode(device):
             raise BenchError(
-                f"{device} is in exclusive compute mode, and two sides need two processes on it: "
+                f"{device} is in {mode} compute mode, and two sides need two processes on it: "
                 "`sudo nvidia-smi -c DEFAULT` lets them share it."
             )
     used = threads or (1 if device.startswith("cpu") else None)
@@ -154,6 +154,7 @@ def launch(
     left = list(rows)
     rng.shuffle(left)
     played: dict[str, Launch | Broken] = {}
+    doubts = _surroundings(stage)
     while left:
         try:
             with _pair(stage, rng) as pair:
@@ -161,7 +162,18 @@ def launch(
         except _PairError as error:  # before any row: all of them have the same trouble
             played |= {row.name: error.broken for row in left}
             break
-    return played
+    return {name: _doubted(row, doubts) if isinstance(row, Launch) else row for name, row in played.items()}
+
+
+def _surroundings(stage: Stage) -> tuple[str, ...]:
+    """What must be said of the GPU before a side is on it: another program there, variables that change numbers."""
+    from visionbench.machine import telemetry
+
+    return () if stage.device.startswith("cpu") else telemetry.surroundings(stage.device)
+
+
+def _doubted(launch: Launch, doubts: tuple[str, ...]) -> Launch:
+    return replace(launch, flags=tuple(dict.fromkeys((*launch.flags, *doubts))))
 
 
 class _Here:
@@ -192,9 +204,10 @@ def launch_here(row: Row, stage: Stage, seed: int) -> Launch:
 
     rng = random.Random(seed)  # noqa: S311  # orders, no secrets
     with undisturbed(stage.device):
+        doubts = _surroundings(stage)
         pair = _Pair(_Here(stage), _Here(stage), _drawn_order(rng))
         try:
-            return _play(row, pair, stage, (), rng)
+            return _doubted(_play(row, pair, stage, (), rng), doubts)
         except _RowError as error:
             failure = error.broken.failure
             what = {"baseline": "the first network", "candidate": "the second network"}.get(error.broken.side or "")

@@ -12,6 +12,8 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shutil
+import sysconfig
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,12 +74,13 @@ class Finding:
 def examine(device: str) -> tuple[Finding, ...]:
     """All findings for measuring on `device`, in a second or two. Raises `BenchError` for a word that is no device."""
     findings, kind = [*(software(name) for name in OLDEST), torchvision()], device_type(device)
+    findings.append(compiler(device))
     if kind not in ("cuda", *accelerator.OTHERS):
         return (*findings, *overlooked_gpu(), *examine_host(), timing_self_test(device))
     if not accelerator.is_there(device):
         return (*findings, absent_gpu(device), *examine_host())
-    gpu = [*examine_gpu(device), *examine_variables()] if kind == "cuda" else examine_other(device)
-    return (*findings, *gpu, *examine_host(), timing_self_test(device))
+    gpu = examine_gpu(device) if kind == "cuda" else examine_other(device)
+    return (*findings, *gpu, *examine_variables(), *examine_host(), timing_self_test(device))
 
 
 def render(findings: tuple[Finding, ...]) -> str:
@@ -128,6 +131,22 @@ def torchvision(load: Callable[[str], Any] = importlib.import_module, torch_vers
         return Finding(level="bad", what=what, found=broken, advice=f"for this torch: {advice}")
     if unseen.numbers(found)[1] != minor + TORCHVISION_AHEAD:
         return Finding(level="warn", what=what, found=found, advice=f"it is made for another torch: {advice}")
+    return Finding(level="ok", what=what, found=found)
+
+
+def compiler(device: str, include: Path | None = None) -> Finding:
+    """Whether --compile can work: its code is C++ on a CPU, and on a GPU Triton builds a C module against Python's own
+    headers (Triton's runtime/build.py; torch's cpp_builder.py).
+    """
+    asked = ("CXX", "g++", "clang++") if device_type(device) == "cpu" else ("CC", "gcc", "clang", "cc")
+    names = [os.environ.get(word) or word for word in asked]
+    found = next((name for name in names if shutil.which(name.partition(" ")[0])), None)
+    headers = (include or Path(sysconfig.get_paths()["include"])) / "Python.h"
+    what, remedy = "compiler", "--compile needs it, nothing else does: apt install build-essential python3-dev"
+    if found is None:
+        return Finding(level="warn", what=what, found=f"no {asked[1]}, no {asked[2]}", advice=f"{remedy}.")
+    if device_type(device) != "cpu" and not headers.exists():
+        return Finding(level="warn", what=what, found=f"{found}, without Python's headers", advice=f"{remedy}.")
     return Finding(level="ok", what=what, found=found)
 
 
@@ -397,7 +416,7 @@ def _ecc(gpu: nvml.Gpu, _: str) -> Finding:
 def _persistence(gpu: nvml.Gpu, _: str) -> Finding:
     mode = nvml.ask(gpu, "nvmlDeviceGetPersistenceMode")
     if mode == 0:
-        advice = "the driver starts anew with every launch: `sudo nvidia-smi -pm 1`."
+        advice = "the driver may start anew with every launch: `sudo nvidia-smi -pm 1`."
         return Finding(level="warn", what="persistence", found="off", advice=advice)
     return Finding(level="ok", what="persistence", found="unknown" if mode is None else "on")
 

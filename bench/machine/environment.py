@@ -25,16 +25,48 @@ from visionbench.record.record import Environment, Health
 
 GIT_SECONDS = 3.0
 
+_ALLOCATOR = "another allocator reserves another amount of memory"
+_WAITS = "the host waits for every kernel"
+
 VARIABLES: dict[str, str] = {
     "NVIDIA_TF32_OVERRIDE": "0 turns TF32 off behind torch's back, whatever a record says",
-    "CUDA_LAUNCH_BLOCKING": "the host waits for every kernel",
+    "CUDA_LAUNCH_BLOCKING": _WAITS,
     "PYTORCH_NO_CUDA_MEMORY_CACHING": "every tensor asks the driver for memory",
-    "PYTORCH_ALLOC_CONF": "another allocator reserves another amount of memory",
-    "PYTORCH_CUDA_ALLOC_CONF": "another allocator reserves another amount of memory",
+    "PYTORCH_ALLOC_CONF": _ALLOCATOR,
+    "PYTORCH_CUDA_ALLOC_CONF": _ALLOCATOR,
     "CUBLAS_WORKSPACE_CONFIG": "cuBLAS chooses other kernels and another workspace",
+    "CUBLASLT_WORKSPACE_SIZE": "cuBLASLt chooses other kernels and another workspace",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1 turns TF32 on, whatever a record says",
+    "TORCH_BLAS_PREFER_CUBLASLT": "matrix products are another library's",
+    "DISABLE_ADDMM_CUDA_LT": "matrix products are another library's",
+    "PYTORCH_TUNABLEOP_ENABLED": "matrix products are chosen by trying, anew in each process",
+    "CUDA_FORCE_PTX_JIT": "kernels are compiled when they are first called",
+    "PYTORCH_HIP_ALLOC_CONF": _ALLOCATOR,
+    "HIP_LAUNCH_BLOCKING": _WAITS,
+    "AMD_SERIALIZE_KERNEL": _WAITS,
+    "HSA_OVERRIDE_GFX_VERSION": "kernels of another card run",
+    "PYTORCH_ENABLE_MPS_FALLBACK": "operators that the GPU lacks run on the CPU",
+    "PYTORCH_MPS_HIGH_WATERMARK_RATIO": _ALLOCATOR,
 }
-"""What changes a GPU's numbers from outside, and how."""
+"""What changes a GPU's numbers from outside, and how: variables of NVIDIA's, AMD's and Apple's libraries and of torch
+(its notes "CUDA environment variables", "CUDA semantics", "HIP semantics" and "MPS environment variables").
+"""
+
+_SWITCHES = frozenset(
+    {
+        "CUDA_LAUNCH_BLOCKING",
+        "PYTORCH_NO_CUDA_MEMORY_CACHING",
+        "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+        "TORCH_BLAS_PREFER_CUBLASLT",
+        "DISABLE_ADDMM_CUDA_LT",
+        "PYTORCH_TUNABLEOP_ENABLED",
+        "CUDA_FORCE_PTX_JIT",
+        "HIP_LAUNCH_BLOCKING",
+        "AMD_SERIALIZE_KERNEL",
+        "PYTORCH_ENABLE_MPS_FALLBACK",
+    }
+)
+"""Of these "0" is what holds where they are not set."""
 
 
 def find_device() -> str:
@@ -82,9 +114,13 @@ def describe(device: str, threads: int | None = None) -> Environment:
 
 def variables_that_count() -> dict[str, str]:
     """Of `VARIABLES` those that are set, with their values; "0" and "" of a switch that is off by default are not."""
-    off = ("CUDA_LAUNCH_BLOCKING", "PYTORCH_NO_CUDA_MEMORY_CACHING", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")
-    values = {name: os.environ.get(name, "") for name in VARIABLES}
-    return {name: value for name, value in values.items() if value and not (name in off and value == "0")}
+    values = {name: os.environ.get(name, "").strip() for name in VARIABLES}
+    return {name: value for name, value in values.items() if value and not (name in _SWITCHES and value == "0")}
+
+
+def _variables() -> str | None:
+    """They as a record keeps them; None for none."""
+    return ", ".join(f"{name}={value}" for name, value in variables_that_count().items()) or None
 
 
 def device_type(device: str) -> str:
@@ -104,7 +140,8 @@ def _with_another(here: Environment, device: str) -> Environment:
     if not accelerator.is_there(device):
         return here
     name, memory = accelerator.name_and_memory(device)
-    return replace(here, device_name=name, device_memory=memory, device_index=torch.device(device).index or 0)
+    index = torch.device(device).index or 0
+    return replace(here, device_name=name, device_memory=memory, device_index=index, variables=_variables())
 
 
 def _with_cuda(here: Environment, device: str) -> Environment:
@@ -126,6 +163,7 @@ def _with_cuda(here: Environment, device: str) -> Environment:
         power_limit=power_limit,
         gpu_uuid=accelerator.uuid(device) or None,
         health=state,
+        variables=_variables(),
     )
 
 

@@ -123,15 +123,18 @@ def answers(device: str) -> bool:
         close(gpu)
 
 
-def is_exclusive(device: str) -> bool:
-    """Whether only one process may use the card at a time."""
+def compute_mode(device: str) -> Literal["exclusive", "prohibited"] | None:
+    """Whether one process at a time may use the card, or none; None where all may, or nobody says."""
     gpu = open_gpu(device)
     if gpu is None:
-        return False
+        return None
     try:
-        return ask(gpu, "nvmlDeviceGetComputeMode") in (EXCLUSIVE_THREAD, EXCLUSIVE_PROCESS)
+        mode = ask(gpu, "nvmlDeviceGetComputeMode")
     finally:
         close(gpu)
+    if mode == PROHIBITED:
+        return "prohibited"
+    return "exclusive" if mode in (EXCLUSIVE_THREAD, EXCLUSIVE_PROCESS) else None
 
 
 def close(gpu: Gpu) -> None:

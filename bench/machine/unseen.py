@@ -55,6 +55,16 @@ def reason(library: Any = None) -> str:
             f"the driver knows CUDA {ours} and torch {torch.__version__} is built for {torch.version.cuda}: update the "
             f"driver, or install a torch that is built for CUDA {knows[0]} (pytorch.org, Previous Versions)"
         )
+    for variable in HIDES:
+        if value := os.environ.get(variable):
+            return (
+                f"{variable}={value!r} names no GPU of this machine: unset it, or name one that `nvidia-smi -L` lists"
+            )
+    if _is_cut_up(asked):
+        return (
+            "MIG is on and no slice of the card is there for this process: make one (`sudo nvidia-smi mig -cgi 0 -C`), "
+            "or `sudo nvidia-smi -mig 0`"
+        )
     return f"torch says: {_in_torchs_words()}"
 
 
@@ -83,6 +93,18 @@ def _of_the_driver(library: Any) -> tuple[str, ...]:
     with suppress(library.NVMLError):
         library.nvmlShutdown()
     return tuple(names)
+
+
+def _is_cut_up(library: Any) -> bool:
+    """Whether a card of this machine has MIG on; without a slice CUDA counts no device."""
+    with suppress(library.NVMLError, AttributeError):
+        library.nvmlInit()
+        try:
+            handles = [library.nvmlDeviceGetHandleByIndex(index) for index in range(library.nvmlDeviceGetCount())]
+            return any(library.nvmlDeviceGetMigMode(handle)[0] for handle in handles)
+        finally:
+            library.nvmlShutdown()
+    return False
 
 
 def _in_torchs_words() -> str:

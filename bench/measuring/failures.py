@@ -22,6 +22,8 @@ _MEMORY = re.compile(
     r"|(FIND|GET) was unable to find an engine to execute this computation"
     r"|Unable to find a valid cuDNN algorithm"
 )
+_TAKEN = "CUDA-capable device(s) is/are busy or unavailable"
+"""CUDA of a card that is for one process at a time and has one, or that is for none (cudaErrorDevicesUnavailable)."""
 _UNSUPPORTED = re.compile(r"not implemented for '|no kernel image is available")
 
 
@@ -39,7 +41,12 @@ def _kind(error: BaseException) -> FailureKind:
         return "unsupported"
     if isinstance(error, RuntimeError) and _MEMORY.search(str(error)):
         return "out_of_memory"
-    return "unsupported" if _UNSUPPORTED.search(str(error)) else "error"
+    refused = _UNSUPPORTED.search(str(error)) or _is_taken(error)
+    return "unsupported" if refused else "error"
+
+
+def _is_taken(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and _TAKEN in str(error)
 
 
 def _message(error: BaseException) -> str:
@@ -49,6 +56,11 @@ def _message(error: BaseException) -> str:
         return f"it cannot be trained: {error}; --task inference measures it"
     if isinstance(error, SystemExit):
         return f"the model left the process by sys.exit({error.code!r})"
+    if _is_taken(error):
+        return (
+            "another process has the GPU, which is for one at a time, or no process may have it: see `nvidia-smi`, "
+            "and `sudo nvidia-smi -c DEFAULT` lets them share it"
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return shorten(" ".join([f"{type(error).__name__}:", *lines[:2]]) if lines else type(error).__name__)
 

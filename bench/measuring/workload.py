@@ -30,6 +30,7 @@ from visionbench.models.inputs import Arguments, Maker, arguments
 from visionbench.models.loss import Loss, loss_of
 from visionbench.models.modes import set_mode
 from visionbench.models.numbers import foreign_numbers
+from visionbench.models.optimizer import adamw
 from visionbench.models.outputs import first_tensor, labels_shape, trained
 from visionbench.models.randomness import seed_all, seeded
 from visionbench.record.inputs import INTEGERS
@@ -271,7 +272,7 @@ def _replica(
 ) -> tuple[Callable[[], Tensor], InTurns]:
     """The step of a replica, and the other ways of it: loops over the same weights with one optimizer."""
     together = replicas.wrapped(model, spec, ranks, device)
-    optimizer = torch.optim.AdamW(trained(model))
+    optimizer = adamw(trained(model))
     synchronised, _ = _training(together, inputs, autocast, minimised, seed, optimizer)
     alone, _ = _training(model, inputs, autocast, minimised, seed, optimizer)
     return replicas.checked_at_first(synchronised, model), replicas.in_turns(together, synchronised, alone, ranks)
@@ -291,7 +292,7 @@ def _training(
     `GradScaler`: it costs two small kernels and a synchronisation of the host per step, guards accuracy, not speed, and
     bf16 needs none.
     """
-    optimizer = optimizer or torch.optim.AdamW(trained(model))
+    optimizer = optimizer or adamw(trained(model))
     labels: dict[torch.Size, Tensor] = {}  # the number of classes is known after the first forward
     between: list[tuple[Tensor, Tensor]] = []  # what a phase leaves for the next; a step keeps it to itself
 

@@ -36,6 +36,7 @@ _TIMED = (
     "timm",
     "python",
     "platform",  # the kernel and the C library
+    "variables",
 )
 """What a time depends on. Not here: `device_key` (it follows from the name), `device_index`, `node`, git, `started`;
 `malloc`, which is part of a record's key; and what carries gradients, which follows from the device, and its version
@@ -56,11 +57,9 @@ class Difference:
 
     def __str__(self) -> str:
         """`threads: 2 against 4`."""
-        return f"{self.field}: {_said(self.baseline)} against {_said(self.candidate)}"
-
-
-def _said(value: Fact) -> str:
-    return "unknown" if value is None else str(value)
+        lacking = "none" if self.field == "variables" else "unknown"
+        baseline, candidate = (lacking if value is None else value for value in (self.baseline, self.candidate))
+        return f"{self.field}: {baseline} against {candidate}"
 
 
 def fingerprint(environment: Environment) -> dict[str, Fact]:

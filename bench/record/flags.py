@@ -57,13 +57,14 @@ FLAGS: dict[str, Flag] = {
     "throttle_unknown": Flag(meaning="the driver does not say whether the device slowed itself down"),
     "other_gpu_processes": Flag(meaning="another process was on the GPU", voids_time=True),
     "variables_set": Flag(
-        meaning="environment variables that change a GPU's speed or memory were set (see doctor)", voids_time=True
+        meaning="environment variables that change a GPU's speed or memory were set (doctor names them)",
+        voids_time=True,
     ),
     "mig": Flag(meaning="the GPU is a slice of a card (MIG)", voids_time=True),
     "ecc": Flag(meaning="error correction takes some of the memory's bandwidth"),
     "pcie_degraded": Flag(meaning="the card has fewer lanes to the host than it could have"),
     "rows_remapped": Flag(meaning="rows of the card's memory were faulty and are replaced"),
-    "persistence_off": Flag(meaning="the driver unloads between processes"),
+    "persistence_off": Flag(meaning="persistence mode is off, so the driver may start anew with a process"),
     "power_limit_lowered": Flag(meaning="the power limit is below the card's default", voids_time=True),
     "powersave_governor": Flag(meaning="the CPU's governor saves power"),
     "host_bound": Flag(meaning="the host, not the device, set the pace", voids_time=True),

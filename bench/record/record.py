@@ -66,7 +66,8 @@ class Environment:
     number. `job` is a batch system's, `restarts` how often it had begun before, and `exclusive_node` whether the whole
     host was its own. `malloc`, from which sizes on a CPU process gives memory back to the system
     (`machine.allocator`), is part of a record's key; None in records from before that was settled. `communication` is
-    what processes that train together exchange gradients by, "gloo" or "nccl", and `nccl` its version. Bytes, watts,
+    what processes that train together exchange gradients by, "gloo" or "nccl", and `nccl` its version. `variables` are
+    the environment variables that change a GPU's numbers, with their values, and part of a record's key. Bytes, watts,
     UTC (ISO 8601).
     """
 
@@ -98,6 +99,7 @@ class Environment:
     restarts: int | None = None
     exclusive_node: bool | None = None
     health: Health | None = None
+    variables: str | None = None
 
     @property
     def device(self) -> str:
@@ -105,7 +107,17 @@ class Environment:
         return _short_name(self.device_type, self.device_key, self.device_name, self.threads)
 
 
-LATER_FIELDS = ("malloc", "communication", "nccl", "gpu_uuid", "job", "restarts", "exclusive_node", "health")
+LATER_FIELDS = (
+    "malloc",
+    "communication",
+    "nccl",
+    "gpu_uuid",
+    "job",
+    "restarts",
+    "exclusive_node",
+    "health",
+    "variables",
+)
 """An environment's fields that came after the first lines: not written where they are None, as older readers expect."""
 
 
@@ -200,7 +212,7 @@ class Record:
     schema: int = SCHEMA
 
     @property
-    def key(self) -> tuple[Spec, str | None, str, str | None, str | None, str | None, Source]:
+    def key(self) -> tuple[Spec, str | None, str, str | None, str | None, str | None, str | None, Source]:
         """Records with one key are repetitions; records with different keys are never averaged.
 
         Equal cards of several nodes are repetitions, too: the estimate is then over nodes (`statistics.over_launches`).
@@ -214,6 +226,7 @@ class Record:
             self.environment.device,
             self.environment.torch,
             self.environment.malloc,
+            self.environment.variables,
             self.network,
             self.source,
         )

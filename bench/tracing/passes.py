@@ -15,6 +15,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from visionbench.models.loss import loss_of
 from visionbench.models.modes import set_mode
 from visionbench.models.numbers import foreign_numbers
+from visionbench.models.optimizer import adamw
 from visionbench.models.outputs import UntrainableError, first_tensor, labels_shape, trained
 from visionbench.models.randomness import drawn_since, seed_all, seeded, states
 from visionbench.models.reasons import reason_of, sentence
@@ -295,7 +296,7 @@ def _optimizer_in_steady_state(model: torch.nn.Module) -> torch.optim.Optimizer:
     `foreach` is what torch chooses on CUDA: one operator for the list of all parameters, not one per parameter.
     """
     parameters = trained(model)
-    optimizer = torch.optim.AdamW(parameters, foreach=True)
+    optimizer = adamw(parameters, foreach=True)
     for parameter in parameters:
         moments = {name: empty_as(parameter) for name in ("exp_avg", "exp_avg_sq")}
         optimizer.state[parameter] = {"step": torch.tensor(1.0, device="cpu"), **moments}

@@ -364,6 +364,9 @@ def test_a_real_gpu_is_examined() -> None:
         ("CUDA_LAUNCH_BLOCKING", "0", False),
         ("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True", True),
         ("PYTORCH_ALLOC_CONF", "", False),
+        ("PYTORCH_ENABLE_MPS_FALLBACK", "1", True),
+        ("PYTORCH_TUNABLEOP_ENABLED", "0", False),
+        ("AMD_SERIALIZE_KERNEL", "3", True),
     ],
 )
 def test_a_variable_that_changes_numbers_is_told(
@@ -373,3 +376,41 @@ def test_a_variable_that_changes_numbers_is_told(
         monkeypatch.delenv(known, raising=False)
     monkeypatch.setenv(name, value)
     assert [finding.found for finding in doctor.examine_variables()] == ([f"{name}={value}"] if counts else [])
+
+
+@pytest.mark.parametrize(
+    ("device", "here", "headers", "level", "told"),
+    [
+        ("cpu", ("g++",), False, "ok", "g++"),
+        ("cpu", ("gcc",), True, "warn", "no g++"),
+        ("cuda", ("gcc",), True, "ok", "gcc"),
+        ("cuda", ("clang",), True, "ok", "clang"),
+        ("cuda", ("gcc",), False, "warn", "without Python's headers"),
+        ("cuda:1", (), True, "warn", "no gcc"),
+        ("xpu", ("g++",), True, "warn", "no gcc"),
+    ],
+)
+def test_what_compiling_needs_is_looked_for(
+    device: str,
+    here: tuple[str, ...],
+    headers: bool,
+    level: str,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: name if name in here else None)
+    if headers:
+        (tmp_path / "Python.h").touch()
+    finding = doctor.compiler(device, tmp_path)
+    assert (finding.level, finding.what) == (level, "compiler")
+    assert told in finding.found
+    assert ("build-essential python3-dev" in finding.advice) == (level == "warn")
+
+
+def test_a_compiler_that_is_named_is_the_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: name if name == "icx" else None)
+    monkeypatch.setenv("CXX", "icx -O2")
+    assert doctor.compiler("cpu", tmp_path).found == "icx -O2"

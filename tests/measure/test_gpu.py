@@ -17,6 +17,7 @@ import torch
 from visionbench.comparison.comparison import Launch, Side
 from visionbench.judging import duet
 from visionbench.machine import device_clock, nvml, support, telemetry
+from visionbench.machine.environment import describe
 from visionbench.measuring import worker
 from visionbench.measuring.largest_batch import FIT, METRIC, largest_batch
 from visionbench.measuring.process.launch import launch
@@ -133,7 +134,7 @@ def test_the_largest_batch_runs_and_a_tenth_more_does_not() -> None:
 @pytest.mark.parametrize("model", ["timm:resnet50", "timm:deit_small_patch16_224"])
 def test_training_memory_is_what_the_trace_computes(model: str) -> None:
     spec = Spec(model=model, task="train", batch_size=32)
-    computed = trace(spec).value(PEAK)
+    computed = trace(spec, describe("meta")).value(PEAK)
     allocated = launch(spec, MEMORY, "cuda").value("peak_memory_allocated")
     assert computed is not None
     assert allocated is not None

@@ -22,6 +22,7 @@ from visionbench.measuring import worker
 from visionbench.measuring.metrics import energy, peak_memory
 from visionbench.measuring.process.side_process import LiveSide
 from visionbench.record.errors import BenchError
+from visionbench.record.fingerprint import differences
 from visionbench.record.record import Record
 from visionbench.record.spec import MEMORY, Protocol, Spec
 
@@ -84,11 +85,12 @@ def test_a_launch_has_all_that_a_card_gives(
         (CAPPED, {"power_capped"}),
         (SILENT, {"throttle_unknown"}),
         (replace(H100, mig=True), {"mig"}),
+        (replace(H100, others=(4,)), {"other_gpu_processes"}),
         (replace(H100, library="dead"), {"throttle_unknown"}),
         (replace(H100, pace=0.5), {"clocks_disagree", "host_bound"}),
         (replace(H100, lag=0.01), {"clocks_disagree", "stalled"}),
     ],
-    ids=["h100", "a100", "v100", "unknown", "moving", "capped", "silent", "slice", "dead", "apart", "late"],
+    ids=["h100", "a100", "v100", "unknown", "moving", "capped", "silent", "slice", "shared", "dead", "apart", "late"],
 )
 def test_what_a_card_does_is_a_flag(
     card: Card, expected: set[str], factories: Factories, monkeypatch: pytest.MonkeyPatch
@@ -149,16 +151,29 @@ def test_a_wheel_without_the_cards_kernels_says_which_torch_has_them(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("NVIDIA_TF32_OVERRIDE", "0"), ("CUDA_LAUNCH_BLOCKING", "1"), ("PYTORCH_CUDA_ALLOC_CONF", "backend:native")],
+    [
+        ("NVIDIA_TF32_OVERRIDE", "0"),
+        ("CUDA_LAUNCH_BLOCKING", "1"),
+        ("PYTORCH_CUDA_ALLOC_CONF", "backend:native"),
+        ("PYTORCH_ALLOC_CONF", "max_split_size_mb:64"),
+        ("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),
+        ("TORCH_BLAS_PREFER_CUBLASLT", "1"),
+    ],
 )
-def test_variables_that_change_numbers_are_a_flag(
+def test_variables_that_change_numbers_are_a_flag_and_kept(
     name: str, value: str, factories: Factories, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     protocol = replace(ALL, metrics=("throughput",))
     library = pretend(monkeypatch)
-    assert "variables_set" not in flags(measured(Spec(model=factories("tiny")), protocol))
+    plain = measured(Spec(model=factories("tiny")), protocol)
+    assert "variables_set" not in flags(plain)
     monkeypatch.setenv(name, value)
-    assert "variables_set" in flags(measured(Spec(model=factories("tiny")), protocol))
+    changed = measured(Spec(model=factories("tiny")), protocol)
+    assert "variables_set" in flags(changed)
+    assert (plain.environment.variables, changed.environment.variables) == (None, f"{name}={value}")
+    assert plain.key != changed.key, "they are no repetitions of each other"
+    [difference] = differences(plain.environment, changed.environment)
+    assert str(difference) == f"variables: none against {name}={value}"
     monkeypatch.setattr(library, "nvmlInit", _raises(library))  # without the driver's library, too
     assert "variables_set" in flags(measured(Spec(model=factories("tiny")), protocol))
 
@@ -178,6 +193,7 @@ def _raises(library: Any) -> Callable[[], None]:
         ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", "out_of_memory"),
         ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate", "out_of_memory"),
         ("CUDA error: an illegal memory access was encountered", "error"),
+        ("CUDA error: CUDA-capable device(s) is/are busy or unavailable", "unsupported"),
     ],
 )
 def test_what_did_not_fit_is_told_from_what_broke(
@@ -210,6 +226,21 @@ def test_memory_is_counted_over_the_third_of_three_steps(factories: Factories, m
         "process_memory",
         "first_call",
     }
+
+
+@pytest.mark.parametrize("model", ["tiny", "missing"])
+def test_a_side_gives_its_memory_back_before_the_next_row(
+    model: str, factories: Factories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch)
+    given_back: list[str] = []
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: given_back.append("all"))
+    side = LiveSide("cuda", None, None)
+    for name in ("tiny", model):
+        side.answer({"do": "prepare", "spec": asdict(Spec(model=factories(name))), "seed": 1, "cores": []})
+    assert given_back == ["all"], "once, before the second row takes its place"
+    side.answer({"do": "finish"})
+    assert len(given_back) == (2 if model == "tiny" else 1)
 
 
 def test_a_clock_is_locked_and_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +341,7 @@ def test_every_line_of_a_cards_modules_runs(factories: Factories, monkeypatch: p
                     worker.measure(spec, protocol, device)
                 _lock_clocks(library)
                 assert nvml.answers("cuda") == (card.library == "there")
-                assert not nvml.is_exclusive("cuda")
+                assert nvml.compute_mode("cuda") is None
                 if library is not None:
                     assert (nvml.driver_cuda(library) is None) == (card.library == "dead")
     missing = {Path(name).name: sorted(lines - ran[name]) for name, lines in wanted.items() if lines - ran[name]}

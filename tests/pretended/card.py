@@ -46,7 +46,8 @@ class Card:
     does not). The device's clock runs `pace` times as fast as the wall's, and each synchronisation takes `lag` seconds.
     More than `most_images` in a step end with the error `refusal`, in iteration `refused_at` of a process.
     `lost_at`: building a model of that name for the second time ends with the card off the bus, for every process: that
-    is `lost_file`.
+    is `lost_file`. `others` are the numbers of other programs' processes on it. Where CUDA_VISIBLE_DEVICES is empty,
+    torch does not see it, nor where it is `sliced`: MIG is on, and nobody has made a slice.
     """
 
     name: str
@@ -64,6 +65,8 @@ class Card:
     architectures: tuple[str, ...] = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
     compute_mode: int = 0
     mig: bool = False
+    sliced: bool = False
+    others: tuple[int, ...] = ()
     library: Literal["there", "missing", "dead", "blind"] = "there"
     pace: float = 1.0
     lag: float = 0.0
@@ -77,6 +80,11 @@ class Card:
     def lost(self) -> bool:
         """Whether it has fallen off the bus."""
         return bool(self.lost_file) and Path(self.lost_file).exists()
+
+    @property
+    def seen(self) -> bool:
+        """Whether torch counts it."""
+        return not (self.lost or self.sliced or os.environ.get("CUDA_VISIBLE_DEVICES") == "")
 
 
 H100 = Card(name="NVIDIA H100 80GB HBM3", capability=(9, 0), memory=85_520_809_984, multiprocessors=132, power=700)
@@ -193,7 +201,10 @@ def nvml(card: Card) -> FakeNvml | None:
         nvmlDeviceGetPowerManagementDefaultLimit=card.power * 1000,
         nvmlDeviceGetPowerUsage=card.power * 900,
         nvmlDeviceGetComputeMode=card.compute_mode,
-        nvmlDeviceGetComputeRunningProcesses=lambda: [SimpleNamespace(pid=os.getpid(), usedGpuMemory=600 << 20)],
+        nvmlDeviceGetMigMode=[int(card.mig or card.sliced)] * 2,
+        nvmlDeviceGetComputeRunningProcesses=lambda: [
+            SimpleNamespace(pid=pid, usedGpuMemory=600 << 20) for pid in (os.getpid(), *card.others)
+        ],
     )
     for field in (POWER_CAP, HEAT, HEAT + 1, HEAT + 2):
         library.fields[field] = (WIDE, partial(since, 1e9) if field in card.slowed else 0)
@@ -281,8 +292,8 @@ def answers(torch: Any, card: Card) -> Iterator[tuple[Any, str, Any]]:
         multi_processor_count=card.multiprocessors,
     )
     functions: dict[str, Callable[..., Any]] = {
-        "is_available": lambda: not card.lost,
-        "device_count": lambda: 0 if card.lost else 1,
+        "is_available": lambda: card.seen,
+        "device_count": lambda: int(card.seen),
         "is_initialized": lambda: state["touched"],
         "current_device": lambda: touch(0),
         "current_stream": lambda *_: touch(SimpleNamespace(cuda_stream=0)),

@@ -47,6 +47,7 @@ OTHER = {
     "cores": 15,
     "threads": 4,
     "power_limit": 350.0,
+    "variables": "CUDA_LAUNCH_BLOCKING=1",
 }
 FREE = {
     "device_index": 1,

@@ -90,6 +90,7 @@ FULL = Record(
         started="2026-11-05T12:00:00+00:00",
         node="host-3",
         malloc="32 MiB, 64 MiB",
+        variables="CUDA_LAUNCH_BLOCKING=1",
         communication="nccl",
         nccl="2.28.3",
         gpu_uuid="3f2a1b00-1111",

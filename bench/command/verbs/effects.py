@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from visionbench.command import ci, inputs, options, output, progress
-from visionbench.command.processes import Place
+from visionbench.command.processes import Place, device_or_usual
 from visionbench.command.requests import TERMINAL, HowLong, HowToRun, Output, Selection, Turns
 from visionbench.command.selection import Defaults, roadmap_steps, specs_to_switch
-from visionbench.command.verbs.run import held_clocks, networks_now, sweep_rows
+from visionbench.command.verbs.run import held_clocks, networks_now, seconds_expected, sweep_rows
 from visionbench.command.verbs.trace import count_missing
 from visionbench.comparison import comparison
 from visionbench.comparison.comparison import Comparison, Side
@@ -111,17 +111,17 @@ def _switches(text: str) -> tuple[str, ...]:
 
 def run(request: Request) -> int:
     """Compare in turns, keep what was measured, and print it as a table."""
-    from visionbench.machine.environment import find_device
-
     if request.roadmap and (request.selection.words or request.grid):
         raise BenchError("--roadmap chooses its models: name none, and don't add --grid.")
-    device = request.turns.device or find_device()
+    device = device_or_usual(request.turns.device)
     store.check_writable(request.records)
     if request.roadmap:
         steps = roadmap_steps(request.roadmap, request.selection, request.how, request.tasks, device)
         comparisons, lost = _compare([_step(before, after) for before, after in steps], device, request.turns)
     else:
         bases = specs_to_switch(request.selection, request.how, request.tasks, device)
+        if request.grid:
+            _announce_grid(bases, device, request)
         comparisons, lost = _compare(
             [_row(spec, name) for spec in bases for name in request.switches], device, request.turns
         )
@@ -227,8 +227,8 @@ def _count_memory(comparisons: Sequence[Comparison], path: Path) -> None:
     count_missing(sorted(wanted, key=str), store.read_if_there(path).records, path)
 
 
-def _measure_grid(bases: Sequence[Spec], device: str, request: Request) -> None:
-    """Every configuration of the chosen switches by itself, as `run` measures it; what is recorded is not repeated."""
+def _grid(bases: Sequence[Spec], device: str, request: Request) -> tuple[tuple[Spec, ...], Place]:
+    """Every configuration of the chosen switches, and where and how it is measured by itself."""
     from visionbench.machine.environment import describe
 
     on_gpu = describe(device).device_type != "cpu"
@@ -238,7 +238,24 @@ def _measure_grid(bases: Sequence[Spec], device: str, request: Request) -> None:
         protocol=replace(STEADY if on_gpu else SMOKE, max_seconds=LONGEST),
         defaults=Defaults(),
     )
-    specs = tuple(spec for base in bases for spec in every_configuration(base, request.switches))
+    return tuple(spec for base in bases for spec in every_configuration(base, request.switches)), place
+
+
+def _announce_grid(bases: Sequence[Spec], device: str, request: Request) -> None:
+    """Say on a GPU what the grid takes, before the turns that come first."""
+    specs, place = _grid(bases, device, request)
+    if place.on_cpu:
+        return
+    seconds = seconds_expected(specs, place, request.records, HowLong(), {})
+    compiled = sum(spec.compile_mode is not None for spec in specs)
+    takes = "" if seconds is None else f", about {duration(sum(seconds.values()))}"
+    rows = f"{plural(len(specs), 'configuration')} in {plural(place.protocol.launches, 'launch', 'launches')} each"
+    progress.say(f"After the turns, --grid measures {rows}{takes}; {compiled} of them are compiled in each launch.")
+
+
+def _measure_grid(bases: Sequence[Spec], device: str, request: Request) -> None:
+    """Every configuration by itself, as `run` measures it; what is recorded is not repeated."""
+    specs, place = _grid(bases, device, request)
     how_long = HowLong(lock_clocks=request.turns.lock_clocks)
     sweep_rows(specs, place, request.records, how_long, networks_now(bases, place))
 

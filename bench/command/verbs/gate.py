@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from visionbench.command import ci, options, progress
+from visionbench.command.processes import device_or_usual
 from visionbench.command.requests import ONLY_HERE, TERMINAL, ForCI, HowToRun, Output, Selection, Turns
 from visionbench.command.selection import specs_to_gate
 from visionbench.command.verbs.run import held_clocks
@@ -162,9 +163,8 @@ def _set_up(request: Request, stack: ExitStack) -> tuple[Sides, Stage]:
     """The two sides and the stage that are asked for; work trees live as long as `stack`."""
     from visionbench.command import sides
     from visionbench.judging import duet
-    from visionbench.machine.environment import find_device
 
-    device = request.turns.device or find_device()
+    device = device_or_usual(request.turns.device)
     specs = specs_to_gate(request.selection, request.how, device)
     if request.vary:
         both = sides.two_settings(specs, request.vary, base=request.base, head=request.head)

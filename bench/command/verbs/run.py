@@ -374,9 +374,9 @@ def place_to_measure(where: Where, how_long: HowLong) -> Place:
     as the paper's Table 12 was (TF32, channels_last), or, where the GPU has no TF32, as its Table 1 (fp32,
     contiguous).
     """
-    from visionbench.machine.environment import describe, find_device
+    from visionbench.machine.environment import describe
 
-    words = where.device or ("cuda" if where.gpu else find_device())
+    words = where.device or ("cuda" if where.gpu else processes.device_or_usual(None))
     cards = [processes.insist(where.gpu, word.strip()) for word in words.split(",")] if where.gpu else []
     devices = _devices(words)
     if cards:
@@ -396,7 +396,7 @@ def as_the_paper(devices: tuple[str, ...], card: DeviceSpec, where: Where, how_l
 
 def _devices(words: str) -> tuple[str, ...]:
     """`cuda:0,cuda:1` -> both. Workers beside each other are for GPUs alone: on one CPU they would time each other."""
-    from visionbench.machine import accelerator, unseen
+    from visionbench.machine import accelerator, nvml, unseen
     from visionbench.machine.doctor import check_that_it_waits
     from visionbench.machine.environment import describe
 
@@ -407,6 +407,11 @@ def _devices(words: str) -> tuple[str, ...]:
         if environment.device_name is None:
             why = unseen.missing() if environment.device_type == "cuda" else "use --device cpu, or another torch"
             raise BenchError(f"--device {device}: torch finds no such GPU here: {why}.")
+        if environment.device_type == "cuda" and nvml.compute_mode(device) == "prohibited":
+            raise BenchError(
+                f"--device {device}: its compute mode is prohibited, so no program may use it: "
+                "`sudo nvidia-smi -c DEFAULT` lets them."
+            )
         check_that_it_waits(device)
     devices: dict[tuple[str, int | None], str] = {}
     for device, environment in environments.items():  # `cuda` and `cuda:0` are one

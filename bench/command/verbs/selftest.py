@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from visionbench.command import ci, inputs, options, output, progress
+from visionbench.command.processes import device_or_usual
 from visionbench.command.requests import TERMINAL, Output, Turns
 from visionbench.command.verbs.run import held_clocks
 from visionbench.comparison import comparison, noise_profile
@@ -98,12 +99,12 @@ def run(request: Request) -> int:
     from visionbench.judging.gate import LAUNCHES, drawn
     from visionbench.judging.selftest import ONE_SOURCE, Ask, in_trees, parse_share, selftest
     from visionbench.judging.selftest import profile as tallied
-    from visionbench.machine.environment import describe, find_device
+    from visionbench.machine.environment import describe
     from visionbench.models.ladder import KINDS
     from visionbench.reports.results.selftests import layout
 
     turns = request.turns
-    device = turns.device or find_device()
+    device = device_or_usual(turns.device)
     stage = duet.stage(device, turns.threads)
     ask = Ask(
         rows=request.rows,
