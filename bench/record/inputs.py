@@ -110,6 +110,10 @@ def _input(text: str) -> Input:
 
 def image_of(texts: Sequence[str]) -> tuple[int, ...] | None:
     """Channels, height and width of the first input that can be an image or a clip; None where none can be."""
+    return next(iter(images_of(texts)), None)
+
+
+def images_of(texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """The same of every input that can be an image or a clip."""
     shapes = (one.shape for one in parse(tuple(texts)) if one.dtype not in ("int64", "int32", "bool"))
-    found = next((shape for shape in shapes if len(shape) >= 3), None)
-    return None if found is None else (found[0], *found[-2:])
+    return tuple((shape[0], *shape[-2:]) for shape in shapes if len(shape) >= 3)

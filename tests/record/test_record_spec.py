@@ -6,6 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
+from visionbench.comparison.structure import model_of
 from visionbench.record import spec as spec_module
 from visionbench.record.errors import BenchError, choose
 from visionbench.record.spec import (
@@ -105,6 +106,34 @@ VARIANTS = [
 
 def test_specs_that_differ_in_any_field_differ_in_name_and_are_two_rows():
     assert len(set(VARIANTS)) == len({str(spec) for spec in VARIANTS}) == len(VARIANTS)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "name", "size"),
+    [
+        (None, "user:a:net@224", "224"),
+        (("3x64x96",), "user:a:net@64x96", "64x96 3x64x96"),
+        (("1x48x48",), "user:a:net@48", "48 1x48x48"),
+        (("4x16x112x112",), "user:a:net@112", "112 4x16x112x112"),
+        (("ids=77:int64:0..9",), "user:a:net", "ids=77:int64:0..9"),
+        (("768",), "user:a:net", "768"),
+        (("80x3000",), "user:a:net", "80x3000"),
+        (("scalar", "mask=1x8x8:bool"), "user:a:net", "scalar mask=1x8x8:bool"),
+        (("user:a:inputs",), "user:a:net@224", "224 user:a:inputs"),
+    ],
+)
+def test_a_name_has_an_image_size_only_where_the_network_is_given_images(inputs, name, size):
+    """`@224` beside text or sound would be false; the size that is said is that of the image that is given."""
+    spec = Spec(model="user:a:net", inputs=inputs)
+    assert str(spec).startswith(f"{name} inference b1 fp32")
+    assert spec.size == size
+    assert model_of(str(spec)) == "user:a:net"
+    assert ("px" in spec.fed) == ("@" in name)
+
+
+@pytest.mark.parametrize("model", ["timm:a", "user:my dir/a@2x.py:net", "user:a:b", "user:in train b2.py:f"])
+def test_a_rows_words_give_its_model_back(model):
+    assert model_of(str(Spec(model=model, image_size=96, task="train", batch_size=2))) == model
 
 
 def test_equal_specs_are_one_row():

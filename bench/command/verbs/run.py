@@ -361,7 +361,7 @@ def _mistake(spec: Spec, failure: Failure | None) -> str:
     if failure.stage == "build":
         return failure.message
     remedy = reason_of_text(failure.message).remedy
-    return f"{spec.model} does not run at {spec.image_size} px ({failure.message}): {remedy}."
+    return f"{spec.model} does not run {spec.fed} ({failure.message}): {remedy}."
 
 
 # --- where ---
