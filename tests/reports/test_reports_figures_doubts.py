@@ -1,4 +1,4 @@
-"""A doubtful number is marked in every figure, as it is in tables: a hollow mark, or a `?` behind it, and the reason."""
+"""A doubtful number is marked in every figure, as in tables: a hollow mark or a `?` behind it, and the reason."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _words(figure: Figure) -> str:
 
 def _throughput(launches, flag: str | None) -> Evidence:
     rows = [launches(f"timm:{name}", rate=9.0) for name in ("swin_tiny_patch4_window7_224", "deit_small_patch16_224")]
-    return Evidence(records=tuple([*_with(rows[0], flag), *rows[1]]))
+    return Evidence(records=(*_with(rows[0], flag), *rows[1]))
 
 
 def _with(launches: list[Record], flag: str | None) -> list[Record]:

@@ -30,7 +30,8 @@ Without it: compare the numbers of two files of records, or of pytest-benchmark,
 class Request:
     """Models and suites whose counts are compared with a baseline (`exact`), or two files in `selection.words`.
 
-    `baseline` None is the repository's. `update` writes it anew; rows in `allow_new` and `allow_missing` may appear and vanish.
+    `baseline` None is the repository's. `update` writes it anew; rows in `allow_new` and `allow_missing` may appear and
+    vanish.
     """
 
     selection: Selection
