@@ -79,7 +79,7 @@ def test_a_misspelt_verb_option_or_choice_gets_the_right_one(
         (["run", "a", "--effort", "full"], "there is no effort 'full': choose one of quick, standard, rigorous."),
         (["--help-me"], "there is no option --help-me: did you mean --help?"),
         (["help", "trice"], "there is no command 'trice': did you mean trace?"),
-        (["run", "convnext_tabel1"], "there is no model, table or suite 'convnext_tabel1': did you mean convnext_table1"),
+        (["run", "convnext_tabel1"], "no model, table or suite 'convnext_tabel1': did you mean convnext_table1"),
         (["run", "smok"], "there is no model, table or suite 'smok': did you mean smoke?"),
         (["report", "tabel1"], "there is no table 'tabel1': did you mean convnext_table1"),
         (["report", "table2"], "there is no table 'table2': did you mean convnext_table2"),

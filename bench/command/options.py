@@ -72,7 +72,7 @@ class Parser(argparse.ArgumentParser):
         return [word for action in self._actions for word in action.option_strings]
 
     def _sentence(self, message: str) -> str:
-        """argparse's message in our words."""
+        """A message of argparse in our words."""
         see = f"see `{self.prog} --help`."
         if unknown := re.match(r"unrecognized arguments: ([^\s=]+)", message):
             word = unknown[1]

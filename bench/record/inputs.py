@@ -62,7 +62,10 @@ def texts_of(inputs: object) -> tuple[str, ...]:
     texts = tuple(texts)
     for text in texts:
         if not isinstance(text, str):
-            raise BenchError(f"an input is text like {EXAMPLES}, and not {text!r}.")
+            kind = type(text)
+            arrays = "; make it a tensor with torch.from_numpy" if kind.__module__ == "numpy" else ""
+            what = repr(text) if len(repr(text)) < 60 and not arrays else f"an object of type {kind.__name__}"
+            raise BenchError(f"an input is text like {EXAMPLES}, and not {what}{arrays}.")
     return texts
 
 

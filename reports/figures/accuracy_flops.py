@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from visionbench.record.program import program_name
 from visionbench.record.spec import sides
 from visionbench.record.units import GIGA
+from visionbench.reports.cells import of_count
 from visionbench.reports.figures import canvas, labels, panels
 from visionbench.reports.figures.canvas import Entry, Sheet
 from visionbench.reports.figures.families import FAMILIES, Family, family, short
 from visionbench.reports.figures.figure import Drawing, Evidence, MissingError, Need, lacking
 from visionbench.reports.figures.labels import Tag
 from visionbench.reports.figures.style import POINT, Look, Theme
-from visionbench.reports.cells import of_count
 from visionbench.reports.paper import counts
 from visionbench.reports.paper.counts import Counts, count_spec
 from visionbench.reports.printed import PaperRow, rows

@@ -108,7 +108,8 @@ def paint(evidence: Evidence, look: Look) -> Figure:
         legend.append(Entry(word="doubtful", marker="o", colour=theme.hues["blue"], hollow=True))
     legend.append(Entry(word="95 % interval over launches", marker="#", colour=theme.hues["sky"]))
     body = panels.height(len(shown), 52.0 if look.narrow else 58.0, look.narrow)
-    sheet = canvas.sheet(look, TITLE, body, _sentences(len(tracks) - len(shown), doubted("Hollow", why)), legend, flexible=True)
+    sentences = _sentences(len(tracks) - len(shown), doubted("Hollow", why))
+    sheet = canvas.sheet(look, TITLE, body, sentences, legend, flexible=True)
     for axes, track in zip(panels.stand(sheet, len(shown)), shown, strict=True):
         _panel(sheet, axes, track)
     return sheet.figure

@@ -40,7 +40,8 @@ DOT = 0.9
 class Point:
     """One key: so many processes, the scaling efficiency and the communication efficiency (1 = all is kept).
 
-    `doubts` says why they are doubtful."""
+    `doubts` says why they are doubtful.
+    """
 
     processes: int
     scaling: Estimate

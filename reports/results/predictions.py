@@ -146,7 +146,9 @@ def _model(row: Predicted) -> Cell:
 
 def _size(row: Predicted) -> Cell:
     spec = row.record.spec
-    return cells.word(spec.pixels, spec.image_size if isinstance(spec.image_size, int) else None) if spec.pixels else Cell()
+    if not spec.pixels:
+        return Cell()
+    return cells.word(spec.pixels, spec.image_size if isinstance(spec.image_size, int) else None)
 
 
 def _of_spec(row: Predicted, field: str) -> Cell:

@@ -166,7 +166,7 @@ def _qualified(model: str) -> str:
 
 
 def _draw(drawing: Drawing, evidence: Evidence, request: Request) -> Path | None:
-    """Draw one figure, and return its file. Of --all, one for which there is nothing is passed over, with its sentence."""
+    """Draw one figure, and return its file. Of --all, what there is nothing for is passed over, with its sentence."""
     from visionbench.reports.figures import TALLEST, MissingError, draw, height_of
     from visionbench.reports.figures import WIDTHS as MILLIMETRES
 
