@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
 
 from visionbench.command import notebook
 from visionbench.command.requests import Format, HowLong, HowToRun, Output, Selection, Turns, Where
+from visionbench.command.spoken import in_python
 from visionbench.comparison.verdict import Judgement
 from visionbench.record import store
 from visionbench.record.errors import BenchError
@@ -104,14 +105,14 @@ def _objects(models: Sequence[Any], settings: Settings, device: str | None = Non
     if all(isinstance(model, str) for model in models):
         return ()
     networks = [model for model in models if not _is_input(model)]
+    if not networks:
+        raise BenchError("there is only an input: hand over a network before it.")
     inputs: Any = [model for model in models if _is_input(model)] or settings.get("inputs")
     if len(models) > len(networks):
         inputs = inputs[0]
-        if models[-1] is not inputs or "inputs" in settings:
+        if models[-1] is not inputs or settings.get("inputs") is not None:
             raise BenchError("inputs come once, behind the networks or as inputs=.")
     kinds = {objects.is_object(network) for network in networks}  # each is looked at: one may be nothing of the kind
-    if not kinds:
-        raise BenchError("there is only an input: hand over a network before it.")
     if False in kinds:
         raise BenchError("names and objects are not mixed: hand over the function instead of its name.")
     if unknown := sorted(set(settings) - set(Settings.__annotations__)):
@@ -138,6 +139,7 @@ Files: TypeAlias = "str | Path | Sequence[str | Path] | None"
 """One file, several, or None for the defaults."""
 
 
+@in_python
 def trace(
     model: Network,
     inputs: Inputs | None = None,
@@ -197,6 +199,7 @@ def trace(
     return record
 
 
+@in_python
 def measure(
     *models: Network | Inputs,
     device: str | None = None,
@@ -270,6 +273,7 @@ def _launched(selection: Selection, how: HowToRun, where: Where, how_long: HowLo
     return Records(record for record in measured if record.spec in specs)
 
 
+@in_python
 def predict(
     *models: str,
     gpu: str,
@@ -314,6 +318,8 @@ def predict(
     """
     from visionbench.command.verbs.predict import Request, predict_rows
 
+    if not all(isinstance(model, str) for model in models):
+        raise BenchError("a prediction needs names: put a function that returns the network into a module.")
     how = HowToRun(
         task=task, batch_size=batch_size, precision=precision, memory_format=memory_format, attention=attention
     )
@@ -322,6 +328,7 @@ def predict(
     return Records(predicted)
 
 
+@in_python
 def compare(
     *models: Network | Inputs,
     base: str | None = None,

@@ -110,7 +110,7 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
         r"Expected \d[-D]*.*(unbatched|batched|[345]D).*input|expected \d+D.*input",
         Reason(
             cause="channels",
-            remedy="it is given images (N, 3, H, W) of three channels: give inputs of the right shape with --input",
+            remedy="it takes inputs of another shape, which --input gives (without it: images of three channels)",
         ),
     ),
     (

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from visionbench.record.flags import meaning
 from visionbench.record.record import Record
 from visionbench.record.statistics import MIN_LAUNCHES, Estimate
 from visionbench.record.units import plural
@@ -60,8 +61,13 @@ def published(number: Number | None, notes: Iterable[str | None] = ()) -> Cell:
     )
 
 
-def computed(value: float | None, scale: float, digits: int, record: Record | None = None, detail: str = "") -> Cell:
-    """An exact count of a trace, shown in units of `scale`; a dash without one. `detail`: which count it is."""
+def computed(
+    value: float | None, scale: float, digits: int, record: Record | None = None, detail: str = "", metric: str = ""
+) -> Cell:
+    """An exact count of a trace, shown in units of `scale`; a dash without one. `detail`: which count it is.
+
+    What flags the record's `metric` has are its footnotes: a count may leave out operators.
+    """
     if value is None:
         return Cell()
     origin = origin_of((record,)) if record else ""
@@ -70,9 +76,16 @@ def computed(value: float | None, scale: float, digits: int, record: Record | No
         value=int(value) if float(value).is_integer() else value,
         digits=digits,
         source="computed",
+        notes=tuple(map(sentence, of_count(record, metric))),
         origin=f"{origin}: {detail}" if detail else origin,
         evidence=(record,) if record else None,
     )
+
+
+def of_count(record: Record | None, metric: str) -> tuple[str, ...]:
+    """Why a count is doubtful, as clauses."""
+    measurement = record.get(metric) if record else None
+    return tuple(map(meaning, measurement.flags)) if measurement else ()
 
 
 def measured(

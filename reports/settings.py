@@ -111,3 +111,16 @@ def failure(launches: Sequence[Record]) -> Record | None:
 def flags(launches: Sequence[Record], metric: str) -> tuple[str, ...]:
     """Every flag of a cell's launches, in words."""
     return tuple(map(meaning, Launches.of(launches).flags(metric)))
+
+
+def doubts(launches: Sequence[Record]) -> tuple[str, ...]:
+    """Why a throughput is doubtful, in words: what gives its cell a mark in a table, and its dot a hollow face."""
+    factor = Launches.of(launches).scatter_factor
+    scattered = (f"blocks or launches differ by a factor of {factor:.1f}",) if factor else ()
+    return (*scattered, *flags(launches, "throughput"))
+
+
+def doubted(which: str, found: Iterable[tuple[str, ...]]) -> str:
+    """One sentence below a figure: what `which` marks mean, every doubt once; "" where nothing is doubtful."""
+    words = dict.fromkeys(word for words in found for word in words)
+    return f"{which}: doubtful, as {'; '.join(words)}." if words else ""

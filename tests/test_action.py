@@ -54,7 +54,7 @@ def test_its_steps_gate_a_repository_that_owns_a_folder_called_models(tmp_path: 
 
     installed = run(script("Install visionbench"))
     assert installed.returncode == 0, installed.stderr
-    prepared = run("git init -q . && visionbench compare --exact $MODELS --image-size 32 --baseline $BASELINE --update")
+    prepared = run("git init -q . && visionbench compare --exact $MODELS --image-size 32 --update")
     assert prepared.returncode == 0, prepared.stderr
     assert run("git add -A && git commit -q -m first").returncode == 0
     exact = run(f"{script('Structure, exactly')} --image-size 32")

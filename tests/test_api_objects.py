@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from visionbench import compare, measure, read_records, trace
+from visionbench import compare, measure, predict, read_records, trace
 from visionbench.command import objects
 from visionbench.command.requests import HowLong
 from visionbench.models import ModelError
@@ -221,3 +221,50 @@ def test_two_modules_take_turns_in_this_process_and_one_process_proves_nothing()
 def test_a_side_that_fails_is_named() -> None:
     with pytest.raises(BenchError, match="the second network failed at build"):
         compare(small(), nn.Linear(7, 7), torch.zeros(1, 3, 16, 16), device="cpu", rounds=2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"device": "cudda"}, "there is no device 'cudda'"),
+        ({"device": ""}, "device is text like"),
+        ({"device": 0}, "device is text like \"cpu\" or \"cuda:1\", or a torch.device, and not 0"),
+        ({"device": "cuda:77"}, "device cuda:77: torch "),
+        ({"device": torch.device("cuda", 77)}, "device cuda:77: torch "),
+        ({"device": "xpu:9"}, "device xpu:9: torch finds no such GPU here: use device cpu"),
+        ({"device": "meta"}, "only cuda, xpu, mps and cpu are measured"),
+        ({"threads": 0}, "threads is a whole number of at least 1, and not 0"),
+        ({"threads": "2"}, "and not '2'"),
+        ({"launches": 1.0}, "launches is a whole number"),
+        ({"budget": -1}, "budget is a number of seconds above 0, and not -1"),
+        ({"protocol": "smok"}, "there is no protocol 'smok': did you mean smoke?"),
+        ({"precision": "half"}, "did you mean fp16?"),
+        ({"batch_size": 3}, "leave batch_size out"),
+        ({"batchsize": 3}, "there is no setting batchsize"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_in_pythons_words(settings: dict[str, object], said: str) -> None:
+    """For objects and names alike, before anything is measured: no traceback of torch's, and no option's name."""
+    with pytest.raises(BenchError) as refusal:
+        measure(nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 8, 8), **settings)
+    assert said in str(refusal.value)
+    assert "--" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: compare(nn.ReLU(), nn.ReLU(), torch.zeros(1, 3, 8, 8), device="cuda:77"), "device cuda:77: torch "),
+        (lambda: compare("resnet18", vary={"precision": "tf32"}, device="xpu:9"), "torch finds no such GPU here"),
+        (lambda: predict(nn.ReLU(), gpu="a100"), "a prediction needs names"),
+        (lambda: predict("resnet18", gpu=None), "gpu is a card's name"),
+        (lambda: trace({"weight": torch.zeros(1)}), "there is only an input"),
+        (lambda: trace(nn.ReLU(), torch.zeros(1, 3, 8, 8).numpy()), "an object of type ndarray; make it a tensor"),
+        (lambda: trace("resnet18", inputs="3x64"), "which inputs gives"),
+        (lambda: trace("resnet18", loss="user:a:b"), "loss is what a training step minimises: add task train"),
+    ],
+)
+def test_every_call_refuses_in_one_sentence(call: Callable[[], object], said: str) -> None:
+    with pytest.raises(BenchError, match=said) as refusal:
+        call()
+    assert "\n" not in str(refusal.value)

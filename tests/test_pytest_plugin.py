@@ -153,7 +153,7 @@ def test_three_lines_put_a_model_under_both_tiers(suite: pytest.Pytester) -> Non
     done = run(suite, "--visionbench-update", *timed, fakes=False)
     done.assert_outcomes(skipped=1)
     done.stdout.fnmatch_lines(["*is inconclusive (HEAD (*1 launch*budget of 1 s*"])
-    assert "user:my_pkg.nets:small@32 train b2 fp32" in (suite.path / "structure.json").read_text()
+    assert "user:my_pkg.nets:small@32 train b2 fp32" in (suite.path / "visionbench-structure.json").read_text()
     found = properties(suite.path / "report.xml")
     assert found["visionbench.structure"] == "written"
     assert found["visionbench.verdict"] == "inconclusive"
@@ -166,7 +166,7 @@ def test_three_lines_put_a_model_under_both_tiers(suite: pytest.Pytester) -> Non
     done.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines(
         [
-            "the structure is not that of structure.json:",
+            "the structure is not that of visionbench-structure.json:",
             "*{1,2}: sigmoid 0 -> 1 each (2 layers)",
             "*--visionbench-update*",
         ]
@@ -313,20 +313,33 @@ def test_a_row_without_a_baseline_fails_and_says_how_to_write_one(suite: pytest.
     faked(suite, "first", "second")
     done = run(suite)
     done.assert_outcomes(failed=2)
-    done.stdout.fnmatch_lines(["there is no baseline *structure.json: write it with `pytest --visionbench-update`*"])
+    done.stdout.fnmatch_lines(["there is no baseline *visionbench-structure.json: *`pytest --visionbench-update`*"])
     run(suite, "--visionbench-update", "-k", "first").assert_outcomes(passed=1)
     done = run(suite)
     done.assert_outcomes(passed=1, failed=1)
-    done.stdout.fnmatch_lines(["structure.json has no such row:", "*user:zoo:second@224*", "*--visionbench-update*"])
+    lines = ["visionbench-structure.json has no such row:", "*user:zoo:second@224*", "*--visionbench-update*"]
+    done.stdout.fnmatch_lines(lines)
     run(suite, "--visionbench-update", "-k", "second").assert_outcomes(passed=1)
     run(suite).assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize("older", ["structure.json", "perf/structure.json"])
+def test_a_baseline_of_an_older_name_goes_on_being_used(suite: pytest.Pytester, older: str) -> None:
+    faked(suite, "net")
+    run(suite, "--visionbench-update").assert_outcomes(passed=1)
+    new, old = suite.path / "visionbench-structure.json", suite.path / older
+    old.parent.mkdir(exist_ok=True)
+    new.rename(old)
+    run(suite).assert_outcomes(passed=1)
+    run(suite, "--visionbench-update").assert_outcomes(passed=1)
+    assert not new.exists()
 
 
 @pytest.mark.slow
 def test_a_baseline_of_other_releases_is_an_error_and_no_regression(suite: pytest.Pytester) -> None:
     faked(suite, "net")
     run(suite, "--visionbench-update")
-    path = suite.path / "structure.json"
+    path = suite.path / "visionbench-structure.json"
     path.write_text(path.read_text().replace('"torch": "2.15"', '"torch": "2.6"'))
     done = run(suite)
     done.assert_outcomes(errors=1)

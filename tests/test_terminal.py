@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import subprocess
@@ -12,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from visionbench.command import inputs, output
-from visionbench.command.main import VERBS, main
+from visionbench.command.main import VERBS, command_line, main
 from visionbench.command.requests import Output
 from visionbench.command.verbs import tables
+from visionbench.record.program import program_name
 from visionbench.reports import REPORTS
 from visionbench.reports.paper.lessons import learned
 
@@ -44,6 +46,14 @@ def test_the_version(word: str, capsys: pytest.CaptureFixture[str]) -> None:
         (["trace", "resnet18", "--image-sise", "64"], "--image-size"),
         (["run", "--protocol", "swim", "resnet18"], "swin"),
         (["report", "--formt", "csv"], "--format"),
+        (["trace", "resnet18", "--precision", "half"], "fp16"),
+        (["trace", "resnet18", "--memory-format=nhwc"], "channels_last"),
+        (["report", "--format", "md"], "markdown"),
+        (["list", "modles"], "models"),
+        (["--versoin"], "--version"),
+        (["-v"], "-V"),
+        (["table", "impor", "x.tex"], "import"),
+        (["completion", "fsh"], "zsh"),
     ],
 )
 def test_a_misspelt_verb_option_or_choice_gets_the_right_one(
@@ -51,8 +61,75 @@ def test_a_misspelt_verb_option_or_choice_gets_the_right_one(
 ) -> None:
     assert ended(words) == 2
     printed = capsys.readouterr().err
-    assert printed.endswith(f"; did you mean {meant}?\n")
+    assert printed.endswith(f": did you mean {meant}?\n")
     assert len(printed.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["doctor", "--gpu", "a100"], "there is no option --gpu: see `{} doctor --help`."),
+        (["doctor", "extra"], "'extra' is one word too many: see `{} doctor --help`."),
+        (["trace", "resnet18", "--json", "--format", "csv"], "there is no option --format: see `{} trace --help`."),
+        (["trace"], "trace needs MODEL: see `{} trace --help`."),
+        (["predict", "resnet18"], "predict needs --gpu: see `{} predict --help`."),
+        (["run", "--launches"], "--launches needs a value: see `{} run --help`."),
+        (["trace", "a", "--image-size", "9x"], "--image-size: an image size is 224, or height x width as in 800x1280, "
+         "and not '9x'."),
+        (["run", "a", "--effort", "full"], "there is no effort 'full': choose one of quick, standard, rigorous."),
+        (["--help-me"], "there is no option --help-me: did you mean --help?"),
+        (["help", "trice"], "there is no command 'trice': did you mean trace?"),
+        (["run", "convnext_tabel1"], "no model, table or suite 'convnext_tabel1': did you mean convnext_table1"),
+        (["run", "smok"], "there is no model, table or suite 'smok': did you mean smoke?"),
+        (["report", "tabel1"], "there is no table 'tabel1': did you mean convnext_table1"),
+        (["report", "table2"], "there is no table 'table2': did you mean convnext_table2"),
+        (["report", "timm:resnet50"], "'timm:resnet50' is a model and no table: `{} trace timm:resnet50` counts it"),
+        (["figures", "figur1", "--all"], "there is no figure 'figur1': did you mean figure1"),
+        (["predict", "--gpu", "a101", "resnet18"], "did you mean a10 or a100, or a file that describes your card"),
+        (["predict", "--gpu", "zzz", "resnet18"], "or name a file that describes your card (my_card.toml)."),
+        (["list", "models", "swn_tiny*"], "no models match 'swn_tiny*': did you mean"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_sentence_with_its_cause_and_its_remedy(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(words) == 2
+    printed = capsys.readouterr().err
+    assert said.format(program_name()) in printed
+    assert len(printed.splitlines()) == 1
+    assert "argument" not in printed
+
+
+def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(["help"]) == ended(["help", "trace"]) == 0
+    assert "usage: " in capsys.readouterr().out
+
+
+def test_a_part_of_a_name_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "devices", "3090"]) == 0
+    assert capsys.readouterr().out.startswith("rtx-3090 ")
+    assert main(["list", "tables", "Table10"]) == 0
+    assert "convnext_table10" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_prints_json_for_programs(verb: str) -> None:
+    parser = command_line(verb).verb
+    assert parser is not None
+    assert {"--json", "--quiet", "-q"} <= set(parser.option_names())
+
+
+def test_files_that_are_written_are_listed_for_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["figures", "figure2", "effects", "--json", "--quiet"]) == 0
+    drawn = json.loads(capsys.readouterr().out)
+    assert drawn == [{"figure": name, "file": f"{name}.svg"} for name in ("figure2", "effects")]
+    assert main(["table", "new", "mine.toml", "user:a.b:c", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"file": "mine.toml"}
+    assert main(["completion", "bash", "--json"]) == 0
+    assert "--image-size" in json.loads(capsys.readouterr().out)["trace"]
 
 
 def test_a_word_like_no_other_gets_the_help(capsys: pytest.CaptureFixture[str]) -> None:

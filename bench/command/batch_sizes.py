@@ -41,19 +41,19 @@ def at_largest(
     for spec in specs:
         record = known(spec, records, environment.device, environment.torch)
         if record is None:
-            progress.say(f"Searching the largest batch of {spec.model}@{spec.image_size} ...")
+            progress.say(f"Searching the largest batch of {spec.model} ({spec.size}) ...")
             record = largest_batch(spec, lambda tried: launch(tried, FIT, device, threads), seconds, progress.say)
             store.append(path, record)
         largest = record.get(METRIC)
         if largest is None:
-            progress.say(f"{spec.model}@{spec.image_size}: {progress.outcome(record)}")
+            progress.say(f"{spec.model} ({spec.size}): {progress.outcome(record)}")
             continue
         size = int(largest.values[0])
         why = "".join(f" ({text})" for text in largest.warnings)
         fitting = _that_ran(replace(spec, batch_size=size), records, environment)
         if fitting.batch_size < size:
             why = f" in three steps; what was measured at more than {fitting.batch_size} ran out of memory{why}"
-        progress.say(f"{spec.model}@{spec.image_size}: the largest batch that fits is {size}{why}")
+        progress.say(f"{spec.model} ({spec.size}): the largest batch that fits is {size}{why}")
         at_largest.append(fitting)
     return tuple(at_largest)
 
@@ -96,7 +96,7 @@ def _saturates(spec: Spec, sizes: dict[int, list[Record]]) -> str | None:
         return None
     best = max(rates.values())
     point = min(size for size, rate in rates.items() if rate >= SATURATED * best)
-    name = f"{spec.model}@{spec.image_size}"
+    name = f"{spec.model} ({spec.size})"
     if point == max(rates):
         return f"{name}: still faster at batch {point}, the largest measured; a larger one may pay."
     top = significant(best, 4)

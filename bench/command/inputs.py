@@ -10,7 +10,8 @@ from visionbench.command import progress
 from visionbench.comparison import comparison
 from visionbench.comparison.comparison import Comparison
 from visionbench.record import store
-from visionbench.record.errors import choose
+from visionbench.record.errors import BenchError, choose
+from visionbench.record.program import program_name
 from visionbench.record.record import Record
 
 if TYPE_CHECKING:
@@ -86,6 +87,12 @@ def reports_of(name: str) -> list[Report]:
     if name in REPORTS:
         return [REPORTS[name]]
     papers = REPORTS.papers()
+    if name not in papers and _is_model(name):
+        program = program_name()
+        raise BenchError(
+            f"'{name}' is a model and no table: `{program} trace {name}` counts it, and "
+            f"`{program} table new mine.toml {name}` begins a table of it."
+        )
     return list(papers[choose("table", name, papers if name in papers else (*REPORTS, *papers))].values())
 
 
@@ -95,6 +102,13 @@ def refuse_user_models(models: Iterable[str]) -> None:
     if left_out:
         named = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
         progress.say(f"not counted: {named}. A file must not decide what is imported; with --user-models it may.")
+
+
+def _is_model(name: str) -> bool:
+    """Whether it is one of the models of papers, as far as that is known without torch."""
+    from visionbench.reports.paper import profiles
+
+    return any(name in (model, model.partition(":")[2]) for model, _, _ in profiles.shipped())
 
 
 def report_problems(problems: Iterable[str]) -> None:

@@ -86,7 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. A `BenchError` is one sentence on stderr and exit code 2."""
     _open_what_is_closed()
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or (words[0].startswith("-") and not words[0].startswith(ALONE)):
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
+    if not words or (words[0].startswith("-") and words[0] not in ALONE):
         words.insert(0, "tables")
     options, asked_for_silence = argparse.Namespace(resumes=False), progress.QUIET.set(False)
     try:
@@ -161,7 +163,7 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def command_line(*chosen: str, program: str = "") -> argparse.ArgumentParser:
+def command_line(*chosen: str, program: str = "") -> Parser:
     """The parser of every verb's name, and of the options of those that were chosen."""
     program = program or program_name()
     parser = Parser(
@@ -173,8 +175,9 @@ def command_line(*chosen: str, program: str = "") -> argparse.ArgumentParser:
     parser.add_argument("-V", "--version", action=_Version, nargs=0, help="show program's version number and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser, required=True)
     for name, text in VERBS.items():
-        verb = commands.add_parser(name, help=text)
+        verb: Parser = commands.add_parser(name, help=text)
         if name in chosen:
+            parser.verb = verb
             file = "listing" if name == "list" else name.replace("-", "_")
             import_module(f"visionbench.command.verbs.{file}").add(verb)
             verb.add_argument("-q", "--quiet", action="store_true", help="print no progress, only results and errors")

@@ -9,7 +9,6 @@ import argparse
 import re
 import shlex
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +16,7 @@ from visionbench.command import progress
 from visionbench.command.inputs import CALIBRATIONS, COMPARISONS, RECORDS
 from visionbench.command.requests import FORMATS, LARGEST, Queue
 from visionbench.comparison.verdict import USAGE
-from visionbench.record.errors import BenchError
+from visionbench.record.errors import BenchError, hint, near
 from visionbench.record.inputs import parse, users_function
 from visionbench.record.spec import (
     ATTENTIONS,
@@ -55,27 +54,46 @@ class Help(argparse.HelpFormatter):
 class Parser(argparse.ArgumentParser):
     """argparse, with every mistake as one sentence that ends with the remedy."""
 
+    verb: Parser | None = None
+    """The parser of the verb that was typed: what is left over was meant for it."""
+
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=Help, **options)
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        """Print it and end with exit code 2. A misspelt verb or option gets the nearest right one."""
-        unknown = re.search(r"(?:invalid choice: '|unrecognized arguments: )([^'\s]+)", message)
-        near = get_close_matches(unknown[1], self._words(), n=1, cutoff=0.66) if unknown else []
-        hint = f"did you mean {near[0]}" if near else f"see `{self.prog} --help`"
-        short = re.sub(r" \(choose from.*", "", message) if near else message
-        progress.complain(f"{short}; {hint}{'?' if near else '.'}")
+        """Print it and end with exit code 2: argparse's words become a sentence, with what is nearest to a typo."""
+        if self.verb and message.startswith("unrecognized arguments"):
+            self.verb.error(message)
+        progress.complain(self._sentence(message))
         raise SystemExit(USAGE)
 
-    def _words(self) -> list[str]:
-        """Every verb, option and choice that this parser or one of its verbs knows."""
-        parsers: list[argparse.ArgumentParser] = [self]
-        words: list[str] = []
-        for parser in parsers:
-            for action in parser._actions:
-                words += [*action.option_strings, *map(str, action.choices or ())]
-                parsers += action.choices.values() if isinstance(action.choices, dict) else ()
-        return words
+    def option_names(self) -> list[str]:
+        """Every option, with its short form."""
+        return [word for action in self._actions for word in action.option_strings]
+
+    def _sentence(self, message: str) -> str:
+        """A message of argparse in our words."""
+        see = f"see `{self.prog} --help`."
+        if unknown := re.match(r"unrecognized arguments: ([^\s=]+)", message):
+            word = unknown[1]
+            if not word.startswith("-"):
+                return f"'{word}' is one word too many: {see}"
+            options = [*self.option_names(), "-V", "--version"]
+            alike = [option for option in options if option.lower() == word.lower()]
+            found = alike or near(word, options, 1, alike=0.75)
+            return f"there is no option {word}: {f'did you mean {found[0]}?' if found else see}"
+        if wrong := re.match(r"argument (\S+): invalid choice: '?(.*?)'? \(choose from (.*)\)", message, re.DOTALL):
+            choices = [choice.strip(" '") for choice in wrong[3].split(",")]
+            place = wrong[1].split("/")[-1]
+            what = "command" if place == "COMMAND" else place.lstrip("-") if place[0] == "-" else self.prog.split()[-1]
+            return f"there is no {what.replace('-', ' ')} '{wrong[2]}': {hint(wrong[2], choices, 1)}"
+        if missing := re.match(r"the following arguments are required: (.*)", message):
+            return f"{self.prog.split()[-1]} needs {missing[1].replace(', ', ' and ')}: {see}"
+        if given := re.match(r"argument ([^\s:]+): (.*)", message, re.DOTALL):
+            option = given[1].split("/")[-1]
+            needs = re.match(r"expected (one|at least one|\d+) arguments?", given[2])
+            return f"{option} needs a value: {see}" if needs else f"{option}: {given[2].rstrip('.')}."
+        return f"{message}; {see}"
 
 
 def part(kind: type[Part], options: argparse.Namespace) -> Part:

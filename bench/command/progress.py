@@ -76,7 +76,8 @@ class Bar:
         """The bar shows what runs now."""
         if self._task is None:
             self._task = self._progress.add_task("", total=total)
-        self._progress.update(self._task, description=clean(f"{spec.model}@{spec.image_size}"), completed=index - 1)
+        name = clean(f"{spec.model}@{spec.pixels}".rstrip("@"))
+        self._progress.update(self._task, description=name, completed=index - 1)
 
     def finished(self, record: Record, index: int, total: int, eta_seconds: float) -> None:  # noqa: ARG002 -- the bar counts
         """What it came to, above the bar."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from visionbench.record.errors import BenchError
+from visionbench.record.inputs import images_of
 from visionbench.record.spec import (
     Attention,
     CompileMode,
@@ -18,6 +20,7 @@ from visionbench.record.spec import (
     Precision,
     Task,
     image_size_of,
+    sides,
 )
 
 Format = Literal["terminal", "markdown", "latex", "csv", "json", "html"]
@@ -47,8 +50,16 @@ class Selection:
 
     @property
     def size(self) -> ImageSize | None:
-        """The image size that was asked for, by itself or with the inputs."""
-        return image_size_of(self.inputs) if self.image_size is None else self.image_size
+        """The image size that was asked for, by itself or with the inputs. Raises `BenchError` where the two differ."""
+        given = image_size_of(self.inputs)
+        if self.image_size is None or given is None:
+            return given if self.image_size is None else self.image_size
+        if not any(image[1:] == sides(self.image_size) for image in images_of(self.inputs)):
+            raise BenchError(
+                f"the images among the inputs are of {given} px, and --image-size is "
+                f"{'x'.join(map(str, dict.fromkeys(sides(self.image_size))))}: leave --image-size out."
+            )
+        return self.image_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from visionbench.command import inputs
 from visionbench.command.requests import HowToRun, Selection
-from visionbench.record.errors import BenchError
+from visionbench.record.errors import BenchError, near
 from visionbench.record.spec import SUITES, ImageSize, MemoryFormat, Precision, Spec, Task
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ PAPER_BATCH = 64
 
 PAPER_SIZE = 224
 """Pixels of a side of most of the paper's rows."""
+
+SURELY = 0.85
+"""From this likeness on a word that is no model was meant for a table or a suite: their names share words."""
 
 Row = tuple[str, ImageSize]
 """A model's qualified name and the size of its input in pixels."""
@@ -58,7 +61,7 @@ def specs_to_run(selection: Selection, how: HowToRun, defaults: Defaults) -> tup
     suites = [*selection.suites, *(word for word in selection.words if word in SUITES)]
     words = [word for word in selection.words if word not in SUITES and not _is_table(word)]
     size = selection.size
-    rows = [*_model_rows(words, size), *_table_rows(tables, size), *_suite_rows(suites, size)]
+    rows = [*_model_rows(words, size, all_names), *_table_rows(tables, size), *_suite_rows(suites, size)]
     if not rows:
         raise BenchError(
             "nothing to run: name a model, a table or a suite (`list models`, `list tables`, `list suites`)."
@@ -207,11 +210,30 @@ def _size(asked: ImageSize | None, usual: ImageSize) -> ImageSize:
     return usual if asked is None else asked
 
 
-def _model_rows(words: Iterable[str], image_size: ImageSize | None) -> list[Row]:
+def _model_rows(
+    words: Iterable[str], image_size: ImageSize | None, others: Callable[[], Iterable[str]] = tuple
+) -> list[Row]:
+    """The models of these words; `others` are what else a word might have meant."""
     from visionbench import models
 
-    cards = [models.resolve(name) for word in words for name in models.expand(word)]
+    cards = []
+    for word in words:
+        try:
+            cards += [models.resolve(name) for name in models.expand(word)]
+        except models.ModelError:
+            if found := near(word, others(), alike=SURELY):
+                raise BenchError(
+                    f"there is no model, table or suite '{word}': did you mean {' or '.join(found)}?"
+                ) from None
+            raise
     return [(card.name, _size(image_size, card.image_size)) for card in cards]
+
+
+def all_names() -> tuple[str, ...]:
+    """Every table's and every suite's name."""
+    from visionbench.reports import REPORTS
+
+    return (*REPORTS, *SUITES)
 
 
 def _suite_rows(names: Iterable[str], image_size: ImageSize | None) -> list[Row]:

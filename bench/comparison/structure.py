@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -30,6 +31,12 @@ STRUCTURE_SCHEMA = 1
 
 MOST_LAYERS, MOST_LETTERS = 1_000_000, 50_000_000
 """Layers of a file, and letters of their names: a few bytes can name ten thousand million of them."""
+
+BASELINE = "visionbench-structure.json"
+"""The file in a repository that keeps its models' structure, unless another is named."""
+
+OLDER = ("structure.json", "perf/structure.json")
+"""What it was called before: a file of such a name goes on being used where there is none of the new one."""
 
 UPDATE = "compare --exact --update"
 """The command that writes the file anew."""
@@ -76,7 +83,7 @@ class Structure:
     @property
     def model(self) -> str:
         """The model's qualified name."""
-        return self.row.partition("@")[0]
+        return model_of(self.row)
 
     @property
     def hash(self) -> str:
@@ -87,6 +94,14 @@ class Structure:
             counts.update({(phase, name): count for name, count in layer.operators.items()})
         text = "\n".join(f"{phase} {name} {count}" for (phase, name), count in sorted(counts.items()))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+_ROW = re.compile(r"(?P<model>.+?)(?:@\d+(?:x\d+)?)? (?:inference|train) b\d+ .*")
+
+
+def model_of(row: str) -> str:
+    """The model's qualified name in a row's words (a spec's `str`)."""
+    return found["model"] if (found := _ROW.fullmatch(row)) else row.partition("@")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +217,28 @@ def _contradictions(structure: Structure) -> Iterator[bool]:
     yield structure.totals["operators"] != sum(sum(layer.operators.values()) for layer in layers)
     for name in ("params", "buffers", "bytes") if "params" in structure.totals else ():
         yield structure.totals[name] != sum(getattr(layer, name) for layer in layers)
+
+
+def baseline_in(folder: Path) -> Path:
+    """The baseline of a repository: `BASELINE`, or an older name's file where only that is there and is a baseline.
+
+    A file of that name which holds something else is not ours, and is left alone; a torn one of ours is named.
+    """
+    if not (folder / BASELINE).exists():
+        for older in OLDER:
+            if _is_ours(folder / older):
+                return folder / older
+    return folder / BASELINE
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file begins as `to_text` begins."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            head = file.read(200)
+    except (OSError, ValueError):
+        return False
+    return all(word in head for word in ('"schema"', '"torch"', '"timm"'))
 
 
 def write(path: Path, structures: Structures) -> None:

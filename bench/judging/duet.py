@@ -98,10 +98,13 @@ def stage(
 ) -> Stage:
     """The stage of a duet on that device; `threads` None: one on a CPU, whose time is then CPU time; elsewhere any.
 
-    Raises `BenchError` for a GPU that lets only one process use it at a time, and for one that cannot be timed.
+    Raises `BenchError` for a device that is not here, a GPU that lets only one process use it at a time, and one that
+    cannot be timed.
     """
+    from visionbench.machine import unseen
     from visionbench.machine.doctor import check_that_it_waits
 
+    unseen.check(device)
     check_that_it_waits(device)
     if device.startswith("cuda"):
         from visionbench.machine import nvml

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from visionbench.comparison.fold_names import Fold, fold
-from visionbench.comparison.structure import UPDATE, Layer, OtherVersionsError, Structure, Structures
+from visionbench.comparison.structure import UPDATE, Layer, OtherVersionsError, Structure, Structures, model_of
 from visionbench.comparison.verdict import Change
 
 WHERE = 12
@@ -71,7 +71,7 @@ def _comparable(baseline: Structures, now: Structures) -> None:
 
 
 def _allowed(row: str, names: Collection[str]) -> bool:
-    return row in names or row.partition("@")[0] in names
+    return row in names or model_of(row) in names
 
 
 def _unknown(row: str, failure: str, baseline: Structures, allow_new: Collection[str]) -> bool:

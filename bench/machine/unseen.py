@@ -15,7 +15,9 @@ from typing import Any
 
 import torch
 
-from visionbench.machine import nvml
+from visionbench.machine import accelerator, nvml
+from visionbench.machine.environment import device_type
+from visionbench.record.errors import BenchError
 
 PCI = Path("/sys/bus/pci/devices")
 NVIDIA, DISPLAY = "0x10de", ("0x0300", "0x0302")  # a vendor's number; classes: VGA and 3D controllers
@@ -66,6 +68,16 @@ def reason(library: Any = None) -> str:
             "or `sudo nvidia-smi -mig 0`"
         )
     return f"torch says: {_in_torchs_words()}"
+
+
+def check(device: str) -> None:
+    """Raise `BenchError`, with the reason and the remedy, for a device that is not measured on, or that is not here."""
+    kind = device_type(device)
+    if kind not in ("cpu", "cuda", *accelerator.OTHERS):
+        raise BenchError(f"--device {device}: only cuda, xpu, mps and cpu are measured; name one of them.")
+    if kind != "cpu" and not accelerator.is_there(device):
+        why = missing() if kind == "cuda" else "use --device cpu, or another torch"
+        raise BenchError(f"--device {device}: torch finds no such GPU here: {why}.")
 
 
 def missing() -> str:

@@ -72,8 +72,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini(
         "visionbench_baseline",
-        "file that keeps the models' structure, relative to the rootdir",
-        default="structure.json",
+        "file that keeps the models' structure, relative to the rootdir (default: visionbench-structure.json)",
+        default="",
     )
 
 
@@ -171,13 +171,20 @@ def _settings(request: pytest.FixtureRequest) -> Settings:
     config, uses = request.config, request.fixturename
     return Settings(
         folder=Path(config.rootpath),
-        baseline=config.rootpath / str(config.getini("visionbench_baseline")),
+        baseline=_baseline(config),
         update=config.getoption("visionbench_update"),
         base=config.getoption("visionbench_base"),
         budget=config.getoption("visionbench_budget"),
         strict=config.getoption("visionbench_strict"),
         models=sum(uses in getattr(item, "fixturenames", ()) for item in request.session.items),
     )
+
+
+def _baseline(config: pytest.Config) -> Path:
+    from visionbench.comparison.structure import baseline_in
+
+    named = str(config.getini("visionbench_baseline"))
+    return config.rootpath / named if named else baseline_in(config.rootpath)
 
 
 def _report(outcome: Outcome) -> None:

@@ -54,8 +54,14 @@ def target(word: str) -> tuple[DeviceSpec, ...]:
     """The devices that `--gpu WORD` means: a TOML file, the driver's exact name, or a key (`a100` is all of them)."""
     if word.endswith(".toml"):
         return (from_toml(Path(word)),)
-    named = identify(word)
-    return (named,) if named else select(word)
+    if named := identify(word):
+        return (named,)
+    try:
+        return select(word)
+    except BenchError as error:
+        said = str(error)
+        own = "a file that describes your card (my_card.toml)"
+        raise BenchError(f"{said[:-1]}, or {'' if said[-1] == '?' else 'name '}{own}{said[-1]}") from error
 
 
 def from_toml(path: Path) -> DeviceSpec:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from visionbench.record.errors import BenchError, choose
+from visionbench.record.errors import BenchError, hint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +93,8 @@ def select(word: str) -> tuple[DeviceSpec, ...]:
     if not found and wanted == wanted.strip("- "):
         found = tuple(device for device in DEVICES if _bare(wanted) in _bare_names(device.key))
     if not found:
-        choose("GPU", wanted, sorted({part for d in DEVICES for part in (d.key, d.key.split("-")[0])}))
-        raise BenchError(f"no GPU of the table is called '{word}'.")
+        first = {d.key.split("-")[0] for d in DEVICES} - set(MAKES)
+        raise BenchError(f"there is no GPU '{word}': {hint(wanted, sorted({*first, *(d.key for d in DEVICES)}))}")
     return found
 
 

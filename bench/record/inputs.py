@@ -62,7 +62,10 @@ def texts_of(inputs: object) -> tuple[str, ...]:
     texts = tuple(texts)
     for text in texts:
         if not isinstance(text, str):
-            raise BenchError(f"an input is text like {EXAMPLES}, and not {text!r}.")
+            kind = type(text)
+            arrays = "; make it a tensor with torch.from_numpy" if kind.__module__ == "numpy" else ""
+            what = repr(text) if len(repr(text)) < 60 and not arrays else f"an object of type {kind.__name__}"
+            raise BenchError(f"an input is text like {EXAMPLES}, and not {what}{arrays}.")
     return texts
 
 
@@ -110,6 +113,10 @@ def _input(text: str) -> Input:
 
 def image_of(texts: Sequence[str]) -> tuple[int, ...] | None:
     """Channels, height and width of the first input that can be an image or a clip; None where none can be."""
+    return next(iter(images_of(texts)), None)
+
+
+def images_of(texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """The same of every input that can be an image or a clip."""
     shapes = (one.shape for one in parse(tuple(texts)) if one.dtype not in ("int64", "int32", "bool"))
-    found = next((shape for shape in shapes if len(shape) >= 3), None)
-    return None if found is None else (found[0], *found[-2:])
+    return tuple((shape[0], *shape[-2:]) for shape in shapes if len(shape) >= 3)

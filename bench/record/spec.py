@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 from visionbench.record.errors import BenchError, choose
-from visionbench.record.inputs import Input, image_of, parse, texts_of, users_function
+from visionbench.record.inputs import Input, image_of, images_of, parse, texts_of, users_function
 
 Task = Literal["inference", "train"]
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "amp_fp16", "amp_bf16"]
@@ -72,6 +72,10 @@ def _image_size(size: object) -> ImageSize:
     return height if height == width else Rectangle(height, width)
 
 
+IMAGE_SIZE = 224
+"""Pixels, where nothing is said."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
     """What is measured: one model, one task, one way of running it.
@@ -94,7 +98,7 @@ class Spec:
     model: str
     task: Task = "inference"
     batch_size: int = 1
-    image_size: ImageSize = 224
+    image_size: ImageSize = IMAGE_SIZE
     precision: Precision = "fp32"
     memory_format: MemoryFormat = "contiguous"
     compile_mode: CompileMode | None = None
@@ -151,13 +155,34 @@ class Spec:
         return (self.model, self.image_size, self.inputs)
 
     @property
+    def pixels(self) -> str:
+        """Side, or height and width, of the images: `224`, `800x1280`; "" where no input is one and none was asked for.
+
+        A function of the user's is told the image size, so it stands for what that returns.
+        """
+        if not self.inputs or any(one.function for one in self.described):
+            return str(self.image_size)
+        sizes = [_image_size(image[1:]) for image in images_of(self.inputs)]
+        if not sizes:
+            return "" if self.image_size == IMAGE_SIZE else str(self.image_size)
+        return str(self.image_size if self.image_size in sizes else sizes[0])
+
+    @property
+    def fed(self) -> str:
+        """The same in a sentence: `at 224 px`, `with ids=77:int64:0..9`."""
+        return f"at {self.pixels} px" if self.pixels else f"with {', '.join(self.inputs or ())}"
+
+    @property
     def size(self) -> str:
-        """What the network is given, in a word or two: `224`, `800x1280`, `224 1x224x224`."""
-        return " ".join((str(self.image_size), *(self.inputs or ())))
+        """What the network is given, in a word or two: `224`, `800x1280`, `224 1x224x224`, `ids=77:int64:0..9`."""
+        return " ".join(filter(None, (self.pixels, *(self.inputs or ()))))
 
     def __str__(self) -> str:
-        """`timm:convnext_tiny@224 inference b64 fp32`, plus every field that is not at its default."""
-        words = [f"{self.model}@{self.image_size}", self.task, f"b{self.batch_size}", self.precision]
+        """`timm:convnext_tiny@224 inference b64 fp32`, plus every field that is not at its default.
+
+        `@` and the size of images stand only where the network is given some.
+        """
+        words = [f"{self.model}@{self.pixels}".rstrip("@"), self.task, f"b{self.batch_size}", self.precision]
         words += [self.memory_format] if self.memory_format != "contiguous" else []
         words += [f"compile:{self.compile_mode}"] if self.compile_mode else []
         words += ["math-attention"] if self.attention == "math" else []

@@ -222,7 +222,7 @@ def failed(spec: Spec, error: BaseException) -> BenchError:
     if reason.untraceable:
         return UntraceableError(f"{spec.model} cannot be traced ({sentence(error)}): {reason.remedy}.")
     kind = UntrainableStepError if reason.cause == "targets" and spec.task == "train" else BenchError
-    return kind(f"{spec.model} does not run at {spec.image_size} px ({sentence(error)}): {reason.remedy}.")
+    return kind(f"{spec.model} does not run {spec.fed} ({sentence(error)}): {reason.remedy}.")
 
 
 def _set_dtypes(model: torch.nn.Module, spec: Spec) -> None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visionbench.record.program import program_name
 from visionbench.record.spec import sides
 from visionbench.record.units import GIGA
+from visionbench.reports.cells import of_count
 from visionbench.reports.figures import canvas, labels, panels
 from visionbench.reports.figures.canvas import Entry, Sheet
 from visionbench.reports.figures.families import FAMILIES, Family, family, short
@@ -24,6 +25,7 @@ from visionbench.reports.figures.style import POINT, Look, Theme
 from visionbench.reports.paper import counts
 from visionbench.reports.paper.counts import Counts, count_spec
 from visionbench.reports.printed import PaperRow, rows
+from visionbench.reports.settings import doubted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +51,7 @@ DOT = 0.85
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bubble:
-    """One network: `top1` in % as published in `row`, `macs` of one image counted by a trace."""
+    """One network: `top1` in % as published in `row`, `macs` of one image counted by a trace, and its doubts."""
 
     label: str
     family: Family
@@ -57,6 +59,7 @@ class Bubble:
     top1: float
     macs: float
     row: PaperRow
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +102,15 @@ def _bubble(panel: str, label: str, row: PaperRow, exact: Counts) -> Bubble | No
     if macs is None:
         return None
     name = short(label, row.image_size)
-    return Bubble(label=name, family=family(label), panel=panel, top1=row.printed["top1"].value, macs=macs, row=row)
+    return Bubble(
+        label=name,
+        family=family(label),
+        panel=panel,
+        top1=row.printed["top1"].value,
+        macs=macs,
+        row=row,
+        doubts=of_count(exact.by_spec.get(count_spec(*row.network)), "macs"),
+    )
 
 
 def radius(macs: float) -> float:
@@ -127,7 +138,11 @@ def _sentences(shown: Data) -> tuple[str, ...]:
         "FLOPs: exact, counted by a trace (multiply-accumulates of one image, the paper's FLOPs); a disc's area is in "
         "proportion to them.",
     )
-    return (*told, f"Not shown, because not counted: {', '.join(shown.uncounted)}.") if shown.uncounted else told
+    more = (
+        doubted("Hollow", (bubble.doubts for bubble in shown.bubbles)),
+        f"Not shown, because not counted: {', '.join(shown.uncounted)}." if shown.uncounted else "",
+    )
+    return (*told, *filter(None, more))
 
 
 def _legend(bubbles: Sequence[Bubble], theme: Theme) -> tuple[Entry, ...]:
@@ -181,7 +196,10 @@ def _draw_family(sheet: Sheet, axes: Axes, kin: Sequence[Bubble]) -> tuple[tuple
     discs = [(2 * radius(one.macs) / POINT) ** 2 for one in kin]
     axes.scatter(across, up, s=discs, color=colour, alpha=0.16, linewidths=0, zorder=2)
     axes.plot(across, up, color=colour, linewidth=0.7, alpha=0.7, zorder=3)
-    axes.plot(across, up, kin[0].family.marker, color=colour, markersize=2 * DOT / POINT, markeredgewidth=0, zorder=4)
+    for doubtful, face, edge in ((False, colour, 0.0), (True, sheet.look.theme.ground, 0.9)):
+        if marks := [point for point, one in zip(points, kin, strict=True) if bool(one.doubts) is doubtful]:
+            dot: dict[str, Any] = {"color": colour, "markerfacecolor": face, "markeredgewidth": edge}
+            axes.plot(*zip(*marks, strict=True), kin[0].family.marker, **dot, markersize=2 * DOT / POINT, zorder=4)
     return points
 
 

@@ -3,6 +3,7 @@
 A dot is the centre over launches of the ratio of times, without the switch over with it, so above 1 is faster; its bar
 is the exact 95 % interval. What may be said of it has the words of the table of effects
 (`visionbench.reports.paired_ratio`): filled is faster or slower, a hollow square a tie, a hollow dot is undecided.
+A number with a doubt (a flag, launches left out) has a `?`, as in tables.
 What failed has its row and its cause.
 """
 
@@ -21,11 +22,12 @@ from visionbench.record.spec import Spec
 from visionbench.record.statistics import Estimate
 from visionbench.record.units import plural
 from visionbench.reports import paired_ratio
-from visionbench.reports.cells import CAUSES
+from visionbench.reports.cells import CAUSES, DOUBTFUL
 from visionbench.reports.figures import canvas, panels
 from visionbench.reports.figures.canvas import Entry, Sheet
 from visionbench.reports.figures.figure import Drawing, Evidence, MissingError
 from visionbench.reports.figures.style import SMALL, Look, Theme
+from visionbench.reports.settings import doubted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -158,26 +160,26 @@ def _tops(shown: Sequence[Effect]) -> Iterator[float]:
 
 
 def _numbers(effect: Effect) -> str:
-    """`1.43 [1.40, 1.46]`, or nothing for what failed."""
+    """`1.43 [1.40, 1.46]`, `?` behind what is doubtful; or nothing for what failed."""
     one = effect.speedup
     if one is None:
         return ""
     span = f" [{one.low:.2f}, {one.high:.2f}]" if one.low is not None and one.high is not None else ""
-    return f"{one.centre:.2f}{span}"
+    return f"{one.centre:.2f}{span}{DOUBTFUL if any(paired_ratio.doubts_of(effect.comparison)) else ''}"
 
 
 def _sentences(found: Data) -> tuple[str, ...]:
     shown = found.effects
     numbers = sorted({len(effect.comparison.launches) for effect in shown if effect.speedup})
     launches = " to ".join(str(number) for number in dict.fromkeys(numbers[:1] + numbers[-1:])) or "no"
-    doubts = dict.fromkeys(doubt for effect in shown for doubt in paired_ratio.doubts_of(effect.comparison))
+    doubts = (tuple(paired_ratio.doubts_of(effect.comparison)) for effect in shown if effect.speedup)
     where = paired_ratio.machine(shown[0].comparison)
     told = (
         f"Measured in turns by two processes beside each other ({where}; {launches} launches a row): time without the "
         "switch over time with it. Bar: exact 95 % interval over launches.",
         f"Tie: all of the interval is within {100 * paired_ratio.TIE:g} % of 1. Cannot tell: it holds 1 and more, "
         "there are too few launches for one, or the machine was not fit to measure.",
-        f"Of some rows: {'; '.join(doubts)}." if doubts else "",
+        doubted(DOUBTFUL.strip(), doubts),
         f"{plural(found.left_out, 'comparison')} of other machines or software left out." if found.left_out else "",
     )
     return tuple(sentence for sentence in told if sentence)

@@ -18,7 +18,7 @@ from visionbench.reports.figures import canvas, panels
 from visionbench.reports.figures.canvas import Entry, Sheet
 from visionbench.reports.figures.figure import Drawing, Evidence, MissingError
 from visionbench.reports.figures.style import BODY, SMALL, Look
-from visionbench.reports.settings import device_name, flags
+from visionbench.reports.settings import device_name, doubted, doubts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,11 +34,11 @@ LETTERS = 7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """What was measured of one state of the code. `doubtful`: a launch has a flag."""
+    """What was measured of one state of the code, and why that is doubtful."""
 
     label: str
     rate: Estimate
-    doubtful: bool
+    doubts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ def _track(states: dict[tuple[object, ...], list[Record]]) -> Track:
         name=clean(str(newest.spec)).removeprefix("timm:"),
         where=f"{device_name(newest.environment)}, torch {clean(newest.environment.torch or 'unknown')}, {protocol}",
         points=tuple(
-            Point(label=_label(launches[0]), rate=rate, doubtful=bool(flags(launches, "throughput")))
+            Point(label=_label(launches[0]), rate=rate, doubts=doubts(launches))
             for launches in states.values()
             if (rate := throughput(launches))
         ),
@@ -103,24 +103,28 @@ def paint(evidence: Evidence, look: Look) -> Figure:
     shown = panels.chosen(NAME, named, evidence.choice.panels, look)
     theme = look.theme
     legend = [Entry(word="launches of one commit", marker="o", colour=theme.hues["blue"])]
-    if any(point.doubtful for track in shown for point in track.points):
-        legend.append(Entry(word="with a flag", marker="o", colour=theme.hues["blue"], hollow=True))
+    why = [point.doubts for track in shown for point in track.points]
+    if any(why):
+        legend.append(Entry(word="doubtful", marker="o", colour=theme.hues["blue"], hollow=True))
     legend.append(Entry(word="95 % interval over launches", marker="#", colour=theme.hues["sky"]))
     body = panels.height(len(shown), 52.0 if look.narrow else 58.0, look.narrow)
-    sheet = canvas.sheet(look, TITLE, body, _sentences(len(tracks) - len(shown)), legend, flexible=True)
+    sentences = _sentences(len(tracks) - len(shown), doubted("Hollow", why))
+    sheet = canvas.sheet(look, TITLE, body, sentences, legend, flexible=True)
     for axes, track in zip(panels.stand(sheet, len(shown)), shown, strict=True):
         _panel(sheet, axes, track)
     return sheet.figure
 
 
-def _sentences(left_out: int) -> tuple[str, ...]:
-    told = (
+def _sentences(left_out: int, doubt: str) -> tuple[str, ...]:
+    sentences = (
         "Measured; commits from left to right in the order in which they were first measured, evenly spaced. Hours "
         "differ, and a machine's speed with them: bands that do not meet may differ for that, too, which a gate, that "
         "measures in turns, rules out.",
         "A point without a band has too few launches for an interval. +: with uncommitted changes.",
+        doubt,
+        f"Rows left out: {left_out}, with as many commits or fewer." if left_out else "",
     )
-    return (*told, f"Rows left out: {left_out}, with as many commits or fewer.") if left_out else told
+    return tuple(sentence for sentence in sentences if sentence)
 
 
 def _panel(sheet: Sheet, axes: Axes, track: Track) -> None:
@@ -140,7 +144,7 @@ def _panel(sheet: Sheet, axes: Axes, track: Track) -> None:
     for x, one in zip(across, points, strict=True):
         if one.rate.low is not None and one.rate.high is not None:
             axes.plot([x, x], [one.rate.low, one.rate.high], color=theme.hues["blue"], linewidth=0.9, zorder=3)
-        face = theme.ground if one.doubtful else theme.hues["blue"]
+        face = theme.ground if one.doubts else theme.hues["blue"]
         axes.plot([x], [one.rate.centre], "o", color=theme.hues["blue"], markerfacecolor=face, markersize=4, zorder=4)
 
 

@@ -26,6 +26,7 @@ from visionbench.reports.figures.figure import Choice, Drawing, Evidence, Missin
 from visionbench.reports.figures.labels import Tag
 from visionbench.reports.figures.place import Box
 from visionbench.reports.figures.style import POINT, SMALL, Look, Theme
+from visionbench.reports.settings import doubted, doubts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,12 +63,13 @@ class Kind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What a measurement of the same network on this device reached, in FLOP/s."""
+    """What a measurement of the same network on this device reached, in FLOP/s, and why that is doubtful."""
 
     flops: float
     low: float | None
     high: float | None
     spec: Spec
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,15 +175,16 @@ def _measured(evidence: Evidence, traced: Record, device: DeviceSpec) -> tuple[M
         if record.source == "measured" and same and record.environment.device_key == device.key:
             launches.setdefault(record.key, []).append(record)
     macs = traced.value("macs") or 0.0
-    rates = [(its[-1].spec, throughput(its)) for its in launches.values()]
+    rates = [(same[-1].spec, throughput(same), doubts(same)) for same in launches.values()]
     return tuple(
         Measured(
             flops=2 * macs * rate.centre,
             low=2 * macs * rate.low if rate.low else None,
             high=2 * macs * rate.high if rate.high else None,
             spec=spec,
+            doubts=why,
         )
-        for spec, rate in rates
+        for spec, rate, why in rates
         if rate
     )
 
@@ -235,6 +238,7 @@ def _sentences(shown: Data) -> tuple[str, ...]:
     return (
         *told,
         *(f"Measured: {one.spec}; bar: 95 % interval over launches, where there are enough." for one in shown.measured),
+        *filter(None, (doubted("Hollow star", (one.doubts for one in shown.measured)),)),
     )
 
 
@@ -296,7 +300,9 @@ def _star(axes: Axes, shown: Data, one: Measured, theme: Theme) -> Tag:
     if one.low and one.high:
         span = [[(one.flops - one.low) / TERA], [(one.high - one.flops) / TERA]]
         axes.errorbar(shown.intensity, at, yerr=span, ecolor=theme.ink, elinewidth=0.8, capsize=2.0, zorder=4)
-    axes.plot([shown.intensity], [at], "*", color=theme.ink, markersize=7, markeredgewidth=0, zorder=5)
+    face, edge = (theme.ground, 0.9) if one.doubts else (theme.ink, 0.0)
+    star = {"color": theme.ink, "markerfacecolor": face, "markeredgewidth": edge, "markersize": 7, "zorder": 5}
+    axes.plot([shown.intensity], [at], "*", **star)  # type: ignore[arg-type]
     return Tag(x=shown.intensity, y=at, text=f"measured, b{one.spec.batch_size}: {at:.3g} TFLOP/s", radius=1.2)
 
 

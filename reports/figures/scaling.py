@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visionbench.record.program import program_name
 from visionbench.record.record import Record
@@ -19,7 +19,7 @@ from visionbench.reports.figures import canvas, panels
 from visionbench.reports.figures.canvas import Entry, Sheet
 from visionbench.reports.figures.figure import Drawing, Evidence, MissingError
 from visionbench.reports.figures.style import POINT, Look
-from visionbench.reports.settings import flags
+from visionbench.reports.settings import doubted, doubts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,11 +38,15 @@ DOT = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One key: so many processes, the scaling efficiency and the communication efficiency (1 = all is kept)."""
+    """One key: so many processes, the scaling efficiency and the communication efficiency (1 = all is kept).
+
+    `doubts` says why they are doubtful.
+    """
 
     processes: int
     scaling: Estimate
     communication: Estimate | None
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +56,6 @@ class Line:
     spec: Spec
     device: str
     points: tuple[Point, ...]
-    doubts: tuple[str, ...] = ()
 
 
 def data(evidence: Evidence) -> tuple[Line, ...]:
@@ -71,9 +74,10 @@ def data(evidence: Evidence) -> tuple[Line, ...]:
         lone = replace(spec, processes=None)
         line = lines.pop((lone, *rest), Line(spec=spec, device=launches[-1].environment.device, points=()))
         communication = over_launches(launches, communication_efficiency)
-        point = Point(processes=spec.processes or 1, scaling=scaling, communication=communication)
-        doubts = tuple(dict.fromkeys((*line.doubts, *flags(launches, "throughput"))))
-        lines[lone, *rest] = replace(line, points=(*line.points, point), doubts=doubts)
+        point = Point(
+            processes=spec.processes or 1, scaling=scaling, communication=communication, doubts=doubts(launches)
+        )
+        lines[lone, *rest] = replace(line, points=(*line.points, point))
     if not lines:
         raise MissingError(
             f"{NAME}: nothing was trained on several processes; "
@@ -111,35 +115,37 @@ def _name(line: Line, lines: Sequence[Line]) -> str:
 def _sentences(lines: Sequence[Line]) -> tuple[str, ...]:
     devices = ", ".join(dict.fromkeys(line.device for line in lines))
     few = any(point.scaling.low is None for line in lines for point in line.points)
-    doubts = dict.fromkeys(doubt for line in lines for doubt in line.doubts)
     sentences = [
         f"Measured on {devices}. Weak scaling: the batch (b) is each process's.",
         "Scaling: the rate of N processes over N times one alone. Communication: time of a step under no_sync over "
         "that of a step.",
         "Blocks take turns within a launch. Bars: 95 % interval over launches.",
         f"A point without a bar has fewer than {MIN_LAUNCHES} launches." if few else "",
-        *(f"Of some rows: {doubt}." for doubt in doubts),
+        doubted("Hollow", (point.doubts for line in lines for point in line.points)),
     ]
     return tuple(sentence for sentence in sentences if sentence)
 
 
 def _panel(sheet: Sheet, axes: Axes, lines: Sequence[Line], title: str, which: str) -> None:
-    estimates = [[(p.processes, e) for p in line.points if (e := getattr(p, which)) is not None] for line in lines]
+    estimates = [[(p, e) for p in line.points if (e := getattr(p, which)) is not None] for line in lines]
     ends = [100 * end for row in estimates for _, e in row for end in (e.low or e.centre, e.high or e.centre)]
-    most = max((number for row in estimates for number, _ in row), default=2)
-    least = min((number for row in estimates for number, _ in row), default=1)
+    most = max((point.processes for row in estimates for point, _ in row), default=2)
+    least = min((point.processes for row in estimates for point, _ in row), default=1)
     panels.logarithmic(axes, least / 1.3, most * 1.3)
-    numbers = sorted({number for row in estimates for number, _ in row})
+    numbers = sorted({point.processes for row in estimates for point, _ in row})
     axes.set_xticks(numbers, labels=[str(number) for number in numbers])
     panels.linear(axes, min([0.0, *ends]), max([105.0, *ends]) * 1.05, upward=True)
     panels.name(sheet, axes, title, "% of what nothing lost would be", "processes")
     axes.axhline(100.0, color=sheet.look.theme.muted, linewidth=0.6, linestyle=(0, (4, 3)), zorder=1)
     for row, hue, marker in zip(estimates, HUES, MARKERS, strict=False):
         colour = sheet.look.theme.hues[hue]
-        ordered = sorted(row, key=lambda pair: pair[0])
-        across, up = [number for number, _ in ordered], [100 * e.centre for _, e in ordered]
-        axes.plot(across, up, color=colour, linewidth=0.8, marker=marker, markersize=2 * DOT / POINT, zorder=4)
-        for number, e in ordered:
+        ordered = sorted(row, key=lambda pair: pair[0].processes)
+        across, up = [p.processes for p, _ in ordered], [100 * e.centre for _, e in ordered]
+        axes.plot(across, up, color=colour, linewidth=0.8, zorder=4)
+        for point, e in ordered:
+            face, number = sheet.look.theme.ground if point.doubts else colour, point.processes
+            dot: dict[str, Any] = {"color": colour, "markerfacecolor": face, "markersize": 2 * DOT / POINT, "zorder": 5}
+            axes.plot([number], [100 * e.centre], marker, **dot)
             if e.low is not None and e.high is not None:
                 span = [[100 * (e.centre - e.low)], [100 * (e.high - e.centre)]]
                 axes.errorbar(number, 100 * e.centre, yerr=span, ecolor=colour, elinewidth=1.0, capsize=2.0, zorder=3)

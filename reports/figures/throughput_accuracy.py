@@ -24,9 +24,10 @@ from visionbench.reports.figures.families import Family, family, short
 from visionbench.reports.figures.figure import Drawing, Evidence, MissingError
 from visionbench.reports.figures.labels import Tag
 from visionbench.reports.figures.style import POINT, Look
+from visionbench.reports.launches import Launches
 from visionbench.reports.paper.rates import by_card
 from visionbench.reports.printed import Network, PaperRow, rows
-from visionbench.reports.settings import Group, describe, flags, groups, heads
+from visionbench.reports.settings import Group, describe, doubted, doubts, groups, heads
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +52,10 @@ DOT = 0.85
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One network on one device: `top1` in %, `rate` in images/s with its interval, or None."""
+    """One network on one device: `top1` in %, `rate` in images/s with its interval, or None.
+
+    What is not `comparable` makes no front; that and what has `doubts` is drawn hollow.
+    """
 
     label: str
     family: Family
@@ -61,6 +65,7 @@ class Point:
     high: float | None
     comparable: bool
     row: PaperRow
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,14 +127,13 @@ def _predicted(card: str, by_network: Mapping[Network, Record], rows: Sequence[P
 
 def _measured(group: Group, name: tuple[str, ...], rows: Sequence[PaperRow]) -> Panel:
     found = _estimated({network: launches.throughput for network, launches in group.launches.items()}, rows)
-    doubtful = {network for network, launches in group.launches.items() if launches.scatter_factor}
-    found = tuple(replace(point, comparable=point.row.network not in doubtful) for point in found)
+    found = tuple(_looked_at(point, group.launches[point.row.network]) for point in found)
     return Panel(
         name=f"{', '.join(name)}: measured",
         source="measured",
         points=found,
         front=front(found),
-        note=f"{', '.join(name)}: {'; '.join((describe(group), *_doubts(group)))}.",
+        note=f"{', '.join(name)}: {describe(group)}.",
     )
 
 
@@ -144,10 +148,8 @@ def _estimated(
     )
 
 
-def _doubts(group: Group) -> tuple[str, ...]:
-    """What any of the launches are flagged with, in words."""
-    words = [word for launches in group.launches.values() for word in flags(launches, "throughput")]
-    return tuple(f"of some rows: {word}" for word in dict.fromkeys(words))
+def _looked_at(point: Point, launches: Launches) -> Point:
+    return replace(point, comparable=not launches.scatter_factor, doubts=doubts(launches))
 
 
 def _point(row: PaperRow, rate: float, low: float | None, high: float | None, *, comparable: bool = True) -> Point:
@@ -210,9 +212,8 @@ def _sentences(shown: Sequence[Panel], unplaced: Sequence[str] = ()) -> tuple[st
         "Hollow: copied from arXiv 2012.12877, another protocol; not part of the front."
         if "published" in hollow
         else "",
-        "Hollow among measured points: blocks or launches differ by a factor; not part of the front."
-        if "measured" in hollow
-        else "",
+        doubted("Hollow among measured points", (point.doubts for panel in measured for point in panel.points)),
+        "A point whose blocks or launches differ by a factor is not part of the front." if "measured" in hollow else "",
         *(panel.note for panel in (*predicted, *measured)),
         _bars(predicted=bool(predicted), measured=spans),
         "A point without a bar has too few launches for an interval." if few else "",
@@ -270,7 +271,7 @@ def _draw(sheet: Sheet, axes: Axes, point: Point) -> None:
     if point.low is not None and point.high is not None:
         span = [[point.rate - point.low], [point.high - point.rate]]
         axes.errorbar(point.rate, point.top1, xerr=span, ecolor=colour, elinewidth=1.0, capsize=2.0, zorder=3)
-    face = colour if point.comparable else theme.ground
+    face = colour if point.comparable and not point.doubts else theme.ground
     if point.row.own:
         labels.ring(axes, point.rate, point.top1, 2 * DOT, theme.ink)
     marker = point.family.marker

@@ -80,7 +80,7 @@ def exact(
 
     def fill(row: PaperRow) -> Cell:
         record = material.counts.by_spec.get(count_spec(*row.network))
-        return cells.computed(record.value(metric) if record else None, scale, 2, record)
+        return cells.computed(record.value(metric) if record else None, scale, 2, record, metric=metric)
 
     yield Column(
         key=f"{metric}_computed",

@@ -94,7 +94,7 @@ def _columns(rows: Sequence[Predicted]) -> Iterator[Column[Predicted]]:
     memory = any(row.record.get(MEMORY_METRICS["allocated"]) for row in rows)
     digits = cells.rate_digits([row.estimate.centre for row in rows if row.estimate])
     yield Column(key="model", head=("model",), align="left", fill=_model)
-    yield Column(key="image_size", head=("size",), unit="px", rank=3, fill=lambda row: _of_spec(row, "image_size"))
+    yield Column(key="image_size", head=("size",), unit="px", rank=3, fill=_size)
     yield Column(
         key="batch_size",
         head=("batch",),
@@ -142,6 +142,13 @@ def _section(record: Record) -> str:
 def _model(row: Predicted) -> Cell:
     model = row.record.spec.model
     return cells.word(model.partition(":")[2], model)
+
+
+def _size(row: Predicted) -> Cell:
+    spec = row.record.spec
+    if not spec.pixels:
+        return Cell()
+    return cells.word(spec.pixels, spec.image_size if isinstance(spec.image_size, int) else None)
 
 
 def _of_spec(row: Predicted, field: str) -> Cell:

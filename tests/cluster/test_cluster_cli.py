@@ -49,7 +49,7 @@ WORDS = {
     "the largest batch there": ([*RUN, "--batch-size", "max"], "--batch-size max"),
     "several processes there": ([*RUN, "--task", "train", "--processes", "2"], "a job of --cluster has one GPU"),
     "an open quote": ([*RUN, "--sbatch=--comment='x"], "open quote"),
-    "another engine": (["run", "resnet18", "--cluster", "pbs", "--gpu", "v100"], "invalid choice: 'pbs'"),
+    "another engine": (["run", "resnet18", "--cluster", "pbs", "--gpu", "v100"], "there is no cluster 'pbs'"),
 }
 
 

@@ -6,6 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
+from visionbench.comparison.structure import model_of
 from visionbench.record import spec as spec_module
 from visionbench.record.errors import BenchError, choose
 from visionbench.record.spec import (
@@ -37,7 +38,7 @@ TINY = Spec(model="timm:convnext_tiny")
         ("task", 3, ("task", "'3'", "choose one of inference")),
         ("compile_mode", 1.5, ("compile mode", "'1.5'", "choose one of default")),
         ("memory_format", "channel_last", ("memory format", "did you mean channels_last")),
-        ("memory_format", "NHWC", ("memory format", "choose one of contiguous, channels_last")),
+        ("memory_format", "NHWC", ("memory format", "did you mean channels_last")),
         ("attention", "flash", ("attention", "'flash'", "fused", "math")),
         ("compile_mode", "reduce_overhead", ("compile mode", "did you mean reduce-overhead")),
         ("compile_mode", "", ("compile mode", "default")),
@@ -107,6 +108,34 @@ def test_specs_that_differ_in_any_field_differ_in_name_and_are_two_rows():
     assert len(set(VARIANTS)) == len({str(spec) for spec in VARIANTS}) == len(VARIANTS)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "name", "size"),
+    [
+        (None, "user:a:net@224", "224"),
+        (("3x64x96",), "user:a:net@64x96", "64x96 3x64x96"),
+        (("1x48x48",), "user:a:net@48", "48 1x48x48"),
+        (("4x16x112x112",), "user:a:net@112", "112 4x16x112x112"),
+        (("ids=77:int64:0..9",), "user:a:net", "ids=77:int64:0..9"),
+        (("768",), "user:a:net", "768"),
+        (("80x3000",), "user:a:net", "80x3000"),
+        (("scalar", "mask=1x8x8:bool"), "user:a:net", "scalar mask=1x8x8:bool"),
+        (("user:a:inputs",), "user:a:net@224", "224 user:a:inputs"),
+    ],
+)
+def test_a_name_has_an_image_size_only_where_the_network_is_given_images(inputs, name, size):
+    """`@224` beside text or sound would be false; the size that is said is that of the image that is given."""
+    spec = Spec(model="user:a:net", inputs=inputs)
+    assert str(spec).startswith(f"{name} inference b1 fp32")
+    assert spec.size == size
+    assert model_of(str(spec)) == "user:a:net"
+    assert ("px" in spec.fed) == ("@" in name)
+
+
+@pytest.mark.parametrize("model", ["timm:a", "user:my dir/a@2x.py:net", "user:a:b", "user:in train b2.py:f"])
+def test_a_rows_words_give_its_model_back(model):
+    assert model_of(str(Spec(model=model, image_size=96, task="train", batch_size=2))) == model
+
+
 def test_equal_specs_are_one_row():
     again = Spec(model="timm:convnext_tiny", task="inference", batch_size=1, image_size=224)
     assert again == TINY
@@ -166,7 +195,7 @@ def test_what_cannot_be_or_is_not_built_yet_is_refused_and_not_ignored(fields, r
 
 
 def test_a_way_of_training_in_parallel_is_of_the_list():
-    with pytest.raises(BenchError, match=r"there is no way of training in parallel 'dp': did you mean ddp or fsdp2\?"):
+    with pytest.raises(BenchError, match=r"there is no way of training in parallel 'dp': did you mean ddp\?"):
         replace(TINY, parallel="dp")
 
 

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from visionbench.comparison.fold_names import fold, unfold
-from visionbench.comparison.structure import Layer, Structure, Structures, read, structure_specs, to_text, write
+from visionbench.comparison.structure import (
+    Layer,
+    Structure,
+    Structures,
+    baseline_in,
+    read,
+    structure_specs,
+    to_text,
+    write,
+)
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import SUITES, Spec
 
@@ -43,6 +52,38 @@ def structures(*rows: Structure) -> Structures:
 def written(tmp_path: Path) -> Path:
     write(tmp_path / "perf" / "structure.json", structures(structure(layers())))
     return tmp_path / "perf" / "structure.json"
+
+
+@pytest.mark.parametrize(
+    ("there", "used"),
+    [
+        ([], "visionbench-structure.json"),
+        (["visionbench-structure.json"], "visionbench-structure.json"),
+        (["structure.json"], "structure.json"),
+        (["perf/structure.json"], "perf/structure.json"),
+        (["structure.json", "perf/structure.json"], "structure.json"),
+        (["structure.json", "visionbench-structure.json"], "visionbench-structure.json"),
+    ],
+)
+def test_the_command_the_action_and_the_plugin_share_a_file_and_older_names_are_still_read(tmp_path, there, used):
+    for name in there:
+        write(tmp_path / name, structures(structure(layers())))
+    assert baseline_in(tmp_path) == tmp_path / used
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"schema": 1, "rows": []}', "[1, 2]", "\udcff\x00"])
+def test_a_file_of_an_older_name_that_is_not_ours_is_left_alone(tmp_path, text):
+    for name in ("structure.json", "perf/structure.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert baseline_in(tmp_path) == tmp_path / "visionbench-structure.json"
+
+
+def test_a_torn_file_of_an_older_name_is_ours_and_named(tmp_path):
+    torn = to_text(structures(structure(layers())))[:120]
+    (tmp_path / "structure.json").write_text(torn)
+    with pytest.raises(BenchError, match=r"structure\.json is no baseline"):
+        read(baseline_in(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from visionbench.command import progress
+from visionbench.command import options, progress
 from visionbench.command.inputs import CALIBRATIONS
 from visionbench.command.verbs.predict import announce_progress, without_warnings
 from visionbench.comparison.verdict import OK
+from visionbench.record.clean import clean_json
 from visionbench.record.errors import BenchError
 from visionbench.record.files import reason
 from visionbench.record.record import Record
@@ -34,10 +36,11 @@ def add(parser: ArgumentParser) -> None:
         metavar="FOLDER",
         help=f"write calibrations there, where `predict` looks for them (default: {CALIBRATIONS})",
     )
-    parser.set_defaults(verb=lambda options: run(options.files, options.output))
+    options.add_json(parser, "one array of calibrations")
+    parser.set_defaults(verb=lambda words: run(words.files, words.output, as_json=words.json))
 
 
-def run(files: Sequence[Path], folder: Path) -> int:
+def run(files: Sequence[Path], folder: Path, *, as_json: bool = False) -> int:
     """Write one calibration per card and way of running found in the files of records."""
     from visionbench.predicting import calibration
     from visionbench.predicting.calibrate import from_records
@@ -52,15 +55,23 @@ def run(files: Sequence[Path], folder: Path) -> int:
         calibrations = from_records(_trusted(records), progress=announce_progress)
     if not calibrations:
         raise BenchError("nothing to calibrate on: the files hold no measured throughput of a known GPU.")
+    told = []
     for fitted, skipped in calibrations:
         figures = fitted.held_out["model"]
         reasons = "; ".join(sorted({skip.reason for skip in skipped}))
         left_out = f", {plural(len(skipped), 'row')} left out ({reasons})" if skipped else ""
+        path = calibration.write(fitted, folder)
+        held_out = {"mean_error": figures.mean, "low": math.expm1(fitted.low), "high": math.expm1(fitted.high)}
+        told.append({"file": str(path), "rows": figures.rows, "left_out": len(skipped), "level": 0.8} | held_out)
+        if as_json:
+            continue
         print(
-            f"{calibration.write(fitted, folder)}: {plural(figures.rows, 'row')} of "
+            f"{path}: {plural(figures.rows, 'row')} of "
             f"{plural(figures.families, 'family', 'families')}{left_out}; held-out families are {figures.mean:.1%} off "
             f"on average, 80 % of them between {math.expm1(fitted.low):+.0%} and {math.expm1(fitted.high):+.0%}"
         )
+    if as_json:
+        print(clean_json(json.dumps(told, indent=2)))
     return OK
 
 

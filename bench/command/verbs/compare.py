@@ -12,14 +12,12 @@ from pathlib import Path
 from visionbench.command import ci, inputs, options, output, progress
 from visionbench.command.requests import ONLY_HERE, TERMINAL, ForCI, Output, Selection
 from visionbench.command.selection import specs_to_count
-from visionbench.comparison.structure import Structures
+from visionbench.comparison.structure import BASELINE, Structures, baseline_in
 from visionbench.comparison.verdict import NOT_MEASURED, OK, Judgement, Rule
 from visionbench.record.errors import BenchError
 from visionbench.record.files import locked
 from visionbench.record.spec import SUITES
 from visionbench.record.units import plural
-
-BASELINE = Path("perf/structure.json")
 
 DESCRIPTION = """\
 With --exact: count the models (params, MACs, operators, training memory, graph breaks) and compare the counts with a
@@ -32,12 +30,13 @@ Without it: compare the numbers of two files of records, or of pytest-benchmark,
 class Request:
     """Models and suites whose counts are compared with a baseline (`exact`), or two files in `selection.words`.
 
-    `update` writes the baseline anew; rows in `allow_new` and `allow_missing` may appear and vanish.
+    `baseline` None is the repository's. `update` writes it anew; rows in `allow_new` and `allow_missing` may appear and
+    vanish.
     """
 
     selection: Selection
     exact: bool
-    baseline: Path = BASELINE
+    baseline: Path | None = None
     update: bool = False
     allow_new: tuple[str, ...] = ()
     allow_missing: tuple[str, ...] = ()
@@ -51,7 +50,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("words", nargs="*", metavar="WHAT", help="with --exact: models, suites (default: ci); else A B")
     exact = parser.add_argument_group("exact counts")
     exact.add_argument("--exact", action="store_true", help="compare counts with the baseline; no hardware, no clock")
-    exact.add_argument("--baseline", type=Path, default=BASELINE, metavar="FILE", help=f"default: {BASELINE}")
+    exact.add_argument("--baseline", type=Path, metavar="FILE", help=f"default: {BASELINE}")
     exact.add_argument("--update", action="store_true", help="write the baseline anew, to be read in the diff")
     exact.add_argument("--allow-new", action="append", default=[], metavar="ROW", help="a row or model that may be new")
     exact.add_argument(
@@ -89,15 +88,16 @@ def _exact(request: Request) -> int:
 
     began, named = time.monotonic(), bool(request.selection.words)
     # Also where it is written anew: a file that is torn, or of a newer visionbench, is never overwritten.
-    before = structure.read(request.baseline) if request.baseline.exists() or not request.update else None
+    path = request.baseline or baseline_in(Path())
+    before = structure.read(path) if path.exists() or not request.update else None
     with redirect_stdout(sys.stderr):  # what a user's factory prints is no result of ours
         now = structures(structure.structure_specs(specs_to_count(request.selection)), progress.say)
     for row, reason in now.untrained.items():
         progress.say(f"{row}: {reason}")
     if before and named and not request.update:
-        _refuse_other_settings(before, now, request)
+        _refuse_other_settings(before, now, request, path)
     if request.update:
-        return _updated(request.baseline, now, keep=named)
+        return _updated(path, now, keep=named)
     assert before is not None
     # With models named the question is about these: the baseline's other rows are not missing.
     others = set(before.rows) - set(now.rows) - set(now.failures) - set(now.untrained) if named else set()
@@ -107,7 +107,7 @@ def _exact(request: Request) -> int:
         progress.complain(str(error))
         return NOT_MEASURED
     judgement = Judgement(
-        title=f"structure against {request.baseline}",
+        title=f"structure against {path}",
         rule=Rule(),
         changes=changes,
         structures=len(before.rows.keys() & now.rows.keys()),
@@ -117,7 +117,7 @@ def _exact(request: Request) -> int:
     return ci.show(judgement, request.output, request.ci)
 
 
-def _refuse_other_settings(before: Structures, now: Structures, request: Request) -> None:
+def _refuse_other_settings(before: Structures, now: Structures, request: Request, path: Path) -> None:
     """Raise `BenchError` where a named model is in the baseline, but in no row that was asked for."""
     for row, structure in now.rows.items():
         its = [other for other, one in before.rows.items() if one.model == structure.model]
@@ -125,10 +125,10 @@ def _refuse_other_settings(before: Structures, now: Structures, request: Request
         if (
             its
             and not allowed
-            and not any(one in before.rows for one in now.rows if one.startswith(f"{structure.model}@"))
+            and not any(other in before.rows for other, one in now.rows.items() if one.model == structure.model)
         ):
             raise BenchError(
-                f"{request.baseline} has no row '{row}', but {', '.join(map(repr, its))}: ask for that size, "
+                f"{path} has no row '{row}', but {', '.join(map(repr, its))}: ask for that size, "
                 "or add this row with --update."
             )
 

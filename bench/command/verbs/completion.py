@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser
 
+from visionbench.command import options
 from visionbench.comparison.verdict import OK
 from visionbench.record.errors import BenchError
 
@@ -17,13 +19,18 @@ def add(parser: ArgumentParser) -> None:
         '`eval "$(visionbench completion bash)"` in ~/.bashrc. It needs shtab.'
     )
     parser.add_argument("shell", choices=SHELLS, help="which shell")
-    parser.set_defaults(verb=lambda words: run(words.shell))
+    options.add_json(parser, "every command with its options")
+    parser.set_defaults(verb=lambda words: run(words.shell, as_json=words.json))
 
 
-def run(shell: str) -> int:
+def run(shell: str, *, as_json: bool = False) -> int:
     """Print the script. Raises `BenchError` where shtab is not installed."""
     from visionbench.command.main import VERBS, command_line
 
+    if as_json:
+        known = {name: command_line(name).verb for name in VERBS}
+        print(json.dumps({name: verb.option_names() for name, verb in known.items() if verb}, indent=2))
+        return OK
     try:
         from shtab import complete
     except ImportError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from visionbench.command import inputs, options, output, progress
 from visionbench.record import files
+from visionbench.record.clean import clean_json
 from visionbench.record.errors import BenchError, choose
 from visionbench.record.spec import PRECISIONS, ImageSize, Precision
 from visionbench.record.units import plural
@@ -58,6 +60,7 @@ class Request:
     format: Literal["svg", "png", "pdf"]
     width: str
     folder: Path
+    json: bool = False
 
 
 def add(parser: ArgumentParser) -> None:
@@ -97,6 +100,7 @@ def add(parser: ArgumentParser) -> None:
     how.add_argument(
         "--output", type=Path, dest="folder", default=Path(), metavar="DIR", help="where files go (default: here)"
     )
+    options.add_json(how, "one array of the files")
     parser.set_defaults(verb=lambda words: run(_request(words)))
 
 
@@ -111,15 +115,22 @@ def run(request: Request) -> int:
 
     if not request.names and not request.all:
         raise BenchError(f"which figure? Name one ({', '.join(FIGURES)}) or say --all.")
-    names = list(FIGURES) if request.all else [choose("figure", name, FIGURES) for name in request.names]
+    named = [choose("figure", name, FIGURES) for name in request.names]
+    names = list(FIGURES) if request.all else named
     evidence = Evidence(
         records=inputs.read_records(request.records),
         comparisons=inputs.read_comparisons(request.comparisons),
         choice=_choice(request),
         rows=_rows(request.rows),
     )
+    drawn = []
     for name in dict.fromkeys(names):
-        _draw(FIGURES[name], evidence, request)
+        if path := _draw(FIGURES[name], evidence, request):
+            drawn.append({"figure": name, "file": str(path)})
+            if not request.json:
+                print(path)
+    if request.json:
+        print(clean_json(json.dumps(drawn, indent=2)))
     return 0
 
 
@@ -154,8 +165,8 @@ def _qualified(model: str) -> str:
     return model if ":" in model else models.resolve(model).name
 
 
-def _draw(drawing: Drawing, evidence: Evidence, request: Request) -> None:
-    """One figure. Of --all, one for which there is nothing is passed over, with its sentence."""
+def _draw(drawing: Drawing, evidence: Evidence, request: Request) -> Path | None:
+    """Draw one figure, and return its file. Of --all, what there is nothing for is passed over, with its sentence."""
     from visionbench.reports.figures import TALLEST, MissingError, draw, height_of
     from visionbench.reports.figures import WIDTHS as MILLIMETRES
 
@@ -168,7 +179,7 @@ def _draw(drawing: Drawing, evidence: Evidence, request: Request) -> None:
         if not request.all:
             raise
         progress.complain(str(nothing))
-        return
+        return None
     path = request.folder / f"{drawing.name}.{request.format}"
     _make_folder(request.folder)
     output.write(path, file)
@@ -177,7 +188,7 @@ def _draw(drawing: Drawing, evidence: Evidence, request: Request) -> None:
             f"{drawing.name} is {tall:.0f} mm tall, and a page's text about {TALLEST:.0f}: "
             "choose panels with --panels, or say --width page."
         )
-    print(path)
+    return path
 
 
 def _traced(name: str, needs: Sequence[Need]) -> list[Record]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from visionbench.command import options
 from visionbench.record.devices import DEVICES, DeviceSpec
-from visionbench.record.errors import BenchError
+from visionbench.record.errors import BenchError, near
 from visionbench.record.spec import PROTOCOLS, SUITES, Protocol
 from visionbench.record.units import GIGA, TERA, duration, plural
 
@@ -18,16 +18,21 @@ def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
     parser.description = "List models, tables, suites, protocols or devices."
     parser.add_argument("what", choices=LISTS, help="what to list")
-    parser.add_argument("pattern", nargs="?", default="*", help="wildcards, for example 'convnext_*'")
+    parser.add_argument("pattern", nargs="?", default="*", help="wildcards ('convnext_*'), or a part of the name")
     options.add_json(parser, "one array")
     parser.set_defaults(verb=lambda words: run(words.what, words.pattern, as_json=words.json))
 
 
 def run(what: str, pattern: str, *, as_json: bool) -> int:
     """Print one of the lists, filtered by wildcards."""
-    entries = [entry for entry in _LISTED[what]() if _matches(entry[0], pattern)]
+    known = _LISTED[what]()
+    entries = [entry for entry in known if _matches(entry[0], pattern)]
+    if not entries and not set(pattern) & set("*?["):
+        entries = [entry for entry in known if pattern.lower() in entry[0].lower()]
     if not entries:
-        raise BenchError(f"no {what} match '{pattern}': leave the pattern away to see all.")
+        close = near(pattern.strip("*"), [entry[0].partition(":")[2] or entry[0] for entry in known])
+        remedy = f"did you mean {' or '.join(close)}?" if close else "leave the pattern away to see all."
+        raise BenchError(f"no {what} match '{pattern}': {remedy}")
     if as_json:
         print(json.dumps([dict(zip(("name", "about"), entry, strict=True)) for entry in entries], indent=2))
         return 0

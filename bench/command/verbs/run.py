@@ -361,7 +361,7 @@ def _mistake(spec: Spec, failure: Failure | None) -> str:
     if failure.stage == "build":
         return failure.message
     remedy = reason_of_text(failure.message).remedy
-    return f"{spec.model} does not run at {spec.image_size} px ({failure.message}): {remedy}."
+    return f"{spec.model} does not run {spec.fed} ({failure.message}): {remedy}."
 
 
 # --- where ---
@@ -396,23 +396,20 @@ def as_the_paper(devices: tuple[str, ...], card: DeviceSpec, where: Where, how_l
 
 def _devices(words: str) -> tuple[str, ...]:
     """`cuda:0,cuda:1` -> both. Workers beside each other are for GPUs alone: on one CPU they would time each other."""
-    from visionbench.machine import accelerator, nvml, unseen
+    from visionbench.machine import nvml, unseen
     from visionbench.machine.doctor import check_that_it_waits
     from visionbench.machine.environment import describe
 
-    environments = {device: describe(device) for device in dict.fromkeys(word.strip() for word in words.split(","))}
-    for device, environment in environments.items():
-        if environment.device_type not in ("cpu", "cuda", *accelerator.OTHERS):
-            raise BenchError(f"--device {device}: only cuda, xpu, mps and cpu are measured; name one of them.")
-        if environment.device_name is None:
-            why = unseen.missing() if environment.device_type == "cuda" else "use --device cpu, or another torch"
-            raise BenchError(f"--device {device}: torch finds no such GPU here: {why}.")
-        if environment.device_type == "cuda" and nvml.compute_mode(device) == "prohibited":
+    environments = {}
+    for device in dict.fromkeys(word.strip() for word in words.split(",")):
+        unseen.check(device)
+        if device.startswith("cuda") and nvml.compute_mode(device) == "prohibited":
             raise BenchError(
                 f"--device {device}: its compute mode is prohibited, so no program may use it: "
                 "`sudo nvidia-smi -c DEFAULT` lets them."
             )
         check_that_it_waits(device)
+        environments[device] = describe(device)
     devices: dict[tuple[str, int | None], str] = {}
     for device, environment in environments.items():  # `cuda` and `cuda:0` are one
         devices.setdefault((environment.device_type, environment.device_index), device)

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionbench.command import output, progress
+from visionbench.command import options, output, progress
 from visionbench.record import files
+from visionbench.record.clean import clean_json
 from visionbench.record.errors import BenchError
 from visionbench.record.program import program_name
 from visionbench.record.spec import ImageSize
@@ -38,6 +39,7 @@ def add(parser: ArgumentParser) -> None:
         "--output", type=Path, metavar="FILE", help="import: the file to write (default: FILE's name with .toml)"
     )
     parser.add_argument("--force", action="store_true", help="write over a file that is there")
+    options.add_json(parser, "the file that was written")
     parser.set_defaults(verb=run)
 
 
@@ -52,7 +54,8 @@ def run(words: Namespace) -> int:
         raise BenchError(f"`table import` reads one file, and {words.models[0]} is another: leave it out.")
     text = _starter(target, words.models) if words.what == "new" else _imported(words.file, target)
     output.write(target, text.encode())
-    print(f"{target} is written. Next: {program_name()} report {target}")
+    told = f"{target} is written. Next: {program_name()} report {target}"
+    print(clean_json(json.dumps({"file": str(target)})) if words.json else told)
     return 0
 
 
