@@ -228,7 +228,7 @@ def test_a_side_that_fails_is_named() -> None:
     [
         ({"device": "cudda"}, "there is no device 'cudda'"),
         ({"device": ""}, "device is text like"),
-        ({"device": 0}, "device is text like \"cpu\" or \"cuda:1\", or a torch.device, and not 0"),
+        ({"device": 0}, 'device is text like "cpu" or "cuda:1", or a torch.device, and not 0'),
         ({"device": "cuda:77"}, "device cuda:77: torch "),
         ({"device": torch.device("cuda", 77)}, "device cuda:77: torch "),
         ({"device": "xpu:9"}, "device xpu:9: torch finds no such GPU here: use device cpu"),

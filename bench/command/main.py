@@ -28,18 +28,18 @@ VERBS = {
     "tables": "the default: count the paper's tables, measure a few rows, print them",
     "run": "measure models, tables or suites",
     "report": "print tables from records",
-    "table": "start a table of your own, or import a printed one",
-    "audit": "printed params and FLOPs of papers against exact counts",
+    "table": "begin the file of a table of your own, or import a paper's table",
+    "audit": "compare the params and FLOPs that papers print with exact counts",
     "figures": "draw figures from records",
     "trace": "count one model exactly",
     "effects": "measure what each setting changes in speed and memory",
-    "gate": "is head slower than base? compares two revisions, or two settings",
-    "compare": "compare exact counts with a baseline in git, or two files of records",
+    "gate": "is your checkout slower than another revision? or: compare two settings",
+    "compare": "compare exact counts with a committed file, or two files of records",
     "selftest": "how often is the gate right on this machine?",
     "predict": "estimate images/s and memory on a GPU you don't have",
     "calibrate": "fit predictions to your own records",
     "validate-predictions": "how wrong are predictions?",
-    "export": "write records as a flat table (csv, json, parquet), or their history",
+    "export": "write records as a flat table (csv, json, parquet), or medians per commit",
     "list": "list models, tables, suites, protocols, devices",
     "doctor": "is this machine fit to measure?",
     "completion": "print completions for a shell",
@@ -53,14 +53,14 @@ DESCRIPTION = """\
 Trustworthy benchmarks for vision models.
 
   {program}                       start here: the ConvNeXt paper's tables, counted exactly,
-                                        with a few rows measured here
-  {program} --gpu a100            the same on an A100, with every row measured
+                                        with a few rows measured here (on a GPU: every row)
+  {program} --gpu a100            the same; stops unless this machine's GPU is an A100
   {program} run convnext_tiny     measure models, tables or suites; resumes where it stopped
   {program} report --all          print all tables from the records, without torch or a GPU
-  {program} figures --all         draw the records, printed numbers and counts as SVG, PDF or PNG
+  {program} figures --all         draw measured, published and exact numbers: SVG, PDF, PNG
   {program} trace convnext_tiny   one model's exact counts: params, MACs, traffic, training memory
-  {program} gate --base main      is this checkout slower than main? both run in turns
-  {program} compare --exact       did any model change? exact counts against a baseline in git
+  {program} gate --base main      is your checkout slower than main? (no model: suite ci)
+  {program} compare --exact       did counts change? compares with a committed file
   {program} effects resnet50      what channels_last, TF32, autocast, bf16 and compile change
   {program} export --output x.csv records as one flat table, for pandas and spreadsheets
   {program} list models 'swin*'   list models, tables, suites, protocols, devices
@@ -75,7 +75,7 @@ exit codes:
   0    done; rows that failed are in the tables, with their cause
   1    a regression, or a change of exact counts
   2    a mistake in the command or in a file
-  3    inconclusive rows under --strict
+  3    with --strict: a row is inconclusive (else 0)
   4    nothing could be measured or compared, or a GPU was lost on the way
   70   a fault of visionbench itself
   130  interrupted

@@ -48,13 +48,8 @@ def facts(record: Record, title: str, origin: str) -> Table:
         ("MACs", "macs", "count", f"{image}; convolutions, linear layers, both attention products"),
         ("FLOPs", "flops", "count", f"{image}; 2 x MACs"),
         ("activations", "activations", "count", f"{image}; output elements of the same operators"),
-        ("operators", "operators", "count", f"one step of {batch}; views not counted"),
-        (
-            "memory traffic",
-            "bytes",
-            "B",
-            f"one step of {batch}; every operator reads its inputs and writes its outputs",
-        ),
+        ("operators", "operators", "count", f"a step of batch size {batch}; views not counted"),
+        ("memory traffic", "bytes", "B", "the same step; every operator reads its inputs and writes its outputs"),
         ("peak memory", "peak_memory_live", "B", _peak_note(record)),
     )
     rows = [
