@@ -222,7 +222,7 @@ def _contradictions(structure: Structure) -> Iterator[bool]:
 def baseline_in(folder: Path) -> Path:
     """The baseline of a repository: `BASELINE`, or an older name's file where only that is there and is a baseline.
 
-    A file of that name which holds something else is not ours, and is left alone; a torn one of ours is named.
+    A file of that name with something else in it is left alone; a torn baseline is named.
     """
     if not (folder / BASELINE).exists():
         for older in OLDER:

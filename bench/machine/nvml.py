@@ -124,7 +124,7 @@ def answers(device: str) -> bool:
 
 
 def compute_mode(device: str) -> Literal["exclusive", "prohibited"] | None:
-    """Whether one process at a time may use the card, or none; None where all may, or nobody says."""
+    """Whether one process at a time may use the card, or none; None where all may, or where this is unknown."""
     gpu = open_gpu(device)
     if gpu is None:
         return None

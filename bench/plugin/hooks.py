@@ -79,7 +79,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _seconds(text: str) -> float:
     """The same times as on our own command line, which is loaded only where the option is used."""
-    from visionbench.command.options import seconds
+    from visionbench.command.values import seconds
 
     return seconds(text)
 

@@ -48,7 +48,7 @@ FLAGS: dict[str, Flag] = {
     ),
     "busy_machine": Flag(meaning="other programs wanted the cores when it began"),
     "in_process": Flag(meaning="measured in the caller's own process, not in a fresh one"),
-    "scattered": Flag(meaning="within a launch, the time of a step varied by more than 10 %", voids_time=True),
+    "scattered": Flag(meaning="the time of a step varied by more than 10 % within a launch", voids_time=True),
     "nan_output": Flag(meaning="the model's output held NaN or infinity", voids_time=True),
     "recompiled": Flag(meaning="something was compiled again while it was timed", voids_time=True),
     "warm_cache": Flag(meaning="the compiler found work of an earlier run on the disk"),

@@ -158,7 +158,7 @@ class Spec:
     def pixels(self) -> str:
         """Side, or height and width, of the images: `224`, `800x1280`; "" where no input is one and none was asked for.
 
-        A function of the user's is told the image size, so it stands for what that returns.
+        A user's function gets the image size as an argument, so it stands for what that returns.
         """
         if not self.inputs or any(one.function for one in self.described):
             return str(self.image_size)

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Check every printed params and FLOPs figure against the exact count of its network. Each is reproduced to the printed
-digit, or explained by something that was tried on the row (another convention of counting, another size, another
-network, another row's or an earlier paper's number), or unexplained. Counts that are not known yet are traced, over all
-cores, and kept.
+digit, explained by something that was tried on the row, or unexplained. Tried are other conventions of counting, sizes,
+networks, and the numbers of other rows and earlier papers. Counts that are not known yet are traced, over all cores,
+and kept.
 """
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from visionbench.command import inputs, options, output, progress
+from visionbench.command import inputs, options, output, progress, values
 from visionbench.record import files
 from visionbench.record.clean import clean_json
 from visionbench.record.errors import BenchError, choose
@@ -78,7 +78,7 @@ def add(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--panels",
-        type=options.words,
+        type=values.words,
         default=(),
         metavar="WORDS",
         help="only the panels whose names contain one of these: h100,V100",

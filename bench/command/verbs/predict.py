@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionbench.command import inputs, options, output, progress
+from visionbench.command import inputs, options, output, progress, values
 from visionbench.command.requests import LARGEST, TERMINAL, HowToRun, Output, Selection
 from visionbench.command.selection import specs_to_predict
 from visionbench.comparison.verdict import NOT_MEASURED, OK
@@ -57,7 +57,7 @@ def add(parser: ArgumentParser) -> None:
     spec = options.add_spec(parser)
     spec.add_argument(
         "--batch-size",
-        type=options.batch,
+        type=values.batch,
         metavar="N",
         help="images per step (default: 64); max: the largest training step that fits the card's memory",
     )

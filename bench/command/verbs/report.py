@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionbench.command import inputs, options, output, progress
+from visionbench.command import inputs, options, output, progress, values
 from visionbench.command.requests import TERMINAL, Output
 from visionbench.record.errors import BenchError
 
@@ -51,7 +51,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--standalone", action="store_true", help="with --format latex: a document that compiles")
     parser.add_argument(
         "--columns",
-        type=options.words,
+        type=values.words,
         default=(),
         metavar="WORDS",
         help="only these, in this order: params,flops.exact,img/s,top1",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionbench.command import inputs, options, output, processes, progress
+from visionbench.command import inputs, options, output, processes, progress, values
 from visionbench.command.processes import Place
 from visionbench.command.requests import LARGEST, HowLong, HowToRun, Queue, Selection, Where
 from visionbench.command.runs_table import print_runs
@@ -57,13 +57,13 @@ def add(parser: ArgumentParser) -> None:
     spec = options.add_spec(parser)
     spec.add_argument(
         "--batch-size",
-        type=options.batch,
+        type=values.batch,
         metavar="N",
         help="images per step (default: 64 on a GPU, the paper's; 1 on a CPU); max: the largest that fits",
     )
     spec.add_argument(
         "--batch-sizes",
-        type=options.batches,
+        type=values.batches,
         default=(),
         metavar="N,N,...",
         help="measure each, and say from which size on a larger batch no longer helps",

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from visionbench.command import ci, inputs, options, output, progress
+from visionbench.command import ci, inputs, options, output, progress, values
 from visionbench.command.processes import device_or_usual
 from visionbench.command.requests import TERMINAL, Output, Turns
 from visionbench.command.verbs.run import held_clocks
@@ -54,7 +54,7 @@ class Request:
 def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
     parser.description = DESCRIPTION
-    parser.add_argument("--aa", type=options.positive, default=30, metavar="N", help="equal rows (default: 30)")
+    parser.add_argument("--aa", type=values.positive, default=30, metavar="N", help="equal rows (default: 30)")
     parser.add_argument("--ab", default="5%", metavar="SHARE", help="injected cost of as many rows (default: 5%%)")
     parser.add_argument("--condition", choices=tuple(CONDITIONS), default="both", help="default: both")
     options.add_turns(parser, KEPT, per="look", budget="don't start a suite that would run past this", rounds=False)

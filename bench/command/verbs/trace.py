@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionbench.command import options, output, progress
+from visionbench.command import options, output, progress, values
 from visionbench.command.requests import HowToRun, Selection
 from visionbench.command.selection import specs_to_trace
 from visionbench.comparison.verdict import OK, USAGE
@@ -45,7 +45,7 @@ def add(parser: ArgumentParser) -> None:
     options.add_parallel(spec)
     parser.add_argument(
         "--depth",
-        type=options.positive,
+        type=values.positive,
         default=2,
         metavar="N",
         help="levels of modules to break down (default: 2)",

@@ -1,0 +1,92 @@
+"""From the text of an option to its value. Each function refuses what an option cannot mean, in one sentence."""
+
+from __future__ import annotations
+
+import argparse
+
+from visionbench.command.requests import LARGEST
+from visionbench.record.errors import BenchError
+from visionbench.record.inputs import parse, users_function
+from visionbench.record.spec import ImageSize, image_size
+
+MOST = 10**9
+"""No batch, image or count of anything here is larger."""
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Words between commas."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, and not beyond what anything here counts."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value > MOST:
+        raise argparse.ArgumentTypeError(f"{text} is too large: {MOST:,} at most")
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"a whole number of at least 1 is needed, not '{text}'")
+    return value
+
+
+def pixels(text: str) -> ImageSize:
+    """`224` or `800x1280`: the side of a square image, or height x width."""
+    try:
+        return image_size(text)
+    except BenchError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+
+
+def described(text: str) -> str:
+    """`1x224x224`, `ids=77:int64:0..49407`: one input."""
+    try:
+        return str(parse((text,))[0])
+    except BenchError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+
+
+def users_loss(text: str) -> str:
+    """`user:my.nets:loss`: a function of the user's."""
+    try:
+        return users_function(text)
+    except BenchError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+
+
+def batch(text: str) -> int | str:
+    """A number of images, or `max`."""
+    return text if text == LARGEST else positive(text)
+
+
+def batches(text: str) -> tuple[int, ...]:
+    """`1,8,64`: numbers of images."""
+    return tuple(dict.fromkeys(positive(word) for word in text.split(",")))
+
+
+def share(text: str) -> float:
+    """`1%` or `0.01`: more than nothing and less than all."""
+    number, scale = (text[:-1], 100.0) if text.endswith("%") else (text, 1.0)
+    try:
+        value = float(number) / scale
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"a share is needed, like 1% or 0.01, not '{text}'")
+    return value
+
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(text: str) -> float:
+    """`90`, `90s`, `10m` or `2h`, in seconds."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+    try:
+        value = float(number) * _UNITS[unit]
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"a time is needed, like 90, 90s, 10m or 2h, not '{text}'")
+    return value
