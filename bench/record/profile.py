@@ -31,6 +31,7 @@ PARTS = (
     "macs_classifier",
     "macs_conv",
     "macs_conv_hooked",
+    "macs_depthwise",
     "macs_linear",
     "macs_linear_hooked",
     "macs_products",
@@ -45,16 +46,24 @@ PARTS = (
     "elements_global_pool",
     "elements_upsample",
     "elements_bias",
+    "elements_bias_depthwise",
     "elements_add",
     "elements_multiply",
+    "peak_memory_live",
 )
 """`*_hooked`: called by a module of torch's own (`nn.Conv2d`, `nn.Linear`), where a hook sees it; `macs_products`:
-products of two activations, as in attention; `macs_position`: of the networks that make attention's bias;
-`elements_*`: outputs of such operators, of pools the inputs."""
+products of two activations, as in attention; `macs_position`: of what makes attention's bias from positions, a network
+or a product that looks it up; `elements_*`: outputs of such operators, of pools the inputs; the softmax of a fused
+attention is one. `*_depthwise` are a share of the convolutions' and of the biases'; `peak_memory_live`: bytes of
+a training step of `TRAINED` images, only of that variant."""
 
 
 FUSED, FIRST, LAST, MORE, LESS = "fused", "strided first", "strided last", "a token more", "a token less"
 """Forms of a network: `tracing.profile` makes the first, `tracing.forms` the others."""
+
+TRAINING, TRAINED = "training", 32
+"""The variant that holds nothing but the memory of a training step (`tracing.forms`), and of how many images that is.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

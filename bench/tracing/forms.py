@@ -12,13 +12,13 @@ from dataclasses import replace
 from torch import nn
 
 from visionbench.models.randomness import seeded
-from visionbench.record.profile import FIRST, LAST, MORE, Profile
+from visionbench.record.profile import FIRST, LAST, MORE, PARTS, TRAINED, TRAINING, Profile
 from visionbench.record.spec import ImageSize, Spec
 from visionbench.tracing import passes
 from visionbench.tracing.operators import Operator
 from visionbench.tracing.profile import profiled
 from visionbench.tracing.skeleton import skeleton
-from visionbench.tracing.step import run_with_model
+from visionbench.tracing.step import run, run_with_model
 
 _SHORTCUTS = ("downsample", "shortcut", "skip")
 
@@ -28,7 +28,16 @@ _MOST = 0.9
 
 def profile_of(model: str, size: ImageSize, form: str) -> Profile:
     """The network in that form. Raises as `step.run`, and ValueError where it has no such form."""
+    if form == TRAINING:
+        return trained(model, size)
     return strided(model, size, form) if form in (FIRST, LAST) else with_tokens(model, size, form)
+
+
+def trained(model: str, size: ImageSize) -> Profile:
+    """The peak of live tensors over a training step of `TRAINED` images, and no counts. Raises as `step.run`."""
+    traced = run(Spec(model=model, image_size=size, task="train", batch_size=TRAINED))
+    parts = dict.fromkeys(PARTS, 0) | {"peak_memory_live": traced.curve.peak if traced.curve else 0}
+    return Profile(model=model, size=size, variant=TRAINING, parts=parts)
 
 
 def strided(model: str, size: ImageSize, form: str) -> Profile:

@@ -82,9 +82,10 @@ def profiled(network: nn.Module, operators: Sequence[Operator], spec: Spec, vari
     heads = _heads(network)
     classes = {name: type(module).__name__ for name, module in network.named_modules()}
     parts = Counter(_parameters(network, heads))
+    looking_up = _looking_up(network)
     for operator in operators:
         parts.update(_parts(operator, classes.get(operator.module, "")))
-        if operator.macs and _POSITION_NETWORKS.intersection(operator.module.split(".")):
+        if operator.macs and _is_position(operator, looking_up):
             parts["macs_position"] += operator.macs
         if any(operator.module == head or operator.module.startswith(f"{head}.") for head in heads):
             parts["macs_classifier"] += operator.macs
@@ -105,6 +106,23 @@ def _heads(network: nn.Module) -> list[str]:
 
 _POSITION_NETWORKS = frozenset(("cpb_mlp", "meta_mlp", "rel_pos"))
 """Modules that make attention's bias from positions: their output depends on no image."""
+
+
+def _looking_up(network: nn.Module) -> set[str]:
+    """The paths of modules that look attention's bias up by a product with a table of ones and zeros, as MaxViT's."""
+    return {
+        name
+        for name, module in network.named_modules()
+        if any(hasattr(child, "height_lookup") for child in module.children())
+    }
+
+
+def _is_position(operator: Operator, looking_up: set[str]) -> bool:
+    """Whether an operator multiplies to make attention's bias from positions, whatever the image is."""
+    if _POSITION_NETWORKS.intersection(operator.module.split(".")):
+        return True
+    return operator.module in looking_up and operator.name in ("bmm", "baddbmm")
+
 
 _POSITIONS = ("pos_embed", "pos_embedding", "rel_pos", "relative_position_bias_table", "attention_biases", "patch_pos")
 
@@ -134,6 +152,9 @@ def _parts(operator: Operator, caller: str) -> dict[str, int]:
     parts: dict[str, int] = {"macs": operator.macs, "activations": operator.activations}
     if operator.macs:
         parts.update(_products(operator, name, caller, sizes))
+        if operator.kind == "attention":
+            (query, *_), (key, *_) = operator.operands[:2]
+            parts["elements_softmax"] = math.prod(query[:-1]) * key[-2]
     elif sizes and name in _OUTPUTS:
         parts[_OUTPUTS[name]] = sizes[-1] * (4 if name == "upsample_bilinear2d" else 1)
     elif sizes and name in _INPUTS:
@@ -151,7 +172,10 @@ def _products(operator: Operator, name: str, caller: str, sizes: list[int]) -> d
     else:
         return {"macs_products": operator.macs}
     hooked = operator.macs if caller in _HOOKED else 0
-    return {kind: operator.macs, f"{kind}_hooked": hooked, "elements_bias": bias}
+    counted = {kind: operator.macs, f"{kind}_hooked": hooked, "elements_bias": bias}
+    if operator.kind == "depthwise_conv":
+        counted |= {"macs_depthwise": operator.macs, "elements_bias_depthwise": bias}
+    return counted
 
 
 def failed(model: str, size: ImageSize, error: BaseException) -> Profile:

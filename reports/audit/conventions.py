@@ -20,11 +20,15 @@ Parts = Mapping[str, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Convention:
-    """A way of counting: what it is called, and its count from a network's parts; `cost`: how far from the usual."""
+    """A way of counting: what it is called, and its count from a network's parts; `cost`: how far from the usual.
+
+    `needs` is a part that it leaves out: of a network that has none of it, it would be another convention's count.
+    """
 
     name: str
     count: Callable[[Parts], float]
     cost: int = 1
+    needs: str = ""
 
 
 NORMS: dict[str, tuple[int, int]] = {
@@ -36,6 +40,11 @@ NORMS: dict[str, tuple[int, int]] = {
     "five operations per element of norms": (5, 5),
 }
 """Operations per element of a batch norm, and of another norm. fvcore's are two and five in inference."""
+
+
+SOFTMAX = 5
+"""Operations per element of a softmax: to shift it by the largest, to raise it, to divide it by the sum. TensorFlow's
+`profiler/internal/flops_registry.py` has as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,9 @@ class Choice:
     activations: str = ""
     pools: str = ""
     resizing: bool = False
+    softmax: bool = False
+    multiplications: bool = False
+    depthwise: bool = True
 
     def count(self, parts: Parts) -> float:
         """The count of a network."""
@@ -68,13 +80,18 @@ class Choice:
         total += parts["elements_activation"] if self.activations == "activations" else 0
         total += parts["elements_global_pool"] if self.pools else 0
         total += parts["elements_upsample"] if self.resizing else 0
+        total += SOFTMAX * parts["elements_softmax"] if self.softmax else 0
+        total += parts["elements_multiply"] if self.multiplications else 0
+        if not self.depthwise:
+            total -= parts["macs_depthwise"] + (parts["elements_bias_depthwise"] if self.biases else 0)
         return total + (parts["elements_pool"] if self.pools == "pools" else 0)
 
     @property
     def cost(self) -> int:
         """How many choices differ from plain multiply-accumulates."""
-        left_out = (not self.products) + (not self.position) + (not self.classifier) + self.hooks
-        return left_out + sum(map(bool, (self.norms, self.biases, self.activations, self.pools, self.resizing)))
+        left_out = (not self.products) + (not self.position) + (not self.classifier) + self.hooks + (not self.depthwise)
+        counted = (self.norms, self.biases, self.activations, self.pools, self.resizing)
+        return left_out + sum(map(bool, (*counted, self.softmax, self.multiplications)))
 
     def __str__(self) -> str:
         left_out = [
@@ -82,21 +99,23 @@ class Choice:
             for word, out in (
                 ("attention's products", not self.products),
                 ("position networks", not self.position),
+                ("depthwise convolutions", not self.depthwise),
                 ("the classifier", not self.classifier),
             )
             if out
         ]
         counted = (self.norms, "biases" * self.biases, self.activations, self.pools, "resizing" * self.resizing)
-        added = [part for part in counted if part]
+        others = ("softmax" * self.softmax, "multiplications" * self.multiplications)
+        added = [part for part in (*counted, *others) if part]
         base = "hooks on convolutions and linear layers" if self.hooks else "MACs"
         without = f" without {' and '.join(left_out)}" if left_out else ""
         return f"{base}{without}{' plus ' if added else ''}{', '.join(added)}"
 
 
-def _convention(choice: Choice, name: str = "", factor: float = 1.0) -> Convention:
+def _convention(choice: Choice, name: str = "", factor: float = 1.0, needs: str = "") -> Convention:
     """A choice as a convention. One that a program has, by its `name`, is no farther from the usual than two."""
     cost = min(choice.cost, 2) if name else choice.cost
-    return Convention(name=name or str(choice), count=lambda parts: factor * choice.count(parts), cost=cost)
+    return Convention(name=name or str(choice), count=lambda p: factor * choice.count(p), cost=cost, needs=needs)
 
 
 MACS = Choice()
@@ -105,7 +124,8 @@ _fvcore = _FVCORE.count
 
 
 def _every_element(parts: Parts) -> float:
-    return parts["macs"] + sum(count for name, count in parts.items() if name.startswith("elements_"))
+    elements = sum(count for name, count in parts.items() if name.startswith("elements_"))
+    return parts["macs"] + elements - parts["elements_bias_depthwise"]  # a share of the biases, not more of them
 
 
 NAMED: tuple[Convention, ...] = (
@@ -145,7 +165,33 @@ NAMED: tuple[Convention, ...] = (
         Choice(hooks=True, norms="two operations per element of norms", pools="pools"),
         "a hook counter's, as thop (norms and pools, too)",
     ),
+    _convention(
+        Choice(
+            hooks=True,
+            classifier=False,
+            depthwise=False,
+            norms="two operations per element of batch norms",
+            biases=True,
+            activations="ReLUs",
+            pools="global pools",
+        ),
+        "a hook counter's, as mmcv, without the classifier and depthwise convolutions (biases, norms, ReLUs, too)",
+        needs="macs_depthwise",
+    ),
     _convention(Choice(classifier=False)),
+    _convention(
+        Choice(
+            position=False,
+            norms="norms as fvcore",
+            biases=True,
+            activations="activations",
+            softmax=True,
+            multiplications=True,
+        ),
+        "MACs without the lookup of positions plus norms as fvcore, five operations per element of softmax, "
+        "activations, biases, multiplications",
+        needs="macs_position",
+    ),
     _convention(Choice(norms="norms", activations="activations")),
     Convention(name="MACs plus one operation per element of everything else", count=_every_element, cost=3),
     Convention(name="MACs in units of 2^30", count=lambda p: p["macs"] / 2**30 * 1e9),
@@ -186,12 +232,14 @@ PARAMS: tuple[Convention, ...] = (
         name="params without norms and position tables",
         count=lambda p: p["params"] - p["params_norm"] - p["params_position"],
         cost=2,
+        needs="params_position",
     ),
-    Convention(name="params with norms folded into convolutions", count=_folded),
+    Convention(name="params with norms folded into convolutions", count=_folded, needs="params_norm"),
     Convention(
         name="params with norms folded into convolutions, in units of 2^20",
         count=lambda p: _folded(p) / 2**20 * 1e6,
         cost=2,
+        needs="params_norm",
     ),
     *map(_with_classes, CLASSES),
     Convention(name="params in units of 2^20", count=lambda p: p["params"] / 2**20 * 1e6),

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from visionbench.reports.audit.explain import METRICS, Finding
+from visionbench.reports.audit.figures import METRICS, Finding
 from visionbench.reports.printed import PaperRow
 
 if TYPE_CHECKING:

@@ -14,14 +14,22 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from visionbench.record.profile import FIRST, FUSED, LAST, LESS, MORE, Profile, Profiles
-from visionbench.record.spec import ImageSize, sides
+from visionbench.record.profile import FIRST, FUSED, LAST, LESS, MORE, Profile
+from visionbench.record.spec import sides
 from visionbench.reports.audit import conventions
 from visionbench.reports.audit.conventions import Convention
-from visionbench.reports.audit.roundings import IN_NAME, ROUNDED_UP, Explanation, Kind, fits, roundings, tolerance_of
-from visionbench.reports.printed import SCALES, Network, Number, PaperRow
-
-METRICS = ("params", "macs")
+from visionbench.reports.audit.figures import METRICS, Counted, Figure, Finding, differs
+from visionbench.reports.audit.roundings import (
+    IN_NAME,
+    ROUNDED_UP,
+    Explanation,
+    Kind,
+    fits,
+    roundings,
+    tolerance_of,
+    zeros_added,
+)
+from visionbench.reports.printed import SCALES, Network, PaperRow
 
 FORMS = {
     FUSED: "the fused form, branches merged for inference",
@@ -51,76 +59,8 @@ ENOUGH, SHARE, MANY = 3, 0.25, 10
 """A convention is believed of a paper if it explains so many networks, and this share of those that it can be asked of;
 or many, whatever their share; of a section if it explains so many, and all of those there."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A printed count of a row: `metric` is "params" or "macs"; `paper` the stem of its file."""
-
-    paper: str
-    row: PaperRow
-    metric: str
-
-    @property
-    def printed(self) -> Number:
-        """What stands in print."""
-        return self.row.printed[self.metric]
-
-    @property
-    def share(self) -> float:
-        """Half a unit of its last digit as a share of it."""
-        return self.printed.half_unit / self.printed.value if self.printed.value else math.inf
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What a printed figure turned out to be, the `exact` count of its network, and the one that explains it."""
-
-    figure: Figure
-    kind: Kind
-    text: str = ""
-    exact: float | None = None
-    explained: float | None = None
-
-
-class Counted:
-    """Every profile, by network and by family; what each convention makes of one is worked out once."""
-
-    def __init__(self, profiles: Profiles) -> None:
-        """Index them."""
-        self._profiles = profiles
-        self._counts: dict[tuple[str, ImageSize, str, bool], list[tuple[Convention, float]]] = {}
-        self._families: dict[str, list[Profile]] = {}
-        for profile in profiles.values():
-            if profile.parts:
-                self._families.setdefault(profile.family, []).append(profile)
-
-    def of(self, row: PaperRow, variant: str = "", size: ImageSize | None = None) -> Profile | None:
-        """The profile of a row's network; or None."""
-        profile = self._profiles.get((row.model, size or row.image_size, variant)) if row.model else None
-        return profile if profile and profile.parts else None
-
-    def cause(self, row: PaperRow) -> str:
-        """Why a row's network has no counts."""
-        if not row.model:
-            return "neither timm nor visionbench builds this network"
-        profile = self._profiles.get((row.model, row.image_size, ""))
-        return profile.error if profile else "not counted yet"
-
-    def kin(self, row: PaperRow) -> list[Profile]:
-        """What has been counted of the module that defines the row's network."""
-        own = self.of(row)
-        return self._families.get(own.family, []) if own else []
-
-    def macs(self, profile: Profile, *, composed: bool) -> Iterator[tuple[Convention, float]]:
-        """What the conventions of FLOPs make of a network, each worked out when it is asked for; with `composed` every
-        choice.
-        """
-        known = self._counts.setdefault((profile.model, profile.size, profile.variant, composed), [])
-        tried = (*conventions.NAMED, *(conventions.composed() if composed else ()))
-        for at, convention in enumerate(tried):
-            if at == len(known):
-                known.append((convention, convention.count(profile.parts)))
-            yield known[at]
+PAIR = 2
+"""So many networks of a section have a convention that a long print there meets nearly."""
 
 
 def audit(paper: str, rows: Sequence[PaperRow], profiles: Counted, stated: str = "") -> list[Finding]:
@@ -157,12 +97,19 @@ class Votes:
     paper: Mapping[tuple[str, str], int]
     section: Mapping[tuple[str, str, str], int]
     believed: frozenset[tuple[str, str]]
+    mostly: frozenset[tuple[str, str]]
     believed_in_section: frozenset[tuple[str, str, str]]
 
     def believes(self, figure: Figure, explanation: Explanation) -> bool:
         """Whether enough networks of the paper are explained so, or of its section all that can be explained."""
         key = (figure.metric, explanation.name)
         return key in self.believed or (*key, figure.row.section) in self.believed_in_section
+
+    def is_usual(self, figure: Figure, name: str) -> bool:
+        """Whether a believed convention has two networks of the section, or most of the paper."""
+        key = (figure.metric, name)
+        company = self.section.get((*key, figure.row.section), 0) >= PAIR or key in self.mostly
+        return key in self.believed and company
 
     def order(self, figure: Figure, explanation: Explanation) -> tuple[bool, bool, int, int, int, float]:
         """The better explanation is the smaller: it meets every digit; more networks of its section, of its paper have
@@ -196,6 +143,7 @@ def _votes(figures: Sequence[Figure], tried: Sequence[Sequence[Explanation]]) ->
             for key, networks in paper.items()
             if len(networks) >= MANY or ENOUGH <= len(networks) >= SHARE * len(whole[key[0]])
         ),
+        mostly=frozenset(key for key, networks in paper.items() if len(networks) >= len(whole[key[0]]) / 2),
         believed_in_section=frozenset(
             key
             for key, networks in section.items()
@@ -231,6 +179,8 @@ def _finding(
     if fused and figure.metric == "macs" and figure.share <= FINE and _is_fused(figure.row, fused, stated, ALIKE):
         text, value = f"{FORMS[FUSED]}, within 0.1 %", fused.parts["macs"]
         return Finding(figure=figure, kind="network", text=text, exact=exact, explained=value)
+    if figure.metric == "macs" and (finding := _nearly_so(figure, profile, profiles, votes, stated)):
+        return finding
     for test in (_another_size, _another_row, _another_network):
         if (found := test(figure, rows, profiles, votes)) is not None:
             kind, text, explained = found
@@ -258,6 +208,25 @@ def _as_stated(figure: Figure, own: Profile, profiles: Counted, stated: str) -> 
             text = f"{prefix}{convention.name}, as the paper states"
             return Finding(figure=figure, kind=kind, text=text, exact=own.parts["macs"], explained=value)
     return None
+
+
+def _nearly_so(figure: Figure, own: Profile, profiles: Counted, votes: Votes, stated: str) -> Finding | None:
+    """FLOPs by a convention of their paper, rounded once more: with zeros added to what it states, or a long print
+    within 0.1 % of what its other networks have, as another program of this one gives it.
+    """
+    found: list[tuple[float, str, float]] = []
+    if stated:
+        value, name = conventions.STATED[stated].count(own.parts), conventions.STATED[stated].name
+        for rounding in zeros_added(figure.printed, value):
+            if rounding.sure or votes.believes(figure, rounding):
+                found.append((0, f"{name}, as the paper states: {rounding.name}", value))
+    for convention, value in profiles.macs(own, composed=False) if figure.share <= FINE else ():
+        if votes.is_usual(figure, convention.name) and fits(figure.printed, value, near=ALIKE):
+            found.append((abs(value - figure.printed.value), f"{convention.name}, within 0.1 %", value))
+    if not found:
+        return None
+    _, text, explained = min(found)
+    return Finding(figure=figure, kind="convention", text=text, exact=own.parts["macs"], explained=explained)
 
 
 # --- conventions and roundings ---------------------------------------------------------------------------------------
@@ -289,7 +258,7 @@ def _counted(figure: Figure, profile: Profile, prefix: str, profiles: Counted) -
         yield Explanation(name="the same within 0.1 %", value=exact, cost=0, sure=True)
     tried: Iterator[tuple[Convention, float]]
     if figure.metric == "params":
-        tried = ((convention, convention.count(profile.parts)) for convention in conventions.PARAMS)
+        tried = ((each, each.count(profile.parts)) for each in conventions.PARAMS if differs(each, profile))
     else:
         tried = profiles.macs(profile, composed=fine)
     target, tolerance = figure.printed.value, tolerance_of(figure.printed, NEAR if fine else 0.0)

@@ -63,11 +63,12 @@ def roundings(printed: Number, label: str, exact: float) -> Iterator[Explanation
         if len(digits) >= 3 and fits(printed, exact * power):
             name = f"the decimal point is one place too far {side}"
             yield Explanation(name=name, value=exact * power, cost=1, sure=True)
-    yield from _zeros_added(printed, exact, digits)
+    yield from zeros_added(printed, exact)
 
 
-def _zeros_added(printed: Number, exact: float, digits: str) -> Iterator[Explanation]:
+def zeros_added(printed: Number, exact: float) -> Iterator[Explanation]:
     """The exact count rounded to fewer digits, and filled with zeros: to two digits at least."""
+    digits = printed.text.replace(".", "").lstrip("0")
     near = abs(exact / printed.value - 1) <= LITTLE if printed.value else False
     for zeros in range(1, min(len(digits) - len(digits.rstrip("0")), printed.decimals) + 1):
         left = len(digits) - zeros

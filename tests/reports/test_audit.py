@@ -15,7 +15,9 @@ from visionbench.command.main import main
 from visionbench.record.profile import PARTS, Profile, by_network, format_lines, parse
 from visionbench.reports import REPORTS
 from visionbench.reports.audit.conventions import NAMED, composed
-from visionbench.reports.audit.explain import Counted, Finding, audit, sizes_worth_counting
+from visionbench.reports.audit.copied import copied, first_prints
+from visionbench.reports.audit.explain import audit, sizes_worth_counting
+from visionbench.reports.audit.figures import Counted, Finding
 from visionbench.reports.paper.profiles import shipped
 from visionbench.reports.printed import Number, PaperRow
 
@@ -287,10 +289,12 @@ BY_HAND = Path(__file__).with_name("audited_by_hand.csv")
 @lru_cache(maxsize=1)
 def shipped_findings() -> dict[tuple[str, int, str], Finding]:
     counted = Counted(shipped())
+    first = first_prints([list(tables.values()) for tables in REPORTS.papers().values()])
     found = {}
     for stem, tables in REPORTS.papers().items():
         rows = [row for report in tables.values() for row in report.rows]
-        for finding in audit(stem, rows, counted, next(iter(tables.values())).stated):
+        report = next(iter(tables.values()))
+        for finding in copied(audit(stem, rows, counted, report.stated), report.cite, first):
             found[finding.figure.row.table, finding.figure.row.number, finding.figure.metric] = finding
     return found
 
@@ -298,7 +302,7 @@ def shipped_findings() -> dict[tuple[str, int, str], Finding]:
 def test_fifty_random_explanations_were_checked_by_hand():
     with BY_HAND.open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == 50
+    assert len(lines) >= 50 + 20  # and of the rules that came later
     for line in lines:
         finding = shipped_findings()[line["table"], int(line["row"]), line["metric"]]
         scale = {"params": 1e6, "macs": 1e9}[line["metric"]]

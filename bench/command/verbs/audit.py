@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from visionbench.record.spec import ImageSize
     from visionbench.reports import Report
     from visionbench.reports.audit import speed
-    from visionbench.reports.audit.explain import Counted
+    from visionbench.reports.audit.figures import Counted
     from visionbench.reports.audit.tables import Audited
     from visionbench.reports.printed import Network
     from visionbench.reports.table import Table
@@ -37,6 +37,7 @@ class Request:
 
     papers: tuple[str, ...]
     every: bool
+    memory: bool
     errata: bool
     speed: bool
     output: Output
@@ -53,6 +54,9 @@ def add(parser: ArgumentParser) -> None:
         help="swin, maxvit, ... or a file (default: a summary of every paper); timm: count the whole zoo",
     )
     parser.add_argument("--every", action="store_true", help="show the figures that are reproduced, too")
+    parser.add_argument(
+        "--memory", action="store_true", help="with timm: the memory of a training step of each network, too"
+    )
     parser.add_argument("--errata", action="store_true", help="print the page docs/errata.md")
     parser.add_argument(
         "--speed", action="store_true", help="the printed img/s of PAPER beside predicted ones, and what is copied"
@@ -67,6 +71,7 @@ def _request(words: Namespace) -> Request:
     return Request(
         papers=tuple(words.papers),
         every=words.every,
+        memory=words.memory,
         errata=words.errata,
         speed=words.speed,
         output=options.part(Output, words),
@@ -80,8 +85,11 @@ def run(request: Request) -> int:
 
     if ZOO in request.papers and len(request.papers) > 1:
         raise BenchError(f"`audit {ZOO}` counts the whole zoo and has one table: leave the papers out.")
+    if request.memory and request.papers != (ZOO,):
+        raise BenchError(f"--memory is about the whole zoo: write `audit {ZOO} --memory`.")
     if request.papers == (ZOO,):
-        output.print_tables([tables.zoo(count_zoo())], request.output)
+        profiles, trained = count_zoo(memory=request.memory)
+        output.print_tables([tables.zoo(profiles, trained)], request.output)
         return 0
     if request.speed:
         output.print_tables(speed_tables(request.papers, user_models=request.user_models), request.output)
@@ -106,14 +114,19 @@ ZOO = "timm"
 """The word for every network of timm."""
 
 
-def count_zoo() -> list[Profile]:
-    """The profiles of every network of timm, by family. Goes on where an earlier count stopped."""
+def count_zoo(*, memory: bool = False) -> tuple[list[Profile], list[Profile]]:
+    """The profiles of every network of timm, by family, and with `memory` those of a training step of each. Goes on
+    where an earlier count stopped.
+    """
     from visionbench import models
+    from visionbench.record.profile import TRAINING
 
     networks = [(name, models.resolve(name).image_size) for name in models.names() if name.startswith(f"{ZOO}:")]
-    counted = counting.count(networks)
-    profiles = [counted[(*network, "")] for network in networks if (*network, "") in counted]
-    return sorted(profiles, key=lambda profile: profile.family)
+    forms = [(*network, form) for form in ("", *([TRAINING] if memory else [])) for network in networks]
+    counted = counting.count(forms)
+    found = [counted[form] for form in forms if form in counted]
+    profiles = sorted((each for each in found if not each.variant), key=lambda profile: profile.family)
+    return profiles, [each for each in found if each.variant]
 
 
 def _counted_by() -> str:
@@ -130,7 +143,8 @@ def audit_papers(names: Sequence[str], *, user_models: bool = False) -> list[Aud
     Counts what is not known; then, for prints that nothing explains, their networks at sizes and in forms where they
     may fit.
     """
-    from visionbench.reports.audit.explain import Counted, forms_worth_counting, sizes_worth_counting
+    from visionbench.reports.audit.explain import forms_worth_counting, sizes_worth_counting
+    from visionbench.reports.audit.figures import Counted
     from visionbench.reports.audit.roundings import ROUNDED_UP
 
     papers = _papers(names, user_models=user_models)

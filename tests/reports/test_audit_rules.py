@@ -1,0 +1,163 @@
+"""Rules of the audit that need more than one figure: copies, swapped columns, a convention at the usual size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.reports.test_audit import NET, findings, profile, row
+from visionbench.command import counting
+from visionbench.command.main import main
+from visionbench.record.profile import TRAINING, by_network
+from visionbench.reports.audit import tables
+from visionbench.reports.audit.conventions import NAMED, PARAMS
+from visionbench.reports.audit.copied import appeared, copied, first_prints
+from visionbench.reports.audit.explain import audit
+from visionbench.reports.audit.figures import Counted
+from visionbench.reports.paper.report import Report
+from visionbench.reports.printed import PaperRow
+
+
+def paper(name: str, cite: str, *rows: PaperRow) -> Report:
+    def nothing(*_: object) -> None:
+        raise AssertionError(name)
+
+    return Report(name=f"{name}_table1", title=name, paper_table="", layout=nothing, paper=name, cite=cite, rows=rows)
+
+
+def kinds(report: Report, *papers: Report) -> list[tuple[str, str]]:
+    found = audit(report.paper, report.rows, Counted(by_network([profile()])))
+    return [(f.kind, f.text) for f in copied(found, report.cite, first_prints([[each] for each in papers]))]
+
+
+FIRST, SECOND, THIRD = "arXiv 1905.11946", "arXiv 2103.14030", "arXiv 2204.01697; github of it"
+
+
+def test_an_unexplained_number_that_an_earlier_paper_prints_is_that_papers():
+    papers = [paper(name, cite, row("30.2", "9.9")) for name, cite in (("c", THIRD), ("a", FIRST), ("b", SECOND))]
+    assert kinds(papers[1], *papers) == [("unexplained", "")] * 2  # the first print keeps its own finding
+    for later in (papers[0], papers[2]):
+        assert kinds(later, *papers) == [("copied", "the number that a prints (a_table1)")] * 2
+
+
+@pytest.mark.parametrize(
+    ("theirs", "cite"),
+    [
+        (row("30.2", "9.9", model="timm:other"), FIRST),
+        (row("30.2", "9.9", size=256), FIRST),
+        (row("30.1", "9.8"), FIRST),
+        (row("30.2", "9.9"), "a model zoo"),
+        (row("30.2", "9.9"), "arXiv 2301.00808"),
+        (row("9.9", "30.2"), FIRST),
+    ],
+)
+def test_no_copy_is_seen_in_another_network_size_number_or_time(theirs, cite):
+    mine = paper("b", SECOND, row("30.2", "9.9"))
+    assert kinds(mine, mine, paper("a", cite, theirs)) == [("unexplained", "")] * 2
+
+
+@pytest.mark.parametrize(("params", "macs"), [("30", "9"), ("20", "0.9"), ("400", "0.070")])
+def test_a_single_digit_is_no_copy(params, macs):
+    mine, theirs = paper("b", SECOND, row(params, macs)), paper("a", FIRST, row(params, macs))
+    assert kinds(mine, mine, theirs) == [("unexplained", "")] * 2
+
+
+def test_what_is_explained_or_reproduced_is_no_copy():
+    mine, theirs = (paper(name, cite, row("25.6", "8.18")) for name, cite in (("b", SECOND), ("a", FIRST)))
+    assert [kind for kind, _ in kinds(mine, mine, theirs)] == ["reproduced", "convention"]
+
+
+def test_a_paper_is_dated_by_its_number_on_arxiv():
+    assert appeared("arXiv 2103.17239; github facebookresearch/deit README_cait.md @7e160fe") == "2103.17239"
+    assert appeared("github open-mmlab/mmpretrain @12345.678901") == ""
+
+
+@pytest.mark.parametrize(
+    ("params", "macs", "text"),
+    [
+        ("4.09", "25.6", "params and FLOPs of this row are swapped"),
+        ("4.12", "2.56", "params and FLOPs of this row are swapped, and a decimal point is off"),
+        ("40.9", "25.6", "params and FLOPs of this row are swapped, and a decimal point is off"),
+        ("0.409", "25.6", "params and FLOPs of this row are swapped, and a decimal point is off"),
+        ("4.09", "256", "params and FLOPs of this row are swapped, and a decimal point is off"),
+    ],
+)
+def test_swapped_columns_may_have_a_decimal_point_off(params, macs, text):
+    assert findings([row(params, macs)]) == [("row", text)] * 2
+
+
+@pytest.mark.parametrize(("params", "macs"), [("4.3", "2.56"), ("4.09", "2.7"), ("40.9", "256"), ("4.09", "0.0256")])
+def test_what_is_not_met_crosswise_is_not_swapped(params, macs):
+    assert "row" not in {kind for kind, _ in findings([row(params, macs)])}
+
+
+FOLDED = "params with norms folded into convolutions, in units of 2^20"
+
+
+def test_norms_are_folded_in_company_only():
+    models = [f"timm:net{number}" for number in range(3)]
+    normed = [profile(model, params_norm=1_000_000) for model in models]
+    rows = [row("23.90", model=model, at=number) for number, model in enumerate(models)]  # (25.557 - 0.5) / 1.048576
+    assert set(findings(rows, *normed)) == {("convention", FOLDED)}
+    assert findings(rows[:1], normed[0]) == [("unexplained", "")]
+    assert findings(rows[:2], *normed[:2]) == [("unexplained", "")] * 2
+
+
+def test_position_tables_and_norms_are_left_out_together():
+    [both] = [each for each in PARAMS if each.name == "params without norms and position tables"]
+    assert both.count(NET | {"params_norm": 7, "params_position": 5}) == NET["params"] - 12
+
+
+@pytest.mark.parametrize(("size", "kind"), [(224, "size"), (240, "unexplained")])
+def test_a_believed_convention_is_tried_at_the_usual_size(size, kind):
+    models = [f"timm:net{number}" for number in range(3)]
+    headless = f"{(NET['macs'] - NET['macs_classifier']) / 1e9:.9f}"
+    company = [row(macs=headless, model=model, at=number) for number, model in enumerate(models)]
+    mine = row("25.6", "3.48", model="timm:mine", size=256, at=9)
+    smaller = profile("timm:mine", size=size, macs=3_490_000_000, macs_classifier=12_000_000)
+    larger = profile("timm:mine", size=256, macs=5_000_000_000)
+    *_, found = findings([*company, mine], *map(profile, models), smaller, larger)
+    assert found == ((kind, "its count at 224 px: MACs without the classifier") if kind == "size" else (kind, ""))
+
+
+@pytest.mark.parametrize("part", ["macs_depthwise", "macs_position"])
+def test_a_convention_that_leaves_a_part_out_is_not_tried_on_a_network_without_it(part):
+    [convention] = [each for each in NAMED if each.needs == part]
+    counted = Counted(by_network([profile()]))
+    with_part = replace(profile(), model="timm:with", parts=NET | {part: 1_000_000})
+    assert convention not in {each for each, _ in counted.macs(profile(), composed=True)}
+    assert convention in {each for each, _ in counted.macs(with_part, composed=False)}
+
+
+def test_a_trace_tells_the_parts_that_the_conventions_leave_out():
+    pytest.importorskip("timm")
+    [maxvit, *_] = counting.count_one(("timm:maxvit_tiny_tf_224", 224))
+    heads = (2 * 2 + 4 * 2 + 8 * 5 + 16 * 2) * 2  # of a block's two attentions; each looks 7 x 7 positions up
+    assert maxvit.parts["macs_position"] == heads * (49 * 13 * 13 + 49 * 49 * 13)
+    assert maxvit.parts["macs_products"] == 64 * maxvit.parts["elements_softmax"] + maxvit.parts["macs_position"]
+    [vit, *_] = counting.count_one(("timm:vit_tiny_patch16_224", 224))
+    assert vit.parts["elements_softmax"] == 12 * 3 * 197**2
+    assert vit.parts["macs_position"] == vit.parts["macs_depthwise"] == 0
+    [mixer, *_] = counting.count_one(("timm:convmixer_768_32", 224))
+    assert mixer.parts["macs_depthwise"] == 49 * mixer.parts["elements_bias_depthwise"] == 32 * 49 * 768 * 32**2
+
+
+def test_the_zoo_shows_the_memory_of_a_training_step_where_it_was_traced():
+    pytest.importorskip("timm")
+    [step] = counting.count_one(("timm:resnet18", 64, TRAINING))
+    assert step.parts["peak_memory_live"] > 4 * 4 * 11_689_512  # weights, gradients and AdamW's two moments in fp32
+    assert step.parts["macs"] == 0
+    failed = replace(step, model="timm:net", size=224, error="it does not train", parts={})
+    table = tables.zoo([profile("timm:resnet18", size=64), profile()], [step, failed])
+    at = [column.key for column in table.columns].index("train_memory")
+    shown = [row.cells[at].text for row in table.rows]
+    assert float(shown[0]) == pytest.approx(step.parts["peak_memory_live"] / 2**30, abs=0.006)
+    assert shown[1] == "–"
+    assert table.rows[1].cells[-1].text == "training: it does not train"
+    assert "train_memory" not in {column.key for column in tables.zoo([profile()]).columns}
+
+
+def test_the_memory_of_a_paper_is_not_asked_for(capsys):
+    assert main(["audit", "swin", "--memory"]) == 2
+    assert "write `audit timm --memory`" in capsys.readouterr().err
