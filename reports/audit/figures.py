@@ -85,8 +85,8 @@ class Counted:
         choice.
         """
         known = self._counts.setdefault((profile.model, profile.size, profile.variant, composed), [])
-        tried = (*conventions.NAMED, *(conventions.composed() if composed else ()))
-        tried = tuple(each for each in tried if differs(each, profile))
+        named = tuple(each for each in conventions.NAMED if differs(each, profile))
+        tried = named + conventions.composed() if composed else named
         for at, convention in enumerate(tried):
             if at == len(known):
                 known.append((convention, convention.count(profile.parts)))

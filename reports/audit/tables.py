@@ -225,9 +225,10 @@ def errata(audited: Sequence[Audited], program: str, counted_by: str) -> str:
 Made by `{program} audit --errata`: {plural(len(audited), "paper")}, {total} printed figures, {counted_by}.
 
 A printed count is checked against a trace of the network that the row names. Where the two differ, what a count can be
-instead was tried on the row: other conventions, roundings, sizes, networks and rows. No explanation was typed in. One
-fits the digits of a print; how these came about only their authors know, and of a print of few digits another
-explanation may fit as well. This page is about numbers and not about people: most differences are conventions that a
+instead was tried on the row: other conventions, roundings, sizes, networks and rows. What none of them gives may stand
+in an earlier paper: then that is said, and what it is there stands there. No explanation was typed in. One fits the
+digits of a print; how these came about only their authors know, and of a print of few digits another explanation may
+fit as well. This page is about numbers and not about people: most differences are conventions that a
 paper is free to choose. What is *unexplained* may be our mistake. The network that is built here may not be the one
 that was counted, or our file may have its size or its name wrong. Corrections are welcome: each paper is a file in
 `reports/papers`.

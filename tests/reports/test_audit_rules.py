@@ -161,3 +161,20 @@ def test_the_zoo_shows_the_memory_of_a_training_step_where_it_was_traced():
 def test_the_memory_of_a_paper_is_not_asked_for(capsys):
     assert main(["audit", "swin", "--memory"]) == 2
     assert "write `audit timm --memory`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("printed", "digits"), [("4.110", 3), ("4.1100", 3), ("4.130", 0), ("4.120", 0)])
+def test_what_a_paper_states_may_be_rounded_and_filled_with_zeros(printed, digits):
+    [(kind, text)] = findings([row(macs=printed)], stated="fvcore")  # 4.1115 G
+    tail = f"as the paper states: rounded to {digits} digits, with zeros added"
+    assert (kind, text.endswith(tail)) == (("convention", True) if digits else ("unexplained", False))
+
+
+@pytest.mark.parametrize(("ratio", "company", "is_near"), [(1.0005, 3, True), (1.002, 3, False), (1.0005, 0, False)])
+def test_a_long_print_is_nearly_what_the_other_networks_of_its_paper_have(ratio, company, is_near):
+    rule = NET["macs"] + NET["elements_batch_norm"] + NET["elements_relu"]  # 0.5 % above the exact count
+    models = [f"timm:net{number}" for number in range(company + 1)]
+    rows = [row(macs=f"{rule / 1e9:.9f}", model=model, at=at) for at, model in enumerate(models[:-1])]
+    rows.append(row(macs=f"{rule * ratio / 1e9:.4f}", model=models[-1], at=9))
+    *_, found = findings(rows, *map(profile, models))
+    assert (found == ("convention", "MACs plus norms, activations, within 0.1 %")) == is_near
