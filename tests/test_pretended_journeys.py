@@ -291,6 +291,7 @@ def test_on_a_card_no_side_builds_while_the_other_does(
             return {"seconds": 1e-3, "flags": [], "sm_clock": None, **times}
 
     monkeypatch.setattr(duet, "SideProcess", Side)
+    monkeypatch.setattr("visionbench.machine.accelerator.is_there", lambda _device: True)
     sources = (duet.Source(python="a"), duet.Source(python="b"))
     stage = duet.stage(device, None, sources=sources, rounds=1)
     side = duet.Side(label="x", spec=Spec(model="timm:resnet18"))
