@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from visionbench.command.main import main
+from visionbench.command.verbs import gate
+from visionbench.comparison.comparison import Comparison, Side
 from visionbench.comparison.structure import Layer, Structure, Structures
 from visionbench.judging.structure import compare
+from visionbench.record.record import Environment, Failure
+from visionbench.record.spec import Spec
 from visionbench.reports import cells
 
 NETS = """
@@ -49,8 +54,29 @@ def test_the_parts_of_a_trace_add_up_to_a_total_that_it_prints(task: str, tmp_pa
     assert any("one step of all 4 images" in part for part in parts)
 
 
+def test_a_gate_says_how_a_new_model_passes() -> None:
+    spec = Spec(model="user:a:large")
+    failure = Failure(kind="error", stage="build", message="'a' has no factory 'large'")
+    row = Comparison(
+        name=str(spec),
+        baseline=Side(label="base", spec=spec),
+        candidate=Side(label="head", spec=spec),
+        environment=Environment(device_type="cpu"),
+        timer="cpu",
+        seed=1,
+        launches=(),
+        failure=failure,
+        failed="baseline",
+    )
+    [remark] = gate._perhaps_new([row], [])
+    assert remark.endswith("if it is new, --allow-new user:a:large lets it pass.")
+    assert not list(gate._perhaps_new([row], [row.name]))
+    assert not list(gate._perhaps_new([replace(row, failed="candidate")], []))
+
+
 @pytest.mark.parametrize(
-    ("value", "text"), [(314, "0.00031"), (1, "0.0000010"), (4_999, "0.0050"), (5_000, "0.01"), (0, "0.00"), (2e7, "20.00")]
+    ("value", "text"),
+    [(314, "0.00031"), (1, "0.0000010"), (4_999, "0.0050"), (5_000, "0.01"), (0, "0.00"), (2e7, "20.00")],
 )
 def test_an_exact_count_is_not_shown_as_nothing(value: float, text: str) -> None:
     assert cells.computed(value, 1e6, 2).text == text
