@@ -270,7 +270,7 @@ def test_what_all_rows_share_and_the_machine_are_said_below() -> None:
     assert cpu == "CPU, 2 threads: Fixture CPU; torch 2.15.0; 2 threads."
     assert protocol.startswith("Protocol steady: 10 warm-up iterations and at least 1 s, then 10 blocks of 0.25 s.")
     (swin,) = (remark for remark in layout([rate(1, protocol=SWIN)]).remarks if remark.startswith("Protocol"))
-    assert swin.startswith("Protocol swin: 50 warm-up iterations, then 3 blocks of 30 iterations;")
+    assert swin.startswith("Protocol swin: 50 warm-up iterations, then 3 blocks of 30 iterations.")
 
 
 def full() -> list[Record]:
