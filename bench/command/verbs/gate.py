@@ -248,7 +248,7 @@ def _called_new(rows: Sequence[str]) -> list[str]:
 
 
 def _perhaps_new(rows: Sequence[comparison.Comparison], new: Sequence[str]) -> Iterator[str]:
-    """What to do about models that the base cannot build, and that nobody has called new."""
+    """What to do about models that the base cannot build, and that no option has called new."""
     models = dict.fromkeys(row.candidate.spec.model for row in rows if row.name not in new and _is_unknown_there(row))
     for model in models:
         yield f"The baseline cannot build {model}: if it is new, --allow-new {model} lets it pass."
