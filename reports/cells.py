@@ -71,6 +71,7 @@ def computed(
     if value is None:
         return Cell()
     origin = origin_of((record,)) if record else ""
+    digits = _enough(value / scale, digits)
     return Cell(
         text=decimals(value / scale, digits),
         value=int(value) if float(value).is_integer() else value,
@@ -80,6 +81,13 @@ def computed(
         origin=f"{origin}: {detail}" if detail else origin,
         evidence=(record,) if record else None,
     )
+
+
+def _enough(value: float, digits: int) -> int:
+    """Decimals of an exact count that is not nothing and would be shown as 0.00: two significant digits."""
+    if not value or abs(value) >= 0.5 * 10.0**-digits:
+        return digits
+    return 1 - math.floor(math.log10(abs(value)))
 
 
 def of_count(record: Record | None, metric: str) -> tuple[str, ...]:

@@ -8,14 +8,16 @@ Columns:
   `loss`, `processes`, `parallel`: the spec. `inputs` are text as one types them, separated by blanks, and empty for
   images of three channels. `loss` is a function of the user's that training minimises. `processes` train together by
   `parallel` (ddp, ddp_views, fsdp2), each with that batch. The size of an image that is not square is text, `800x1280`
-  (height x width), and in parquet then every size is.
-- `source`: measured or computed; `protocol`: its name, empty for a count.
+  (height x width), and in parquet then every size is; it is empty where the inputs hold no image.
+- `source`: measured, computed or predicted; `protocol`: its name, empty for a count.
+- `network`: a hash of what a user's function made and of its sources; empty for other networks.
 - `device`, `device_type`, `device_name`, `threads`, `malloc`, `torch`, `timm`, `cuda`, `driver`, `python`,
   `git_commit`, `git_dirty`, `started`: where and when. `device` is the short name that records of one machine share.
 - `failure_kind`, `failure_stage`, `failure_message`: why there is no number; empty where there is one.
 - `metric`, `unit`, `better`, `assume`: which measurement, in base units (s, B, count, J).
 - `iterations`: how many steps one value spans. `value`: the median of the values, of one step; `least`, `most`: the
   smallest and the largest, of one step. `number`: how many values.
+- `low`, `high`, `level`: a prediction's interval, and how sure it is (0.8 is 80 %); empty elsewhere.
 - `images_per_second`: of a `throughput` line, batch size / `value`; empty elsewhere.
 - `flags`: what makes the values doubtful, separated by blanks.
 - `values`: all values as they were taken, chronological (a list; in CSV its JSON).
@@ -73,13 +75,26 @@ PLACE = (
     "git_dirty",
 )
 FAILURE = ("kind", "stage", "message")
-NUMBERS = ("iterations", "value", "least", "most", "number", "images_per_second", "flags", "values")
+NUMBERS = (
+    "iterations",
+    "value",
+    "least",
+    "most",
+    "number",
+    "low",
+    "high",
+    "level",
+    "images_per_second",
+    "flags",
+    "values",
+)
 
 COLUMNS: tuple[str, ...] = (
     "record",
     *SPEC,
     "source",
     "protocol",
+    "network",
     "device",
     *PLACE,
     "started",
@@ -105,14 +120,15 @@ def lines(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
 
 def _head(number: int, record: Record) -> dict[str, Any]:
     spec, where, failure = asdict(record.spec), asdict(record.environment), record.failure
-    if not isinstance(spec["image_size"], int):
-        spec["image_size"] = str(record.spec.image_size)
+    pixels = record.spec.pixels
+    spec["image_size"] = int(pixels) if pixels.isdecimal() else pixels or None
     spec["inputs"] = " ".join(record.spec.inputs) if record.spec.inputs else None
     return dict.fromkeys(COLUMNS) | {
         "record": number,
         **{name: spec[name] for name in SPEC},
         "source": record.source,
         "protocol": record.protocol.name if record.protocol else None,
+        "network": record.network,
         "device": record.environment.device,
         **{name: where[name] for name in (*PLACE, "started")},
         **{f"failure_{name}": getattr(failure, name, None) for name in FAILURE},
@@ -125,6 +141,9 @@ def _numbers(record: Record, its: Measurement) -> dict[str, Any]:
     rate = images_per_second(record) if its.metric == "throughput" else None
     return {
         "metric": its.metric,
+        "low": its.low,
+        "high": its.high,
+        "level": its.level,
         "unit": its.unit,
         "better": its.better,
         "assume": its.assume,

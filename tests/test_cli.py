@@ -291,7 +291,7 @@ def test_messages_name_the_program_that_was_typed(
     assert capsys.readouterr().err.startswith(f"{short}: ")
     with pytest.raises(SystemExit):
         main(["run", "--frobnicate"])
-    assert f"see `{program} --help`" in capsys.readouterr().err
+    assert f"see `{program} run --help`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", VERBS)

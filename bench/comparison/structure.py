@@ -96,12 +96,17 @@ class Structure:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-_ROW = re.compile(r"(?P<model>.+?)(?:@\d+(?:x\d+)?)? (?:inference|train) b\d+ .*")
+_ROW = re.compile(r"(?P<model>.+?)(?:@\d+(?:x\d+)?)? (?:inference|train) b(?P<batch>\d+) .*")
 
 
 def model_of(row: str) -> str:
     """The model's qualified name in a row's words (a spec's `str`)."""
     return found["model"] if (found := _ROW.fullmatch(row)) else row.partition("@")[0]
+
+
+def images_of(row: str) -> int:
+    """The batch of a row: its layers are of so many images, and its total MACs and activations of one."""
+    return int(found["batch"]) if (found := _ROW.fullmatch(row)) else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from visionbench.comparison.fold_names import Fold, fold
-from visionbench.comparison.structure import UPDATE, Layer, OtherVersionsError, Structure, Structures, model_of
+from visionbench.comparison.structure import (
+    UPDATE,
+    Layer,
+    OtherVersionsError,
+    Structure,
+    Structures,
+    images_of,
+    model_of,
+)
 from visionbench.comparison.verdict import Change
 
 WHERE = 12
@@ -230,7 +238,17 @@ def _operator(name: str, old: int, new: int, status: str) -> str:
 def _quantity_entries(before: Structure, after: Structure, what: str, read: Callable[[Layer], int]) -> Iterator[Entry]:
     for path, old, new, status in _pairs(before, after):
         if read(old) != read(new):
-            yield path, (f"{what} {read(old):,} -> {read(new):,}", status)
+            images = images_of(after.row) if what in PER_IMAGE else 1
+            yield path, (f"{what} {_share(read(old), images)} -> {_share(read(new), images)}", status)
+
+
+PER_IMAGE = ("MACs", "activations")
+"""Totals of one image. Their layers are of the whole batch, and are shown of one image too: no part exceeds a total."""
+
+
+def _share(whole: int, images: int) -> str:
+    """An image's share of a count; what is done once per batch has no whole one."""
+    return f"{whole // images:,}" if whole % images == 0 else f"{whole / images:,.1f}"
 
 
 def _any_lines(before: Structure, after: Structure) -> list[str]:

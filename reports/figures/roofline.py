@@ -301,8 +301,8 @@ def _star(axes: Axes, shown: Data, one: Measured, theme: Theme) -> Tag:
         span = [[(one.flops - one.low) / TERA], [(one.high - one.flops) / TERA]]
         axes.errorbar(shown.intensity, at, yerr=span, ecolor=theme.ink, elinewidth=0.8, capsize=2.0, zorder=4)
     face, edge = (theme.ground, 0.9) if one.doubts else (theme.ink, 0.0)
-    star = {"color": theme.ink, "markerfacecolor": face, "markeredgewidth": edge, "markersize": 7, "zorder": 5}
-    axes.plot([shown.intensity], [at], "*", **star)  # type: ignore[arg-type]
+    [star] = axes.plot([shown.intensity], [at], "*", color=theme.ink, markersize=7, zorder=5)
+    star.set(markerfacecolor=face, markeredgewidth=edge)
     return Tag(x=shown.intensity, y=at, text=f"measured, b{one.spec.batch_size}: {at:.3g} TFLOP/s", radius=1.2)
 
 

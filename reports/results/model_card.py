@@ -38,8 +38,8 @@ class Line(Protocol):
         """Bytes read and written."""
 
 
-def facts(record: Record, title: str, origin: str) -> Table:
-    """The first table: parameters and the counts of one image and of one step."""
+def facts(record: Record, title: str, origin: str, lines: Sequence[Line] = ()) -> Table:
+    """The first table: parameters and the counts of one image and of one step, to which `lines` add up."""
     batch = record.spec.batch_size
     step = "forward" if record.spec.task == "inference" else "forward, backward and AdamW"
     image = f"one image, {step}" if batch == 1 else f"one image of {batch}, {step}"
@@ -52,25 +52,25 @@ def facts(record: Record, title: str, origin: str) -> Table:
         ("memory traffic", "bytes", "B", "the same step; every operator reads its inputs and writes its outputs"),
         ("peak memory", "peak_memory_live", "B", _peak_note(record)),
     )
-    rows = [
-        Row(
-            cells=(
-                _word(name),
-                _count(record.value(metric), unit),
-                _exactly(record.value(metric), unit),
-                _word(note),
-            )
-        )
-        for name, metric, unit, note in shown
-        if record.value(metric) is not None
-    ]
+    rows = [_fact(name, record.value(metric), unit, note) for name, metric, unit, note in shown]
+    if batch > 1:  # what the breakdowns below are parts of
+        macs, activations = sum(line.macs for line in lines), sum(line.activations for line in lines)
+        whole = (("MACs, step", macs), ("act., step", activations))
+        at = next(place for place, (_, metric, *_) in enumerate(shown) if metric == "operators")
+        rows[at:at] = [_fact(name, value, "count", f"all {batch} images, {step}") for name, value in whole if value]
     columns = (
         _column("count", "left"),
         _column("value"),
         _column("exactly"),
         _column("of what", "left", rank=1),
     )
-    return Table(name="facts", title=title, columns=columns, rows=tuple(rows), remarks=(origin,))
+    return Table(name="facts", title=title, columns=columns, rows=tuple(filter(None, rows)), remarks=(origin,))
+
+
+def _fact(name: str, value: float | None, unit: str, note: str) -> Row | None:
+    if value is None:
+        return None
+    return Row(cells=(_word(name), _count(value, unit), _exactly(value, unit), _word(note)))
 
 
 def _peak_note(record: Record) -> str:

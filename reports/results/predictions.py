@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from visionbench.record.devices import DEVICES
 from visionbench.record.prediction import MEMORY_METRICS, Counter, Prediction, prediction, ranks
 from visionbench.record.record import Record
 from visionbench.record.units import GIB
@@ -51,6 +52,18 @@ def layout(records: Sequence[Record], title: str) -> Table:
         dash="not printed, or not predicted",
         remarks=_remarks(records, estimates),
     )
+
+
+PAPERS = Note(
+    term=f"{RATE}, {HEADS['published']}",
+    text="as printed for an A100 or a V100; papers do not say which of its variants (memory, SXM or PCIe) that was.",
+)
+
+
+def _variants(record: Record) -> int:
+    """How many cards share the first word of this one's name."""
+    card = (record.environment.device_key or "").partition("-")[0]
+    return sum(device.key.partition("-")[0] == card for device in DEVICES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +123,7 @@ def _columns(rows: Sequence[Predicted]) -> Iterator[Column[Predicted]]:
             unit="1/s",
             source="published",
             rank=1,
+            notes=(PAPERS,) if any(_printed(row.record) and _variants(row.record) > 1 for row in rows) else (),
             fill=lambda row: cells.published(_printed(row.record)),
         )
     yield Column(

@@ -10,7 +10,7 @@ is one entry of `METRICS`; it is shown as soon as one row has a value for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from visionbench.comparison.comparison import Comparison
@@ -85,6 +85,9 @@ class Metric:
     note: str = ""
 
 
+CODE = "network"
+"""The label that says which state of a user's code a row is of; shown where nothing else tells two rows apart."""
+
 ALWAYS = ("model", "image_size", "task", "batch_size", "launches")
 """The labels that are always there; another one is shown where two runs differ in it."""
 
@@ -92,6 +95,10 @@ ALWAYS = ("model", "image_size", "task", "batch_size", "launches")
 def _label(key: str, head: str, text: Callable[[Run], str], rank: int = 0) -> Column[Run]:
     return label(key, head, text, align="left" if key == "model" else "right", rank=rank)
 
+
+OF_CODE = Note(
+    term="code", text="a hash of what your function made and of its sources: another one is another network."
+)
 
 LABELS: tuple[Column[Run], ...] = (
     _label("model", "model", lambda run: run.spec.model.removeprefix("timm:")),
@@ -113,6 +120,7 @@ LABELS: tuple[Column[Run], ...] = (
     _label("torch", "torch", lambda run: run.environment.torch or DASH),
     _label("malloc", "malloc", lambda run: f"malloc {run.environment.malloc}" if run.environment.malloc else ""),
     _label("nodes", "nodes", lambda run: str(run.nodes or ""), rank=3),
+    replace(_label("network", "code", lambda run: (run.launches[-1].network or DASH)[:7]), notes=(OF_CODE,)),
     _label("launches", "n", lambda run: str(run.successes), rank=3),
 )
 """What says which run a row is."""
@@ -244,7 +252,11 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
     runs = runs_of(records)
     together = any(run.spec.processes is not None for run in runs)
     always = (*ALWAYS, "processes") if together else ALWAYS
-    labels = [column for column in LABELS if column.key in always or len({column.fill(run).text for run in runs}) > 1]
+    said = {column.key: [column.fill(run).text for run in runs] for column in LABELS}
+    told = [key for key in said if key != CODE]
+    if len(set(zip(*(said[key] for key in told if key != "launches"), strict=True))) < len(runs):
+        told.append(CODE)  # nothing else tells two rows apart
+    labels = [c for c in LABELS if c.key in always or (c.key in told and len(set(said[c.key])) > 1)]
     estimates = {metric.key: {run: _estimate(metric, run) for run in runs} for metric in METRICS}
     main = METRICS[0]
     common = _common([_doubts(run, main, estimate) for run, estimate in estimates[main.key].items()])
@@ -361,12 +373,13 @@ def _remarks(
     if not runs:
         yield f"Nothing measured yet: `{program_name()} run` measures models on this machine."
         return
-    unsaid = ("device", "protocol", "torch", "nodes")  # the sentences below say them
+    unsaid = ("device", "protocol", "torch", "nodes", CODE)  # the sentences below say them
     alike = [column.fill(runs[0]).text for column in LABELS if column not in labels and column.key not in unsaid]
     if shared := (*filter(None, alike), *sorted(common)):
         yield f"Every row: {'; '.join(shared)}."
     yield from dict.fromkeys(_where(run.environment) for run in runs)
-    over = cells.over(rates) if any(rate.nodes for rate in rates) else "over launches (n), within this session"
+    over = cells.over(rates)
+    over = "over launches (n), within this session" if over == "over launches" else over
     yield from dict.fromkeys(_how(run.protocol, over) for run in runs if run.protocol)
 
 

@@ -211,6 +211,7 @@ def changes(judgement: Judgement) -> Table | None:
         remarks=(
             "Structure is counted, not timed, so every difference is exact. One that is meant belongs in the baseline "
             "file, whose diff is then reviewed like code.",
+            "MACs and activations are of one image; bytes, operators and memory of a step of the whole batch (b).",
         ),
     )
 

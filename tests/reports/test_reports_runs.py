@@ -245,6 +245,21 @@ def test_latency_alone_is_a_table_too() -> None:
     assert cell(table, "latency_p50").text == "500.0"
 
 
+def test_an_interval_is_spoken_of_only_where_there_is_one() -> None:
+    few, enough = ([rate(100 + at) for at in range(number)] for number in (3, 7))
+    assert not any("interval: 95 %" in remark for remark in layout(few).remarks)
+    assert any("interval: 95 %, over launches (n), within this session" in remark for remark in layout(enough).remarks)
+
+
+def test_two_states_of_a_users_code_are_told_apart_where_nothing_else_does() -> None:
+    mine = [replace(rate(speed), network=code * 8) for speed, code in ((100, "0123abcd"), (50, "9876fedc"))]
+    table = layout(mine)
+    place = [column.key for column in table.columns].index("network")
+    assert [row.cells[place].text for row in table.rows] == ["0123abc", "9876fed"]
+    assert "network" not in [column.key for column in layout([mine[0], rate(3, batch_size=1)]).columns]
+    assert not any("0123abc" in remark for remark in layout(mine[:1]).remarks)
+
+
 def test_what_all_rows_share_and_the_machine_are_said_below() -> None:
     table = layout([rate(100), rate(50, batch_size=1), rate(3, environment=CPU)])
     every, gpu, cpu, protocol = table.remarks
@@ -253,9 +268,9 @@ def test_what_all_rows_share_and_the_machine_are_said_below() -> None:
         "A100-SXM4-80GB: NVIDIA A100-SXM4-80GB; 80.0 GiB; driver 580.95; CUDA 13.0; torch 2.15.0; power limit 400 W."
     )
     assert cpu == "CPU, 2 threads: Fixture CPU; torch 2.15.0; 2 threads."
-    assert protocol.startswith("Protocol steady: 10 warm-up iterations and at least 1 s, then 10 blocks of 0.25 s;")
+    assert protocol.startswith("Protocol steady: 10 warm-up iterations and at least 1 s, then 10 blocks of 0.25 s.")
     (swin,) = (remark for remark in layout([rate(1, protocol=SWIN)]).remarks if remark.startswith("Protocol"))
-    assert swin.startswith("Protocol swin: 50 warm-up iterations, then 3 blocks of 30 iterations;")
+    assert swin.startswith("Protocol swin: 50 warm-up iterations, then 3 blocks of 30 iterations.")
 
 
 def full() -> list[Record]:

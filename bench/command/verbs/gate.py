@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -219,13 +219,14 @@ def _judgement(outcome: Outcome, sides: Sides, request: Request, seed: int) -> J
     if outcome.lost:
         cut = f"the GPU {progress.STOPPED}, and what was measured is kept"
     ended = [f"{budget} ended before all launches were made."] if outcome.cut_short and not cut else []
+    perhaps: Iterable[str] = () if request.vary else _perhaps_new(outcome.comparisons, new)
     drawn = "" if request.turns.seed is not None or not request.ci.command else f" --seed {seed}"
     return Judgement(
         title=sides.title,
         rule=outcome.rule,
         verdicts=tuple(verdict for verdict in outcome.verdicts if verdict.comparison.name not in new),
         suite=suite_ratio(outcome.comparisons),
-        remarks=tuple(text for text in (*sides.remarks, *_called_new(new), *ended, unknown) if text),
+        remarks=tuple(text for text in (*sides.remarks, *_called_new(new), *perhaps, *ended, unknown) if text),
         cut=cut,
         lost=outcome.lost,
         new=new,
@@ -235,12 +236,22 @@ def _judgement(outcome: Outcome, sides: Sides, request: Request, seed: int) -> J
 
 def _is_new(row: comparison.Comparison, allowed: Sequence[str]) -> bool:
     """Whether the baseline has no such model, and need not have it."""
-    is_allowed = row.name in allowed or row.candidate.spec.model in allowed
-    return is_allowed and row.failed == "baseline" and row.failure is not None and row.failure.stage == "build"
+    return _is_unknown_there(row) and (row.name in allowed or row.candidate.spec.model in allowed)
+
+
+def _is_unknown_there(row: comparison.Comparison) -> bool:
+    return row.failed == "baseline" and row.failure is not None and row.failure.stage == "build"
 
 
 def _called_new(rows: Sequence[str]) -> list[str]:
     return [f"{', '.join(rows)}: new, the baseline cannot build it, so nothing was compared."] if rows else []
+
+
+def _perhaps_new(rows: Sequence[comparison.Comparison], new: Sequence[str]) -> Iterator[str]:
+    """What to do about models that the base cannot build, and that no option has called new."""
+    models = dict.fromkeys(row.candidate.spec.model for row in rows if row.name not in new and _is_unknown_there(row))
+    for model in models:
+        yield f"The baseline cannot build {model}: if it is new, --allow-new {model} lets it pass."
 
 
 def _rejudged(path: Path, request: Request) -> Judgement:

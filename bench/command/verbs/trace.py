@@ -195,9 +195,10 @@ def _card(trace: Trace, record: Record, depth: int) -> str:
     batch = trace.spec.batch_size
     whole = "one step" if batch == 1 else f"one step of all {batch} images"
     origin = f"{resolve(trace.spec.model).origin}; counted by torch {record.environment.torch} on its meta device"
+    kinds = by_kind(trace)
     parts = [
-        model_card.facts(record, str(trace.spec), origin),
-        model_card.breakdown(f"By kind of operator, {whole}", by_kind(trace)),
+        model_card.facts(record, str(trace.spec), origin, kinds),
+        model_card.breakdown(f"By kind of operator, {whole}", kinds),
         model_card.breakdown(f"By stage, {whole}", by_stage(trace, depth)),
     ]
     if trace.hooks:
