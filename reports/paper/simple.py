@@ -288,7 +288,9 @@ def _size(entry: Entry, model: str) -> ImageSize:
 def _number(entry: Entry, key: str, table: Mapping[str, Any], cite: str) -> Number:
     text = entry.text(key)
     if not DIGITS.fullmatch(text):
-        raise BenchError(f"{entry.at(key)}: {key} = '{text[:60]}' is no number: write digits with a point, such as 28.6.")
+        raise BenchError(
+            f"{entry.at(key)}: {key} = '{text[:60]}' is no number: write digits with a point, such as 28.6."
+        )
     rate = key.endswith("img/s")
     printed = table.get("printed", "")
     return Number(
