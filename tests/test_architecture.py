@@ -623,3 +623,16 @@ def test_a_mention_of_the_machine_is_seen(tmp_path, monkeypatch):
     ):
         _house(checkout, f"docs/bad{number}.md", f"a line\n{line}\n")
         assert any(f"bad{number}.md:2" in mention for mention in betrayals(checkout, words)), line
+
+
+def test_the_end_of_a_command_collects_no_garbage():
+    """Torch's objects take a second, at which a user who pressed Ctrl-C looks."""
+    code = (
+        "from visionbench.command.main import main\nclass Speaks:\n    def __del__(self): print('collected')\n"
+        "speaks = Speaks(); speaks.itself = speaks\n{}"
+    )
+    for call, collected in (("", True), ("main(['list', 'protocols'])", False)):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(call)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        )
+        assert done.stdout.endswith("collected\n") == collected

@@ -7,7 +7,9 @@ is imported, and it turns the other words into a frozen request. `--help` and `r
 from __future__ import annotations
 
 import argparse
+import atexit
 import errno
+import gc
 import io
 import os
 import shlex
@@ -85,6 +87,7 @@ exit codes:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. A `BenchError` is one sentence on stderr and exit code 2."""
     _open_what_is_closed()
+    atexit.register(gc.freeze)  # at the very end nobody needs torch's objects collected: that takes a second
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
