@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,9 +25,16 @@ Network = tuple[str, ImageSize]
 """What counts depend on: a model's qualified name and its image size."""
 
 
+DIGITS = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
+"""How a number is printed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Number:
-    """A printed number: its digits, unit, and how it came about (`protocol` names a `Protocol`)."""
+    """A printed number: its digits, unit, and how it came about (`protocol` names a `Protocol`).
+
+    Raises ValueError for a text that is no number, or a longer one than anybody prints.
+    """
 
     text: str
     unit: str
@@ -35,6 +43,10 @@ class Number:
     source: str
     note: str
     remark: str
+
+    def __post_init__(self) -> None:
+        if not DIGITS.fullmatch(self.text):
+            raise ValueError(f"'{self.text[:60]}' is no number")
 
     @property
     def decimals(self) -> int:

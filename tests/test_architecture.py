@@ -6,6 +6,7 @@ import ast
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -404,7 +405,31 @@ def test_only_the_faces_call_main():
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     callers = {name for name in done.stdout.split() if not name.startswith(("tests/", "perf/"))}
-    assert callers <= {"bench.py", "bench/__main__.py"}
+    assert callers <= {"bench/__main__.py"}
+
+
+@pytest.mark.parametrize(
+    "module", ["visionbench.command.main", "visionbench.record.errors", "visionbench.command.verbs.report"]
+)
+@pytest.mark.parametrize(
+    "start", ["runpy.run_path('bench.py', run_name='__main__')", "runpy.run_module('visionbench', run_name='__main__')"]
+)
+def test_a_ctrl_c_while_the_program_starts_ends_it_without_a_traceback(module, start):
+    code = f"""import os, runpy, signal, sys
+class CtrlC:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, CtrlC())
+sys.argv = ["bench.py", "report", "convnext_table1"]
+{start}
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode in (-signal.SIGINT, 130)
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
 
 
 # --- what is loaded --------------------------------------------------------------------------------------------------
@@ -623,3 +648,16 @@ def test_a_mention_of_the_machine_is_seen(tmp_path, monkeypatch):
     ):
         _house(checkout, f"docs/bad{number}.md", f"a line\n{line}\n")
         assert any(f"bad{number}.md:2" in mention for mention in betrayals(checkout, words)), line
+
+
+def test_the_end_of_a_command_collects_no_garbage():
+    """Torch's objects take a second, at which a user who pressed Ctrl-C looks."""
+    code = (
+        "from visionbench.command.main import main\nclass Speaks:\n    def __del__(self): print('collected')\n"
+        "speaks = Speaks(); speaks.itself = speaks\n{}"
+    )
+    for call, collected in (("", True), ("main(['list', 'protocols'])", False)):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(call)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        )
+        assert done.stdout.endswith("collected\n") == collected

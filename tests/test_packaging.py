@@ -49,7 +49,7 @@ def test_the_wheel_says_what_it_needs_and_what_it_runs(wheel: Path) -> None:
         points, top = (file.read(f"{folder}/{name}").decode() for name in ("entry_points.txt", "top_level.txt"))
         metadata = message_from_bytes(file.read(f"{folder}/METADATA"))
         assert f"{folder}/licenses/LICENSE" in file.namelist()
-    assert "visionbench = visionbench.command.main:main" in points
+    assert "visionbench = visionbench.__main__:main" in points
     assert "[pytest11]\nvisionbench = visionbench.plugin.hooks" in points
     assert top.split() == ["visionbench"]
     needed = [need for need in metadata.get_all("Requires-Dist") or () if "extra ==" not in need]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,6 +95,15 @@ def reports_of(name: str) -> list[Report]:
             f"`{program} table new mine.toml {name}` begins a table of it."
         )
     return list(papers[choose("table", name, papers if name in papers else (*REPORTS, *papers))].values())
+
+
+def add_user_models(parser: ArgumentParser) -> None:
+    """Whether what a paper's file names may be imported."""
+    parser.add_argument(
+        "--user-models",
+        action="store_true",
+        help="import and count the user: models that a paper's file names; without it a file decides nothing",
+    )
 
 
 def refuse_user_models(models: Iterable[str]) -> None:

@@ -7,11 +7,15 @@ is imported, and it turns the other words into a frozen request. `--help` and `r
 from __future__ import annotations
 
 import argparse
+import atexit
 import errno
+import gc
 import io
 import os
 import shlex
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -84,7 +88,9 @@ exit codes:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. A `BenchError` is one sentence on stderr and exit code 2."""
+    _hear_ctrl_c()
     _open_what_is_closed()
+    atexit.register(gc.freeze)  # at the very end nobody needs torch's objects collected: that takes a second
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
@@ -132,6 +138,12 @@ def _bug() -> int:
     traceback.print_exc()
     progress.complain("this is a fault of visionbench and no result: please report the lines above.")
     return BUG
+
+
+def _hear_ctrl_c() -> None:
+    """Let a Ctrl-C be an exception again: `__main__` let it end the program while this was imported."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _open_what_is_closed() -> None:

@@ -396,15 +396,6 @@ def add_batch_size(parser: argparse._ActionsContainer, default: str = "1; on a G
     parser.add_argument("--batch-size", type=positive, metavar="N", help=f"images per step (default: {default})")
 
 
-def add_user_models(parser: argparse.ArgumentParser) -> None:
-    """Whether what a paper's file names may be imported."""
-    parser.add_argument(
-        "--user-models",
-        action="store_true",
-        help="import and count the user: models that a paper's file names; without it a file decides nothing",
-    )
-
-
 def add_output(parser: argparse.ArgumentParser, *, records: bool = False) -> None:
     """Options that say how tables are printed. Where `--json` prints `records`, the verb adds it itself."""
     output = parser.add_argument_group("output")

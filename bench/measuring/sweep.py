@@ -142,6 +142,7 @@ def sweep(
     agenda = Agenda(missing, rows, (r for r in ours if r.failure is None), protocol, budget)
     crew = _Crew(agenda, protocol, path, threads, progress, total=len(missing), networks=networks)
     interrupted = crew.work(devices)
+    crew.look_at_the_file()
     failed = sum(record.failure is not None for record in crew.records)
     return Outcome(
         records=tuple(crew.records),
@@ -240,13 +241,17 @@ class _Crew:
 
     def _keep(self, record: Record) -> None:
         """Append the record; where that cannot be, keep it beside, and stop."""
-        if self._place is not None and (what := changed(self._path, self._place)):
-            made = plural(len(self.records), "record")
-            self.remarks.append(f"{self._path} {what} during the sweep: it may lack the {made} made before.")
+        self.look_at_the_file()
         try:
             self._place = append(self._path, record)
         except BenchError as error:
             raise BenchError(f"{error} {_kept_beside(record)}") from error
+
+    def look_at_the_file(self) -> None:
+        """Remark what another process has done to the file since the last record."""
+        if self._place is not None and (what := changed(self._path, self._place)):
+            made = plural(len(self.records), "record")
+            self.remarks.append(f"{self._path} {what} during the sweep: it may lack the {made} made before.")
 
     def _tell_started(self, spec: Spec) -> None:
         if self._progress is not None:

@@ -52,12 +52,12 @@ def append(path: Path | str, record: Record) -> Place:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            is_new = not os.fstat(descriptor).st_size
-            _write_whole(descriptor, line)
-            if is_new:
+            before = os.fstat(descriptor)
+            end = _write_whole(descriptor, line)
+            if not before.st_size:
                 sync_folder(Path(path))
-            after = os.fstat(descriptor)
-            return Place(device=after.st_dev, inode=after.st_ino, size=after.st_size)
+            # Not the size that it has now: who cuts the file off while it goes to the disk heeds no lock.
+            return Place(device=before.st_dev, inode=before.st_ino, size=end)
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -75,8 +75,8 @@ def changed(path: Path | str, before: Place) -> str:
     return "was cut off" if now.st_size < before.size else ""
 
 
-def _write_whole(descriptor: int, line: bytes) -> None:
-    """Write `line` as one line, completely or not at all."""
+def _write_whole(descriptor: int, line: bytes) -> int:
+    """Write `line` as one line, completely or not at all; the file's length then, in bytes."""
     size = os.fstat(descriptor).st_size
     if size and os.pread(descriptor, 1, size - 1) != b"\n":
         line = b"\n" + line  # somebody's torn line stands there: leave it to be reported, start afresh
@@ -89,6 +89,7 @@ def _write_whole(descriptor: int, line: bytes) -> None:
         with suppress(OSError):  # a device has no end to cut; the cause is the error above
             os.ftruncate(descriptor, size)
         raise
+    return size + len(line)
 
 
 def check_writable(path: Path | str, option: str = "--records") -> None:

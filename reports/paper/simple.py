@@ -37,7 +37,7 @@ from visionbench.record.files import text_of
 from visionbench.record.spec import SIZE, ImageSize, image_size
 from visionbench.reports.paper import profiles
 from visionbench.reports.paper.toml import Digits, TomlFile, check, texts
-from visionbench.reports.printed import Number, PaperRow, Publication, PublishedProtocol
+from visionbench.reports.printed import DIGITS, Number, PaperRow, Publication, PublishedProtocol
 
 METRICS: dict[str, tuple[str, str]] = {
     "params": ("params", "M"),
@@ -287,8 +287,10 @@ def _size(entry: Entry, model: str) -> ImageSize:
 
 def _number(entry: Entry, key: str, table: Mapping[str, Any], cite: str) -> Number:
     text = entry.text(key)
-    if not re.fullmatch(r"\d+(\.\d+)?", text) or not text.isascii():
-        raise BenchError(f"{entry.at(key)}: {key} = '{text}' is no number: write digits with a point, such as 28.6.")
+    if not DIGITS.fullmatch(text):
+        raise BenchError(
+            f"{entry.at(key)}: {key} = '{text[:60]}' is no number: write digits with a point, such as 28.6."
+        )
     rate = key.endswith("img/s")
     printed = table.get("printed", "")
     return Number(

@@ -18,6 +18,7 @@ from visionbench.machine.environment import describe
 from visionbench.measuring import sweep as sweeping
 from visionbench.measuring.agenda import Budget
 from visionbench.measuring.sweep import plan, sweep
+from visionbench.record import store
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Environment, Failure, Record
 from visionbench.record.spec import Protocol, Spec
@@ -254,6 +255,24 @@ def test_what_somebody_does_to_the_file_meanwhile_is_said(hand, message, tmp_pat
     [remark] = outcome.remarks
     assert f"{path} {message}" in remark
     assert "the 1 record made before" in remark
+
+
+@pytest.mark.parametrize(
+    ("hand", "message"), [(_removed, "was removed"), (_rotated, "was replaced"), (_cut, "was cut off")]
+)
+def test_what_somebody_does_to_the_file_after_the_last_record_is_said(hand, message, tmp_path, monkeypatch):
+    path, sync = tmp_path / "r.jsonl", store.os.fsync
+
+    def fsync(descriptor: int) -> None:
+        sync(descriptor)
+        hand(path)
+
+    monkeypatch.setattr(sweeping, "launch", lambda spec, *_, **__: made(spec))
+    monkeypatch.setattr(sweeping, "prepare", lambda: None)
+    monkeypatch.setattr(store, "sync_folder", lambda _: None)
+    monkeypatch.setattr(store.os, "fsync", fsync)
+    [remark] = sweep((A,), replace(THREE, launches=1), path, ["cpu"]).remarks
+    assert f"{path} {message}" in remark
 
 
 def test_the_launch_under_way_when_the_disk_fills_is_kept(tmp_path, monkeypatch):

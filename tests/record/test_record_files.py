@@ -197,3 +197,37 @@ def test_a_toml_file_that_is_nested_too_deeply_is_one_sentence(tmp_path: Path) -
                 read(path)
         assert virtualenvs._is_package(path.parent)
         assert worktrees._dependencies(path) == text.encode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = 0x" + "F" * 6000,
+        "a = " + "9" * 3000,
+        "a = 9223372036854775808",
+        "a." * 60_000 + "a = 1",
+        "[" + "a . " * 200 + "a]",
+        "a = " + "[" * 3000 + "]" * 3000,
+        "a = " + "[" * 150 + "]" * 150,
+        "a = " + "{b = " * 150 + "1" + "}" * 150,
+    ],
+)
+def test_toml_that_nobody_can_walk_through_or_print_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"deep|too large|digits"):
+        files.toml_of(text)
+
+
+def test_toml_as_people_write_it_is_read() -> None:
+    text = 'title = "a.b.c"\n[[table]]\nx = [1.5, 2, [3]]\nwords = """' + "a.b " * 5000 + '"""\n'
+    data = files.toml_of(text, parse_float=str)
+    assert data["table"][0]["x"] == ["1.5", 2, [3]]
+    assert files.toml_of("a = 0x7fffffffffffffff")["a"] == 2**63 - 1
+
+
+def test_a_device_is_read_by_no_reader(tmp_path: Path) -> None:
+    link = tmp_path / "zero"
+    link.symlink_to("/dev/zero")
+    with pytest.raises(OSError, match="it is a device"):
+        files.text_of(link)
+    assert not files.is_device(tmp_path)
+    assert not files.is_device(tmp_path / "nothing")

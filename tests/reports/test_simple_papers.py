@@ -166,6 +166,28 @@ def test_a_model_that_there_is_not_is_refused_with_its_line(tmp_path, capsys, mo
     assert f"{path}, line 12: no model 'timm:swin_tinny'; did you mean" in said
 
 
+@pytest.mark.parametrize("verb", ["report", "audit", "audit --speed"])
+@pytest.mark.parametrize("model", ["user:{}:call_me", "user:{}.py:call_me", "user:os:getpid"])
+def test_no_file_of_a_paper_decides_what_is_imported(verb, model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    name = f"evil_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text("raise SystemExit(9)\n")
+    row = f'model = "{model.format(name)}"\n"img/s" = 3\nflops = 4.5'
+    path = inline(tmp_path, PAPER.replace('label = "Closed-1"', f'label = "Mine"\n{row}').replace('flops = "2.10"', ""))
+    assert main([*verb.split()[:1], str(path), *verb.split()[1:], "--format", "csv"]) == 0
+    output = capsys.readouterr()
+    assert f"not counted: {model.format(name)}. A file must not decide what is imported" in output.err
+    assert name not in sys.modules
+
+
+@pytest.mark.parametrize("number", ["9" * 400, '"' + "9" * 400 + '"', '"1e999"', "1e308", "0x" + "F" * 5000, "inf"])
+def test_a_number_that_nobody_prints_is_refused(number, tmp_path, capsys):
+    path = inline(tmp_path, PAPER.replace("params = 12", f"params = {number}"))
+    assert main(["report", str(path)]) == 2
+    assert len(capsys.readouterr().err) < 400
+
+
 @pytest.mark.slow
 def test_a_network_of_ones_own_is_what_its_files_hold_today(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

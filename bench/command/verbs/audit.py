@@ -61,7 +61,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--speed", action="store_true", help="the printed img/s of PAPER beside predicted ones, and what is copied"
     )
-    options.add_user_models(parser)
+    inputs.add_user_models(parser)
     options.add_output(parser)
     parser.add_argument("--output", type=Path, dest="file", metavar="FILE", help="write there instead of stdout")
     parser.set_defaults(verb=lambda words: run(_request(words)))

@@ -15,7 +15,7 @@ from visionbench.command.verbs.predict import announce_progress, without_warning
 from visionbench.comparison.verdict import OK
 from visionbench.record.clean import clean_json
 from visionbench.record.errors import BenchError
-from visionbench.record.files import reason
+from visionbench.record.files import is_device, reason
 from visionbench.record.record import Record
 from visionbench.record.units import plural
 
@@ -81,6 +81,8 @@ def _refuse_table(path: Path) -> None:
         return
     remedy = "calibrate reads records (.jsonl); `run anchors` makes them"
     try:
+        if is_device(path):
+            raise BenchError(f"{path} is a device; {remedy}.")
         with path.open(encoding="utf-8", errors="replace", newline="") as lines:
             rows = csv.reader(lines)
             header = next(rows, [])

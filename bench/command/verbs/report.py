@@ -46,7 +46,7 @@ def add(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--all", action="store_true", help="every table")
     options.add_evidence(parser)
-    options.add_user_models(parser)
+    inputs.add_user_models(parser)
     options.add_output(parser)
     parser.add_argument("--standalone", action="store_true", help="with --format latex: a document that compiles")
     parser.add_argument(
