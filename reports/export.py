@@ -10,7 +10,7 @@ Columns:
   `parallel` (ddp, ddp_views, fsdp2), each with that batch. The size of an image that is not square is text, `800x1280`
   (height x width), and in parquet then every size is.
 - `source`: measured or computed; `protocol`: its name, empty for a count.
-- `device`, `device_type`, `device_name`, `threads`, `malloc`, `torch`, `timm`, `cuda`, `driver`, `python`,
+- `device`, `device_type`, `device_name`, `threads`, `malloc`, `variables`, `torch`, `timm`, `cuda`, `driver`, `python`,
   `git_commit`, `git_dirty`, `started`: where and when. `device` is the short name that records of one machine share.
 - `failure_kind`, `failure_stage`, `failure_message`: why there is no number; empty where there is one.
 - `metric`, `unit`, `better`, `assume`: which measurement, in base units (s, B, count, J).
@@ -64,6 +64,7 @@ PLACE = (
     "device_name",
     "threads",
     "malloc",
+    "variables",
     "torch",
     "timm",
     "cuda",

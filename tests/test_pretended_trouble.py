@@ -20,7 +20,11 @@ from visionbench.judging import duet
 from visionbench.machine import unseen
 from visionbench.machine.environment import describe
 from visionbench.models.optimizer import adamw
-from visionbench.record.spec import Spec
+from visionbench.record.metrics import measurement
+from visionbench.record.record import Record
+from visionbench.record.spec import SWIN, Spec
+from visionbench.reports import REPORTS
+from visionbench.reports.launches import _setting
 from visionbench.tracing import trace
 
 STRANGER = 4
@@ -106,6 +110,27 @@ def test_a_card_that_no_program_may_use_is_refused(
     assert "prohibited" in said
     assert "`sudo nvidia-smi -c DEFAULT`" in said
     assert not any(file.stat().st_size for file in tmp_path.iterdir())
+
+
+def test_what_was_measured_under_a_variable_is_a_row_and_a_column_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
+    spec = Spec(model="timm:resnet18")
+    records = []
+    for seconds, value in ((0.1, None), (0.2, "0"), (0.3, None)):
+        if value is not None:
+            monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", value)
+        timed = measurement("throughput", (seconds,))
+        records.append(
+            Record(spec=spec, protocol=SWIN, environment=describe("cuda"), measurements=(timed,), source="measured")
+        )
+        monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    table = REPORTS["runs"].layout(records, ())
+    assert len(table.rows) == 2
+    assert "NVIDIA_TF32_OVERRIDE=0" in str(table)
+    plain, changed = (_setting(spec, record) for record in records[:2])
+    assert plain.slug != changed.slug
+    assert _setting(spec, records[2]) == plain
+    assert changed.words()["variables"] == "NVIDIA_TF32_OVERRIDE=0"
 
 
 # --- a card that torch does not see ---

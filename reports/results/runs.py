@@ -112,6 +112,7 @@ LABELS: tuple[Column[Run], ...] = (
     _label("protocol", "protocol", lambda run: run.protocol.name if run.protocol else DASH),
     _label("torch", "torch", lambda run: run.environment.torch or DASH),
     _label("malloc", "malloc", lambda run: f"malloc {run.environment.malloc}" if run.environment.malloc else ""),
+    _label("variables", "variables", lambda run: run.environment.variables or ""),
     _label("nodes", "nodes", lambda run: str(run.nodes or ""), rank=3),
     _label("launches", "n", lambda run: str(run.successes), rank=3),
 )
