@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from tests.pretended.card import H100, V100, Card, environment, pretend
 from visionbench import ROOT
 from visionbench.command.main import main
 from visionbench.comparison.comparison import Launch
+from visionbench.comparison.verdict import NOT_MEASURED
 from visionbench.judging import duet
 from visionbench.machine import unseen
 from visionbench.machine.environment import describe
 from visionbench.models.optimizer import adamw
+from visionbench.record import store
 from visionbench.record.metrics import measurement
-from visionbench.record.record import Record
+from visionbench.record.record import Failure, Record
 from visionbench.record.spec import SWIN, Spec
 from visionbench.reports import REPORTS
 from visionbench.reports.launches import _setting
@@ -266,3 +269,63 @@ def test_what_needs_no_kernel_of_the_gpu_tests_passes_on_a_pretended_card() -> N
     said = run_tests("-m", "gpu", "-k", " or ".join(NO_KERNEL), *(f"tests/measure/test_{name}.py" for name in files))
     assert f"{len(NO_KERNEL)} passed" in said
     assert "skipped" not in said
+
+
+# --- a search on a card that goes ---
+
+
+@pytest.fixture
+def search(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+    """Search for the largest batch on a card on which `most` images fit, and which `lost_at` so many makes go."""
+    from visionbench.measuring import sweep
+    from visionbench.measuring.process import launch as launching
+
+    pretend(monkeypatch)
+    here = describe("cuda")
+    monkeypatch.setattr(sweep, "prepare", lambda **_: None)
+
+    def run(most: int = 200, lost_at: int | None = None) -> int:
+        answering = ["cuda"]
+
+        def launch(spec: Spec, protocol: Any, *_: Any, **__: Any) -> Record:
+            failure = None
+            if spec.batch_size > most:
+                failure = Failure(kind="out_of_memory", stage="first call", message="CUDA out of memory")
+            if lost_at is not None and spec.batch_size >= lost_at:
+                answering.clear()
+                failure = Failure(kind="error", stage="first call", message="CUDA error: unspecified launch failure")
+            environment = replace(here, variables=describe("cuda").variables)
+            return Record(spec=spec, protocol=protocol, environment=environment, failure=failure, source="measured")
+
+        for owner in (sweep, launching):
+            monkeypatch.setattr(owner, "launch", launch)
+        monkeypatch.setattr(sweep, "answers", lambda device: device in answering)
+        words = ["run", "resnet18", "--batch-size", "max", "--device", "cuda", "--protocol", "swin"]
+        return main([*words, "--records", str(tmp_path / "r.jsonl")])
+
+    return run
+
+
+@pytest.mark.parametrize("lost_at", [1, 2, 64, 150, 199])
+def test_a_card_that_goes_during_a_search_leaves_no_largest_batch(
+    lost_at: int, search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search(lost_at=lost_at) == NOT_MEASURED
+    assert "stopped answering in the middle" in capsys.readouterr().err
+    assert not store.read_if_there(tmp_path / "r.jsonl").records
+    assert search() == 0
+    said = capsys.readouterr().err
+    assert "the largest batch that fits is" in said
+    assert "stopped" not in said
+
+
+def test_another_allocator_has_another_largest_batch(
+    search: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search(most=100) == 0
+    assert "Searching" in capsys.readouterr().err
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    assert search(most=200) == 0
+    assert "Searching" in capsys.readouterr().err, "what fits is asked anew"
+    assert search(most=200) == 0
+    assert "Searching" not in capsys.readouterr().err
