@@ -83,8 +83,8 @@ exit codes:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code. A `BenchError` is one sentence on stderr and exit code 2, or 4 where a GPU
-    was lost.
+    """Run one command; returns its exit code. A `BenchError` is one sentence on stderr and exit code 2, or 4 where a
+    GPU was lost.
     """
     _open_what_is_closed()
     words = list(sys.argv[1:] if argv is None else argv)
