@@ -11,7 +11,7 @@ Columns:
   (height x width), and in parquet then every size is; it is empty where the inputs hold no image.
 - `source`: measured, computed or predicted; `protocol`: its name, empty for a count.
 - `network`: a hash of what a user's function made and of its sources; empty for other networks.
-- `device`, `device_type`, `device_name`, `threads`, `malloc`, `torch`, `timm`, `cuda`, `driver`, `python`,
+- `device`, `device_type`, `device_name`, `threads`, `malloc`, `variables`, `torch`, `timm`, `cuda`, `driver`, `python`,
   `git_commit`, `git_dirty`, `started`: where and when. `device` is the short name that records of one machine share.
 - `failure_kind`, `failure_stage`, `failure_message`: why there is no number; empty where there is one.
 - `metric`, `unit`, `better`, `assume`: which measurement, in base units (s, B, count, J).
@@ -66,6 +66,7 @@ PLACE = (
     "device_name",
     "threads",
     "malloc",
+    "variables",
     "torch",
     "timm",
     "cuda",

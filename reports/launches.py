@@ -6,6 +6,7 @@ them: a hundred thousand records are walked over once, and not once a table.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -31,6 +32,7 @@ class Setting:
     attention: str
     torch: str | None
     malloc: str | None = None
+    variables: str | None = None
 
     @property
     def slug(self) -> str:
@@ -41,6 +43,7 @@ class Setting:
         parts += ["math-attention"] if self.attention == "math" else []
         parts += [f"torch-{self.torch}"] if self.torch else []
         parts += ["malloc-settled"] if self.malloc else []
+        parts += [re.sub(r"[^A-Za-z0-9.]+", "-", self.variables).lower()] if self.variables else []
         return "_".join(parts)
 
     def words(self) -> dict[str, str]:
@@ -54,6 +57,7 @@ class Setting:
             "protocol": f"protocol {self.protocol}",
             "torch": f"torch {self.torch}" if self.torch else "torch unknown",
             "malloc": f"malloc settled ({self.malloc})" if self.malloc else "",
+            "variables": self.variables or "",
         }
 
 
@@ -206,4 +210,5 @@ def _setting(spec: Spec, record: Record) -> Setting:
         attention=spec.attention,
         torch=record.environment.torch,
         malloc=record.environment.malloc,
+        variables=record.environment.variables,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,17 @@ from tests.pretended.card import H100, V100, Card, environment, pretend
 from visionbench import ROOT
 from visionbench.command.main import main
 from visionbench.comparison.comparison import Launch
+from visionbench.comparison.verdict import NOT_MEASURED
 from visionbench.judging import duet
 from visionbench.machine import unseen
 from visionbench.machine.environment import describe
 from visionbench.models.optimizer import adamw
-from visionbench.record.spec import Spec
+from visionbench.record import store
+from visionbench.record.metrics import measurement
+from visionbench.record.record import Failure, Record
+from visionbench.record.spec import SWIN, Spec
+from visionbench.reports import REPORTS
+from visionbench.reports.launches import _setting
 from visionbench.tracing import trace
 
 STRANGER = 4
@@ -106,6 +113,27 @@ def test_a_card_that_no_program_may_use_is_refused(
     assert "prohibited" in said
     assert "`sudo nvidia-smi -c DEFAULT`" in said
     assert not any(file.stat().st_size for file in tmp_path.iterdir())
+
+
+def test_what_was_measured_under_a_variable_is_a_row_and_a_column_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
+    spec = Spec(model="timm:resnet18")
+    records = []
+    for seconds, value in ((0.1, None), (0.2, "0"), (0.3, None)):
+        if value is not None:
+            monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", value)
+        timed = measurement("throughput", (seconds,))
+        records.append(
+            Record(spec=spec, protocol=SWIN, environment=describe("cuda"), measurements=(timed,), source="measured")
+        )
+        monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    table = REPORTS["runs"].layout(records, ())
+    assert len(table.rows) == 2
+    assert "NVIDIA_TF32_OVERRIDE=0" in str(table)
+    plain, changed = (_setting(spec, record) for record in records[:2])
+    assert plain.slug != changed.slug
+    assert _setting(spec, records[2]) == plain
+    assert changed.words()["variables"] == "NVIDIA_TF32_OVERRIDE=0"
 
 
 # --- a card that torch does not see ---
@@ -214,12 +242,9 @@ def test_a_grid_says_what_it_takes_before_its_turns(
 NO_KERNEL = (
     "test_memory_is_counted_on_a_gpu",
     "test_a_gpu_is_measured_in_a_forked_child",
-    "test_flags_of_torch_are_as_before",
-    "test_channels_last_computes_the_same",
-    "test_the_watch_reads_a_clock_under_load",
-    "test_it_runs_on_a_gpu",
     "test_a_gpu_is_described",
     "test_a_real_gpu_is_examined",
+    "test_a_real_card_answers",
 )
 """Of the mark `gpu` those that ask for no kernel of the device, no clock and no amount."""
 
@@ -240,5 +265,67 @@ def run_tests(*words: str, **variables: str) -> str:
 
 @pytest.mark.slow
 def test_what_needs_no_kernel_of_the_gpu_tests_passes_on_a_pretended_card() -> None:
-    said = run_tests("-m", "gpu", "-k", " or ".join(NO_KERNEL), "tests/measure")
+    files = ("worker", "launch", "environment", "doctor", "nvml")
+    said = run_tests("-m", "gpu", "-k", " or ".join(NO_KERNEL), *(f"tests/measure/test_{name}.py" for name in files))
+    assert f"{len(NO_KERNEL)} passed" in said
     assert "skipped" not in said
+
+
+# --- a search on a card that goes ---
+
+
+@pytest.fixture
+def search(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+    """Search for the largest batch on a card on which `most` images fit, and which `lost_at` so many makes go."""
+    from visionbench.measuring import sweep
+    from visionbench.measuring.process import launch as launching
+
+    pretend(monkeypatch)
+    here = describe("cuda")
+    monkeypatch.setattr(sweep, "prepare", lambda **_: None)
+
+    def run(most: int = 200, lost_at: int | None = None) -> int:
+        answering = ["cuda"]
+
+        def launch(spec: Spec, protocol: Any, *_: Any, **__: Any) -> Record:
+            failure = None
+            if spec.batch_size > most:
+                failure = Failure(kind="out_of_memory", stage="first call", message="CUDA out of memory")
+            if lost_at is not None and spec.batch_size >= lost_at:
+                answering.clear()
+                failure = Failure(kind="error", stage="first call", message="CUDA error: unspecified launch failure")
+            environment = replace(here, variables=describe("cuda").variables)
+            return Record(spec=spec, protocol=protocol, environment=environment, failure=failure, source="measured")
+
+        for owner in (sweep, launching):
+            monkeypatch.setattr(owner, "launch", launch)
+        monkeypatch.setattr(sweep, "answers", lambda device: device in answering)
+        words = ["run", "resnet18", "--batch-size", "max", "--device", "cuda", "--protocol", "swin"]
+        return main([*words, "--records", str(tmp_path / "r.jsonl")])
+
+    return run
+
+
+@pytest.mark.parametrize("lost_at", [1, 2, 64, 150, 199])
+def test_a_card_that_goes_during_a_search_leaves_no_largest_batch(
+    lost_at: int, search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search(lost_at=lost_at) == NOT_MEASURED
+    assert "stopped answering in the middle" in capsys.readouterr().err
+    assert not store.read_if_there(tmp_path / "r.jsonl").records
+    assert search() == 0
+    said = capsys.readouterr().err
+    assert "the largest batch that fits is" in said
+    assert "stopped" not in said
+
+
+def test_another_allocator_has_another_largest_batch(
+    search: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search(most=100) == 0
+    assert "Searching" in capsys.readouterr().err
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    assert search(most=200) == 0
+    assert "Searching" in capsys.readouterr().err, "what fits is asked anew"
+    assert search(most=200) == 0
+    assert "Searching" not in capsys.readouterr().err

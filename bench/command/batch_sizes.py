@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from visionbench.command import progress
 from visionbench.record import store
+from visionbench.record.errors import DeviceLostError
 from visionbench.record.record import Environment, Record
 from visionbench.record.spec import Spec
 from visionbench.record.statistics import throughput
@@ -33,16 +34,25 @@ def at_largest(
     from visionbench.machine.environment import describe
     from visionbench.measuring.largest_batch import CPU_SECONDS, FIT, METRIC, known, largest_batch
     from visionbench.measuring.process.launch import launch
-    from visionbench.measuring.sweep import of_now
+    from visionbench.measuring.sweep import answers, is_gone, of_now
+
+    answered = answers(device)
+
+    def tried(spec: Spec) -> Record:
+        record = launch(spec, FIT, device, threads)
+        if is_gone(record.failure, device, answered):  # what such a try met says nothing of its size
+            raise DeviceLostError(f"{device} {progress.STOPPED}; the same command searches anew.")
+        return record
 
     environment, seconds = describe(device, threads), CPU_SECONDS if device.startswith("cpu") else math.inf
     records = of_now(store.read_if_there(path).records, networks)
+    records = [record for record in records if record.environment.variables == environment.variables]
     at_largest = []
     for spec in specs:
         record = known(spec, records, environment.device, environment.torch)
         if record is None:
             progress.say(f"Searching the largest batch of {spec.model} ({spec.size}) ...")
-            record = largest_batch(spec, lambda tried: launch(tried, FIT, device, threads), seconds, progress.say)
+            record = largest_batch(spec, tried, seconds, progress.say)
             store.append(path, record)
         largest = record.get(METRIC)
         if largest is None:

@@ -23,9 +23,9 @@ from importlib import import_module
 
 from visionbench.command import progress
 from visionbench.command.options import Parser
-from visionbench.comparison.verdict import BUG, INTERRUPTED, OK, USAGE
+from visionbench.comparison.verdict import BUG, INTERRUPTED, NOT_MEASURED, OK, USAGE
 from visionbench.record import files
-from visionbench.record.errors import BenchError
+from visionbench.record.errors import BenchError, DeviceLostError
 from visionbench.record.program import program_name, release
 
 VERBS = {
@@ -87,7 +87,9 @@ exit codes:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code. A `BenchError` is one sentence on stderr and exit code 2."""
+    """Run one command; returns its exit code. A `BenchError` is one sentence on stderr and exit code 2, or 4 where a
+    GPU was lost.
+    """
     _hear_ctrl_c()
     _open_what_is_closed()
     atexit.register(gc.freeze)  # at the very end nobody needs torch's objects collected: that takes a second
@@ -107,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except BenchError as error:
         progress.complain(str(error))
-        return USAGE
+        return NOT_MEASURED if isinstance(error, DeviceLostError) else USAGE
     except KeyboardInterrupt:
         goes_on = ", and the same command goes on from there" if options.resumes else ""
         progress.say("")

@@ -14,6 +14,10 @@ class BenchError(Exception):
     """A user's mistake, in one sentence that contains the remedy."""
 
 
+class DeviceLostError(BenchError):
+    """The device stopped answering: what was measured is kept, and the command ends as one that could not measure."""
+
+
 def choose(kind: str, word: str, known: Iterable[str]) -> str:
     """Return `word` if it is one of `known`; otherwise raise a `BenchError` that suggests near misses.
 

@@ -119,6 +119,7 @@ LABELS: tuple[Column[Run], ...] = (
     _label("protocol", "protocol", lambda run: run.protocol.name if run.protocol else DASH),
     _label("torch", "torch", lambda run: run.environment.torch or DASH),
     _label("malloc", "malloc", lambda run: f"malloc {run.environment.malloc}" if run.environment.malloc else ""),
+    _label("variables", "variables", lambda run: run.environment.variables or ""),
     _label("nodes", "nodes", lambda run: str(run.nodes or ""), rank=3),
     replace(_label("network", "code", lambda run: (run.launches[-1].network or DASH)[:7]), notes=(OF_CODE,)),
     _label("launches", "n", lambda run: str(run.successes), rank=3),

@@ -18,7 +18,7 @@ from visionbench.command.selection import PAPER_BATCH, Defaults, specs_to_run
 from visionbench.comparison.verdict import INTERRUPTED, NOT_MEASURED
 from visionbench.record import store
 from visionbench.record.devices import DeviceSpec, find
-from visionbench.record.errors import BenchError
+from visionbench.record.errors import BenchError, DeviceLostError
 from visionbench.record.record import Failure, Record
 from visionbench.record.spec import EFFORTS, PROTOCOLS, QUICK, SMOKE, STEADY, SWIN, Protocol, Spec
 from visionbench.record.units import duration, plural
@@ -339,7 +339,7 @@ def _first_launches(specs: Iterable[Spec], place: Place) -> tuple[Networks, dict
             continue
         record = launch(spec, CHECK, device, place.threads)
         if is_gone(record.failure, device, answered):
-            raise BenchError(f"{device} stopped answering: see `nvidia-smi` and `dmesg`; a restart may help.")
+            raise DeviceLostError(f"{device} {progress.STOPPED}; the same command goes on from here.")
         tried.add(spec.network)
         if record.network is not None:
             networks[spec.network] = record.network
