@@ -7,5 +7,7 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 
 from visionbench.command.main import main
 
+__all__ = ["main"]
+
 if __name__ == "__main__":
     raise SystemExit(main())
