@@ -92,6 +92,28 @@ def test_the_device_that_is_here_is_found(card: Card, device: str, monkeypatch: 
     assert describe(f"{device}:3").device_name is None
 
 
+@pytest.mark.parametrize(
+    ("card", "device", "name"),
+    [
+        (APPLE, "mps", "PYTORCH_ENABLE_MPS_FALLBACK"),
+        (APPLE, "mps", "PYTORCH_MPS_HIGH_WATERMARK_RATIO"),
+        (ARC, "xpu", "PYTORCH_ALLOC_CONF"),
+        (MI300, "cuda", "AMD_SERIALIZE_KERNEL"),
+        (MI300, "cuda", "HSA_OVERRIDE_GFX_VERSION"),
+    ],
+)
+def test_their_variables_are_a_flag_and_kept(
+    card: Card, device: str, name: str, factories: Factories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, card)
+    monkeypatch.setenv(name, "1")
+    record = worker.measure(Spec(model=factories("tiny")), replace(ALL, metrics=("throughput",)), device)
+    timed = record.get("throughput")
+    assert timed is not None
+    assert "variables_set" in timed.flags
+    assert record.environment.variables == f"{name}=1"
+
+
 @pytest.mark.parametrize("device", ["xpu", "mps"])
 def test_a_device_that_is_not_here_is_refused(
     device: str, factories: Factories, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
