@@ -5,7 +5,7 @@ import signal
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `main` can answer, a Ctrl-C ends it without a traceback
 
-from visionbench.command.main import main as main  # `bench.py` takes it from here
+from visionbench.command.main import main
 
 __all__ = ["main"]
 

@@ -12,9 +12,13 @@ from visionbench.command.verbs import gate
 from visionbench.comparison.comparison import Comparison, Side
 from visionbench.comparison.structure import Layer, Structure, Structures
 from visionbench.judging.structure import compare
-from visionbench.record.record import Environment, Failure
-from visionbench.record.spec import Spec
-from visionbench.reports import cells
+from visionbench.record.metrics import measurement
+from visionbench.record.record import Environment, Failure, Record
+from visionbench.record.spec import SMOKE, Spec
+from visionbench.reports import cells, export
+from visionbench.reports.results import predictions, runs
+
+CPU = Environment(device_type="cpu")
 
 NETS = """
 import torch
@@ -80,3 +84,22 @@ def test_a_gate_says_how_a_new_model_passes() -> None:
 )
 def test_an_exact_count_is_not_shown_as_nothing(value: float, text: str) -> None:
     assert cells.computed(value, 1e6, 2).text == text
+
+
+def test_a_table_has_an_image_size_only_where_images_are_given() -> None:
+    ids, grey = ("ids=12:int64:0..99",), ("1x48x64",)
+    records = [
+        Record(spec=Spec(model="user:a:b", inputs=inputs), protocol=SMOKE, environment=CPU, source="measured",
+               measurements=(measurement("throughput", (1.0,), iterations=10),))
+        for inputs in (ids, grey, None)
+    ]  # fmt: skip
+    table = runs.layout(records)
+    place = [column.key for column in table.columns].index("image_size")
+    assert [row.cells[place].text for row in table.rows] == ["", "48x64", "224"]
+    exported = [line["image_size"] for line in export.lines(records)]
+    assert exported == [None, "48x64", 224]
+
+
+def test_a_users_network_has_one_name_in_predictions_and_measurements() -> None:
+    refused = Record(spec=Spec(model="user:a:b", batch_size=64), protocol=None, environment=CPU, source="predicted")
+    assert predictions.layout([refused], "").rows[0].cells[0].text == "user:a:b"

@@ -155,7 +155,7 @@ def _section(record: Record) -> str:
 
 def _model(row: Predicted) -> Cell:
     model = row.record.spec.model
-    return cells.word(model.partition(":")[2], model)
+    return cells.word(model if model.startswith("user:") else model.partition(":")[2], model)
 
 
 def _size(row: Predicted) -> Cell:

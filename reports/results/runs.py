@@ -102,7 +102,7 @@ OF_CODE = Note(
 
 LABELS: tuple[Column[Run], ...] = (
     _label("model", "model", lambda run: run.spec.model.removeprefix("timm:")),
-    _label("image_size", "size", lambda run: run.spec.pixels or DASH),
+    _label("image_size", "size", lambda run: run.spec.pixels),
     _label("task", "task", lambda run: run.spec.task, rank=4),
     _label("batch_size", "batch", lambda run: str(run.spec.batch_size)),
     # The rest of a key: each of them tells two rows apart, so none may be folded away.
