@@ -105,12 +105,13 @@ class Ray:
         ]  # fmt: skip
 
     def entrypoint(self, shift: str, card: str, node: str | None, number: str) -> str:
-        """The shell commands of a job."""
+        """The shell commands of a job; as `sbatch` does it, in this folder if the node has it."""
         log = shlex.quote(f"{self.folder.resolve() / 'logs' / shift}.log")
         names = {"VISIONBENCH_NODE": node or "", "VISIONBENCH_JOB": number}
         exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in names.items())
         job = script(self.sites, self.folder, shift, card)
-        return f"exec >>{log} 2>&1\nunset OMP_NUM_THREADS\nexport {exports}\n{job}"
+        folder = shlex.quote(str(Path.cwd()))
+        return f"exec >>{log} 2>&1\ncd {folder}\nunset OMP_NUM_THREADS\nexport {exports}\n{job}"
 
 
 def _stop(number: str, client: JobSubmissionClient) -> bool:

@@ -82,7 +82,10 @@ def checked(how: HowToRun) -> int | None:
     spec = Spec(model="any", task=how.task, processes=how.processes, parallel=parallel, compile_mode=how.compile_mode)
     check_parallel(spec)
     if parallel == "fsdp2":
-        raise BenchError("--parallel fsdp2 is counted and not measured so far: `trace` gives its memory, ddp is timed.")
+        raise BenchError(
+            "--parallel fsdp2 is counted and not timed: its ranks hold parts of the network, so none can step alone or "
+            "without the others, and scaling is measured against that; `trace` gives its memory."
+        )
     if how.batch_size == LARGEST:
         raise BenchError("the largest batch is searched for with one process: name --batch-size beside --processes.")
     return spec.processes

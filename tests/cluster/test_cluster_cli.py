@@ -183,6 +183,25 @@ def test_a_column_is_filled_and_another_request_is_refused(here, cluster, capsys
     assert len((here / "x.csv").read_text().splitlines()) == 3
 
 
+@pytest.mark.slow
+def test_tables_fill_a_column_per_card_and_then_have_nothing_to_do(here, cluster, capsys, monkeypatch):
+    monkeypatch.setenv("WORKER", json.dumps({"seconds": 0.02}))
+    words = ["tables", "convnext_table2", "--cluster", "slurm", "--gpu", "v100", "--gpu", "a100", "--launches", "2"]
+    assert main([*words, "--format", "csv"]) == 0
+    head, *_ = capsys.readouterr().out.splitlines()
+    for card in ("v100", "a100"):
+        assert f"throughput_measured_{card}" in head
+        memory = [name for name in head.split(",") if name.startswith(f"train_memory_allocated_{card}")]
+        assert len([name for name in memory if name.endswith("_source")]) == 2, "as in 2022, and as today"
+    counted = (here / "visionbench-cluster" / "records" / "computed.jsonl").read_text()
+    assert main([*words, "--format", "csv"]) == 0
+    heard = capsys.readouterr()
+    assert heard.out.splitlines()[0] == head
+    assert "there is nothing to queue" in heard.err
+    assert "Counting" not in heard.err
+    assert (here / "visionbench-cluster" / "records" / "computed.jsonl").read_text() == counted
+
+
 @pytest.fixture
 def wide(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[real.TestCluster]:
     """Eight nodes of each card: one of them may die."""
