@@ -83,8 +83,8 @@ def checked(how: HowToRun) -> int | None:
     check_parallel(spec)
     if parallel == "fsdp2":
         raise BenchError(
-            "--parallel fsdp2 is counted and not timed: its ranks hold parts of the network, so none can step alone or "
-            "without the others, and scaling is measured against that; `trace` gives its memory."
+            "--parallel fsdp2 is counted and not timed: no rank holds the whole network, and scaling is measured "
+            "against one that trains alone; `trace` gives its memory."
         )
     if how.batch_size == LARGEST:
         raise BenchError("the largest batch is searched for with one process: name --batch-size beside --processes.")
