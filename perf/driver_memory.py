@@ -20,7 +20,7 @@ from visionbench.record.record import Environment, Measurement, Record, to_json
 from visionbench.record.spec import SWIN, Spec
 
 NODES = tuple(Node(name=f"n{k}", state="idle", gres="gpu:a100:1", features=(), limit=None) for k in range(500))
-ROWS = tuple(Spec(model=f"timm:net{k}", batch_size=64) for k in range(4))
+ROWS = tuple(Spec(model=f"timm:net{k}", batch_size=64) for k in range(2))
 
 
 class Queue:

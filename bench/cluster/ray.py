@@ -6,6 +6,7 @@ request's. Ray waits without a word for a card that no node has, so nodes are as
 
 from __future__ import annotations
 
+import json
 import secrets
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -98,7 +99,8 @@ class Ray:
 
     def command(self, shift: str, card: str, node: str | None, exclude: Sequence[str]) -> list[str]:  # noqa: ARG002
         """The same as `ray job submit` would do it, for people."""
-        selector = [f"--entrypoint-label-selector={NODE_ID}={node}"] if node else []
+        numbers = [each.features[0] for each in _nodes() if each.name == node]
+        selector = [f"--entrypoint-label-selector='{json.dumps({NODE_ID: number})}'" for number in numbers]
         return [
             "ray", "job", "submit", "--no-wait", "--entrypoint-num-gpus=1", *selector,
             "--", "python", "-m", "visionbench.cluster.job", str(self.folder.resolve()), shift,

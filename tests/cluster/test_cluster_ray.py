@@ -157,6 +157,7 @@ def test_a_dry_run_prints_what_would_be_queued(here: Path, capsys: pytest.Captur
     said = capsys.readouterr().out
     assert "v100: 1 row x 3 = 3 shifts on 2 nodes" in said
     assert "ray job submit --no-wait --entrypoint-num-gpus=1" in said
+    assert """--entrypoint-label-selector='{"ray.io/node-id": """ in said
     assert not (here / "visionbench-cluster").exists()
 
 
