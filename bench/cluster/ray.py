@@ -46,6 +46,7 @@ class Ray:
     """
 
     called: ClassVar[str] = "Ray"
+    remedy: ClassVar[str] = "set RAY_ADDRESS to its address, or try again when it is up"
 
     name: str
     folder: Path
@@ -143,8 +144,9 @@ def _asked(question: Callable[[JobSubmissionClient], Value]) -> Value:
 
 
 def _first_line(error: BaseException) -> str:
+    """What Ray says, without its advice about options that are not ours."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(".:")
+    return lines[0].partition(". ")[0].rstrip(".:")
 
 
 def _nodes() -> tuple[Node, ...]:

@@ -111,6 +111,7 @@ class Slurm:
     """One request's view of Slurm. `sites` says what cards are called, `options` are the user's own for `sbatch`."""
 
     called: ClassVar[str] = "Slurm"
+    remedy: ClassVar[str] = "try again when its controller is up"
 
     name: str
     folder: Path

@@ -99,7 +99,7 @@ def run(
             )
             interrupted = _wait(driver, engine, request)
     except slurm.NoAnswerError as error:
-        raise BenchError(f"{engine.called} does not answer ({error}): try again when it is up.") from error
+        raise BenchError(f"{engine.called} does not answer ({error}): {engine.remedy}.") from error
     except OSError as error:
         raise BenchError(f"cannot write to {folder} ({error.strerror}): name another folder with --records.") from error
     progress.say(f"Records: {folder} (--records {folder} reads them).")

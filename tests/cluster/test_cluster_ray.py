@@ -59,6 +59,33 @@ def test_rays_word_for_a_card_is_the_card_or_its_family(kind, wanted, same):
     assert ray._is_kind(kind, wanted) is same
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            ConnectionError("Could not find any Ray. Please set `--address`."),
+            "Ray does not answer (Could not find any Ray)",
+        ),
+        (
+            ConnectionError("Failed to connect to Ray at address: http://x:9."),
+            "at address: http://x:9): set RAY_ADDRESS",
+        ),
+        (TimeoutError(), "Ray does not answer (TimeoutError)"),
+        (RuntimeError("Invalid address format: x"), "Ray refuses: Invalid address format: x."),
+    ],
+)
+def test_a_ray_that_is_not_there_is_one_sentence(monkeypatch, capsys, error, said):
+    def client() -> None:
+        raise error
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "ray.job_submission", SimpleNamespace(JobSubmissionClient=client))
+    assert main(["run", "resnet18", *CARDS]) == 2
+    heard = capsys.readouterr().err
+    assert said in heard
+    assert heard.count("\n") == 1
+
+
 def details(status: str, error: str | None = None) -> Any:
     """A job as Ray describes it."""
     return SimpleNamespace(
