@@ -46,6 +46,18 @@ def groups(records: Sequence[Record], networks: Iterable[Network], task: Task) -
     return tuple(sorted(made, key=lambda group: group.newest, reverse=True))
 
 
+def of_every_card(found: Sequence[Group], newest: int, each: int) -> tuple[Group, ...]:
+    """The `newest` groups, and `each` newest of every device: a card that was measured first has its column, too."""
+    of_device: dict[str, int] = {}
+    shown = []
+    for place, group in enumerate(found):
+        device = group.environments[-1].device
+        of_device[device] = of_device.get(device, 0) + 1
+        if place < newest or of_device[device] <= each:
+            shown.append(group)
+    return tuple(shown)
+
+
 def device_name(environment: Environment) -> str:
     """Short enough to stand over a column: `A100-SXM4-80GB`, `CPU, 2 threads`; the column's note has the full name."""
     if environment.device_type == "cpu":

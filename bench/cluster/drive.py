@@ -43,8 +43,10 @@ LATE = 60.0
 AT_ONCE = 200
 """Shifts queued in one look: the next look must not wait for a thousand `sbatch`."""
 
-MOVED, UNFIT = "its node took no jobs", "its node was unfit"
-"""Why a shift is sent again; neither is a further try."""
+MOVED, UNFIT, UNBEGUN = "its node took no jobs", "its node was unfit", "its job never began"
+"""Why a shift is sent again; none of them is a further try."""
+
+NO_TRY = frozenset((MOVED, UNFIT, UNBEGUN))
 
 LOG_END = 2000
 """Bytes at the end of a log that a failure quotes."""
@@ -100,6 +102,7 @@ class Driver:
             self._sent[sent.shift].append(sent)
         self._ended: dict[str, float] = {}
         self._cancelled: set[str] = set()
+        self._unbegun: set[str] = set()
         self._refusals = 0
         self._told: tuple[set[str], set[str]] = (set(), set())
         self._environments: dict[str, Environment] = {}
@@ -146,6 +149,8 @@ class Driver:
         for job in self._engine.jobs():
             if not job.over and job.shift in self.open:
                 by_shift[job.shift].append(job)
+            if not job.begun:
+                self._unbegun.add(job.number)
         return by_shift
 
     # --- records ---
@@ -204,7 +209,7 @@ class Driver:
             if not good[shift.card]:
                 self._tell(f"No node of {shift.card} takes jobs now; waiting for one.")
                 continue
-            if self._tries(name) >= TRIES and why not in (MOVED, UNFIT):
+            if self._tries(name) >= TRIES and why not in NO_TRY:
                 self._give_up(shift, f"{plural(TRIES, 'job')} ended without all records")
                 continue
             node = spread.next(shift.card) if self._spread else None
@@ -226,7 +231,7 @@ class Driver:
         is one that waits for a node that takes no jobs: it would wait for ever.
         """
         self._ended.pop(shift.name, None)
-        job, *others = sorted(jobs, key=lambda job: (job.state == "PENDING", int(job.number)))
+        job, *others = sorted(jobs, key=lambda job: (job.state == "PENDING", len(job.number), job.number))
         if others:
             self._cancel([other.number for other in others])
         if not self._sent[shift.name]:
@@ -253,13 +258,15 @@ class Driver:
         job = sent[-1].job
         if any(unfit.job == job for unfit in self.unfit.values()):
             return UNFIT
+        if job in self._unbegun:
+            return UNBEGUN
         since = self._ended.setdefault(shift.name, self._clock())
         if self._clock() - since < self._late:
             return None
         return f"job {job} ended before all its records were there"
 
     def _tries(self, name: str) -> int:
-        return sum(sent.why not in (MOVED, UNFIT) for sent in self._sent[name])
+        return sum(sent.why not in NO_TRY for sent in self._sent[name])
 
     def _send(self, shift: Shift, node: str | None, excluded: Sequence[str], why: str) -> bool:
         """Queue a shift; False where the queue takes no more for now."""
@@ -280,7 +287,7 @@ class Driver:
         self._cancelled.discard(shift.name)
         self._ended.pop(shift.name, None)
         if why:
-            again = f" ({self._tries(shift.name)} of {TRIES} tries)" if why not in (MOVED, UNFIT) else ""
+            again = f" ({self._tries(shift.name)} of {TRIES} tries)" if why not in NO_TRY else ""
             self._say(f"{shift.name} is sent again{again}: {why}.")
         return True
 

@@ -49,8 +49,10 @@ def main(
         left = missing(shift, read_records(folder, name))
         if not left:
             return DONE
+        if measure is None:
+            prepare(shift)
         if reasons := tuple((examine or unfit)(shift)):
-            job = os.environ.get("SLURM_JOB_ID", "")
+            job = os.environ.get("SLURM_JOB_ID") or os.environ.get("VISIONBENCH_JOB", "")
             unfit_node = Unfit(node=shown, job=job, reasons=reasons, name=node)
             write_whole(folder / "unfit" / f"{job or node}.json", json.dumps(asdict(unfit_node)))
             print(f"nothing is measured on {shown}: {'; '.join(reasons)}", file=sys.stderr)
@@ -86,6 +88,16 @@ def _check(holder: Path, mine: str) -> None:
             raise DisplacedError
     except OSError:
         return  # the disk is away for now; the launch will say so if it stays away
+
+
+def prepare(shift: Shift) -> None:
+    """Import torch once, for this process and for the one that forks the launches, before CUDA is awake; without its
+    compiler, three of five seconds, where no row needs it.
+    """
+    from visionbench.measuring.process import launch
+
+    plain = (spec.task == "inference" and spec.compile_mode is None for part in shift.parts for spec in part.specs)
+    launch.prepare(own=True, light=all(plain))
 
 
 def unfit(shift: Shift) -> Sequence[str]:

@@ -21,6 +21,7 @@ from visionbench.record.errors import BenchError
 from visionbench.record.files import read_typed, write_whole
 from visionbench.record.record import Record
 from visionbench.record.spec import Protocol, Spec, stored
+from visionbench.record.units import plural
 
 FOLDER = Path("visionbench-cluster")
 
@@ -54,7 +55,7 @@ class Request:
     """Every card with its rows, and how often each row is launched.
 
     `device` is torch's word for where a job measures. `name` marks this request's jobs in the queue; `salt`, if there
-    is one, hides the names of nodes. `release` is visionbench's.
+    is one, hides the names of nodes. `release` is visionbench's. `cluster` is the engine, by the word of `--cluster`.
     """
 
     cards: tuple[Card, ...]
@@ -64,6 +65,7 @@ class Request:
     release: str | None = None
     name: str = ""
     salt: str | None = None
+    cluster: str = "slurm"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,10 +255,20 @@ def _differing(kept: Request, asked: Request) -> str:
         protocols.append({part.protocol for _, part in parts})
         rows.append({(word, spec) for word, part in parts for spec in part.specs})
     if rows[0] != rows[1]:
-        return f"it has {len(rows[0] - rows[1])} other rows and lacks {len(rows[1] - rows[0])} of these"
+        return _differing_rows(rows[0] - rows[1], rows[1] - rows[0])
     if protocols[0] != protocols[1]:
         return "its protocol is " + ", ".join(sorted(protocol.name for protocol in protocols[0]))
-    for word in ("device", "threads", "release"):
+    for word in ("cluster", "device", "threads", "release"):
         if getattr(kept, word) != getattr(asked, word):
             return f"its {word} is {getattr(kept, word)}"
     return "it names nodes otherwise" if bool(kept.salt) != bool(asked.salt) else ""
+
+
+def _differing_rows(others: set[tuple[str, Spec]], lacking: set[tuple[str, Spec]]) -> str:
+    """How many rows differ, with the first of each kind."""
+    parts = [
+        f"{said} {plural(len(rows), word)}, such as {min(str(spec) for _, spec in rows)}"
+        for said, rows, word in (("it has", others, "other row"), ("it lacks", lacking, "row"))
+        if rows
+    ]
+    return " and ".join(parts)

@@ -35,7 +35,7 @@ class Site:
 
 
 def read_site(path: Path | None) -> dict[str, Site]:
-    """Every card of a site file by its word; without a path `cluster.toml`, if there is one.
+    """Every card of a site file by its word in lower case; without a path `cluster.toml`, if there is one.
 
     Raises `BenchError` for a file that is not there, is no TOML, or has an unknown word.
     """
@@ -48,7 +48,7 @@ def read_site(path: Path | None) -> dict[str, Site]:
         raise BenchError(f"cannot read {file} ({reason(error)}): name another file with --site.") from error
     except ValueError as error:
         raise BenchError(f"{file} is no TOML ({error}): mend it.") from error
-    return {word: _site(file, word, table) for word, table in data.items()}
+    return {word.lower(): _site(file, word, table) for word, table in data.items()}
 
 
 def _site(file: Path, card: str, table: object) -> Site:

@@ -10,9 +10,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 from typing import Protocol as Interface
 
 from visionbench import ROOT
@@ -21,6 +23,9 @@ from visionbench.record.errors import BenchError, choose
 from visionbench.record.program import release
 
 COMMANDS = ("sbatch", "squeue", "sinfo", "scancel")
+
+FRESH = 1.0
+"""Seconds for which a list of nodes is used: two hundred jobs queued at once ask for it a few times."""
 
 PATIENCE = 60.0
 """Seconds that one of Slurm's commands may take; a busy controller takes many."""
@@ -68,7 +73,7 @@ class Node:
 class Job:
     """One of our jobs: its state, the node it runs or ran on, and the one it is pinned to ("" for none).
 
-    `held`: it waits to be released.
+    `held`: it waits to be released; `begun`: it was not given up before it ran.
     """
 
     number: str
@@ -77,6 +82,7 @@ class Job:
     node: str
     pinned: str
     held: bool = False
+    begun: bool = True
 
     @property
     def over(self) -> bool:
@@ -104,11 +110,15 @@ class Engine(Interface):
 class Slurm:
     """One request's view of Slurm. `sites` says what cards are called, `options` are the user's own for `sbatch`."""
 
+    called: ClassVar[str] = "Slurm"
+    remedy: ClassVar[str] = "try again when its controller is up"
+
     name: str
     folder: Path
     partition: str | None
     sites: Mapping[str, Site]
     options: tuple[str, ...] = ()
+    _heard: dict[str | None, tuple[float, tuple[Node, ...]]] = field(default_factory=dict, compare=False, repr=False)
 
     def nodes(self, card: str) -> tuple[Node, ...]:
         """The nodes of the card's partition that have it, by their gres or their features."""
@@ -135,18 +145,12 @@ class Slurm:
         return self.sites.get(card, Site()).partition or self.partition
 
     def _partition(self, partition: str | None) -> tuple[Node, ...]:
-        """The nodes of a partition, or of the default one: without its name every node is listed once per partition."""
-        if partition is None:
-            marked = (line.strip() for line in _ask("sinfo", "-h", "-o", "%P"))
-            partition = next((name[:-1] for name in marked if name.endswith("*")), None)
-        chosen = ["-p", partition] if partition else []
-        lines = _ask("sinfo", "-h", "-N", *chosen, "-O", _fields("NodeList", "StateLong", "Time", "Gres", "Features"))
-        rows = ([word.strip() for word in line.split(SEPARATOR)[:5]] for line in lines)
-        nodes = (
-            Node(name=name, state=state.lower(), limit=seconds_of(limit), gres=gres, features=tuple(names.split(",")))
-            for name, state, limit, gres, names in (row for row in rows if len(row) == 5)
-        )
-        return tuple({node.name: node for node in nodes}.values())
+        """The nodes of a partition, or of the default one; asked for again after `FRESH` seconds."""
+        when, nodes = self._heard.get(partition, (-FRESH, ()))
+        if time.monotonic() - when > FRESH:
+            nodes = _listed(partition)
+            self._heard[partition] = time.monotonic(), nodes
+        return nodes
 
     def jobs(self) -> tuple[Job, ...]:
         """This request's jobs; Slurm forgets one some minutes after its end."""
@@ -162,12 +166,12 @@ class Slurm:
 
     def submit(self, shift: str, card: str, node: str | None, exclude: Sequence[str]) -> str:
         """Queue a shift. Raises `BenchError` where Slurm refuses it."""
-        answer = _ask(*self.command(shift, card, node, exclude), text=self.script(shift, card))
+        answer = _ask(*self.command(shift, card, node, exclude), text=script(self.sites, self.folder, shift, card))
         return answer[0].partition(";")[0] if answer else ""
 
     def test(self, shift: str, card: str) -> None:
         """Ask Slurm whether it would take such a job; queues nothing. Raises `BenchError` where it would not."""
-        _ask(*self.command(shift, card, None, ()), "--test-only", text=self.script(shift, card))
+        _ask(*self.command(shift, card, None, ()), "--test-only", text=script(self.sites, self.folder, shift, card))
 
     def cancel(self, numbers: Sequence[str]) -> None:
         """Cancel jobs that still wait; one that has begun goes on."""
@@ -208,12 +212,32 @@ class Slurm:
         by_feature = nodes and not any(card.lower() in _kinds(node.gres) for node in nodes)
         return next((word for word in nodes[0].features if word.lower() == card.lower()), None) if by_feature else None
 
-    def script(self, shift: str, card: str) -> str:
-        """What the job runs."""
-        python = self.sites.get(card, Site()).python
-        words = [python or sys.executable, "-m", "visionbench.cluster.job", str(self.folder.resolve()), shift]
-        path = "" if python or release() else f"export PYTHONPATH={shlex.quote(str(ROOT))}\n"
-        return f"#!/bin/sh\n{path}exec {shlex.join(words)}\n"
+    def how_to_cancel(self, jobs: Sequence[Job]) -> str:
+        """The command that ends jobs."""
+        return f"scancel {' '.join(job.number for job in jobs)}"
+
+
+def _listed(partition: str | None) -> tuple[Node, ...]:
+    """Asked with its name, also for the default one: without it every node is listed once per partition."""
+    if partition is None:
+        marked = (line.strip() for line in _ask("sinfo", "-h", "-o", "%P"))
+        partition = next((name[:-1] for name in marked if name.endswith("*")), None)
+    chosen = ["-p", partition] if partition else []
+    lines = _ask("sinfo", "-h", "-N", *chosen, "-O", _fields("NodeList", "StateLong", "Time", "Gres", "Features"))
+    rows = ([word.strip() for word in line.split(SEPARATOR)[:5]] for line in lines)
+    nodes = (
+        Node(name=name, state=state.lower(), limit=seconds_of(limit), gres=gres, features=tuple(names.split(",")))
+        for name, state, limit, gres, names in (row for row in rows if len(row) == 5)
+    )
+    return tuple({node.name: node for node in nodes}.values())
+
+
+def script(sites: Mapping[str, Site], folder: Path, shift: str, card: str) -> str:
+    """What a job runs, by the Python that serves its card."""
+    python = sites.get(card, Site()).python
+    words = [python or sys.executable, "-m", "visionbench.cluster.job", str(folder.resolve()), shift]
+    path = "" if python or release() else f"export PYTHONPATH={shlex.quote(str(ROOT))}\n"
+    return f"#!/bin/sh\n{path}exec {shlex.join(words)}\n"
 
 
 SEPARATOR = "\x1f"

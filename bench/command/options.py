@@ -194,7 +194,9 @@ def add_queue(parser: argparse.ArgumentParser) -> None:
     """Options that measure on a cluster's nodes instead of here."""
     queue = parser.add_argument_group("on a cluster (docs/cluster.md)")
     queue.add_argument(
-        "--cluster", choices=("slurm",), help="queue jobs on the cluster; --gpu NAME (repeatable) says on which cards"
+        "--cluster",
+        choices=("slurm", "ray"),
+        help="queue jobs on the cluster; --gpu NAME (repeatable) says on which cards",
     )
     queue.add_argument("--partition", metavar="NAME", help="Slurm's partition (default: its default)")
     queue.add_argument(
@@ -217,9 +219,10 @@ def add_queue(parser: argparse.ArgumentParser) -> None:
     queue.add_argument("--anonymous-nodes", action="store_true", help="records get a salted hash for a node's name")
 
 
-ONLY_QUEUED = ("partition", "sbatch", "nodes", "site", "anonymous_nodes")
+ONLY_SLURM = ("partition", "sbatch", "nodes")
+ONLY_QUEUED = (*ONLY_SLURM, "site", "anonymous_nodes")
 NOT_QUEUED = ("target_ci", "row_time", "budget", "lock_clocks", "retry_failures")
-"""What means nothing without `--cluster`, and what means nothing with it."""
+"""What means something to Slurm alone, what means nothing without `--cluster`, and what means nothing with it."""
 
 
 def queue(words: argparse.Namespace) -> Queue | None:
@@ -237,6 +240,9 @@ def queue(words: argparse.Namespace) -> Queue | None:
     given = next((name for name in NOT_QUEUED if getattr(words, name)), None)
     if given:
         raise BenchError(f"--{given.replace('_', '-')} is for one machine: leave it out with --cluster.")
+    given = next((name for name in ONLY_SLURM if getattr(words, name)), None)
+    if given and words.cluster != "slurm":
+        raise BenchError(f"--{given} is for Slurm: leave it out with --cluster {words.cluster}.")
     if not gpus:
         raise BenchError("--cluster needs the cards to measure: --gpu a100, or several of them.")
     try:
@@ -244,7 +250,8 @@ def queue(words: argparse.Namespace) -> Queue | None:
     except ValueError as error:
         raise BenchError("--sbatch has an open quote: close it.") from error
     return Queue(
-        gpus=tuple(dict.fromkeys(gpus)),
+        cluster=words.cluster,
+        gpus=tuple(dict.fromkeys(map(str.lower, gpus))),
         partition=words.partition,
         nodes=words.nodes or "spread",
         site=words.site,

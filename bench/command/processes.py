@@ -82,7 +82,10 @@ def checked(how: HowToRun) -> int | None:
     spec = Spec(model="any", task=how.task, processes=how.processes, parallel=parallel, compile_mode=how.compile_mode)
     check_parallel(spec)
     if parallel == "fsdp2":
-        raise BenchError("--parallel fsdp2 is counted and not measured so far: `trace` gives its memory, ddp is timed.")
+        raise BenchError(
+            "--parallel fsdp2 is counted and not timed: no rank holds the whole network, and scaling is measured "
+            "against one that trains alone; `trace` gives its memory."
+        )
     if how.batch_size == LARGEST:
         raise BenchError("the largest batch is searched for with one process: name --batch-size beside --processes.")
     return spec.processes

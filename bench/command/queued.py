@@ -10,15 +10,18 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from visionbench.cluster import drive, shifts, site, slurm
+from visionbench.cluster import drive, ray, shifts, site, slurm
+from visionbench.cluster.ray import Ray
 from visionbench.cluster.shifts import Card, Part, Request
+from visionbench.cluster.slurm import Slurm
 from visionbench.command import inputs, output, progress
 from visionbench.command.requests import HowLong, Queue, Where
 from visionbench.command.selection import Defaults
@@ -76,10 +79,9 @@ def run(
 
     Raises `BenchError` before anything is queued for whatever cannot be.
     """
-    slurm.check_here()
-    sites = site.read_site(queue.site)
-    engine = slurm.Slurm(name="", folder=folder, partition=queue.partition, sites=sites, options=queue.sbatch)
+    engine = _engine(queue, folder)
     on_cpu = where.device == "cpu"
+    _check_words(queue, engine, on_cpu=on_cpu)
     try:
         nodes = {word: _nodes(engine, word, check=not on_cpu) for word in queue.gpus}
         request = apart(lambda: _request(queue, where, rows, nodes))
@@ -89,7 +91,7 @@ def run(
             )
             return Outcome(records=())
         folder.mkdir(parents=True, exist_ok=True)
-        with drive.alone(folder):
+        with drive.alone(folder), _forgotten_if_refused(folder):
             request = shifts.keep(folder, request)
             engine = replace(engine, name=request.name)
             driver = drive.Driver(
@@ -97,12 +99,41 @@ def run(
             )
             interrupted = _wait(driver, engine, request)
     except slurm.NoAnswerError as error:
-        raise BenchError(f"Slurm does not answer ({error}): try again when its controller is up.") from error
+        raise BenchError(f"{engine.called} does not answer ({error}): {engine.remedy}.") from error
     except OSError as error:
         raise BenchError(f"cannot write to {folder} ({error.strerror}): name another folder with --records.") from error
     progress.say(f"Records: {folder} (--records {folder} reads them).")
     log = store.read(folder) if any((folder / "records").glob("*.jsonl")) else store.Log(records=())
     return Outcome(records=tuple(r for r in log.records if r.source == "measured"), interrupted=interrupted)
+
+
+def _engine(queue: Queue, folder: Path) -> Slurm | Ray:
+    """The queue that was asked for. Raises `BenchError` where it is not here, or for a site file in another's words."""
+    if queue.cluster == "slurm":
+        slurm.check_here()
+        sites = site.read_site(queue.site)
+        return Slurm(name="", folder=folder, partition=queue.partition, sites=sites, options=queue.sbatch)
+    ray.check_here()
+    sites = site.read_site(queue.site)
+    for word, its in sites.items():
+        if its.gres or its.partition or its.sbatch:
+            raise BenchError(
+                f"{queue.site or site.SITE}, [{word}]: gres, partition and sbatch are Slurm's: for Ray, constraint is "
+                "its accelerator type, and python the Python of its nodes."
+            )
+    return Ray(name="", folder=folder, sites=sites)
+
+
+@contextmanager
+def _forgotten_if_refused(folder: Path) -> Iterator[None]:
+    """A request of which nothing was queued, because of a mistake, does not stand in the mended one's way."""
+    known = shifts.request_file(folder).exists()
+    try:
+        yield
+    except BenchError:
+        if not known and not (folder / "jobs.jsonl").exists():
+            shifts.request_file(folder).unlink(missing_ok=True)
+        raise
 
 
 def apart(work: Callable[[], Value]) -> Value:
@@ -160,18 +191,35 @@ def place_of_card(word: str, where: Where, how_long: HowLong) -> Place:
     return as_the_paper(("cuda",), cards[0], where, how_long)
 
 
-def _nodes(engine: slurm.Slurm, word: str, *, check: bool) -> tuple[slurm.Node, ...]:
+def _check_words(queue: Queue, engine: Slurm | Ray, *, on_cpu: bool) -> None:
+    """Raise `BenchError` for two words that mean one card, and for a section of the site file that is no card."""
+    for word in () if on_cpu else engine.sites:
+        try:
+            select(word)
+        except BenchError as error:
+            raise BenchError(f"{queue.site or site.SITE}, [{word}]: {error}") from error
+    cards: dict[str, str] = {}
+    for word in queue.gpus:
+        for key in [word] if on_cpu else [card.key for card in select(word)]:
+            if key in cards:
+                raise BenchError(f"--gpu {cards[key]} --gpu {word}: both mean {key}; name one of them.")
+            cards[key] = word
+
+
+def _nodes(engine: Slurm | Ray, word: str, *, check: bool) -> tuple[slurm.Node, ...]:
     """The nodes that have a card. Raises `BenchError` for an unknown card or partition, or where no node has it."""
     if check:
         select(word)
     engine.check_partition(word)
     nodes = engine.nodes(word)
     if not nodes:
-        where = f"partition {engine.partition}" if engine.partition else "the cluster"
-        kinds = ", ".join(engine.kinds(word)) or "no GPUs that Slurm has names for"
+        partition = engine.partition if isinstance(engine, Slurm) else None
+        where = f"partition {partition}" if partition else "the cluster"
+        kinds = ", ".join(engine.kinds(word)) or f"no GPUs that {engine.called} has names for"
+        names = 'gres = "gpu:NAME:1" or constraint = "FEATURE"' if isinstance(engine, Slurm) else 'constraint = "NAME"'
         raise BenchError(
             f"--gpu {word}: no node of {where} has it (there: {kinds}). Say in cluster.toml what it is called there: "
-            f'[{word}] and gres = "gpu:NAME:1" or constraint = "FEATURE".'
+            f"[{word}] and {names}."
         )
     return nodes
 
@@ -205,6 +253,7 @@ def _request(
         threads=where.threads,
         release=release(),
         salt="asked" if queue.anonymous_nodes else None,
+        cluster=queue.cluster,
     )
 
 
@@ -223,7 +272,7 @@ def _time_asked(words: Sequence[str]) -> float | None:
     return slurm.seconds_of(asked[1]) if asked else None
 
 
-def _check(engine: slurm.Slurm, request: Request) -> None:
+def _check(engine: Slurm | Ray, request: Request) -> None:
     """Raise `BenchError` for a Python that cannot serve its card, and for options that Slurm refuses."""
 
     def check_pythons() -> None:
@@ -270,7 +319,7 @@ def _check_python(word: str, python: str | None, *, on_cpu: bool) -> None:
 
 
 def _say_what_would_be_queued(
-    request: Request, engine: slurm.Slurm, nodes: Mapping[str, Sequence[slurm.Node]], *, spread: bool
+    request: Request, engine: Slurm | Ray, nodes: Mapping[str, Sequence[slurm.Node]], *, spread: bool
 ) -> None:
     """Shifts by card, the nodes they would go to, and one line of `sbatch` for each card."""
     every = shifts.shifts_of(request)
@@ -292,7 +341,7 @@ def _say_what_would_be_queued(
 # --- while it waits ---
 
 
-def _wait(driver: drive.Driver, engine: slurm.Slurm, request: Request) -> bool:
+def _wait(driver: drive.Driver, engine: Slurm | Ray, request: Request) -> bool:
     """Drive until all is done; True if a Ctrl-C came first."""
     try:
         if driver.look_at_records():
@@ -303,11 +352,10 @@ def _wait(driver: drive.Driver, engine: slurm.Slurm, request: Request) -> bool:
             progress.say("All shifts are done.")
     except KeyboardInterrupt:
         jobs = driver.active()
-        numbers = " ".join(job.number for job in jobs)
         progress.say("")
         progress.say(
             f"{plural(len(jobs), 'job')} stay queued, and the same command attaches to them."
-            + (f" `scancel {numbers}` cancels them." if jobs else "")
+            + (f" `{engine.how_to_cancel(jobs)}` cancels them." if jobs else "")
         )
         return True
     for sentence in driver.split_cards():

@@ -90,12 +90,13 @@ class Where:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
-    """Which cards of a cluster to measure on, by the words of `--gpu`, and what its queue is asked for.
+    """Which cards of a cluster to measure on, by the words of `--gpu`, and what its queue (`cluster`) is asked for.
 
     `nodes` is "spread", one shift after another to another node, or "any", as the queue likes. `site` is the file that
     says what cards are called there; `sbatch` are further options for Slurm, one by one.
     """
 
+    cluster: Literal["slurm", "ray"] = "slurm"
     gpus: tuple[str, ...] = ()
     partition: str | None = None
     nodes: Literal["spread", "any"] = "spread"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-NODE = "VISIONBENCH_NODE"
-"""Names the node: in a batch system that is not Slurm, or where its name is to be hidden."""
+NODE, JOB = "VISIONBENCH_NODE", "VISIONBENCH_JOB"
+"""They name the node and the job: in a batch system that is not Slurm, or where the node's name is to be hidden."""
 
 
 def node() -> str | None:
@@ -14,14 +14,14 @@ def node() -> str | None:
 
 
 def number() -> str | None:
-    """The job's number."""
-    return os.environ.get("SLURM_JOB_ID") or None
+    """The job's number, or its name."""
+    return os.environ.get("SLURM_JOB_ID") or os.environ.get(JOB) or None
 
 
 def restarts() -> int | None:
     """How often the job had begun before this time; Slurm says nothing the first time."""
     count = os.environ.get("SLURM_RESTART_COUNT", "0")
-    return int(count) if number() and count.isdecimal() else None
+    return int(count) if os.environ.get("SLURM_JOB_ID") and count.isdecimal() else None
 
 
 def is_alone() -> bool | None:

@@ -22,14 +22,14 @@ from visionbench.reports.column import Column
 from visionbench.reports.launches import Launches
 from visionbench.reports.paper.material import Maker, Material
 from visionbench.reports.printed import Network, PaperRow
-from visionbench.reports.settings import Group, describe, failure, flags, heads
+from visionbench.reports.settings import Group, describe, failure, flags, heads, of_every_card
 from visionbench.reports.table import HEADS, Cell, Note
 
 RATE = "img/s"
 
 RANKS = (1, 6, 8)
-"""How important the newest, second and third newest group are (see `Heading.rank`). More groups than these do
-not fit beside each other; a remark says how many were left out."""
+"""How important the newest, second and third newest group are (see `Heading.rank`); a card that is in none of them has
+its newest group beside them, as important as the last. A remark says how many groups were left out."""
 
 CARDS = {"V100": "v100-sxm2-16gb", "A100": "a100-sxm4-40gb"}
 """Papers' words for cards, and the data sheets that are taken for them."""
@@ -122,10 +122,11 @@ class Rates:
 
 def shown(found: Sequence[Group]) -> tuple[Rates, ...]:
     """The newest groups with their estimates."""
-    newest = found[: len(RANKS)]
+    newest = of_every_card(found, len(RANKS), 1)
+    ranks = (*RANKS, *[RANKS[-1]] * len(newest))
     return tuple(
         Rates(group=group, head=head, rank=rank, estimates=_estimates(group))
-        for group, head, rank in zip(newest, heads(newest), RANKS, strict=False)
+        for group, head, rank in zip(newest, heads(newest), ranks, strict=False)
     )
 
 
@@ -134,9 +135,9 @@ def _estimates(group: Group) -> dict[Network, Estimate]:
     return {network: estimate for network, estimate in made if estimate}
 
 
-def measured(material: Material, groups: int = len(RANKS)) -> Iterator[Column[PaperRow]]:
-    """One column per group, at most `groups`; a single one of dashes where nothing has been measured."""
-    rates = shown(material.inference)[:groups]
+def measured(material: Material, groups: int = 0) -> Iterator[Column[PaperRow]]:
+    """One column per group, at most `groups` (0: all that are shown); one of dashes where nothing was measured."""
+    rates = shown(material.inference)[: groups or None]
     yield from map(_measured, rates)
     if not rates:
         yield _heading("throughput_measured", ("here",), RANKS[0], ())
@@ -261,7 +262,7 @@ def left_out(material: Material, **_arguments: object) -> tuple[str, ...]:
     if not material.inference:
         command = f"{program_name()} run --table {material.name}"
         return (f"Nothing measured yet: `{command}` measures these rows on this machine.",)
-    more = len(material.inference) - len(RANKS)
+    more = len(material.inference) - len(of_every_card(material.inference, len(RANKS), 1))
     if more < 1:
         return ()
     return (f"{plural(more, 'older group')} of measurements (other devices or settings) not shown.",)

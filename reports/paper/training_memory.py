@@ -20,7 +20,7 @@ from visionbench.reports.column import Column
 from visionbench.reports.paper.counts import TRAIN_BATCH
 from visionbench.reports.paper.material import Maker, Material
 from visionbench.reports.printed import PaperRow
-from visionbench.reports.settings import Group, describe, heads
+from visionbench.reports.settings import Group, describe, heads, of_every_card
 from visionbench.reports.table import HEADS, Cell, Note
 
 GROUP, RATIO_GROUP = "training memory", "memory ratio"
@@ -47,7 +47,7 @@ RATIO = Note(
 
 
 GROUPS = 2
-"""How many groups of measured training are shown: as in 2022, and as today."""
+"""How many groups of measured training are shown of a card: as in 2022, and as today."""
 
 Memory = Callable[[PaperRow], tuple[float, tuple[Record, ...]] | None]
 """A row's bytes and the records that say so; or None."""
@@ -59,8 +59,8 @@ def specs_of(row: PaperRow) -> tuple[Spec, ...]:
 
 
 def columns(material: Material, protocol: str) -> Iterator[Column[PaperRow]]:
-    """The memory columns, then the ratios; `protocol` is the printed column's. Measured ones for the newest groups."""
-    trained = material.training[:GROUPS]
+    """The memory columns, then the ratios; `protocol` is the printed column's. Of each card the newest groups."""
+    trained = of_every_card(material.training, GROUPS, GROUPS)
     yield _published(material, protocol)
     for ours, key, rank in SHOWN:
         yield _computed(material, ours, key, rank)
@@ -224,7 +224,7 @@ def _ratio(material: Material, source: Source, key: str, memory: Memory, rank: i
 
 def left_out(material: Material, **_arguments: object) -> tuple[str, ...]:
     """What to say about training that was measured and is not shown."""
-    more = len(material.training) - GROUPS
+    more = len(material.training) - len(of_every_card(material.training, GROUPS, GROUPS))
     return (f"{plural(more, 'older group')} of training measurements not shown.",) if more > 0 else ()
 
 

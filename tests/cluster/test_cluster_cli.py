@@ -96,12 +96,15 @@ THERE = {
     "unknown model": (["run", "resnet1800", "--cluster", "slurm", "--gpu", "v100"], "resnet1800"),
     "unknown option of sbatch": ([*RUN, "--sbatch=--colour=blue"], "Slurm's sbatch refuses"),
     "wrong constraint": ([*RUN, "--sbatch=--constraint=moon"], "Slurm's sbatch refuses"),
+    "one card twice": ([*RUN, "--gpu", "v100-sxm2-16gb"], "both mean v100-sxm2-16gb; name one of them"),
+    "a site file's card": ([*RUN, "--site", "sites.toml"], "sites.toml, [v1000]: there is no GPU 'v1000'"),
     "a file for a folder": ([*RUN, "--records", "cluster.toml"], "it names a folder"),
 }
 
 
 @pytest.mark.parametrize(("words", "why"), THERE.values(), ids=list(THERE))
 def test_what_the_cluster_lacks_is_one_sentence_before_anything_is_queued(here, cluster, capsys, words, why):
+    (here / "sites.toml").write_text('[v1000]\nconstraint = "x"\n')
     assert why in complaint(words, capsys)
     assert cluster.run("squeue", "-h") == ""
 
@@ -119,6 +122,7 @@ def test_a_torch_that_cannot_serve_the_card_is_said_before_anything_is_queued(he
     assert why in said
     assert "cluster.toml" in said
     assert cluster.run("squeue", "-h") == ""
+    assert not (here / "visionbench-cluster" / "request.json").exists(), "the mended request may be another"
 
 
 def test_a_python_without_visionbench_is_said_before_anything_is_queued(here, cluster, capsys):
@@ -126,6 +130,14 @@ def test_a_python_without_visionbench_is_said_before_anything_is_queued(here, cl
     said = complaint(RUN, capsys)
     assert "No module named 'visionbench'" in said
     assert cluster.run("squeue", "-h") == ""
+
+
+def test_a_card_is_one_card_in_any_case(here, cluster, capsys):
+    (here / "cluster.toml").write_text('[V100]\nconstraint = "v100"\n')
+    assert main([*RUN, "--gpu", "V100", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("on 2 nodes") == 1
+    assert "--constraint=v100" in said
 
 
 def test_two_drivers_in_one_folder(here, cluster, capsys):
@@ -169,6 +181,25 @@ def test_a_column_is_filled_and_another_request_is_refused(here, cluster, capsys
     assert "node-" in capsys.readouterr().out
     assert main(["export", "visionbench-cluster", "--output", "x.csv"]) == 0
     assert len((here / "x.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_tables_fill_a_column_per_card_and_then_have_nothing_to_do(here, cluster, capsys, monkeypatch):
+    monkeypatch.setenv("WORKER", json.dumps({"seconds": 0.02}))
+    words = ["tables", "convnext_table2", "--cluster", "slurm", "--gpu", "v100", "--gpu", "a100", "--launches", "2"]
+    assert main([*words, "--format", "csv"]) == 0
+    head, *_ = capsys.readouterr().out.splitlines()
+    for card in ("v100", "a100"):
+        assert f"throughput_measured_{card}" in head
+        memory = [name for name in head.split(",") if name.startswith(f"train_memory_allocated_{card}")]
+        assert len([name for name in memory if name.endswith("_source")]) == 2, "as in 2022, and as today"
+    counted = (here / "visionbench-cluster" / "records" / "computed.jsonl").read_text()
+    assert main([*words, "--format", "csv"]) == 0
+    heard = capsys.readouterr()
+    assert heard.out.splitlines()[0] == head
+    assert "there is nothing to queue" in heard.err
+    assert "Counting" not in heard.err
+    assert (here / "visionbench-cluster" / "records" / "computed.jsonl").read_text() == counted
 
 
 @pytest.fixture

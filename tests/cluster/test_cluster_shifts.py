@@ -93,7 +93,10 @@ def test_another_cut_is_no_other_request(tmp_path):
     ("other", "why"),
     [
         (request("a100"), "its cards are v100"),
-        (request(rows=ROWS[:2]), "it has 2 other rows and lacks 0 of these"),
+        (request(rows=ROWS[:2]), f"it has 2 other rows, such as {ROWS[2]}"),
+        (request(rows=(*ROWS, Spec(model="timm:more"))), f"it lacks 1 row, such as {Spec(model='timm:more')}"),
+        (request(rows=(*ROWS[:3], Spec(model="timm:more"))), "it has 1 other row, such as"),
+        (request(cluster="ray"), "its cluster is slurm"),
         (request(threads=4), "its threads is None"),
         (request(device="cpu"), "its device is cuda"),
         (request(salt="asked"), "it names nodes otherwise"),

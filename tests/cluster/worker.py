@@ -20,17 +20,22 @@ from visionbench.record.record import Environment, Measurement, Record
 KEYS = {"v100": "v100-sxm2-16gb", "a100": "a100-sxm4-40gb"}
 
 
+def here():
+    """The node, as Slurm names it, or as Ray's job is told."""
+    return os.environ.get("SLURMD_NODENAME") or os.environ["VISIONBENCH_NODE"]
+
+
 def orders():
     return json.loads(os.environ.get("WORKER", "{}"))
 
 
 def examine(shift):
     sick = orders().get("sick", {})
-    return [sick[os.environ["SLURMD_NODENAME"]]] if os.environ["SLURMD_NODENAME"] in sick else []
+    return [sick[here()]] if here() in sick else []
 
 
 def measure(part, shift, file, begin):
-    now, node = orders(), os.environ["SLURMD_NODENAME"]
+    now, node = orders(), here()
     if shift.name in now.get("ends", ()):
         print("the disk is on fire", file=sys.stderr)
         raise SystemExit(7)
@@ -45,7 +50,8 @@ def measure(part, shift, file, begin):
             device_name=KEYS[shift.card],
             torch="2.14.1",
             node=os.environ["VISIONBENCH_NODE"],
-            job=os.environ["SLURM_JOB_ID"],
+            job=os.environ.get("SLURM_JOB_ID") or os.environ["VISIONBENCH_JOB"],
+            threads=int(os.environ.get("OMP_NUM_THREADS", "0")),
             restarts=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
             gpu_uuid=os.environ.get("CUDA_VISIBLE_DEVICES"),
             started=f"{start:.3f} {time.time():.3f}",
@@ -58,8 +64,13 @@ def measure(part, shift, file, begin):
             values=(spec.batch_size * 10 / rate,),
             iterations=10,
         )
+        peaks = [
+            Measurement(metric=f"peak_memory_{name}", unit="B", better="lower", assume="nothing", values=(2.0**32,))
+            for name in ("allocated", "reserved")
+        ]
+        measured = (blocks,) if part.protocol.blocks else tuple(peaks)
         record = Record(
-            spec=spec, protocol=part.protocol, environment=environment, measurements=(blocks,), source="measured"
+            spec=spec, protocol=part.protocol, environment=environment, measurements=measured, source="measured"
         )
         store.append(file, record)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from visionbench.record.record import Measurement, Record
+from visionbench.record.record import Environment, Measurement, Record
 from visionbench.record.spec import SWIN
 from visionbench.reports import REPORTS
 from visionbench.reports.paper.counts import train_spec
@@ -161,8 +161,6 @@ def test_measured_training_memory_and_its_ratio():
 
 
 def _trained(model, gib):
-    from visionbench.record.record import Environment
-
     counters = [
         Measurement(
             metric=f"peak_memory_{name}", unit="B", better="lower", assume="nothing", values=(factor * gib * 2**30,)
@@ -176,6 +174,36 @@ def _trained(model, gib):
         measurements=tuple(counters),
         source="measured",
     )
+
+
+def _card(key: str) -> Environment:
+    return Environment(device_type="cuda", device_key=key, device_name=key, torch="2.14.1")
+
+
+CARDS = ("v100-sxm2-16gb", "a100-sxm4-40gb", "h100-sxm5-80gb", "l40s", "t4")
+
+
+@pytest.mark.parametrize("number", [2, 4, 5])
+def test_every_card_has_a_column(launches, number):
+    """However many cards a cluster has; the newest groups are not one card's alone."""
+    cards = CARDS[:number]
+    records = [record for key in cards for record in launches(TINY, environment=_card(key))]
+    records += launches(TINY, environment=_card(cards[0]), batch_size=2)
+    table = layout(records)
+    found = [column.head[1] for column in columns(table, "throughput_measured")]
+    assert set(found) == {key.upper() for key in cards}
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_training_memory_has_columns_for_every_card(number):
+    """Two ways of training each: as in 2022, and as today."""
+    tiny = _trained("paper:convnext_iso_small", 2.0)
+    ways = (tiny.spec, replace(tiny.spec, precision="amp_bf16"))
+    records = [replace(tiny, spec=spec, environment=_card(key)) for key in CARDS[:number] for spec in ways]
+    table = layout(records, "convnext_table2")
+    allocated = columns(table, "train_memory_allocated")
+    assert [column.head[1] for column in allocated] == [key.upper() for key in reversed(CARDS[:number]) for _ in ways]
+    assert not any("older" in remark for remark in table.remarks)
 
 
 def test_a_cell_never_mixes_sources(measured):

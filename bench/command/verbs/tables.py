@@ -125,8 +125,9 @@ def _run_queued(reports: Sequence[Report], request: Request, queue: Queue) -> in
     if outcome.interrupted:
         return INTERRUPTED
     specs = [spec for report in reports for spec in report.computed_specs()]
-    computed = queued.apart(partial(count_missing, specs, outcome.records, folder / "records" / "computed.jsonl"))
-    records = [*outcome.records, *computed]
+    file = folder / "records" / "computed.jsonl"
+    known = store.read_if_there(file).records
+    records = [*outcome.records, *known, *queued.apart(partial(count_missing, specs, known, file))]
     tables = [report.layout(records, inputs.read_comparisons()) for report in reports]
     output.print_tables(tables, request.output, lambda: output.document(tables, records, inputs.read_comparisons()))
     if request.output.format == "terminal":
