@@ -76,7 +76,7 @@ class Ray:
         numbers = {each.name: each.features[0] for each in _nodes()}
         if node not in numbers:
             raise NoAnswerError(f"node {node} has left")
-        return _asked(
+        given: str = _asked(
             lambda client: client.submit_job(
                 entrypoint=self.entrypoint(shift, card, node, number),
                 submission_id=number,
@@ -85,6 +85,7 @@ class Ray:
                 entrypoint_label_selector={NODE_ID: numbers[node]},
             )
         )
+        return given
 
     def test(self, shift: str, card: str) -> None:
         """Ray has no trial run: nodes were asked for before."""
@@ -118,7 +119,8 @@ class Ray:
 
 
 def _stop(number: str, client: JobSubmissionClient) -> bool:
-    return client.stop_job(number)
+    stopped: bool = client.stop_job(number)
+    return stopped
 
 
 def check_here() -> None:
@@ -154,7 +156,8 @@ def _nodes() -> tuple[Node, ...]:
     from ray.util.state import list_nodes
 
     def ask(client: JobSubmissionClient) -> list[Any]:
-        return list_nodes(address=client.get_address(), limit=MOST_NODES, detail=True)
+        nodes: list[Any] = list_nodes(address=client.get_address(), limit=MOST_NODES, detail=True)
+        return nodes
 
     listed = sorted(_asked(ask), key=lambda state: state.state == "ALIVE")
     by_name = {node.name: node for node in map(_node, listed)}
