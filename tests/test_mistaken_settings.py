@@ -27,7 +27,7 @@ def asked(*allow_new: str) -> Request:
 @pytest.mark.parametrize("row", ["timm:resnet18@96 inference b1 fp32", "timm:resnet18@64 inference b8 fp32"])
 def test_a_named_model_at_another_setting_is_told_which_the_baseline_has(row: str) -> None:
     with pytest.raises(BenchError, match=r"has no row .* but 'timm:resnet18@64 inference b1 fp32'"):
-        _refuse_other_settings(BASELINE, counted(row), asked())
+        _refuse_other_settings(BASELINE, counted(row), asked(), Path("b.json"))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_named_model_at_another_setting_is_told_which_the_baseline_has(row: st
     ],
 )
 def test_what_is_new_or_allowed_or_there_is_compared(rows: list[str], allow_new: tuple[str, ...]) -> None:
-    _refuse_other_settings(BASELINE, counted(*rows), asked(*allow_new))
+    _refuse_other_settings(BASELINE, counted(*rows), asked(*allow_new), Path("b.json"))
 
 
 @pytest.mark.parametrize("place", ["/proc/turns.jsonl", "/dev/null/turns.jsonl", "no/such/folder/turns.jsonl"])

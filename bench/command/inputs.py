@@ -111,7 +111,7 @@ def refuse_user_models(models: Iterable[str]) -> None:
     left_out = [model for model in dict.fromkeys(models) if model.startswith("user:")]
     if left_out:
         named = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-        progress.say(f"not counted: {named}. A file must not decide what is imported; with --user-models it may.")
+        progress.say(f"not counted now: {named}. A file must not decide what is imported; with --user-models it may.")
 
 
 def _is_model(name: str) -> bool:

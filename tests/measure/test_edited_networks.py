@@ -217,7 +217,9 @@ def test_a_report_shows_what_a_users_network_has_now(
         source="computed",
     )
     store.append(Path("visionbench.jsonl"), old)
-    assert main(["report", "mine.toml"]) == 0
+    assert main(["report", "mine.toml", "--user-models"]) == 0
     printed = capsys.readouterr().out
     assert "30.00" in printed
     assert "77.00" not in printed
+    assert main(["report", "mine.toml"]) == 0
+    assert "not counted now: user:edited_net:make" in capsys.readouterr().err
