@@ -157,8 +157,9 @@ class Measurement:
     level: float | None = None
 
     def __post_init__(self) -> None:
-        choose("direction", self.better, _BETTER)
-        choose("assumption", self.assume, _ASSUME)
+        if self.better not in _BETTER or self.assume not in _ASSUME:  # a file may hold a million
+            choose("direction", self.better, _BETTER)
+            choose("assumption", self.assume, _ASSUME)
         if self.low is None and self.high is None and self.level is None:
             return
         if self.low is None or self.high is None or self.level is None or not self.low <= self.high:

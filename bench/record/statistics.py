@@ -51,9 +51,12 @@ def images_per_second(record: Record) -> float | None:
     Never a mean of rates (Hoefler & Belli 2015, rule 3). None if the record has no throughput.
     """
     blocks = record.get("throughput")
-    seconds = median(blocks.values) if blocks and blocks.values else 0
+    seconds = _middle(blocks.values) if blocks and blocks.values else 0
     return record.spec.batch_size * blocks.iterations / seconds if blocks and seconds > 0 else None
 
+
+_middle = functools.lru_cache(maxsize=2**16)(median)
+"""The median of a launch's blocks, which a table's cell, its interval and its doubts each ask for."""
 
 FACTOR = 1.5
 """From such a ratio of its quartiles on, a number's blocks, or its launches, differ by a factor."""
@@ -65,7 +68,7 @@ def scatter_factor(records: Iterable[Record]) -> float | None:
     The largest of the launches; or, where it is larger, the same between their medians. None where all agree.
     """
     blocks = [found.values for record in records if (found := record.get("throughput"))]
-    sets = [*blocks, [median(values) for values in blocks if values]]
+    sets = [*blocks, [_middle(values) for values in blocks if values]]
     wide = [values for values in sets if len(values) >= 4 and max(values) >= FACTOR * min(values)]  # else never so far
     factors = [high / low for values in wide for low, _, high in [quantiles(values, n=4)] if low > 0]
     largest = max(factors, default=1.0)

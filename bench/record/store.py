@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from visionbench.record.collector import collector_paused
 from visionbench.record.errors import BenchError
 from visionbench.record.files import is_device, reason, sync_folder
 from visionbench.record.record import NewerSchemaError, Record, from_json, to_json
@@ -132,7 +133,8 @@ def read(path: Path | str) -> Log:
     Raises `BenchError` for a folder without records, an unreadable or missing file, a file that is not ours, or a
     newer schema.
     """
-    return _read_folder(Path(path)) if _is_folder(Path(path)) else _read_file(path)
+    with collector_paused():  # records hold no circles, and a collection looks at all that were read so far
+        return _read_folder(Path(path)) if _is_folder(Path(path)) else _read_file(path)
 
 
 def _is_folder(path: Path) -> bool:

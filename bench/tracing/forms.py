@@ -12,6 +12,7 @@ from dataclasses import replace
 from torch import nn
 
 from visionbench.models.randomness import seeded
+from visionbench.record.collector import collector_paused
 from visionbench.record.profile import FIRST, LAST, MORE, PARTS, TRAINED, TRAINING, Profile
 from visionbench.record.spec import ImageSize, Spec
 from visionbench.tracing import passes
@@ -49,7 +50,7 @@ def strided(model: str, size: ImageSize, form: str) -> Profile:
     network = skeleton(model, size).eval()
     if not sum(_move_stride(block, first=form == FIRST) for block in network.modules()):
         raise ValueError(f"no block of {model} can be {form}")
-    with passes.collector_paused(), seeded(passes.SEED):
+    with collector_paused(), seeded(passes.SEED):
         recorder, _ = passes._step(network, spec, False)
     return profiled(network, recorder.operators, spec, form)
 

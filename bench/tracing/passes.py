@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -196,18 +195,6 @@ def _step(model: torch.nn.Module, spec: Spec, former: bool) -> tuple[Recorder, t
     before = states()
     _STEPS[spec.task](model, spec, recorder, former)
     return recorder, drawn_since(before)
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """A collection in the middle would release tensors at an unrelated moment, and takes longer than the trace."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def failed(spec: Spec, error: BaseException) -> BenchError:

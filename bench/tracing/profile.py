@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from visionbench.models.randomness import seeded
+from visionbench.record.collector import collector_paused
 from visionbench.record.profile import FUSED, PARTS, Profile
 from visionbench.record.spec import ImageSize, Spec
 from visionbench.tracing import passes
@@ -62,7 +63,7 @@ def profiles(model: str, size: ImageSize) -> Iterator[Profile]:
     yield profiled(network, traced.operators, spec, "")
     fusable = any(hasattr(module, method) for module in network.modules() for method in _FUSABLE)
     if fusable and (fused := _fused(model, size)) is not None:
-        with passes.collector_paused(), seeded(passes.SEED):
+        with collector_paused(), seeded(passes.SEED):
             recorder, _ = passes._step(fused, spec, False)
         yield profiled(fused, recorder.operators, spec, FUSED)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from visionbench.models import ModelError
+from visionbench.record.collector import collector_paused
 from visionbench.record.errors import BenchError
 from visionbench.record.metrics import measurement
 from visionbench.record.record import Environment, Record
@@ -18,7 +19,7 @@ from visionbench.tracing import hooks
 from visionbench.tracing.kinds import KINDS, Kind
 from visionbench.tracing.live import Curve
 from visionbench.tracing.operators import Operator, Recorder
-from visionbench.tracing.passes import collector_paused, failed, stepped
+from visionbench.tracing.passes import failed, stepped
 from visionbench.tracing.replicas import Share, share
 from visionbench.tracing.sampling import measurements as curve_measurements
 

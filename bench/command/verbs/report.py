@@ -140,6 +140,8 @@ def _count_missing(reports: Sequence[Report], records: Sequence[Record], user_mo
         for row, place in zip(report.rows, report.places, strict=False)
         if row.model
     }
+    if not places:
+        return []
     shipped = profiles.shipped()
     have = {(r.spec.model, r.spec.image_size) for r in records if r.source == "computed" and r.spec.task == "inference"}
     have |= {(model, size) for model, size, form in shipped if not form}
