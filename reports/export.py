@@ -39,11 +39,11 @@ from importlib.util import find_spec
 from statistics import median
 from typing import Any
 
-from visionbench.record.clean import clean, clean_json
+from visionbench.record.clean import clean_json
 from visionbench.record.errors import BenchError, choose
 from visionbench.record.record import Measurement, Record
 from visionbench.record.statistics import images_per_second, throughput
-from visionbench.reports.render.flat import no_formula
+from visionbench.reports.render.flat import plain
 
 FORMATS = ("csv", "json", "parquet", "otava")
 
@@ -182,7 +182,7 @@ def _csv(table: Iterable[dict[str, Any]]) -> str:
     writer.writeheader()
     for line in table:
         values = None if line["values"] is None else json.dumps(line["values"])
-        writer.writerow({name: _text(field) for name, field in (line | {"values": values}).items()})
+        writer.writerow({name: plain(field) for name, field in (line | {"values": values}).items()})
     return file.getvalue()
 
 
@@ -190,11 +190,6 @@ def _json(table: Iterable[dict[str, Any]]) -> str:
     """One array, one object a line."""
     lines = (json.dumps(line, ensure_ascii=False, allow_nan=False) for line in table)
     return clean_json("[" + ",\n".join(lines) + "]\n")
-
-
-def _text(field: object) -> object:
-    """A field of a CSV file: one line of text, and never a spreadsheet's formula."""
-    return no_formula(clean(field)) if isinstance(field, str) else field
 
 
 def history(files: Sequence[Sequence[Record]]) -> str:
@@ -210,9 +205,9 @@ def history(files: Sequence[Sequence[Record]]) -> str:
         raise BenchError("no measured row is in all of these files: export files that measured the same rows.")
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(map(_text, ("time", "commit", *common)))
+    writer.writerow(map(plain, ("time", "commit", *common)))
     for started, commit, rates in sorted(sessions, key=lambda session: session[0]):
-        writer.writerow(map(_text, (started, commit, *(rates[row] for row in common))))
+        writer.writerow(map(plain, (started, commit, *(rates[row] for row in common))))
     return file.getvalue()
 
 

@@ -74,7 +74,7 @@ def test_compare_judges_two_settings_and_keeps_turns_where_asked() -> None:
     [verdict] = judgement.verdicts
     assert verdict.comparison.candidate.spec.memory_format == "channels_last"
     assert comparison.read(Path("turns.jsonl")) == (verdict.comparison,)
-    with pytest.raises(BenchError, match="leave --base and --head away"):
+    with pytest.raises(BenchError, match="leave base and head away"):
         compare(MODEL, vary={"precision": "bf16"}, base="HEAD")
     with pytest.raises(BenchError, match="name a model"):
         compare()

@@ -105,7 +105,8 @@ def prepared(words: list[str], folder: Path) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_pages_runs(command: str, repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(prepared(shlex.split(command), repository)) == 0, capsys.readouterr().err
+    undecided = (3,) if "--strict" in command else ()  # one short launch decides nothing
+    assert main(prepared(shlex.split(command), repository)) in (0, *undecided), capsys.readouterr().err
     printed = capsys.readouterr()
     assert printed.out or "--output" in command or "--update" in command
 

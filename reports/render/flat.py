@@ -15,6 +15,7 @@ import csv
 import io
 import json
 
+from visionbench.record.clean import clean
 from visionbench.reports.table import DASH, Cell, Heading, Note, Table, column_notes, footnotes
 
 UNIT_WORDS = {
@@ -41,8 +42,13 @@ def to_csv(table: Table) -> str:
     writer.writerow(["table", "section", *names, "spec_model"])
     for row in table.rows:
         fields = [_field(cell, part) for cell, its in zip(row.cells, parts, strict=True) for part in its]
-        writer.writerow(map(no_formula, [table.name, row.section, *fields, row.subject]))
+        writer.writerow(map(plain, [table.name, row.section, *fields, row.subject]))
     return file.getvalue()
+
+
+def plain(field: object) -> object:
+    """A field of a CSV file: one line without characters that command, and never a spreadsheet's formula."""
+    return no_formula(clean(field) if isinstance(field, str) else field)
 
 
 def no_formula(field: object) -> object:

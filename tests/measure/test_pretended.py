@@ -344,6 +344,8 @@ def test_every_line_of_a_cards_modules_runs(factories: Factories, monkeypatch: p
                 assert nvml.compute_mode("cuda") is None
                 if library is not None:
                     assert (nvml.driver_cuda(library) is None) == (card.library == "dead")
+                    library.answers["nvmlDeviceGetComputeMode"] = nvml.PROHIBITED
+                    assert nvml.compute_mode("cuda") == ("prohibited" if card.library == "there" else None)
     missing = {Path(name).name: sorted(lines - ran[name]) for name, lines in wanted.items() if lines - ran[name]}
     assert missing == {}
 

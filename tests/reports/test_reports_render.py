@@ -233,6 +233,14 @@ def test_csv_goes_through_pandas(tables, name):
     assert set(frame["model_marker"]) == {"●", "○"}
 
 
+def test_a_csv_holds_no_character_that_commands(tables):
+    """A name in a user's file may hold any."""
+    rows = tuple(replace(row, section="a\x1b[31mb", subject="\u202ec") for row in tables["convnext_table1"].rows)
+    text = render(replace(tables["convnext_table1"], name="x\x00y", rows=rows), "csv")
+    assert text.isprintable() or set(filter(lambda c: not c.isprintable(), text)) == {"\n"}
+    assert "xy,ab," in text
+
+
 def test_csv_has_full_precision_intervals_and_causes(tables):
     pandas = pytest.importorskip("pandas")
     frame = pandas.read_csv(io.StringIO(render(tables["convnext_table1"], "csv"))).set_index("spec_model")
