@@ -25,6 +25,10 @@ from visionbench.record.errors import BenchError
 LIMIT = 600.0
 """Seconds: a count takes one, a large network with a slow constructor a minute."""
 
+_NO_AUTOGRAD = "autograd's threading in combination with fork-based multiprocessing"
+"""torch's words in a child whose parent has trained on a GPU, as in a notebook: no child of it can train. Then the call
+is made here, without the wall."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -46,6 +50,7 @@ def guarded(model: str, function: Callable[P, T], *args: P.args, **options: P.kw
 def apart(function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
     """What `function` returns, called in a child; in our own child, called at once.
 
+    In a process whose children cannot train (`_NO_AUTOGRAD`) it is called here instead.
     Raises what it raises, if that is a `BenchError` or a `ModelError`, and `ChildError` for a child that died, hung, or
     met anything else.
     """
@@ -65,6 +70,8 @@ def apart(function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
         process.join()
         ours.close()
     if isinstance(value, BaseException):
+        if _NO_AUTOGRAD in str(value):
+            return function(*args, **options)
         raise value
     return value  # type: ignore[no-any-return]  # what the child's call returned
 

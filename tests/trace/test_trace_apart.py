@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import time
@@ -33,6 +34,24 @@ def test_what_is_called_apart_returns_and_raises_as_it_would_here() -> None:
 
 def _raise(error: Exception) -> None:
     raise error
+
+
+def test_where_no_child_can_train_the_call_is_made_here() -> None:
+    """As in a notebook that has trained on a GPU: torch refuses autograd in its children. The words are torch's."""
+    torchs = "Unable to handle autograd's threading in combination with fork-based multiprocessing. See https://..."
+
+    def train() -> int:
+        if multiprocessing.parent_process() is not None:
+            raise RuntimeError(torchs)
+        return os.getpid()
+
+    def count() -> int:
+        try:
+            return train()
+        except RuntimeError as error:
+            raise BenchError(f"user:net:make does not run at 32 px ({error}): mend the model.") from error
+
+    assert apart(train) == apart(count) == guarded("user:net:make", count) == os.getpid()
 
 
 @pytest.mark.parametrize(("signum", "words"), [(signal.SIGSEGV, "SIGSEGV"), (signal.SIGKILL, "want of memory")])
