@@ -130,15 +130,26 @@ def _from_function(name: str, batch_size: int, image_size: ImageSize, maker: Mak
             raise ModelError(
                 f"{name} returned {len(first)} images where {batch_size} were asked for; use its batch_size"
             )
-    return replace(placed, remarks=_other_size(name, placed.tensors(), image_size))
+    return replace(placed, remarks=_other_size(name, placed.tensors(), batch_size, image_size))
 
 
-def _other_size(name: str, tensors: "list[Tensor]", image_size: ImageSize) -> tuple[str, ...]:
-    """That a user's function returns no images of the size that the row is called by."""
+FEW = 4
+"""Shapes that a remark lists."""
+
+
+def _other_size(name: str, tensors: "list[Tensor]", batch_size: int, image_size: ImageSize) -> tuple[str, ...]:
+    """That a user's function returns no images of the size that the row is called by.
+
+    Its tensors are batches, or single images where it returns a list of them.
+    """
     if any(tuple(tensor.shape[-2:]) == sides(image_size) for tensor in tensors):
         return ()
     module, _, function = name.removeprefix("user:").rpartition(":")
-    shapes = [" x ".join(map(str, tensor.shape[1:])) or "one number" for tensor in tensors]
+    whole = [tuple(tensor.shape) for tensor in tensors]
+    one = [shape[1:] if shape[:1] == (batch_size,) else shape for shape in whole]
+    shapes = [" x ".join(map(str, shape)) or "one number" for shape in one]
+    if len(shapes) > FEW:
+        shapes = [*shapes[: FEW - 1], "others"]
     listed = " and ".join([", ".join(shapes[:-1]), shapes[-1]] if len(shapes) > 1 else shapes)
     return (f"its inputs are {listed} (from {function} in {module}), and not images of {image_size} px",)
 

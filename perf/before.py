@@ -175,7 +175,13 @@ def new_report() -> tuple[str, ...]:
 def trace_side(tree: Path, _folder: Path) -> Side:
     """CPU seconds of tracing each network of Tables 1, 2 and 12, in one process that has imported everything."""
     process = subprocess.Popen(
-        [sys.executable, "-c", LOAD + TRACE], cwd=tree, env=environ(), stdin=-1, stdout=-1, text=True, bufsize=1
+        [sys.executable, "-c", LOAD + TRACE],
+        cwd=tree,
+        env=environ(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
     )
 
     def answer(number: int | None = None) -> str:

@@ -82,6 +82,18 @@ def reading(batch_size):
 def pair(batch_size, image_size):
     return torch.zeros(batch_size, 3, image_size, image_size), torch.ones(batch_size, 3, image_size, image_size)
 
+def listed(batch_size):
+    return ([torch.zeros(3, 16, 20 + i) for i in range(batch_size)],)
+
+class Listed(nn.Module):
+    "A list of images of many sizes, as a detector takes it."
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, images):
+        return torch.stack([self.conv(image).mean() for image in images])
+
 def one_image():
     return torch.zeros(1, 3, 32, 32)
 
@@ -243,6 +255,7 @@ def test_a_module_may_say_what_its_networks_take() -> None:
         ("nets_with_inputs:make", None, 224, "3 x 9 x 8 and 3 x 9 x 8 (from inputs in nets_with_inputs), and not"),
         ("nets_of_inputs:Captioned", ("user:nets_of_inputs:spectrogram_and_tokens",), 64, "not images of 64 px"),
         ("nets_with_inputs:make", None, (9, 8), ""),
+        ("nets_of_inputs:Listed", ("user:nets_of_inputs:listed",), 32, "are 3 x 16 x 20 and 3 x 16 x 21 (from listed"),
         ("nets_of_inputs:Difference", ("user:nets_of_inputs:pair",), 32, ""),
     ],
 )

@@ -37,8 +37,9 @@ class Place:
 
 
 def device_or_usual(named: str | None) -> str:
-    """The device that was named; else the accelerator that torch sees, else the CPU. Where a GPU is
-    passed over, stderr says so: a CPU's numbers are not taken for a GPU's.
+    """The device that was named; else the accelerator that torch sees, else the CPU.
+
+    Where a GPU is passed over, stderr says so: a CPU's numbers are not taken for a GPU's.
     """
     if named is not None:
         return named

@@ -14,7 +14,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _OPTION = re.compile(r"(?<![\w`-])--([a-z]+(?:-[a-z]+)*)(=?)")
-_CALLED = {"compile": "compile_mode", "input": "inputs", "parallel": "parallel"}
+_CALLED = {"compile": "compile_mode", "input": "inputs"}
 _WHOLE = ("threads", "launches", "rounds", "batch_size", "processes")
 
 
@@ -57,7 +57,7 @@ def _checked(settings: dict[str, Any]) -> dict[str, Any]:
         if value is not None and value != "max" and (type(value) is not int or value < 1):
             raise BenchError(f"{name} is a whole number of at least 1, and not {value!r}.")
     budget = settings.get("budget")
-    if budget is not None and (isinstance(budget, (str, bool)) or not budget > 0):
+    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget > 0):
         raise BenchError(f"budget is a number of seconds above 0, and not {budget!r}.")
     if settings.get("protocol") is not None:
         choose("protocol", settings["protocol"], tuple(PROTOCOLS))
