@@ -102,7 +102,7 @@ def add_user_models(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--user-models",
         action="store_true",
-        help="import and count the user: models that a paper's file names; without it a file decides nothing",
+        help="import and run the user: models that a paper's file names (without it, no file makes us import anything)",
     )
 
 

@@ -63,7 +63,7 @@ Trustworthy benchmarks for vision models.
   {program} report --all          print all tables from the records, without torch or a GPU
   {program} figures --all         draw measured, published and exact numbers: SVG, PDF, PNG
   {program} trace convnext_tiny   one model's exact counts: params, MACs, traffic, training memory
-  {program} gate --base main      is your checkout slower than main? (no model: suite ci)
+  {program} gate convnext_tiny    is it slower in your checkout than in the last commit?
   {program} compare --exact       did counts change? compares with a committed file
   {program} effects resnet50      what channels_last, TF32, autocast, bf16 and compile change
   {program} export --output x.csv records as one flat table, for pandas and spreadsheets
@@ -73,7 +73,7 @@ Trustworthy benchmarks for vision models.
 
 EPILOG = """\
 What is measured is appended to ./visionbench.jsonl (--records FILE) at once. Ctrl-C, a crash or a power cut loses at
-most the launch under way: the same command goes on where it stopped. Results go to stdout, progress to stderr.
+most what one process is measuring: the same command goes on where it stopped. Results go to stdout, progress to stderr.
 
 exit codes:
   0    done; rows that failed are in the tables, with their cause

@@ -104,7 +104,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="WHAT",
-        help="convnext_tiny, 'timm:swin_*', torchvision:..., paper:..., user:package.module:factory, "
+        help="convnext_tiny, 'timm:swin_*', torchvision:resnet50, paper:convnext_original_tiny, user:package.module:factory, "
         "user:file.py:factory; or a table's or suite's name",
     )
     add_tables(parser)
@@ -126,7 +126,7 @@ def add_suites(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="suites",
         choices=sorted(SUITES),
-        help="a named set of models with settings (repeatable)",
+        help="models with their settings; `list` shows them (repeatable)",
     )
 
 
@@ -168,7 +168,7 @@ def add_where(parser: argparse.ArgumentParser) -> None:
         "--gpu",
         action=_Gpu,
         metavar="NAME",
-        help="stop unless the GPU here is this one: v100, a100, h100-sxm5-80gb, ...; measure by the paper's protocol",
+        help="stop unless the GPU here is this one: v100, a100, h100-sxm5-80gb, ...; the default protocol is then swin",
     )
     where.add_argument(
         "--device",
@@ -214,7 +214,7 @@ def add_queue(parser: argparse.ArgumentParser) -> None:
         "--site",
         type=Path,
         metavar="FILE",
-        help="a file with the names that GPUs have on this cluster, and their Python (default: cluster.toml)",
+        help="a file that says what GPUs are called on this cluster, and which Python to run on their nodes (default: cluster.toml)",
     )
     queue.add_argument("--anonymous-nodes", action="store_true", help="records get a salted hash for a node's name")
 
@@ -267,14 +267,14 @@ def add_evidence(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         metavar="FILE",
-        help=f"records to read (repeatable; default: {RECORDS} and the committed ones)",
+        help=f"records to read (repeatable; default: {RECORDS} and those that come with visionbench)",
     )
     parser.add_argument(
         "--comparisons",
         type=Path,
         action="append",
         metavar="FILE",
-        help=f"what `effects` has kept (repeatable; default: {COMPARISONS}, or the committed ones)",
+        help=f"what `effects` has kept (repeatable; default: {COMPARISONS}, or those that come with visionbench)",
     )
 
 
@@ -299,14 +299,14 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--protocol",
         choices=sorted(PROTOCOLS),
-        help="swin: 50 warm-up, 30 timed steps; steady (a GPU's default): until blocks settle; smoke (a CPU's): a "
-        "first look; quick: ten short blocks; memory: three steps, untimed",
+        help="swin: 50 warm-up, 30 timed steps; steady (default on a GPU): until times settle; smoke (default on a "
+        "CPU): 2.5 s; quick: ten short blocks; memory: three untimed steps",
     )
     how.add_argument(
         "--effort",
         choices=tuple(EFFORTS),
-        help="quick: one launch with protocol quick; standard: 3 launches with protocol steady, which give no "
-        "interval; rigorous: 10",
+        help="quick: one launch (a new process), protocol quick; standard: 3, protocol steady; rigorous: 10, protocol "
+        "steady",
     )
     how.add_argument(
         "--launches",
@@ -318,7 +318,7 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         "--target-ci",
         type=share,
         metavar="SHARE",
-        help="add launches until the interval is the number +- this share, for example 1%%",
+        help="add launches until the 95%% interval is within +- this share of its centre, for example 1%%",
     )
     how.add_argument(
         "--row-time", type=seconds, metavar="TIME", help="stop adding launches to a row that has taken this long"
@@ -343,11 +343,11 @@ def add_turns(
     how = parser.add_argument_group("how to measure")
     how.add_argument("--device", metavar="DEVICE", help=DEVICE)
     how.add_argument(
-        "--threads", type=positive, metavar="N", help="CPU threads (default: 1; with more, the wall clock decides)"
+        "--threads", type=positive, metavar="N", help="CPU threads (default: 1, judged by CPU time; more: by the wall clock)"
     )
-    how.add_argument("--launches", type=positive, metavar="N", help=f"pairs of processes per {per} (default: 10)")
+    how.add_argument("--launches", type=positive, metavar="N", help=f"pairs of new processes per {per} (default: 10)")
     if rounds:
-        how.add_argument("--rounds", type=positive, metavar="N", help="turns of each side (default: 10 to 40)")
+        how.add_argument("--rounds", type=positive, metavar="N", help="turns of each side in a launch (default: 10 to 40, by how long they take)")
     add_budget(how, budget)
     _add_lock_clocks(how)
     how.add_argument("--seed", type=int, metavar="N", help="random seed (default: random, and kept with the times)")
@@ -360,13 +360,13 @@ def add_turns(
 def add_spec(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Options that are fields of a spec, but for the batch size, which verbs treat differently."""
     spec = parser.add_argument_group("what is run")
-    add_image_size(spec, "the table's, or each model's own size")
+    add_image_size(spec, "each row's own size")
     add_inputs(spec)
     spec.add_argument("--task", choices=TASKS, default="inference", help="default: inference")
     spec.add_argument("--precision", choices=PRECISIONS, help="default: fp32")
     spec.add_argument("--memory-format", choices=MEMORY_FORMATS, help="default: contiguous")
     spec.add_argument(
-        "--compile", choices=COMPILE_MODES, dest="compile_mode", help="torch.compile's mode (without it: eager)"
+        "--compile", choices=COMPILE_MODES, dest="compile_mode", help="run through torch.compile in this mode (default: eager)"
     )
     add_attention(spec)
     return spec
@@ -378,7 +378,7 @@ def add_parallel(spec: argparse._ActionsContainer) -> None:
         "--processes",
         type=positive,
         metavar="N",
-        help="train on N GPUs together (on a CPU: N processes), each with its own batch; needs --task train",
+        help="N GPUs train one model together (on a CPU: N processes), each its own batch; needs --task train",
     )
     spec.add_argument(
         "--parallel",
@@ -394,7 +394,7 @@ def add_attention(parser: argparse._ActionsContainer) -> None:
         "--attention",
         choices=ATTENTIONS,
         default="fused",
-        help="fused kernels, or step by step as programs of 2022 did (default: fused)",
+        help="fused kernels, or plain matmul and softmax, as in 2022 (default: fused)",
     )
 
 

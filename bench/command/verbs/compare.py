@@ -22,7 +22,8 @@ from visionbench.record.units import plural
 DESCRIPTION = """\
 With --exact: count the models (params, MACs, operators, training memory, graph breaks) and compare the counts with a
 baseline file in git. Any difference, for better or worse, ends with exit code 1 until --update accepts it.
-Without it: compare the numbers of two files of records, or of pytest-benchmark, that were recorded alike.
+Without it: compare two files of records, or of pytest-benchmark. Times of other settings or of another machine are
+refused, with what differs.
 """
 
 
@@ -47,7 +48,7 @@ class Request:
 def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
     parser.description = DESCRIPTION
-    parser.add_argument("words", nargs="*", metavar="WHAT", help="with --exact: models, suites (default: ci); else A B")
+    parser.add_argument("words", nargs="*", metavar="WHAT", help="with --exact: models and suites (default: ci); without: the old file and the new")
     exact = parser.add_argument_group("exact counts")
     exact.add_argument("--exact", action="store_true", help="compare counts with the baseline; no hardware, no clock")
     exact.add_argument("--baseline", type=Path, metavar="FILE", help=f"default: {BASELINE}")

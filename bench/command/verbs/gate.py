@@ -87,7 +87,7 @@ def add(parser: ArgumentParser) -> None:
         metavar="FIELD=VALUE",
         type=_variation,
         help="compare settings, not revisions: memory_format=channels_last, precision=amp_bf16, compile=default, "
-        "attention=math (repeatable: all at once)",
+        "attention=math (repeatable: the candidate has all of them)",
     )
     sides.add_argument(
         "--environment",
@@ -110,7 +110,7 @@ def add(parser: ArgumentParser) -> None:
         type=Path,
         default=noise_profile.DEFAULT_FILE,
         metavar="FILE",
-        help="what `selftest` wrote: how often the gate is right on this machine",
+        help="what `selftest` wrote: its error rates are printed below the verdicts",
     )
     options.add_output(parser)
     ci.add_forms(parser)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from visionbench.record.devices import DeviceSpec
 
 DESCRIPTION = """\
-Estimate images per second and training memory on a GPU you don't have, from a trace. Each estimate has an 80 %
+Estimate images per second on a GPU you don't have, from a trace; with --task train the memory, too. Each estimate has an 80 %
 interval and says what it is based on. Where nothing supports one, it is refused. Predictions are never used as
 measurements.
 """
@@ -67,7 +67,7 @@ def add(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="records measured on other cards: predict by ratios (repeatable)",
+        help="records of other cards, from which to scale to this one (repeatable)",
     )
     options.add_calibrations(parser)
     options.add_output(parser, records=True)

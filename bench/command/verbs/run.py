@@ -59,7 +59,7 @@ def add(parser: ArgumentParser) -> None:
         "--batch-size",
         type=values.batch,
         metavar="N",
-        help="images per step (default: 64 on a GPU, the paper's; 1 on a CPU); max: the largest that fits",
+        help="images per step (default: 64 on a GPU, 1 on a CPU); max: the largest that fits",
     )
     spec.add_argument(
         "--batch-sizes",
