@@ -32,12 +32,12 @@ VERBS = {
     "tables": "the default: count the paper's tables, measure a few rows, print them",
     "run": "measure models, tables or suites",
     "report": "print tables from records",
-    "table": "begin the file of a table of your own, or import a paper's table",
-    "audit": "compare the params and FLOPs that papers print with exact counts",
+    "table": "write a template for a table of your own, or import a paper's",
+    "audit": "check papers' printed params and FLOPs against exact counts",
     "figures": "draw figures from records",
-    "trace": "count one model exactly",
+    "trace": "count params, MACs and memory exactly",
     "effects": "measure what each setting changes in speed and memory",
-    "gate": "is your checkout slower than another revision? or: compare two settings",
+    "gate": "is your working tree slower than a revision? or: compare two settings",
     "compare": "compare exact counts with a committed file, or two files of records",
     "selftest": "how often is the gate right on this machine?",
     "predict": "estimate images/s and memory on a GPU you don't have",
@@ -56,14 +56,14 @@ ALONE = ("-h", "--help", "-V", "--version")
 DESCRIPTION = """\
 Trustworthy benchmarks for vision models.
 
-  {program}                       start here: the ConvNeXt paper's tables, counted exactly,
+  {program}                       start here: the ConvNeXt paper's tables with exact counts,
                                         with a few rows measured here (on a GPU: every row)
   {program} --gpu a100            the same; stops unless this machine's GPU is an A100
   {program} run convnext_tiny     measure models, tables or suites; resumes where it stopped
   {program} report --all          print all tables from the records, without torch or a GPU
   {program} figures --all         draw measured, published and exact numbers: SVG, PDF, PNG
-  {program} trace convnext_tiny   one model's exact counts: params, MACs, traffic, training memory
-  {program} gate convnext_tiny    is it slower in your checkout than in the last commit?
+  {program} trace convnext_tiny   exact params, MACs, bytes moved, training memory of one model
+  {program} gate user:net.py:make is your model slower now than at the last commit?
   {program} compare --exact       did counts change? compares with a committed file
   {program} effects resnet50      what channels_last, TF32, autocast, bf16 and compile change
   {program} export --output x.csv records as one flat table, for pandas and spreadsheets
@@ -72,15 +72,16 @@ Trustworthy benchmarks for vision models.
 """
 
 EPILOG = """\
-What is measured is appended to ./visionbench.jsonl (--records FILE) at once. Ctrl-C, a crash or a power cut loses at
-most what one process is measuring: the same command goes on where it stopped. Results go to stdout, progress to stderr.
+Each result is appended to ./visionbench.jsonl (--records FILE) as soon as it is there. Ctrl-C, a crash or a power cut
+loses at most what one process is measuring: the same command goes on where it stopped. Results go to stdout, progress
+to stderr.
 
 exit codes:
   0    done; rows that failed are in the tables, with their cause
   1    a regression, or a change of exact counts
   2    a mistake in the command or in a file
   3    with --strict: a row is inconclusive (else 0)
-  4    nothing could be measured or compared, or a GPU was lost on the way
+  4    nothing could be measured or compared, or a GPU was lost
   70   a fault of visionbench itself
   130  interrupted
 """

@@ -104,8 +104,8 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="WHAT",
-        help="convnext_tiny, 'timm:swin_*', torchvision:resnet50, paper:convnext_original_tiny, user:package.module:factory, "
-        "user:file.py:factory; or a table's or suite's name",
+        help="convnext_tiny (timm's), 'timm:swin_*', torchvision:resnet50, paper:convnext_original_tiny (its authors' "
+        "code), user:package.module:factory, user:file.py:factory; or the name of a table or suite",
     )
     add_tables(parser)
     add_suites(parser)
@@ -126,7 +126,7 @@ def add_suites(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="suites",
         choices=sorted(SUITES),
-        help="models with their settings; `list` shows them (repeatable)",
+        help="models with settings, see `list suites` (repeatable)",
     )
 
 
@@ -150,8 +150,8 @@ def add_inputs(parser: argparse._ActionsContainer) -> None:
         type=described,
         metavar="INPUT",
         help="the shape of one input without the batch, [NAME=]SIZES[:TYPE[:LOWEST..HIGHEST]]: 1x224x224, "
-        "mask=1x224x224, ids=77:int64:0..49407; or your function of a batch size, user:my.nets:inputs (repeatable; "
-        "default: images)",
+        "mask=1x224x224, ids=77:int64:0..49407; or user:my.nets:inputs, your function that is given a batch size "
+        "(repeatable; default: images)",
     )
     parser.add_argument(
         "--loss",
@@ -168,13 +168,13 @@ def add_where(parser: argparse.ArgumentParser) -> None:
         "--gpu",
         action=_Gpu,
         metavar="NAME",
-        help="stop unless the GPU here is this one: v100, a100, h100-sxm5-80gb, ...; the default protocol is then swin",
+        help="stop unless the GPU here is this one: v100, a100, h100-sxm5-80gb, ...; makes swin the default protocol",
     )
     where.add_argument(
         "--device",
         metavar="DEVICE",
         help=f"{DEVICE}; cuda:0,cuda:1 spreads rows over equal GPUs, "
-        "which is off by default because they share the host's cores and its power",
+        "which is not the default because they share the host's cores and its power",
     )
     where.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: torch's choice)")
     where.add_argument(
@@ -214,7 +214,7 @@ def add_queue(parser: argparse.ArgumentParser) -> None:
         "--site",
         type=Path,
         metavar="FILE",
-        help="a file that says what GPUs are called on this cluster, and which Python to run on their nodes (default: cluster.toml)",
+        help="what GPUs are called on this cluster, and which Python to run on their nodes (default: cluster.toml)",
     )
     queue.add_argument("--anonymous-nodes", action="store_true", help="records get a salted hash for a node's name")
 
@@ -284,7 +284,7 @@ def add_calibrations(parser: argparse.ArgumentParser) -> None:
         "--calibrations",
         type=Path,
         metavar="FOLDER",
-        help=f"your own calibrations, used before ours (`calibrate` writes them; default: {CALIBRATIONS})",
+        help=f"your own calibrations, preferred to the ones that come along (`calibrate` writes them; default: {CALIBRATIONS})",
     )
 
 
@@ -300,19 +300,18 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         "--protocol",
         choices=sorted(PROTOCOLS),
         help="swin: 50 warm-up, 30 timed steps; steady (default on a GPU): until times settle; smoke (default on a "
-        "CPU): 2.5 s; quick: ten short blocks; memory: three untimed steps",
+        "CPU): 2.5 s of steps; quick: 0.6 s; memory: three untimed steps",
     )
     how.add_argument(
         "--effort",
         choices=tuple(EFFORTS),
-        help="quick: one launch (a new process), protocol quick; standard: 3, protocol steady; rigorous: 10, protocol "
-        "steady",
+        help="sets both --launches and --protocol; quick: 1 and quick; standard: 3 and steady; rigorous: 10 and steady",
     )
     how.add_argument(
         "--launches",
         type=positive,
         metavar="N",
-        help="fresh processes per row (default: the protocol's; an interval needs 7)",
+        help="new processes per row (default: 1, with steady 3; a 95 %% interval needs 7)",
     )
     how.add_argument(
         "--target-ci",
@@ -343,14 +342,27 @@ def add_turns(
     how = parser.add_argument_group("how to measure")
     how.add_argument("--device", metavar="DEVICE", help=DEVICE)
     how.add_argument(
-        "--threads", type=positive, metavar="N", help="CPU threads (default: 1, judged by CPU time; more: by the wall clock)"
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="CPU threads (default: 1); one is judged by CPU time, more by wall time",
     )
-    how.add_argument("--launches", type=positive, metavar="N", help=f"pairs of new processes per {per} (default: 10)")
+    how.add_argument(
+        "--launches",
+        type=positive,
+        metavar="N",
+        help=f"pairs of new processes per {per} (default: 10)",
+    )
     if rounds:
-        how.add_argument("--rounds", type=positive, metavar="N", help="turns of each side in a launch (default: 10 to 40, by how long they take)")
+        how.add_argument(
+            "--rounds",
+            type=positive,
+            metavar="N",
+            help="timings of each side per pair (default: 10 to 40)",
+        )
     add_budget(how, budget)
     _add_lock_clocks(how)
-    how.add_argument("--seed", type=int, metavar="N", help="random seed (default: random, and kept with the times)")
+    how.add_argument("--seed", type=int, metavar="N", help="seed of the order of turns (default: random, and kept)")
     how.add_argument(
         "--keep", type=Path, default=keep, metavar="FILE", help=f"append every measured time there (default: {keep})"
     )
@@ -359,14 +371,14 @@ def add_turns(
 
 def add_spec(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Options that are fields of a spec, but for the batch size, which verbs treat differently."""
-    spec = parser.add_argument_group("what is run")
-    add_image_size(spec, "each row's own size")
+    spec = parser.add_argument_group("the model's input and settings")
+    add_image_size(spec, "each model's or table row's own size")
     add_inputs(spec)
     spec.add_argument("--task", choices=TASKS, default="inference", help="default: inference")
     spec.add_argument("--precision", choices=PRECISIONS, help="default: fp32")
     spec.add_argument("--memory-format", choices=MEMORY_FORMATS, help="default: contiguous")
     spec.add_argument(
-        "--compile", choices=COMPILE_MODES, dest="compile_mode", help="run through torch.compile in this mode (default: eager)"
+        "--compile", choices=COMPILE_MODES, dest="compile_mode", help="with torch.compile in this mode (default: eager)"
     )
     add_attention(spec)
     return spec
@@ -378,7 +390,8 @@ def add_parallel(spec: argparse._ActionsContainer) -> None:
         "--processes",
         type=positive,
         metavar="N",
-        help="N GPUs train one model together (on a CPU: N processes), each its own batch; needs --task train",
+        help="N GPUs (on a CPU: processes) train one model together, each with its own batch; counts are of one; "
+        "needs --task train",
     )
     spec.add_argument(
         "--parallel",
@@ -394,7 +407,7 @@ def add_attention(parser: argparse._ActionsContainer) -> None:
         "--attention",
         choices=ATTENTIONS,
         default="fused",
-        help="fused kernels, or plain matmul and softmax, as in 2022 (default: fused)",
+        help="fused: one kernel; math: plain matmul and softmax, as programs of 2022 had it (default: fused)",
     )
 
 

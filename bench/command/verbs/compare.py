@@ -22,8 +22,8 @@ from visionbench.record.units import plural
 DESCRIPTION = """\
 With --exact: count the models (params, MACs, operators, training memory, graph breaks) and compare the counts with a
 baseline file in git. Any difference, for better or worse, ends with exit code 1 until --update accepts it.
-Without it: compare two files of records, or of pytest-benchmark. Times of other settings or of another machine are
-refused, with what differs.
+Without --exact: compare two files of records, or of pytest-benchmark. Rows whose settings or machine differ are
+refused, and the answer says what differs.
 """
 
 
@@ -48,14 +48,25 @@ class Request:
 def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
     parser.description = DESCRIPTION
-    parser.add_argument("words", nargs="*", metavar="WHAT", help="with --exact: models and suites (default: ci); without: the old file and the new")
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="WHAT",
+        help="with --exact: models, suites (default: ci); else OLD NEW",
+    )
     exact = parser.add_argument_group("exact counts")
     exact.add_argument("--exact", action="store_true", help="compare counts with the baseline; no hardware, no clock")
     exact.add_argument("--baseline", type=Path, metavar="FILE", help=f"default: {BASELINE}")
-    exact.add_argument("--update", action="store_true", help="write the baseline anew, to be read in the diff")
-    exact.add_argument("--allow-new", action="append", default=[], metavar="ROW", help="a row or model that may be new")
+    exact.add_argument("--update", action="store_true", help="rewrite the baseline; review it in git's diff")
     exact.add_argument(
-        "--allow-missing", action="append", default=[], metavar="ROW", help="a row or model that may be missing"
+        "--allow-new", action="append", default=[], metavar="ROW", help="may be new, not in the baseline"
+    )
+    exact.add_argument(
+        "--allow-missing",
+        action="append",
+        default=[],
+        metavar="ROW",
+        help="may be gone, only in the baseline",
     )
     options.add_image_size(exact)
     options.add_inputs(exact)

@@ -58,7 +58,7 @@ class Request:
 def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
     parser.description = DESCRIPTION
-    parser.add_argument("words", nargs="*", metavar="MODEL", help="as for run")
+    parser.add_argument("words", nargs="*", metavar="MODEL", help="a model, table or suite, as for run")
     parser.add_argument("--roadmap", choices=("t", "b"), help="the steps of Table 10 (t) or Table 11 (b) instead")
     what = parser.add_argument_group("what is run")
     what.add_argument("--switches", type=_switches, default=tuple(SWITCHES), metavar="A,B", help="default: all of them")

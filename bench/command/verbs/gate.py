@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 KEPT = Path("visionbench-gate.jsonl")
 
 DESCRIPTION = """\
-Time two revisions of the git repository that you are in, or with --vary two settings of one, in two processes that take
-turns.
+Time two revisions of the git repository that you are in, or with --vary two settings of one revision. Two processes
+take turns, and a look is ten such pairs (launches).
 
 exit codes:
   0  no row regressed; some may be inconclusive
@@ -93,7 +93,7 @@ def add(parser: ArgumentParser) -> None:
         "--environment",
         choices=("auto", "same"),
         default="auto",
-        help="auto: an environment for each side if the two declare different dependencies; same: one for both",
+        help="auto: a new virtual environment for each if the two declare different dependencies; same: yours",
     )
     sides.add_argument(
         "--allow-new",
@@ -110,7 +110,7 @@ def add(parser: ArgumentParser) -> None:
         type=Path,
         default=noise_profile.DEFAULT_FILE,
         metavar="FILE",
-        help="what `selftest` wrote: its error rates are printed below the verdicts",
+        help="the file that `selftest` wrote: its error rates are printed below the verdicts",
     )
     options.add_output(parser)
     ci.add_forms(parser)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from visionbench.record.devices import DeviceSpec
 
 DESCRIPTION = """\
-Estimate images per second on a GPU you don't have, from a trace; with --task train the memory, too. Each estimate has an 80 %
-interval and says what it is based on. Where nothing supports one, it is refused. Predictions are never used as
+Estimate images per second on a GPU you don't have, from a trace; with --task train the memory, too. Each estimate has
+an 80 % interval and says what it is based on. Without a basis no estimate is given. Predictions are never used as
 measurements.
 """
 
@@ -52,7 +52,10 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("words", nargs="*", metavar="MODEL", help="as for run (default: convnext_table1)")
     options.add_tables(parser)
     parser.add_argument(
-        "--gpu", required=True, metavar="NAME", help="v100, a100, h100-sxm5-80gb, ..., or a TOML file of your own card"
+        "--gpu",
+        required=True,
+        metavar="NAME",
+        help="v100, a100, h100-sxm5-80gb, ..., or a TOML file of another card",
     )
     spec = options.add_spec(parser)
     spec.add_argument(
@@ -67,7 +70,7 @@ def add(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="records of other cards, from which to scale to this one (repeatable)",
+        help="records of other cards, to be scaled to the card of --gpu (repeatable)",
     )
     options.add_calibrations(parser)
     options.add_output(parser, records=True)

@@ -54,7 +54,7 @@ def add(parser: ArgumentParser) -> None:
         type=values.words,
         default=(),
         metavar="WORDS",
-        help="only these, in this order, for example params,flops.exact,img/s,top1",
+        help="beginnings of headers, in this order, after a dot the source: params,flops.exact,img/s",
     )
     parser.add_argument(
         "--notes", action="store_true", help="with --format latex: what the columns are, below the float"

@@ -66,7 +66,7 @@ def add(parser: ArgumentParser) -> None:
         type=values.batches,
         default=(),
         metavar="N,N,...",
-        help="measure each, and say from which size on a larger batch no longer helps",
+        help="measure each, and say at which size images per second stop rising",
     )
     options.add_parallel(spec)
     parser.add_argument("--dry-run", action="store_true", help="say what would be measured, and stop")

@@ -39,7 +39,7 @@ class Request:
 def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
     parser.description = "Count models exactly, by a trace on torch's meta device: no weights, no hardware."
-    parser.add_argument("words", nargs="+", metavar="MODEL", help="as for run")
+    parser.add_argument("words", nargs="+", metavar="MODEL", help="a model, table or suite, as for run")
     spec = options.add_spec(parser)
     options.add_batch_size(spec, "1")
     options.add_parallel(spec)
