@@ -284,7 +284,7 @@ def add_calibrations(parser: argparse.ArgumentParser) -> None:
         "--calibrations",
         type=Path,
         metavar="FOLDER",
-        help=f"your own calibrations, preferred to the ones that come along (`calibrate` writes them; default: {CALIBRATIONS})",
+        help=f"your own calibrations, preferred to the shipped ones (`calibrate` writes them; default: {CALIBRATIONS})",
     )
 
 
