@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.judge.test_judge_simulation import _comparison
 from visionbench import reports
 from visionbench.command.main import VERBS, main
 from visionbench.command.requests import FORMATS
+from visionbench.comparison import comparison
 from visionbench.record import store
 from visionbench.record.program import program_name, short_name
 from visionbench.record.spec import Spec
@@ -237,6 +241,30 @@ def test_a_reader_that_has_read_enough_is_no_error(here: Path) -> None:
 def shell(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     words = command.replace("bench.py", f"'{sys.executable}' '{ROOT / 'bench.py'}'")
     return subprocess.run(["bash", "-c", words], cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def test_a_regression_is_one_though_nobody_reads_the_table(here: Path) -> None:
+    comparison.write(here / "kept.jsonl", [_comparison(np.full(20, 0.1), "slower")])
+    ran = shell("bench.py gate --rejudge kept.jsonl --junit tests.xml | true; echo ${PIPESTATUS[0]}", here)
+    assert (ran.stdout, ran.stderr) == ("1\n", "")
+    assert "<failure" in (here / "tests.xml").read_text()
+
+
+LATER = [
+    pytest.param(words, marks=pytest.mark.slow)
+    for words in ("report convnext_table2", "audit convnext", "table import printed.md --force")
+]
+
+
+@pytest.mark.parametrize("words", ["export record.jsonl", *LATER])
+def test_a_disk_that_is_full_keeps_the_older_file(here: Path, words: str) -> None:
+    shutil.copy(ROOT / "reports" / "records" / "cpu_2_threads.jsonl", here / "record.jsonl")
+    (here / "printed.md").write_text("| Model | Params (M) |\n|---|---|\n| ResNet-18 | 11.7 |\n")
+    (here / "old.csv").write_text("older")
+    ran = shell(f"ulimit -f 0; bench.py {words} --output old.csv", here)
+    assert ran.returncode == 2, ran.stderr
+    assert "cannot write old.csv (file too large)" in ran.stderr
+    assert (here / "old.csv").read_text() == "older"
 
 
 def test_a_terminal_without_unicode_gets_question_marks(here: Path) -> None:

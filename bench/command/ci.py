@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -48,17 +48,19 @@ def show(judgement: Judgement, how: Output, also: ForCI) -> int:
     shown = [table for table in tables if table]
     if not shown and (how.format != "terminal" or how.file is not None):  # a document is one of its format
         shown = [verdicts.layout(judgement)]
-    if shown:
-        output.print_tables(shown, how)
-    else:
-        print(f"{verdict_text.headline(judgement)}.")
+    with suppress(BrokenPipeError):  # whoever reads the table may stop; the files and the exit code are for others
+        if shown:
+            output.print_tables(shown, how)
+        else:
+            print(f"{verdict_text.headline(judgement)}.")
     for form in FORMS:
         path: Path | None = getattr(also, form)
         if path is not None:
             _write(path, ci.form(form, judgement))
     if os.environ.get("GITHUB_ACTIONS") == "true":
         document = how.file is None and how.format != "terminal"  # and GitHub's runner reads both streams
-        print(ci.form("annotations", judgement), end="", file=sys.stderr if document else sys.stdout)
+        with suppress(BrokenPipeError):
+            print(ci.form("annotations", judgement), end="", file=sys.stderr if document else sys.stdout)
     page = os.environ.get("GITHUB_STEP_SUMMARY")
     if page:
         _write(Path(page), ci.form("summary", judgement), append=True)
@@ -66,12 +68,14 @@ def show(judgement: Judgement, how: Output, also: ForCI) -> int:
 
 
 def _write(path: Path, text: str, *, append: bool = False) -> None:
+    if not append:
+        files.write_whole(path, text)
+        return
     try:
-        with path.open("a" if append else "w", encoding="utf-8") as file:
+        with path.open("a", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        reason = files.reason(error)
-        raise BenchError(f"cannot write {path} ({reason}): name another file.") from error
+        raise BenchError(f"cannot write {path} ({files.reason(error)}): name another file.") from error
 
 
 class Launches:

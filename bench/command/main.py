@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         words = [*words[1:2], "--help"]
     if not words or (words[0].startswith("-") and words[0] not in ALONE):
         words.insert(0, "tables")
-    options, asked_for_silence = argparse.Namespace(resumes=False), progress.QUIET.set(False)
+    options, asked_for_silence, code = argparse.Namespace(resumes=False), progress.QUIET.set(False), OK
     try:
         command_line(words[0]).parse_args(words, options)
         progress.QUIET.set(options.quiet)
@@ -116,11 +116,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress.say("")
         progress.complain(f"interrupted; what was measured is kept{goes_on}.")
         return INTERRUPTED
-    except BrokenPipeError:  # `| head` has read enough
+    except BrokenPipeError:  # `| head` has read enough, and a regression is one all the same
         _forget_output()
-        return OK
+        return code
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
             return _bug()
         _forget_output()
         reason = files.reason(error)

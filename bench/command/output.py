@@ -100,12 +100,8 @@ def print_records(records: Iterable[Record]) -> None:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a result to a file. Raises `BenchError` where that cannot be."""
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        reason = files.reason(error)
-        raise BenchError(f"cannot write {path} ({reason}): name another file with --output.") from error
+    """Write a result to a file, whole. Raises `BenchError` where that cannot be; an older file is then as it was."""
+    files.write_whole(path, data, "name another file with --output")
 
 
 def width(asked: int | None) -> int | None:

@@ -28,10 +28,11 @@ LAUNCHES = 10
 MOST_MORE = 3
 """The second look takes at most so many times the launches of the first."""
 
-NARROW = 0.0125
-"""Half of the interval's width, on the logarithm, that the second look should leave: half of the rule's `centre`.
+NARROW = 0.0095
+"""Half of the interval's width, on the logarithm, that the second look should leave.
 
-With +5 % against a margin of 1 % that is three half-widths. By simulation, see tests/judge/test_judge_power.py.
++5 % then lies eight standard errors above a margin of 1 %, more than twice what `movement` asks of launches that do
+not move. By simulation, see tests/judge/test_judge_power.py.
 """
 
 

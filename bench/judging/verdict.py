@@ -15,6 +15,7 @@ averages (x_i + x_j) / 2, i <= j, of which there are N = n (n + 1) / 2:
 
 The burden of proof is on every word but `inconclusive`. `ok` needs the whole interval below the limit, and two other
 numbers of the same launches that agree: what the ratio cannot see (waiting, a cost in some iterations) is no `ok`.
+`regressed` and `improved` need a difference that is larger than the ratio's own movement during the job (`movement`).
 
 An average that equals the margin counts as not above it. Zeros and ties so count for "nothing happened": p is then at
 least what any way of breaking them would give, and the test keeps its level.
@@ -43,6 +44,7 @@ from visionbench.comparison.comparison import (
     wall_log_ratios,
 )
 from visionbench.comparison.verdict import Rule, Verdict, Word
+from visionbench.judging import movement
 from visionbench.record.flags import FLAGS, meaning, voids_ratio
 from visionbench.record.statistics import (
     EQUAL,
@@ -159,6 +161,7 @@ def detectable(logs: Sequence[float], rule: Rule, rows: int = 1) -> float | None
     if len(logs) < MIN_LAUNCHES or not usable:
         return None
     to_bound = (averages.median - averages[usable - 1]) * spread_of_memory(logs)
+    to_bound = max(to_bound, movement.needed(logs, rule.alpha / rule.looks))
     return max(rule.centre, (1 + rule.margin) * math.exp(to_bound) - 1)
 
 
@@ -183,7 +186,10 @@ def _judge_one(
     word = _word(math.log(ratio.centre), ratio.high, slower, faster, rule)
     if word in ("ok", "improved") and (parted := _parted(found, rule)):
         return replace(found, reason=parted)
-    return replace(found, word=word, reason=_why(ratio, slower, rule, rows) if word == "inconclusive" else "")
+    if word in ("regressed", "improved") and (moved := _moved(ratio, logs, rule)):
+        return replace(found, reason=moved)
+    why = f"{_why(ratio, slower, rule, rows)}{_meanwhile(logs)}" if word == "inconclusive" else ""
+    return replace(found, word=word, reason=why)
 
 
 def _parted(verdict: Verdict, rule: Rule) -> str:
@@ -203,6 +209,26 @@ def _parted(verdict: Verdict, rule: Rule) -> str:
             between = _between(other.low, other.high)
             return f"{between} {by}, which parts from the ratio: the candidate {does} for something that it cannot see"
     return ""
+
+
+def _moved(ratio: Estimate, logs: Sequence[float], rule: Rule) -> str:
+    """In words, that the ratio moved too far during the job for its centre to say something; "" where it did not."""
+    away = abs(math.log(ratio.centre)) - math.log(1 + rule.margin)
+    if ratio.low is None or ratio.high is None or away > movement.needed(logs, rule.alpha / rule.looks):
+        return ""
+    return (
+        f"{_between(ratio.low, ratio.high)}, but the ratio moved by {_far(logs)} during the "
+        f"{plural(ratio.launches, 'launch', 'launches')}: what moved it may be all of the difference"
+    )
+
+
+def _meanwhile(logs: Sequence[float]) -> str:
+    """What has widened the interval of launches that remember each other."""
+    return f"; the ratio moved by {_far(logs)} meanwhile" if spread_of_memory(logs) > 1 else ""
+
+
+def _far(logs: Sequence[float]) -> str:
+    return f"{math.expm1(movement.spread(logs)) * 100:.1f} %"
 
 
 def _word(centre: float, upper: float | None, slower: _Test, faster: _Test, rule: Rule) -> Word:

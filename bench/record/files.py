@@ -251,9 +251,10 @@ def locked(path: Path, *, folders: bool = False) -> Iterator[None]:
     """
     descriptor = None
     try:
+        folder = Path(os.path.realpath(path)).parent  # of the file that a link leads to: others may name it otherwise
         if folders:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path.parent, os.O_RDONLY)
+            folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:
         if descriptor is not None:
@@ -275,22 +276,86 @@ def sync_folder(path: Path) -> None:
             os.close(descriptor)
 
 
-def write_whole(path: Path, text: str, remedy: str = "name another file", *, folders: bool = False) -> None:
-    """Write a file in one piece: a reader, or a power cut, meets the old file or the new one, and no half of either.
+def write_whole(path: Path, content: str | bytes, remedy: str = "name another file", *, folders: bool = False) -> None:
+    """Write a file in one piece: a reader, a full disk or a power cut meets the old file or the new one, not a half.
 
+    A link stays one: what it leads to is written. A pipe or a device is written to as it is, and so is an old file that
+    cannot be replaced (of somebody else, mounted by itself, or in a folder that cannot be written), once there is room.
     `folders`: make those that are missing. Raises `BenchError`, with the remedy, where it cannot be written.
     """
-    partial = path.with_name(f".{os.urandom(8).hex()}.part")  # of this write alone: process numbers repeat
+    # A lone surrogate, of a name that is no UTF-8, becomes the escape that JSON has for it.
+    data = content if isinstance(content, bytes) else content.encode(errors="backslashreplace")
     try:
         if folders:
             path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
+        old = _now_there(path)
+        if old is not None and not _is_replaceable(old):
+            _overwrite(path, data)
+            return
+        try:
+            _replace(Path(os.path.realpath(path)), data, old)
+        except OSError as error:
+            if old is None or error.errno not in _IRREPLACEABLE:
+                raise
+            _overwrite(path, data)
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise BenchError(f"cannot write {path} ({why}): {remedy}.") from error
+
+
+_IRREPLACEABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV)
+"""Why a folder lets no file take the place of another, whose content may be written all the same."""
+
+
+def _now_there(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _is_replaceable(old: os.stat_result) -> bool:
+    """Not a pipe or a device, nor what a stream of ours goes to (/dev/stdout), nor somebody else's, which stays his."""
+    streams = []
+    for descriptor in (1, 2):
+        with suppress(OSError):
+            streams.append(os.fstat(descriptor))
+    ours = any(os.path.samestat(old, stream) for stream in streams)
+    return not ours and old.st_uid == os.geteuid() and (stat.S_ISREG(old.st_mode) or stat.S_ISDIR(old.st_mode))
+
+
+def _replace(target: Path, data: bytes, old: os.stat_result | None) -> None:
+    partial = target.with_name(f".{os.urandom(8).hex()}.part")  # of this write alone: process numbers repeat
+    try:
+        with partial.open("wb") as file:
+            if old is not None:
+                os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
-        sync_folder(path)
-    except OSError as error:
+        partial.replace(target)
+    except BaseException:  # a Ctrl-C leaves nothing either
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise BenchError(f"cannot write {path} ({reason(error)}): {remedy}.") from error
+        raise
+    sync_folder(target)
+
+
+def _overwrite(path: Path, data: bytes) -> None:
+    """Write into what is there. The room of a longer file is taken before the old content goes."""
+    regular = path.is_file()
+    with path.open("r+b" if regular else "wb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if len(data) > size and regular and hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(file.fileno(), 0, len(data))
+            except OSError as error:
+                os.ftruncate(file.fileno(), size)
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                    raise
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+        if regular:
+            file.truncate(len(data))
+            os.fsync(file.fileno())

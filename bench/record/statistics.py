@@ -384,7 +384,8 @@ def spread_of_memory(logs: Sequence[float], fewest: int = FEWEST_FOR_MEMORY) -> 
 
     Of AR(1) values with correlation r between neighbours, n are worth n (1 - r) / (1 + r) independent ones. The
     estimate of r is too low by about (1 + 4 r) / n (Marriott & Pope 1954) and is mended for that, and its
-    standard error 1 / sqrt(n) is added; the scatter, which correlated values show too small, by (n - 1) / (n - v).
+    standard error 1 / sqrt(n) is added; the scatter, which correlated values show too small, by (n - 1) / (n - v), of
+    which v is at most four fifths of n: of a few launches that move steadily the formula would say anything.
     """
     n = len(logs)
     centre = math.fsum(logs) / n
@@ -397,7 +398,7 @@ def spread_of_memory(logs: Sequence[float], fewest: int = FEWEST_FOR_MEMORY) -> 
     if lag * math.sqrt(n) < SHOWN_MEMORY:
         return 1.0
     memory = min(memory + 1 / math.sqrt(n), MOST_MEMORY)
-    worth = min((1 + memory) / (1 - memory), n - 1.0)
+    worth = min((1 + memory) / (1 - memory), 0.8 * n)
     return math.sqrt(worth * (n - 1) / (n - worth))
 
 

@@ -79,6 +79,15 @@ def leaves_a_daemon():
             os.rename("daemon.new", "daemon")
     return Acts(act)
 
+def is_killed_and_leaves_a_daemon_that_nothing_marks():
+    def act():
+        words = [sys.executable, "-c", "import time; time.sleep(1000)"]
+        child = subprocess.Popen(words, start_new_session=True, env={})
+        with open("daemon", "w") as file:
+            file.write(str(child.pid))
+        os.kill(os.getpid(), 9)
+    return Acts(act)
+
 def dies_and_leaves_a_daemon():
     inner = leaves_a_daemon()
     def act():
@@ -227,7 +236,9 @@ def test_leaving_a_side_ends_all_that_it_started(room: Path) -> None:
     assert all(ended(pid) for pid in {*first, *second})
 
 
-@pytest.mark.parametrize("model", ["leaves_a_daemon", "dies_and_leaves_a_daemon"])
+@pytest.mark.parametrize(
+    "model", ["leaves_a_daemon", "dies_and_leaves_a_daemon", "is_killed_and_leaves_a_daemon_that_nothing_marks"]
+)
 def test_a_daemon_with_a_session_of_its_own_ends_with_its_side(room: Path, model: str) -> None:
     (room / "daemon").unlink(missing_ok=True)
     with SideProcess(Source(), "cpu", 1, random.Random(0)) as side:
@@ -236,7 +247,7 @@ def test_a_daemon_with_a_session_of_its_own_ends_with_its_side(room: Path, model
         if model == "leaves_a_daemon":
             assert side.answer("build", START_SECONDS) == {"done": True}
         else:
-            with pytest.raises(SideError):
+            with pytest.raises(SideError, match="SIGKILL" if "killed" in model else "exit code 3"):
                 side.answer("build", START_SECONDS)
         pid = int((room / "daemon").read_text())
     assert ended(pid)

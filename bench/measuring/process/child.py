@@ -91,10 +91,10 @@ def _cut_loose(log: int, server: int) -> None:
     die_with(server)
 
 
-def die_with(parent: int) -> None:
-    """End when `parent` does, and be the first to go when memory ends."""
+def die_with(parent: int, by: signal.Signals = signal.SIGKILL) -> None:
+    """End `by` a signal when `parent` does, and be the first to go when memory ends."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, by)
         with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
             score.write(MOST_KILLABLE)
     if os.getppid() != parent:  # it died before the kernel was told to watch it

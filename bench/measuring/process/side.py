@@ -11,7 +11,6 @@ import json
 import os
 import random
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from types import TracebackType
 from typing import Any
 
 from visionbench import ROOT
+from visionbench.measuring.process import keeper
 from visionbench.measuring.process.exit_status import ended, memory_kills, timed_out
 from visionbench.measuring.process.fork_server import import_path
 from visionbench.record.record import Failure
@@ -36,9 +36,11 @@ BOOT = (
 STOP_SECONDS = 2.0
 """How long a side may take to see that it is no longer wanted, before it is killed."""
 
+KILL_SECONDS = 10.0
+"""How long the keeper may take to kill it: inside a driver's call a process cannot die."""
 
 MARK = "VISIONBENCH_SIDE"
-"""A variable of a side's environment, and of all that it starts: daemons that outlive it are known by it."""
+"""A variable of a side's environment, and of all that it starts: elsewhere than on Linux, daemons are known by it."""
 
 
 def end_marked(mark: str) -> None:
@@ -83,7 +85,7 @@ class Source:
 
 
 class SideProcess:
-    """A side's process. Enter it to start it; leaving it ends the process and all that it started."""
+    """A side's process and its keeper's. Enter it to start them; leaving it ends them and all that the side started."""
 
     def __init__(self, source: Source, device: str, threads: int | None, rng: random.Random) -> None:
         self._source, self._device, self._threads, self._rng = source, device, threads, rng
@@ -98,9 +100,11 @@ class SideProcess:
         self._kills = memory_kills()
         self._line, theirs = socket.socketpair()
         with theirs:
-            words = [str(theirs.fileno()), str(os.getpid()), json.dumps(request)]
+            words = [str(theirs.fileno()), keeper.KEEPER, json.dumps(request)]
+            side = [self._source.python, "-P", "-c", BOOT, *words]
+            kept = json.dumps([import_path(), os.getpid(), theirs.fileno(), side])
             self._process = subprocess.Popen(
-                [self._source.python, "-P", "-c", BOOT, *words],
+                [sys.executable, "-P", "-c", keeper.BOOT, kept],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
@@ -119,9 +123,12 @@ class SideProcess:
             with suppress(subprocess.TimeoutExpired):
                 if kind is None:
                     self._process.wait(STOP_SECONDS)
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)  # compilers and data loaders go too
-            self._process.wait()
+            self._process.terminate()  # the keeper ends the side with all that it started
+            try:
+                self._process.wait(KILL_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
             end_marked(self._mark)
         self._log.close()
 
