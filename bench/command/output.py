@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SUFFIXES = {".html": "html", ".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}
 """What a file's name says of its format, where nothing else does."""
 
+NO_TABLE = (".pdf", ".png", ".svg", ".jpg", ".xls", ".xlsx", ".ods", ".doc", ".docx", ".parquet")
+"""Endings of what is no text: a table under such a name could not be opened."""
+
 
 def print_tables(tables: Sequence[Table], output: Output, page: Callable[[], str] | None = None) -> None:
     """All tables in one format, to stdout or to a file. As HTML they are one `page`, with what else it may hold."""
@@ -97,6 +100,20 @@ def print_records(records: Iterable[Record]) -> None:
 
     for record in records:
         print(clean_json(to_json(record)))
+
+
+def check_place(output: Output) -> None:
+    """Raise `BenchError` now for a file that could not be written when all is done: a page takes its time."""
+    path = output.file
+    if path is None:
+        return
+    if path.suffix in NO_TABLE:
+        listed = ", ".join(SUFFIXES)
+        raise BenchError(
+            f"{path}: tables are not written as {path.suffix}: end the name with one of {listed}, or .txt."
+        )
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        write(path, b"")
 
 
 def write(path: Path, data: bytes) -> None:

@@ -164,7 +164,7 @@ def remark(path: Path, environment: Environment, today: date) -> str:
 
 
 def missing(path: Path, environment: Environment, today: date) -> tuple[str, str]:
-    """Why this machine has no current profile, and what to do; ("", "") if it has one. Raises `BenchError` as `read`."""
+    """Why this machine has no current profile, and what to do; two times "" if it has one. Raises as `read` does."""
     if current(path, environment, today) is not None:
         return "", ""
     remedy = f"`{program_name()} selftest` measures in about {USUAL_MINUTES} min how often the gate errs here."

@@ -33,7 +33,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("what", choices=("new", "import"), help="start from models' names, or from a printed table")
     parser.add_argument("file", type=Path, metavar="FILE", help="new: the file to write; import: the printed table")
     parser.add_argument(
-        "models", nargs="*", metavar="MODEL", help="new: convnext_tiny, user:package.module:factory, ..."
+        "models", nargs="*", default=[], metavar="MODEL", help="new: convnext_tiny, user:package.module:factory, ..."
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="import: the file to write (default: FILE's name with .toml)"
