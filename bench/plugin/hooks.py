@@ -36,7 +36,7 @@ MARKER = (
 )
 
 Check = Callable[[str | Callable[..., Any]], None]
-"""What the fixture gives: call it with a model's name, with a function that returns the network, or with the network."""
+"""What the fixture gives: call it with a model's name, a function that returns the network, or the network itself."""
 
 _VERDICTS = pytest.StashKey[list[str]]()
 _OBJECTS = pytest.StashKey[list[str]]()
