@@ -21,10 +21,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 
-from visionbench.command import progress
+from visionbench.command import plain, progress
 from visionbench.command.options import Parser
 from visionbench.comparison.verdict import BUG, INTERRUPTED, NOT_MEASURED, OK, USAGE
 from visionbench.record import files
+from visionbench.record.clean import clean
 from visionbench.record.errors import BenchError, DeviceLostError
 from visionbench.record.program import program_name, release
 
@@ -92,6 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _hear_ctrl_c()
     _open_what_is_closed()
+    if not _has_folder():
+        progress.complain("the folder that you are in is gone: change to one that exists.")
+        return USAGE
     atexit.register(gc.freeze)  # at the very end nobody needs torch's objects collected: that takes a second
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["help"]:
@@ -108,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BenchError as error:
-        progress.complain(str(error))
+        progress.complain(clean(str(error)))
         return NOT_MEASURED if isinstance(error, DeviceLostError) else USAGE
     except KeyboardInterrupt:
         goes_on = ", and the same command goes on from there" if options.resumes else ""
@@ -136,6 +140,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress.QUIET.reset(asked_for_silence)
 
 
+def _has_folder() -> bool:
+    """Whether the working folder is there: every file is named from it, and without it a library of torch's aborts."""
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
+
+
 def _bug() -> int:
     traceback.print_exc()
     progress.complain("this is a fault of visionbench and no result: please report the lines above.")
@@ -159,7 +172,7 @@ def _open_what_is_closed() -> None:
             setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 -- for as long as the process lives
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # an ASCII terminal gets question marks, not a traceback
+            stream.reconfigure(errors=plain.HANDLER)  # an ASCII terminal gets plain signs, not a traceback
 
 
 def _forget_output() -> None:

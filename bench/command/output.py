@@ -116,13 +116,13 @@ def check_place(output: Output) -> None:
         write(path, b"")
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a result to a file. Raises `BenchError` where that cannot be."""
+def write(path: Path, data: bytes, option: str = " with --output") -> None:
+    """Write a result to a file. Raises `BenchError` where that cannot be; `option` is what names the file."""
     try:
         path.write_bytes(data)
     except OSError as error:
         reason = files.reason(error)
-        raise BenchError(f"cannot write {path} ({reason}): name another file with --output.") from error
+        raise BenchError(f"cannot write {path} ({reason}): name another file{option}.") from error
 
 
 def width(asked: int | None) -> int | None:
