@@ -88,11 +88,34 @@ def test_a_misspelt_verb_option_or_choice_gets_the_right_one(
         (["predict", "--gpu", "a101", "resnet18"], "did you mean a10 or a100, or a file that describes your card"),
         (["predict", "--gpu", "zzz", "resnet18"], "or name a file that describes your card (my_card.toml)."),
         (["list", "models", "swn_tiny*"], "no models match 'swn_tiny*': did you mean"),
+        (["predict", "--gpus", "a100", "resnet18"], "there is no option --gpus: did you mean --gpu?"),
+        (["trace", "--task=train", "--imagesize=64"], "there is no option --imagesize: did you mean --image-size?"),
+        (["list"], "list needs a word more: models or tables or suites or protocols or devices."),
+        (["table"], "table needs a word more: new or import."),
+        (["table", "import"], "table needs FILE: see `{} table --help`."),
+        (["table", "my", "é.toml"], "there is no `table my`: choose one of new, import."),
+        (["completion", "powershell"], "there is no `completion powershell`: choose one of bash, zsh, tcsh."),
+        (["report", "1"], "there is no table '1': did you mean convnext_table1"),
+        (["figures", "2"], "there is no figure '2': did you mean figure2?"),
+        (["report", "user:my.nets:make"], "'user:my.nets:make' is a model and no table: `{} trace user:my.nets:make`"),
+        (["report", "torchvision:resnet18"], "'torchvision:resnet18' is a model and no table"),
+        (["report", "convnext_table1", "--columns", " "], "--columns: words between commas are needed, not ' '."),
+        (["figures", "figure1", "--panels", ","], "--panels: words between commas are needed, not ','."),
+        (["figures", "figure1", "--panels", "h100"], "--panels takes parts of these names: 'trained on ImageNet-1K'"),
+        (["gate", "--seed", "x"], "--seed: a whole number is needed, not 'x'."),
+        (["run", "--image-size", "0x9"], "--image-size: an image has at least 1 pixel a side, and not '0x9'."),
+        (["run", "--batch-size", "many"], "a whole number of at least 1, or max, is needed, not 'many'."),
+        (["trace", "a", "--batch-size", "max"], "--batch-size: a whole number of at least 1 is needed, not 'max'."),
+        (["export"], "nothing is measured in this folder yet: `{} run MODEL` writes visionbench.jsonl, or name files"),
+        (["report", "--all", "--output", "a.pdf"], "a.pdf: tables are not written as .pdf: end the name with one of"),
+        (["report", "--all", "--output", "no/a.html"], "cannot write no/a.html (no such file or directory): name"),
+        (["report", "--all", "--format", "html", "--output", "."], "cannot write . (is a directory): name another"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_sentence_with_its_cause_and_its_remedy(
-    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     assert ended(words) == 2
     printed = capsys.readouterr().err
     assert said.format(program_name()) in printed

@@ -118,6 +118,8 @@ def _is_model(name: str) -> bool:
     """Whether it is one of the models of papers, as far as that is known without torch."""
     from visionbench.reports.paper import profiles
 
+    if name.partition(":")[0] in ("timm", "torchvision", "paper", "user", "ladder", "roadmap"):
+        return True
     return any(name in (model, model.partition(":")[2]) for model, _, _ in profiles.shipped())
 
 

@@ -20,11 +20,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 
-from visionbench.command import progress
+from visionbench.command import plain, progress
 from visionbench.command.options import Parser
 from visionbench.comparison.verdict import BUG, INTERRUPTED, NOT_MEASURED, OK, USAGE
 from visionbench.record import files
+from visionbench.record.clean import clean
 from visionbench.record.errors import BenchError, DeviceLostError
 from visionbench.record.program import program_name, release
 
@@ -101,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         words.insert(0, "tables")
     options, asked_for_silence, code = argparse.Namespace(resumes=False), progress.QUIET.set(False), OK
     try:
+        _need_folder()
         command_line(words[0]).parse_args(words, options)
         progress.QUIET.set(options.quiet)
         options.command = f"{program_name()} {shlex.join(words)}"
@@ -109,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BenchError as error:
-        progress.complain(str(error))
+        progress.complain(clean(str(error)))
         return NOT_MEASURED if isinstance(error, DeviceLostError) else USAGE
     except KeyboardInterrupt:
         goes_on = ", and the same command goes on from there" if options.resumes else ""
@@ -137,6 +140,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress.QUIET.reset(asked_for_silence)
 
 
+def _need_folder() -> None:
+    """Refuse a working folder that is gone: every file is named from it, and without it a library of torch's aborts."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise BenchError("the folder that you are in is gone: change to one that exists.") from error
+
+
 def _bug() -> int:
     traceback.print_exc()
     progress.complain("this is a fault of visionbench and no result: please report the lines above.")
@@ -160,7 +171,7 @@ def _open_what_is_closed() -> None:
             setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 -- for as long as the process lives
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # an ASCII terminal gets question marks, not a traceback
+            stream.reconfigure(errors=plain.HANDLER)  # an ASCII terminal gets plain signs, not a traceback
 
 
 def _forget_output() -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from visionbench.command import progress
 from visionbench.command.inputs import CALIBRATIONS, COMPARISONS, RECORDS
 from visionbench.command.requests import FORMATS, Queue
-from visionbench.command.values import described, pixels, positive, seconds, share, users_loss
+from visionbench.command.values import described, pixels, positive, seconds, share, users_loss, whole
 from visionbench.comparison.verdict import USAGE
 from visionbench.record.errors import BenchError, hint, near
 from visionbench.record.spec import (
@@ -62,6 +62,11 @@ class Parser(argparse.ArgumentParser):
         progress.complain(self._sentence(message))
         raise SystemExit(USAGE)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's own; the words are kept, so that a mistyped option is seen before what it leaves missing."""
+        self._typed = list(args or ())
+        return super().parse_known_args(args, namespace)
+
     def option_names(self) -> list[str]:
         """Every option, with its short form."""
         return [word for action in self._actions for word in action.option_strings]
@@ -70,25 +75,43 @@ class Parser(argparse.ArgumentParser):
         """A message of argparse in our words."""
         see = f"see `{self.prog} --help`."
         if unknown := re.match(r"unrecognized arguments: ([^\s=]+)", message):
-            word = unknown[1]
-            if not word.startswith("-"):
-                return f"'{word}' is one word too many: {see}"
-            options = [*self.option_names(), "-V", "--version"]
-            alike = [option for option in options if option.lower() == word.lower()]
-            found = alike or near(word, options, 1, alike=0.75)
-            return f"there is no option {word}: {f'did you mean {found[0]}?' if found else see}"
+            return self._unknown(unknown[1]) if unknown[1][0] == "-" else f"'{unknown[1]}' is one word too many: {see}"
         if wrong := re.match(r"argument (\S+): invalid choice: '?(.*?)'? \(choose from (.*)\)", message, re.DOTALL):
             choices = [choice.strip(" '") for choice in wrong[3].split(",")]
             place = wrong[1].split("/")[-1]
-            what = "command" if place == "COMMAND" else place.lstrip("-") if place[0] == "-" else self.prog.split()[-1]
-            return f"there is no {what.replace('-', ' ')} '{wrong[2]}': {hint(wrong[2], choices, 1)}"
+            what = f"{'command' if place == 'COMMAND' else place.lstrip('-').replace('-', ' ')} '{wrong[2]}'"
+            if place[0] != "-" and place != "COMMAND":
+                what = f"`{self.prog.split()[-1]} {wrong[2]}`"
+            return f"there is no {what}: {hint(wrong[2], choices, 1)}"
         if missing := re.match(r"the following arguments are required: (.*)", message):
-            return f"{self.prog.split()[-1]} needs {missing[1].replace(', ', ' and ')}: {see}"
+            mistyped = next((word.partition("=")[0] for word in self._typed if self._is_unknown(word)), "")
+            return self._unknown(mistyped) if mistyped else f"{self.prog.split()[-1]} needs {self._needed(missing[1])}."
         if given := re.match(r"argument ([^\s:]+): (.*)", message, re.DOTALL):
             option = given[1].split("/")[-1]
             needs = re.match(r"expected (one|at least one|\d+) arguments?", given[2])
             return f"{option} needs a value: {see}" if needs else f"{option}: {given[2].rstrip('.')}."
         return f"{message}; {see}"
+
+    def _unknown(self, word: str) -> str:
+        options = [*self.option_names(), "-V", "--version"]
+        alike = [option for option in options if option.lower() == word.lower()]
+        found = alike or near(word, options, 1, alike=0.75)
+        return f"there is no option {word}: {f'did you mean {found[0]}?' if found else f'see `{self.prog} --help`.'}"
+
+    def _is_unknown(self, word: str) -> bool:
+        name = word.partition("=")[0]
+        return name.startswith("--") and not any(option.startswith(name) for option in self.option_names())
+
+    def _needed(self, missing: str) -> str:
+        """Of a choice what there is to choose from; of anything else its name, and where it is explained."""
+        first = next(action for action in self._actions if missing.split(", ")[0] in (action.dest, *_names(action)))
+        if first.choices and not first.option_strings:
+            return f"a word more: {' or '.join(map(str, first.choices))}"
+        return f"{missing.replace(', ', ' and ')}: see `{self.prog} --help`"
+
+
+def _names(action: argparse.Action) -> tuple[str, ...]:
+    return (*action.option_strings, str(action.metavar), "/".join(action.option_strings))
 
 
 def part(kind: type[Part], options: argparse.Namespace) -> Part:
@@ -362,7 +385,7 @@ def add_turns(
         )
     add_budget(how, budget)
     _add_lock_clocks(how)
-    how.add_argument("--seed", type=int, metavar="N", help="seed of the order of turns (default: random, and kept)")
+    how.add_argument("--seed", type=whole, metavar="N", help="seed of the order of turns (default: random, and kept)")
     how.add_argument(
         "--keep", type=Path, default=keep, metavar="FILE", help=f"append every measured time there (default: {keep})"
     )

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SUFFIXES = {".html": "html", ".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}
 """What a file's name says of its format, where nothing else does."""
 
+NO_TABLE = (".pdf", ".png", ".svg", ".jpg", ".xls", ".xlsx", ".ods", ".doc", ".docx", ".parquet")
+"""Endings of what is no text: a table under such a name could not be opened."""
+
 
 def print_tables(tables: Sequence[Table], output: Output, page: Callable[[], str] | None = None) -> None:
     """All tables in one format, to stdout or to a file. As HTML they are one `page`, with what else it may hold."""
@@ -99,9 +102,26 @@ def print_records(records: Iterable[Record]) -> None:
         print(clean_json(to_json(record)))
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a result to a file, whole. Raises `BenchError` where that cannot be; an older file is then as it was."""
-    files.write_whole(path, data, "name another file with --output")
+def check_place(output: Output) -> None:
+    """Raise `BenchError` now for a file that could not be written when all is done: a page takes its time."""
+    path = output.file
+    if path is None:
+        return
+    if path.suffix in NO_TABLE:
+        listed = ", ".join(SUFFIXES)
+        raise BenchError(
+            f"{path}: tables are not written as {path.suffix}: end the name with one of {listed}, or .txt."
+        )
+    if path.is_dir() or not any(os.access(place, os.W_OK) for place in (path, path.parent)):
+        write(path, b"")  # fails, and says why
+
+
+def write(path: Path, data: bytes, option: str = " with --output") -> None:
+    """Write a result to a file, whole. Raises `BenchError` where that cannot be; an older file is then as it was.
+
+    `option` is what names the file.
+    """
+    files.write_whole(path, data, f"name another file{option}")
 
 
 def width(asked: int | None) -> int | None:

@@ -14,8 +14,18 @@ MOST = 10**9
 
 
 def words(text: str) -> tuple[str, ...]:
-    """Words between commas."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+    """Words between commas, at least one."""
+    if listed := tuple(word.strip() for word in text.split(",") if word.strip()):
+        return listed
+    raise argparse.ArgumentTypeError(f"words between commas are needed, not '{text}'")
+
+
+def whole(text: str) -> int:
+    """Any whole number."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"a whole number is needed, not '{text}'") from error
 
 
 def positive(text: str) -> int:
@@ -57,7 +67,12 @@ def users_loss(text: str) -> str:
 
 def batch(text: str) -> int | str:
     """A number of images, or `max`."""
-    return text if text == LARGEST else positive(text)
+    try:
+        return text if text == LARGEST else positive(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(
+            str(error).replace("at least 1 is", f"at least 1, or {LARGEST}, is")
+        ) from error
 
 
 def batches(text: str) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ One JSON file holds one profile per fingerprint, so that several machines can sh
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -37,6 +38,8 @@ USUAL_MINUTES = 75
 
 Condition = Literal["idle", "busy"]
 """What else the machine did: nothing that we started, or a loop that kept one core busy."""
+
+CONDITION_WORDS: dict[Condition, str] = {"idle": "no load added", "busy": "one core kept busy"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,22 +153,43 @@ def _age(profile: Profile, today: date) -> int:
 
 
 def remark(path: Path, environment: Environment, today: date) -> str:
-    """What a gate has to say about the profile: why it has none that is current, and the remedy; "" if it has one."""
+    """What a gate says of its own error rates here: what the current profile found, or that none is current.
+
+    `doctor` has the cause and the remedy (`missing`): they are the machine's and not the row's.
+    """
+    profile = current(path, environment, today)
+    if profile is not None:
+        return _quoted(profile)
+    return f"How often the gate errs on this machine is not known: see `noise profile` in `{program_name()} doctor`."
+
+
+def missing(path: Path, environment: Environment, today: date) -> tuple[str, str]:
+    """Why this machine has no current profile, and what to do; two times "" if it has one. Raises as `read` does."""
     if current(path, environment, today) is not None:
-        return ""
-    return (
-        f"{_what_is_wrong(read(path), environment, today)}, so the gate's false-alarm rate here is not known; "
-        f"`{program_name()} selftest` measures it in about {USUAL_MINUTES} min."
-    )
+        return "", ""
+    remedy = f"`{program_name()} selftest` measures in about {USUAL_MINUTES} min how often the gate errs here."
+    return _what_is_wrong(read(path), environment, today), remedy
+
+
+def _quoted(profile: Profile) -> str:
+    said = "; ".join(f"{CONDITION_WORDS[one.condition]}, {', '.join(_rates(one))}" for one in profile.findings)
+    return f"Self-test of this machine on {profile.date}, by the rule of that day: {said}."
+
+
+def _rates(finding: Findings) -> Iterator[str]:
+    if finding.same:
+        yield f"{finding.regressed} of {plural(finding.same, 'equal row')} called regressed"
+    if finding.slower:
+        yield f"{finding.found} of {finding.slower} found at +{finding.share * 100:g} %"
 
 
 def _what_is_wrong(known: tuple[Profile, ...], environment: Environment, today: date) -> str:
     if not known:
-        return "This machine has no current noise profile"
+        return "none of this machine"
     here = fingerprint(environment)
     nearest = min(known, key=lambda one: len(differing(one.facts, here)))
     apart = differing(nearest.facts, here)
     if not apart:
-        return f"This machine has no current noise profile: its last one is {plural(_age(nearest, today), 'day')} old"
+        return f"the last one is {plural(_age(nearest, today), 'day')} old"
     more = f" and {plural(len(apart) - 1, 'more difference')}" if len(apart) > 1 else ""
-    return f"This machine has no current noise profile (the nearest is of another: {apart[0]}{more})"
+    return f"none of this machine (the nearest is of another: {apart[0]}{more})"

@@ -11,7 +11,7 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -79,15 +79,18 @@ class Model:
     threads: int | None
 
 
-def check(name: str, marker: Mapping[str, Any], settings: Settings) -> Outcome:
-    """Both parts, as far as they are asked for; `marker` holds the keywords of the marker `visionbench`."""
-    with _in(settings.folder):
+def check(name: str, marker: Mapping[str, Any], settings: Settings, handed: Any = None) -> Outcome:
+    """Both parts, as far as they are asked for; `marker` holds the keywords of the marker `visionbench`.
+
+    `handed` is the network itself, or what makes it, where only this process has it.
+    """
+    with _in(settings.folder), _known(name, handed):
         try:
             model = _model(name, marker)
             now = _count(model)
             outcomes = [_compare_structure(now, settings)]
             if settings.base is not None:
-                outcomes.append(_compare_time(model, now, settings))
+                outcomes.append(_compare_time(model, now, settings) if handed is None else NOT_AT_THE_BASE)
         except (BenchError, ModelError) as error:
             return Outcome(word="failed", text=clean_lines(f"{name}: {error}"))
     return _together(outcomes)
@@ -102,6 +105,26 @@ def _in(folder: Path) -> Iterator[None]:
             yield
     finally:
         sys.path[:] = path
+
+
+NOT_AT_THE_BASE = Outcome(
+    word="error",
+    text="the base cannot build an object of this process, so it was not timed: hand over a function at the top of a "
+    "module that returns the network.",
+    properties=(("verdict", "not measured"),),
+)
+
+
+def _known(name: str, handed: Any) -> AbstractContextManager[None]:
+    """While it lasts, `name` is what was handed over; nothing changes for None."""
+    if handed is None:
+        return contextlib.nullcontext()
+    import torch
+
+    from visionbench.models.given import Given, copies, known
+
+    factory = copies(handed, name) if isinstance(handed, torch.nn.Module) else handed
+    return known(Given(name=name, factory=factory))
 
 
 def _model(name: str, marker: Mapping[str, Any]) -> Model:

@@ -15,6 +15,7 @@ nothing else and adds no cost to a run without the fixture. It refuses only what
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -34,10 +35,11 @@ MARKER = (
     "timing, and training=False to count no training step"
 )
 
-Check = Callable[[str | Callable[[], Any]], None]
-"""What the fixture gives: call it with a model's name, or with the function that returns the network."""
+Check = Callable[[str | Callable[..., Any]], None]
+"""What the fixture gives: call it with a model's name, a function that returns the network, or the network itself."""
 
 _VERDICTS = pytest.StashKey[list[str]]()
+_OBJECTS = pytest.StashKey[list[str]]()
 
 
 class NotMeasuredError(Exception):
@@ -117,15 +119,16 @@ def visionbench(request: pytest.FixtureRequest) -> Check:
     """`visionbench("user:my_pkg.nets:small")`: its structure is as committed; with a base, it is no slower than there.
 
     Takes any model of visionbench's (`timm:resnet18`, or `user:package.module:function` for a function that returns a
-    network), or such a function itself. The marker `visionbench` says how it is run.
+    network), such a function itself, or a network, which is called by the test's name and is counted but not timed.
+    The marker `visionbench` says how it is run.
     """
 
-    def check(model: str | Callable[[], Any]) -> None:
+    def check(model: str | Callable[..., Any]) -> None:
         __tracebackhide__ = True
         from visionbench.plugin.check import check as check_model
 
-        name = model if isinstance(model, str) else _name(model)
-        outcome = check_model(name, _marker(request.node), _settings(request))
+        name, handed = (model, None) if isinstance(model, str) else _name(model, request)
+        outcome = check_model(name, _marker(request.node), _settings(request), handed)
         request.node.user_properties += [(f"visionbench.{name}", value) for name, value in outcome.properties]
         if outcome.summary:
             request.config.stash.setdefault(_VERDICTS, []).append(outcome.summary)
@@ -134,16 +137,25 @@ def visionbench(request: pytest.FixtureRequest) -> Check:
     return check
 
 
-def _name(factory: Callable[[], Any]) -> str:
-    """`user:package.module:function` of a function: other processes, and the base, import it by its name."""
-    module, name = getattr(factory, "__module__", None), getattr(factory, "__qualname__", None)
-    if not callable(factory) or not isinstance(module, str) or not isinstance(name, str) or not name.isidentifier():
+def _name(model: Callable[..., Any], request: pytest.FixtureRequest) -> tuple[str, Callable[..., Any] | None]:
+    """`user:package.module:function` of a function, which other processes and the base import; None with it.
+
+    A network, and a function that no module holds, have the test's name, and go with it.
+    """
+    if not callable(model):
         pytest.fail(
-            f"visionbench cannot find {factory!r} by its name: give a function at the top of a module that returns "
-            "the network, or its name, as in 'user:my_pkg.nets:small'.",
+            f"visionbench takes a network, a function that returns one, or its name, as in 'user:my_pkg.nets:small', "
+            f"and not an object of type {type(model).__name__}.",
             pytrace=False,
         )
-    return f"user:{module}:{name}"
+    module, name = getattr(model, "__module__", None), getattr(model, "__qualname__", None)
+    if isinstance(module, str) and isinstance(name, str) and name.isidentifier():
+        return f"user:{module}:{name}", None
+    test = re.sub(r"\W", "_", request.node.name).strip("_")
+    called = f"user:{request.module.__name__}:{test}"
+    before = request.node.stash.setdefault(_OBJECTS, [])
+    before.append(called)
+    return called if len(before) == 1 else f"{called}_{len(before)}", model
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

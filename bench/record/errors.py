@@ -7,6 +7,7 @@ no traceback); a model's failure is a `Failure` in the record; our own bug crash
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -47,7 +48,7 @@ LISTED = 40
 OTHERWISE = {
     "md": "markdown", "tex": "latex", "nhwc": "channels_last", "nchw": "contiguous", "float32": "fp32",
     "float16": "fp16", "half": "fp16", "bfloat16": "bf16", "amp": "amp_bf16", "autocast": "amp_bf16", "jpg": "png",
-    "eval": "inference", "training": "train", "ls": "list", "sdpa": "fused", "powershell": "bash",
+    "eval": "inference", "training": "train", "ls": "list", "sdpa": "fused",
 }  # fmt: skip
 """What people write -> what it is called here; a suggestion only where it is among the choices."""
 
@@ -69,6 +70,8 @@ def _likeness(typed: str, choice: str) -> float:
     """1 for equal spelling, more for another name of it, its beginning or its end, less for letters that differ."""
     if OTHERWISE.get(typed) == choice or typed == choice:
         return 4.0
+    if typed.isdigit() and re.search(rf"[a-z_]{typed}$", choice):  # the first table, that figure
+        return 2.0
     if len(typed) > 1 and choice.startswith(typed):
         return 2.0 + len(typed) / len(choice)
     tail = choice.partition("_")[2]

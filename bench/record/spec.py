@@ -56,7 +56,10 @@ def image_size(text: str) -> ImageSize:
     """`224` -> 224; `800x1280` -> (800, 1280), height first; `224x224` -> 224. Raises `BenchError` for other text."""
     if not SIZE.fullmatch(text):
         raise BenchError(f"an image size is 224, or height x width as in 800x1280, and not '{text}'.")
-    return _image_size(tuple(map(int, text.split("x"))) if "x" in text else int(text))
+    sides = tuple(map(int, text.split("x")))
+    if min(sides) < 1:
+        raise BenchError(f"an image has at least 1 pixel a side, and not '{text}'.")
+    return _image_size(sides if len(sides) > 1 else sides[0])
 
 
 def _image_size(size: object) -> ImageSize:

@@ -96,16 +96,20 @@ def _write_whole(descriptor: int, line: bytes) -> int:
 def check_writable(path: Path | str, option: str = "--records") -> None:
     """Raise `BenchError` now if records could not be appended to `path` later, after an hour of measuring.
 
-    `option` is the one that names the file.
+    `option` is the one that names the file. A file that is not there is tried with another beside it, so that a
+    command which ends before its first launch leaves nothing behind.
     """
     _refuse_devices(path)
+    trial = "" if os.path.lexists(path) else f"{os.fspath(path)}.{os.getpid()}"
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        descriptor = os.open(trial or path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)  # some file systems have no locks, some disks no room
             _try_room(descriptor)
         finally:
             os.close(descriptor)
+            if trial:
+                Path(trial).unlink()
     except OSError as error:
         raise _cannot("write", path, error, option) from error
 

@@ -39,7 +39,7 @@ def chosen(figure: str, named: Mapping[str, T], words: Sequence[str], look: Look
     for word in words:
         its = {name: panel for name, panel in named.items() if word.lower() in name.lower()}
         if not its:
-            raise MissingError(f"{figure} has no panel '{word}': name parts of some of {listed} with --panels.")
+            raise MissingError(f"{figure} has no panel '{word}': --panels takes parts of these names: {listed}.")
         found |= its
     if look.slide and len(found) > MOST:
         raise MissingError(

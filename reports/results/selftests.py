@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from visionbench.comparison.noise_profile import Findings, Profile
+from visionbench.comparison.noise_profile import CONDITION_WORDS, Findings, Profile
 from visionbench.record.units import duration, plural
 from visionbench.reports import cells
 from visionbench.reports.column import Column, label, lay_out
@@ -16,9 +16,6 @@ from visionbench.reports.results import verdict_text as words
 from visionbench.reports.table import Cell, Note, Table
 
 NAME = "selftests"
-
-CONDITIONS = {"idle": "no load added", "busy": "one core kept busy"}
-
 
 Tested = tuple[Profile, Findings]
 """One row: a machine's profile and what was found in one condition."""
@@ -102,7 +99,7 @@ def _column(
 
 
 def _condition(row: Tested) -> Cell:
-    return cells.word(CONDITIONS[row[1].condition], row[1].condition)
+    return cells.word(CONDITION_WORDS[row[1].condition], row[1].condition)
 
 
 def _share(row: Tested) -> Cell:

@@ -133,11 +133,11 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
         (
             label("network", "fastest", lambda one: name(one.best.row)),
             Column(key="top1_floor", head=("top-1 of", "at least, %"), unit="%", fill=lambda one: _floor(one)),
-            Column(key="top1", head=("its top-1,", "paper, %"), unit="%", source="published", fill=_top1),
+            Column(key="top1", head=("its top-1", "paper, %"), unit="%", source="published", rank=3, fill=_top1),
             Column(key="throughput", head=("img/s",), unit="1/s", source="measured", fill=_best),
-            label("second", "next", lambda one: name(one.second.row) if one.second else "–"),
-            Column(key="throughput_second", head=("its img/s",), unit="1/s", source="measured", fill=_second),
-            label("finding", "finding", lambda one: one.finding, notes=(FINDING,)),
+            label("second", "next", lambda one: name(one.second.row) if one.second else "–", rank=2),
+            Column(key="throughput_second", head=("its img/s",), unit="1/s", source="measured", rank=4, fill=_second),
+            label("finding", "finding", lambda one: one.finding, notes=(FINDING,), rank=1),
         ),
         section=lambda one: one.device,
         subject=lambda one: one.best.row.model,
@@ -185,7 +185,7 @@ def sentences(records: Sequence[Record], comparisons: Sequence[Comparison], *, o
     runs = [run for run in runs_of(records) if run.successes]
     said = {
         "Measured": tuple(_measured(runs, own=own)),
-        "Fastest": tuple(_fastest(winners(records))),
+        "Fastest": (*_fastest(winners(records)), *_unranked(records)),
         "Settings": tuple(_settings(comparisons)),
         "Doubtful": tuple(_doubtful(runs_of(records))),
     }
@@ -224,6 +224,23 @@ def _fastest(found: Sequence[Winner]) -> Iterator[str]:
             yield f"{device}, ahead, but without an interval: {'; '.join(map(_named, bare))}."
 
 
+def _unranked(records: Sequence[Record]) -> Iterator[str]:
+    """Networks that no paper here prints an accuracy of, the user's above all: their speed, without a rank."""
+    timed = {(record.spec.model, record.spec.image_size): None for record in records if record.source == "measured"}
+    shown = groups(records, [one for one in timed if one not in accuracies()], "inference")[:GROUPS]
+    for group, head in zip(shown, heads(shown), strict=True):
+        rates = ((model, launches.throughput) for (model, _), launches in group.launches.items())
+        said = [f"{clean(model).removeprefix('timm:')} {_interval(rate)}" for model, rate in rates if rate]
+        if said:
+            yield f"{', '.join(head)}, in no order because no table here prints their accuracy: {first_of(said, 6)}."
+
+
+def _interval(rate: Estimate) -> str:
+    digits = cells.rate_digits([rate.centre])
+    ends = [cells.decimals(end, digits) for end in (rate.low, rate.high) if end is not None]
+    return f"{cells.decimals(rate.centre, digits)} img/s" + (f" [{', '.join(ends)}]" if ends else "")
+
+
 def _named(winner: Winner) -> str:
     rate = cells.decimals(winner.best.rate.centre, cells.rate_digits([winner.best.rate.centre]))
     return f"{name(winner.best.row)} at {winner.floor} % and more ({rate} img/s)"
@@ -236,7 +253,8 @@ def _settings(comparisons: Sequence[Comparison]) -> Iterator[str]:
         return
     counts = Counter(finding(one) for one in its)
     told = ", ".join(f"{number} {word}" for word, number in counts.most_common() if word)
-    yield f"{plural(len(its), 'setting')} compared in turns, network by network: {told}."
+    where = " and ".join(dict.fromkeys(clean(one.environment.device_name or one.environment.device) for one in its))
+    yield f"{plural(len(its), 'setting')} compared in turns on {where}, network by network: {told}."
     gains = [(ratio.centre, one) for one in its if finding(one) == "faster" and (ratio := speed_up(one))]
     if gains:
         _, best = max(gains, key=lambda pair: pair[0])
@@ -263,7 +281,7 @@ def _doubtful(runs: Sequence[Run]) -> Iterator[str]:
         for flag in flags(run.launches, "throughput"):
             doubts.setdefault(flag, []).append(run)
     for flag, its in sorted(doubts.items(), key=lambda pair: -len(pair[1])):
-        yield f"{len(its)} of {plural(len(good), 'row')}, {flag}: {_models(its)}."
+        yield f"{len(its)} of {plural(len(good), 'row')}: {flag} ({_models(its)})."
     if good and not few and not doubts:
         yield "Every row has an interval and no flag."
 

@@ -14,6 +14,7 @@ from visionbench.comparison.noise_profile import (
     Findings,
     Profile,
     current,
+    missing,
     read,
     remark,
     write,
@@ -108,19 +109,29 @@ def test_it_is_current_for_a_month_and_for_this_machine(file):
     assert current(file, NEW_TORCH, DAY) is None
 
 
-def test_the_gate_says_what_is_missing_and_what_to_do(file):
-    remedy = f"`{program_name()} selftest` measures it in about {USUAL_MINUTES} min."
-    unknown = "so the gate's false-alarm rate here is not known"
-    assert remark(file, HERE, DAY) == f"This machine has no current noise profile, {unknown}; {remedy}"
+def test_doctor_says_what_is_missing_and_what_to_do(file):
+    why, remedy = missing(file, HERE, DAY)
+    assert why == "none of this machine"
+    assert remedy == f"`{program_name()} selftest` measures in about {USUAL_MINUTES} min how often the gate errs here."
     write(file, profile_of(HERE))
-    assert remark(file, HERE, DAY) == ""
-    late = remark(file, HERE, DAY + timedelta(40))
-    assert "its last one is 40 days old" in late
-    assert late.endswith(remedy)
-    other = remark(file, NEW_TORCH, DAY)
-    assert "(the nearest is of another: torch: 2.15.0 against 2.16.0)" in other
-    assert unknown in other
-    assert "and 1 more difference)" in remark(file, replace(NEW_TORCH, threads=2), DAY)
+    assert missing(file, HERE, DAY) == ("", "")
+    assert missing(file, HERE, DAY + timedelta(40)) == ("the last one is 40 days old", remedy)
+    why, _ = missing(file, NEW_TORCH, DAY)
+    assert why == "none of this machine (the nearest is of another: torch: 2.15.0 against 2.16.0)"
+    assert "and 1 more difference)" in missing(file, replace(NEW_TORCH, threads=2), DAY)[0]
+
+
+def test_the_gate_quotes_the_profile_or_names_the_verb_that_explains(file):
+    hint = remark(file, HERE, DAY)
+    assert f"`{program_name()} doctor`" in hint
+    assert str(USUAL_MINUTES) not in hint
+    assert len(hint) < 110
+    write(file, profile_of(HERE))
+    quoted = remark(file, HERE, DAY)
+    assert DAY.isoformat() in quoted
+    assert f"{IDLE.regressed} of {IDLE.same} equal rows called regressed, {IDLE.found} of {IDLE.slower} found" in quoted
+    assert "one core kept busy, 0 of 60 equal rows called regressed." in quoted
+    assert remark(file, NEW_TORCH, DAY) == remark(file, HERE, DAY + timedelta(40)) == hint
 
 
 @pytest.mark.parametrize(

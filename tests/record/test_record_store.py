@@ -392,6 +392,11 @@ def test_a_folder_that_is_not_there_is_told_before_anything_is_measured(tmp_path
         assert "--records" in _sentence(caught)
 
 
+def test_check_writable_leaves_no_file_where_none_was(path):
+    check_writable(path)
+    assert not list(path.parent.iterdir())
+
+
 def test_check_writable_changes_nothing_that_is_there(path):
     append(path, _record())
     before = path.read_bytes()

@@ -64,8 +64,8 @@ def test_whose_measurements_they_are_and_what_is_doubtful(launches):
     assert mine["Doubtful"] == (
         "1 row could not be measured: paper:convnext_original_small.",
         "1 of 1 row has fewer than 7 launches, so no interval.",
-        "1 of 1 row, the device slowed its clock meanwhile, and those blocks were discarded: "
-        "paper:convnext_original_tiny.",
+        "1 of 1 row: the device slowed its clock meanwhile, and those blocks were discarded "
+        "(paper:convnext_original_tiny).",
     )
     assert said(launches(T))["Doubtful"] == ("Every row has an interval and no flag.",)
     assert said([]) == {
@@ -73,11 +73,21 @@ def test_whose_measurements_they_are_and_what_is_doubtful(launches):
     }
 
 
+@pytest.mark.parametrize("model", ["user:my.nets:make", "timm:resnet18", "torchvision:swin_t"])
+def test_a_network_without_a_printed_accuracy_is_named_and_not_ranked(launches, model):
+    [sentence] = said(launches(model, rate=123.0))["Fastest"]
+    assert "in no order because no table here prints their accuracy" in sentence
+    assert f"{model.removeprefix('timm:')} 123.0 img/s [" in sentence
+    [_, other] = said([*launches(T, rate=100.0), *launches(SWIN, rate=50.0), *launches(model, number=2)])["Fastest"]
+    assert other.count("img/s") == 1
+    assert "[" not in other
+
+
 def test_settings_are_counted_by_what_their_intervals_show():
     comparisons = paired.effects()
     counted, *_ = said([], comparisons)["Settings"]
     assert counted.endswith(".")
-    assert "compared in turns" in counted
+    assert f"compared in turns on {comparisons[0].environment.device_name}" in counted
     failed = [replace(one, launches=()) for one in comparisons[:1]]
     assert "faster" not in " ".join(said([], failed).get("Settings", ()))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from visionbench.command import inputs, output
 from visionbench.record import store
 from visionbench.record.errors import BenchError
+from visionbench.record.program import program_name
 
 DESCRIPTION = """\
 Write records as one flat table, one line per measurement of a launch. docs/measuring.md explains the columns.
@@ -37,6 +38,9 @@ def run(files: Sequence[Path], form: str | None, file: Path | None) -> int:
     """Write the flat table of these files' records, in the files' order."""
     from visionbench.reports.export import export
 
+    if not files and not inputs.RECORDS.exists():
+        run_it = f"`{program_name()} run MODEL` writes {inputs.RECORDS}"
+        raise BenchError(f"nothing is measured in this folder yet: {run_it}, or name files of records.")
     logs = [store.read(path) for path in files or [inputs.RECORDS]]
     for log in logs:
         inputs.report_problems(log.problems)

@@ -33,7 +33,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("what", choices=("new", "import"), help="start from models' names, or from a printed table")
     parser.add_argument("file", type=Path, metavar="FILE", help="new: the file to write; import: the printed table")
     parser.add_argument(
-        "models", nargs="*", metavar="MODEL", help="new: convnext_tiny, user:package.module:factory, ..."
+        "models", nargs="*", default=[], metavar="MODEL", help="new: convnext_tiny, user:package.module:factory, ..."
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="import: the file to write (default: FILE's name with .toml)"
@@ -53,7 +53,7 @@ def run(words: Namespace) -> int:
     if words.what == "import" and words.models:
         raise BenchError(f"`table import` reads one file, and {words.models[0]} is another: leave it out.")
     text = _starter(target, words.models) if words.what == "new" else _imported(words.file, target)
-    output.write(target, text.encode())
+    output.write(target, text.encode(), " with --output" if words.what == "import" else "")
     told = f"{target} is written. Next: {program_name()} report {target}"
     print(clean_json(json.dumps({"file": str(target)})) if words.json else told)
     return 0

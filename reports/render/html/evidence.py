@@ -52,7 +52,8 @@ def lines(column: Heading, cell: Cell) -> Iterator[str]:
     launches = launches_of(cell)
     if cell.source == "measured" and launches:
         flags = [text for text in flags_of(launches) if not any(text in note.lower() for note in cell.notes)]
-        yield f"Flags: {'; '.join(flags)}." if flags else "No flags."
+        if flags or not cell.notes:  # a doubt that stands in the notes is not followed by "no flags"
+            yield f"Flags: {'; '.join(flags)}." if flags else "No flags."
     yield from (note for note in cell.notes if note.rstrip(".").lower() not in cell.origin.lower())
 
 
