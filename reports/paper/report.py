@@ -154,7 +154,7 @@ class PaperTable:
             name=self.name,
             publication=self.publication,
             rows=rows,
-            records=Records.of(records),
+            records=(read := Records.of(records)),
             counted=counted,
             comparisons=comparisons,
         )
@@ -169,7 +169,7 @@ class PaperTable:
             gap=lambda row: row is not rows[0] and (row is first_own or (not row.own and GAPS[self.gap](row, rows))),
             legend=lambda body: _legend(body, self.cite),
             dash="not printed or not known",
-            remarks=(*said, *self.remarks),
+            remarks=(*said, *read.unfit, *self.remarks),
         )
 
     def specs_of(self, row: PaperRow) -> tuple[Spec, ...]:

@@ -17,7 +17,7 @@ from visionbench.cluster import drive, job, shifts, site, slurm
 from visionbench.cluster.slurm import Job, Node
 from visionbench.record import store
 from visionbench.record.errors import BenchError
-from visionbench.record.record import Environment, Record
+from visionbench.record.record import Environment, Failure, Record
 from visionbench.record.spec import SMOKE, Spec
 
 
@@ -145,6 +145,17 @@ def test_a_site_says_what_cards_are_called(tmp_path):
         ("[v100]\ngres = 3", "is a text in quotes"),
         ('v100 = "gpu"', "is no section"),
         ("[v100", "is no TOML"),
+        ('[v100]\ngres = "x"\n[v100]\ngres = "y"', "is no TOML"),
+        ('[v100]\ngres = "x"\n[V100]\ngres = "y"', "is there twice"),
+        ('[v100]\npython = ""', "python is empty"),
+        ('[v100]\nconstraint = "  "', "constraint is empty"),
+        ('[v100]\npython = "a\\nb"', "has a line's end in it"),
+        ('[v100]\nsbatch = ["--account=x"]', "is a text in quotes"),
+        ("[[v100]]\ngres = 1", "is no section"),
+        (f"[v100]\ngres = {[1] * 10_000}", "is a text in quotes"),
+        (f"a{'.a' * 5000} = 1", "nested too deeply"),
+        ('[v100]\nsbatch = "account=x"', "[v100], sbatch: 'account=x' is no option of sbatch"),
+        ('[v100]\nsbatch = "--array=1-9"', "a shift sets --array itself"),
         ('[v100]\nsbatch = "--account=\\"x"', "open quote"),
     ],
 )
@@ -155,6 +166,25 @@ def test_a_wrong_site_file_is_one_sentence(tmp_path, text, why):
         site.read_site(path)
     assert why in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_home_folder_is_filled_in_because_a_jobs_shell_would_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    (tmp_path / "cluster.toml").write_text('[v100]\npython = "~/env/bin/python"\n')
+    assert site.read_site(tmp_path / "cluster.toml")["v100"].python == "/home/ann/env/bin/python"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--account=vision", "--time=2:00:00"),
+        ("--account", "vision", "-t", "2:00:00", "-t30", "--exclusive", "--mem=0", "--export=ALL,A=-J", "-H"),
+        ("--wait-all-nodes=1", "--gres-flags=enforce-binding", "-c", "4", "--nice", "--constraint=a|b"),
+        (),
+    ],
+)
+def test_options_of_sbatch_that_are_the_users(words):
+    site.check_options(words, "--sbatch")
 
 
 def test_no_site_file_is_fine_unless_it_is_named(tmp_path, monkeypatch):
@@ -445,7 +475,15 @@ def test_an_unfit_node_ends_its_job_with_a_code_of_its_own(tmp_path, monkeypatch
     assert code == job.UNFIT == 69
     said = json.loads((tmp_path / "unfit" / "5.json").read_text())
     assert said["reasons"] == ["it smells of smoke"]
-    assert said["node"] == job.hidden("gpu-3", shift.salt or "")
+    [left_out] = store.read_unfit(tmp_path)
+    assert (left_out.failure, left_out.environment.node) == (
+        Failure(kind="unfit", stage="cluster", message="it smells of smoke"),
+        said["node"],
+    )
+    assert left_out.environment.device_key == "v100-sxm2-16gb"
+    assert "gpu-3" not in (tmp_path / "unfit" / "5.jsonl").read_text()
+    assert not list((tmp_path / "records").iterdir()), "it is no launch"
+    assert said["node"] == shifts.hidden("gpu-3", shift.salt or "")
     assert "gpu-3" not in said["node"]
 
 
@@ -456,6 +494,13 @@ def test_a_job_without_a_shift_is_one_sentence(tmp_path, monkeypatch, capsys, na
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_names_of_nodes_are_hidden_in_a_logs_end():
+    said = shifts.without_names("JOB 5 ON gpu-1 CANCELLED; gpu-10.lab gpu-1: x, my-gpu-1", {"gpu-1", "gpu-10"}, "salt")
+    one, ten = (shifts.hidden(name, "salt") for name in ("gpu-1", "gpu-10"))
+    assert said == f"JOB 5 ON {one} CANCELLED; {ten}.lab {one}: x, my-gpu-1"
+    assert shifts.without_names("gpu-1", {"gpu-1"}, None) == "gpu-1"
+
+
 def test_the_salt_tells_requests_apart():
-    assert job.hidden("n1", "a") != job.hidden("n1", "b")
-    assert job.hidden("n1", "a") == job.hidden("n1", "a")
+    assert shifts.hidden("n1", "a") != shifts.hidden("n1", "b")
+    assert shifts.hidden("n1", "a") == shifts.hidden("n1", "a")
