@@ -373,6 +373,24 @@ def test_a_card_that_goes_during_a_search_leaves_no_largest_batch(
     assert "stopped" not in said
 
 
+def test_what_another_program_leaves_is_no_largest_batch(
+    search: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pretend(monkeypatch, replace(H100, others=(STRANGER,)))
+    assert search(most=50) == 0
+    assert "the largest batch that fits is 50 (another program held memory of this GPU" in capsys.readouterr().err
+    found = store.read(tmp_path / "r.jsonl").records[0].get("largest_batch")
+    assert found is not None
+    assert found.flags == ("other_gpu_processes",)
+    pretend(monkeypatch)
+    assert search(most=200) == 0
+    said = capsys.readouterr().err
+    assert "Searching" in said, "what fits is asked anew"
+    assert "another program" not in said
+    assert search(most=200) == 0
+    assert "Searching" not in capsys.readouterr().err
+
+
 def test_another_allocator_has_another_largest_batch(
     search: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

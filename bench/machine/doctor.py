@@ -180,7 +180,7 @@ def timing_self_test(
 
 
 def check_that_it_waits(device: str) -> None:
-    """Raise `BenchError` for an accelerator on which a synchronisation does not wait; NVIDIA's was tried, others not."""
+    """Raise `BenchError` for an accelerator on which a synchronisation does not wait; only NVIDIA's was tried."""
     kind = device_type(device)
     untried = kind in accelerator.OTHERS or (kind == "cuda" and accelerator.is_amd())
     if not untried or not accelerator.is_there(device):
