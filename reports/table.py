@@ -114,7 +114,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A laid-out table. `legend` explains typography, `remarks` are about the whole table."""
+    """A laid-out table. `legend` explains typography, `remarks` are about the whole table.
+
+    `caveats` are those of the remarks that stand below it in every format, also where the others are left out.
+    """
 
     name: str
     title: str
@@ -122,6 +125,7 @@ class Table:
     rows: tuple[Row, ...]
     legend: tuple[Note, ...] = ()
     remarks: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
 
 
 def cleaned(table: Table) -> Table:
@@ -141,6 +145,7 @@ def cleaned(table: Table) -> Table:
         ),
         legend=tuple(map(_cleaned_note, table.legend)),
         remarks=tuple(map(clean, table.remarks)),
+        caveats=tuple(map(clean, table.caveats)),
     )  # fmt: skip
 
 

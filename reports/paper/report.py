@@ -169,7 +169,8 @@ class PaperTable:
             gap=lambda row: row is not rows[0] and (row is first_own or (not row.own and GAPS[self.gap](row, rows))),
             legend=lambda body: _legend(body, self.cite),
             dash="not printed or not known",
-            remarks=(*said, *read.unfit, *self.remarks),
+            remarks=(*said, *self.remarks),
+            caveats=read.unfit,
         )
 
     def specs_of(self, row: PaperRow) -> tuple[Spec, ...]:

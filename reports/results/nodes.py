@@ -65,7 +65,9 @@ class CardRuns:
 def layout(records: Sequence[Record], comparisons: Sequence[Comparison] = ()) -> Table:  # noqa: ARG001 -- as every table
     """One row per card that a record names the node of. Pure."""
     cards = cards_of(records)
-    return lay_out(NAME, TITLE, cards, COLUMNS, section=_kind, subject=lambda card: card.node, remarks=_remarks(cards))
+    return lay_out(
+        NAME, TITLE, cards, COLUMNS, section=_kind, subject=lambda card: card.node, caveats=tuple(_remarks(cards))
+    )
 
 
 def cards_of(records: Sequence[Record]) -> tuple[CardRuns, ...]:

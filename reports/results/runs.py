@@ -270,10 +270,8 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
         runs,
         [*labels, *(_column(metric, estimates[metric.key], common) for metric in shown)],
         subject=lambda run: run.spec.model,
-        remarks=(
-            *_remarks(runs, labels, common, [found for found in estimates[main.key].values() if found]),
-            *unfit_nodes(records),
-        ),
+        remarks=_remarks(runs, labels, common, [found for found in estimates[main.key].values() if found]),
+        caveats=unfit_nodes(records),
     )
 
 
@@ -382,10 +380,15 @@ def _remarks(
     alike = [column.fill(runs[0]).text for column in LABELS if column not in labels and column.key not in unsaid]
     if shared := (*filter(None, alike), *sorted(common)):
         yield f"Every row: {'; '.join(shared)}."
-    yield from dict.fromkeys(_where(run.environment) for run in runs)
+    yield from dict.fromkeys(_where(place) for run in runs for place in _places(run))
     over = cells.over(rates)
     over = "over launches (n), within this session" if over == "over launches" else over
     yield from dict.fromkeys(_how(run.protocol, over) for run in runs if run.protocol)
+
+
+def _places(run: Run) -> tuple[Environment, ...]:
+    """Where its launches ran, the newest first; of one machine the newest alone is said."""
+    return tuple(reversed(run.launches.environments)) if run.nodes > 1 else (run.environment,)
 
 
 def _where(environment: Environment) -> str:

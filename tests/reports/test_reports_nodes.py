@@ -191,3 +191,30 @@ def test_a_node_that_is_left_out_is_no_launch_and_no_row() -> None:
     assert len(runs.layout([unfit("ill", "MIG")]).rows) == 0
     paper = REPORTS["convnext_table12"].layout([*records, unfit("ill", "MIG")], [])
     assert "Node ill is left out: MIG." in paper.remarks
+
+
+@pytest.mark.parametrize(
+    ("count", "sentence"),
+    [
+        (9, "± is half of the 95 % interval, which is over nodes: its wider half."),
+        (3, "In round brackets is the range over nodes, which are too few for an interval."),
+    ],
+)
+def test_short_spans_say_what_they_are_and_latex_names_the_ill_without_notes(count: int, sentence: str) -> None:
+    table = runs.layout([*on_nodes(count), unfit("ill", "MIG")])
+    narrow = " ".join(render(table, TEXT, 60).split())
+    latex = render(table, "latex", notes=False).replace("\\%", "%").replace("$\\pm$", "±")
+    for text in (narrow, latex):
+        assert sentence in text
+        assert "Node ill is left out: MIG." in text
+    assert "± is" not in narrow or count == 9
+
+
+def test_every_power_limit_of_several_nodes_is_said() -> None:
+    lowered = [
+        replace(record, environment=replace(record.environment, power_limit=watts))
+        for record, watts in zip(on_nodes(3), (400.0, 300.0, 400.0), strict=True)
+    ]
+    text = said(runs.layout(lowered))
+    assert "power limit 400 W" in text
+    assert "power limit 300 W" in text
