@@ -236,7 +236,7 @@ def script(sites: Mapping[str, Site], folder: Path, shift: str, card: str) -> st
     """What a job runs, by the Python that serves its card."""
     python = sites.get(card, Site()).python
     words = [python or sys.executable, "-m", "visionbench.cluster.job", str(folder.resolve()), shift]
-    path = "" if python or release() else f"export PYTHONPATH={shlex.quote(str(ROOT))}\n"
+    path = "" if python or release() else f'export PYTHONPATH={shlex.quote(str(ROOT))}"${{PYTHONPATH:+:$PYTHONPATH}}"\n'
     return f"#!/bin/sh\n{path}exec {shlex.join(words)}\n"
 
 

@@ -21,6 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from visionbench import ROOT
 from visionbench.cluster import drive, ray, shifts, site, slurm
 from visionbench.cluster.ray import Ray
 from visionbench.cluster.shifts import Card, Part, Request
@@ -313,10 +314,12 @@ def _check_python(word: str, python: str | None, *, on_cpu: bool) -> None:
     if python is not None and not Path(python).exists() and not shutil.which(python):
         progress.say(f"{python} is not here: whether it has visionbench, only a node can tell.")
         return
+    environ = dict(os.environ)
+    if python is None and release() is None:  # as the job's script: a checkout is found from any folder
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environ.get("PYTHONPATH"))))
+    words = [python or sys.executable, "-c", CHECK]
     try:
-        done = subprocess.run(
-            [python or sys.executable, "-c", CHECK], capture_output=True, text=True, check=False, timeout=CHECK_SECONDS
-        )
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=CHECK_SECONDS, env=environ)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BenchError(f"{python}, the Python for {word}, does not run ({error}): mend cluster.toml.") from error
     if done.returncode:

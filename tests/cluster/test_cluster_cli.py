@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import slurm as real
-from tests.cluster.campaign import wait_for, write_python
+from tests.cluster.campaign import TORCH, wait_for, write_python
+from visionbench import ROOT
 from visionbench.cluster import shifts, slurm
 from visionbench.command import queued
 from visionbench.command.main import main
 from visionbench.record import store
+from visionbench.record.errors import BenchError
 from visionbench.record.record import Environment
 
 RUN = ["run", "resnet18", "--cluster", "slurm", "--gpu", "v100"]
@@ -145,6 +147,18 @@ def test_a_python_without_visionbench_is_said_before_anything_is_queued(here, cl
     said = complaint(RUN, capsys)
     assert "No module named 'visionbench'" in said
     assert cluster.run("squeue", "-h") == ""
+
+
+def test_a_checkout_that_is_not_installed_is_found_from_any_folder(here, monkeypatch):
+    (here / "python").write_text(
+        f"#!/bin/sh\ncase \"$PYTHONPATH\" in {ROOT}:/mine) echo '{json.dumps(TORCH)}';; esac\n"
+    )
+    monkeypatch.setattr(queued.sys, "executable", str(here / "python"))
+    monkeypatch.setattr(queued, "release", lambda: None)
+    monkeypatch.setenv("PYTHONPATH", "/mine")
+    queued._check_python("a100", None, on_cpu=False)
+    with pytest.raises(BenchError, match="does not answer as a Python does"):
+        queued._check_python("a100", str(here / "python"), on_cpu=False)  # the site's own must have it installed
 
 
 def test_a_card_is_one_card_in_any_case(here, cluster, capsys):

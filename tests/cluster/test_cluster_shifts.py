@@ -5,6 +5,7 @@ queue that does what real ones seldom do.
 from __future__ import annotations
 
 import json
+import subprocess
 import tracemalloc
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.campaign import QUICK, ROWS
+from visionbench import ROOT
 from visionbench.cluster import drive, job, shifts, site, slurm
 from visionbench.cluster.slurm import Job, Node
 from visionbench.record import store
@@ -192,6 +194,17 @@ def test_no_site_file_is_fine_unless_it_is_named(tmp_path, monkeypatch):
     assert site.read_site(None) == {}
     with pytest.raises(BenchError, match="cannot read"):
         site.read_site(Path("nowhere.toml"))
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, []), ("/a:/b c", ["/a", "/b c"])])
+def test_a_job_of_a_checkout_keeps_the_users_path(tmp_path, monkeypatch, before, after):
+    monkeypatch.setattr(slurm, "release", lambda: None)
+    line = slurm.script({}, tmp_path, "v100-01", "v100").splitlines()[1]
+    environ = {} if before is None else {"PYTHONPATH": before}
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'{line}\necho "$PYTHONPATH"'], env=environ, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip().split(":") == [str(ROOT), *after]
 
 
 # --- what Slurm says ---
