@@ -192,7 +192,7 @@ class Slurm:
             "--ntasks=1",
             "--requeue",
             "--open-mode=append",
-            f"--output={self.folder.resolve() / 'logs' / shift}.log",
+            f"--output={str(self.folder.resolve() / 'logs' / shift).replace('%', '%%')}.log",  # %j would be the job
             *(f"--{word}={value}" for word, value in asked.items() if value),
             *nodes,
             *site.sbatch,
