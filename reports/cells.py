@@ -35,6 +35,7 @@ CAUSES = {
     "timeout": "timeout",
     "crashed": "crashed",
     "error": "error",
+    "unfit": "unfit node",
 }
 """What a cell says of a failure, by its kind."""
 
@@ -132,6 +133,8 @@ def measured(
         low=low,
         high=high,
         level=MEASURED_LEVEL if bounded else None,
+        least=estimate.least if spans else None,
+        most=estimate.most if spans else None,
         span=span,
         short_span=short,
         notes=(*doubt, *notes),
@@ -227,7 +230,10 @@ def origin_of(evidence: tuple[Record, ...] | Comparison | None) -> str:
     days = Launches.of(evidence).days
     when = f"; {' to '.join(dict.fromkeys((days[0], days[-1])))}" if days else ""
     protocol = f"protocol {last.protocol.name}; " if last.protocol else ""
-    return f"{last.environment.device}; {last.spec}; {protocol}{plural(len(evidence), 'launch', 'launches')}{when}"
+    nodes = len({record.environment.node for record in evidence} - {None})
+    where = f" on {plural(nodes, 'node')}" if nodes else ""
+    launches = plural(len(evidence), "launch", "launches")
+    return f"{last.environment.device}; {last.spec}; {protocol}{launches}{where}{when}"
 
 
 def decimals(value: float, digits: int) -> str:

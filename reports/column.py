@@ -54,12 +54,14 @@ def lay_out(
     legend: Legend = lambda _rows: (),
     dash: str = "not measured or not known",
     remarks: Iterable[str] = (),
+    caveats: Sequence[str] = (),
     when_empty: int | None = None,
 ) -> Table:
     """The table of these rows and columns.
 
     `legend` makes the notes that explain the typography of the cells; what a `dash` means is added where a cell holds
-    one. A table without rows shows its first `when_empty` columns, or all of them for None.
+    one. `caveats` are remarks that no format leaves out. A table without rows shows its first `when_empty` columns, or
+    all of them for None.
     """
     body = tuple(
         Row(
@@ -77,5 +79,6 @@ def lay_out(
         columns=tuple(column.heading for column in (columns if rows else columns[:when_empty])),
         rows=body,
         legend=(*legend(body), *((Note(term=DASH, text=dash),) if dashed else ())),
-        remarks=tuple(remarks),
+        remarks=(*remarks, *caveats),
+        caveats=tuple(caveats),
     )

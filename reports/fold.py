@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from visionbench.reports.table import DASH, Table, only
+from visionbench.reports.table import DASH, Cell, Table, only
 
-SHORT_SPANS = {
-    "measured": "± is half of the 95 % interval.",
-    "predicted": "Two signed percentages are the ends of the 80 % interval of a prediction.",
-}
-"""What is said where intervals of that source are shown by their `short_span`."""
+RANGE = "In round brackets is the range over nodes, which are too few for an interval."
+PREDICTED = "Two signed percentages are the ends of the 80 % interval of a prediction."
+"""What is said where such a span is shown by its `short_span`."""
 
 FEW = 1 / 8
 """A column with numbers in a smaller share of its rows is left out before all others."""
@@ -22,8 +20,21 @@ FEW = 1 / 8
 
 def short_spans(table: Table) -> tuple[str, ...]:
     """The sentences that the table's short intervals need."""
-    there = {cell.source for row in table.rows for cell in row.cells if cell.short_span}
-    return tuple(text for source, text in SHORT_SPANS.items() if source in there)
+    short = [cell for row in table.rows for cell in row.cells if cell.short_span]
+    measured = [cell for cell in short if cell.source == "measured" and cell.low is not None]
+    over = ", which is over nodes: its wider half" if any(map(_is_over_nodes, measured)) else ""
+    said = {
+        f"± is half of the 95 % interval{over}.": measured,
+        RANGE: [cell for cell in short if cell.least is not None],
+        PREDICTED: [cell for cell in short if cell.source == "predicted"],
+    }
+    return tuple(text for text, its in said.items() if its)
+
+
+def _is_over_nodes(cell: Cell) -> bool:
+    """Whether its interval is over nodes: of equal cards, not of one."""
+    launches = cell.evidence if isinstance(cell.evidence, tuple) else ()
+    return len({record.environment.node for record in launches} - {None}) > 1
 
 
 def fold(

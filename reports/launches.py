@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from operator import attrgetter
 
-from visionbench.record.record import Environment, Measurement, Record
+from visionbench.record.record import Environment, Measurement, Record, is_unfit
 from visionbench.record.spec import Spec, Task
 from visionbench.record.statistics import Estimate, scatter_factor, throughput
 from visionbench.reports.printed import Network
@@ -160,12 +160,17 @@ class Records(tuple[Record, ...]):
         return tuple(record for record in self if record.source == "predicted")
 
     @cached_property
+    def unfit(self) -> tuple[str, ...]:
+        """A sentence for each node that a cluster's jobs found unfit: which, and why."""
+        return unfit_nodes(self)
+
+    @cached_property
     def measured(self) -> dict[Setting, dict[Network, Measured]]:
         """The launches of images, by setting and network (model and image size), in the order of the file."""
         rows: dict[Setting, dict[Network, _Open]] = {}
         places: dict[tuple[object, ...], _Open | None] = {}
         for place, record in enumerate(self):
-            if record.source != "measured":
+            if record.source != "measured" or is_unfit(record):
                 continue
             if (key := quick_key(record)) not in places:
                 places[key] = _row_of(record, rows)
@@ -178,6 +183,16 @@ class Records(tuple[Record, ...]):
             }
             for setting, found in rows.items()
         }
+
+
+def unfit_nodes(records: Iterable[Record]) -> tuple[str, ...]:
+    """A sentence for each node on which a cluster's jobs measured nothing: which, and why."""
+    said = (
+        f"Node {record.environment.node or 'without a name'} is left out: {record.failure.message}."
+        for record in records
+        if record.failure is not None and is_unfit(record)
+    )
+    return tuple(dict.fromkeys(said))
 
 
 def quick_key(record: Record) -> tuple[object, ...]:

@@ -45,7 +45,8 @@ class Cell:
     narrow places (`±0.6 %`). `notes` are whole footnotes; a renderer turns them into marks. `origin` says
     where exactly the value comes from, in words; `evidence` is what it was made of: the launches, the trace or the
     prediction, the comparison, or the printed number. `level` is how sure the interval is: 0.95 of a measurement over
-    launches, 0.8 of a prediction; None where there is no interval.
+    launches, 0.8 of a prediction; None where there is no interval. `least` and `most` are the range over nodes that are
+    too few for one.
     """
 
     text: str = DASH
@@ -58,6 +59,8 @@ class Cell:
     span: str = ""
     short_span: str = ""
     level: float | None = None
+    least: float | None = None
+    most: float | None = None
     notes: tuple[str, ...] = ()
     origin: str = ""
     evidence: tuple[Record, ...] | Comparison | Number | None = field(default=None, repr=False, compare=False)
@@ -111,7 +114,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A laid-out table. `legend` explains typography, `remarks` are about the whole table."""
+    """A laid-out table. `legend` explains typography, `remarks` are about the whole table.
+
+    `caveats` are those of the remarks that stand below it in every format, also where the others are left out.
+    """
 
     name: str
     title: str
@@ -119,6 +125,7 @@ class Table:
     rows: tuple[Row, ...]
     legend: tuple[Note, ...] = ()
     remarks: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
 
 
 def cleaned(table: Table) -> Table:
@@ -138,6 +145,7 @@ def cleaned(table: Table) -> Table:
         ),
         legend=tuple(map(_cleaned_note, table.legend)),
         remarks=tuple(map(clean, table.remarks)),
+        caveats=tuple(map(clean, table.caveats)),
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from visionbench.command.requests import HowLong, Output, Where
 from visionbench.command.selection import Defaults
 from visionbench.command.verbs import run, tables
 from visionbench.comparison import comparison
+from visionbench.comparison.verdict import NOT_MEASURED
 from visionbench.judging import duet
 from visionbench.measuring.process import launch as launching
 from visionbench.record import store
@@ -182,6 +183,29 @@ def test_the_journey_says_first_how_long_it_takes_and_measures_the_telling_rows_
     speeds = [spec.image_size for spec, _ in journey[:20]]
     assert speeds[0] == 224
     assert speeds[-1] == 384
+
+
+def test_a_journey_whose_card_goes_keeps_what_was_measured_and_says_so(
+    journey: list[tuple[Spec, str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from visionbench.measuring import sweep
+
+    answering, note = ["cuda"], sweep.launch
+
+    def launch(spec: Spec, protocol: Any, *rest: Any, **named: Any) -> Record:
+        if len(journey) < 3:
+            return note(spec, protocol, *rest, **named)
+        answering.clear()
+        failure = Failure(kind="error", stage="first call", message="CUDA error: unspecified launch failure")
+        here = store.read(Path("r.jsonl")).records[0].environment
+        return Record(spec=spec, protocol=protocol, environment=here, failure=failure, source="measured")
+
+    monkeypatch.setattr(sweep, "launch", launch)
+    monkeypatch.setattr(sweep, "answers", lambda device: device in answering)
+    assert tables.run(ask()) == NOT_MEASURED
+    assert capsys.readouterr().err.count("stopped answering in the middle") == 1
+    assert [record.spec for record in store.read(Path("r.jsonl")).records] == [spec for spec, _ in journey]
+    assert len(journey) == 3
 
 
 def test_a_journey_ends_with_its_budget_and_says_nothing_of_what_is_made(

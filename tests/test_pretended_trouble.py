@@ -19,7 +19,7 @@ from visionbench.command.main import main
 from visionbench.comparison.comparison import Launch
 from visionbench.comparison.verdict import NOT_MEASURED
 from visionbench.judging import duet
-from visionbench.machine import unseen
+from visionbench.machine import support, unseen
 from visionbench.machine.environment import describe
 from visionbench.models.optimizer import adamw
 from visionbench.record import store
@@ -148,6 +148,60 @@ def test_a_variable_that_names_no_card_is_told(variable: str, value: str, monkey
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(variable, value)
     assert unseen.reason(library).startswith(f"{variable}={value!r} names no GPU of this machine: unset it")
+
+
+HIDDEN = {
+    "empty": (H100, "", "CUDA_VISIBLE_DEVICES='' hides it: unset it"),
+    "minus": (H100, "-1", "CUDA_VISIBLE_DEVICES='-1' hides it: unset it"),
+    "another": (H100, "7", "CUDA_VISIBLE_DEVICES='7' names no GPU of this machine: unset it"),
+    "unknown": (H100, "GPU-0badc0de", "CUDA_VISIBLE_DEVICES='GPU-0badc0de' names no GPU of this machine: unset it"),
+    "driver": (replace(H100, cuda=11040), None, "the driver knows CUDA 11.4 and torch"),
+    "slices": (replace(H100, sliced=True), None, "MIG is on and no slice of the card is there"),
+}
+
+
+@pytest.mark.parametrize(("card", "value", "why"), HIDDEN.values(), ids=HIDDEN)
+def test_every_verb_says_why_torch_does_not_see_the_card(
+    card: Card,
+    value: str | None,
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    pretend(monkeypatch, replace(card, lost_file=__file__))
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    for name in unseen.HIDES:
+        monkeypatch.delenv(name, raising=False)
+    if value is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    for words in (
+        ["run", "resnet18", "--device", "cuda"],
+        ["run", "resnet18", "--device", "cuda", "--batch-size", "max"],
+        ["tables", "convnext_table12", "--device", "cuda"],
+        ["--gpu", "h100"],
+        ["gate", "resnet18", "--vary", "precision=tf32", "--device", "cuda"],
+        ["effects", "resnet18", "--device", "cuda"],
+        ["selftest", "--device", "cuda"],
+    ):
+        assert main(words) == 2, words
+        said = capsys.readouterr().err
+        assert why in said, words
+        assert len(said.strip().splitlines()) == 1, words
+    assert not any(file.stat().st_size for file in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("variable", support.UNCOMPILED)
+def test_a_variable_that_turns_the_compiler_off_is_no_compiled_number(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = Spec(model="timm:resnet18", compile_mode="default")
+    monkeypatch.setenv(variable, "0")
+    support.check(spec, "cpu")
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(support.UnsupportedError, match=f"{variable}=1 turns torch.compile off"):
+        support.check(spec, "cpu")
+    support.check(replace(spec, compile_mode=None), "cpu")
 
 
 def test_a_card_that_is_cut_up_without_a_slice_is_told(
@@ -317,6 +371,24 @@ def test_a_card_that_goes_during_a_search_leaves_no_largest_batch(
     said = capsys.readouterr().err
     assert "the largest batch that fits is" in said
     assert "stopped" not in said
+
+
+def test_what_another_program_leaves_is_no_largest_batch(
+    search: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pretend(monkeypatch, replace(H100, others=(STRANGER,)))
+    assert search(most=50) == 0
+    assert "the largest batch that fits is 50 (another program held memory of this GPU" in capsys.readouterr().err
+    found = store.read(tmp_path / "r.jsonl").records[0].get("largest_batch")
+    assert found is not None
+    assert found.flags == ("other_gpu_processes",)
+    pretend(monkeypatch)
+    assert search(most=200) == 0
+    said = capsys.readouterr().err
+    assert "Searching" in said, "what fits is asked anew"
+    assert "another program" not in said
+    assert search(most=200) == 0
+    assert "Searching" not in capsys.readouterr().err
 
 
 def test_another_allocator_has_another_largest_batch(

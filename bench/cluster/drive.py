@@ -25,6 +25,7 @@ from visionbench.cluster.shifts import (
     missing,
     read_records,
     records_file,
+    without_names,
     write_shift,
 )
 from visionbench.cluster.slurm import Engine, Job, NoAnswerError, Node
@@ -108,6 +109,7 @@ class Driver:
         self._environments: dict[str, Environment] = {}
         self.devices: dict[str, Counter[str]] = defaultdict(Counter)
         self.unfit: dict[str, Unfit] = {}
+        self._nodes = {sent.node for its in self._sent.values() for sent in its if sent.node}
 
     def run(self) -> None:
         """Look until every shift is done. A Ctrl-C is raised on: what is queued stays queued."""
@@ -124,6 +126,7 @@ class Driver:
                 return True
             cards = {shift.card for shift in self.open.values()}
             nodes = {card: tuple(self._engine.nodes(card)) for card in sorted(cards)}
+            self._nodes |= {node.name for its in nodes.values() for node in its}
         except NoAnswerError as error:
             self._read()
             self._tell(f"The queue does not answer ({error}); jobs go on meanwhile.")
@@ -301,7 +304,8 @@ class Driver:
 
     def _give_up(self, shift: Shift, why: str) -> None:
         """The rows that a shift lacks are failures, with its log's end. No job of it runs: this alone writes."""
-        message = f"{why}.{_log_end(self._folder / 'logs' / f'{shift.name}.log')}"
+        log = _log_end(self._folder / "logs" / f"{shift.name}.log")
+        message = without_names(f"{why}.{log}", self._nodes, shift.salt)
         usual = Environment(device_type=shift.device.partition(":")[0], device_name=shift.card)
         environment = replace(self._environments.get(shift.card, usual), started=_now(), node=None, job=None)
         for part in missing(shift, read_records(self._folder, shift.name)):

@@ -6,21 +6,22 @@ requeued or killed needs nothing written about it: it goes on.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from visionbench.cluster.drive import Unfit
-from visionbench.cluster.shifts import Part, Shift, missing, read_records, read_shift, records_file
+from visionbench.cluster.shifts import Part, Shift, hidden, missing, read_records, read_shift, records_file
+from visionbench.record import store
 from visionbench.record.devices import identify, select
 from visionbench.record.errors import BenchError
 from visionbench.record.files import write_whole
-from visionbench.record.record import Record
+from visionbench.record.record import Environment, Failure, Record
 from visionbench.record.spec import Spec
 
 DONE, USAGE, UNFIT = 0, 2, 69
@@ -54,7 +55,9 @@ def main(
         if reasons := tuple((examine or unfit)(shift)):
             job = os.environ.get("SLURM_JOB_ID") or os.environ.get("VISIONBENCH_JOB", "")
             unfit_node = Unfit(node=shown, job=job, reasons=reasons, name=node)
-            write_whole(folder / "unfit" / f"{job or node}.json", json.dumps(asdict(unfit_node)))
+            about = folder / "unfit" / (job or shown)
+            store.append(f"{about}.jsonl", _left_out(shift, left[0], reasons, asked=measure is None))
+            write_whole(Path(f"{about}.json"), json.dumps(asdict(unfit_node)))
             print(f"nothing is measured on {shown}: {'; '.join(reasons)}", file=sys.stderr)
             return UNFIT
         mine = _mine()
@@ -70,9 +73,29 @@ def main(
     return DONE
 
 
-def hidden(node: str, salt: str) -> str:
-    """A node's name behind a hash that only this request's salt makes."""
-    return f"node-{hashlib.sha256(f'{salt}:{node}'.encode()).hexdigest()[:8]}"
+def _left_out(shift: Shift, part: Part, reasons: Sequence[str], *, asked: bool) -> Record:
+    """Why nothing is measured on this node, for reports: a failed row with what the driver counts, if it is `asked`.
+
+    A card that torch does not see goes by the one that was asked for.
+    """
+    from visionbench.machine import batch_job
+
+    environment = Environment(device_type=shift.device.partition(":")[0])
+    if asked:
+        from visionbench.machine.environment import describe
+
+        environment = describe(shift.device, shift.threads)
+    if environment.device_name is None:
+        card = select(shift.card)[0]
+        environment = replace(environment, device_key=card.key, device_name=card.names[0])
+    environment = replace(environment, node=batch_job.node(), job=batch_job.number(), restarts=batch_job.restarts())
+    return Record(
+        spec=part.specs[0],
+        protocol=replace(part.protocol, launches=1),
+        environment=replace(environment, started=datetime.now(UTC).isoformat(timespec="seconds")),
+        failure=Failure(kind="unfit", stage="cluster", message="; ".join(reasons)),
+        source="measured",
+    )
 
 
 def _mine() -> str:

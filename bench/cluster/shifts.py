@@ -7,6 +7,7 @@ queue.
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import json
 import re
@@ -56,6 +57,7 @@ class Request:
 
     `device` is torch's word for where a job measures. `name` marks this request's jobs in the queue; `salt`, if there
     is one, hides the names of nodes. `release` is visionbench's. `cluster` is the engine, by the word of `--cluster`.
+    `user` has asked, and sees its jobs.
     """
 
     cards: tuple[Card, ...]
@@ -66,6 +68,7 @@ class Request:
     name: str = ""
     salt: str | None = None
     cluster: str = "slurm"
+    user: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +170,20 @@ class Spread:
         return node
 
 
+def hidden(node: str, salt: str) -> str:
+    """A node's name behind a hash that only this request's salt makes."""
+    return f"node-{hashlib.sha256(f'{salt}:{node}'.encode()).hexdigest()[:8]}"
+
+
+def without_names(text: str, nodes: Iterable[str], salt: str | None) -> str:
+    """The text with the hashes of these nodes in place of their names, if the request hides them."""
+    known = sorted(filter(None, nodes), key=len, reverse=True)
+    if not salt or not known:
+        return text
+    words = "|".join(map(re.escape, known))
+    return re.sub(rf"(?<![\w-])({words})(?![\w-])", lambda name: hidden(name[1], salt), text)
+
+
 # --- the folder ---
 
 
@@ -196,6 +213,11 @@ def keep(folder: Path, request: Request) -> Request:
         request = replace(request, name=f"visionbench-{secrets.token_hex(4)}", salt=salt)
     else:
         kept = read_request(folder)
+        if kept.user and request.user and kept.user != request.user:
+            raise BenchError(
+                f"{folder} is a request of {kept.user}, and the queue shows its jobs to nobody else: name another "
+                "folder with --records. Reports read this one."
+            )
         if differs := _differing(kept, request):
             raise BenchError(
                 f"{folder} holds another request ({differs}): name another folder with --records, or remove this one."

@@ -11,6 +11,7 @@ sbatch = "--account=vision"
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -18,6 +19,33 @@ from visionbench.record.errors import BenchError, choose
 from visionbench.record.files import reason, text_of, toml_of
 
 SITE = Path("cluster.toml")
+
+OWN = {
+    "job-name": "J",
+    "array": "a",
+    "output": "o",
+    "open-mode": "",
+    "nodes": "N",
+    "nodelist": "w",
+    "nodefile": "F",
+    "exclude": "x",
+    "ntasks": "n",
+    "gres": "",
+    "gpus": "G",
+    "gpus-per-node": "",
+    "gpus-per-task": "",
+    "gpus-per-socket": "",
+    "wait": "W",
+    "wrap": "",
+    "no-requeue": "",
+    "test-only": "",
+    "version": "V",
+    "help": "h",
+    "usage": "",
+}
+"""Options of `sbatch` that would set a shift's job otherwise than the loop must have it, with their short forms: it
+finds jobs by their names, places them, asks for one GPU and reads their logs.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +76,12 @@ def read_site(path: Path | None) -> dict[str, Site]:
         raise BenchError(f"cannot read {file} ({reason(error)}): name another file with --site.") from error
     except ValueError as error:
         raise BenchError(f"{file} is no TOML ({error}): mend it.") from error
-    return {word.lower(): _site(file, word, table) for word, table in data.items()}
+    sites: dict[str, Site] = {}
+    for word, table in data.items():
+        if word.lower() in sites:
+            raise BenchError(f"{file}: [{word}] is there twice, in other letters: keep one of them.")
+        sites[word.lower()] = _site(file, word, table)
+    return sites
 
 
 def _site(file: Path, card: str, table: object) -> Site:
@@ -61,8 +94,42 @@ def _site(file: Path, card: str, table: object) -> Site:
         except BenchError as error:
             raise BenchError(f"{file}, [{card}]: {error}") from error
         if not isinstance(value, str):
-            raise BenchError(f"{file}, [{card}]: {word} is a text in quotes, not {value!r}.")
+            raise BenchError(f"{file}, [{card}]: {word} is a text in quotes, not {value!r:.60}.")
+        if not value.strip() or not value.isprintable():
+            raise BenchError(f"{file}, [{card}]: {word} is empty or has a line's end in it: write it, or leave it out.")
     try:
-        return Site(**{**table, "sbatch": tuple(shlex.split(table.get("sbatch", "")))})
+        options = tuple(shlex.split(table.get("sbatch", "")))
     except ValueError as error:
         raise BenchError(f"{file}, [{card}]: sbatch has an open quote: close it.") from error
+    check_options(options, f"{file}, [{card}], sbatch")
+    python = table.get("python")
+    # The shell of a job takes it in quotes, so the home folder is filled in here.
+    return Site(**{**table, "sbatch": options, "python": python and str(Path(python).expanduser())})
+
+
+def check_options(words: Sequence[str], where: str) -> None:
+    """Raise `BenchError` for options of `sbatch` that a shift sets itself, and for words that are no options: `sbatch`
+    would run a file of that name in place of the shift. `where` says who wrote them.
+    """
+    value_may_follow = False
+    for word in words:
+        if not word.startswith("-") or word in ("-", "--"):
+            if not value_may_follow:
+                raise BenchError(f"{where}: {word!r} is no option of sbatch: write it as --account=vision.")
+            value_may_follow = False
+            continue
+        name, equals, _ = word.partition("=")
+        own = _own(name)
+        if own:
+            raise BenchError(
+                f"{where}: a shift sets --{own} itself: leave it out. --gpu and cluster.toml say which GPU, --nodes "
+                "any lets Slurm choose the node, and --partition or --constraint keeps nodes out."
+            )
+        value_may_follow = not equals and (name.startswith("--") or len(name) == 2)
+
+
+def _own(name: str) -> str | None:
+    """The option of ours that `--name`, a beginning of it, or `-n` with or without its value stands for."""
+    if name.startswith("--"):
+        return next((own for own in OWN if len(name) > 2 and own.startswith(name[2:])), None)
+    return next((own for own, short in OWN.items() if name[1] == short), None)

@@ -192,7 +192,7 @@ class Slurm:
             "--ntasks=1",
             "--requeue",
             "--open-mode=append",
-            f"--output={self.folder.resolve() / 'logs' / shift}.log",
+            f"--output={str(self.folder.resolve() / 'logs' / shift).replace('%', '%%')}.log",  # %j would be the job
             *(f"--{word}={value}" for word, value in asked.items() if value),
             *nodes,
             *site.sbatch,
@@ -236,7 +236,7 @@ def script(sites: Mapping[str, Site], folder: Path, shift: str, card: str) -> st
     """What a job runs, by the Python that serves its card."""
     python = sites.get(card, Site()).python
     words = [python or sys.executable, "-m", "visionbench.cluster.job", str(folder.resolve()), shift]
-    path = "" if python or release() else f"export PYTHONPATH={shlex.quote(str(ROOT))}\n"
+    path = "" if python or release() else f'export PYTHONPATH={shlex.quote(str(ROOT))}"${{PYTHONPATH:+:$PYTHONPATH}}"\n'
     return f"#!/bin/sh\n{path}exec {shlex.join(words)}\n"
 
 
@@ -290,8 +290,10 @@ def _ask(*words: str, text: str | None = None) -> list[str]:
     raise BenchError(f"Slurm's {words[0]} refuses: {sentence.rstrip('.')}. See --partition, --sbatch and cluster.toml.")
 
 
-FOREIGN = ("SQUEUE_", "SINFO_", "SCANCEL_")
-"""Variables with which a user has set those commands' output otherwise. `SBATCH_ACCOUNT` and its like count."""
+FOREIGN = ("SQUEUE_", "SINFO_", "SCANCEL_", "SBATCH_ARRAY_INX", "SBATCH_WAIT", "SBATCH_TEST_ONLY", "SBATCH_EXCLUDE")
+"""Variables with which a user has set those commands' output otherwise, or a job as no shift can be. `SBATCH_ACCOUNT`
+and its like count.
+"""
 
 SILENCE = (
     "unable to contact",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ def at_largest(
         record = known(spec, records, environment.device, environment.torch)
         if record is None:
             progress.say(f"Searching the largest batch of {spec.model} ({spec.size}) ...")
-            record = largest_batch(spec, tried, seconds, progress.say)
+            record = _beside_others(device, partial(largest_batch, spec, tried, seconds, progress.say))
             store.append(path, record)
         largest = record.get(METRIC)
         if largest is None:
@@ -66,6 +67,23 @@ def at_largest(
         progress.say(f"{spec.model} ({spec.size}): the largest batch that fits is {size}{why}")
         at_largest.append(fitting)
     return tuple(at_largest)
+
+
+def _beside_others(device: str, search: Callable[[], Record]) -> Record:
+    """What a search came to; flagged where another program held some of the GPU's memory before or after it."""
+    from visionbench.machine.telemetry import surroundings
+    from visionbench.measuring.largest_batch import METRIC, TAKEN
+
+    if device.startswith("cpu"):
+        return search()
+    before = surroundings(device)
+    record = search()
+    largest = record.get(METRIC)
+    if largest is None or TAKEN not in (*before, *surroundings(device)):
+        return record
+    warning = "another program held memory of this GPU, so the same command searches anew"
+    taken = replace(largest, flags=(*largest.flags, TAKEN), warnings=(*largest.warnings, warning))
+    return replace(record, measurements=tuple(taken if m is largest else m for m in record.measurements))
 
 
 def _that_ran(spec: Spec, records: Sequence[Record], environment: Environment) -> Spec:

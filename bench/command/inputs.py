@@ -39,11 +39,12 @@ def read_records(paths: Sequence[Path] | None) -> list[Record]:
 
 
 def own_records(paths: Sequence[Path] | None) -> list[Record]:
-    """The user's records alone: of the files named, or of the default one."""
+    """The user's records alone: of the files named, or of the default one; and of a cluster's unfit nodes."""
     logs = [store.read(path) for path in paths] if paths else [store.read_if_there(RECORDS)]
     for log in logs:
         report_problems(log.problems)
-    return [record for log in logs for record in log.records]
+    unfit = [record for path in paths or () for record in store.read_unfit(path)]
+    return [*(record for log in logs for record in log.records), *unfit]
 
 
 def with_committed(own: Sequence[Record]) -> list[Record]:

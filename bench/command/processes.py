@@ -135,7 +135,7 @@ def insist(word: str, device: str) -> DeviceSpec:
 
     wanted = select(word)
     if not device.startswith("cuda") or find_device() != "cuda":
-        why = f" {unseen.reason()}." if unseen.cards() else ""
+        why = f" There is a card: {unseen.reason()}." if unseen.cards() else ""
         raise BenchError(
             f"--gpu {word}: there is no CUDA GPU here (torch finds only the CPU).{why} "
             f"Run this on a machine with one, or leave --gpu away to measure this CPU."

@@ -7,7 +7,10 @@ process, so that the one that waits for hours holds no torch.
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from visionbench import ROOT
 from visionbench.cluster import drive, ray, shifts, site, slurm
 from visionbench.cluster.ray import Ray
 from visionbench.cluster.shifts import Card, Part, Request
@@ -84,7 +88,7 @@ def run(
     _check_words(queue, engine, on_cpu=on_cpu)
     try:
         nodes = {word: _nodes(engine, word, check=not on_cpu) for word in queue.gpus}
-        request = apart(lambda: _request(queue, where, rows, nodes))
+        request = apart(lambda: _request(queue, where, rows, nodes, engine.sites))
         if dry_run:
             _say_what_would_be_queued(
                 request, replace(engine, name="visionbench"), nodes, spread=queue.nodes == "spread"
@@ -104,7 +108,9 @@ def run(
         raise BenchError(f"cannot write to {folder} ({error.strerror}): name another folder with --records.") from error
     progress.say(f"Records: {folder} (--records {folder} reads them).")
     log = store.read(folder) if any((folder / "records").glob("*.jsonl")) else store.Log(records=())
-    return Outcome(records=tuple(r for r in log.records if r.source == "measured"), interrupted=interrupted)
+    inputs.report_problems(log.problems)
+    measured = tuple(r for r in log.records if r.source == "measured")
+    return Outcome(records=(*measured, *store.read_unfit(folder)), interrupted=interrupted)
 
 
 def _engine(queue: Queue, folder: Path) -> Slurm | Ray:
@@ -192,7 +198,10 @@ def place_of_card(word: str, where: Where, how_long: HowLong) -> Place:
 
 
 def _check_words(queue: Queue, engine: Slurm | Ray, *, on_cpu: bool) -> None:
-    """Raise `BenchError` for two words that mean one card, and for a section of the site file that is no card."""
+    """Raise `BenchError` for two words that mean one card, for a section of the site file that is no card, and for
+    options of `sbatch` that no shift can have.
+    """
+    site.check_options(queue.sbatch, "--sbatch")
     for word in () if on_cpu else engine.sites:
         try:
             select(word)
@@ -229,6 +238,7 @@ def _request(
     where: Where,
     rows: Callable[[str], Rows],
     nodes: Mapping[str, Sequence[slurm.Node]],
+    sites: Mapping[str, site.Site],
 ) -> Request:
     """Every card's rows, in pieces that fit its queue. Imports torch."""
     on_cpu = where.device == "cpu"
@@ -241,7 +251,7 @@ def _request(
             once = replace(protocol, launches=1, target_rel_ci=None)
             parts += [Part(protocol=once, specs=tuple(specs))] if specs else []
         limit = min((node.limit for node in nodes[word] if node.limit is not None), default=None)
-        limit = _time_asked(queue.sbatch) or limit
+        limit = _time_asked((*sites.get(word, site.Site()).sbatch, *queue.sbatch)) or limit
         seconds = {} if on_cpu or limit is None else _seconds(parts, word)
         cards.append(Card(word=word, pieces=shifts.pieces_of(parts, seconds, limit)))
     if not any(part.specs for card in cards for piece in card.pieces for part in piece):
@@ -254,7 +264,16 @@ def _request(
         release=release(),
         salt="asked" if queue.anonymous_nodes else None,
         cluster=queue.cluster,
+        user=_user(),
     )
+
+
+def _user() -> str:
+    """Who asks: a queue shows everybody their own jobs only."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def _seconds(parts: Sequence[Part], word: str) -> dict[Spec, float]:
@@ -268,8 +287,8 @@ def _seconds(parts: Sequence[Part], word: str) -> dict[Spec, float]:
 
 def _time_asked(words: Sequence[str]) -> float | None:
     """The time limit among the user's own options for `sbatch`, in seconds."""
-    asked = re.search(r"(?:^|\s)(?:--time[= ]|-t ?)(\S+)", " ".join(words))
-    return slurm.seconds_of(asked[1]) if asked else None
+    asked = re.findall(r"(?:^|\s)(?:--time[= ]|-t ?)(\S+)", " ".join(words))
+    return slurm.seconds_of(asked[-1]) if asked else None
 
 
 def _check(engine: Slurm | Ray, request: Request) -> None:
@@ -292,13 +311,15 @@ def _check_python(word: str, python: str | None, *, on_cpu: bool) -> None:
     """
     from visionbench.machine.support import has_kernels
 
-    if python is not None and not Path(python).exists():
+    if python is not None and not Path(python).exists() and not shutil.which(python):
         progress.say(f"{python} is not here: whether it has visionbench, only a node can tell.")
         return
+    environ = dict(os.environ)
+    if python is None and release() is None:  # as the job's script: a checkout is found from any folder
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environ.get("PYTHONPATH"))))
+    words = [python or sys.executable, "-c", CHECK]
     try:
-        done = subprocess.run(
-            [python or sys.executable, "-c", CHECK], capture_output=True, text=True, check=False, timeout=CHECK_SECONDS
-        )
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=CHECK_SECONDS, env=environ)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BenchError(f"{python}, the Python for {word}, does not run ({error}): mend cluster.toml.") from error
     if done.returncode:
@@ -307,7 +328,13 @@ def _check_python(word: str, python: str | None, *, on_cpu: bool) -> None:
             f"{python or sys.executable} cannot serve {word} ({last}): install visionbench for it, or name another "
             "Python in cluster.toml."
         )
-    version, cuda, hip, flags = json.loads(done.stdout.splitlines()[-1])
+    try:
+        version, cuda, hip, flags = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError, TypeError) as error:
+        raise BenchError(
+            f"{python or sys.executable}, the Python for {word}, does not answer as a Python does "
+            f"({done.stdout.strip()[-60:]!r}): name another in cluster.toml."
+        ) from error
     if on_cpu or hip:
         return
     remedy = f'name a Python that has one in cluster.toml: [{word}] and python = "/path/to/python".'

@@ -44,7 +44,8 @@ class Entry:
 
     `row` is the spec in words or a benchmark's full name, `subject` the model or that name. `cost` is the candidate's
     over the baseline's, as a cost whatever the metric, or None: above 1 is worse (for images/s it is the ratio of
-    times). `differences` say why a row is `not comparable`, `reason` why it has vanished.
+    times). `differences` say why a row is `not comparable`, `reason` why it has vanished. `among` tells it from others
+    of the same row, on other machines: `threads 16`.
     """
 
     row: str
@@ -59,6 +60,7 @@ class Entry:
     cost: float | None = None
     differences: tuple[Difference, ...] = ()
     reason: str = ""
+    among: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

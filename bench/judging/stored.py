@@ -9,7 +9,8 @@ one machine at two hours, did differently, and no interval over launches of one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from statistics import median
 
 from visionbench.comparison.stored import Entry, Found, Provenance, Recorded, StoredComparison
@@ -30,7 +31,8 @@ def compare(
     labels: tuple[str, str] = ("baseline", "candidate"),
 ) -> StoredComparison:
     """Every number of either side, compared where both have it recorded alike. Pure."""
-    entries = list(_entries(_groups(baseline), _groups(candidate)))
+    groups = (_groups(baseline), _groups(candidate))
+    entries = list(_entries(*groups, _told_apart({**groups[0], **groups[1]})))
     return StoredComparison(
         baseline=_provenance(labels[0], baseline),
         candidate=_provenance(labels[1], candidate),
@@ -45,22 +47,38 @@ def _groups(samples: Iterable[Sample]) -> Groups:
     return groups
 
 
-def _entries(baseline: Groups, candidate: Groups) -> Iterator[Entry]:
+def _told_apart(keys: Iterable[Key]) -> dict[Key, str]:
+    """Of a row that a side has from several kinds of machine, or measured in several ways: what tells them apart."""
+    rows: dict[tuple[str, str], list[Key]] = {}
+    for key in keys:
+        rows.setdefault(key[:2], []).append(key)
+    told = {}
+    for its in rows.values():
+        facts = {key: dict((*key[2], *key[3])) for key in its}
+        names = dict.fromkeys(name for of_key in facts.values() for name in of_key)
+        differ = [name for name in names if len({of_key.get(name) for of_key in facts.values()}) > 1]
+        told |= {key: ", ".join(f"{name} {facts[key].get(name)}" for name in differ) for key in its}
+    return told
+
+
+def _entries(baseline: Groups, candidate: Groups, among: Mapping[Key, str]) -> Iterator[Entry]:
     """In the baseline's order; then what only the candidate has."""
     lone = {key: its for key, its in candidate.items() if key not in baseline}
     for key, its in baseline.items():
         if key in candidate:
-            yield from _row(its, candidate[key])
+            yield from (replace(entry, among=among[key]) for entry in _row(its, candidate[key]))
         elif partner := _nearest(key, lone):
             del lone[partner]
             yield _whole(its[-1], "not comparable", differences=_differences(key, partner))
         elif any(sample.numbers for sample in its):
-            yield _whole(its[-1], "vanished", reason="the candidate has no record of it")
+            gone = _whole(its[-1], "vanished", reason="the candidate has no record of it")
+            yield replace(gone, among=among[key])
         else:
             yield _whole(its[-1], "failed", reason=its[-1].failure)
-    for its in lone.values():
+    for key, its in lone.items():
         failed = not any(sample.numbers for sample in its)
-        yield _whole(its[-1], "failed" if failed else "new", reason=its[-1].failure if failed else "")
+        entry = _whole(its[-1], "failed" if failed else "new", reason=its[-1].failure if failed else "")
+        yield replace(entry, among=among[key])
 
 
 def _whole(sample: Sample, word: Found, *, differences: tuple[Difference, ...] = (), reason: str = "") -> Entry:

@@ -8,7 +8,8 @@
 | Apple (`mps`) | `torch.backends.mps` | `torch.accelerator` | none | none | not asked |
 
 What is lacking is a dash and never a guess: events of `xpu` and `mps` were not tried, so the wall clock alone times
-them, after a test that a synchronisation waits. It is unknown there whether the device slowed itself down: a flag.
+them. All three are measured after a test that a synchronisation waits. It is unknown there whether the device slowed
+itself down: a flag.
 """
 
 from __future__ import annotations

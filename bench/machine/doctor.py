@@ -165,10 +165,10 @@ def timing_self_test(
     """
     what = "timing self-test"
     kind, wait = device_type(device), synchronize or accelerator.synchronizer(device)
-    if kind == "cuda":
+    if kind == "cuda" and not accelerator.is_amd():
         with torch.cuda.device(device):
             once, twice = spin_seconds(spin or torch.cuda._sleep, wait, now)
-    elif kind in accelerator.OTHERS:
+    elif kind in ("cuda", *accelerator.OTHERS):
         once, twice = spin_seconds(spin or product_on(device), wait, now, cycles=PRODUCT)
     else:
         return Finding(level="ok", what=what, found="a CPU's operators return when they are done")
@@ -180,8 +180,10 @@ def timing_self_test(
 
 
 def check_that_it_waits(device: str) -> None:
-    """Raise `BenchError` for an accelerator on which a synchronisation does not wait; CUDA's was tried, theirs not."""
-    if device_type(device) not in accelerator.OTHERS or not accelerator.is_there(device):
+    """Raise `BenchError` for an accelerator on which a synchronisation does not wait; only NVIDIA's was tried."""
+    kind = device_type(device)
+    untried = kind in accelerator.OTHERS or (kind == "cuda" and accelerator.is_amd())
+    if not untried or not accelerator.is_there(device):
         return
     finding = timing_self_test(device)
     if finding.level == "bad":

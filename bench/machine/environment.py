@@ -45,11 +45,18 @@ VARIABLES: dict[str, str] = {
     "HIP_LAUNCH_BLOCKING": _WAITS,
     "AMD_SERIALIZE_KERNEL": _WAITS,
     "HSA_OVERRIDE_GFX_VERSION": "kernels of another card run",
+    "TORCH_BLAS_PREFER_HIPBLASLT": "matrix products are another library's",
+    "MIOPEN_FIND_MODE": "convolutions are chosen otherwise",
+    "PYTORCH_MIOPEN_SUGGEST_NHWC": "convolutions take another memory format",
     "PYTORCH_ENABLE_MPS_FALLBACK": "operators that the GPU lacks run on the CPU",
     "PYTORCH_MPS_HIGH_WATERMARK_RATIO": _ALLOCATOR,
+    "PYTORCH_MPS_LOW_WATERMARK_RATIO": _ALLOCATOR,
+    "PYTORCH_MPS_FAST_MATH": "products are rounded more",
+    "PYTORCH_MPS_PREFER_METAL": "matrix products are another library's",
+    "ONEDNN_DEFAULT_FPMATH_MODE": "products are in fewer bits, whatever a record says",
 }
-"""What changes a GPU's numbers from outside, and how: variables of NVIDIA's, AMD's and Apple's libraries and of torch
-(its notes "CUDA environment variables", "CUDA semantics", "HIP semantics" and "MPS environment variables").
+"""What changes a GPU's numbers from outside, and how: variables of NVIDIA's, AMD's, Intel's and Apple's libraries and of
+torch (its notes "CUDA environment variables", "CUDA semantics", "HIP semantics" and "MPS environment variables").
 """
 
 _SWITCHES = frozenset(
@@ -63,7 +70,11 @@ _SWITCHES = frozenset(
         "CUDA_FORCE_PTX_JIT",
         "HIP_LAUNCH_BLOCKING",
         "AMD_SERIALIZE_KERNEL",
+        "TORCH_BLAS_PREFER_HIPBLASLT",
+        "PYTORCH_MIOPEN_SUGGEST_NHWC",
         "PYTORCH_ENABLE_MPS_FALLBACK",
+        "PYTORCH_MPS_FAST_MATH",
+        "PYTORCH_MPS_PREFER_METAL",
     }
 )
 """Of these "0" is what holds where they are not set."""

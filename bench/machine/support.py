@@ -8,6 +8,7 @@ Everything else is left to torch, whose refusal becomes the failure.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 
@@ -31,9 +32,16 @@ class UnsupportedError(Exception):
     """This machine, or this torch on it, cannot do what the spec asks for. The message holds the remedy, if any."""
 
 
+UNCOMPILED = ("TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE")
+"""Variables by which torch.compile does nothing and says nothing (torch/_dynamo, config.py and eval_frame.py)."""
+
+
 def check(spec: Spec, device: str) -> None:
     """Raise `UnsupportedError`, with the remedy, if `device` cannot run `spec`."""
     check_parallel(spec)
+    for variable in UNCOMPILED if spec.compile_mode else ():
+        if os.environ.get(variable) == "1":
+            raise UnsupportedError(f"{variable}=1 turns torch.compile off without a word: unset it, or compile nothing")
     if spec.task == "train" and spec.precision == "fp16":
         raise UnsupportedError(
             "training in fp16 alone ends in NaN: AdamW's epsilon of 1e-8 is 0 in fp16; use amp_fp16, amp_bf16 or bf16"

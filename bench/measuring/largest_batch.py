@@ -18,6 +18,9 @@ from visionbench.record.spec import Protocol, Spec
 
 METRIC = "largest_batch"
 
+TAKEN = "other_gpu_processes"
+"""The flag of a size that was found while another program held some of the memory."""
+
 FIT = Protocol(name="fit", metrics=(), warmup_iterations=3, blocks=0, block_iterations=1, max_seconds=300.0)
 """Three iterations: the second training step is the first that has gradients and optimizer state at once."""
 
@@ -85,11 +88,15 @@ def _other(record: Record) -> str | None:
 
 
 def known(spec: Spec, records: Iterable[Record], device: str, torch: str | None) -> Record | None:
-    """The newest record that says the largest batch of `spec` on that device under that torch, or None."""
+    """The newest record that says the largest batch of `spec` on that device under that torch, or None.
+
+    What was found beside another program says what that program left.
+    """
     found = None
     for record in records:
         same = replace(record.spec, batch_size=spec.batch_size) == spec
         where = (record.environment.device, record.environment.torch) == (device, torch)
-        if same and where and record.value(METRIC) is not None:
+        largest = record.get(METRIC)
+        if same and where and largest is not None and TAKEN not in largest.flags:
             found = record
     return found

@@ -25,7 +25,7 @@ processes, a backend and a node have a place; a protocol has no clock."""
 Source = Literal["measured", "computed", "predicted", "published"]
 Better = Literal["lower", "higher", "none"]
 Assume = Literal["exact", "nothing"]
-FailureKind = Literal["out_of_memory", "unsupported", "timeout", "crashed", "error"]
+FailureKind = Literal["out_of_memory", "unsupported", "timeout", "crashed", "error", "unfit"]
 
 _BETTER, _ASSUME = get_args(Better), get_args(Assume)  # once, and not for each of a file's measurements
 
@@ -168,7 +168,10 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why there is no number. A failure is a result: it has a row, a stage (`build`, `warm-up`, ...) and a cause."""
+    """Why there is no number. A failure is a result: it has a row, a stage (`build`, `warm-up`, ...) and a cause.
+
+    One that is "unfit" is a node's: a job of a cluster found its card so, and measured nothing there.
+    """
 
     kind: FailureKind
     stage: str
@@ -243,6 +246,11 @@ class Record:
         """The single value of an exact metric (a count), or None where it was not taken."""
         measurement = self.get(metric)
         return measurement.values[0] if measurement and measurement.values else None
+
+
+def is_unfit(record: Record) -> bool:
+    """Whether it is no launch, but says why a cluster's job measured nothing on a node."""
+    return record.failure is not None and record.failure.kind == "unfit"
 
 
 def to_json(record: Record) -> str:

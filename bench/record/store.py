@@ -19,7 +19,7 @@ from pathlib import Path
 from visionbench.record.collector import collector_paused
 from visionbench.record.errors import BenchError
 from visionbench.record.files import is_device, reason, sync_folder
-from visionbench.record.record import NewerSchemaError, Record, from_json, to_json
+from visionbench.record.record import NewerSchemaError, Record, from_json, is_unfit, to_json
 
 HEAD = b'{"spec":'
 """How every line that we write begins: a file with nothing but the start of one is our own torn file."""
@@ -171,6 +171,19 @@ def _read_folder(folder: Path) -> Log:
         records += log.records
         problems += log.problems
     return Log(records=tuple(records), problems=tuple(problems))
+
+
+def read_unfit(folder: Path | str) -> tuple[Record, ...]:
+    """What jobs of a cluster's folder wrote of nodes on which nothing may be measured: a failed record for each.
+
+    They are no launches, so `read` leaves them out; a report names the nodes. () for a file or another folder.
+    """
+    place = Path(folder) / "unfit"
+    try:
+        files = sorted(place.glob("*.jsonl"))
+        return tuple(record for file in files for record in _read_file(file).records if is_unfit(record))
+    except (OSError, BenchError):
+        return ()  # what is no record of ours says nothing of a node
 
 
 def _read_file(path: Path | str) -> Log:

@@ -63,13 +63,17 @@ class Kind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What a measurement of the same network on this device reached, in FLOP/s, and why that is doubtful."""
+    """What a measurement of the same network on this device reached, in FLOP/s, and why that is doubtful.
+
+    `over` is what its interval is over.
+    """
 
     flops: float
     low: float | None
     high: float | None
     spec: Spec
     doubts: tuple[str, ...] = ()
+    over: str = "launches"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +187,7 @@ def _measured(evidence: Evidence, traced: Record, device: DeviceSpec) -> tuple[M
             high=2 * macs * rate.high if rate.high else None,
             spec=spec,
             doubts=why,
+            over="nodes" if rate.nodes > 1 else "launches",
         )
         for spec, rate, why in rates
         if rate
@@ -237,7 +242,10 @@ def _sentences(shown: Data) -> tuple[str, ...]:
         return (*told, f"No measurement of this network on a {shown.device.key} is recorded.")
     return (
         *told,
-        *(f"Measured: {one.spec}; bar: 95 % interval over launches, where there are enough." for one in shown.measured),
+        *(
+            f"Measured: {one.spec}; bar: 95 % interval over {one.over}, where there are enough."
+            for one in shown.measured
+        ),
         *filter(None, (doubted("Hollow star", (one.doubts for one in shown.measured)),)),
     )
 

@@ -70,13 +70,17 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """One device under one protocol. `front` are the points that no other beats in both, fastest last."""
+    """One device under one protocol. `front` are the points that no other beats in both, fastest last.
+
+    `over` is what its intervals are over.
+    """
 
     name: str
     source: Source
     points: tuple[Point, ...]
     front: tuple[Point, ...]
     note: str = ""
+    over: str = "launches"
 
 
 def data(evidence: Evidence) -> tuple[Panel, ...]:
@@ -126,7 +130,8 @@ def _predicted(card: str, by_network: Mapping[Network, Record], rows: Sequence[P
 
 
 def _measured(group: Group, name: tuple[str, ...], rows: Sequence[PaperRow]) -> Panel:
-    found = _estimated({network: launches.throughput for network, launches in group.launches.items()}, rows)
+    rates = {network: launches.throughput for network, launches in group.launches.items()}
+    found = _estimated(rates, rows)
     found = tuple(_looked_at(point, group.launches[point.row.network]) for point in found)
     return Panel(
         name=f"{', '.join(name)}: measured",
@@ -134,6 +139,7 @@ def _measured(group: Group, name: tuple[str, ...], rows: Sequence[PaperRow]) -> 
         points=found,
         front=front(found),
         note=f"{', '.join(name)}: {describe(group)}.",
+        over="nodes" if any(rate is not None and rate.nodes > 1 for rate in rates.values()) else "launches",
     )
 
 
@@ -203,7 +209,7 @@ def _sentences(shown: Sequence[Panel], unplaced: Sequence[str] = ()) -> tuple[st
     measured = [panel for panel in shown if panel.source == "measured"]
     predicted = [panel for panel in shown if panel.source == "predicted"]
     spans = any(point.low is not None for panel in measured for point in panel.points)
-    few = any(point.low is None for panel in measured for point in panel.points)
+    few = dict.fromkeys(panel.over for panel in measured for point in panel.points if point.low is None)
     told = [
         "Accuracy: as published (arXiv 2201.03545v2), trained on ImageNet-1K alone; 224 px unless @ says otherwise.",
         "Published throughput: Tables 1 and 2 (V100), Table 12 (A100: TF32, channels_last); no interval is printed."
@@ -215,16 +221,17 @@ def _sentences(shown: Sequence[Panel], unplaced: Sequence[str] = ()) -> tuple[st
         doubted("Hollow among measured points", (point.doubts for panel in measured for point in panel.points)),
         "A point whose blocks or launches differ by a factor is not part of the front." if "measured" in hollow else "",
         *(panel.note for panel in (*predicted, *measured)),
-        _bars(predicted=bool(predicted), measured=spans),
-        "A point without a bar has too few launches for an interval." if few else "",
+        _bars(predicted=bool(predicted), over=dict.fromkeys(panel.over for panel in measured) if spans else ()),
+        f"A point without a bar has too few {' or '.join(few)} for an interval." if few else "",
         f"Measured, but without an accuracy here: {first_of(unplaced)}." if unplaced and measured else "",
     ]
     return tuple(sentence for sentence in told if sentence)
 
 
-def _bars(*, predicted: bool, measured: bool) -> str:
-    """What the bars are, if there are any."""
-    kinds = {"80 % interval of predictions": predicted, "95 % interval over launches": measured}
+def _bars(*, predicted: bool, over: Iterable[str]) -> str:
+    """What the bars are, if there are any; those of measurements are `over` launches or nodes."""
+    measured = " or ".join(over)
+    kinds = {"80 % interval of predictions": predicted, f"95 % interval over {measured}": bool(measured)}
     shown = " and ".join(kind for kind, there in kinds.items() if there)
     return f"Bars: {shown}; the front goes through the centres, and is open where bars meet." if shown else ""
 

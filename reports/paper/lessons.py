@@ -93,7 +93,8 @@ def _of_speed(rows: tuple[PaperRow, ...], group: Group) -> Iterator[str]:
             f"{MIN_LAUNCHES}."
         )
     else:
-        yield "Every measured number has a 95 % interval over its launches."
+        nodes = any(estimate.nodes > 1 for estimate in measured.values())
+        yield f"Every measured number has a 95 % interval over its {'nodes' if nodes else 'launches'}."
 
 
 def _rate(estimate: Estimate) -> str:

@@ -231,7 +231,10 @@ def _spanned(ratio: Estimate, rates: Rates, row: PaperRow, above: PaperRow) -> C
     launches = [*rates.group.launches[above.network], *rates.group.launches[row.network]]
     cell = cells.plain(f"{(ratio.centre - 1) * 100:+.0f} %", ratio.centre, launches, origin=origin)
     span = f"[{', '.join(ends)} %]" if low is not None else f"({' to '.join(ends)} %)"
-    return replace(cell, low=low, high=high, level=None if low is None else 0.95, span=span, short_span=span)
+    level = None if low is None else 0.95
+    return replace(
+        cell, low=low, high=high, level=level, least=ratio.least, most=ratio.most, span=span, short_span=span
+    )
 
 
 def _lost(launches: Launches) -> tuple[str, ...]:

@@ -154,7 +154,7 @@ class PaperTable:
             name=self.name,
             publication=self.publication,
             rows=rows,
-            records=Records.of(records),
+            records=(read := Records.of(records)),
             counted=counted,
             comparisons=comparisons,
         )
@@ -170,6 +170,7 @@ class PaperTable:
             legend=lambda body: _legend(body, self.cite),
             dash="not printed or not known",
             remarks=(*said, *self.remarks),
+            caveats=read.unfit,
         )
 
     def specs_of(self, row: PaperRow) -> tuple[Spec, ...]:

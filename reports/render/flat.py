@@ -3,7 +3,8 @@ units.
 
 CSV: `table, section, model_marker, model, image_size`, then for each column of numbers `<key>_<unit>`,
 `<key>_source` and `<key>_origin`, and, where the column has any, `<key>_low`, `<key>_high`, `<key>_level` (how sure
-that interval is: 0.95 of a measurement, 0.8 of a prediction) and `<key>_note`; last `spec_model`, the qualified name.
+that interval is: 0.95 of a measurement, 0.8 of a prediction), `<key>_least` and `<key>_most` (the range over nodes that
+are too few for one) and `<key>_note`; last `spec_model`, the qualified name.
 Text that begins with `=`, `+`, `-` or `@` gets an apostrophe before it, or a spreadsheet would compute it.
 A cell without a value is empty; the cause of a failed measurement is in `<key>_note`. `pandas.read_csv(path)` reads it
 as it is.
@@ -71,6 +72,7 @@ def _parts(column: Heading, filled: list[Cell]) -> list[str]:
     if not column.source:
         return ["marker", "value"] if column.key == "model" else ["value"]
     interval = ["low", "high", "level"] if any(cell.low is not None for cell in filled) else []
+    interval += ["least", "most"] if any(cell.least is not None for cell in filled) else []
     note = ["note"] if any(cell.notes or _cause(cell) for cell in filled) else []
     return ["value", *interval, "source", "origin", *note]
 
@@ -115,7 +117,7 @@ def to_json(table: Table) -> str:
 def _cell(cell: Cell) -> dict[str, object]:
     """What a cell knows: its text always, the rest where there is something to say."""
     known = {"text": cell.text, "value": cell.value, "source": cell.source, "low": cell.low, "high": cell.high}
-    known["level"] = cell.level
+    known |= {"level": cell.level, "least": cell.least, "most": cell.most}
     said = {"notes": cell.notes, "origin": cell.origin}
     return {key: found for key, found in known.items() if found is not None} | {k: v for k, v in said.items() if v}
 

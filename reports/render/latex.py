@@ -260,6 +260,7 @@ def _legend(table: Table) -> Iterator[str]:
     legend = "; ".join(f"{dress(note.term, note.source)}: {escape(note.text)}" for note in table.legend)
     yield from [f"{legend}."] if legend else []
     yield from map(escape, short_spans(table))
+    yield from map(_remark, table.caveats)
     for text, mark in footnotes(table).items():
         yield rf"\textsuperscript{{{mark}}}~{escape(text)}"
 
@@ -267,7 +268,7 @@ def _legend(table: Table) -> Iterator[str]:
 def _notes(table: Table) -> Iterator[str]:
     """How the columns' numbers came about, as a paragraph of the text."""
     notes = [rf"\emph{{{escape(note.term)}}}: {escape(note.text)}" for note in column_notes(table)]
-    notes += [_remark(remark) for remark in table.remarks]
+    notes += [_remark(remark) for remark in table.remarks if remark not in table.caveats]
     if notes:
         start = rf"\textbf{{Notes to Table~\ref{{tab:{table.name}}}.}}"
         yield r"\par\medskip{\footnotesize\sloppy\noindent" + " ".join((start, *notes)) + r"\par}\medskip"

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import TYPE_CHECKING
 
-from visionbench.record.record import Health, Record
+from visionbench.record.record import Health, Record, is_unfit
 from visionbench.record.statistics import images_per_second
 from visionbench.reports import cells
 from visionbench.reports.column import Column, label, lay_out
+from visionbench.reports.launches import unfit_nodes
 from visionbench.reports.paper.report import Report
 from visionbench.reports.settings import device_name
 from visionbench.reports.table import DASH, Cell, Note, Table
@@ -51,6 +52,11 @@ class CardRuns:
         return self.launches[-1].environment.node or DASH
 
     @property
+    def unfit(self) -> str:
+        """Why a job measured nothing on it; "" where none said so."""
+        return next((r.failure.message for r in reversed(self.launches) if r.failure and is_unfit(r)), "")
+
+    @property
     def health(self) -> Health:
         """The newest that its driver counted."""
         return self.launches[-1].environment.health or Health()
@@ -59,7 +65,9 @@ class CardRuns:
 def layout(records: Sequence[Record], comparisons: Sequence[Comparison] = ()) -> Table:  # noqa: ARG001 -- as every table
     """One row per card that a record names the node of. Pure."""
     cards = cards_of(records)
-    return lay_out(NAME, TITLE, cards, COLUMNS, section=_kind, subject=lambda card: card.node, remarks=_remarks(cards))
+    return lay_out(
+        NAME, TITLE, cards, COLUMNS, section=_kind, subject=lambda card: card.node, caveats=tuple(_remarks(cards))
+    )
 
 
 def cards_of(records: Sequence[Record]) -> tuple[CardRuns, ...]:
@@ -115,9 +123,10 @@ def _kind(card: CardRuns) -> str:
 
 
 def _speed(card: CardRuns) -> Cell:
+    left_out = (f"Left out: {card.unfit}.",) if card.unfit else ()
     if card.speed is None:
-        return Cell()
-    notes = ("Outside of one and a half interquartile ranges of its likes.",) if card.odd else ()
+        return cells.failed(card.launches, left_out) if card.unfit else Cell()
+    notes = (*left_out, *(("Outside of one and a half interquartile ranges of its likes.",) if card.odd else ()))
     text = f"{(card.speed - 1) * 100:+.1f} %".replace("-", "−")
     return cells.plain(text, card.speed, card.launches, digits=1, notes=notes)
 
@@ -134,7 +143,7 @@ def _of(now: float | None, most: float | None) -> str:
 COLUMNS: tuple[Column[CardRuns], ...] = (
     label("node", "node", lambda card: card.node),
     label("gpu_uuid", "card", lambda card: (card.launches[-1].environment.gpu_uuid or DASH)[:8], rank=5),
-    label("launches", "n", lambda card: str(len(card.launches)), align="right", rank=3),
+    label("launches", "n", lambda card: str(sum(not is_unfit(r) for r in card.launches)), align="right", rank=3),
     Column(key="speed", head=("speed",), unit="1", source="measured", notes=(SPEED,), fill=_speed),
     label("ecc_uncorrected", "ECC errors", lambda card: _counted(card.health.ecc_uncorrected), align="right", rank=2),
     label("rows_remapped", "rows remapped", lambda card: _counted(card.health.rows_remapped), align="right", rank=2),
@@ -159,6 +168,7 @@ def _remarks(cards: Sequence[CardRuns]) -> Iterator[str]:
     if not cards:
         yield "No record names a node: jobs of --cluster do, and runs inside a Slurm job."
         return
+    yield from unfit_nodes(record for card in cards for record in card.launches)
     odd = [card for card in cards if card.odd and card.speed is not None]
     for card in odd:
         speed = card.speed or 1.0

@@ -18,14 +18,14 @@ from visionbench.record import devices
 from visionbench.record.efficiency import joules_per_image, mfu
 from visionbench.record.metrics import DENSE_PHASES, POST_PHASES
 from visionbench.record.program import program_name
-from visionbench.record.record import Environment, Record
+from visionbench.record.record import Environment, Record, is_unfit
 from visionbench.record.spec import Protocol, Spec
 from visionbench.record.statistics import Estimate, end_to_end, latency, over_launches, typical
 from visionbench.record.units import GIB, significant
 from visionbench.reports import cells
 from visionbench.reports.cells import CAUSES
 from visionbench.reports.column import Column, label, lay_out
-from visionbench.reports.launches import Launches, quick_key
+from visionbench.reports.launches import Launches, quick_key, unfit_nodes
 from visionbench.reports.paper.report import Report
 from visionbench.reports.results import scaling
 from visionbench.reports.settings import device_name, failure, flags
@@ -253,6 +253,7 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
     runs = runs_of(records)
     together = any(run.spec.processes is not None for run in runs)
     always = (*ALWAYS, "processes") if together else ALWAYS
+    always = (*always, "nodes") if any(run.nodes > 1 for run in runs) else always
     said = {column.key: [column.fill(run).text for run in runs] for column in LABELS}
     told = [key for key in said if key != CODE]
     if len(set(zip(*(said[key] for key in told if key != "launches"), strict=True))) < len(runs):
@@ -270,6 +271,7 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
         [*labels, *(_column(metric, estimates[metric.key], common) for metric in shown)],
         subject=lambda run: run.spec.model,
         remarks=_remarks(runs, labels, common, [found for found in estimates[main.key].values() if found]),
+        caveats=unfit_nodes(records),
     )
 
 
@@ -284,7 +286,7 @@ def runs_of(records: Iterable[Record]) -> tuple[Run, ...]:
     places: dict[object, list[Record]] = {}
     traces: dict[tuple[object, ...], Record] = {}
     for record in records:
-        if record.source == "measured":
+        if record.source == "measured" and not is_unfit(record):
             if (launches := places.get(key := quick_key(record))) is None:
                 launches = places[key] = keys.setdefault(record.key, [])
             launches.append(record)
@@ -378,10 +380,15 @@ def _remarks(
     alike = [column.fill(runs[0]).text for column in LABELS if column not in labels and column.key not in unsaid]
     if shared := (*filter(None, alike), *sorted(common)):
         yield f"Every row: {'; '.join(shared)}."
-    yield from dict.fromkeys(_where(run.environment) for run in runs)
+    yield from dict.fromkeys(_where(place) for run in runs for place in _places(run))
     over = cells.over(rates)
     over = "over launches (n), within this session" if over == "over launches" else over
     yield from dict.fromkeys(_how(run.protocol, over) for run in runs if run.protocol)
+
+
+def _places(run: Run) -> tuple[Environment, ...]:
+    """Where its launches ran, the newest first; of one machine the newest alone is said."""
+    return tuple(reversed(run.launches.environments)) if run.nodes > 1 else (run.environment,)
 
 
 def _where(environment: Environment) -> str:

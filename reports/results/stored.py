@@ -67,7 +67,11 @@ def _counts(compared: StoredComparison, entries: Sequence[Entry]) -> Table:
 
 def _times(compared: StoredComparison, entries: Sequence[Entry]) -> Table:
     jobs = _jobs(compared) if any(entry.word in COMPARED for entry in entries) else ()
-    note = "[ ] 95 % interval over launches; ( ) quartiles of one process's rounds."
+    sides = (side.estimate for entry in entries for side in (entry.baseline, entry.candidate) if side)
+    if any(estimate.nodes > 1 for estimate in sides):
+        note = "[ ] 95 % interval over nodes, or over the launches of one; ( ) range over nodes too few for that."
+    else:
+        note = "[ ] 95 % interval over launches; ( ) quartiles of one process's rounds."
     remarks = [*_unlike(entries), *_provenance(compared), *jobs]
     return _table(TIMES, "Recorded numbers, compared", entries, _columns("measured", note, _time), remarks)
 
@@ -103,7 +107,8 @@ def _columns(source: Source, note: str, numbers: Callable[[Entry], tuple[Cell, .
 
 
 def _name(entry: Entry) -> Cell:
-    return cells.word(clean(entry.row.removeprefix("timm:")), entry.row)
+    among = (f"Of those with {clean(entry.among)}.",) if entry.among else ()
+    return replace(cells.word(clean(entry.row.removeprefix("timm:")), entry.row), notes=among)
 
 
 def _metric(entry: Entry) -> Cell:
@@ -162,7 +167,7 @@ def _side(side: Recorded | None, scale: float, digits: int) -> Cell:
         return Cell()
     failed = (f"{plural(side.failed, 'launch', 'launches')} beside these failed.",) if side.failed else ()
     doubts = tuple(cells.sentence(meaning(flag)) for flag in side.flags)
-    origin = f"launches: {side.estimate.launches}"
+    origin = f"launches: {side.estimate.launches}" + (f"; nodes: {side.estimate.nodes}" if side.estimate.nodes else "")
     cell = cells.measured(side.estimate, digits, (*doubts, *failed), scale=scale, origin=origin)
     if cell.span or side.spread is None:
         return cell

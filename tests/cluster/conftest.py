@@ -39,4 +39,4 @@ def campaign(cluster: real.TestCluster, tmp_path: Path, monkeypatch: pytest.Monk
     python = tmp_path / "python"
     write_python(python)
     monkeypatch.delenv("WORKER", raising=False)
-    return Campaign(tmp_path / "campaign", python, monkeypatch)
+    return Campaign(tmp_path / "50 % of %j, 'mine'", python, monkeypatch)

@@ -46,7 +46,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 GresTypes=gpu
 ReturnToService=2
-SlurmdTimeout=10
+SlurmdTimeout={patience}
 KillWait=5
 SchedulerParameters=sched_interval=2,bf_interval=2
 PreemptType=preempt/partition_prio
@@ -81,12 +81,16 @@ def _dies_with_us() -> None:
 
 @dataclass
 class TestCluster:
-    """Nodes by name, with the card that each pretends to have: `{"v1": "v100"}`."""
+    """Nodes by name, with the card that each pretends to have: `{"v1": "v100"}`.
+
+    One that has not answered for `patience` seconds is taken for dead.
+    """
 
     __test__ = False
 
     folder: Path
     nodes: dict[str, str]
+    patience: int = 10
     daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -188,7 +192,7 @@ class TestCluster:
             )
             cards.append(f"NodeName={name} Name=gpu Type={card} File=/dev/{DEVICES[len(cards) % len(DEVICES)]}")
         user = pwd.getpwuid(os.getuid()).pw_name
-        text = CONF.format(folder=self.folder, port=ports[0], user=user, nodes="\n".join(lines))
+        text = CONF.format(folder=self.folder, port=ports[0], user=user, nodes="\n".join(lines), patience=self.patience)
         (self.folder / "slurm.conf").write_text(text)
         (self.folder / "gres.conf").write_text("\n".join(cards) + "\n")
 

@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import slurm as real
-from tests.cluster.campaign import wait_for, write_python
-from visionbench.cluster import job, shifts, slurm
+from tests.cluster.campaign import TORCH, wait_for, write_python
+from visionbench import ROOT
+from visionbench.cluster import shifts, slurm
 from visionbench.command import queued
 from visionbench.command.main import main
 from visionbench.record import store
+from visionbench.record.errors import BenchError
+from visionbench.record.record import Environment
 
 RUN = ["run", "resnet18", "--cluster", "slurm", "--gpu", "v100"]
 
@@ -48,6 +51,9 @@ WORDS = {
     "locked clocks there": ([*RUN, "--lock-clocks"], "--lock-clocks is for one machine"),
     "the largest batch there": ([*RUN, "--batch-size", "max"], "--batch-size max"),
     "several processes there": ([*RUN, "--task", "train", "--processes", "2"], "a job of --cluster has one GPU"),
+    "no launches": ([*RUN, "--launches", "0"], "0"),
+    "no nodes": ([*RUN, "--nodes", "0"], "there is no"),
+    "no word for nodes": ([*RUN, "--nodes", ""], "there is no"),
     "an open quote": ([*RUN, "--sbatch=--comment='x"], "open quote"),
     "another engine": (["run", "resnet18", "--cluster", "pbs", "--gpu", "v100"], "there is no cluster 'pbs'"),
 }
@@ -96,6 +102,16 @@ THERE = {
     "unknown model": (["run", "resnet1800", "--cluster", "slurm", "--gpu", "v100"], "resnet1800"),
     "unknown option of sbatch": ([*RUN, "--sbatch=--colour=blue"], "Slurm's sbatch refuses"),
     "wrong constraint": ([*RUN, "--sbatch=--constraint=moon"], "Slurm's sbatch refuses"),
+    "a file for sbatch": ([*RUN, "--sbatch=account=vision"], "'account=vision' is no option of sbatch"),
+    "a file after an option": ([*RUN, "--sbatch=--account=vision job.sh"], "'job.sh' is no option of sbatch"),
+    "a file after two dashes": ([*RUN, "--sbatch=-- job.sh"], "'--' is no option of sbatch"),
+    "another name of jobs": ([*RUN, "--sbatch=-J mine"], "a shift sets --job-name itself"),
+    "three of each": ([*RUN, "--sbatch=--arr=1-3"], "a shift sets --array itself"),
+    "a dry run of sbatch": ([*RUN, "--sbatch=--version"], "a shift sets --version itself"),
+    "nodes of one's own": ([*RUN, "--sbatch=-wv1"], "a shift sets --nodelist itself"),
+    "two GPUs": ([*RUN, "--sbatch", "--gres gpu:2"], "a shift sets --gres itself"),
+    "a folder below a file": ([*RUN, "--records", "cluster.toml/x"], "cannot write to cluster.toml/x (Not a"),
+    "a folder of nobody": ([*RUN, "--records", "/proc/1/x"], "cannot write to /proc/1/x"),
     "one card twice": ([*RUN, "--gpu", "v100-sxm2-16gb"], "both mean v100-sxm2-16gb; name one of them"),
     "a site file's card": ([*RUN, "--site", "sites.toml"], "sites.toml, [v1000]: there is no GPU 'v1000'"),
     "a file for a folder": ([*RUN, "--records", "cluster.toml"], "it names a folder"),
@@ -111,6 +127,7 @@ def test_what_the_cluster_lacks_is_one_sentence_before_anything_is_queued(here, 
 
 PYTHONS = {
     "no kernels": (["2.14.1", "13.0", None, ["sm_80", "sm_90"]], "torch 2.14.1 has no kernels for"),
+    "a version only": ("3", "does not answer as a Python does"),
     "no CUDA": (["2.14.1+cpu", None, None, []], "torch 2.14.1+cpu is built without CUDA"),
 }
 
@@ -132,12 +149,48 @@ def test_a_python_without_visionbench_is_said_before_anything_is_queued(here, cl
     assert cluster.run("squeue", "-h") == ""
 
 
+def test_a_checkout_that_is_not_installed_is_found_from_any_folder(here, monkeypatch):
+    (here / "python").write_text(
+        f"#!/bin/sh\ncase \"$PYTHONPATH\" in {ROOT}:/mine) echo '{json.dumps(TORCH)}';; esac\n"
+    )
+    monkeypatch.setattr(queued.sys, "executable", str(here / "python"))
+    monkeypatch.setattr(queued, "release", lambda: None)
+    monkeypatch.setenv("PYTHONPATH", "/mine")
+    queued._check_python("a100", None, on_cpu=False)
+    with pytest.raises(BenchError, match="does not answer as a Python does"):
+        queued._check_python("a100", str(here / "python"), on_cpu=False)  # the site's own must have it installed
+
+
 def test_a_card_is_one_card_in_any_case(here, cluster, capsys):
     (here / "cluster.toml").write_text('[V100]\nconstraint = "v100"\n')
     assert main([*RUN, "--gpu", "V100", "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert said.count("on 2 nodes") == 1
     assert "--constraint=v100" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("request.json", "{", "request.json holds no request"),
+        ("records/v100-01.jsonl", "a shopping list\nmilk\n", "is not a visionbench records file"),
+        ("records/v100-02.jsonl", "\0" * 5000, "is not a visionbench records file"),
+    ],
+)
+def test_a_folder_with_what_is_not_ours(here, cluster, capsys, name, text, why):
+    folder = here / "visionbench-cluster"
+    (folder / "records").mkdir(parents=True)
+    (folder / name).write_text(text)
+    assert why in complaint(RUN, capsys)
+    assert cluster.run("squeue", "-h") == ""
+
+
+def test_a_request_of_somebody_else_is_not_gone_on_with(here, cluster, capsys, monkeypatch):
+    monkeypatch.setattr(queued, "_user", lambda: "ann")
+    monkeypatch.setattr(queued, "_wait", lambda *_: True)
+    assert main(RUN) == 130
+    monkeypatch.setattr(queued, "_user", lambda: "bob")
+    assert "is a request of ann" in complaint(RUN, capsys)
 
 
 def test_two_drivers_in_one_folder(here, cluster, capsys):
@@ -172,7 +225,7 @@ def test_a_column_is_filled_and_another_request_is_refused(here, cluster, capsys
     assert "Centre and range over 2 nodes" in " ".join(out.split()) or "centre and range over 2 nodes" in out
     log = store.read(here / "visionbench-cluster")
     assert {record.environment.node for record in log.records} == {
-        job.hidden(node, shifts.read_request(here / "visionbench-cluster").salt or "") for node in ("v1", "v2")
+        shifts.hidden(node, shifts.read_request(here / "visionbench-cluster").salt or "") for node in ("v1", "v2")
     }
     assert main(words) == 0
     assert "there is nothing to queue" in capsys.readouterr().err
@@ -181,6 +234,20 @@ def test_a_column_is_filled_and_another_request_is_refused(here, cluster, capsys
     assert "node-" in capsys.readouterr().out
     assert main(["export", "visionbench-cluster", "--output", "x.csv"]) == 0
     assert len((here / "x.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_a_card_without_a_fit_node_is_not_measured_and_the_tables_say_why(here, cluster, capsys, monkeypatch):
+    monkeypatch.setenv("WORKER", json.dumps({"seconds": 0.05, "sick": {"a1": "its GPU is a slice of a card (MIG)"}}))
+    words = ["run", "resnet18", "--cluster", "slurm", "--gpu", "a100", "--launches", "1", "--anonymous-nodes"]
+    assert main(words) == 4
+    said = " ".join(capsys.readouterr().out.split())
+    assert "every node of a100 is unfit: its GPU is a slice of a card (MIG)" in said
+    node = shifts.hidden("a1", shifts.read_request(here / "visionbench-cluster").salt or "")
+    assert f"Node {node} is left out: its GPU is a slice of a card (MIG)." in said
+    for report in ("nodes", "convnext_table12"):
+        assert main(["report", report, "--records", "visionbench-cluster", "--format", "markdown"]) == 0
+        assert f"Node {node} is left out" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -208,7 +275,8 @@ def wide(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     if why := real.missing():
         pytest.skip(why)
     nodes = {f"{card[0]}{number}": card for card in ("v100", "a100") for number in range(1, 9)}
-    with real.TestCluster(tmp_path_factory.mktemp("wide") / "d", nodes) as cluster:
+    # Sixteen daemons share this machine: a busy one is not to be taken for dead.
+    with real.TestCluster(tmp_path_factory.mktemp("wide") / "d", nodes, patience=60) as cluster:
         monkeypatch.setenv("SLURM_CONF", cluster.environ["SLURM_CONF"])
         yield cluster
 
@@ -229,24 +297,46 @@ def finished(words: list[str]) -> Callable[[], int]:
 
 @pytest.mark.slow
 def test_two_columns_while_a_node_dies_and_a_job_is_preempted(here, wide, capsys, monkeypatch):
-    monkeypatch.setenv("WORKER", json.dumps({"seconds": 1.0}))
+    go, folder = here / "go", here / "visionbench-cluster"
+    hit = {"v1": "v100-01", "a1": "a100-01"}  # the first shift of a card goes to its first node
+    monkeypatch.setenv("WORKER", json.dumps({"seconds": 0.1, "holds": dict.fromkeys(hit.values(), str(go))}))
     words = ["run", "resnet18", "resnet34", "--cluster", "slurm", "--gpu", "v100", "--gpu", "a100", "--launches", "7"]
     wait = finished([*words, "--partition", "gpu"])
-    folder = here / "visionbench-cluster"
-    wait_for(lambda: any((folder / "records").glob("*.jsonl")), 60)
+
+    def launches(shift: str) -> list[Environment]:
+        return [record.environment for record in store.read_if_there(folder / "records" / f"{shift}.jsonl").records]
+
+    wait_for(lambda: all(len(launches(shift)) == 1 for shift in hit.values()), 60)
+    assert {launches(shift)[0].node for shift in hit.values()} == set(hit), "each is in the middle of its shift"
     wide.kill_node("v1")
-    wide.run("sbatch", "-p", "urgent", "-w", "a1", "--gres=gpu:a100:1", "-o", "/dev/null", "--wrap", "sleep 1")
+    wide.run("scontrol", "update", "nodename=v1", "state=down", "reason=died")  # else Slurm waits for it for a minute
+    wide.run("sbatch", "-J", "other", "-p", "urgent", "-w", "a1", "--gres=gpu:a100:1", "-o", "/dev/null", "--wrap=:")
+    wait_for(lambda: "other" not in wide.run("squeue", "-h", "-o", "%j"), 60)
+    go.touch()
     assert wait() == 0
-    records = store.read(folder).records
     launched = [
         (path.stem, record.spec) for path in (folder / "records").glob("*.jsonl") for record in store.read(path).records
     ]
-    assert len(launched) == len(set(launched)) == 28
-    assert all(record.failure is None for record in records)
-    out = " ".join(capsys.readouterr().out.split())
-    assert "interval: 95 %, over 7 nodes" in out or "centre and range" in out  # the dead node's shift may join another
+    assert len(launched) == len(set(launched)) == 28, "nothing is lost, nothing is there twice"
+    assert all(record.failure is None for record in store.read(folder).records)
+    assert [where.node == "v1" for where in launches("v100-01")] == [True, False]
+    assert [where.restarts for where in launches("a100-01")] == [0, 1]
+    assert "interval: 95 %, over 7 nodes" in " ".join(capsys.readouterr().out.split())
+
+    assert main(["report", "runs", "--records", str(folder), "--format", "json"]) == 0
+    rows = [row["cells"] for row in json.loads(capsys.readouterr().out)["rows"]]
+    assert len({row["device"]["text"] for row in rows}) == 2
+    assert len({(row["device"]["text"], row["model"]["text"]) for row in rows}) == len(rows) == 4
+    for row in rows:
+        rate = row["throughput"]
+        assert (row["nodes"]["text"], rate["level"]) == ("7", 0.95)
+        assert rate["low"] <= rate["value"] <= rate["high"]
+
+    before = {path: path.read_bytes() for path in folder.rglob("*.jsonl")}
     assert main([*words, "--partition", "gpu"]) == 0
-    assert "there is nothing to queue" in capsys.readouterr().err
+    assert "All 14 shifts are done: there is nothing to queue." in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.rglob("*.jsonl")} == before
+    assert "visionbench" not in wide.run("squeue", "-h", "-o", "%j")
 
 
 @pytest.mark.slow

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.campaign import QUICK, ROWS
-from visionbench.cluster import drive, job, shifts, site, slurm
+from visionbench.cluster import drive, job, shifts, slurm
 from visionbench.cluster.slurm import Job, Node
 from visionbench.record import store
 from visionbench.record.errors import BenchError
-from visionbench.record.record import Environment, Record
+from visionbench.record.record import Environment, Failure, Record
 from visionbench.record.spec import SMOKE, Spec
 
 
@@ -123,45 +123,6 @@ def test_two_drivers_do_not_work_in_one_folder(tmp_path):
         pass
     with drive.alone(tmp_path):
         pass
-
-
-# --- the site file ---
-
-
-def test_a_site_says_what_cards_are_called(tmp_path):
-    path = tmp_path / "cluster.toml"
-    path.write_text(
-        '[v100]\nconstraint = "volta32gb"\n[a100]\ngres = "gpu:tesla:1"\nsbatch = "--account=x --time 2:00"\n'
-    )
-    sites = site.read_site(path)
-    assert sites["v100"] == site.Site(constraint="volta32gb")
-    assert sites["a100"].sbatch == ("--account=x", "--time", "2:00")
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ('[v100]\ngress = "gpu:v100:1"', "did you mean gres"),
-        ("[v100]\ngres = 3", "is a text in quotes"),
-        ('v100 = "gpu"', "is no section"),
-        ("[v100", "is no TOML"),
-        ('[v100]\nsbatch = "--account=\\"x"', "open quote"),
-    ],
-)
-def test_a_wrong_site_file_is_one_sentence(tmp_path, text, why):
-    path = tmp_path / "cluster.toml"
-    path.write_text(text)
-    with pytest.raises(BenchError) as caught:
-        site.read_site(path)
-    assert why in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_no_site_file_is_fine_unless_it_is_named(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert site.read_site(None) == {}
-    with pytest.raises(BenchError, match="cannot read"):
-        site.read_site(Path("nowhere.toml"))
 
 
 # --- what Slurm says ---
@@ -445,7 +406,15 @@ def test_an_unfit_node_ends_its_job_with_a_code_of_its_own(tmp_path, monkeypatch
     assert code == job.UNFIT == 69
     said = json.loads((tmp_path / "unfit" / "5.json").read_text())
     assert said["reasons"] == ["it smells of smoke"]
-    assert said["node"] == job.hidden("gpu-3", shift.salt or "")
+    [left_out] = store.read_unfit(tmp_path)
+    assert (left_out.failure, left_out.environment.node) == (
+        Failure(kind="unfit", stage="cluster", message="it smells of smoke"),
+        said["node"],
+    )
+    assert left_out.environment.device_key == "v100-sxm2-16gb"
+    assert "gpu-3" not in (tmp_path / "unfit" / "5.jsonl").read_text()
+    assert not list((tmp_path / "records").iterdir()), "it is no launch"
+    assert said["node"] == shifts.hidden("gpu-3", shift.salt or "")
     assert "gpu-3" not in said["node"]
 
 
@@ -456,6 +425,13 @@ def test_a_job_without_a_shift_is_one_sentence(tmp_path, monkeypatch, capsys, na
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_names_of_nodes_are_hidden_in_a_logs_end():
+    said = shifts.without_names("JOB 5 ON gpu-1 CANCELLED; gpu-10.lab gpu-1: x, my-gpu-1", {"gpu-1", "gpu-10"}, "salt")
+    one, ten = (shifts.hidden(name, "salt") for name in ("gpu-1", "gpu-10"))
+    assert said == f"JOB 5 ON {one} CANCELLED; {ten}.lab {one}: x, my-gpu-1"
+    assert shifts.without_names("gpu-1", {"gpu-1"}, None) == "gpu-1"
+
+
 def test_the_salt_tells_requests_apart():
-    assert job.hidden("n1", "a") != job.hidden("n1", "b")
-    assert job.hidden("n1", "a") == job.hidden("n1", "a")
+    assert shifts.hidden("n1", "a") != shifts.hidden("n1", "b")
+    assert shifts.hidden("n1", "a") == shifts.hidden("n1", "a")

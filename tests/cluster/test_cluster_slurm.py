@@ -16,7 +16,9 @@ import pytest
 from tests.cluster.campaign import HERE, Campaign, in_background, wait_for
 from tests.cluster.slurm import TestCluster
 from visionbench.cluster import shifts
+from visionbench.record import store
 from visionbench.record.record import Record
+from visionbench.reports.results import nodes, runs
 
 
 def processes_of(campaign: Campaign, node: str) -> list[int]:
@@ -137,7 +139,11 @@ def test_an_unfit_node_is_left_out_and_said(campaign: Campaign) -> None:
     campaign.driver(request).run()
     records = campaign.assert_complete(request)
     assert {record.environment.node for record in records} == {"v2"}
-    assert "Node v1 is left out: its GPU's memory had 3 uncorrectable errors." in campaign.said
+    sentence = "Node v1 is left out: its GPU's memory had 3 uncorrectable errors."
+    assert sentence in campaign.said
+    unfit = store.read_unfit(campaign.folder)
+    for table in (runs.layout([*records, *unfit]), nodes.layout([*records, *unfit])):
+        assert sentence in table.remarks
 
 
 @pytest.mark.slow

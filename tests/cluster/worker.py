@@ -2,7 +2,7 @@
 
 It stands for the Python of a site: `worker.py -m visionbench.cluster.job FOLDER SHIFT`. What it does is said in
 `WORKER` of its environment, as JSON: `seconds` of a launch, `sick` nodes, `ends` (shifts that end without a record),
-`rates` by node.
+`holds` (the file that a shift waits for before its last row), `rates` by node.
 """
 
 import json
@@ -37,10 +37,13 @@ def examine(shift):
 def measure(part, shift, file, begin):
     now, node = orders(), here()
     if shift.name in now.get("ends", ()):
-        print("the disk is on fire", file=sys.stderr)
+        print(f"error: *** JOB 7 ON {here()} CANCELLED ***", "the disk is on fire", sep="\n", file=sys.stderr)
         raise SystemExit(7)
     for spec in part.specs:
         begin()
+        hold = now.get("holds", {}).get(shift.name)
+        while hold and spec == part.specs[-1] and not Path(hold).exists():
+            time.sleep(0.05)
         start = time.time()
         time.sleep(now.get("seconds", 0.3))
         rate = now.get("rates", {}).get(node, 1000.0)

@@ -184,6 +184,9 @@ def test_of_several_machines_in_a_file_each_finds_its_own():
     big = replace(CPU, threads=16)
     both = [*launches(1.0), *launches(0.2, environment=big)]
     assert words(against(both, both)) == ["overlapping", "overlapping"]
+    assert [entry.among for entry in against(both, both).entries] == ["threads 2", "threads 16"]
+    assert [entry.among for entry in against(launches(1.0), both).entries] == ["threads 2", "threads 16"]
+    assert [entry.among for entry in against(launches(1.0), launches(1.0)).entries] == [""]
     assert words(against(both, launches(1.0))) == ["overlapping", "vanished"]
     assert words(against(launches(1.0), both)) == ["overlapping", "new"]
     assert exit_code(against(both, launches(1.0))) == 1

@@ -74,6 +74,23 @@ def second_rank_dies():
 def second_rank_hangs():
     return Acts(lambda: os.environ.get("RANK") == "1" and time.sleep(1000))
 
+def second_rank_leaves():
+    return Acts(lambda: os.environ.get("RANK") == "1" and os._exit(0))
+
+def second_rank_exits():
+    return Acts(lambda: os.environ.get("RANK") == "1" and sys.exit(0))
+
+def second_rank_takes_all():
+    return Acts(lambda: os.environ.get("RANK") == "1" and torch.empty(1 << 46, dtype=torch.uint8))
+
+def second_rank_dies_later():
+    calls = []
+    def act():
+        calls.append(None)
+        if os.environ.get("RANK") == "1" and len(calls) == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return Acts(act)
+
 def second_rank_fails():
     def act():
         if os.environ.get("RANK") == "1":

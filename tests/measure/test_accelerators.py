@@ -97,7 +97,10 @@ def test_the_device_that_is_here_is_found(card: Card, device: str, monkeypatch: 
     [
         (APPLE, "mps", "PYTORCH_ENABLE_MPS_FALLBACK"),
         (APPLE, "mps", "PYTORCH_MPS_HIGH_WATERMARK_RATIO"),
+        (APPLE, "mps", "PYTORCH_MPS_FAST_MATH"),
         (ARC, "xpu", "PYTORCH_ALLOC_CONF"),
+        (ARC, "xpu", "ONEDNN_DEFAULT_FPMATH_MODE"),
+        (MI300, "cuda", "PYTORCH_MIOPEN_SUGGEST_NHWC"),
         (MI300, "cuda", "AMD_SERIALIZE_KERNEL"),
         (MI300, "cuda", "HSA_OVERRIDE_GFX_VERSION"),
     ],
@@ -128,7 +131,7 @@ def test_a_device_that_is_not_here_is_refused(
     assert f"torch does not see {device}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("card", "device"), KINDS[:2], ids=IDS[:2])
+@pytest.mark.parametrize(("card", "device"), KINDS, ids=IDS)
 def test_a_device_that_does_not_wait_is_not_measured(
     card: Card, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

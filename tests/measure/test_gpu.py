@@ -202,7 +202,9 @@ def test_the_watch_reads_a_clock_under_load() -> None:
         workload.synchronize()
         weather = watch.after()
         watch.close()
-    assert weather.sm_clock is None or 1e8 < weather.sm_clock < 4e9
+    if weather.sm_clock is None:
+        pytest.skip("this driver tells no clock")
+    assert 1e8 < weather.sm_clock < 4e9
     assert weather.cpu is None
 
 

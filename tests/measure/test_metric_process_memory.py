@@ -174,4 +174,6 @@ def test_without_a_driver_it_is_unknown() -> None:
 def test_the_driver_counts_at_least_what_torch_has_reserved() -> None:
     kept = torch.ones(64 * MIB, device="cuda")
     found = process_memory.driver_bytes("cuda")
-    assert found is None or found >= torch.cuda.memory_reserved() >= kept.nbytes
+    if found is None:
+        pytest.skip("this driver does not count a process's memory")
+    assert found >= torch.cuda.memory_reserved() >= kept.nbytes

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from visionbench.measuring.process import rank_processes
+from visionbench.measuring.process import exit_status, rank_processes
 from visionbench.measuring.process.rank_processes import Tell, root_cause, run_together
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Failure
@@ -93,6 +93,25 @@ def test_a_rank_that_dies_is_the_failure_and_the_others_end(tmp_path, how, messa
     assert answers.failure is not None
     assert (answers.failure.kind, answers.failure.stage) == ("crashed", "warm-up")
     assert re.search(message, answers.failure.message), answers.failure.message
+    assert not any(psutil.pid_exists(pid) for pid in _pids(tmp_path))
+
+
+def _taken_by_the_kernel(counter: Path, rank: int, _tell: Tell) -> str:
+    if rank == 1:
+        counter.write_text("oom_kill 1\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(LONG)
+    return "never"
+
+
+def test_a_rank_that_the_kernel_killed_for_memory_ran_out_of_it(tmp_path, monkeypatch):
+    counter = tmp_path / "counter"
+    counter.write_text("oom_kill 0\n")
+    monkeypatch.setattr(exit_status, "COUNTERS", (counter,))
+    answers = run_together(partial(_work, tmp_path, partial(_taken_by_the_kernel, counter)), 2, seconds=LONG)
+    assert answers.failure is not None
+    assert answers.failure.kind == "out_of_memory"
+    assert answers.failure.message.startswith("rank 1 of 2 killed (SIGKILL) by the kernel")
     assert not any(psutil.pid_exists(pid) for pid in _pids(tmp_path))
 
 

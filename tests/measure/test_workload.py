@@ -294,3 +294,4 @@ def test_it_runs_on_a_gpu(task: str, precision: str) -> None:
         result = load.step()
         load.synchronize()
         assert result.is_cuda
+        assert torch.isfinite(result).all()

@@ -161,3 +161,28 @@ def test_machines_read_both():
     lines = list(csv.DictReader(io.StringIO(render(layouts(ALL)[1], "csv"))))
     assert (lines[1]["unit"], float(lines[1]["baseline"]), lines[1]["finding"]) == ("s", 0.00912, "overlapping")
     assert float(lines[0]["baseline_low"]) == pytest.approx(774.7 * 0.996)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_nodes_and_kinds_of_machine_are_said_in_every_format(form: str) -> None:
+    over = Estimate(centre=900.0, low=880.0, high=910.0, launches=8, nodes=8)
+    few = Estimate(centre=905.0, low=None, high=None, launches=3, nodes=3, least=890.0, most=920.0)
+    of_nodes = entry(
+        "no interval",
+        metric="throughput",
+        unit="1/s",
+        better="higher",
+        baseline=Recorded(estimate=over),
+        candidate=Recorded(estimate=few),
+        cost=900 / 905,
+        among="power_limit 300.0",
+    )
+    [table] = layouts(StoredComparison(baseline=OLD, candidate=NEW, entries=(of_nodes,)))
+    shown = render(table, form, 250).replace("\\_", "_").replace("{\\_}", "_")
+    if form != "csv":
+        assert "Of those with power_limit 300.0." in shown
+        assert "interval over nodes, or over the launches of one" in shown
+    assert "quartiles" not in shown
+    if form in ("csv", "json"):
+        assert "nodes: 8" in shown
+        assert all(end in shown for end in ("880.0", "910.0", "890.0", "920.0"))

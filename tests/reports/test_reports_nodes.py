@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from visionbench.record.record import Environment, Health, Measurement, Record
+from visionbench.record.record import Environment, Failure, Health, Measurement, Record
 from visionbench.record.spec import SWIN, Spec
 from visionbench.reports import FORMATS, REPORTS, render
 from visionbench.reports.results import nodes, runs
@@ -36,6 +39,11 @@ def on_nodes(count: int, launches: int = 1, rate: float = 1000.0, model: str = "
     chance = random.Random(7)
     speeds = [1 + chance.uniform(-0.01, 0.01) for _ in range(count)]
     return [launched(f"n{k}", rate * speed, model) for k, speed in enumerate(speeds) for _ in range(launches)]
+
+
+def unfit(node: str, why: str, health: Health | None = None) -> Record:
+    launch = launched(node, 1.0, health=health)
+    return replace(launch, measurements=(), failure=Failure(kind="unfit", stage="cluster", message=why))
 
 
 def cell(table: Table, key: str, row: int = 0) -> Cell:
@@ -123,3 +131,90 @@ def test_without_nodes_it_says_so(records: Sequence[Record]) -> None:
     table = nodes.layout(records)
     assert table.rows == ()
     assert "No record names a node" in said(table)
+
+
+# --- every format ---
+
+
+def in_words(table: Table, form: str) -> str:
+    """A format's text with one space between words, without LaTeX's marks and a page's tags and signs."""
+    text = re.sub(r"\\\\[,;]|[\\\\{}~$]|<[^>]*>", " ", render(table, form, 200))
+    for sign, word in (("&#x27;", "'"), ("&nbsp;", " "), ("’", "'"), ("\N{NO-BREAK SPACE}", " ")):
+        text = text.replace(sign, word)
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("form", [form for form in FORMATS if form != "csv"])
+def test_every_format_says_what_an_interval_is_over_and_which_node_is_left_out(form: str) -> None:
+    records = [*on_nodes(9, launches=2), unfit("ill", "its GPU's memory had 3 uncorrectable errors")]
+    said = in_words(runs.layout(records), form)
+    assert "over 9 nodes, where a node's value is the median of its launches" in said
+    assert "Node ill is left out: its GPU's memory had 3 uncorrectable errors." in said
+    few = in_words(runs.layout(on_nodes(3)), form)
+    assert "entre and range over 3 nodes; an interval over nodes needs 7" in few
+    assert "on one node: it is about this card" in in_words(runs.layout(on_nodes(1, launches=8)), form)
+
+
+@pytest.mark.parametrize(("count", "ends"), [(9, ("low", "high")), (3, ("least", "most"))])
+def test_machines_get_the_number_of_nodes_and_both_ends(count: int, ends: tuple[str, str]) -> None:
+    table = runs.layout(on_nodes(count))
+    [row] = csv.DictReader(render(table, "csv").splitlines())
+    [cells] = [each["cells"] for each in json.loads(render(table, "json"))["rows"]]
+    assert (row["nodes"], cells["nodes"]["text"]) == (str(count), str(count))
+    assert f"{count} nodes" in row["throughput_origin"]
+    shown = cells["throughput"]
+    low, high = (float(row[f"throughput_{end}"]) for end in ends)
+    assert (low, high) == (shown[ends[0]], shown[ends[1]])
+    assert 980 < low < float(row["throughput_per_s"]) < high < 1020
+    other = {"low", "high", "least", "most"} - set(ends)
+    assert not any(f"throughput_{end}" in row or end in shown for end in other)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_table_of_nodes_names_the_odd_and_the_ill_in_every_format(form: str) -> None:
+    health = Health(ecc_uncorrected=3, pcie_width=8, pcie_width_max=16)
+    ill = unfit("ill", "its GPU's memory had 3 uncorrectable errors", health)
+    table = nodes.layout([*on_nodes(8), launched("lame", 900.0), ill])
+    said = in_words(table, form)
+    assert "unfit node" in said
+    assert "eft out: its GPU's memory had 3 uncorrectable errors." in said
+    assert "8 of 16" in said
+    assert ("The odd one: lame" if form != "csv" else "Outside of one and a half interquartile ranges") in said
+
+
+def test_a_node_that_is_left_out_is_no_launch_and_no_row() -> None:
+    records = on_nodes(7)
+    table = runs.layout([*records, *(unfit(f"ill{k}", "MIG") for k in range(9))])
+    assert len(table.rows) == 1
+    assert "failed" not in said(table)
+    assert said(table).count("is left out: MIG") == 9
+    assert len(runs.layout([unfit("ill", "MIG")]).rows) == 0
+    paper = REPORTS["convnext_table12"].layout([*records, unfit("ill", "MIG")], [])
+    assert "Node ill is left out: MIG." in paper.remarks
+
+
+@pytest.mark.parametrize(
+    ("count", "sentence"),
+    [
+        (9, "± is half of the 95 % interval, which is over nodes: its wider half."),
+        (3, "In round brackets is the range over nodes, which are too few for an interval."),
+    ],
+)
+def test_short_spans_say_what_they_are_and_latex_names_the_ill_without_notes(count: int, sentence: str) -> None:
+    table = runs.layout([*on_nodes(count), unfit("ill", "MIG")])
+    narrow = " ".join(render(table, TEXT, 60).split())
+    latex = render(table, "latex", notes=False).replace("\\%", "%").replace("$\\pm$", "±")
+    for text in (narrow, latex):
+        assert sentence in text
+        assert "Node ill is left out: MIG." in text
+    assert "± is" not in narrow or count == 9
+
+
+def test_every_power_limit_of_several_nodes_is_said() -> None:
+    lowered = [
+        replace(record, environment=replace(record.environment, power_limit=watts))
+        for record, watts in zip(on_nodes(3), (400.0, 300.0, 400.0), strict=True)
+    ]
+    text = said(runs.layout(lowered))
+    assert "power limit 400 W" in text
+    assert "power limit 300 W" in text

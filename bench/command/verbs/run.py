@@ -130,7 +130,9 @@ def _run_queued(request: Request, queue: Queue) -> int:
     elif outcome.records:
         print_runs(outcome.records)
         queued.print_nodes(outcome.records)
-    return INTERRUPTED if outcome.interrupted else 0
+    if outcome.interrupted:
+        return INTERRUPTED
+    return 0 if request.dry_run or any(record.failure is None for record in outcome.records) else NOT_MEASURED
 
 
 def start_early(*, light: bool = False) -> None:

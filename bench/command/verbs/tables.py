@@ -23,7 +23,7 @@ from visionbench.command.verbs.run import (
     sweep_rows,
 )
 from visionbench.command.verbs.trace import count_missing
-from visionbench.comparison.verdict import INTERRUPTED
+from visionbench.comparison.verdict import INTERRUPTED, NOT_MEASURED
 from visionbench.record import store
 from visionbench.record.errors import BenchError
 from visionbench.record.program import program_name
@@ -104,7 +104,9 @@ def run(request: Request) -> int:
         tables = [report.layout(records, comparisons) for report in reports]
         output.print_tables(tables, request.output, lambda: output.document(tables, records, comparisons))
     _say_what_is_left(reports, place)
-    return INTERRUPTED if any(outcome.interrupted for outcome in outcomes) else 0
+    if any(outcome.interrupted for outcome in outcomes):
+        return INTERRUPTED
+    return NOT_MEASURED if any(outcome.lost for outcome in outcomes) else 0
 
 
 def _run_queued(reports: Sequence[Report], request: Request, queue: Queue) -> int:

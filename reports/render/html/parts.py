@@ -20,7 +20,8 @@ PAPER = "2201.03545"
 MEANINGS: dict[Source, str] = {
     "published": "copied as printed, with the table it stands in and the protocol behind it as far as it is stated",
     "computed": "counted operator by operator from the model itself, on no hardware; the same on every machine",
-    "measured": "timed in fresh processes on a machine that its column names; [ ] is a 95 % interval over launches",
+    "measured": "timed in fresh processes on a machine that its column names; [ ] is a 95 % interval over launches, or "
+    "over nodes where several measured",
     "predicted": "a model's estimate with its interval, made from exact counts; not a measurement",
 }
 
