@@ -11,18 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Cause = Literal[
-    "values",
-    "kernel",
-    "layout",
-    "device",
-    "shape",
-    "arguments",
-    "channels",
-    "batch",
-    "targets",
-    "mode",
-    "size",
-    "other",
+    "values", "kernel", "layout", "device", "shape", "arguments", "channels", "batch", "targets", "size", "other"
 ]
 
 
