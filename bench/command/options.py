@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from dataclasses import fields
+import sys
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,10 +93,20 @@ class Parser(argparse.ArgumentParser):
 
 
 def part(kind: type[Part], options: argparse.Namespace) -> Part:
-    """A dataclass whose fields are taken from the options of the same names; others keep their defaults."""
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # all parts are dataclasses
-    values: dict[str, Any] = {name: getattr(options, name) for name in names if hasattr(options, name)}
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    """A request, or a part of one: its fields are the options of the same names, or parts; others keep their defaults.
+
+    A list becomes a tuple, and so does an option that was not given where its field is one.
+    """
+    values: dict[str, Any] = {}
+    for field in fields(kind):  # type: ignore[arg-type]  # all parts are dataclasses
+        inner = getattr(sys.modules[kind.__module__], str(field.type), None)
+        if is_dataclass(inner):
+            values[field.name] = part(inner, options)  # type: ignore[arg-type]
+        elif hasattr(options, field.name):
+            value = getattr(options, field.name)
+            is_tuple = isinstance(value, list) or (value is None and str(field.type).startswith("tuple"))
+            values[field.name] = tuple(value or ()) if is_tuple else value
+    return kind(**values)
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:

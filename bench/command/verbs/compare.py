@@ -64,16 +64,8 @@ def add(parser: ArgumentParser) -> None:
 
 
 def _request(words: Namespace) -> Request:
-    return Request(
-        selection=options.part(Selection, words),
-        exact=words.exact or words.update,
-        baseline=words.baseline,
-        update=words.update,
-        allow_new=tuple(words.allow_new),
-        allow_missing=tuple(words.allow_missing),
-        output=options.part(Output, words),
-        ci=options.part(ForCI, words),
-    )
+    words.exact = words.exact or words.update
+    return options.part(Request, words)
 
 
 def run(request: Request) -> int:

@@ -87,17 +87,8 @@ def add(parser: ArgumentParser) -> None:
 
 
 def _request(words: Namespace) -> Request:
-    return Request(
-        selection=options.part(Selection, words),
-        how=options.part(HowToRun, words),
-        tasks=("inference", "train") if words.task_word == "both" else (words.task_word,),
-        turns=options.part(Turns, words),
-        roadmap=words.roadmap,
-        switches=words.switches,
-        grid=words.grid,
-        records=words.records,
-        output=options.part(Output, words),
-    )
+    words.tasks = TASKS if words.task_word == "both" else (words.task_word,)
+    return options.part(Request, words)
 
 
 def _switches(text: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,17 +54,7 @@ def add(parser: ArgumentParser) -> None:
         "--second-opinion", action="store_true", help="count with fvcore too, on real tensors, and explain differences"
     )
     options.add_json(parser)
-    parser.set_defaults(verb=lambda words: run(_request(words)))
-
-
-def _request(words: Namespace) -> Request:
-    return Request(
-        selection=options.part(Selection, words),
-        how=options.part(HowToRun, words),
-        depth=words.depth,
-        second_opinion=words.second_opinion,
-        json=words.json,
-    )
+    parser.set_defaults(verb=lambda words: run(options.part(Request, words)))
 
 
 def run(request: Request) -> int:
