@@ -176,15 +176,6 @@ def average(calibrations: Iterable[Calibration]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in by_name.items()}
 
 
-def tabled(calibrations: Iterable[Calibration], memory_format: str, task: str) -> list[Calibration]:
-    """Calibrations on timm's tables for eager steps in that memory format, of hundreds of models each."""
-    return [
-        c
-        for c in calibrations
-        if (c.origin, c.memory_format, c.task, c.compiled) == ("timm", memory_format, task, False)
-    ]
-
-
 def chip(device: str) -> str:
     """What a device's variants have in common: `a100-sxm4-80gb` and `a100-pcie-40gb` are both `a100`."""
     first, _, rest = device.partition("-")

@@ -45,10 +45,6 @@ class Box:
         across = other.left <= self.left and self.right <= other.right
         return across and other.bottom <= self.bottom and self.top <= other.top
 
-    def grown(self, by: float) -> Box:
-        """With a margin."""
-        return Box(left=self.left - by, bottom=self.bottom - by, right=self.right + by, top=self.top + by)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
