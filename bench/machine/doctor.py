@@ -331,15 +331,11 @@ def examine_gpu(device: str, gpu: nvml.Gpu | None = None) -> list[Finding]:
     if not has_kernels(capability, architectures):
         advice = missing_kernels(name, capability)
         findings.append(_finding("kernels", " ".join(architectures) or "none", advice, "bad"))
-    opened = gpu or nvml.open_gpu(device)
-    if opened is None:
-        advice = "clocks and throttling stay unknown: pip install nvidia-ml-py"
-        return [*findings, _finding("driver", "does not answer", advice)]
-    try:
-        return [*findings, *(look(opened, device) for look in LOOKS)]
-    finally:
-        if gpu is None:
-            nvml.close(opened)
+    with nvml.opened(device, gpu) as card:
+        if card is None:
+            advice = "clocks and throttling stay unknown: pip install nvidia-ml-py"
+            return [*findings, _finding("driver", "does not answer", advice)]
+        return [*findings, *(look(card, device) for look in LOOKS)]
 
 
 def _driver(gpu: nvml.Gpu, _: str) -> Finding:

@@ -169,13 +169,10 @@ def _with_cuda(here: Environment, device: str) -> Environment:
 
 def driver_and_health(device: str) -> tuple[str | None, float | None, Health | None]:
     """The driver's version, the power limit in watts (a slice of a card has no separate one) and the card's health."""
-    gpu = nvml.open_gpu(device)
-    if gpu is None:
-        return None, None, None
-    try:
+    with nvml.opened(device) as gpu:
+        if gpu is None:
+            return None, None, None
         return gpu.driver, None if gpu.mig else nvml.power_limits(gpu)[0], health.read(gpu)
-    finally:
-        nvml.close(gpu)
 
 
 def _cudnn() -> str | None:

@@ -16,28 +16,12 @@ from typing import Any
 
 from visionbench.record.errors import BenchError, choose
 from visionbench.record.files import decode, locked, text_of, typed, write_whole
+from visionbench.record.prediction import Figures
 from visionbench.record.spec import MEMORY_FORMATS, PRECISIONS, TASKS, Spec
 
 SCHEMA = 3
 ORIGINS = ("timm", "published", "records")
 FOLDER = Path(__file__).parent / "calibrations"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """Errors |predicted / measured - 1| of a step's time over `rows`, as shares.
-
-    `rank` is Spearman's correlation of the times per image, None where all of these are equal. `coverage` is the share
-    of rows inside the 80 % interval that the other families make; None where it was not computed.
-    """
-
-    rows: int
-    families: int
-    mean: float
-    median: float
-    p90: float
-    rank: float | None
-    coverage: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,35 +7,12 @@ The card is a few tables over one computed record and its breakdowns. All number
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
 
 from visionbench.record import counters, units
+from visionbench.record.counters import Line
 from visionbench.record.record import Record
+from visionbench.reports.cells import word
 from visionbench.reports.table import Cell, Heading, Row, Table
-
-
-class Line(Protocol):
-    """What a breakdown's line must have (`visionbench.tracing.summary.Line` has it): counts of the whole batch."""
-
-    @property
-    def name(self) -> str:
-        """What the line is about."""
-
-    @property
-    def operators(self) -> int:
-        """How many operators."""
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates."""
-
-    @property
-    def activations(self) -> int:
-        """Output elements of the counted operators."""
-
-    @property
-    def bytes(self) -> int:
-        """Bytes read and written."""
 
 
 def facts(record: Record, title: str, origin: str, lines: Sequence[Line] = ()) -> Table:
@@ -58,19 +35,14 @@ def facts(record: Record, title: str, origin: str, lines: Sequence[Line] = ()) -
         whole = (("MACs, step", macs), ("act., step", activations))
         at = next(place for place, (_, metric, *_) in enumerate(shown) if metric == "operators")
         rows[at:at] = [_fact(name, value, "count", f"all {batch} images, {step}") for name, value in whole if value]
-    columns = (
-        _column("count", "left"),
-        _column("value"),
-        _column("exactly"),
-        _column("of what", "left", rank=1),
-    )
+    columns = (_column("count", "left"), _column("value"), _column("exactly"), _column("of what", "left", rank=1))
     return Table(name="facts", title=title, columns=columns, rows=tuple(filter(None, rows)), remarks=(origin,))
 
 
 def _fact(name: str, value: float | None, unit: str, note: str) -> Row | None:
     if value is None:
         return None
-    return Row(cells=(_word(name), _count(value, unit), _exactly(value, unit), _word(note)))
+    return Row(cells=(word(name), _count(value, unit), _exactly(value, unit), word(note)))
 
 
 def _peak_note(record: Record) -> str:
@@ -85,7 +57,7 @@ def memory(record: Record, peak_phase: str, curve: Sequence[int]) -> Table:
     peak = record.value("peak_memory_live") or 0
     parts = [m for m in record.measurements if m.metric.startswith("peak_memory_live.")]
     rows = tuple(
-        Row(cells=(_word(m.metric.partition(".")[2]), _count(m.values[0], "B"), _share(m.values[0], peak)))
+        Row(cells=(word(m.metric.partition(".")[2]), _count(m.values[0], "B"), _share(m.values[0], peak)))
         for m in parts
     )
     columns = (_column("at the peak", "left"), _column("memory"), _column("share"))
@@ -124,7 +96,7 @@ def breakdown(title: str, lines: Sequence[Line]) -> Table:
     rows = tuple(
         Row(
             cells=(
-                _word(line.name),
+                word(line.name),
                 _count(line.operators, "count"),
                 _count(line.macs, "count") if line.macs else Cell(),
                 _share(line.macs, macs),
@@ -137,12 +109,9 @@ def breakdown(title: str, lines: Sequence[Line]) -> Table:
     )
     columns = (
         _column("part", "left"),
-        _column("operators"),
-        _column("MACs"),
-        _column("MACs, share"),
+        *map(_column, ("operators", "MACs", "MACs, share")),
         _column("activations", rank=1),
-        _column("traffic"),
-        _column("traffic, share"),
+        *map(_column, ("traffic", "traffic, share")),
     )
     return Table(name="breakdown", title=title, columns=columns, rows=rows)
 
@@ -170,10 +139,6 @@ def by_other_rules(record: Record) -> tuple[str, ...]:
 
 def _column(name: str, align: str = "right", rank: int = 0) -> Heading:
     return Heading(key=name, head=(name,), align="left" if align == "left" else "right", rank=rank)
-
-
-def _word(text: str) -> Cell:
-    return Cell(text=text, value=text)
 
 
 def _count(value: float | None, unit: str) -> Cell:
