@@ -91,7 +91,7 @@ def describe(device: str, threads: int | None = None) -> Environment:
         platform=_platform(),
         git_commit=commit,
         git_dirty=dirty,
-        started=utc_now(),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     if kind == "meta":
         return software
@@ -129,11 +129,6 @@ def device_type(device: str) -> str:
         return torch.device(device).type
     except RuntimeError as error:
         raise BenchError(f"there is no device '{device}': use cpu, cuda, or cuda:1.") from error
-
-
-def utc_now() -> str:
-    """Now, as ISO 8601 in UTC to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _with_another(here: Environment, device: str) -> Environment:

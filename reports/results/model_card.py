@@ -20,6 +20,7 @@ def facts(record: Record, title: str, origin: str, lines: Sequence[Line] = ()) -
     batch = record.spec.batch_size
     step = "forward" if record.spec.task == "inference" else "forward, backward and AdamW"
     image = f"one image, {step}" if batch == 1 else f"one image of {batch}, {step}"
+    peak = f"live tensors, {record.spec.attention} attention; a lower bound of the allocator's"
     shown = (
         ("params", "params", "count", "all parameters, tied ones once"),
         ("MACs", "macs", "count", f"{image}; convolutions, linear layers, both attention products"),
@@ -27,7 +28,7 @@ def facts(record: Record, title: str, origin: str, lines: Sequence[Line] = ()) -
         ("activations", "activations", "count", f"{image}; output elements of the same operators"),
         ("operators", "operators", "count", f"a step of batch size {batch}; views not counted"),
         ("memory traffic", "bytes", "B", "the same step; every operator reads its inputs and writes its outputs"),
-        ("peak memory", "peak_memory_live", "B", _peak_note(record)),
+        ("peak memory", "peak_memory_live", "B", peak),
     )
     rows = [_fact(name, record.value(metric), unit, note) for name, metric, unit, note in shown]
     if batch > 1:  # what the breakdowns below are parts of
@@ -43,10 +44,6 @@ def _fact(name: str, value: float | None, unit: str, note: str) -> Row | None:
     if value is None:
         return None
     return Row(cells=(word(name), _count(value, unit), _exactly(value, unit), word(note)))
-
-
-def _peak_note(record: Record) -> str:
-    return f"live tensors, {record.spec.attention} attention; a lower bound of the allocator's"
 
 
 def memory(record: Record, peak_phase: str, curve: Sequence[int]) -> Table:
