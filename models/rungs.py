@@ -76,7 +76,7 @@ _SHARED: tuple[Step, ...] = (
 
 
 def _road(first: str, start: Rung, convnext: str, *to_wide: Step) -> dict[str, Rung]:
-    """The rungs of one table in its order, from `start` by the steps of its own and those that both tables share."""
+    """The rungs of one table in its order, from `start` by the steps `to_wide` and those that both tables share."""
     last = (
         "separate_downsampling",
         f"separate d.s. conv ({convnext})",

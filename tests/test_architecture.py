@@ -70,11 +70,17 @@ def bare_names(root: Path) -> list[str]:
     return [
         f"{path.relative_to(root)}:{node.lineno}: imports {name}"
         for path in (*sorted(root.glob("*.py")), *folders)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if MAY_IMPORT.search(source := path.read_text(encoding="utf-8"))  # few files need to be parsed
+        for node in ast.walk(ast.parse(source))
         for name in _imported(node)
         if name.partition(".")[0] in PRODUCT
     ]
 
+
+FOLDER = "(?:bench|models|reports)"
+MAY_IMPORT = re.compile(rf"(?m)(?:^|[;:])\s*(?:from|import)\s+(?:[\w.]+(?:\s+as\s+\w+)?\s*,\s*)*{FOLDER}\b")
+MAY_NAME = re.compile(rf"(?m)(?:^|[;\"'n])\s*(?:from|import) +{FOLDER}\b|[\"']{FOLDER}(?:\.\w+)*[\"']")
+"""What every text has in which such an import, or such a string, can be."""
 
 OTHERS = {"tests/test_architecture.py", "tests/test_gate.py", "tests/test_neighbours.py"}
 """Tests whose strings hold other people's modules."""
@@ -92,7 +98,8 @@ def bare_strings(root: Path) -> list[str]:
         f"{where}:{text.lineno}: {' '.join(str(text.value).split())[:40]}"
         for path in folders
         if (where := path.relative_to(root).as_posix()) not in OTHERS
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if MAY_NAME.search(source := path.read_text(encoding="utf-8"))
+        for node in ast.walk(ast.parse(source))
         for text in _texts(node)
         if (text is node and IMPORT.search(str(text.value))) or (text is not node and MODULE.fullmatch(str(text.value)))
     ]
@@ -341,7 +348,8 @@ def imports_by_name(root: Path) -> list[str]:
         f"{path.relative_to(root)}:{node.lineno}: imports by name"
         for module, path in sources(root)
         if module not in BY_NAME
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if re.search("import_module|__import__", source := path.read_text(encoding="utf-8"))
+        for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Call)
         and _called(node) in {"import_module", "__import__"}
         and not (isinstance(node.args[0], ast.Constant) and str(node.args[0].value).startswith("visionbench."))
