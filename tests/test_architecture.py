@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import shutil
@@ -68,11 +69,10 @@ def bare_names(root: Path) -> list[str]:
     """Imports of a folder of ours by its own name, which may be anybody's package."""
     folders = [path for folder in (*PRODUCT, "perf", "tests") for path in sorted((root / folder).rglob("*.py"))]
     return [
-        f"{path.relative_to(root)}:{node.lineno}: imports {name}"
+        f"{path.relative_to(root)}:{line}: imports {name}"
         for path in (*sorted(root.glob("*.py")), *folders)
         if MAY_IMPORT.search(source := path.read_text(encoding="utf-8"))  # few files need to be parsed
-        for node in ast.walk(ast.parse(source))
-        for name in _imported(node)
+        for line, name in imports(source)
         if name.partition(".")[0] in PRODUCT
     ]
 
@@ -135,6 +135,13 @@ def test_no_string_of_ours_names_a_bare_module(tmp_path):
     )
     assert len(bare_strings(_house(tmp_path, "tests/x.py", textwrap.dedent(bad)))) == 5
     assert bare_strings(_house(tmp_path / "lawful", "tests/x.py", fine)) == []
+
+
+@functools.cache
+def imports(source: str) -> list[tuple[int, str]]:
+    """What a program imports, each with its line."""
+    statements = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt))
+    return [(node.lineno, name) for node in statements for name in _imported(node)]
 
 
 def _imported(node: ast.AST) -> list[str]:
@@ -293,8 +300,7 @@ def test_every_foreign_package_is_behind_a_wall():
     foreign = {
         name.partition(".")[0]
         for _, path in sources(ROOT)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        for name in _imported(node)
+        for _, name in imports(path.read_text(encoding="utf-8"))
     } - {"", "visionbench", "msgspec", *sys.stdlib_module_names}
     assert len(foreign) >= 8
     assert foreign <= set(data["forbidden_modules"])
@@ -370,10 +376,9 @@ def undeclared(root: Path) -> list[str]:
     declared = {re.split(r"[><=\[]", word)[0].lower() for word in (*project["dependencies"], *extras)}
     declared = declared - {"nvidia-ml-py"} | {"pynvml", "visionbench"}
     return [
-        f"{path.relative_to(root)}:{node.lineno}: {name} is not declared"
+        f"{path.relative_to(root)}:{line}: {name} is not declared"
         for _, path in sources(root)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        for name in _imported(node)
+        for line, name in imports(path.read_text(encoding="utf-8"))
         if (top := name.partition(".")[0]) not in sys.stdlib_module_names and top.lower() not in declared
     ]
 
