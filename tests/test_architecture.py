@@ -298,9 +298,7 @@ def test_every_foreign_package_is_behind_a_wall():
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (data,) = [contract for contract in contracts if "visionbench.record" in contract.get("source_modules", ())]
     foreign = {
-        name.partition(".")[0]
-        for _, path in sources(ROOT)
-        for _, name in imports(path.read_text(encoding="utf-8"))
+        name.partition(".")[0] for _, path in sources(ROOT) for _, name in imports(path.read_text(encoding="utf-8"))
     } - {"", "visionbench", "msgspec", *sys.stdlib_module_names}
     assert len(foreign) >= 8
     assert foreign <= set(data["forbidden_modules"])
