@@ -257,18 +257,11 @@ def queue(words: argparse.Namespace) -> Queue | None:
     if not gpus:
         raise BenchError("--cluster needs the cards to measure: --gpu a100, or several of them.")
     try:
-        sbatch = tuple(word for text in words.sbatch or () for word in shlex.split(text))
+        words.sbatch = [word for text in words.sbatch or () for word in shlex.split(text)]
     except ValueError as error:
         raise BenchError("--sbatch has an open quote: close it.") from error
-    return Queue(
-        cluster=words.cluster,
-        gpus=tuple(dict.fromkeys(map(str.lower, gpus))),
-        partition=words.partition,
-        nodes=words.nodes or "spread",
-        site=words.site,
-        sbatch=sbatch,
-        anonymous_nodes=words.anonymous_nodes,
-    )
+    words.gpus, words.nodes = list(dict.fromkeys(map(str.lower, gpus))), words.nodes or "spread"
+    return part(Queue, words)
 
 
 def add_evidence(parser: argparse.ArgumentParser) -> None:
