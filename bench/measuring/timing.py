@@ -134,10 +134,7 @@ def warm_up(workload: Steps, protocol: spec.Protocol, first: tuple[float, Any], 
         spent = now() - start
         done, iteration_seconds, elapsed = done + burst, spent / burst, elapsed + spent
     return WarmUp(
-        first_call=seconds,
-        iterations=done,
-        iteration_seconds=iteration_seconds,
-        finite=workload.is_finite(result),
+        first_call=seconds, iterations=done, iteration_seconds=iteration_seconds, finite=workload.is_finite(result)
     )
 
 

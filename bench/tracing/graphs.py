@@ -43,12 +43,7 @@ _PROCESSES = 4
 """Children at most: each takes some 500 MB."""
 
 # What the environment could set and what changes the counts. Of these, what torch of this release has.
-_CONFIG = {
-    "disable": False,
-    "suppress_errors": False,
-    "capture_scalar_outputs": False,
-    "error_on_recompile": False,
-}
+_CONFIG = {"disable": False, "suppress_errors": False, "capture_scalar_outputs": False, "error_on_recompile": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

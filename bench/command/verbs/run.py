@@ -185,13 +185,7 @@ def _measure_at_largest(
 
 
 def sweep_rows(
-    specs: Sequence[Spec],
-    place: Place,
-    records: Path,
-    how_long: HowLong,
-    networks: Networks,
-    *,
-    say: bool = True,
+    specs: Sequence[Spec], place: Place, records: Path, how_long: HowLong, networks: Networks, *, say: bool = True
 ) -> Outcome:
     """Make the launches that the file of records lacks; says progress and the outcome on stderr.
 

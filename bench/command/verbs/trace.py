@@ -44,11 +44,7 @@ def add(parser: ArgumentParser) -> None:
     options.add_batch_size(spec, "1")
     options.add_parallel(spec)
     parser.add_argument(
-        "--depth",
-        type=values.positive,
-        default=2,
-        metavar="N",
-        help="levels of modules to break down (default: 2)",
+        "--depth", type=values.positive, default=2, metavar="N", help="levels of modules to break down (default: 2)"
     )
     parser.add_argument(
         "--second-opinion", action="store_true", help="count with fvcore too, on real tensors, and explain differences"
