@@ -240,10 +240,8 @@ def measure(
         'measured'
     """
     path = Path(records) if records is not None else None
-    where, how_long = (
-        Where(device=device, threads=threads),
-        HowLong(protocol=protocol, launches=launches, budget=budget),
-    )
+    where = Where(device=device, threads=threads)
+    how_long = HowLong(protocol=protocol, launches=launches, budget=budget)
     if networks := _objects(models, settings, device):
         if any(network.given for network in networks):
             return _measured_here(networks, where, how_long, path)

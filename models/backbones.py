@@ -80,8 +80,8 @@ class _ToChannelsFirst(nn.Module):
         return features.permute(0, 3, 1, 2).contiguous()
 
 
-def original_convnext(size: str) -> Backbone:
-    """ConvNeXt as its authors wrote it, `tiny` to `xlarge`."""
+def original_convnext(size: str, _image_size: Size | None = None) -> Backbone:
+    """ConvNeXt as its authors wrote it, `tiny` to `xlarge`, for images of any size."""
     name = f"convnext_original_{size}"
     channels = [convnext.SIZES[name].width * 2**i for i in range(4)]
     return Backbone(_ConvNeXtMaps(name), [LayerNorm2d(c) for c in channels], channels)

@@ -181,11 +181,6 @@ def _import(name: str) -> ModuleType:
         raise ModelError(f"cannot import {name!r} ({said(error)}); install it, or run from its folder") from error
 
 
-def module_of(model: str) -> ModuleType:
-    """The module of a user's model, which has been loaded."""
-    return sys.modules[module_name(model.removeprefix("user:").rpartition(":")[0])]
-
-
 def module_name(name: str) -> str:
     """The name under which a user's module is loaded: its own, or for `path/to/file.py` one that no module has.
 

@@ -71,16 +71,9 @@ def resolve(name: str) -> ModelCard:
         return _timm_card(_architecture(name, rest if colon else name))
     if not colon:
         return resolve(_qualify(name))
-    if prefix == "timm":
-        return _timm_card(rest)
-    if prefix == "paper":
-        return _paper_card(rest)
-    if prefix == "user":
-        return _user_card(rest)
-    if prefix == "ladder":
-        return _ladder_card(rest)
-    if prefix == "torchvision":
-        return _torchvision_card(rest)
+    cards = {"timm": _timm_card, "paper": _paper_card, "user": _user_card, "ladder": _ladder_card}
+    if card := (cards | {"torchvision": _torchvision_card}).get(prefix):
+        return card(rest)
     raise ModelError(
         f"no model {name!r}: the word before the colon is timm, torchvision, paper or user; a factory of your own is "
         f"user:{name}"

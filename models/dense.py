@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
@@ -26,18 +27,12 @@ class Network:
 
 
 _BACKBONES: dict[str, Callable[[Size], nn.Module]] = {
-    "resnet50": lambda size: backbones.from_timm("resnet50", size),
-    "resnext101_32x4d": lambda size: backbones.from_timm("resnext101_32x4d", size),
-    "resnext101_64x4d": lambda size: backbones.from_timm("resnext101_64x4d", size),
-    "swin_tiny": lambda size: backbones.swin("tiny", size),
-    "swin_small": lambda size: backbones.swin("small", size),
-    "swin_base": lambda size: backbones.swin("base", size),
-    "swin_large": lambda size: backbones.swin("large", size),
-    "convnext_tiny": lambda _size: backbones.original_convnext("tiny"),
-    "convnext_small": lambda _size: backbones.original_convnext("small"),
-    "convnext_base": lambda _size: backbones.original_convnext("base"),
-    "convnext_large": lambda _size: backbones.original_convnext("large"),
-    "convnext_xlarge": lambda _size: backbones.original_convnext("xlarge"),
+    **{n: partial(backbones.from_timm, n) for n in ("resnet50", "resnext101_32x4d", "resnext101_64x4d")},
+    **{f"swin_{size}": partial(backbones.swin, size) for size in ("tiny", "small", "base", "large")},
+    **{
+        f"convnext_{size}": partial(backbones.original_convnext, size)
+        for size in ("tiny", "small", "base", "large", "xlarge")
+    },
 }
 
 _WITHOUT_1K = ("swin_large", "convnext_large", "convnext_xlarge")

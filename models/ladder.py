@@ -138,10 +138,6 @@ def _conv(c_in: int, c_out: int, kernel: int, groups: int = 1) -> tuple[nn.Modul
     return nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(c_out)
 
 
-def _conv3x3(channels: int) -> nn.Module:
-    return _residual(nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1))
-
-
 def _bottleneck(channels: int) -> nn.Module:
     inner = channels // 4
     return _residual(
@@ -152,10 +148,6 @@ def _bottleneck(channels: int) -> nn.Module:
 def _resnext(channels: int) -> nn.Module:
     wide = _conv(channels, channels, 3, groups=8)
     return _residual(*_conv(channels, channels, 1), nn.ReLU(), *wide, nn.ReLU(), *_conv(channels, channels, 1))
-
-
-def _convnext(channels: int) -> nn.Module:
-    return _residual(convnext_branch(channels, channels))
 
 
 def _mbconv(channels: int) -> nn.Module:
@@ -171,14 +163,6 @@ def _mlp(channels: int) -> nn.Module:
     return _residual(*_on_channels(*layers))
 
 
-def _attention(channels: int) -> nn.Module:
-    return _residual(SelfAttention(channels, window=16, heads=3))
-
-
-def _window_attention(channels: int) -> nn.Module:
-    return _residual(SelfAttention(channels, window=8, heads=3))
-
-
 def _layernorm_gelu(channels: int) -> nn.Module:
     return _residual(*_on_channels(*(m for _ in range(4) for m in (nn.LayerNorm(channels), nn.GELU()))))
 
@@ -187,27 +171,23 @@ def _batchnorm_relu(channels: int) -> nn.Module:
     return nn.Sequential(*(module for _ in range(8) for module in _norm_relu(channels)))
 
 
-def _pooling(channels: int) -> nn.Module:
-    return _residual(PoolMixer(channels))
-
-
 def _on_channels(*modules: nn.Module) -> tuple[nn.Module, ...]:
     """The modules with the channels as the last dimension."""
     return Permute(0, 2, 3, 1), *modules, Permute(0, 3, 1, 2)
 
 
 KINDS: dict[str, Kind] = {
-    "conv3x3": Kind(block=_conv3x3, patch=2, channels=24),
+    "conv3x3": Kind(block=lambda c: _residual(nn.ReLU(), nn.Conv2d(c, c, 3, padding=1)), patch=2, channels=24),
     "bottleneck": Kind(block=_bottleneck, patch=2, channels=48),
     "resnext": Kind(block=_resnext, patch=4, channels=48),
-    "convnext": Kind(block=_convnext, patch=4, channels=48),
+    "convnext": Kind(block=lambda c: _residual(convnext_branch(c, c)), patch=4, channels=48),
     "mbconv": Kind(block=_mbconv, patch=2, channels=12),
     "mlp": Kind(block=_mlp, patch=4, channels=48),
-    "attention": Kind(block=_attention, patch=4, channels=48),
-    "window_attention": Kind(block=_window_attention, patch=4, channels=48),
+    "attention": Kind(block=lambda c: _residual(SelfAttention(c, window=16, heads=3)), patch=4, channels=48),
+    "window_attention": Kind(block=lambda c: _residual(SelfAttention(c, window=8, heads=3)), patch=4, channels=48),
     "layernorm_gelu": Kind(block=_layernorm_gelu, patch=4, channels=48),
     "batchnorm_relu": Kind(block=_batchnorm_relu, patch=2, channels=48),
-    "pooling": Kind(block=_pooling, patch=2, channels=24),
+    "pooling": Kind(block=lambda c: _residual(PoolMixer(c)), patch=2, channels=24),
     "dense": Kind(block=Dense, patch=2, channels=24),
 }
 """By the name that comes before the depth."""

@@ -8,21 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 Cause = Literal[
-    "values",
-    "kernel",
-    "layout",
-    "device",
-    "shape",
-    "arguments",
-    "channels",
-    "batch",
-    "targets",
-    "mode",
-    "size",
-    "other",
+    "values", "kernel", "layout", "device", "shape", "arguments", "channels", "batch", "targets", "size", "other"
 ]
 
 
@@ -35,88 +25,79 @@ class Reason:
     untraceable: bool = False
 
 
-# Words of an exception -> the reason. A place for the operator's name is {0}.
+def _row(cause: Cause, words: str, remedy: str, *, untraceable: bool = False) -> tuple[str, Reason]:
+    return words, Reason(cause=cause, remedy=remedy, untraceable=untraceable)
+
+
+_traced = partial(_row, untraceable=True)
+
+# A reason behind the words of an exception that it is known by.
 _REASONS: tuple[tuple[str, Reason], ...] = (
-    (
-        r"(?i:sparse.*(meta|backend))|SparseC\w+",
-        Reason(cause="layout", remedy="sparse tensors cannot be traced: measure it with `run`", untraceable=True),
+    _traced(
+        "layout", r"(?i:sparse.*(meta|backend))|SparseC\w+", "sparse tensors cannot be traced: measure it with `run`"
     ),
-    (
-        r"quantized|Quantized",
-        Reason(cause="layout", remedy="quantized operators cannot be traced: measure it with `run`", untraceable=True),
-    ),
-    (
-        r"NestedTensor|[Nn]ested tensor",
-        Reason(cause="layout", remedy="nested tensors cannot be traced: measure it with `run`", untraceable=True),
-    ),
-    (
+    _traced("layout", r"quantized|Quantized", "quantized operators cannot be traced: measure it with `run`"),
+    _traced("layout", r"NestedTensor|[Nn]ested tensor", "nested tensors cannot be traced: measure it with `run`"),
+    _traced(
+        "kernel",
         r"aten::\w+: attempted to run this operator with Meta",
-        Reason(cause="kernel", remedy="torch has no meta kernel for it: measure it with `run`", untraceable=True),
+        "torch has no meta kernel for it: measure it with `run`",
     ),
-    (
+    _traced(
+        "kernel",
         r"no fake impl|could not find the fake impl|from the 'Meta' backend|no meta kernel|Meta' backend",
-        Reason(
-            cause="kernel",
-            remedy="this operator has no meta kernel: register one with torch.library.register_fake, or measure it "
-            "with `run`",
-            untraceable=True,
-        ),
+        "this operator has no meta kernel: register one with torch.library.register_fake, or measure it with `run`",
     ),
-    (
+    _row(
+        "device",
         r"NVIDIA driver|not compiled with CUDA|No CUDA GPUs|No HIP GPUs",
-        Reason(cause="device", remedy="it asks for a GPU by itself: take the device from its input"),
+        "it asks for a GPU by itself: take the device from its input",
     ),
-    (
+    _row(
+        "shape",
         r"Guard failed|Expected input at \*args",
-        Reason(
-            cause="shape",
-            remedy="it was exported for inputs of another shape: choose its own --batch-size and --image-size",
-        ),
+        "it was exported for inputs of another shape: choose its own --batch-size and --image-size",
     ),
-    (
+    _traced(
+        "kernel",
         r"expected device \w+ but got meta",
-        Reason(
-            cause="kernel",
-            remedy="it moves tensors to the host in a way that no trace follows: measure it with `run`",
-            untraceable=True,
-        ),
+        "it moves tensors to the host in a way that no trace follows: measure it with `run`",
     ),
-    (
-        r"higher-order operator|HigherOrderOperator|FlexAttention",
-        Reason(cause="kernel", remedy="measure it with `run`", untraceable=True),
-    ),
-    (
+    _traced("kernel", r"higher-order operator|HigherOrderOperator|FlexAttention", "measure it with `run`"),
+    _traced(
+        "values",
         r"(?i)meta tensor|\bmeta\b.*\b(item|data|numpy)\b|\b(item|data|numpy)\b.*\bmeta\b|data is not allocated|"
-        r"unallocated storage|"
-        r"data-independent",
-        Reason(cause="values", remedy="its forward pass reads tensor values: measure it with `run`", untraceable=True),
+        r"unallocated storage|data-independent",
+        "its forward pass reads tensor values: measure it with `run`",
     ),
-    (
+    _row(
+        "batch",
         r"Expected more than 1 value per channel when training",
-        Reason(cause="batch", remedy="it trains on two images or more: choose another --batch-size"),
+        "it trains on two images or more: choose another --batch-size",
     ),
-    (
+    _row(
+        "targets",
         r"targets should not be none|(?i:targets?|boxes|labels)\W.*(None|missing|required)|"
         r"missing.*'(targets?|labels?)'",
-        Reason(cause="targets", remedy="it trains by its own loss, on targets: use --task inference"),
+        "it trains by its own loss, on targets: use --task inference",
     ),
-    (
+    _row(
+        "arguments",
         r"missing \d+ required|takes \d+ positional arguments? but|takes from \d+ to \d+ positional|"
         r"unexpected keyword argument|required keyword-only",
-        Reason(cause="arguments", remedy="it is given one image tensor (N, 3, H, W): give its inputs with --input"),
+        "it is given one image tensor (N, 3, H, W): give its inputs with --input",
     ),
-    (
+    _row(
+        "channels",
         r"Invalid channel dimensions|to have \d+ channels, but got \d+ channels|"
         r"Expected \d[-D]*.*(unbatched|batched|[345]D).*input|expected \d+D.*input",
-        Reason(
-            cause="channels",
-            remedy="it takes inputs of another shape, which --input gives (without it: images of three channels)",
-        ),
+        "it takes inputs of another shape, which --input gives (without it: images of three channels)",
     ),
-    (
+    _row(
+        "size",
         r"(?i)\b(sizes?|shapes?|height|width|resolution|divisible|dimensions?|kernel size|out of range|img_size|"
         r"image size|patch|window|multiple of|must match|too small|non-?empty|negative|view|reshape|pixels)\b",
-        Reason(cause="size", remedy="choose another --image-size, or mend the model"),
+        "choose another --image-size, or mend the model",
     ),
 )
 

@@ -26,7 +26,7 @@ out to two decimals. The three that do not are slips of Table 10 (exact GMACs be
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,89 +57,73 @@ class Rung:
     layer_scale: float | None = None
 
 
-def _from_wide_to_convnext(wide: Rung, convnext: str) -> dict[str, Rung]:
-    """The steps both tables share, from the wide depthwise network to the one the last label names."""
-    inverted = replace(wide, labels=("inverting dimensions",), block="inverted")
-    moved_up = replace(inverted, labels=("move up depthwise conv",), block="moved_up")
-    kernel5 = replace(moved_up, labels=("kernel size 5",), kernel=5)
-    kernel7 = replace(moved_up, labels=("kernel size 7",), kernel=7)
-    kernel9 = replace(moved_up, labels=("kernel size 9",), kernel=9)
-    kernel11 = replace(moved_up, labels=("kernel size 11",), kernel=11)
+Step = tuple[str, str, dict[str, Any]]
+"""A rung's name, the paper's words for it, and the fields that change."""
+
+_SHARED: tuple[Step, ...] = (
+    ("inverted", "inverting dimensions", {"block": "inverted"}),
+    ("move_up", "move up depthwise conv", {"block": "moved_up"}),
+    ("kernel5", "kernel size 5", {"kernel": 5}),
+    ("kernel7", "kernel size 7", {"kernel": 7}),
+    ("kernel9", "kernel size 9", {"kernel": 9}),
+    ("kernel11", "kernel size 11", {"kernel": 11}),
     # Accuracy saturates at 7, so the road goes on from there.
-    gelu = replace(kernel7, labels=("ReLU->GELU (k=7)",), activation="gelu")
-    fewer_activations = replace(gelu, labels=("fewer activations",), activations=(False, True, False))
-    fewer_norms = replace(fewer_activations, labels=("fewer norms",), norms=(True, False, False))
-    layer_norm = replace(fewer_norms, labels=("BN->LN",), norm="layer")
-    separate = replace(
-        layer_norm,
-        labels=(f"separate d.s. conv ({convnext})",),
-        separate_downsampling=True,
-        layer_scale=1e-6,
+    ("gelu", "ReLU->GELU (k=7)", {"kernel": 7, "activation": "gelu"}),
+    ("fewer_activations", "fewer activations", {"activations": (False, True, False)}),
+    ("fewer_norms", "fewer norms", {"norms": (True, False, False)}),
+    ("layer_norm", "BN->LN", {"norm": "layer"}),
+)
+
+
+def _road(first: str, start: Rung, convnext: str, *to_wide: Step) -> dict[str, Rung]:
+    """The rungs of one table in its order, from `start` by the steps `to_wide` and those that both tables share."""
+    last = (
+        "separate_downsampling",
+        f"separate d.s. conv ({convnext})",
+        {"separate_downsampling": True, "layer_scale": 1e-6},
     )
-    return {
-        "inverted": inverted,
-        "move_up": moved_up,
-        "kernel5": kernel5,
-        "kernel7": kernel7,
-        "kernel9": kernel9,
-        "kernel11": kernel11,
-        "gelu": gelu,
-        "fewer_activations": fewer_activations,
-        "fewer_norms": fewer_norms,
-        "layer_norm": layer_norm,
-        "separate_downsampling": separate,
-    }
+    rungs, rung = {first: start}, start
+    for name, label, changed in (*to_wide, *_SHARED, last):
+        rungs[name] = rung = replace(rung, labels=(label,), **changed)
+    return rungs
 
 
-def _table10() -> dict[str, Rung]:
-    """ResNet-50 to ConvNeXt-T, in the order of Table 10."""
-    resnet50 = Rung(
-        table=10,
-        labels=("ResNet-50 (PyTorch)", "ResNet-50 (enhanced recipe)"),
-        depths=(3, 4, 6, 3),
-        width=64,
-        drop_path=0.1,
-    )
-    stage_ratio = replace(resnet50, labels=("stage ratio (3,3,9,3)",), depths=(3, 3, 9, 3))
-    patchify = replace(stage_ratio, labels=('"patchify" stem 4x4/4',), stem="patchify")
-    depthwise = replace(patchify, labels=("depthwise conv",), depthwise=True)
-    wide = replace(depthwise, labels=("increase width 64->96",), width=96)
-    return {
-        "resnet50": resnet50,
-        "stage_ratio": stage_ratio,
-        "patchify": patchify,
-        "depthwise": depthwise,
-        "width": wide,
-        **_from_wide_to_convnext(wide, "ConvNeXt-T"),
-    }
-
-
-def _table11() -> dict[str, Rung]:
-    """ResNet-200 to ConvNeXt-B, in the order of Table 11."""
-    resnet200 = Rung(
-        table=11,
-        labels=("ResNet-200 (original recipe)", "ResNet-200 (enhanced recipe)"),
-        depths=(3, 24, 36, 3),
-        width=64,
-        drop_path=0.5,
-    )
-    stage_ratio = replace(resnet200, labels=("stage ratio and increase width",), depths=(3, 3, 27, 3), width=84)
-    patchify = replace(stage_ratio, labels=('"patchify" stem',), stem="patchify")
-    depthwise = replace(patchify, labels=("depthwise conv",), depthwise=True)
-    wide = replace(depthwise, labels=("increase width 84->128",), width=128)
-    return {
-        "resnet200": resnet200,
-        "stage_ratio": stage_ratio,
-        "patchify": patchify,
-        "depthwise": depthwise,
-        "width": wide,
-        **_from_wide_to_convnext(wide, "ConvNeXt-B"),
-    }
-
+_RESNET_50 = Rung(
+    table=10,
+    labels=("ResNet-50 (PyTorch)", "ResNet-50 (enhanced recipe)"),
+    depths=(3, 4, 6, 3),
+    width=64,
+    drop_path=0.1,
+)
+_RESNET_200 = Rung(
+    table=11,
+    labels=("ResNet-200 (original recipe)", "ResNet-200 (enhanced recipe)"),
+    depths=(3, 24, 36, 3),
+    width=64,
+    drop_path=0.5,
+)
+_TABLE_10 = _road(
+    "resnet50",
+    _RESNET_50,
+    "ConvNeXt-T",
+    ("stage_ratio", "stage ratio (3,3,9,3)", {"depths": (3, 3, 9, 3)}),
+    ("patchify", '"patchify" stem 4x4/4', {"stem": "patchify"}),
+    ("depthwise", "depthwise conv", {"depthwise": True}),
+    ("width", "increase width 64->96", {"width": 96}),
+)
+_TABLE_11 = _road(
+    "resnet200",
+    _RESNET_200,
+    "ConvNeXt-B",
+    ("stage_ratio", "stage ratio and increase width", {"depths": (3, 3, 27, 3), "width": 84}),
+    ("patchify", '"patchify" stem', {"stem": "patchify"}),
+    ("depthwise", "depthwise conv", {"depthwise": True}),
+    ("width", "increase width 84->128", {"width": 128}),
+)
 
 RUNGS: dict[str, Rung] = {
-    **{f"roadmap_t_{step}": rung for step, rung in _table10().items()},
-    **{f"roadmap_b_{step}": rung for step, rung in _table11().items()},
+    **{f"roadmap_t_{step}": rung for step, rung in _TABLE_10.items()},
+    **{f"roadmap_b_{step}": rung for step, rung in _TABLE_11.items()},
 }
 """Every rung by its bare name, in the order of the tables."""
 

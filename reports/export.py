@@ -48,62 +48,23 @@ from visionbench.reports.render.flat import plain
 FORMATS = ("csv", "json", "parquet", "otava")
 
 SPEC = (
-    "model",
-    "task",
-    "batch_size",
-    "image_size",
-    "precision",
-    "memory_format",
-    "compile_mode",
-    "attention",
-    "inputs",
-    "loss",
-    "processes",
-    "parallel",
-)
+    "model", "task", "batch_size", "image_size", "precision", "memory_format", "compile_mode", "attention", "inputs",
+    "loss", "processes", "parallel",
+)  # fmt: skip
 PLACE = (
-    "device_type",
-    "device_name",
-    "threads",
-    "malloc",
-    "variables",
-    "torch",
-    "timm",
-    "cuda",
-    "driver",
-    "python",
-    "git_commit",
-    "git_dirty",
-)
+    "device_type", "device_name", "threads", "malloc", "variables", "torch", "timm", "cuda", "driver", "python",
+    "git_commit", "git_dirty",
+)  # fmt: skip
 FAILURE = ("kind", "stage", "message")
+METRIC = ("metric", "unit", "better", "assume")
 NUMBERS = (
-    "iterations",
-    "value",
-    "least",
-    "most",
-    "number",
-    "low",
-    "high",
-    "level",
-    "images_per_second",
-    "flags",
-    "values",
-)
+    "iterations", "value", "least", "most", "number", "low", "high", "level", "images_per_second", "flags", "values",
+)  # fmt: skip
 
 COLUMNS: tuple[str, ...] = (
-    "record",
-    *SPEC,
-    "source",
-    "protocol",
-    "network",
-    "device",
-    *PLACE,
-    "started",
+    *("record", *SPEC, "source", "protocol", "network", "device", *PLACE, "started"),
     *(f"failure_{name}" for name in FAILURE),
-    "metric",
-    "unit",
-    "better",
-    "assume",
+    *METRIC,
     *NUMBERS,
 )
 """Every column, in order."""
@@ -141,14 +102,7 @@ def _numbers(record: Record, its: Measurement) -> dict[str, Any]:
     known = {"value": median(per_step), "least": min(per_step), "most": max(per_step)} if per_step else {}
     rate = images_per_second(record) if its.metric == "throughput" else None
     return {
-        "metric": its.metric,
-        "low": its.low,
-        "high": its.high,
-        "level": its.level,
-        "unit": its.unit,
-        "better": its.better,
-        "assume": its.assume,
-        "iterations": its.iterations,
+        **{name: getattr(its, name) for name in (*METRIC, "iterations", "low", "high", "level")},
         **{name: _finite(value) for name, value in known.items()},
         "number": len(its.values),
         "images_per_second": _finite(rate),

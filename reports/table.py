@@ -26,12 +26,7 @@ DASH = "–"
 Unit = Literal["", "px", "count", "1/s", "%", "GB", "B", "1", "s", "J"]
 """The base units that a column's values may have."""
 
-HEADS: dict[Source, str] = {
-    "published": "paper",
-    "computed": "exact",
-    "measured": "measured",
-    "predicted": "predicted",
-}
+HEADS: dict[Source, str] = {"published": "paper", "computed": "exact", "measured": "measured", "predicted": "predicted"}
 """The word over a column, per source: short, because it stands over short numbers."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import shutil
@@ -68,13 +69,18 @@ def bare_names(root: Path) -> list[str]:
     """Imports of a folder of ours by its own name, which may be anybody's package."""
     folders = [path for folder in (*PRODUCT, "perf", "tests") for path in sorted((root / folder).rglob("*.py"))]
     return [
-        f"{path.relative_to(root)}:{node.lineno}: imports {name}"
+        f"{path.relative_to(root)}:{line}: imports {name}"
         for path in (*sorted(root.glob("*.py")), *folders)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        for name in _imported(node)
+        if MAY_IMPORT.search(source := path.read_text(encoding="utf-8"))  # few files need to be parsed
+        for line, name in imports(source)
         if name.partition(".")[0] in PRODUCT
     ]
 
+
+FOLDER = "(?:bench|models|reports)"
+MAY_IMPORT = re.compile(rf"(?m)(?:^|[;:])\s*(?:from|import)\s+(?:[\w.]+(?:\s+as\s+\w+)?\s*,\s*)*{FOLDER}\b")
+MAY_NAME = re.compile(rf"(?m)(?:^|[;\"'n])\s*(?:from|import) +{FOLDER}\b|[\"']{FOLDER}(?:\.\w+)*[\"']")
+"""What every text has in which such an import, or such a string, can be."""
 
 OTHERS = {"tests/test_architecture.py", "tests/test_gate.py", "tests/test_neighbours.py"}
 """Tests whose strings hold other people's modules."""
@@ -92,7 +98,8 @@ def bare_strings(root: Path) -> list[str]:
         f"{where}:{text.lineno}: {' '.join(str(text.value).split())[:40]}"
         for path in folders
         if (where := path.relative_to(root).as_posix()) not in OTHERS
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if MAY_NAME.search(source := path.read_text(encoding="utf-8"))
+        for node in ast.walk(ast.parse(source))
         for text in _texts(node)
         if (text is node and IMPORT.search(str(text.value))) or (text is not node and MODULE.fullmatch(str(text.value)))
     ]
@@ -128,6 +135,13 @@ def test_no_string_of_ours_names_a_bare_module(tmp_path):
     )
     assert len(bare_strings(_house(tmp_path, "tests/x.py", textwrap.dedent(bad)))) == 5
     assert bare_strings(_house(tmp_path / "lawful", "tests/x.py", fine)) == []
+
+
+@functools.cache
+def imports(source: str) -> list[tuple[int, str]]:
+    """What a program imports, each with its line."""
+    statements = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt))
+    return [(node.lineno, name) for node in statements for name in _imported(node)]
 
 
 def _imported(node: ast.AST) -> list[str]:
@@ -284,10 +298,7 @@ def test_every_foreign_package_is_behind_a_wall():
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (data,) = [contract for contract in contracts if "visionbench.record" in contract.get("source_modules", ())]
     foreign = {
-        name.partition(".")[0]
-        for _, path in sources(ROOT)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        for name in _imported(node)
+        name.partition(".")[0] for _, path in sources(ROOT) for _, name in imports(path.read_text(encoding="utf-8"))
     } - {"", "visionbench", "msgspec", *sys.stdlib_module_names}
     assert len(foreign) >= 8
     assert foreign <= set(data["forbidden_modules"])
@@ -341,7 +352,8 @@ def imports_by_name(root: Path) -> list[str]:
         f"{path.relative_to(root)}:{node.lineno}: imports by name"
         for module, path in sources(root)
         if module not in BY_NAME
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if re.search("import_module|__import__", source := path.read_text(encoding="utf-8"))
+        for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Call)
         and _called(node) in {"import_module", "__import__"}
         and not (isinstance(node.args[0], ast.Constant) and str(node.args[0].value).startswith("visionbench."))
@@ -362,10 +374,9 @@ def undeclared(root: Path) -> list[str]:
     declared = {re.split(r"[><=\[]", word)[0].lower() for word in (*project["dependencies"], *extras)}
     declared = declared - {"nvidia-ml-py"} | {"pynvml", "visionbench"}
     return [
-        f"{path.relative_to(root)}:{node.lineno}: {name} is not declared"
+        f"{path.relative_to(root)}:{line}: {name} is not declared"
         for _, path in sources(root)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        for name in _imported(node)
+        for line, name in imports(path.read_text(encoding="utf-8"))
         if (top := name.partition(".")[0]) not in sys.stdlib_module_names and top.lower() not in declared
     ]
 

@@ -192,11 +192,7 @@ class _Version(argparse.Action):
 def command_line(*chosen: str, program: str = "") -> Parser:
     """The parser of every verb's name, and of the options of those that were chosen."""
     program = program or program_name()
-    parser = Parser(
-        prog=program,
-        description=DESCRIPTION.format(program=program),
-        epilog=EPILOG,
-    )
+    parser = Parser(prog=program, description=DESCRIPTION.format(program=program), epilog=EPILOG)
     parser.set_defaults(resumes=False)
     parser.add_argument("-V", "--version", action=_Version, nargs=0, help="show program's version number and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser, required=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from dataclasses import fields
+import sys
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -115,10 +116,20 @@ def _names(action: argparse.Action) -> tuple[str, ...]:
 
 
 def part(kind: type[Part], options: argparse.Namespace) -> Part:
-    """A dataclass whose fields are taken from the options of the same names; others keep their defaults."""
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # all parts are dataclasses
-    values: dict[str, Any] = {name: getattr(options, name) for name in names if hasattr(options, name)}
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    """A request, or a part of one: its fields are the options of the same names, or parts; others keep their defaults.
+
+    A list becomes a tuple, and so does an option that was not given where its field is one.
+    """
+    values: dict[str, Any] = {}
+    for field in fields(kind):  # type: ignore[arg-type]  # all parts are dataclasses
+        inner = getattr(sys.modules[kind.__module__], str(field.type), None)
+        if is_dataclass(inner):
+            values[field.name] = part(inner, options)  # type: ignore[arg-type]
+        elif hasattr(options, field.name):
+            value = getattr(options, field.name)
+            is_tuple = isinstance(value, list) or (value is None and str(field.type).startswith("tuple"))
+            values[field.name] = tuple(value or ()) if is_tuple else value
+    return kind(**values)
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
@@ -269,18 +280,11 @@ def queue(words: argparse.Namespace) -> Queue | None:
     if not gpus:
         raise BenchError("--cluster needs the cards to measure: --gpu a100, or several of them.")
     try:
-        sbatch = tuple(word for text in words.sbatch or () for word in shlex.split(text))
+        words.sbatch = [word for text in words.sbatch or () for word in shlex.split(text)]
     except ValueError as error:
         raise BenchError("--sbatch has an open quote: close it.") from error
-    return Queue(
-        cluster=words.cluster,
-        gpus=tuple(dict.fromkeys(map(str.lower, gpus))),
-        partition=words.partition,
-        nodes=words.nodes or "spread",
-        site=words.site,
-        sbatch=sbatch,
-        anonymous_nodes=words.anonymous_nodes,
-    )
+    words.gpus, words.nodes = list(dict.fromkeys(map(str.lower, gpus))), words.nodes or "spread"
+    return part(Queue, words)
 
 
 def add_evidence(parser: argparse.ArgumentParser) -> None:

@@ -39,12 +39,12 @@ def in_python(function: Callable[P, R]) -> Callable[P, R]:
 def _in_keywords(text: str) -> str:
     """Options become keywords, but for those of a command between backticks."""
     parts = text.split("`")
-    parts[::2] = [_OPTION.sub(lambda found: _keyword(found[1]) + found[2], part) for part in parts[::2]]
+    parts[::2] = [_OPTION.sub(_keyword, part) for part in parts[::2]]
     return "`".join(parts)
 
 
-def _keyword(option: str) -> str:
-    return _CALLED.get(option, option.replace("-", "_"))
+def _keyword(option: re.Match[str]) -> str:
+    return _CALLED.get(option[1], option[1].replace("-", "_")) + option[2]
 
 
 def _checked(settings: dict[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from typing import TypeVar
 
 from visionbench.command.requests import LARGEST
 from visionbench.record.errors import BenchError
 from visionbench.record.inputs import parse, users_function
-from visionbench.record.spec import ImageSize, image_size
+from visionbench.record.spec import image_size
+
+T = TypeVar("T")
 
 MOST = 10**9
 """No batch, image or count of anything here is larger."""
@@ -41,28 +45,26 @@ def positive(text: str) -> int:
     return value
 
 
-def pixels(text: str) -> ImageSize:
-    """`224` or `800x1280`: the side of a square image, or height x width."""
-    try:
-        return image_size(text)
-    except BenchError as error:
-        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+def _refusing(parse_text: Callable[[str], T]) -> Callable[[str], T]:
+    """The same function, with what it refuses as argparse takes it."""
+
+    def value(text: str) -> T:
+        try:
+            return parse_text(text)
+        except BenchError as error:
+            raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+
+    return value
 
 
-def described(text: str) -> str:
-    """`1x224x224`, `ids=77:int64:0..49407`: one input."""
-    try:
-        return str(parse((text,))[0])
-    except BenchError as error:
-        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+pixels = _refusing(image_size)
+"""`224` or `800x1280`: the side of a square image, or height x width."""
 
+described = _refusing(lambda text: str(parse((text,))[0]))
+"""`1x224x224`, `ids=77:int64:0..49407`: one input."""
 
-def users_loss(text: str) -> str:
-    """`user:my.nets:loss`: a function of the user's."""
-    try:
-        return users_function(text)
-    except BenchError as error:
-        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+users_loss = _refusing(users_function)
+"""`user:my.nets:loss`: a function of the user's."""
 
 
 def batch(text: str) -> int | str:

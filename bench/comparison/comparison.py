@@ -30,11 +30,7 @@ COMPARISON_SCHEMA = 1
 Timer = Literal["cpu", "wall", "device"]
 """Whose clock: the process's CPU time, the wall's, or the accelerator's own (CUDA events)."""
 
-TIMER_WORDS: dict[Timer, str] = {
-    "cpu": "CPU time",
-    "wall": "the wall clock",
-    "device": "the device's clock",
-}
+TIMER_WORDS: dict[Timer, str] = {"cpu": "CPU time", "wall": "the wall clock", "device": "the device's clock"}
 """What each timer is called wherever a ratio is shown: "by CPU time"."""
 
 First = Literal["baseline", "candidate"]

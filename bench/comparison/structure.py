@@ -267,4 +267,16 @@ def read(path: Path) -> Structures:
         raise BenchError(f"{path} cannot be used: {error}") from error
 
 
+def merged(path: Path, now: Structures) -> Structures:
+    """The file's rows and these; these alone where the file is of other releases, or missing.
+
+    Raises `BenchError` for a file that cannot be read (torn, newer, half merged): its other rows must not be lost.
+    """
+    if not path.exists():
+        return now
+    before = read(path)
+    same = (before.torch, before.timm) == (now.torch, now.timm)
+    return replace(now, rows=before.rows | now.rows) if same else now
+
+
 _REMEDY = f"restore it with git, or remove it and write it anew with `{UPDATE}`"

@@ -71,6 +71,11 @@ class Finding:
     advice: str = ""
 
 
+def _finding(what: str, found: str, advice: str = "", level: Level = "warn") -> Finding:
+    """What was found; it is in order where there is no advice."""
+    return Finding(level=level if advice else "ok", what=what, found=found, advice=advice)
+
+
 def examine(device: str) -> tuple[Finding, ...]:
     """All findings for measuring on `device`, in a second or two. Raises `BenchError` for a word that is no device."""
     findings, kind = [*(software(name) for name in OLDEST), torchvision()], device_type(device)
@@ -105,16 +110,15 @@ def software(name: str, version: str | None = None) -> Finding:
     try:
         found = version or metadata.version(name)
     except metadata.PackageNotFoundError:
-        return Finding(level="bad", what=name, found="not installed", advice=f"pip install {name}")
+        return _finding(name, "not installed", f"pip install {name}", "bad")
     numbers = tuple(int(part) for part in re.findall(r"\d+", found.partition("+")[0])[:3])
     tried = NEWEST_TRIED[name]
     if numbers < OLDEST[name]:
         oldest = ".".join(map(str, OLDEST[name]))
-        return Finding(level="bad", what=name, found=found, advice=f"too old: install {name} {oldest} or later.")
-    if numbers[: len(tried)] > tried:
-        newest = ".".join(map(str, tried))
-        return Finding(level="warn", what=name, found=found, advice=f"newer than {newest}, the newest that was tried.")
-    return Finding(level="ok", what=name, found=found)
+        return _finding(name, found, f"too old: install {name} {oldest} or later.", "bad")
+    newest = ".".join(map(str, tried))
+    is_newer = numbers[: len(tried)] > tried
+    return _finding(name, found, f"newer than {newest}, the newest that was tried." if is_newer else "")
 
 
 def torchvision(load: Callable[[str], Any] = importlib.import_module, torch_version: str | None = None) -> Finding:
@@ -125,13 +129,12 @@ def torchvision(load: Callable[[str], Any] = importlib.import_module, torch_vers
         found = metadata.version(what)
         load(what)
     except metadata.PackageNotFoundError:
-        return Finding(level="bad", what=what, found="not installed", advice=f"timm needs it: {advice}")
+        return _finding(what, "not installed", f"timm needs it: {advice}", "bad")
     except Exception as error:  # it is built for another torch, and fails in many ways
         broken = f"{found} does not load: {str(error).strip().partition(chr(10))[0]}"
-        return Finding(level="bad", what=what, found=broken, advice=f"for this torch: {advice}")
-    if unseen.numbers(found)[1] != minor + TORCHVISION_AHEAD:
-        return Finding(level="warn", what=what, found=found, advice=f"it is made for another torch: {advice}")
-    return Finding(level="ok", what=what, found=found)
+        return _finding(what, broken, f"for this torch: {advice}", "bad")
+    fits = unseen.numbers(found)[1] == minor + TORCHVISION_AHEAD
+    return _finding(what, found, "" if fits else f"it is made for another torch: {advice}")
 
 
 def compiler(device: str, include: Path | None = None) -> Finding:
@@ -144,10 +147,10 @@ def compiler(device: str, include: Path | None = None) -> Finding:
     headers = (include or Path(sysconfig.get_paths()["include"])) / "Python.h"
     what, remedy = "compiler", "--compile needs it, nothing else does: apt install build-essential python3-dev"
     if found is None:
-        return Finding(level="warn", what=what, found=f"no {asked[1]}, no {asked[2]}", advice=f"{remedy}.")
+        return _finding(what, f"no {asked[1]}, no {asked[2]}", f"{remedy}.")
     if device_type(device) != "cpu" and not headers.exists():
-        return Finding(level="warn", what=what, found=f"{found}, without Python's headers", advice=f"{remedy}.")
-    return Finding(level="ok", what=what, found=found)
+        return _finding(what, f"{found}, without Python's headers", f"{remedy}.")
+    return _finding(what, found)
 
 
 def timing_self_test(
@@ -171,12 +174,12 @@ def timing_self_test(
     elif kind in ("cuda", *accelerator.OTHERS):
         once, twice = spin_seconds(spin or product_on(device), wait, now, cycles=PRODUCT)
     else:
-        return Finding(level="ok", what=what, found="a CPU's operators return when they are done")
+        return _finding(what, "a CPU's operators return when they are done")
     found = f"one spin {once * 1e3:.1f} ms, a double one {twice * 1e3:.1f} ms"
     if abs(twice / once - 2) > 2 * SPIN_TOLERANCE:
         advice = "synchronising does not wait, or the clock jumps: no time on this device can be trusted."
-        return Finding(level="bad", what=what, found=found, advice=advice)
-    return Finding(level="ok", what=what, found=f"{found}: synchronising waits")
+        return _finding(what, found, advice, "bad")
+    return _finding(what, f"{found}: synchronising waits")
 
 
 def check_that_it_waits(device: str) -> None:
@@ -234,32 +237,27 @@ def _cores(quota: float | None = None) -> Finding:
     usable, limit = len(host.usable_cores()), quota or linux.cpu_quota()
     if limit is not None and limit < usable:
         advice = "the kernel stops the process when its share is used up: give the container whole cores (a cpuset)."
-        return Finding(level="warn", what="cores", found=f"{usable}, but the time of {limit:g}", advice=advice)
-    return Finding(level="ok", what="cores", found=f"{usable} of {os.cpu_count()}")
+        return _finding("cores", f"{usable}, but the time of {limit:g}", advice)
+    return _finding("cores", f"{usable} of {os.cpu_count()}")
 
 
 def _threads() -> Finding:
     threads, usable = torch.get_num_threads(), len(host.usable_cores())
-    found = f"{threads} in torch"
-    if threads > usable:
-        advice = f"more threads than cores wait for each other: --threads {usable}, or set OMP_NUM_THREADS."
-        return Finding(level="warn", what="threads", found=found, advice=advice)
-    return Finding(level="ok", what="threads", found=found)
+    advice = f"more threads than cores wait for each other: --threads {usable}, or set OMP_NUM_THREADS."
+    return _finding("threads", f"{threads} in torch", advice if threads > usable else "")
 
 
 def _load(proc: Path) -> Finding:
     others = linux.runnable_others(proc)
     if others is None:
-        return Finding(level="ok", what="load", found="unknown")
+        return _finding("load", "unknown")
     found = f"beside this one, {others:g} {'thread wants' if others == 1 else 'threads want'} a core"
     cores, threads = os.cpu_count() or 1, torch.get_num_threads()
     if others + 1 > cores:
         advice = "they take turns with every measurement: end them, or wait until they have ended."
-        return Finding(level="bad", what="load", found=found, advice=advice)
-    if others + threads > cores:
-        advice = f"{threads} threads of a measurement wait for each other beside them: end them, or --threads 1."
-        return Finding(level="warn", what="load", found=found, advice=advice)
-    return Finding(level="ok", what="load", found=found)
+        return _finding("load", found, advice, "bad")
+    advice = f"{threads} threads of a measurement wait for each other beside them: end them, or --threads 1."
+    return _finding("load", found, advice if others + threads > cores else "")
 
 
 def _steal(proc: Path, sleep: Callable[[float], None]) -> Finding:
@@ -267,40 +265,32 @@ def _steal(proc: Path, sleep: Callable[[float], None]) -> Finding:
     sleep(STEAL_SECONDS)
     passed = linux.shares(before, linux.ticks(proc))
     if passed is None:
-        return Finding(level="ok", what="steal", found="unknown")
+        return _finding("steal", "unknown")
     found = f"{passed.steal:.1%} of the cores' time in the last {STEAL_SECONDS:g} s, {passed.idle:.0%} idle"
-    if passed.steal > STOLEN:
-        advice = "the hypervisor gives these cores to others: compare only what was measured in one go, in turns."
-        return Finding(level="warn", what="steal", found=found, advice=advice)
-    return Finding(level="ok", what="steal", found=found)
+    advice = "the hypervisor gives these cores to others: compare only what was measured in one go, in turns."
+    return _finding("steal", found, advice if passed.steal > STOLEN else "")
 
 
 def _governor(cpus: Path) -> Finding:
     found = linux.governors(cpus)
-    if not found:
-        return Finding(level="ok", what="governor", found="not to be seen from here")
-    names = ", ".join(sorted(found))
-    if found == {"performance"}:
-        return Finding(level="ok", what="governor", found=names)
     advice = "the clock follows the load: `sudo cpupower frequency-set --governor performance` keeps it up."
-    return Finding(level="warn", what="governor", found=names, advice=advice)
+    names = ", ".join(sorted(found)) or "not to be seen from here"
+    return _finding("governor", names, advice if found - {"performance"} else "")
 
 
 def _virtual(proc: Path) -> Finding:
     virtual = linux.is_virtual(proc)
     if virtual:
         advice = "its neighbours are not to be seen: times of different hours differ more than models do."
-        return Finding(level="warn", what="machine", found="virtual", advice=advice)
-    return Finding(level="ok", what="machine", found="unknown" if virtual is None else "not virtual")
+        return _finding("machine", "virtual", advice)
+    return _finding("machine", "unknown" if virtual is None else "not virtual")
 
 
 def _memory() -> Finding:
     free = host.available_memory()
-    level: Level = "bad" if free < NO_MEMORY else "warn" if free < LITTLE_MEMORY else "ok"
-    advice = (
-        "" if level == "ok" else "larger models will end out of memory: close what is open, or take smaller batches."
-    )
-    return Finding(level=level, what="memory", found=f"{size(free)} available", advice=advice)
+    advice = "larger models will end out of memory: close what is open, or take smaller batches."
+    level: Level = "bad" if free < NO_MEMORY else "warn"
+    return _finding("memory", f"{size(free)} available", advice if free < LITTLE_MEMORY else "", level)
 
 
 # --- the GPU
@@ -309,7 +299,7 @@ def _memory() -> Finding:
 def absent_gpu(device: str) -> Finding:
     """Why torch does not see the GPU that was asked for."""
     why = unseen.missing() if device_type(device) == "cuda" else "install a torch that has it, or use --device cpu"
-    return Finding(level="bad", what="GPU", found=f"torch does not see {device}", advice=f"{why}.")
+    return _finding("GPU", f"torch does not see {device}", f"{why}.", "bad")
 
 
 def examine_other(device: str) -> list[Finding]:
@@ -318,8 +308,8 @@ def examine_other(device: str) -> list[Finding]:
     unknown = ["clocks", "throttling", "energy", "other programs on it", "the device's own clock"]
     unknown += ["peak memory"] if accelerator.memory(device) is None else []
     return [
-        Finding(level="ok", what="GPU", found=f"{name}, {size(memory)}" if memory else name),
-        Finding(level="warn", what="driver", found="not asked", advice=f"unknown stay: {', '.join(unknown)}."),
+        _finding("GPU", f"{name}, {size(memory)}" if memory else name),
+        _finding("driver", "not asked", f"unknown stay: {', '.join(unknown)}."),
     ]
 
 
@@ -329,29 +319,25 @@ def overlooked_gpu() -> list[Finding]:
     if not names:
         return []
     found = f"{', '.join(dict.fromkeys(names))} is here, and torch does not see it"
-    return [Finding(level="warn", what="GPU", found=found, advice=f"{unseen.reason()}.")]
+    return [_finding("GPU", found, f"{unseen.reason()}.")]
 
 
 def examine_gpu(device: str, gpu: nvml.Gpu | None = None) -> list[Finding]:
     """The card, its kernels in torch, its driver, and the state that it is in."""
     name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
     architectures = torch.cuda.get_arch_list()
-    findings = [Finding(level="ok", what="GPU", found=f"{name} (sm_{capability[0]}{capability[1]})")]
+    findings = [_finding("GPU", f"{name} (sm_{capability[0]}{capability[1]})")]
     if accelerator.is_amd():
         advice = "clocks, throttling, energy and other programs on it stay unknown: no such library is asked for AMD."
-        return [*findings, Finding(level="warn", what="driver", found="not asked", advice=advice)]
+        return [*findings, _finding("driver", "not asked", advice)]
     if not has_kernels(capability, architectures):
         advice = missing_kernels(name, capability)
-        findings.append(Finding(level="bad", what="kernels", found=" ".join(architectures) or "none", advice=advice))
-    opened = gpu or nvml.open_gpu(device)
-    if opened is None:
-        advice = "clocks and throttling stay unknown: pip install nvidia-ml-py"
-        return [*findings, Finding(level="warn", what="driver", found="does not answer", advice=advice)]
-    try:
-        return [*findings, *(look(opened, device) for look in LOOKS)]
-    finally:
-        if gpu is None:
-            nvml.close(opened)
+        findings.append(_finding("kernels", " ".join(architectures) or "none", advice, "bad"))
+    with nvml.opened(device, gpu) as card:
+        if card is None:
+            advice = "clocks and throttling stay unknown: pip install nvidia-ml-py"
+            return [*findings, _finding("driver", "does not answer", advice)]
+        return [*findings, *(look(card, device) for look in LOOKS)]
 
 
 def _driver(gpu: nvml.Gpu, _: str) -> Finding:
@@ -360,24 +346,20 @@ def _driver(gpu: nvml.Gpu, _: str) -> Finding:
     """
     knows, needs = nvml.driver_cuda(gpu.library), unseen.numbers(torch.version.cuda)
     if knows is None:
-        return Finding(level="ok", what="driver", found=f"{gpu.driver}")
+        return _finding("driver", f"{gpu.driver}")
     found = f"{gpu.driver}, for CUDA {knows[0]}.{knows[1]}; torch is built for {torch.version.cuda}"
     if knows >= needs:
-        return Finding(level="ok", what="driver", found=found)
+        return _finding("driver", found)
     remedy = "update the driver, or install torch for an older CUDA."
     if knows[0] < needs[0]:
-        return Finding(level="bad", what="driver", found=found, advice=f"too old: {remedy}")
-    return Finding(level="warn", what="driver", found=found, advice=f"most works, compiling may not: {remedy}")
+        return _finding("driver", found, f"too old: {remedy}", "bad")
+    return _finding("driver", found, f"most works, compiling may not: {remedy}")
 
 
 def _company(gpu: nvml.Gpu, device: str) -> Finding:
     others = nvml.other_processes(gpu, device)
-    if not others:
-        return Finding(level="ok", what="GPU's processes", found="none but this one")
-    found = f"others: {', '.join(map(str, others))}"
-    return Finding(
-        level="bad", what="GPU's processes", found=found, advice="wait for them, end them, or take another GPU."
-    )
+    found = f"others: {', '.join(map(str, others))}" if others else "none but this one"
+    return _finding("GPU's processes", found, "wait for them, end them, or take another GPU." if others else "", "bad")
 
 
 def _compute_mode(gpu: nvml.Gpu, _: str) -> Finding:
@@ -386,14 +368,14 @@ def _compute_mode(gpu: nvml.Gpu, _: str) -> Finding:
         found = "prohibited" if mode == nvml.PROHIBITED else "exclusive"
         advice = "gate and effects need two processes on one card: `sudo nvidia-smi -c DEFAULT`."
         level: Level = "bad" if mode == nvml.PROHIBITED else "warn"
-        return Finding(level=level, what="compute mode", found=found, advice=advice)
-    return Finding(level="ok", what="compute mode", found="unknown" if mode is None else "shared")
+        return _finding("compute mode", found, advice, level)
+    return _finding("compute mode", "unknown" if mode is None else "shared")
 
 
 def examine_variables() -> list[Finding]:
     """The environment variables that change a GPU's numbers, one finding each."""
     return [
-        Finding(level="warn", what="variable", found=f"{name}={value}", advice=f"{VARIABLES[name]}: unset it.")
+        _finding("variable", f"{name}={value}", f"{VARIABLES[name]}: unset it.")
         for name, value in variables_that_count().items()
     ]
 
@@ -402,35 +384,32 @@ def _sharing(gpu: nvml.Gpu, _: str) -> Finding:
     mode = nvml.ask(gpu, "nvmlDeviceGetMigMode")
     if gpu.mig or (mode and mode[0]):
         advice = "a slice is no whole card, and its neighbours share clock and power: `sudo nvidia-smi -mig 0`."
-        return Finding(level="warn", what="MIG", found="on", advice=advice)
-    return Finding(level="ok", what="MIG", found="off" if mode else "not on this card")
+        return _finding("MIG", "on", advice)
+    return _finding("MIG", "off" if mode else "not on this card")
 
 
 def _ecc(gpu: nvml.Gpu, _: str) -> Finding:
     mode = nvml.ask(gpu, "nvmlDeviceGetEccMode")
     found = "unknown" if mode is None else "on" if mode[0] else "off"
-    if nvml.costly_ecc(gpu):
-        advice = "takes memory and bandwidth on this card: compare only with cards where it is on, too."
-        return Finding(level="warn", what="ECC", found=found, advice=advice)
-    return Finding(level="ok", what="ECC", found=found)
+    advice = "takes memory and bandwidth on this card: compare only with cards where it is on, too."
+    return _finding("ECC", found, advice if nvml.costly_ecc(gpu) else "")
 
 
 def _persistence(gpu: nvml.Gpu, _: str) -> Finding:
     mode = nvml.ask(gpu, "nvmlDeviceGetPersistenceMode")
     if mode == 0:
-        advice = "the driver may start anew with every launch: `sudo nvidia-smi -pm 1`."
-        return Finding(level="warn", what="persistence", found="off", advice=advice)
-    return Finding(level="ok", what="persistence", found="unknown" if mode is None else "on")
+        return _finding("persistence", "off", "the driver may start anew with every launch: `sudo nvidia-smi -pm 1`.")
+    return _finding("persistence", "unknown" if mode is None else "on")
 
 
 def _power(gpu: nvml.Gpu, _: str) -> Finding:
     limit, default = nvml.power_limits(gpu)
     if limit is None:
-        return Finding(level="ok", what="power limit", found="unknown")
+        return _finding("power limit", "unknown")
     if nvml.is_power_lowered(gpu):
         advice = f"below the card's own: `sudo nvidia-smi -pl {default:.0f}`, or say so beside the numbers."
-        return Finding(level="warn", what="power limit", found=f"{limit:.0f} of {default:.0f} W", advice=advice)
-    return Finding(level="ok", what="power limit", found=f"{limit:.0f} W")
+        return _finding("power limit", f"{limit:.0f} of {default:.0f} W", advice)
+    return _finding("power limit", f"{limit:.0f} W")
 
 
 def _temperature(gpu: nvml.Gpu, _: str) -> Finding:
@@ -438,10 +417,8 @@ def _temperature(gpu: nvml.Gpu, _: str) -> Finding:
     limit = nvml.ask(gpu, "nvmlDeviceGetTemperatureThreshold", SLOWDOWN_TEMPERATURE)
     found = "unknown" if now is None else f"{now:.0f} degrees C"
     found += f", slows down at {limit}" if now is not None and limit else ""
-    if now is not None and limit and now > limit - NEARLY_HOT:
-        advice = "too warm to begin: let it rest, see to its air."
-        return Finding(level="warn", what="temperature", found=found, advice=advice)
-    return Finding(level="ok", what="temperature", found=found)
+    is_hot = now is not None and limit and now > limit - NEARLY_HOT
+    return _finding("temperature", found, "too warm to begin: let it rest, see to its air." if is_hot else "")
 
 
 def _clocks(gpu: nvml.Gpu, _: str) -> Finding:
@@ -451,13 +428,12 @@ def _clocks(gpu: nvml.Gpu, _: str) -> Finding:
     mask = nvml.reasons(gpu) or 0
     causes = [cause.replace("_", " ") for cause, bit in nvml.REASONS if mask & bit and cause != "power_cap"]
     if causes:
-        told = f"{found}; held down now: {', '.join(causes)}"
         advice = "the card is in trouble before it has work: see to its air and its power supply."
-        return Finding(level="bad", what="clocks", found=told, advice=advice)
+        return _finding("clocks", f"{found}; held down now: {', '.join(causes)}", advice, "bad")
     if mask & APPLICATION_CLOCKS:
         advice = "the clocks are locked: `sudo nvidia-smi --reset-applications-clocks`, or say so."
-        return Finding(level="warn", what="clocks", found=f"{found}, set by hand", advice=advice)
-    return Finding(level="ok", what="clocks", found=found)
+        return _finding("clocks", f"{found}, set by hand", advice)
+    return _finding("clocks", found)
 
 
 def _throttle_counters(gpu: nvml.Gpu, _: str) -> Finding:
@@ -466,9 +442,9 @@ def _throttle_counters(gpu: nvml.Gpu, _: str) -> Finding:
     found = f"counted: {', '.join(counted) or 'nothing'}"
     if not nvml.tells_heat(sources):
         advice = "this driver does not tell whether it slows the card down: every number is flagged throttle_unknown."
-        return Finding(level="warn", what="throttling", found="unknown", advice=advice)
+        return _finding("throttling", "unknown", advice)
     polled = [cause for cause, _ in sources.bits]
-    return Finding(level="ok", what="throttling", found=found + (f"; polled: {', '.join(polled)}" if polled else ""))
+    return _finding("throttling", found + (f"; polled: {', '.join(polled)}" if polled else ""))
 
 
 def _link(gpu: nvml.Gpu, _: str) -> Finding:
@@ -476,12 +452,10 @@ def _link(gpu: nvml.Gpu, _: str) -> Finding:
     width, most = (nvml.ask(gpu, f"nvmlDeviceGet{which}PcieLinkWidth") for which in ("Curr", "Max"))
     generation = nvml.ask(gpu, "nvmlDeviceGetMaxPcieLinkGeneration")
     if width is None or most is None:
-        return Finding(level="ok", what="PCIe", found="unknown")
+        return _finding("PCIe", "unknown")
     found = f"{width} of {most} lanes" + (f", generation {generation}" if generation else "")
-    if width < most:
-        advice = "copies to the card are slower than they could be: another slot, or the card sits loose."
-        return Finding(level="warn", what="PCIe", found=found, advice=advice)
-    return Finding(level="ok", what="PCIe", found=found)
+    advice = "copies to the card are slower than they could be: another slot, or the card sits loose."
+    return _finding("PCIe", found, advice if width < most else "")
 
 
 LOOKS = (

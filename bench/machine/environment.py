@@ -102,7 +102,7 @@ def describe(device: str, threads: int | None = None) -> Environment:
         platform=_platform(),
         git_commit=commit,
         git_dirty=dirty,
-        started=utc_now(),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     if kind == "meta":
         return software
@@ -142,11 +142,6 @@ def device_type(device: str) -> str:
         raise BenchError(f"there is no device '{device}': use cpu, cuda, or cuda:1.") from error
 
 
-def utc_now() -> str:
-    """Now, as ISO 8601 in UTC to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
 def _with_another(here: Environment, device: str) -> Environment:
     if not accelerator.is_there(device):
         return here
@@ -180,13 +175,10 @@ def _with_cuda(here: Environment, device: str) -> Environment:
 
 def driver_and_health(device: str) -> tuple[str | None, float | None, Health | None]:
     """The driver's version, the power limit in watts (a slice of a card has no separate one) and the card's health."""
-    gpu = nvml.open_gpu(device)
-    if gpu is None:
-        return None, None, None
-    try:
+    with nvml.opened(device) as gpu:
+        if gpu is None:
+            return None, None, None
         return gpu.driver, None if gpu.mig else nvml.power_limits(gpu)[0], health.read(gpu)
-    finally:
-        nvml.close(gpu)
 
 
 def _cudnn() -> str | None:

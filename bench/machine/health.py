@@ -36,13 +36,8 @@ def lacks_lanes(health: Health) -> bool:
 
 def unfit(device: str) -> tuple[str, ...]:
     """Why nothing may be measured on this card, in clauses; () where nothing forbids it."""
-    gpu = nvml.open_gpu(device)
-    if gpu is None:
-        return ()
-    try:
-        return tuple(_forbids(gpu, device, read(gpu)))
-    finally:
-        nvml.close(gpu)
+    with nvml.opened(device) as gpu:
+        return tuple(_forbids(gpu, device, read(gpu))) if gpu else ()
 
 
 def _forbids(gpu: nvml.Gpu, device: str, health: Health) -> list[str]:

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -101,6 +102,17 @@ def open_gpu(device: str, module: Any = None) -> Gpu | None:
     return Gpu(library=module, handle=found[0], mig=found[1], driver=driver)
 
 
+@contextmanager
+def opened(device: str, gpu: Gpu | None = None) -> Iterator[Gpu | None]:
+    """The card meanwhile, or None, as `open_gpu` has it; one that is open already stays open."""
+    card = gpu or open_gpu(device)
+    try:
+        yield card
+    finally:
+        if card is not None and gpu is None:
+            close(card)
+
+
 def driver_cuda(module: Any) -> tuple[int, int] | None:
     """The newest CUDA that the driver runs, as (major, minor); None where no driver answers."""
     try:
@@ -114,24 +126,14 @@ def driver_cuda(module: Any) -> tuple[int, int] | None:
 
 def answers(device: str) -> bool:
     """Whether the driver finds the card and has an answer about it. A card that fell off the bus has none."""
-    gpu = open_gpu(device)
-    if gpu is None:
-        return False
-    try:
-        return ask(gpu, "nvmlDeviceGetName") is not None
-    finally:
-        close(gpu)
+    with opened(device) as gpu:
+        return gpu is not None and ask(gpu, "nvmlDeviceGetName") is not None
 
 
 def compute_mode(device: str) -> Literal["exclusive", "prohibited"] | None:
     """Whether one process at a time may use the card, or none; None where all may, or where this is unknown."""
-    gpu = open_gpu(device)
-    if gpu is None:
-        return None
-    try:
-        mode = ask(gpu, "nvmlDeviceGetComputeMode")
-    finally:
-        close(gpu)
+    with opened(device) as gpu:
+        mode = ask(gpu, "nvmlDeviceGetComputeMode") if gpu else None
     if mode == PROHIBITED:
         return "prohibited"
     return "exclusive" if mode in (EXCLUSIVE_THREAD, EXCLUSIVE_PROCESS) else None

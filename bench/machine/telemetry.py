@@ -236,14 +236,10 @@ def surroundings(
     """
     if torch.device(device).type == "cpu":
         return _host_flags(threads or torch.get_num_threads(), proc, cpus)
-    opened = gpu or nvml.open_gpu(device)
-    if opened is None:
-        return ("variables_set",) if environment.variables_that_count() else ()
-    try:
-        return _gpu_flags(opened, device)
-    finally:
-        if gpu is None:
-            nvml.close(opened)
+    with nvml.opened(device, gpu) as card:
+        if card is None:
+            return ("variables_set",) if environment.variables_that_count() else ()
+        return _gpu_flags(card, device)
 
 
 def _host_flags(threads: int, proc: Path, cpus: Path) -> tuple[str, ...]:

@@ -10,16 +10,15 @@ The loop takes its clock as an argument, so a test can play the clock and check 
 
 from __future__ import annotations
 
-import gc
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol
 
 from visionbench.record import spec
+from visionbench.record.collector import collector_paused
 from visionbench.record.errors import BenchError
 
 if TYPE_CHECKING:  # both modules import torch
@@ -135,10 +134,7 @@ def warm_up(workload: Steps, protocol: spec.Protocol, first: tuple[float, Any], 
         spent = now() - start
         done, iteration_seconds, elapsed = done + burst, spent / burst, elapsed + spent
     return WarmUp(
-        first_call=seconds,
-        iterations=done,
-        iteration_seconds=iteration_seconds,
-        finite=workload.is_finite(result),
+        first_call=seconds, iterations=done, iteration_seconds=iteration_seconds, finite=workload.is_finite(result)
     )
 
 
@@ -246,7 +242,7 @@ def time_blocks(
 
 def _time_block(workload: Steps, iterations: int, now: Now, clock: DeviceClock | None = None) -> float:
     step, repetitions = workload.step, range(iterations)  # looked up before the clock starts
-    with without_gc():
+    with collector_paused():
         start = now()
         if clock is not None:
             clock.start()
@@ -256,18 +252,3 @@ def _time_block(workload: Steps, iterations: int, now: Now, clock: DeviceClock |
             clock.stop()
         workload.synchronize()
         return now() - start
-
-
-@contextmanager
-def without_gc() -> Iterator[None]:
-    """No garbage collection inside a block: one costs tens of milliseconds, and falls on whichever block is unlucky.
-
-    Between blocks it is on again, so a model that makes cycles does not keep their memory for the whole run.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -182,7 +182,7 @@ def _compare_structure(now: Structures, settings: Settings) -> Outcome:
     try:
         if settings.update:
             with locked(settings.baseline, folders=True):
-                structure.write(settings.baseline, _merged(settings.baseline, now))
+                structure.write(settings.baseline, structure.merged(settings.baseline, now))
             return Outcome(properties=(("structure", "written"), *properties))
         changes = _changes(structure.read(settings.baseline), now)
     except OtherVersionsError as error:
@@ -206,18 +206,6 @@ def _counts(now: Structures) -> Iterator[tuple[str, str]]:
 def _in_the_suites_words(error: BenchError) -> str:
     """An error whose remedy is pytest's option and not the command line's."""
     return str(error).replace(structure.UPDATE, UPDATE)
-
-
-def _merged(path: Path, now: Structures) -> Structures:
-    """The file's rows and these; these alone where the file is of other releases, or missing.
-
-    Raises `BenchError` for a file that cannot be read (torn, newer, half merged): its other rows must not be lost.
-    """
-    if not path.exists():
-        return now
-    before = structure.read(path)
-    same = (before.torch, before.timm) == (now.torch, now.timm)
-    return replace(now, rows=before.rows | now.rows) if same else now
 
 
 def _changes(before: Structures, now: Structures) -> tuple[Change, ...]:

@@ -104,9 +104,7 @@ def _is_distributed(config: pytest.Config) -> bool:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    call: pytest.CallInfo[None],
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """What fails outside a test's call is an error to pytest: so is what was not measured."""
     report = yield
     if call.excinfo is not None and isinstance(call.excinfo.value, NotMeasuredError):

@@ -163,9 +163,7 @@ def starting_point(spec: Spec, device: DeviceSpec, calibrations: Sequence[Calibr
     if not others:
         return None
     return StartingPoint(
-        multipliers=average(others),
-        low=min(other.low for other in others),
-        high=max(other.high for other in others),
+        multipliers=average(others), low=min(other.low for other in others), high=max(other.high for other in others)
     )
 
 

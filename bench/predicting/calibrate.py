@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 from visionbench.predicting.basis import StartingPoint, starting_point
-from visionbench.predicting.calibration import Calibration, Figures, shipped
+from visionbench.predicting.calibration import Calibration, shipped
 from visionbench.predicting.fit import common_factor, fit, fit_anchors
 from visionbench.predicting.held_out import (
     Fitting,
@@ -41,6 +41,7 @@ from visionbench.predicting.samples import (
 from visionbench.record.devices import DeviceSpec, find
 from visionbench.record.errors import BenchError
 from visionbench.record.flags import time_doubts
+from visionbench.record.prediction import Figures
 from visionbench.record.record import Record
 from visionbench.record.spec import Spec
 from visionbench.record.statistics import images_per_second

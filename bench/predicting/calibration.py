@@ -16,28 +16,12 @@ from typing import Any
 
 from visionbench.record.errors import BenchError, choose
 from visionbench.record.files import decode, locked, text_of, typed, write_whole
+from visionbench.record.prediction import Figures
 from visionbench.record.spec import MEMORY_FORMATS, PRECISIONS, TASKS, Spec
 
 SCHEMA = 3
 ORIGINS = ("timm", "published", "records")
 FOLDER = Path(__file__).parent / "calibrations"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """Errors |predicted / measured - 1| of a step's time over `rows`, as shares.
-
-    `rank` is Spearman's correlation of the times per image, None where all of these are equal. `coverage` is the share
-    of rows inside the 80 % interval that the other families make; None where it was not computed.
-    """
-
-    rows: int
-    families: int
-    mean: float
-    median: float
-    p90: float
-    rank: float | None
-    coverage: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,15 +158,6 @@ def average(calibrations: Iterable[Calibration]) -> dict[str, float]:
         for name, value in calibration.multipliers.items():
             by_name.setdefault(name, []).append(value)
     return {name: sum(values) / len(values) for name, values in by_name.items()}
-
-
-def tabled(calibrations: Iterable[Calibration], memory_format: str, task: str) -> list[Calibration]:
-    """Calibrations on timm's tables for eager steps in that memory format, of hundreds of models each."""
-    return [
-        c
-        for c in calibrations
-        if (c.origin, c.memory_format, c.task, c.compiled) == ("timm", memory_format, task, False)
-    ]
 
 
 def chip(device: str) -> str:

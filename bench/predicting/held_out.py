@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from visionbench.predicting.calibration import Figures
 from visionbench.predicting.fit import fit
 from visionbench.predicting.priors import Array
 from visionbench.predicting.samples import Sample, design_matrix, measured_seconds
+from visionbench.record.prediction import Figures
 
 Mask = NDArray[np.bool_]
 Fitting = Callable[[Array, Array, Array], Array]

@@ -127,10 +127,7 @@ def _time(seconds: float, basis: Basis) -> Measurement:
 def _recorded(basis: Basis) -> RecordedBasis:
     """The basis as a record holds it; the resolution with three digits, as no more are known."""
     return RecordedBasis(
-        tier=basis.tier,
-        calibration=basis.calibration,
-        reason=basis.reason,
-        resolution=float(f"{basis.resolution:.3g}"),
+        tier=basis.tier, calibration=basis.calibration, reason=basis.reason, resolution=float(f"{basis.resolution:.3g}")
     )
 
 

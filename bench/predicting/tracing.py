@@ -7,7 +7,6 @@ batch, and is replaced by any other batch. (No network's own dimension is a mult
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -64,13 +63,3 @@ def at_batch(op: Operator, batch_size: int) -> Operator:
 def _at_batch(tensor: Operand, batch_size: int) -> Operand:
     shape, strides, itemsize = tensor
     return (tuple(n // MARK * batch_size if n % MARK == 0 else n for n in shape), strides, itemsize)
-
-
-def norm_elements(operators: Iterable[Operator]) -> int:
-    """Elements of one image that forward norms go over (some counters count them as work), weights' own included."""
-    total = 0
-    for op in operators:
-        if op.kind == "norm" and op.phase == "forward" and op.operands:
-            shape = op.operands[0][0]
-            total += math.prod(shape) // (MARK if any(n % MARK == 0 for n in shape) else 1)
-    return total

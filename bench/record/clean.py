@@ -38,12 +38,8 @@ def clean_lines(text: str) -> str:
 
 def clean_json(text: str) -> str:
     """A JSON text whose strings keep what `clean` drops, written as escapes."""
-    escaped = _UNSEEN.sub(lambda found: found[0] if found[0] == "\n" else _escape(found[0]), text)
+    escaped = _UNSEEN.sub(lambda found: found[0] if found[0] == "\n" else json.dumps(found[0])[1:-1], text)
     return escaped.replace("##[", "\\u0023#[")
-
-
-def _escape(character: str) -> str:
-    return json.dumps(character)[1:-1]
 
 
 def without_commands(text: str) -> str:

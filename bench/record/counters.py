@@ -1,10 +1,12 @@
-"""Rules by which a network's operations are counted, by name: our own, and those that papers' programs follow.
+"""Rules by which a network's operations are counted, ours and those of papers' programs; and the lines of a breakdown.
 
 A rule is a sum of terms that a trace has counted: `macs`, or members of the family `hooks`
 (`visionbench.tracing.hooks`).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from visionbench.record.record import Record
 
@@ -32,3 +34,14 @@ def count(record: Record, rule: str) -> float | None:
     values = {name: record.value(name) for name in RULES[rule]}
     known = values["macs"] if rule == EXACT else values["hooks.products"]
     return None if known is None else sum(value for value in values.values() if value is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of a breakdown, whole batch: how many operators, MACs, activations and bytes they have in all."""
+
+    name: str
+    operators: int
+    macs: int
+    activations: int
+    bytes: int

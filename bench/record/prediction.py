@@ -44,6 +44,23 @@ class Prediction:
     resolution: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Errors |predicted / measured - 1| of a step's time over `rows`, as shares.
+
+    `rank` is Spearman's correlation of the times per image, None where all of these are equal. `coverage` is the share
+    of rows inside the 80 % interval that the other families make; None where it was not computed.
+    """
+
+    rows: int
+    families: int
+    mean: float
+    median: float
+    p90: float
+    rank: float | None
+    coverage: float | None = None
+
+
 def prediction(record: Record) -> Prediction | None:
     """A predicted record read back as images per second; None for a refusal or another source."""
     step_time, basis = record.get(STEP_TIME), record.basis

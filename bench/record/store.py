@@ -216,7 +216,8 @@ def _read_line(place: str, line: bytes, records: list[Record], problems: list[st
     except NewerSchemaError as error:
         raise BenchError(f"{place}: {error}") from error
     except ValueError as error:
-        problems.append(f"{place} is torn or no record, skipped ({_first_words(error)})")
+        reason = str(error).split("\n")[0][:100] or type(error).__name__
+        problems.append(f"{place} is torn or no record, skipped ({reason})")
 
 
 def read_if_there(path: Path | str) -> Log:
@@ -233,10 +234,6 @@ def _refuse_devices(path: Path | str) -> None:
     """`/dev/zero` can be read for ever."""
     if is_device(Path(path)):
         raise BenchError(f"{path} is a device, not a file of records: name another file.")
-
-
-def _first_words(error: Exception) -> str:
-    return str(error).split("\n")[0][:100] or type(error).__name__
 
 
 def _cannot(verb: str, path: Path | str, error: OSError, option: str = "--records") -> BenchError:

@@ -36,19 +36,14 @@ from visionbench.models.modes import set_mode
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import ImageSize, Spec
 from visionbench.tracing.apart import LIMIT, apart
-from visionbench.tracing.inputs import meta_inputs
+from visionbench.tracing.inputs import inputs_on
 from visionbench.tracing.skeleton import skeleton, values_as_zero
 
 _PROCESSES = 4
 """Children at most: each takes some 500 MB."""
 
 # What the environment could set and what changes the counts. Of these, what torch of this release has.
-_CONFIG = {
-    "disable": False,
-    "suppress_errors": False,
-    "capture_scalar_outputs": False,
-    "error_on_recompile": False,
-}
+_CONFIG = {"disable": False, "suppress_errors": False, "capture_scalar_outputs": False, "error_on_recompile": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +87,7 @@ def _counted(module: torch.nn.Module, spec: Spec) -> Graphs:
 
 
 def _inputs(spec: Spec, batch: int) -> Arguments:
-    inputs = meta_inputs(replace(spec, batch_size=batch))
+    inputs = inputs_on(replace(spec, batch_size=batch))
     for tensor in inputs.tensors():
         if tensor.dim() and tensor.shape[0] == batch:
             torch._dynamo.maybe_mark_dynamic(tensor, 0)

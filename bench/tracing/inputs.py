@@ -12,13 +12,11 @@ DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 """What `float` is in a precision, and what `amp_` and a precision cast to; elsewhere it is fp32."""
 
 
-def meta_inputs(spec: Spec) -> Arguments:
-    """The inputs of one step of `spec` on the meta device. Raises `ModelError` for a user's function that fails."""
-    return inputs_on(spec, "meta")
+def inputs_on(spec: Spec, device: str = "meta") -> Arguments:
+    """The inputs of one step of `spec`; with values, floats are all zero and integers the lowest of their range.
 
-
-def inputs_on(spec: Spec, device: str) -> Arguments:
-    """The inputs of one step of `spec`, floats all zero and integers all the lowest of their range."""
+    Raises `ModelError` for a user's function that fails.
+    """
     plain = DTYPES.get(spec.precision, torch.float32)
 
     def draw(shape: tuple[int, ...], dtype: str, low: int, _high: int) -> torch.Tensor:

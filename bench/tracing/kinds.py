@@ -7,19 +7,9 @@ from typing import Any, Literal, get_args
 import torch
 
 Kind = Literal[
-    "matmul",
-    "conv",
-    "grouped_conv",
-    "depthwise_conv",
-    "attention",
-    "norm",
-    "softmax",
-    "elementwise",
-    "reduction",
-    "pool",
-    "copy",
-    "other",
-]
+    "matmul", "conv", "grouped_conv", "depthwise_conv", "attention", "norm", "softmax", "elementwise", "reduction",
+    "pool", "copy", "other",
+]  # fmt: skip
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

@@ -21,7 +21,7 @@ from visionbench.models.reasons import reason_of, sentence
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec
 from visionbench.tracing.call_cache import empty_as
-from visionbench.tracing.inputs import DTYPES, meta_inputs
+from visionbench.tracing.inputs import DTYPES, inputs_on
 from visionbench.tracing.live import LiveTensors
 from visionbench.tracing.operators import Recorder
 from visionbench.tracing.overrides import overrides
@@ -116,7 +116,7 @@ def _call_first(model: torch.nn.Module, spec: Spec, former: bool) -> tuple[Produ
     recorder = Recorder()
     gradients = nullcontext() if spec.task == "train" else torch.no_grad()
     with gradients, _on_a_gpu(spec, recorder, former), recorder, _autocast(spec):
-        inputs = meta_inputs(spec)
+        inputs = inputs_on(spec)
         inputs.call(model)
     to_meta(model)  # a layer made just now may be on the CPU
     return _products(recorder), inputs.remarks
@@ -233,7 +233,7 @@ def _on_a_gpu(spec: Spec, recorder: Recorder, former: bool) -> AbstractContextMa
 
 def _infer(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool) -> None:
     # no_grad, not inference_mode: only so are composite operators taken apart before they reach the recorder.
-    given = meta_inputs(spec)
+    given = inputs_on(spec)
     with torch.no_grad(), _on_a_gpu(spec, recorder, former), _autocast(spec), recorder.watching(model), recorder:
         first_tensor(given.call(model))
 
@@ -247,7 +247,7 @@ def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool)
     live = recorder.live
     assert live is not None
     optimizer = _optimizer_in_steady_state(model)
-    given, minimised = meta_inputs(spec), loss_of(spec.model, spec.loss)
+    given, minimised = inputs_on(spec), loss_of(spec.model, spec.loss)
     for number, parameter in enumerate(optimizer.param_groups[0]["params"]):
         parameter.register_hook(partial(live.arrive, number))
     live.phase("forward")

@@ -12,6 +12,7 @@ import torch
 from visionbench.comparison.structure import BACKWARD, MODEL, OPTIMIZER, Layer, Structure, Structures
 from visionbench.models import ModelError
 from visionbench.record.errors import BenchError
+from visionbench.record.fingerprint import minor_version
 from visionbench.record.spec import Spec
 from visionbench.tracing.apart import guarded
 from visionbench.tracing.graphs import Graphs, count, counting
@@ -56,13 +57,8 @@ def structures(specs: Iterable[Spec], progress: Callable[[str], None] | None = N
                 rows[str(spec)] = _with_graphs(rows[str(spec)], graphs(spec.network))
             if progress:
                 progress(str(spec))
-    releases = {"torch": _torch(), "timm": metadata.version("timm")}
+    releases = {"torch": minor_version(str(torch.__version__)), "timm": metadata.version("timm")}
     return Structures(**releases, rows=rows, failures=failures, untrained=untrained)
-
-
-def _torch() -> str:
-    """The release of torch without its patch: `2.15`."""
-    return ".".join(str(torch.__version__).split(".")[:2])
 
 
 def _traced(spec: Spec) -> Structure:

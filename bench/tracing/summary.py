@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
+from visionbench.record.counters import Line
 from visionbench.tracing.operators import Operator
 from visionbench.tracing.step import Trace
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One line of a breakdown, whole batch: how many operators, MACs, activations and bytes they have in all."""
-
-    name: str
-    operators: int
-    macs: int
-    activations: int
-    bytes: int
 
 
 def by_kind(traced: Trace) -> tuple[Line, ...]:

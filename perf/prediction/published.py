@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import cast
 
 from visionbench.predicting.calibrate import fit_calibration
-from visionbench.predicting.calibration import Calibration, average, chip, shipped, tabled
+from visionbench.predicting.calibration import Calibration, average, chip, shipped
 from visionbench.predicting.fit import common_factor, fit
 from visionbench.predicting.peaks import Peaks, peaks_of
 from visionbench.predicting.priors import Array
@@ -105,6 +105,15 @@ def calibrate_published(
             spec = row.spec
             groups.setdefault((chip(row.device), spec.precision, spec.memory_format, spec.task), []).append(row)
     return [_of_group(members, progress) for members in groups.values()]
+
+
+def tabled(calibrations: Iterable[Calibration], memory_format: str, task: str) -> list[Calibration]:
+    """Calibrations on timm's tables for eager steps in that memory format, of hundreds of models each."""
+    return [
+        c
+        for c in calibrations
+        if (c.origin, c.memory_format, c.task, c.compiled) == ("timm", memory_format, task, False)
+    ]
 
 
 def _of_group(rows: Sequence[Published], progress: Progress) -> tuple[Calibration, list[Skipped]]:

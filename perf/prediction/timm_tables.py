@@ -22,11 +22,12 @@ from visionbench.predicting.calibrate import fit_calibration
 from visionbench.predicting.calibration import Calibration
 from visionbench.predicting.peaks import Peaks, peaks_of
 from visionbench.predicting.samples import Progress, Sample, Skipped, silent
-from visionbench.predicting.tracing import MARK, columns_at, marked, norm_elements
+from visionbench.predicting.tracing import MARK, columns_at, marked
 from visionbench.record.devices import DEVICES, DeviceSpec
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import MemoryFormat, Spec, Task
 from visionbench.tracing import Trace
+from visionbench.tracing.operators import Operator
 
 _NAME = re.compile(
     r"benchmark-(?P<task>infer|train)-amp-(?P<layout>nchw|nhwc)-pt(?P<torch>\d+)-cu(?P<cuda>\d+)-(?P<gpu>[a-z0-9_]+)"
@@ -159,6 +160,16 @@ def sample(of: Table, row: Row, trace: Trace, peaks: Peaks) -> Sample | Skipped:
         macs=trace.macs_per_image * row.batch_size,
         activations=trace.activations_per_image * row.batch_size,
     )
+
+
+def norm_elements(operators: Iterable[Operator]) -> int:
+    """Elements of one image that forward norms go over (some counters count them as work), weights' own included."""
+    total = 0
+    for op in operators:
+        if op.kind == "norm" and op.phase == "forward" and op.operands:
+            shape = op.operands[0][0]
+            total += math.prod(shape) // (MARK if any(n % MARK == 0 for n in shape) else 1)
+    return total
 
 
 def difference(row: Row, trace: Trace) -> str | None:

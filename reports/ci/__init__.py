@@ -25,15 +25,7 @@ FORMS: dict[str, Callable[[Judgement], str]] = {
     "gab": entries,
     "bmf": metrics,
 }
-"""What a gate can be written as, by name; `FILES` has their files' names."""
-
-FILES: dict[str, str] = {
-    "summary": "summary.md",
-    "annotations": "annotations.txt",
-    "junit": "junit.xml",
-    "gab": "gab.json",
-    "bmf": "bmf.json",
-}
+"""What a gate can be written as, by name."""
 
 
 def form(kind: str, judgement: Judgement) -> str:
@@ -41,4 +33,4 @@ def form(kind: str, judgement: Judgement) -> str:
     return FORMS[choose("form of a gate's result", kind, FORMS)](judgement)
 
 
-__all__ = ["FILES", "FORMS", "form"]
+__all__ = ["FORMS", "form"]

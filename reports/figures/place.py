@@ -45,10 +45,6 @@ class Box:
         across = other.left <= self.left and self.right <= other.right
         return across and other.bottom <= self.bottom and self.top <= other.top
 
-    def grown(self, by: float) -> Box:
-        """With a margin."""
-        return Box(left=self.left - by, bottom=self.bottom - by, right=self.right + by, top=self.top + by)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
@@ -61,6 +57,10 @@ class Segment:
 
     def crosses(self, box: Box) -> bool:
         """Whether some of it is inside the box (Liang & Barsky 1984)."""
+        if self.x0 <= box.left >= self.x1 or self.x0 >= box.right <= self.x1:
+            return False  # most are: a figure asks a million times
+        if self.y0 <= box.bottom >= self.y1 or self.y0 >= box.top <= self.y1:
+            return False
         enter, leave = 0.0, 1.0
         dx, dy = self.x1 - self.x0, self.y1 - self.y0
         for step, room in (

@@ -17,11 +17,6 @@ def count_spec(model: str, image_size: ImageSize) -> Spec:
     return Spec(model=model, image_size=image_size)
 
 
-def train_spec(model: str, image_size: ImageSize) -> Spec:
-    """Whose trace gives a row's training memory. Unfused attention, as in 2022: fused keeps no N x N matrix."""
-    return Spec(model=model, image_size=image_size, task="train", batch_size=TRAIN_BATCH, attention="math")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """The newest computed record of each spec, and the sizes at which each model has been counted."""

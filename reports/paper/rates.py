@@ -20,6 +20,7 @@ from visionbench.reports import cells
 from visionbench.reports.cells import CAUSES
 from visionbench.reports.column import Column
 from visionbench.reports.launches import Launches
+from visionbench.reports.paper import columns
 from visionbench.reports.paper.material import Maker, Material
 from visionbench.reports.printed import Network, PaperRow
 from visionbench.reports.settings import Group, describe, failure, flags, heads, of_every_card
@@ -53,24 +54,9 @@ GAIN_PER_CARD = Note(
 
 def printed(material: Material, gpu: str, protocol: str, table: str = "", rank: int = 2) -> Iterator[Column[PaperRow]]:
     """The paper's images per second on its GPU, with how they came about; of another `table`'s row of the network."""
-
-    def fill(row: PaperRow) -> Cell:
-        if not table:
-            return cells.published(row.printed.get("throughput"))
-        others = (other for other in material.publication.prints("throughput", row.network) if other.table == table)
-        return cells.published(next((other.printed["throughput"] for other in others), None))
-
-    term = f"{RATE}, {HEADS['published']}, {gpu}"
-    yield Column(
-        key=f"throughput_published_{gpu.lower()}",
-        group=RATE,
-        head=(HEADS["published"], gpu),
-        unit="1/s",
-        source="published",
-        rank=rank,
-        notes=(Note(term=term, text=f"{material.publication.protocols[protocol]}."),),
-        fill=fill,
-    )
+    key, term = f"throughput_published_{gpu.lower()}", f"{RATE}, {HEADS['published']}, {gpu}"
+    note = f"{material.publication.protocols[protocol]}."
+    return columns.printed(material, "throughput", gpu, "1/s", rank, key, RATE, table, term, note)
 
 
 def printed_gains(material: Material, gpu: str, protocol: str) -> Iterator[Column[PaperRow]]:

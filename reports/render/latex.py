@@ -26,11 +26,7 @@ from visionbench.reports.table import (
     spans,
 )
 
-STYLES: dict[Source, str] = {
-    "computed": r"\textsf{{{}}}",
-    "measured": r"\textbf{{{}}}",
-    "predicted": r"\textit{{{}}}",
-}
+STYLES: dict[Source, str] = {"computed": r"\textsf{{{}}}", "measured": r"\textbf{{{}}}", "predicted": r"\textit{{{}}}"}
 
 _SYMBOLS = {
     "\\": r"\textbackslash{}",

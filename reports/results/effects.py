@@ -89,13 +89,7 @@ def _rates(rows: Sequence[Comparison]) -> Iterator[Column[Comparison]]:
             return cells.plain(cells.decimals(rate or 0, digits), rate, comparison, digits=digits)
 
         yield Column(
-            key=f"throughput_{side}",
-            group="img/s",
-            head=(head,),
-            unit="1/s",
-            source="measured",
-            rank=2,
-            fill=fill,
+            key=f"throughput_{side}", group="img/s", head=(head,), unit="1/s", source="measured", rank=2, fill=fill
         )
 
 
@@ -160,8 +154,7 @@ def _memory(rows: Sequence[Comparison], exact: Counts) -> Iterator[Column[Compar
 
 
 MEMORY = Note(
-    term="exact memory",
-    text="peak of live tensors over one training step; what a compiler makes of it is not traced.",
+    term="exact memory", text="peak of live tensors over one training step; what a compiler makes of it is not traced."
 )
 
 

@@ -7,35 +7,12 @@ The card is a few tables over one computed record and its breakdowns. All number
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
 
 from visionbench.record import counters, units
+from visionbench.record.counters import Line
 from visionbench.record.record import Record
+from visionbench.reports.cells import word
 from visionbench.reports.table import Cell, Heading, Row, Table
-
-
-class Line(Protocol):
-    """What a breakdown's line must have (`visionbench.tracing.summary.Line` has it): counts of the whole batch."""
-
-    @property
-    def name(self) -> str:
-        """What the line is about."""
-
-    @property
-    def operators(self) -> int:
-        """How many operators."""
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates."""
-
-    @property
-    def activations(self) -> int:
-        """Output elements of the counted operators."""
-
-    @property
-    def bytes(self) -> int:
-        """Bytes read and written."""
 
 
 def facts(record: Record, title: str, origin: str, lines: Sequence[Line] = ()) -> Table:
@@ -43,6 +20,7 @@ def facts(record: Record, title: str, origin: str, lines: Sequence[Line] = ()) -
     batch = record.spec.batch_size
     step = "forward" if record.spec.task == "inference" else "forward, backward and AdamW"
     image = f"one image, {step}" if batch == 1 else f"one image of {batch}, {step}"
+    peak = f"live tensors, {record.spec.attention} attention; a lower bound of the allocator's"
     shown = (
         ("params", "params", "count", "all parameters, tied ones once"),
         ("MACs", "macs", "count", f"{image}; convolutions, linear layers, both attention products"),
@@ -50,7 +28,7 @@ def facts(record: Record, title: str, origin: str, lines: Sequence[Line] = ()) -
         ("activations", "activations", "count", f"{image}; output elements of the same operators"),
         ("operators", "operators", "count", f"a step of batch size {batch}; views not counted"),
         ("memory traffic", "bytes", "B", "the same step; every operator reads its inputs and writes its outputs"),
-        ("peak memory", "peak_memory_live", "B", _peak_note(record)),
+        ("peak memory", "peak_memory_live", "B", peak),
     )
     rows = [_fact(name, record.value(metric), unit, note) for name, metric, unit, note in shown]
     if batch > 1:  # what the breakdowns below are parts of
@@ -58,23 +36,14 @@ def facts(record: Record, title: str, origin: str, lines: Sequence[Line] = ()) -
         whole = (("MACs, step", macs), ("act., step", activations))
         at = next(place for place, (_, metric, *_) in enumerate(shown) if metric == "operators")
         rows[at:at] = [_fact(name, value, "count", f"all {batch} images, {step}") for name, value in whole if value]
-    columns = (
-        _column("count", "left"),
-        _column("value"),
-        _column("exactly"),
-        _column("of what", "left", rank=1),
-    )
+    columns = (_column("count", "left"), _column("value"), _column("exactly"), _column("of what", "left", rank=1))
     return Table(name="facts", title=title, columns=columns, rows=tuple(filter(None, rows)), remarks=(origin,))
 
 
 def _fact(name: str, value: float | None, unit: str, note: str) -> Row | None:
     if value is None:
         return None
-    return Row(cells=(_word(name), _count(value, unit), _exactly(value, unit), _word(note)))
-
-
-def _peak_note(record: Record) -> str:
-    return f"live tensors, {record.spec.attention} attention; a lower bound of the allocator's"
+    return Row(cells=(word(name), _count(value, unit), _exactly(value, unit), word(note)))
 
 
 def memory(record: Record, peak_phase: str, curve: Sequence[int]) -> Table:
@@ -85,7 +54,7 @@ def memory(record: Record, peak_phase: str, curve: Sequence[int]) -> Table:
     peak = record.value("peak_memory_live") or 0
     parts = [m for m in record.measurements if m.metric.startswith("peak_memory_live.")]
     rows = tuple(
-        Row(cells=(_word(m.metric.partition(".")[2]), _count(m.values[0], "B"), _share(m.values[0], peak)))
+        Row(cells=(word(m.metric.partition(".")[2]), _count(m.values[0], "B"), _share(m.values[0], peak)))
         for m in parts
     )
     columns = (_column("at the peak", "left"), _column("memory"), _column("share"))
@@ -124,7 +93,7 @@ def breakdown(title: str, lines: Sequence[Line]) -> Table:
     rows = tuple(
         Row(
             cells=(
-                _word(line.name),
+                word(line.name),
                 _count(line.operators, "count"),
                 _count(line.macs, "count") if line.macs else Cell(),
                 _share(line.macs, macs),
@@ -137,12 +106,9 @@ def breakdown(title: str, lines: Sequence[Line]) -> Table:
     )
     columns = (
         _column("part", "left"),
-        _column("operators"),
-        _column("MACs"),
-        _column("MACs, share"),
+        *map(_column, ("operators", "MACs", "MACs, share")),
         _column("activations", rank=1),
-        _column("traffic"),
-        _column("traffic, share"),
+        *map(_column, ("traffic", "traffic, share")),
     )
     return Table(name="breakdown", title=title, columns=columns, rows=rows)
 
@@ -170,10 +136,6 @@ def by_other_rules(record: Record) -> tuple[str, ...]:
 
 def _column(name: str, align: str = "right", rank: int = 0) -> Heading:
     return Heading(key=name, head=(name,), align="left" if align == "left" else "right", rank=rank)
-
-
-def _word(text: str) -> Cell:
-    return Cell(text=text, value=text)
 
 
 def _count(value: float | None, unit: str) -> Cell:

@@ -127,11 +127,6 @@ LABELS: tuple[Column[Run], ...] = (
 """What says which run a row is."""
 
 
-def _typical(metric: str) -> Callable[[Run], Estimate | None]:
-    """The median of a launch's values, over the launches."""
-    return lambda run: over_launches(run.launches, lambda record: typical(record, metric))
-
-
 def _largest(metric: str) -> Callable[[Run], Estimate | None]:
     """The largest of all launches: a peak is a bound, and a count that should be zero shows its worst."""
 
@@ -173,7 +168,10 @@ def _percentile(percent: int, *, spans: bool, rank: int) -> Metric:
 
 
 def _seconds(key: str, head: str, rank: int, group: str = "", note: str = "") -> Metric:
-    return Metric(key=key, group=group, head=head, unit="s", of=_typical(key), flagged=key, rank=rank, note=note)
+    def of(run: Run) -> Estimate | None:
+        return over_launches(run.launches, lambda record: typical(record, key))
+
+    return Metric(key=key, group=group, head=head, unit="s", of=of, flagged=key, rank=rank, note=note)
 
 
 def _count(key: str, head: str) -> Metric:

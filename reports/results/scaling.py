@@ -47,10 +47,6 @@ def _exposed(launches: Sequence[Record]) -> Estimate | None:
     return Estimate(centre=median(values), low=None, high=None, launches=len(values)) if values else None
 
 
-def _slowest(launches: Sequence[Record]) -> Estimate | None:
-    return over_launches(launches, lambda record: rank[1] if (rank := slowest_rank(record)) else None)
-
-
 QUANTITIES: tuple[Quantity, ...] = (
     Quantity(
         key="images_per_second_of_all",
@@ -89,7 +85,7 @@ QUANTITIES: tuple[Quantity, ...] = (
         key="slowest_rank",
         head="slowest rank",
         unit="1",
-        of=_slowest,
+        of=_over(lambda record: rank[1] if (rank := slowest_rank(record)) else None),
         note="its time over the median rank's, where no rank waits for another (under no_sync).",
         rank=6,
         spans=False,

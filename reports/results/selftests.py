@@ -88,13 +88,7 @@ def _column(
     key: str, group: str, head: str, rank: int, fill: Callable[[Findings], Cell], *notes: Note
 ) -> Column[Tested]:
     return Column(
-        key=key,
-        group=group,
-        head=(head,),
-        source="measured",
-        rank=rank,
-        notes=notes,
-        fill=lambda row: fill(row[1]),
+        key=key, group=group, head=(head,), source="measured", rank=rank, notes=notes, fill=lambda row: fill(row[1])
     )
 
 

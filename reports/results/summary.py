@@ -132,11 +132,14 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
         found,
         (
             label("network", "fastest", lambda one: name(one.best.row)),
-            Column(key="top1_floor", head=("top-1 of", "at least, %"), unit="%", fill=lambda one: _floor(one)),
-            Column(key="top1", head=("its top-1", "paper, %"), unit="%", source="published", rank=3, fill=_top1),
-            Column(key="throughput", head=("img/s",), unit="1/s", source="measured", fill=_best),
+            Column(key="top1_floor", head=("top-1 of", "at least, %"), unit="%",
+                   fill=lambda one: Cell(text=str(one.floor), value=float(one.floor))),
+            Column(key="top1", head=("its top-1", "paper, %"), unit="%", source="published", rank=3,
+                   fill=lambda one: cells.published(one.best.row.printed["top1"])),
+            Column(key="throughput", head=("img/s",), unit="1/s", source="measured", fill=lambda one: _rate(one.best)),
             label("second", "next", lambda one: name(one.second.row) if one.second else "–", rank=2),
-            Column(key="throughput_second", head=("its img/s",), unit="1/s", source="measured", rank=4, fill=_second),
+            Column(key="throughput_second", head=("its img/s",), unit="1/s", source="measured", rank=4,
+                   fill=lambda one: _rate(one.second) if one.second else Cell()),
             label("finding", "finding", lambda one: one.finding, notes=(FINDING,), rank=1),
         ),
         section=lambda one: one.device,
@@ -151,22 +154,6 @@ FINDING = Note(
     text="[ ] is the 95 % interval over launches. Where two overlap they show no order. With fewer than "
     f"{MIN_LAUNCHES} launches no interval is known, so the larger number is not said to win.",
 )
-
-
-def _floor(winner: Winner) -> Cell:
-    return Cell(text=str(winner.floor), value=float(winner.floor))
-
-
-def _top1(winner: Winner) -> Cell:
-    return cells.published(winner.best.row.printed["top1"])
-
-
-def _best(winner: Winner) -> Cell:
-    return _rate(winner.best)
-
-
-def _second(winner: Winner) -> Cell:
-    return _rate(winner.second) if winner.second else Cell()
 
 
 def _rate(one: Candidate) -> Cell:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from visionbench.record.prediction import Figures
 from visionbench.reports import cells
 from visionbench.reports.table import Cell, Heading, Row, Table
 
@@ -13,25 +14,6 @@ RANKS = {"rows": 1, "median": 1, "rank": 2, "p90": 3, "families": 4, "flops": 5,
 
 SOURCE_WIDTH = 44
 """A publication's name that is longer is cut at its first comma, and whole in a footnote."""
-
-
-class Figures(Protocol):
-    """Held-out errors of some rows, as shares of a step's time; rank correlation."""
-
-    @property
-    def rows(self) -> int: ...  # noqa: D102
-    @property
-    def families(self) -> int: ...  # noqa: D102
-    @property
-    def mean(self) -> float: ...  # noqa: D102
-    @property
-    def median(self) -> float: ...  # noqa: D102
-    @property
-    def p90(self) -> float: ...  # noqa: D102
-    @property
-    def rank(self) -> float | None: ...  # noqa: D102
-    @property
-    def coverage(self) -> float | None: ...  # noqa: D102
 
 
 class Calibration(Protocol):

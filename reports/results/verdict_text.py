@@ -7,7 +7,7 @@ A ratio is of time, candidate over baseline, so more than 1 is slower. It reads 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from statistics import median
 
@@ -207,29 +207,27 @@ def _row(number: int) -> str:
 
 def _rows(judgement: Judgement, word: Word) -> Iterator[str]:
     its = [verdict for verdict in ranked(judgement) if verdict.word == word]
-    for verdict in its[:NAMED]:
-        name = clean(verdict.comparison.name)
-        yield f"{name} is {change(verdict.ratio)}" if verdict.ratio else f"{name} is {word}"
-    if len(its) > NAMED:
-        yield f"{len(its) - NAMED} more"
+    texts = (change(verdict.ratio) if verdict.ratio else word for verdict in its)
+    yield from _first([f"{clean(verdict.comparison.name)} is {text}" for verdict, text in zip(its, texts, strict=True)])
 
 
 def _changed(judgement: Judgement) -> Iterator[str]:
-    rows = list(dict.fromkeys(one.row for one in judgement.changes))
-    for row in rows[:NAMED]:
-        yield f"{clean(row)}: {', '.join(difference(one) for one in judgement.changes if one.row == row)}"
-    if len(rows) > NAMED:
-        yield f"{len(rows) - NAMED} more"
+    rows: dict[str, list[str]] = {}
+    for one in judgement.changes:
+        rows.setdefault(one.row, []).append(difference(one))
+    yield from _first([f"{clean(row)}: {', '.join(its)}" for row, its in rows.items()])
 
 
 def lost(judgement: Judgement) -> Iterator[str]:
     """The rows that could not be measured, with their reasons."""
     missing = judgement.rows("not measured")
-    for verdict in missing[:NAMED]:
-        cause = next(why(verdict), "no reason given").rstrip(".")
-        yield f"{clean(verdict.comparison.name)} ({cause})"
-    if len(missing) > NAMED:
-        yield f"{len(missing) - NAMED} more"
+    causes = (next(why(verdict), "no reason given").rstrip(".") for verdict in missing)
+    yield from _first([f"{clean(row.comparison.name)} ({cause})" for row, cause in zip(missing, causes, strict=True)])
+
+
+def _first(names: Sequence[str]) -> list[str]:
+    """At most `NAMED` of them, and how many more there are."""
+    return [*names[:NAMED], *([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])]
 
 
 def difference(one: Change) -> str:

@@ -94,13 +94,7 @@ def _seconds(side: First, digits: int) -> Column[Verdict]:
         return cells.measured(seconds, digits, (), comparison, scale=1 / KILO, spans=False, origin=origin)
 
     return Column(
-        key=f"{side}_time",
-        group="ms per iteration",
-        head=(side,),
-        unit="s",
-        source="measured",
-        rank=2,
-        fill=fill,
+        key=f"{side}_time", group="ms per iteration", head=(side,), unit="s", source="measured", rank=2, fill=fill
     )
 
 

@@ -85,9 +85,8 @@ def share(verdicts: list[Verdict], word: str) -> float:
     return sum(one.word == word for one in verdicts) / len(verdicts)
 
 
-@pytest.mark.parametrize(
-    "kind", ["plain", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("heavy tails", "recorded"))]
-)
+@pytest.mark.slow  # the fast lane has `test_a_slow_down_of_five_percent_is_found`, on a simulated machine
+@pytest.mark.parametrize("kind", ["plain", "heavy tails", "recorded"])
 def test_five_percent_is_found_at_a_scatter_of_three(kind):
     found = share(gate(launches(kind, 0.03, 1.05)), "regressed")
     print(f"{kind}: {found:.2%}")
@@ -98,9 +97,9 @@ def test_five_percent_is_found_at_a_scatter_of_three(kind):
     ("kind", "scatter"),
     [
         ("plain", 0.03),
-        ("heavy tails", 0.03),
-        ("recorded", 0.03),
-        ("remembering", 0.015),
+        pytest.param("heavy tails", 0.03, marks=pytest.mark.slow),
+        pytest.param("recorded", 0.03, marks=pytest.mark.slow),
+        pytest.param("remembering", 0.015, marks=pytest.mark.slow),
         ("remembering", 0.03),
     ],
 )

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from perf.prediction.published import calibrate_published, fit_slower, published
+from perf.prediction.published import calibrate_published, fit_slower, published, tabled
 from visionbench.predicting.basis import DATA_SHEET, OF_HBM, OF_THE_CHIP, basis_of
-from visionbench.predicting.calibration import average, chip, shipped, tabled
+from visionbench.predicting.calibration import average, chip, shipped
 from visionbench.predicting.features import LAUNCH, features
 from visionbench.predicting.fit import fit
 from visionbench.predicting.samples import family_of

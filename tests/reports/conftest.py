@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from visionbench.record.memory_protocol import PAPER_2022
 from visionbench.record.record import Environment, Failure, FailureKind, Measurement, Record
 from visionbench.record.spec import SMOKE, STEADY, Protocol, Spec
 from visionbench.reports.paper import training_memory
-from visionbench.reports.paper.counts import count_spec, train_spec
+from visionbench.reports.paper.counts import TRAIN_BATCH, count_spec
 from visionbench.reports.printed import rows
 
 COUNTS = Path(__file__).parent / "counts.csv"
@@ -68,7 +69,11 @@ def counts() -> list[Record]:
             for line in csv.DictReader(file)
         ]
     peaks = {row.network: (row.number, training_memory.specs_of(row)) for row in rows("2")}
-    peaks |= {row.network: (row.number, (train_spec(*row.network),)) for table in ("10", "11") for row in rows(table)}
+    peaks |= {
+        row.network: (row.number, (PAPER_2022.spec(*row.network, TRAIN_BATCH),))
+        for table in ("10", "11")
+        for row in rows(table)
+    }
     return [*known, *(_train_peak(spec, number) for number, specs in peaks.values() for spec in specs)]
 
 

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from visionbench.record.memory_protocol import PAPER_2022
 from visionbench.record.record import Environment, Measurement, Record
 from visionbench.record.spec import SWIN
 from visionbench.reports import REPORTS
-from visionbench.reports.paper.counts import train_spec
+from visionbench.reports.paper.counts import TRAIN_BATCH
 from visionbench.reports.table import footnotes
 
 TINY, SWIN_T = "paper:convnext_original_tiny", "timm:swin_tiny_patch4_window7_224"
@@ -168,7 +169,7 @@ def _trained(model, gib):
         for name, factor in (("allocated", 1), ("reserved", 2))
     ]
     return Record(
-        spec=train_spec(model, 224),
+        spec=PAPER_2022.spec(model, 224, TRAIN_BATCH),
         protocol=SWIN,
         environment=Environment(device_type="cpu"),
         measurements=tuple(counters),

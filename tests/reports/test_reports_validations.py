@@ -10,7 +10,7 @@ from perf.prediction.memory_check import MemoryCheck
 from perf.prediction.memory_check import table_of as memory
 from perf.prediction.printed import Check
 from perf.prediction.printed import table_of as printed
-from visionbench.predicting.calibration import Figures
+from visionbench.record.prediction import Figures
 from visionbench.record.spec import Spec
 from visionbench.reports.render.terminal import terminal
 from visionbench.reports.results.validations import by_publication

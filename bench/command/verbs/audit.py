@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,19 +64,7 @@ def add(parser: ArgumentParser) -> None:
     inputs.add_user_models(parser)
     options.add_output(parser)
     parser.add_argument("--output", type=Path, dest="file", metavar="FILE", help="write there instead of stdout")
-    parser.set_defaults(verb=lambda words: run(_request(words)))
-
-
-def _request(words: Namespace) -> Request:
-    return Request(
-        papers=tuple(words.papers),
-        every=words.every,
-        memory=words.memory,
-        errata=words.errata,
-        speed=words.speed,
-        output=options.part(Output, words),
-        user_models=words.user_models,
-    )
+    parser.set_defaults(verb=lambda words: run(options.part(Request, words)))
 
 
 def run(request: Request) -> int:

@@ -6,7 +6,7 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from contextlib import redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from visionbench.command import ci, inputs, options, output, progress
@@ -76,16 +76,8 @@ def add(parser: ArgumentParser) -> None:
 
 
 def _request(words: Namespace) -> Request:
-    return Request(
-        selection=options.part(Selection, words),
-        exact=words.exact or words.update,
-        baseline=words.baseline,
-        update=words.update,
-        allow_new=tuple(words.allow_new),
-        allow_missing=tuple(words.allow_missing),
-        output=options.part(Output, words),
-        ci=options.part(ForCI, words),
-    )
+    words.exact = words.exact or words.update
+    return options.part(Request, words)
 
 
 def run(request: Request) -> int:
@@ -157,9 +149,7 @@ def _updated(path: Path, now: Structures, *, keep: bool) -> int:
     if now.failures:
         raise BenchError(f"{plural(len(now.failures), 'row')} cannot be counted: {path} is left as it was.")
     with locked(path, folders=True):
-        before = structure.read(path) if path.exists() else None
-        same = keep and before is not None and (before.torch, before.timm) == (now.torch, now.timm)
-        structure.write(path, replace(now, rows=before.rows | now.rows) if same and before else now)
+        structure.write(path, structure.merged(path, now) if keep else now)
     progress.say(f"{path}: {plural(len(now.rows), 'row')} counted; read the diff and commit it with its cause.")
     return OK
 

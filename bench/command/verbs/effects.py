@@ -87,17 +87,8 @@ def add(parser: ArgumentParser) -> None:
 
 
 def _request(words: Namespace) -> Request:
-    return Request(
-        selection=options.part(Selection, words),
-        how=options.part(HowToRun, words),
-        tasks=("inference", "train") if words.task_word == "both" else (words.task_word,),
-        turns=options.part(Turns, words),
-        roadmap=words.roadmap,
-        switches=words.switches,
-        grid=words.grid,
-        records=words.records,
-        output=options.part(Output, words),
-    )
+    words.tasks = TASKS if words.task_word == "both" else (words.task_word,)
+    return options.part(Request, words)
 
 
 def _switches(text: str) -> tuple[str, ...]:
@@ -117,14 +108,15 @@ def run(request: Request) -> int:
     store.check_writable(request.records)
     if request.roadmap:
         steps = roadmap_steps(request.roadmap, request.selection, request.how, request.tasks, device)
-        comparisons, lost = _compare([_step(before, after) for before, after in steps], device, request.turns)
+        rows = [_row(f"{a.model} -> {b}", (a.model, a), (b.model, b)) for a, b in steps]
+        comparisons, lost = _compare(rows, device, request.turns)
     else:
         bases = specs_to_switch(request.selection, request.how, request.tasks, device)
         if request.grid:
             _announce_grid(bases, device, request)
-        comparisons, lost = _compare(
-            [_row(spec, name) for spec in bases for name in request.switches], device, request.turns
-        )
+        pairs = [(spec, name) for spec in bases for name in request.switches]
+        rows = [_row(f"{spec}: {name}", ("plain", spec), (name, switched(spec, name))) for spec, name in pairs]
+        comparisons, lost = _compare(rows, device, request.turns)
         _count_memory(comparisons, request.records)
         if request.grid and not lost:
             _measure_grid(bases, device, request)
@@ -132,18 +124,11 @@ def run(request: Request) -> int:
     return OK if any(row.launches for row in comparisons) and not lost else NOT_MEASURED
 
 
-def _row(spec: Spec, name: str) -> Row:
+def _row(name: str, *sides: tuple[str, Spec]) -> Row:
     from visionbench.judging.duet import Row
 
-    sides = (Side(label="plain", spec=spec), Side(label=name, spec=switched(spec, name)))
-    return Row(name=f"{spec}: {name}", baseline=sides[0], candidate=sides[1])
-
-
-def _step(before: Spec, after: Spec) -> Row:
-    from visionbench.judging.duet import Row
-
-    sides = (Side(label=before.model, spec=before), Side(label=after.model, spec=after))
-    return Row(name=f"{before.model} -> {after}", baseline=sides[0], candidate=sides[1])
+    baseline, candidate = (Side(label=label, spec=spec) for label, spec in sides)
+    return Row(name=name, baseline=baseline, candidate=candidate)
 
 
 def _compare(rows: Sequence[Row], device: str, turns: Turns) -> tuple[tuple[Comparison, ...], bool]:

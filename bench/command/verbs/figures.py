@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
@@ -101,12 +101,7 @@ def add(parser: ArgumentParser) -> None:
         "--output", type=Path, dest="folder", default=Path(), metavar="DIR", help="where files go (default: here)"
     )
     options.add_json(how, "one array of the files")
-    parser.set_defaults(verb=lambda words: run(_request(words)))
-
-
-def _request(words: Namespace) -> Request:
-    words.records, words.comparisons, words.rows = words.records or (), words.comparisons or (), words.rows or ()
-    return options.part(Request, words)
+    parser.set_defaults(verb=lambda words: run(options.part(Request, words)))
 
 
 def run(request: Request) -> int:

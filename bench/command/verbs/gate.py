@@ -118,20 +118,8 @@ def add(parser: ArgumentParser) -> None:
 
 
 def _request(words: Namespace) -> Request:
-    return Request(
-        selection=replace(options.part(Selection, words), words=(*words.words, *words.model)),
-        how=options.part(HowToRun, words),
-        turns=options.part(Turns, words),
-        base=words.base,
-        head=words.head,
-        vary=tuple(words.vary),
-        environment=words.environment,
-        allow_new=tuple(words.allow_new),
-        rejudge=words.rejudge,
-        profile=words.profile,
-        output=options.part(Output, words),
-        ci=options.part(ForCI, words),
-    )
+    words.words += words.model
+    return options.part(Request, words)
 
 
 def _variation(text: str) -> tuple[str, str]:

@@ -60,10 +60,7 @@ def _list_tables() -> list[tuple[str, str]]:
     from visionbench.reports import REPORTS
 
     ours = [(name, report.title) for name, report in REPORTS.items() if not report.paper]
-    return [
-        *((name, report.title) for tables in REPORTS.papers().values() for name, report in tables.items()),
-        *ours,
-    ]
+    return [*((name, report.title) for tables in REPORTS.papers().values() for name, report in tables.items()), *ours]
 
 
 def _paper_of(table: str) -> str:

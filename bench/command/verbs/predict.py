@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -74,19 +74,7 @@ def add(parser: ArgumentParser) -> None:
     )
     options.add_calibrations(parser)
     options.add_output(parser, records=True)
-    parser.set_defaults(verb=lambda words: run(_request(words)))
-
-
-def _request(words: Namespace) -> Request:
-    return Request(
-        gpu=words.gpu,
-        selection=options.part(Selection, words),
-        how=options.part(HowToRun, words),
-        records=tuple(words.records),
-        calibrations=words.calibrations,
-        json=words.json,
-        output=options.part(Output, words),
-    )
+    parser.set_defaults(verb=lambda words: run(options.part(Request, words)))
 
 
 def run(request: Request) -> int:

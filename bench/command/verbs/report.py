@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,18 +60,7 @@ def add(parser: ArgumentParser) -> None:
         "--notes", action="store_true", help="with --format latex: what the columns are, below the float"
     )
     parser.add_argument("--output", type=Path, dest="file", metavar="FILE", help="write there instead of stdout")
-    parser.set_defaults(verb=lambda words: run(_request(words)))
-
-
-def _request(words: Namespace) -> Request:
-    return Request(
-        tables=tuple(words.tables),
-        all=words.all,
-        user_models=words.user_models,
-        records=tuple(words.records or ()),
-        comparisons=tuple(words.comparisons or ()),
-        output=options.part(Output, words),
-    )
+    parser.set_defaults(verb=lambda words: run(options.part(Request, words)))
 
 
 def run(request: Request) -> int:

@@ -75,17 +75,8 @@ def add(parser: ArgumentParser) -> None:
 
 
 def _request(words: Namespace) -> Request:
-    return Request(
-        selection=options.part(Selection, words),
-        how=options.part(HowToRun, words),
-        where=options.part(Where, words),
-        how_long=options.part(HowLong, words),
-        records=words.records,
-        batch_sizes=words.batch_sizes,
-        dry_run=words.dry_run,
-        json=words.json,
-        queue=options.queue(words),
-    )
+    words.queue = options.queue(words)
+    return options.part(Request, words)
 
 
 def run(request: Request) -> int:
@@ -196,13 +187,7 @@ def _measure_at_largest(
 
 
 def sweep_rows(
-    specs: Sequence[Spec],
-    place: Place,
-    records: Path,
-    how_long: HowLong,
-    networks: Networks,
-    *,
-    say: bool = True,
+    specs: Sequence[Spec], place: Place, records: Path, how_long: HowLong, networks: Networks, *, say: bool = True
 ) -> Outcome:
     """Make the launches that the file of records lacks; says progress and the outcome on stderr.
 

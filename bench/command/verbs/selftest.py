@@ -54,8 +54,12 @@ class Request:
 def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
     parser.description = DESCRIPTION
-    parser.add_argument("--aa", type=values.positive, default=30, metavar="N", help="equal rows (default: 30)")
-    parser.add_argument("--ab", default="5%", metavar="SHARE", help="injected cost of as many rows (default: 5%%)")
+    parser.add_argument(
+        "--aa", type=values.positive, default=30, dest="rows", metavar="N", help="equal rows (default: 30)"
+    )
+    parser.add_argument(
+        "--ab", default="5%", dest="cost", metavar="SHARE", help="injected cost of as many rows (default: 5%%)"
+    )
     parser.add_argument("--condition", choices=tuple(CONDITIONS), default="both", help="default: both")
     options.add_turns(parser, KEPT, per="look", budget="don't start a suite that would run past this", rounds=False)
     parser.add_argument(
@@ -71,15 +75,8 @@ def add(parser: ArgumentParser) -> None:
 
 
 def _request(words: Namespace) -> Request:
-    return Request(
-        turns=options.part(Turns, words),
-        rows=words.aa,
-        cost=words.ab,
-        conditions=CONDITIONS[words.condition],
-        profile=words.profile,
-        show=words.show,
-        output=options.part(Output, words),
-    )
+    words.conditions = CONDITIONS[words.condition]
+    return options.part(Request, words)
 
 
 class _Suites(ci.Launches):

@@ -67,15 +67,8 @@ def add(parser: ArgumentParser) -> None:
 
 
 def _request(words: Namespace) -> Request:
-    return Request(
-        tables=tuple(words.tables),
-        where=options.part(Where, words),
-        how_long=options.part(HowLong, words),
-        records=words.records,
-        output=options.part(Output, words),
-        queue=options.queue(words),
-        dry_run=words.dry_run,
-    )
+    words.queue = options.queue(words)
+    return options.part(Request, words)
 
 
 def run(request: Request) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,27 +44,13 @@ def add(parser: ArgumentParser) -> None:
     options.add_batch_size(spec, "1")
     options.add_parallel(spec)
     parser.add_argument(
-        "--depth",
-        type=values.positive,
-        default=2,
-        metavar="N",
-        help="levels of modules to break down (default: 2)",
+        "--depth", type=values.positive, default=2, metavar="N", help="levels of modules to break down (default: 2)"
     )
     parser.add_argument(
         "--second-opinion", action="store_true", help="count with fvcore too, on real tensors, and explain differences"
     )
     options.add_json(parser)
-    parser.set_defaults(verb=lambda words: run(_request(words)))
-
-
-def _request(words: Namespace) -> Request:
-    return Request(
-        selection=options.part(Selection, words),
-        how=options.part(HowToRun, words),
-        depth=words.depth,
-        second_opinion=words.second_opinion,
-        json=words.json,
-    )
+    parser.set_defaults(verb=lambda words: run(options.part(Request, words)))
 
 
 def run(request: Request) -> int:

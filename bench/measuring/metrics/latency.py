@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from visionbench.measuring.metrics.throughput import NAN_OUTPUT, NO_STEADY_STATE
-from visionbench.measuring.timing import Now, Steps, WarmUp, without_gc
+from visionbench.measuring.timing import Now, Steps, WarmUp
+from visionbench.record.collector import collector_paused
 from visionbench.record.metrics import measurement
 from visionbench.record.record import Measurement
 from visionbench.record.spec import Protocol
@@ -59,7 +60,7 @@ def time_parts(
 
 def _time_parts(parts: Sequence[Callable[[], object]], synchronize: Callable[[], None], now: Now) -> tuple[float, ...]:
     seconds = []
-    with without_gc():
+    with collector_paused():
         synchronize()
         for part in parts:
             start = now()

@@ -75,11 +75,7 @@ def of_process(gpu: nvml.Gpu, process: int) -> int | None:
 
 
 def measure(
-    device: str,
-    before: Idle | None,
-    *,
-    proc: Path = PROC,
-    ask_driver: Callable[[str], int | None] = driver_bytes,
+    device: str, before: Idle | None, *, proc: Path = PROC, ask_driver: Callable[[str], int | None] = driver_bytes
 ) -> tuple[Measurement, ...]:
     """One value in bytes; nothing where it is unknown. `before` is what `idle()` said before the model was built."""
     kind = torch.device(device).type

@@ -136,11 +136,7 @@ class SideProcess:
         """What is random about a process and costs nothing: its hash seed, and where its stack begins."""
         padding = "x" * self._rng.randrange(4096)
         self._mark = f"{os.getpid()}-{os.urandom(8).hex()}"
-        return {
-            "PYTHONHASHSEED": str(self._rng.randrange(2**32)),
-            "VISIONBENCH_PADDING": padding,
-            MARK: self._mark,
-        }
+        return {"PYTHONHASHSEED": str(self._rng.randrange(2**32)), "VISIONBENCH_PADDING": padding, MARK: self._mark}
 
     def order(self, **order: Any) -> None:
         """Give an order; `answer` waits for what comes of it. Orders to two sides can be under way together."""

@@ -35,6 +35,7 @@ from typing import Any
 import visionbench
 from visionbench.machine import allocator, host
 from visionbench.measuring.process.child import adopt_orphans, die_with, end_orphans, limit_memory, tell
+from visionbench.record.collector import collector_paused
 from visionbench.record.errors import BenchError
 
 WARM_UP = {"gpu": (10, 1.0), "cpu": (3, 0.3)}
@@ -310,15 +311,13 @@ class LiveSide:
         return {"seconds": warm.iteration_seconds, "finite": warm.finite}
 
     def _turn(self, drop: int, readings: int, iterations: int) -> dict[str, Any]:
-        from visionbench.measuring.timing import without_gc
-
         self._rest.end()
         step, synchronize = self._workload.step, self._workload.synchronize
         for _ in range(drop):  # the caches are full of what the other side left in them
             step()
         synchronize()
         self._watch.before()
-        with without_gc():
+        with collector_paused():
             taken = [self._reading(step, synchronize, iterations) for _ in range(readings)]
         self._weather.append(self._watch.after())
         cpu, wall, device = zip(*taken, strict=True)
