@@ -55,8 +55,8 @@ VARIABLES: dict[str, str] = {
     "PYTORCH_MPS_PREFER_METAL": "matrix products are another library's",
     "ONEDNN_DEFAULT_FPMATH_MODE": "products are in fewer bits, whatever a record says",
 }
-"""What changes a GPU's numbers from outside, and how: variables of NVIDIA's, AMD's, Intel's and Apple's libraries and of
-torch (its notes "CUDA environment variables", "CUDA semantics", "HIP semantics" and "MPS environment variables").
+"""What changes a GPU's numbers from outside, and how: variables of NVIDIA's, AMD's, Intel's and Apple's libraries and
+of torch (its notes "CUDA environment variables", "CUDA semantics", "HIP semantics" and "MPS environment variables").
 """
 
 _SWITCHES = frozenset(

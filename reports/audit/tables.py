@@ -6,17 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from visionbench.record.profile import TRAINED, Profile
 from visionbench.record.spec import ImageSize
-from visionbench.record.units import GIB, GIGA, MEGA, plural
+from visionbench.record.units import GIGA, MEGA, plural
 from visionbench.reports import cells
-from visionbench.reports.audit.conventions import STATED
 from visionbench.reports.audit.figures import Finding
 from visionbench.reports.audit.roundings import KINDS, Kind
 from visionbench.reports.column import Column, label, lay_out
 from visionbench.reports.table import Cell, Table
-
-FVCORE = STATED["fvcore"]
 
 SCALES = {"params": MEGA, "macs": GIGA}
 WORDS = {"params": "params (M)", "macs": "FLOPs (G)"}
@@ -147,69 +143,6 @@ def said(finding: Finding, paper: Audited, others: Elsewhere) -> str:
         return finding.text
     names = [title for title in others.get(_figure(finding), ()) if title != paper.title]
     return f"the same figure: {', '.join(names)}" if names else ""
-
-
-def zoo(profiles: Sequence[Profile], trained: Sequence[Profile] = ()) -> Table:
-    """Every network of a zoo with its exact counts and fvcore's, and the memory of a training step of those `trained`;
-    one that cannot be counted is a row with its cause.
-    """
-    steps = {(each.model, each.size): each for each in trained}
-
-    def exact(key: str, group: str, scale: float) -> Column[Profile]:
-        return Column(
-            key=key,
-            head=(group,),
-            unit="count",
-            source="computed",
-            fill=lambda profile: cells.computed(profile.parts.get(key), scale, 2),
-        )
-
-    def fvcore(profile: Profile) -> str:
-        macs = profile.parts.get("macs")
-        return f"{(FVCORE.count(profile.parts) / macs - 1) * 100:+.1f} %" if macs else ""
-
-    columns: list[Column[Profile]] = [
-        label("model", "model", lambda profile: profile.model.partition(":")[2]),
-        label("family", "family", lambda profile: profile.family.rpartition(".")[2]),
-        label("image_size", "size", lambda profile: str(profile.size), align="right"),
-        exact("params", "params (M)", MEGA),
-        exact("macs", "FLOPs (G)", GIGA),
-        exact("activations", "activations (M)", MEGA),
-        label("fvcore", "fvcore - exact", fvcore, align="right"),
-        *([_training_memory(steps)] if steps else []),
-        label("cause", "cause", lambda profile: profile.error or _untrained(profile, steps)),
-    ]
-    failed = sum(bool(profile.error) for profile in profiles)
-    return lay_out(
-        "audit_timm",
-        f"Exact counts of timm's {plural(len(profiles), 'network')}, each at the size that it is trained on",
-        profiles,
-        columns,
-        subject=lambda profile: profile.model,
-        dash="not counted",
-        remarks=(
-            "FLOPs: multiply-accumulates. fvcore: norms, global pools and resizing, too, computed from the trace.",
-        )
-        + ((f"training memory: the peak of live tensors over a step of {TRAINED} images, AdamW.",) if steps else ())
-        + ((f"{plural(failed, 'network')} cannot be counted.",) if failed else ()),
-    )
-
-
-Steps = Mapping[tuple[str, ImageSize], Profile]
-"""What a training step needs, by network."""
-
-
-def _training_memory(steps: Steps) -> Column[Profile]:
-    def fill(profile: Profile) -> Cell:
-        step = steps.get((profile.model, profile.size))
-        return cells.computed(step.parts.get("peak_memory_live") if step else None, GIB, 2)
-
-    return Column(key="train_memory", head=("training memory (GiB)",), unit="B", source="computed", fill=fill)
-
-
-def _untrained(profile: Profile, steps: Steps) -> str:
-    step = steps.get((profile.model, profile.size))
-    return f"training: {step.error}" if step and step.error else ""
 
 
 def errata(audited: Sequence[Audited], program: str, counted_by: str) -> str:

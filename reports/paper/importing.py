@@ -1,343 +1,471 @@
-r"""A printed table, as LaTeX, Markdown or CSV, read into rows: labels, sections and numbers, as printed.
+r"""A printed table, as LaTeX, Markdown, HTML or CSV, read into rows: labels, sections and numbers, as printed.
 
-What cannot be read is kept as a remark with its line. Macros lose their name and keep their text, `\\newcommand` and
-`\\def` without arguments are put in.
+What cannot be read is kept as a remark with its line, and so is a column that a paper's file has no word for.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import zip_longest
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from itertools import pairwise
+from statistics import median
 
 from visionbench.record.errors import BenchError
+from visionbench.reports.paper import latex_source, markup
+from visionbench.reports.paper.markup import SPAN, Block, Cells
+
+_RATE = r"through?put|\bth?r\.|\btp\b|fps|(img|im|image|images|imgs|samples?)\s*\.?\s*(/|per)\s*s|speed"
 
 HEADERS: tuple[tuple[str, str], ...] = (
-    (r"\b(image|input|img|eval|test|train)?\.?\s*(size|res|resolution)\b", "size"),
-    (r"train\w*\s*(throughput|img/s|im/s|images/s)", "train img/s"),
-    (r"throughput|fps|(img|im|image|images|imgs)\s*\.?\s*/\s*s", "img/s"),
-    (r"#?\s*par(a|e)m", "params"),
-    (r"flops|macs|madds|mult", "flops"),
-    (r"top.?1|acc|imagenet", "top1"),
-    (r"mem", "memory"),
-    (r"model|method|network|backbone|arch|name|variant", "label"),
+    (r"latency|\bms\b|energy|epoch|pre.?train|\bdata\b|\bgain\b|error bar|\bbatch|\bpatch|\bwindow|\bkernel", ""),
+    (r"\b[mb]?ap\b|\bap_?\d|\bap\^|m?iou\b|top.?[2-9]|(acc|prec|err)\w*\.?[ @_-]*5", ""),
+    (r"imagenet.?(v2|real|[acr]\b|sketch)|\bv2\b|\breal\b|\bin-?[acr]\b|cifar", ""),
+    (rf"(?=.*\b(train|tr\.))(?=.*({_RATE}))", "train img/s"),
+    (_RATE, "img/s"),
+    (r"\bpar(am|em|as?\b)|#\s*p(\b|\(|$)|model size.*\(m\)", "params"),
+    (r"flop|\b[mgt]?macs?\b|m-?adds?\b|mult", "flops"),
+    (r"model size|disk|download", ""),
+    (r"\b(size|res|resol\w*|inputs?|pixels?|px|crop)\b|^\W*(image|img)s?\W*$", "size"),
+    (r"(top.?1|acc\w*|in-?1k)?.*\berr(or)?\b", "error"),
+    (r"top.?1|\bacc|\bprec@|imagenet(?!.?2[12])|\bin-?1k\b", "top1"),
+    (r"\bmem", "memory"),
+    (r"^\W*(type|category|group|family|class|kind|paradigm|(model|network|arch\w*|backbone)\W*type)\W*$", "section"),
+    (r"model|method|network|backbone|arch|name|variant|encoder|approach|\bnet\b", "label"),
 )
-"""What a column's header says, by the first pattern that it has."""
+"""What a column's header says, by the first pattern that it has: "" for what a paper's file has no word for."""
 
-SCALES = {
-    "params": {"": 1.0, "k": 1e-3, "m": 1.0, "b": 1e3, "g": 1e3},
-    "flops": {"": 1.0, "m": 1e-3, "g": 1.0, "b": 1.0, "t": 1e3},
-}
-"""How a suffix, or a unit in the header, moves the decimal point: params in M, FLOPs in G."""
+OTHER_TASK = re.compile(r"coco|ade-?20k|detect|segm|mask r-?cnn|retinanet|upernet|cityscapes|\bvoc\b|kinetics")
+"""Words of a header that speak of another network than the classifier."""
 
-UNIT = re.compile(r"[(\[]\s*([kmbgt])(?:illion|flops|macs|madds?|params?)?\s*[)\]]|\b([kmgt])(?:flops|macs|madds?)\b")
-"""A unit in a column's header, in small letters: `FLOPs (M)`, `GMACs`."""
+DENSE = re.compile(r"\b[mb]?ap\b|\bap_?\d|\bap\^|m?iou\b", re.IGNORECASE)
+"""Headers of a table of detectors or of networks for segmentation."""
+
+MEGA, GIGA = 6, 9
+EXPONENTS = {"": 0, "k": 3, "m": 6, "b": 9, "g": 9, "t": 12}
+"""What a suffix, or a unit in the header, means as a power of ten."""
+
+UNITS = {"params": MEGA, "flops": GIGA, "memory": GIGA}
+"""The powers of ten that a paper's file has: params in M, FLOPs in G, memory in GB."""
+
+SAID = "size, params, FLOPs, img/s, training img/s, top-1 and memory"
+
+_LETTER = r"(k|m|b|g|t)(?:illions?|io|ln|flops?|macs?|madds?|params?|ib|b)?"
+_UNIT = re.compile(
+    rf"[(\[][^)\]]*?(?<![a-z]){_LETTER}(?![a-z/])[^)\]]*[)\]]|\b([kmgt])(?:flops?|macs?|madds?|b)\b|[,/]\s*{_LETTER}\s*$"
+)
+_POWER = re.compile(r"(?:10\s*\^?\s*|1?e)(6|9|12)\b")
+"""A unit in a column's header, in small letters: `FLOPs (M)`, `GMACs`, `#params (x10^6)`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A row of the printed table: the `number` of its line, and its texts by key of a paper's file."""
+    """A row of the printed table: the `number` of its line, and its texts by key of a paper's file. `dense`: the
+    header speaks of a detector or of segmentation, so the name is its backbone's.
+    """
 
     number: int
     section: str
     values: dict[str, str]
     unread: tuple[str, ...] = ()
+    dense: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Printed:
-    """A printed table: its rows in order, its caption, and what could not be read, each with its line."""
+    """A printed table: its rows in order, its caption, and what could not be read, each with its line.
+
+    `gpu` is what the header says of the img/s, "" for nothing.
+    """
 
     title: str
     rows: tuple[Line, ...]
     problems: tuple[str, ...]
+    gpu: str = ""
 
 
-Cells = tuple[int, list[str]]
-"""A line's number with the texts of its cells."""
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column that is read: the key of a paper's file, and the power of ten that its header gives, None for none.
+    Of a cell with several numbers, `82.1 / 95.9`, it is the `part`-th of `parts`.
+    """
 
-Keys = dict[int, tuple[str, str]]
-"""What each column is, by its place: the key, and the unit of the header, "" for none."""
-
-
-def parse(text: str, name: str) -> Printed:
-    """The printed table in a text. `name` is the file's. Raises `BenchError` where there is no table in it."""
-    title = ""
-    problems: list[tuple[int, str]] = []
-    if r"\begin{tabular" in text or re.search(r"&.*\\\\", text):
-        title, lines, problems = _latex(text)
-    elif re.search(r"^\s*\|.*\|", text, re.MULTILINE):
-        lines = list(_markdown(text))
-    elif "," in text or "\t" in text or ";" in text:
-        lines = list(_csv(text, name))
-    else:
-        raise BenchError(f"{name}: neither LaTeX (&, \\\\), Markdown (|) nor CSV: give a table in one of them.")
-    at, keys = _head(lines, name)
-    rows = tuple(_rows(lines[at + 1 :], keys))
-    if not rows:
-        raise BenchError(f"{name}, line {lines[at][0]}: no row stands below the header: give the whole table.")
-    unread = [f"line {row.number}: {said}" for row in rows for said in row.unread]
-    return Printed(title=title, rows=rows, problems=(*(f"line {n}: {said}" for n, said in problems), *unread))
+    key: str
+    word: str
+    exponent: int | None
+    part: int = 0
+    parts: int = 1
 
 
-def _head(lines: Sequence[Cells], name: str) -> tuple[int, Keys]:
-    """The (last) line that names the columns, with what each is. Raises `BenchError`."""
-    for at, (_, cells) in enumerate(lines):
-        words, last = list(cells), at
-        # A header may have two lines: the second says more, or the units.
-        if at + 1 < len(lines) and _is_words(lines[at + 1][1]):
-            below = lines[at + 1][1]
-            words = [" ".join(pair) for pair in zip_longest(words, below, fillvalue="")]
-            last = at + 1
-        keys: dict[int, str] = {}
-        for i, word in enumerate(words):
-            key = next((key for pattern, key in HEADERS if re.search(pattern, word.lower())), "")
-            if key and key not in keys.values():
-                keys[i] = key
-        if len(keys) >= 2:
-            if "label" not in keys.values():
-                free = [i for i in range(len(words)) if i not in keys]
-                keys |= {free[0]: "label"} if free else {}
-            return last, {i: (key, _unit(words[i])) for i, key in keys.items()}
-    first = lines[0][0] if lines else 1
-    raise BenchError(f"{name}, line {first}: no line names columns such as model, params, FLOPs: add a header.")
+Group = dict[int, list[Column]]
+"""The columns of one network, by their place; a line of two networks has two groups."""
 
 
-def _unit(word: str) -> str:
-    match = UNIT.search(word.lower())
-    return (match.group(1) or match.group(2)) if match else ""
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The header of a table: its groups of columns, what it leaves out, what was `said` of its units, its words."""
+
+    groups: tuple[Group, ...]
+    left_out: tuple[str, ...]
+    said: tuple[str, ...]
+    words: tuple[str, ...]
 
 
-def _is_words(cells: Sequence[str]) -> bool:
-    """A line of the header: several cells, and no number in any but the 1 of top-1 and what stands in brackets."""
-    filled = [cell for cell in cells if cell]
-    bare = (re.sub(r"\(.*?\)|top.?[15]|acc.?1", "", cell.lower()) for cell in filled)
-    return len(filled) > 1 and not any(re.search(r"\d", cell) for cell in bare)
+def parse(text: str, name: str) -> tuple[Printed, ...]:
+    """The printed tables in a text. `name` is the file's. Raises `BenchError` where there is none."""
+    blocks = [block for block in _blocks(text, name) if block.lines]
+    tables = [(block, _read(block)) for block in blocks]
+    readable = [printed for _, printed in tables if printed and printed.rows]
+    if not readable:
+        first = blocks[0].lines[0][0] if blocks else 1
+        if any(printed for _, printed in tables):
+            raise BenchError(f"{name}, line {first}: no row stands below the header: give the whole table.")
+        raise BenchError(f"{name}, line {first}: no line names columns such as model, params, FLOPs: add a header.")
+    for block, printed in tables:
+        if not (printed and printed.rows):
+            said = f"line {block.lines[0][0]}: the table has no columns such as model, params, FLOPs: it is left out"
+            readable.append(Printed(title="", rows=(), problems=(said,)))
+    return tuple(readable)
 
 
-def _rows(lines: Sequence[Cells], keys: Keys) -> Iterator[Line]:
-    section = ""
-    for number, cells in lines:
-        filled = [cell for cell in cells if cell]
-        if not filled:
+def _blocks(text: str, name: str) -> list[Block]:
+    if r"\begin{" in text or re.search(r"&.*\\\\|&.*\\tabularnewline", text):
+        return latex_source.tables(text)
+    if re.search(r"<t[rd][\s>]", text, re.IGNORECASE):
+        blocks = markup.html_tables(text)
+        return sorted([*blocks, *markup.markdown(text)], key=lambda block: block.lines[0][0] if block.lines else 0)
+    if re.search(r"^\s*\|.*\|", text, re.MULTILINE) or any(map(markup.is_separator, text.splitlines())):
+        return markup.markdown(text)
+    if re.search(r"[,;\t]|\S {2,}\S", text):
+        return markup.csv_table(text, name)
+    raise BenchError(f"{name}: neither LaTeX (&, \\\\), Markdown (|), HTML nor CSV: give a table in one of them.")
+
+
+# --- header ----------------------------------------------------------------------------------------------------------
+
+_DEEPEST = 3
+"""So many lines a header may have."""
+
+
+def _header_at(lines: Sequence[Cells], at: int) -> int:
+    """How many lines from there on are a header; 0 for none."""
+    deep = 0
+    while deep < _DEEPEST and at + deep < len(lines) and _may_be_header(lines[at + deep][1]):
+        deep += 1
+        joined = _joined(lines[at : at + deep])
+        keys = {_key_of(word) for word in joined} - {""}
+        if len(keys) < 2:
             continue
-        if len(filled) == 1:
+        while deep < _DEEPEST and at + deep < len(lines) and _continues(lines[at + deep][1], joined):
+            deep += 1
+        return deep
+    return 0
+
+
+def _may_be_header(cells: Sequence[str]) -> bool:
+    """Whether no number stands in the line, and it is no title of what follows: one cell, as wide as the table."""
+    title = cells[1:] and cells[0] and all(cell in ("", SPAN) for cell in cells[1:])
+    return not title and not _has_numbers(cells)
+
+
+def _has_numbers(cells: Sequence[str]) -> bool:
+    return any(re.fullmatch(r"[~≈<>]?\s*\d[\d.,]*\s*(%|[kmgbt]\w{0,5})?", cell.lower()) for cell in cells)
+
+
+def _continues(cells: Sequence[str], above: Sequence[str]) -> bool:
+    """Whether a line says more about the columns: it names no network of its own, and no number stands in it."""
+    filled = [cell for cell in cells if cell not in ("", SPAN)]
+    label = next((i for i, word in enumerate(above) if _key_of(word) == "label"), -1)
+    own = cells[label] if 0 <= label < len(cells) else ""
+    return len(filled) > 1 and (own in ("", SPAN) or own == above[label]) and not _has_numbers(cells)
+
+
+def _joined(lines: Sequence[Cells]) -> list[str]:
+    """What the lines of a header say of each column; a wide cell speaks of all below it."""
+    width = max((len(cells) for _, cells in lines), default=0)
+    words: list[list[str]] = [[] for _ in range(width)]
+    for _, cells in lines:
+        spread = ""
+        for i, cell in enumerate(cells):
+            spread = spread if cell == SPAN else cell
+            if spread and spread not in words[i]:
+                words[i].append(spread)
+    return [" ".join(parts) for parts in words]
+
+
+def _key_of(word: str) -> str:
+    plain = re.sub(r"[_\s]+", " ", word.lower()).strip()
+    return next((key for pattern, key in HEADERS if plain and re.search(pattern, plain)), "")
+
+
+def _parts(word: str) -> list[str]:
+    """The names of a header for several numbers, `Params / FLOPs`; one part for `img / s`."""
+    parts = [part.strip() for part in re.split(r"\s*[/|]\s*", word)]
+    named = len(parts) > 1 and all(re.search(r"param|flop|mac|madd|top|acc|size", part.lower()) for part in parts)
+    return parts if named else [word]
+
+
+def _heading(lines: Sequence[Cells], body: Sequence[Cells]) -> Head:
+    """The columns of a header: one group of them for each network that a line holds."""
+    words = _joined(lines)
+    starts = _starts(words)
+    groups: list[Group] = []
+    left_out: list[str] = []
+    said: list[str] = []
+    for first, last in zip(starts, [*starts[1:], len(words)], strict=True):
+        group, rest = _group(words, first, last, mixed=any(OTHER_TASK.search(word.lower()) for word in words))
+        group, taken = _stated(group, body)
+        groups.append(group)
+        left_out += rest if first == starts[0] else []
+        said += taken
+    return Head(tuple(groups), tuple(dict.fromkeys(left_out)), tuple(dict.fromkeys(said)), tuple(words))
+
+
+def _starts(words: Sequence[str]) -> list[int]:
+    """Where the columns of each network of a line begin: at the label, where the header says it again."""
+    labels = [i for i, word in enumerate(words) if _key_of(word) == "label"]
+    same = [i for i in labels if words[i] == words[labels[0]]]
+    if len(same) > 1 and all(b - a > 1 for a, b in pairwise(same)):
+        return [0, *same[1:]]
+    return [0]
+
+
+def _group(words: Sequence[str], first: int, last: int, *, mixed: bool) -> tuple[Group, list[str]]:
+    """The columns of one network, and the words of those that are left out."""
+    group: Group = {}
+    seen: dict[str, int] = {}
+    left_out: list[str] = []
+    for i in range(first, last):
+        for part, word in enumerate(parts := _parts(words[i])):
+            key = _key_of(word)
+            foreign = mixed and OTHER_TASK.search(word.lower()) and key not in ("label", "section", "size")
+            tested = key == "size" and key in seen and re.search(r"test|eval|infer", word.lower())
+            if key == "error":
+                key = "" if "top1" in {_key_of(other) for other in words[first:last]} else key
+            if tested:
+                left_out += [group.pop(seen[key])[0].word]
+            elif not key or foreign or key in seen:
+                left_out += [word] if word else []
+                continue
+            seen[key] = i
+            group.setdefault(i, []).append(Column(key, word, _exponent(word), part, len(parts)))
+    if "label" not in seen:
+        free = [i for i in range(first, last) if i not in group and not words[i]] or [
+            i for i in range(first, last) if i not in group
+        ]
+        if free:
+            group[free[0]] = [Column("label", words[free[0]], None)]
+            left_out = [word for word in left_out if word != words[free[0]]]
+    return group, left_out
+
+
+def _exponent(word: str) -> int | None:
+    lower = word.lower()
+    if power := _POWER.search(lower):
+        return int(power.group(1))
+    match = _UNIT.search(lower)
+    return EXPONENTS[next(filter(None, match.groups()))] if match else None
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def _read(block: Block) -> Printed | None:
+    """The table of a block; None where no line names columns."""
+    rows: list[Line] = []
+    problems = list(block.problems)
+    head: Head | None = None
+    section, at, gpu = "", 0, ""
+    lines = [line for line in block.lines if any(cell not in ("", SPAN) for cell in line[1])]
+    while at < len(lines):
+        if deep := _header_at(lines, at):
+            said = head
+            head = _heading(lines[at : at + deep], lines[at + deep :])
+            if said is None or head.words != said.words:
+                problems += _remarks(head, lines[at][0])
+                gpu = gpu or _gpu(head)
+                section = section if said is None else ""
+            at += deep
+            continue
+        number, cells = lines[at]
+        at += 1
+        if head is None:
+            continue
+        filled = [cell for cell in cells if cell not in ("", SPAN)]
+        if len(filled) == 1 and not _has_numbers(filled):
             section = filled[0]
             continue
+        rows += _lines_of(number, cells, head, section, rows[-1] if rows else None)
+    if head is None:
+        return None
+    problems += [(row.number, said) for row in rows for said in row.unread]
+    told = tuple(f"line {number}: {said}" for number, said in sorted(problems, key=lambda problem: problem[0]))
+    return Printed(title=block.title, rows=tuple(rows), problems=told, gpu=gpu)
+
+
+def _remarks(head: Head, number: int) -> list[tuple[int, str]]:
+    """What a reader should know of a header: what is left out of it, and what its numbers are taken for."""
+    said = [(number, text) for text in head.said]
+    if head.left_out:
+        names = ", ".join(f"'{word}'" for word in head.left_out)
+        noun, verb = ("column", "is") if len(head.left_out) == 1 else ("columns", "are")
+        said.append((number, f"{noun} {names} {verb} left out: a row has one each of {SAID}"))
+    return said
+
+
+_CARD = re.compile(
+    r"\b([VAHPTLB]\d{1,4}[GS]?|(?:RTX|GTX|TITAN) ?\w+(?: Ti)?|[1-5]0[5-9]0(?: ?Ti)?|GH?B?200|TPU\w*|CPU)\b"
+)
+
+
+def _gpu(head: Head) -> str:
+    """The card that a header names for the images per second that are read."""
+    rates = (column.word for columns in head.groups[0].values() for column in columns if column.key == "img/s")
+    return next((match.group(1) for word in rates if (match := _CARD.search(word))), "")
+
+
+def _is_dense(head: Head) -> bool:
+    keys = {column.key for columns in head.groups[0].values() for column in columns}
+    return "top1" not in keys and "error" not in keys and any(DENSE.search(word) for word in head.words)
+
+
+def _lines_of(number: int, cells: Sequence[str], head: Head, section: str, above: Line | None) -> Iterator[Line]:
+    """The rows of a line: one per network that it holds."""
+    for group in head.groups:
         values: dict[str, str] = {}
         unread = []
-        for i, (key, unit) in keys.items():
-            text = cells[i].strip() if i < len(cells) else ""
-            value = text if key == "label" else _number(key, text, unit)
-            if value is None:
-                unread.append(f"{key} = '{text}' is no number")
-            elif value:
-                values[key] = value
-        yield Line(number=number, section=section, values=values, unread=tuple(unread))
+        for i, columns in group.items():
+            text = cells[i].strip() if i < len(cells) and cells[i] != SPAN else ""
+            for column in columns:
+                part = _part(text, column)
+                value = _value(column, part)
+                if value is None:
+                    unread.append(f"{column.key} = '{part}' is no number")
+                elif value:
+                    values[column.key] = value
+        own = values.pop("section", section)
+        if "error" in values:
+            values["top1"] = f"{100 - Decimal(values.pop('error'))}"
+        if "label" not in values and above and above.section == own and group is head.groups[0]:
+            values = {"label": above.values.get("label", ""), **values}  # a blank name is the one above
+        if values.keys() - {"label"} or unread or (values and len(head.groups) == 1):
+            yield Line(number=number, section=own, values=values, unread=tuple(unread), dense=_is_dense(head))
 
 
-def _number(key: str, text: str, unit: str) -> str | None:
-    """The digits of a printed number in the unit of its key; "" for an empty cell, None for a missing one.
+def _part(text: str, column: Column) -> str:
+    """The text of one column of a cell that may hold several."""
+    if column.parts == 1:
+        return text
+    parts = re.split(r"\s*[/|]\s*", text)
+    return parts[column.part] if column.part < len(parts) else ""
 
-    `unit` is the header's, for a number without a suffix. A comma parts thousands; `25,6` is no number.
-    """
-    plain = re.sub(r"[\s~]|,(?=\d{3}(?!\d))|\(.*?\)|\[.*?\]|[_^]?±.*|\^?[%*†‡§¶↑↓]", "", text.replace("−", "-")).lower()
-    if plain in ("", "-", "--", "---", "–", "—", "n/a", "na", "?"):
+
+_MISSING = frozenset(("", "-", "--", "---", "–", "—", "n/a", "na", "n.a", "nan", "none", "?", "/", "✗", "×"))
+
+_DIGITS = re.compile(
+    r"(\d+(?:\.\d+)?|\.\d+)(?:(?:[x×·]10\^?|e\+?)(\d{1,2}))?"
+    r"(?:(k|m|b|g|t)(?:illions?|il|io|ln|flops?|macs?|madds?|params?|i?b)?)?(?:flops|fps|(?:img|im|image)s?/s)?"
+)
+
+
+_REFERENCE = re.compile(r"\s*\[(\d+(\s*[,–-]\s*\d+)*|paper|code|arxiv|link)\]")
+"""What a label has in brackets and is no part of a name."""
+
+
+def _value(column: Column, text: str) -> str | None:
+    """A cell's text as a paper's file has it; "" for an empty cell, None for what cannot be read."""
+    if column.key in ("label", "section"):
+        return _REFERENCE.sub("", text.replace("\u2009", " ")).strip()
+    if column.key == "size":
+        return _size(text)
+    return _number(column, text)
+
+
+def _size(text: str) -> str | None:
+    plain = re.sub(r"\^\{?2\}?|²|\*\*2|[†‡§¶*]|px|pixels", "", text.lower())
+    plain = re.sub(r"\(.*?\)|\[.*?\]", "", plain).strip() or plain.strip(" ()[]")
+    if plain in _MISSING:
         return ""
-    if key == "size":
-        sides = re.findall(r"\d+", plain.removesuffix("^2").removesuffix("²"))
-        same = sides and len(set(sides)) == 1 and 8 <= int(sides[0]) <= 10_000
-        return sides[0] if same else None
-    if not (match := re.fullmatch(r"(\d+(?:\.\d+)?)(?:(k|m|b|g|t)(?:flops|macs)?)?(?:img/s|gb|mb)?", plain)):
+    sides = re.fullmatch(r"(?:3\s*[x×,]\s*)?(\d+)(?:\s*[x×,]\s*(\d+))?(?:\s*[x×,]\s*3)?", plain)
+    if not sides or not all(8 <= int(side) <= 10_000 for side in sides.groups() if side):
         return None
-    digits, suffix = match.group(1), match.group(2) or (unit if key in SCALES else "")
-    scale = SCALES.get(key, {"": 1.0, "k": 1e3}).get(suffix)
-    return None if scale is None else _moved(digits, scale)
+    height, width = sides.group(1), sides.group(2) or sides.group(1)
+    return height if height == width else f"{height}x{width}"
 
 
-def _moved(digits: str, scale: float) -> str:
-    """The decimal point moved and no digit lost: 305 M -> 0.305 G."""
-    if scale == 1.0:
-        return digits
-    places = round({1e-3: 3, 1e3: -3}[scale])
-    decimals = len(digits.partition(".")[2]) + places
-    return f"{float(digits) * scale:.{max(decimals, 0)}f}"
+def _number(column: Column, text: str) -> str | None:
+    """The digits of a printed number in the unit of its key.
 
-
-def _markdown(text: str) -> Iterator[Cells]:
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        if stripped.startswith("|") and not re.fullmatch(r"[|\s:-]+", stripped):
-            coded = re.sub(r"`[^`]*`", lambda code: re.sub(r"(?<!\\)\|", r"\|", code.group()), stripped.strip("|"))
-            cells = re.split(r"(?<!\\)\|", coded)
-            yield number, [_bare(cell) for cell in cells]
-
-
-def _bare(cell: str) -> str:
-    """A Markdown or HTML cell without its dress."""
-    linked = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", cell)
-    return re.sub(r"<[^>]*>|[*`]|__|\\(?=[|_*])", "", linked).strip()
-
-
-def _csv(text: str, name: str) -> Iterator[Cells]:
-    first = text.splitlines()[0]
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
-    # Where semicolons part the cells a comma may be the decimal mark, and a point parts thousands.
-    comma = delimiter == ";" and re.search(r"(?:^|;)\s*[\d.]+,\d{1,2}\s*(?:;|$)", text, re.MULTILINE)
-    try:
-        for cells in reader:
-            stripped = [cell.strip() for cell in cells]
-            yield reader.line_num, [_with_points(cell) for cell in stripped] if comma else stripped
-    except csv.Error as error:
-        raise BenchError(f"{name}, line {reader.line_num}: {error}: mend the quotation marks.") from error
-
-
-def _with_points(cell: str) -> str:
-    """A number with a decimal comma as others write it: `1.226,5` is `1226.5`."""
-    if re.fullmatch(r"\d{1,3}(\.\d{3})+(,\d+)?|\d+,\d+", cell):
-        return cell.replace(".", "").replace(",", ".")
-    return cell
-
-
-# --- LaTeX -----------------------------------------------------------------------------------------------------------
-
-_RULES = re.compile(
-    r"\\(hline|toprule|midrule|bottomrule|centering|small|footnotesize|scriptsize|tiny|noalign\{[^}]*\}"
-    r"|c(mid|)rule(\([^)]*\))?\{[^}]*\}|cline\{[^}]*\}|Xhline\{[^}]*\}|addlinespace(\[[^\]]*\])?"
-    r"|(row|cell)color(\[[^\]]*\])?\{[^}]*\}|specialrule(\{[^}]*\}){3}|arrayrulecolor\{[^}]*\})"
-)
-_SYMBOLS = {
-    r"\%": "%", r"\&": "\0", r"\#": "#", r"\_": "_", r"\$": "", r"\,": "", r"\;": " ", r"\ ": " ", r"\!": "", "$": "",
-    r"\times": "x", r"\pm": "±", r"\uparrow": "", r"\downarrow": "", r"\dagger": "†", r"\ddagger": "‡", r"\dag": "†",
-    r"\ddag": "‡",
-    r"\checkmark": "", r"\bullet": "", r"\circ": "", r"\sim": "", r"\textbackslash": "",
-}  # fmt: skip
-_KNOWN = frozenset(
+    A comma parts thousands; `25,6` is no number.
     """
-    textbf textit textsf texttt textsc emph underline mathbf mathrm text bf it rm sc tt sf best second
-    makecell multicolumn multirow citep citet cite ref footnotemark tablefootnote textcolor color scalebox
-    resizebox shortstack rotatebox mbox hbox cellcolor bfseries itshape textsuperscript textsubscript
-    num SI si qty unit dag ddag S P thead phantom hphantom xspace
-    """.split()  # noqa: SIM905 -- a list of names is read more easily without quotes
-)
-"""Macros whose text is a cell's, or which have none."""
+    plain = re.sub(r"\(.*?\)|\[.*?\]|[_^]?\s*±.*|\^?[%*†‡§¶↑↓~≈⚗]", "", text.replace("−", "-").lower())
+    plain = re.sub(r"(?<=\w)\s*\+\s*[\d.]+.*|(?<!10)[_^].*", "", plain)  # gains, and what is raised or lowered
+    plain = re.sub(r"(?<=\d)[,'\u2009\u202f](?=\d{3}(?!\d))", "", plain.strip())
+    if plain.strip(".") in _MISSING:
+        return ""
+    plain = re.sub(r"(?<=\d)\s+(?=[a-z×])|(?<=[x×])\s+(?=10)", "", plain)
+    if not (match := _DIGITS.fullmatch(plain)):
+        return None
+    digits, power, suffix = match.groups()
+    unit = UNITS.get(column.key)
+    if unit is None:
+        shift = {None: 0, "k": 3}.get(suffix if column.key.endswith("img/s") else suffix and "no")
+        return None if shift is None or power else _moved(digits, shift)
+    plainly_counted = column.exponent is None and column.key != "memory" and float(digits) >= _A_COUNT
+    exponent = column.exponent if column.exponent is not None else 0 if plainly_counted else unit
+    if power or suffix:
+        exponent = int(power or 0) + EXPONENTS[suffix or ""]
+    if column.key == "flops" and suffix == "k":
+        return None
+    return _moved(digits, exponent - unit)
 
 
-def _latex(text: str) -> tuple[str, list[Cells], list[tuple[int, str]]]:
-    """The caption, the lines of the (first) tabular, and the unknown macros."""
-    plain = re.sub(r"(?<!\\)%.*", "", text)
-    plain = _on_one_line(_defined(plain))
-    caption = re.search(r"\\caption(\[[^\]]*\])?\{", plain)
-    title = _words(_braced(plain, caption.end() - 1)[0]) if caption else ""
-    if begin := re.search(r"\\begin\{tabular[xy*]?\}", plain):
-        end = plain.find(r"\end{tabular", begin.end())
-        start = begin.end()
-        body = plain[: end if end > 0 else len(plain)]
-        while m := re.compile(r"\s*(\[[^\]]*\]|\{)").match(body, start):  # its width and its columns
-            start = m.end() if m.group(1).startswith("[") else _braced(body, m.end() - 1)[1]
-    else:
-        body, start = plain, 0
-    lines: list[Cells] = []
-    problems: list[tuple[int, str]] = []
-    carried: dict[int, tuple[str, int]] = {}
-    at = start
-    for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\tabularnewline", body[start:]):
-        lead = len(row) - len(row.lstrip())
-        number = plain.count("\n", 0, at + lead) + 1
-        at = body.find(row, at) + len(row)
-        stripped = _RULES.sub(" ", row)
-        if not stripped.strip():
-            continue
-        problems += [(number, f"macro \\{name} is not known: its text is kept") for name in _unknown(stripped)]
-        lines.append((number, _cells(stripped, carried)))
-    return title, lines, problems
+_A_COUNT = 100_000
+"""A number without a unit that is as large is no number of millions."""
 
 
-_STACKED = re.compile(r"\\(?:makecell|shortstack|thead)\*?(?:\[[^\]]*\])?\{")
+def _moved(digits: str, places: int) -> str:
+    """The decimal point moved and no digit lost: 305 M -> 0.305 G."""
+    return f"{Decimal(digits).scaleb(places):f}" if places or digits.startswith(".") else digits
 
 
-def _on_one_line(text: str) -> str:
-    """The text with what stands in a cell's lines, which end as a row does, on one."""
-    at = 0
-    while match := _STACKED.search(text, at):
-        body, at = _braced(text, match.end() - 1)
-        flat = re.sub(r"\\\\(\[[^\]]*\])?", "  ", body)
-        text = text[: match.end()] + flat + text[match.end() + len(body) :]
-        at = match.end()
-    return text
+# --- units that nobody states ----------------------------------------------------------------------------------------
+
+_MILLIONS = 20
+"""FLOPs in G over params in M: classifiers have 0.02 to 2, so where the quotient is larger, the FLOPs are in M."""
 
 
-def _defined(text: str) -> str:
-    """The text with its own macros without arguments put in."""
-    pattern = re.compile(r"\\(?:newcommand\*?|renewcommand\*?|def)\s*\{?\\([A-Za-z]+)\}?\s*\{")
-    macros: dict[str, str] = {}
-    while match := pattern.search(text):
-        body, end = _braced(text, match.end() - 1)
-        macros[match.group(1)] = body
-        text = text[: match.start()] + "\n" * text.count("\n", match.start(), end) + text[end:]
-    for name, body in macros.items():
-        text = re.sub(rf"\\{name}(?![A-Za-z])(\{{\}})?", body.replace("\\", r"\\"), text)
-    return text
+def _stated(group: Group, body: Sequence[Cells]) -> tuple[Group, list[str]]:
+    """The columns with the units that their numbers can only have, and what was taken for granted."""
+    bare = {column.key: _bare_numbers(i, column, body) for i, cs in group.items() for column in cs}
+    said: list[str] = []
+    changed: Group = {}
+    for i, columns in group.items():
+        changed[i] = list(columns)
+        for at, column in enumerate(columns):
+            numbers = bare[column.key]
+            if column.key not in ("params", "flops") or column.exponent is not None or not numbers:
+                continue
+            word, middle = column.word, median(numbers)
+            params = bare.get("params") or [0.0]
+            if middle >= _A_COUNT:
+                continue
+            if column.key == "flops" and median(params) and middle / median(params) > _MILLIONS:
+                changed[i][at] = replace(column, exponent=MEGA)
+                said.append(f"'{word}' has no unit and is taken as millions: write {word} (M) or {word} (G) there")
+            elif middle > (_MANY if column.key == "flops" else 10 * _MANY):
+                unit = "G" if column.key == "flops" else "M"
+                said.append(f"'{word}' has no unit and is taken as {unit}: write {word} (M) or {word} (G) there")
+    return changed, said
 
 
-def _braced(text: str, at: int) -> tuple[str, int]:
-    """What stands between the brace at `at` and its partner, and where that ends."""
-    depth = 0
-    for i in range(at, len(text)):
-        if text[i] in "{}" and text[i - 1] != "\\":
-            depth += 1 if text[i] == "{" else -1
-            if depth == 0:
-                return text[at + 1 : i], i + 1
-    return text[at + 1 :], len(text)
+_MANY = 200
+"""Few networks have more FLOPs in G, or ten times as many params in M."""
 
 
-def _unknown(row: str) -> list[str]:
-    names = re.findall(r"\\([A-Za-z]+)", row)
-    return list(dict.fromkeys(name for name in names if name not in _KNOWN and f"\\{name}" not in _SYMBOLS))
-
-
-def _cells(row: str, carried: dict[int, tuple[str, int]]) -> list[str]:
-    """The texts of one line; cells over several columns or rows (`carried`) are filled up."""
-    cells: list[str] = []
-    for part in re.split(r"(?<!\\)&", row):
-        width, part = _spanning(part)
-        text = _words(part)
-        column = len(cells)
-        if match := re.match(r"\s*\\multirow(?:\[[^\]]*\])?\{(\d+)\}", part):
-            carried[column] = (text, int(match.group(1)))
-        if not text and column in carried:
-            text = carried[column][0]
-        if column in carried:
-            carried[column] = (carried[column][0], carried[column][1] - 1)
-            if carried[column][1] <= 0:
-                del carried[column]
-        cells += [text, *[""] * (width - 1)]
-    return cells
-
-
-def _spanning(part: str) -> tuple[int, str]:
-    """How many columns a cell is wide, and what is in it."""
-    if not (match := re.match(r"\s*\\multicolumn\{(\d+)\}\{", part)):
-        return 1, part
-    _, end = _braced(part, match.end() - 1)
-    opening = part.find("{", end)
-    return int(match.group(1)), _braced(part, opening)[0] if opening >= 0 else part[end:]
-
-
-def _words(part: str) -> str:
-    """The text of a cell: macros lose their name, and of several arguments the last is kept."""
-    text = part
-    for symbol, plain in _SYMBOLS.items():
-        text = text.replace(symbol, plain) if not symbol[1:].isalpha() else re.sub(
-            re.escape(symbol) + r"(?![A-Za-z])", plain, text
-        )  # fmt: skip
-    text = re.sub(r"\\(cite[a-z]*|ref|label|footnotemark|tablefootnote)(\[[^\]]*\])?(\{[^}]*\})?", "", text)
-    text = re.sub(r"\\(multirow|textcolor|color|scalebox|rotatebox)(\[[^\]]*\])?\{[^}]*\}(\{[^{}]*\}(?=\{))?", "", text)
-    text = re.sub(r"\\[A-Za-z]+\*?(\[[^\]]*\])?", "", text)
-    text = re.sub(r"\^(?=[^\w\s])|(?<=\w)\^(?=[a-z]\b)", "", text)  # marks that are raised
-    text = text.replace("\0", "&").replace("{", "").replace("}", "").replace("~", " ").replace("^2", "")
-    return re.sub(r"\s+", " ", text).strip()
+def _bare_numbers(place: int, column: Column, body: Sequence[Cells]) -> list[float]:
+    """The numbers of a column that have no unit of their own."""
+    texts = (_part(cells[place], column) for _, cells in body if place < len(cells))
+    plain = (re.sub(r",(?=\d{3}(?!\d))|[*†‡%]|\(.*?\)", "", text).strip() for text in texts)
+    return [float(text) for text in plain if re.fullmatch(r"\d+(\.\d+)?", text)]

@@ -16,7 +16,7 @@ SIZES = {
 }  # fmt: skip
 """What a letter after a hyphen means in most papers."""
 
-_FAMILIES = {"effnet": "efficientnet", "effnetv2": "efficientnetv2", "mixer": "mixer", "vision transformer": "vit"}
+_FAMILIES = {"effnet": "efficientnet", "effnetv2": "efficientnetv2", "mlp-mixer": "mixer", "vision transformer": "vit"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +27,12 @@ class Match:
     candidates: tuple[str, ...] = ()
 
 
+@lru_cache(maxsize=4096)
 def tokens(text: str) -> tuple[str, ...]:
-    """A label or a name in its parts, small letters: `Swin-T` -> swin, tiny."""
-    lower = text.lower().partition(":")[2] or text.lower()
+    """A label or a name in its parts, small letters: `Swin-T` -> swin, tiny; a width of 1.0 or x1.0 is 100."""
+    lower = (text.lower().partition(":")[2] or text.lower()).replace("×", "x")
+    lower = re.sub(r"(?<![\d.])x?([01])\.(\d\d?)x?(?![\d.a-z])", lambda width: f" {width[1]}{width[2]:0<2}", lower)
+    lower = re.sub(r"^r-?(?=\d+$)", "resnet", lower)
     for word, full in _FAMILIES.items():
         lower = re.sub(rf"\b{word}\b", full, lower)
     parts = [part for part in re.split(r"[^a-z0-9.]+", lower) if part]
@@ -42,23 +45,87 @@ _FILLING = frozenset(("patch", "window", "tf", "in", "v", "k", "m", "gf", "224",
 """Parts of a name that a label mostly leaves out."""
 
 
+_CITED = re.compile(
+    r"[(\[][^()\[\]]*(?:et al|\b(?:19|20)\d\d)[^()\[\]]*[)\]]|,?\s+[A-Z]\w+(?: and [A-Z]\w+| et al)\b.*"
+    r"|\[\d[\d,\s–-]*\]|[(\[]\s*(?:ours?|our impl\w*\.?|repr\w*\.?|baseline|pub\w*\.?|official)\s*[)\]]"
+    r"|[\u2000-\u206f*†‡§¶♯♮✝⋆★🔥]"
+)
+"""What stands behind a network's name: who made it, where, and marks."""
+
+_AT = re.compile(
+    r"\s*[-_/ ]?(?:[@↑→]\s*|[(\[]\s*)(\d{2,4})(?:\s*[x×]\s*\1)?\s*(?:\^?2|²)?\s*(?:px|pixels|res\w*)?\s*[)\]]?"
+    r"|[-_/ ](\d{3})(?:\s*[x×]\s*\2|\s*\^2|²|\s*px)(?!\d)"
+)
+_BEHIND = re.compile(r"[-_/ ](192|2[0-9][0468]|3[0-9][0468]|4[0-9][0468]|5[0-9][0268]|6[04]0|800)$")
+"""An image size behind a name: said as such, `@384`, or with a hyphen alone, which may be part of the name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """What a printed label says: the network's model, and the image size that stands in it, 0 for none."""
+
+    match: Match
+    size: int = 0
+
+
+def read_label(label: str, size: int, names: Sequence[str]) -> Named:
+    """The model and the size of a label as it is printed, with citations, marks and sizes. `size`: the row's own."""
+    text = _CITED.sub("", label).strip()
+    text = text.replace("⚗", " distilled").replace("×", "x")
+    text = re.sub(r"^(?:timm|microsoft|facebook|google|apple|nvidia|[a-z0-9_-]+)/(?=[a-z]+[-_\d])", "", text)
+    if not text[:1].isupper() and re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_]+", text):
+        text = text.partition(".")[0]  # timm's name with its weights
+    said = 0
+    if at := _AT.search(text):
+        said = int(at.group(1) or at.group(2))
+        said = said if 64 <= said <= 2000 else 0
+        text = text[: at.start()] + text[at.end() :] if said else text
+    match = resolve(text, size or said, names)
+    if match.model or said or not (behind := _BEHIND.search(text)):
+        return Named(match=match, size=said)
+    at_size = resolve(text[: behind.start()], size or int(behind.group(1)), names)
+    return Named(match=at_size, size=int(behind.group(1))) if at_size.model else Named(match=match)
+
+
+_OTHER_KIND = re.compile(
+    r"torchvision:(deeplab|fcn|lraspp|mc3|mvit|r2plus|r3d|raft|s3d|swin3d)|paper:(mask|cascade|upernet)"
+)
+"""Networks for segmentation, detection, flow and video: a table of classifiers names none of them."""
+
+
 def resolve(label: str, size: int, names: Iterable[str]) -> Match:
     """The model of a printed label at that size (pixels; 0: not printed) among the qualified `names`."""
-    if printed := _printed().get(_plain(label)):
-        fitting = [model for model, sizes in printed.items() if (size or 224) in sizes] or list(printed)
-        usual = [model for model in fitting if model.startswith("timm:")] or fitting
-        if len(usual) == 1:
-            return Match(model=usual[0])
-    known = tuple(names)
-    plain = {_plain(name.partition(":")[2]): name for name in reversed(known)}
-    if name := plain.get(_plain(label)):
-        return Match(model=name)
+    known = tuple(name for name in names if not _OTHER_KIND.match(name))
     wanted = tokens(label)
     holding = [(name, left) for name in known if (left := _left(tokens(name), wanted)) is not None]
     exact = [name for name, left in holding if set(left) <= _FILLING or all(p.isdigit() or p in _FILLING for p in left)]
-    best = _sized(exact, size)
+    best = _sized([name for name in exact if name.startswith("timm:")] or exact, size)
+    if printed := _printed().get(_plain(label)):
+        fitting = [model for model, sizes in printed.items() if (size or 224) in sizes] or list(printed)
+        usual = [model for model in fitting if model.startswith("timm:")] or fitting
+        # A paper may print another network's name by mistake: then the name itself is right.
+        mistaken = len(best) == 1 and tokens(usual[0])[:1] == wanted[:1] and not _holds_numbers(usual[0], wanted)
+        if len(usual) == 1 and not mistaken:
+            return Match(model=usual[0])
+    joined = "".join(wanted)
+    homes = sorted(known, key=lambda name: not name.startswith("timm:"))
+    for spelled in (_plain(label), _plain(label).replace(".", ""), joined, joined + "100"):
+        same = [name for name in homes if spelled in _spellings(name)]
+        if same and not (best and same[0].startswith("torchvision:")):
+            return Match(model=same[0])
     near = tuple(sorted((name for name, _ in holding), key=len))[:3]
     return Match(model=best[0] if len(best) == 1 else "", candidates=tuple(best[:3]) or near)
+
+
+@lru_cache(maxsize=4096)
+def _spellings(name: str) -> tuple[str, str]:
+    """A model's name without what parts its words, as it is and with sizes written out."""
+    return _plain(name.partition(":")[2]), "".join(tokens(name))
+
+
+def _holds_numbers(model: str, wanted: Sequence[str]) -> bool:
+    """Whether each number of a label stands in the name of a model."""
+    return {part for part in wanted if part.isdigit()} <= set(tokens(model))
 
 
 def _left(name: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...] | None:
@@ -77,7 +144,8 @@ def _sized(names: Sequence[str], size: int) -> list[str]:
     usual = [name for name in names if not re.search(r"_\d{3}$", name) or name.endswith("_224")]
     chosen = at or usual or list(names)
     shortest = min((len(tokens(name)) for name in chosen), default=0)
-    return [name for name in chosen if len(tokens(name)) == shortest]
+    brief = [name for name in chosen if len(tokens(name)) == shortest]
+    return [name for name in brief if name.endswith("_100")] or brief  # a width that is not printed is 1.0
 
 
 def _plain(text: str) -> str:

@@ -13,11 +13,11 @@ from visionbench.command import counting
 from visionbench.command.main import main
 from visionbench.record.profile import TRAINING, by_network
 from visionbench.reports import REPORTS
-from visionbench.reports.audit import tables
 from visionbench.reports.audit.conventions import NAMED, PARAMS
 from visionbench.reports.audit.copied import appeared, copied, first_prints
 from visionbench.reports.audit.explain import audit
 from visionbench.reports.audit.figures import METRICS, Counted
+from visionbench.reports.audit.zoo import zoo
 from visionbench.reports.paper.profiles import shipped
 from visionbench.reports.paper.report import Report
 from visionbench.reports.printed import SCALES, PaperRow
@@ -153,13 +153,13 @@ def test_the_zoo_shows_the_memory_of_a_training_step_where_it_was_traced():
     assert step.parts["peak_memory_live"] > 4 * 4 * 11_689_512  # weights, gradients and AdamW's two moments in fp32
     assert step.parts["macs"] == 0
     failed = replace(step, model="timm:net", size=224, error="it does not train", parts={})
-    table = tables.zoo([profile("timm:resnet18", size=64), profile()], [step, failed])
+    table = zoo([profile("timm:resnet18", size=64), profile()], [step, failed])
     at = [column.key for column in table.columns].index("train_memory")
     shown = [row.cells[at].text for row in table.rows]
     assert float(shown[0]) == pytest.approx(step.parts["peak_memory_live"] / 2**30, abs=0.006)
     assert shown[1] == "–"
     assert table.rows[1].cells[-1].text == "training: it does not train"
-    assert "train_memory" not in {column.key for column in tables.zoo([profile()]).columns}
+    assert "train_memory" not in {column.key for column in zoo([profile()]).columns}
 
 
 def test_the_memory_of_a_paper_is_not_asked_for(capsys):

@@ -71,8 +71,8 @@ def test_a_latex_table_is_read(tmp_path, monkeypatch, capsys):
     assert [row.printed["top1"].text for row in rows[:4]] == ["81.3", "83.5", "84.5", "80.4"]
     assert 'title = "Comparison on ImageNet-1K."' in text
     said = capsys.readouterr().err
-    assert r"theirs.tex, line 15: macro \ours is not known" in said
-    assert "theirs.tex, line 16: top1 = 'soon' is no number." in said
+    assert r"theirs.tex, line 16: macro \ours is not known" in said
+    assert "theirs.tex, line 17: top1 = 'soon' is no number." in said
     assert "1 row of 5 name no model for certain" in said
 
 
@@ -107,7 +107,7 @@ def test_a_csv_table_is_read(tmp_path, monkeypatch):
     ],
 )
 def test_a_number_has_the_unit_of_its_suffix_or_of_its_header(params, flops, row, values):
-    [line] = importing.parse(f"| Model | {params} | {flops} |\n|---|---|---|\n| A | {row} |\n", "x").rows
+    [line] = importing.parse(f"| Model | {params} | {flops} |\n|---|---|---|\n| A | {row} |\n", "x")[0].rows
     assert (line.values.get("params", ""), line.values.get("flops", "")) == values
     assert len(line.unread) == values.count("")
 
@@ -161,7 +161,7 @@ def test_what_is_no_table_is_refused(tmp_path, capsys, text, said):
 
 
 def test_a_brace_that_is_never_closed_ends_the_reading_and_not_the_program():
-    table = importing.parse("Model & params \\\\ \\textbf{A & 3 \\\\ B & {4} \\\\", "x")
+    [table] = importing.parse("Model & params \\\\ \\textbf{A & 3 \\\\ B & {4} \\\\", "x")
     assert table.rows[-1].values == {"label": "B", "params": "4"}
 
 

@@ -36,7 +36,7 @@ HEAD = r"\begin{tabular}{lrrr} Model & Params (M) & FLOPs (G) & Top-1 \\ "
     ],
 )
 def test_a_cell_of_latex_is_its_number(cell, value):
-    printed = importing.parse(rf"{HEAD} Net-A & 28.6 & 4.5 & {cell} \\ Net-B & 1 & 2 & 3 \\ \end{{tabular}}", "x")
+    [printed] = importing.parse(rf"{HEAD} Net-A & 28.6 & 4.5 & {cell} \\ Net-B & 1 & 2 & 3 \\ \end{{tabular}}", "x")
     assert printed.rows[0].values.get("top1", "") == value
     assert [(row.values["label"], row.section) for row in printed.rows] == [("Net-A", ""), ("Net-B", "")]
     assert not [said for said in printed.problems if "no number" in said]
@@ -53,7 +53,7 @@ def test_a_cell_of_latex_is_its_number(cell, value):
     ],
 )
 def test_a_pipe_in_code_parts_no_cells(label, text):
-    [row] = importing.parse(f"| Model | Params (M) | Acc@1 |\n|:--|--:|--:|\n| {label} | 12 | 70.1 |\n", "x").rows
+    [row] = importing.parse(f"| Model | Params (M) | Acc@1 |\n|:--|--:|--:|\n| {label} | 12 | 70.1 |\n", "x")[0].rows
     assert row.values == {"label": text, "params": "12", "top1": "70.1"}
 
 
@@ -68,7 +68,7 @@ def test_a_pipe_in_code_parts_no_cells(label, text):
     ],
 )
 def test_a_comma_is_the_decimal_mark_where_semicolons_part_the_cells(line, params, rate):
-    [row] = importing.parse(f"model;params (M);img/s\n{line}\n", "x").rows
+    [row] = importing.parse(f"model;params (M);img/s\n{line}\n", "x")[0].rows
     assert (row.values["params"], row.values["img/s"]) == (params, rate)
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionbench.command import counting, inputs, options, output
+from visionbench.command import counting, inputs, options, output, progress
 from visionbench.command.requests import Output
 from visionbench.record.errors import BenchError, choose
+from visionbench.record.units import plural
 
 if TYPE_CHECKING:
     from visionbench.record.profile import Profile
@@ -38,6 +39,7 @@ class Request:
     papers: tuple[str, ...]
     every: bool
     memory: bool
+    published: tuple[Path, ...]
     errata: bool
     speed: bool
     output: Output
@@ -57,6 +59,14 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--memory", action="store_true", help="with timm: the memory of a training step of each network, too"
     )
+    parser.add_argument(
+        "--published",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="with timm: timm's own figures beside, from its results-imagenet.csv, benchmark-infer-*.csv (repeatable)",
+    )
     parser.add_argument("--errata", action="store_true", help="print the page docs/errata.md")
     parser.add_argument(
         "--speed", action="store_true", help="the printed img/s of PAPER beside predicted ones, and what is copied"
@@ -75,9 +85,10 @@ def run(request: Request) -> int:
         raise BenchError(f"`audit {ZOO}` counts the whole zoo and has one table: leave the papers out.")
     if request.memory and request.papers != (ZOO,):
         raise BenchError(f"--memory is about the whole zoo: write `audit {ZOO} --memory`.")
+    if request.published and request.papers != (ZOO,):
+        raise BenchError(f"--published is about timm's own figures: write `audit {ZOO} --published FILE`.")
     if request.papers == (ZOO,):
-        profiles, trained = count_zoo(memory=request.memory)
-        output.print_tables([tables.zoo(profiles, trained)], request.output)
+        output.print_tables([zoo_table(request.published, memory=request.memory)], request.output)
         return 0
     if request.speed:
         output.print_tables(speed_tables(request.papers, user_models=request.user_models), request.output)
@@ -102,19 +113,40 @@ ZOO = "timm"
 """The word for every network of timm."""
 
 
-def count_zoo(*, memory: bool = False) -> tuple[list[Profile], list[Profile]]:
-    """The profiles of every network of timm, by family, and with `memory` those of a training step of each. Goes on
-    where an earlier count stopped.
+def zoo_table(published: Sequence[Path] = (), *, memory: bool = False) -> Table:
+    """Every network of timm, counted exactly, beside the figures of timm's files that are named."""
+    from visionbench.reports.audit.published_zoo import read_published
+    from visionbench.reports.audit.zoo import zoo
+
+    theirs = read_published(published) if published else None
+    for problem in (theirs.problems if theirs else ())[:MOST_PROBLEMS]:
+        progress.complain(f"{problem}.")
+    if theirs and (left := len(theirs.problems) - MOST_PROBLEMS) > 0:
+        progress.complain(f"{plural(left, 'line')} more cannot be taken as they stand.")
+    profiles, trained = count_zoo(theirs.figures if theirs else (), memory=memory)
+    return zoo(profiles, trained, theirs)
+
+
+MOST_PROBLEMS = 5
+"""How many lines of timm's files that cannot be read are named."""
+
+
+def count_zoo(also: Iterable[Network] = (), *, memory: bool = False) -> tuple[list[Profile], list[Profile]]:
+    """The profiles of every network of timm, by family, and with `memory` those of a training step of each. `also`: at
+    which other sizes, for networks that timm has. Goes on where an earlier count stopped.
     """
     from visionbench import models
     from visionbench.record.profile import TRAINING
 
-    networks = [(name, models.resolve(name).image_size) for name in models.names() if name.startswith(f"{ZOO}:")]
+    names = [name for name in models.names() if name.startswith(f"{ZOO}:")]
+    networks = [(name, models.resolve(name).image_size) for name in names]
     forms = [(*network, form) for form in ("", *([TRAINING] if memory else [])) for network in networks]
+    known = set(names)
+    forms += [(*network, "") for network in dict.fromkeys(also) if network[0] in known and network not in networks]
     counted = counting.count(forms)
     found = [counted[form] for form in forms if form in counted]
-    profiles = sorted((each for each in found if not each.variant), key=lambda profile: profile.family)
-    return profiles, [each for each in found if each.variant]
+    found.sort(key=lambda profile: (profile.family, names.index(profile.model)))
+    return [each for each in found if not each.variant], [each for each in found if each.variant]
 
 
 def _counted_by() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from visionbench.reports.paper.importing import Line, Printed
 
 DESCRIPTION = """\
-Start a table of your own. `new FILE MODEL...` writes a commented file with these rows; `import FILE` reads a printed
-table (LaTeX, Markdown or CSV) and finds the models of its rows. It marks those that it can't find, and writes such a
-file.
+Start a table of your own. `new FILE MODEL...` writes a commented file with these rows; `import FILE` reads printed
+tables (LaTeX, Markdown, HTML or CSV) and finds the models of their rows. It marks those that it can't find, and writes
+such a file.
 `report FILE` prints it, `run --table FILE` measures its rows.
 """
 
@@ -69,7 +70,8 @@ def _starter(path: Path, names: Sequence[str]) -> str:
         raise BenchError("which models? Name them after the file: convnext_tiny, user:package.module:factory, ...")
     cards = [resolve(model) for name in names for model in expand(name)]
     rows = [_row_of(card.name, card.image_size) for card in dict.fromkeys(cards)]
-    return _head(path, "My table", ("size", "params", "flops", "img/s", "top1")) + "".join(rows)
+    columns = ("size", "params", "flops", "img/s", "top1")
+    return _head(path, "My table") + _table_head(_name(path), "My table", columns) + "".join(rows)
 
 
 def _row_of(model: str, size: ImageSize) -> str:
@@ -112,40 +114,44 @@ MOST_PRINTS = 5
 
 def _imported(path: Path, target: Path) -> str:
     from visionbench.reports.paper import importing
+    from visionbench.reports.paper.simple import METRICS
 
     try:
         text = files.text_of(path, "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = files.reason(error) if isinstance(error, OSError) else "it is no UTF-8"
-        raise BenchError(f"cannot read {path} ({reason}): name a table as LaTeX, Markdown or CSV.") from error
-    printed = importing.parse(text, str(path))
-    for problem in printed.problems:
+        raise BenchError(f"cannot read {path} ({reason}): name a table as LaTeX, Markdown, HTML or CSV.") from error
+    tables = importing.parse(text, str(path))
+    for problem in (problem for printed in tables for problem in printed.problems):
         progress.complain(f"{path}, {problem}.")
-    keys = [key for key in ("params", "flops", "img/s", "top1") if any(key in row.values for row in printed.rows)]
-    return _head(target, printed.title or "Imported table", ("size", *keys)) + "".join(_imported_rows(path, printed))
+    read = [printed for printed in tables if printed.rows]
+    parts = [_head(target, read[0].title or "Imported table")]
+    unsure = 0
+    for number, printed in enumerate(read, 1):
+        held = {key for row in printed.rows for key in row.values}
+        keys = [key for key in METRICS if key in held]
+        name = _name(target) + (f"_{number}" if number > 1 else "")
+        parts.append(_table_head(name, printed.title or "Imported table", ("size", *keys), printed.gpu))
+        rows = list(_imported_rows(path, printed))
+        unsure += sum('\nmodel = ""' in row for row in rows)
+        parts += rows
+    if unsure:
+        count = sum(len(printed.rows) for printed in read)
+        progress.complain(f'{plural(unsure, "row")} of {count} name no model for certain: see `model = ""`.')
+    return "".join(parts)
 
 
 def _imported_rows(path: Path, printed: Printed) -> Iterator[str]:
-    from visionbench.reports.paper.naming import resolve
-
     names = _names()
-    unsure = 0
     seen: set[str] = set()
     for row in printed.rows:
-        size = int(row.values.get("size", 0))
-        match = resolve(row.values.get("label", ""), size, names)
-        unsure += not match.model
-        text = _imported_row(path, row, match.model, match.candidates)
+        text = _imported_row(path, row, names)
         body = text.partition("[[table.row]]")[2].partition("\n")[2]  # below the line that names the row's place
         if body in seen:
             progress.complain(f"{path}, line {row.number}: the same row as one above: it is left out.")
             continue
         seen.add(body)
         yield text
-    if unsure:
-        progress.complain(
-            f'{plural(unsure, "row")} of {len(printed.rows)} name no model for certain: see `model = ""`.'
-        )
 
 
 def _names() -> tuple[str, ...]:
@@ -160,49 +166,87 @@ def _names() -> tuple[str, ...]:
         return tuple(dict.fromkeys(model for model, _, _ in shipped()))
 
 
-def _imported_row(path: Path, row: Line, model: str, candidates: Sequence[str]) -> str:
+def _imported_row(path: Path, row: Line, names: Sequence[str]) -> str:
+    from visionbench.reports.paper.naming import read_label
+
+    printed = row.values.get("size", "")
+    label = row.values.get("label", "")
+    named = read_label(label, int(printed) if printed.isdigit() else 0, names)
+    model, candidates = named.match.model, named.match.candidates
     lines = [f"\n[[table.row]]  # {path.name}, line {row.number}"]
-    if model:
+    if row.dense:
+        model = ""
+        lines.append('model = ""  # the header speaks of detection or segmentation: name the whole network')
+    elif model:
         lines.append(f"model = {_quoted(model)}")
     else:
         hint = f"is it {' or '.join(candidates)}?" if candidates else "name it if a library builds it"
         lines.append(f'model = ""  # not certain: {hint}')
-    lines.append(f"label = {_quoted(row.values.get('label') or model or f'row {row.number}')}")
+    lines.append(f"label = {_quoted(label or model or f'row {row.number}')}")
     if row.section:
         lines.append(f"section = {_quoted(row.section)}")
-    lines += [f"{_key(key)} = {value}" for key, value in row.values.items() if key != "label"]
-    lines += [f"# not read: {problem}" for problem in row.unread]
+    if size := printed or str(named.size or ""):
+        lines.append(f"size = {size if size.isdigit() else _quoted(size)}")
+    elif model:
+        lines.append(f"size = {_own_size(model)}  # the model's own: none is printed")
+    lines += [f"{_key(key)} = {value}" for key, value in row.values.items() if key not in ("label", "size")]
+    lines += ["own = true"] if re.search(r"\bours?\b", label, re.IGNORECASE) else []
+    lines += [f"# not read: {' '.join(problem.split())[:200]}" for problem in row.unread]
     return "\n".join(lines) + "\n"
+
+
+def _own_size(model: str) -> int | str:
+    """The size that a model is trained on, in pixels, as TOML has it."""
+    from visionbench.reports.paper import profiles
+
+    try:
+        from visionbench.models import resolve
+
+        size = resolve(model).image_size
+    except ImportError:
+        size = profiles.own_size(model)
+    return size if isinstance(size, int) else _quoted("x".join(map(str, size)))
 
 
 # --- both ------------------------------------------------------------------------------------------------------------
 
 
-def _head(path: Path, title: str, columns: Sequence[str]) -> str:
+def _name(path: Path) -> str:
+    """The name of a file's (first) table."""
     from visionbench.reports.paper.profiles import slug
-    from visionbench.reports.paper.simple import METRICS, WORDS
 
     name = slug(path.stem) or "table"
-    name = name if name[0].isalpha() else f"table_{name}"
-    listed = ", ".join(_quoted(word) for word in columns)
+    return name if name[0].isalpha() else f"table_{name}"
+
+
+def _head(path: Path, title: str) -> str:
+    from visionbench.reports.paper.simple import METRICS
+
     return f"""\
 # Your own table. `{program_name()} report {path.name}` prints it (--format latex, markdown, csv, html),
 # `{program_name()} run --table {path.name}` measures its rows here,
 # `{program_name()} audit {path.name}` checks its counts.
+# A row has model (a bare name is timm's, "" names no network), label, section, size, and what is printed of it:
+# {", ".join(_key(key) for key in METRICS)} (in M, G, img/s, %, GB, as printed). own = true sets a row apart.
 
 title = {_quoted(title)}
 cite = "this paper"                # where the printed numbers stand; a row may have another `source`
+"""
 
+
+def _table_head(name: str, title: str, columns: Sequence[str], gpu: str = "") -> str:
+    from visionbench.reports.paper.simple import WORDS
+
+    listed = ", ".join(_quoted(word) for word in columns)
+    card = f"gpu = {_quoted(gpu)}" if gpu else '# gpu = "V100"'
+    return f"""
 [[table]]
 name = "{name}"
 title = {_quoted(title)}
 columns = [{listed}]
 # columns: {", ".join(WORDS)}
-# gpu = "V100"                     # of the rows' img/s
+{card:<32}   # of the rows' img/s
 # protocol = "batch 64, fp32"      # how they were measured
-
-# A row has model (a bare name is timm's, "" names no network), label, section, size, and what is printed of it:
-# {", ".join(_key(key) for key in METRICS)} (in M, G, img/s, %, GB, as printed). own = true sets a row apart.
 """
 
 

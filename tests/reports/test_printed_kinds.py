@@ -1,0 +1,147 @@
+r"""Whole tables as papers, READMEs and model zoos have them: no number lands in another column, none is lost unsaid."""
+
+from __future__ import annotations
+
+import pytest
+
+from visionbench.reports.paper import importing
+from visionbench.reports.paper.naming import read_label
+
+NAMES = (
+    "timm:resnet50", "timm:resnet50d", "timm:vit_base_patch16_224", "timm:vit_base_patch16_384",
+    "timm:vit_base_patch32_224", "torchvision:vit_b_16", "torchvision:mvit_v1_b", "timm:mobilenetv2_050",
+    "timm:mobilenetv2_100", "timm:ghostnet_050", "timm:ghostnet_100", "timm:convnext_base", "timm:levit_384",
+    "timm:inception_next_tiny", "timm:resnext50_32x4d", "timm:mixer_b16_224", "timm:deit_base_distilled_patch16_224",
+)  # fmt: skip
+
+
+def rows(text: str) -> list[tuple[str, ...]]:
+    """Label, params, FLOPs and top-1 of every row of the first table; "" for what it has not."""
+    [printed, *_] = importing.parse(text, "x")
+    return [tuple(row.values.get(key, "") for key in ("label", "params", "flops", "top1")) for row in printed.rows]
+
+
+def latex(head: str, *lines: str) -> str:
+    body = " \\\\\n".join((head, *lines))
+    return f"\\begin{{tabular}}{{lccc}}\n{body} \\\\\n\\end{{tabular}}"
+
+
+A, B = ("A", "25.6", "4.1", "76.1"), ("B", "28", "4.5", "81.3")
+HEAD = r"Model & Params (M) & FLOPs (G) & Top-1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        latex(HEAD, "A & 25.6 & 4.1 & 76.1", "B & 28 & 4.5 & 81.3"),
+        latex(r"Model & Params & FLOPs & Acc & Model & Params & FLOPs & Acc",
+              "A & 25.6M & 4.1G & 76.1 & B & 28M & 4.5G & 81.3"),
+        latex(r"Model & Params / FLOPs & Top-1 / Top-5", "A & 25.6M / 4.1G & 76.1 / 92.9", "B & 28M / 4.5G & 81.3/95"),
+        latex(r"Model & \#Param ($\times10^6$) & GFLOPs & Err. (\%)", "A & 25.6 & 4.1 & 23.9", "B & 28 & 4.5 & 18.7"),
+        latex(r"\multirow{2}{*}{Model} & \multicolumn{2}{c}{Cost} & \multirow{2}{*}{Top-1} \\ \cmidrule(lr){2-3}"
+              "\n & Params (M) & FLOPs (G) & ", r"\rowcolor{red!5}A & 25.6 & 4.1 & 76.1", "B & 28 & 4.5 & 81.3"),
+        latex(r" & \multicolumn{2}{c}{ImageNet} & & \multicolumn{2}{c}{COCO} \\ Model & Top-1 & \#P (M) & FLOPs (G)"
+              " & AP$^b$ & FLOPs (G)", "A & 76.1 & 25.6 & 4.1 & 46 & 739", "B & 81.3 & 28 & 4.5 & 50 & 745"),
+        latex(r"Model & \begin{tabular}[c]{@{}c@{}}Params\\(M)\end{tabular} & \makecell{FLOPs\\(G)} & Top-1",
+              r"A~\cite{x} & 25.6 & 4.1 & 76.1\rlap{$^\ddag$}", r"B & \phantom{0}28 & 4.5\phantom{0} & 81.3\tnote{1}"),
+        latex(HEAD, r"A & 25.6 & 4.1 & 76.1\textsuperscript{2}",
+              r"B & 28\footnote{30 in \cite{x}.} & 4.5 & 81.3$^{1,2}$"),
+        "\\newcommand{\\pm@}[2]{#1}\\def\\res#1#2{#1{\\tiny$\\pm$#2}}\n"
+        + latex(HEAD, r"A & 25.6 & 4.1 & \res{76.1}{0.2}", r"B & 28 & 4.5 & \textbf{81.3} \\% & 9 & 9 & 9"),
+        latex(HEAD, "A & 25.6 & 4.1 & 76.1", r"\midrule Method & Params & FLOPs & Acc. \\ B & 28M & 4.5G & 81.3"),
+        "|Model|Params (M)|FLOPs (G)|Acc@1|\n|:-|-:|-:|-:|\n|[A](x) ![b](y)|25.6|4.1|**76.1**<sup>1</sup>|\n"
+        "|B|28|4.5|81.3|",
+        "Model | Params (M) | GMACs | top1_err\n--- | ---: | ---: | ---:\nA | 25.6 | 4.1 | 23.9\nB | 28 | 4.5 | 18.7\n",
+        "# Zoo\n|Model|#P|FLOPs|Top-1|\n|-|-|-|-|\n|A|25.6M|4.1G|76.1|\n|B|28M|4.5G|~~80~~ 81.3|\n\ntext\n\n"
+        "|Backbone|#P|FLOPs|box mAP|\n|-|-|-|-|\n|B|48M|267G|46|\n",
+        '"Modell";"Params (M)";"FLOPs (G)";"Top-1"\r\n"A";"25,6";"4,1";"76,1"\r\n"B";"28";"4,5";"81,3"\r\n',
+        "model,param_count,top1,infer_gmacs\nA,25.6,76.1,4.1\nB,28,81.3,4.5\n",
+        "<table><tr><th>Model<th>Params<br>(M)<th>FLOPs (G)<th>Top-1<tr><td>A<td>25.6<td>4.1<td>76.1"
+        "<tr><td><b>B</b></td><td>28</td><td>4.5</td><td>81.3</td></tr></table>",
+        "Model    #param.   FLOPs   top-1 acc.\nA [48]   25.6M     4.1G    76.1\nB        28M       4.5G    81.3\n",
+        "Model\t#param.\tFLOPs\ttop-1 acc.\nA [48]\t25.6M\t4.1G\t76.1\nB\t28M\t4.5G\t81.3\n",
+    ],
+)  # fmt: skip
+def test_every_kind_of_printed_table_is_read_whole(text):
+    assert rows(text) == [A, B]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (latex(HEAD + " & Latency (ms)", "A & 1 & 2 & 3 & 4"), "line 2: column 'Latency (ms)' is left out"),
+        (latex(r"Model & \multicolumn{2}{c}{img/s} & Top-1 \\ & V100 & A100 & ", "A & 1 & 2 & 3"), "'img/s A100' is"),
+        (latex(HEAD, r"A & 1 & \foo{2}{3} & 4"), "flops = '2 3' is no number"),
+        (latex(HEAD, r"A & 1 & 1 226 & 4"), "flops = '1 226' is no number"),
+        ("model,params,MAdds\nA,5.4,219\nB,3.5,300\n", "'MAdds' has no unit and is taken as millions"),
+        ("model,params,FLOPs\nA,25.6,4.1,1\nB,1,2\nC,3,4", "line 2: 4 cells stand in a table of 3 columns"),
+        ("|Model|Params|Batch size|\n|-|-|-|\n|A|3M|64|", "column 'Batch size' is left out"),
+        (latex("a & b", "1 & 2") + latex(HEAD, "A & 1 & 2 & 3"), "line 2: the table has no columns"),
+    ],
+)  # fmt: skip
+def test_what_is_left_out_is_said_with_its_line(text, said):
+    problems = [problem for printed in importing.parse(text, "x") for problem in printed.problems]
+    assert any(said in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("head", "cell", "key", "value"),
+    [
+        ("Mem. (MB)", "4,096", "memory", "4.096"),
+        ("Memory", "4096MB", "memory", "4.096"),
+        ("Params", "25,557,032", "params", "25.557032"),
+        ("Params", ".78M", "params", "0.78"),
+        ("FLOPs", "4.1x10^9", "flops", "4.1"),
+        ("img size", "3x224x224", "size", "224"),
+        ("Input", "(384, 384)", "size", "384"),
+        ("Resolution", "512x1024", "size", "512x1024"),
+        ("Throughput", "1.2k", "img/s", "1200"),
+        ("Top-1", "81.3 (+0.4)", "top1", "81.3"),
+        ("Top-1", "81.3_{+0.4}", "top1", "81.3"),
+        ("Top-1", "81.3/95.5", "top1", ""),
+        ("Top-5", "95.5", "top1", ""),
+        ("Top-1 V2", "70.1", "top1", ""),
+    ],
+)
+def test_a_cell_has_the_unit_of_its_column(head, cell, key, value):
+    [printed] = importing.parse(f"|Model|Family|{head}|MACs|\n|-|-|-|-|\n|A|CNN|{cell}|4.1G|\n", "x")
+    [row] = printed.rows
+    assert (row.values.get(key, ""), row.section, row.values["flops"]) == (value, "CNN", "4.1")
+
+
+@pytest.mark.parametrize(
+    ("label", "size", "model", "read"),
+    [
+        ("ResNet-50 (He et al., 2016)", 0, "timm:resnet50", 0),
+        ("ResNet50 [12, 14]", 0, "timm:resnet50", 0),
+        ("R-50", 0, "timm:resnet50", 0),
+        ("timm/resnet50.a1_in1k", 0, "timm:resnet50", 0),
+        ("ViT-B/16", 384, "timm:vit_base_patch16_384", 0),
+        ("ViT-B/32", 224, "timm:vit_base_patch32_224", 0),  # one shipped paper prints this name for patches of 16
+        ("MobileNetV2 x1.0", 0, "timm:mobilenetv2_100", 0),
+        ("MobileNetV2-0.5", 0, "timm:mobilenetv2_050", 0),
+        ("GhostNet 1.0×", 0, "timm:ghostnet_100", 0),
+        ("GhostNet", 0, "timm:ghostnet_100", 0),
+        ("ConvNeXt-B ↑384", 0, "timm:convnext_base", 384),
+        ("ConvNeXt-B @ 384px (ours)", 0, "timm:convnext_base", 384),
+        ("ConvNeXt-B-384", 0, "timm:convnext_base", 384),
+        ("LeViT-384", 0, "timm:levit_384", 0),
+        ("InceptionNeXt-T", 0, "timm:inception_next_tiny", 0),
+        ("ResNeXt50-32×4d", 0, "timm:resnext50_32x4d", 0),
+        ("MLP-Mixer-B/16", 0, "timm:mixer_b16_224", 0),
+        ("DeiT-B⚗", 0, "timm:deit_base_distilled_patch16_224", 0),
+        ("MViT-B", 0, "", 0),  # torchvision's takes videos
+        ("Ours-B", 0, "", 0),
+    ],
+)  # fmt: skip
+def test_a_label_is_read_with_its_marks_and_its_size(label, size, model, read):
+    named = read_label(label, size, NAMES)
+    assert (named.match.model, named.size) == (model, read)
+
+
+def test_every_table_of_a_text_is_read_and_a_detector_is_no_backbone():
+    text = "## Zoo\n|Model|#P|Top-1|\n|-|-|-|\n|A|3M|70|\n\n## COCO\n|Backbone|#P|box AP|\n|-|-|-|\n|A|48M|46|\n"
+    zoo, coco = importing.parse(text, "x")
+    assert [(table.title, [row.dense for row in table.rows]) for table in (zoo, coco)] == [
+        ("Zoo", [False]), ("COCO", [True])
+    ]  # fmt: skip
