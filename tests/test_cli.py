@@ -247,19 +247,23 @@ def test_a_regression_is_one_though_nobody_reads_the_table(here: Path) -> None:
     comparison.write(here / "kept.jsonl", [_comparison(np.full(20, 0.1), "slower")])
     ran = shell("bench.py gate --rejudge kept.jsonl --junit tests.xml | true; echo ${PIPESTATUS[0]}", here)
     assert (ran.stdout, ran.stderr) == ("1\n", "")
+    ran = shell("GITHUB_ACTIONS=true bench.py gate --rejudge kept.jsonl --format json >/dev/full 2>/dev/full", here)
+    assert ran.returncode == 2
+    ran = shell("GITHUB_ACTIONS=true bench.py gate --rejudge kept.jsonl --format json 2>/dev/full", here)
+    assert ran.returncode == 1
+    assert json.loads(ran.stdout)
     assert "<failure" in (here / "tests.xml").read_text()
 
 
 LATER = [
     pytest.param(words, marks=pytest.mark.slow)
-    for words in ("report convnext_table2", "audit convnext", "table import printed.md --force")
+    for words in ("report convnext_table2", "audit convnext")
 ]
 
 
 @pytest.mark.parametrize("words", ["export record.jsonl", *LATER])
 def test_a_disk_that_is_full_keeps_the_older_file(here: Path, words: str) -> None:
     shutil.copy(ROOT / "reports" / "records" / "cpu_2_threads.jsonl", here / "record.jsonl")
-    (here / "printed.md").write_text("| Model | Params (M) |\n|---|---|\n| ResNet-18 | 11.7 |\n")
     (here / "old.csv").write_text("older")
     ran = shell(f"ulimit -f 0; bench.py {words} --output old.csv", here)
     assert ran.returncode == 2, ran.stderr

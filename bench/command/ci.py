@@ -60,7 +60,7 @@ def show(judgement: Judgement, how: Output, also: ForCI) -> int:
     if os.environ.get("GITHUB_ACTIONS") == "true":
         document = how.file is None and how.format != "terminal"  # and GitHub's runner reads both streams
         with suppress(BrokenPipeError):
-            print(ci.form("annotations", judgement), end="", file=sys.stderr if document else sys.stdout)
+            (progress.put if document else sys.stdout.write)(ci.form("annotations", judgement))
     page = os.environ.get("GITHUB_STEP_SUMMARY")
     if page:
         _write(Path(page), ci.form("summary", judgement), append=True)

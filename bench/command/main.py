@@ -149,7 +149,7 @@ def _need_folder() -> None:
 
 
 def _bug() -> int:
-    traceback.print_exc()
+    progress.put(traceback.format_exc())
     progress.complain("this is a fault of visionbench and no result: please report the lines above.")
     return BUG
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -31,12 +32,22 @@ STOPPED = "stopped answering in the middle (see `nvidia-smi` and `dmesg`; a rest
 def say(text: str) -> None:
     """One line on stderr, unless the user has asked for none."""
     if not QUIET.get():
-        print(clean_lines(text), file=sys.stderr, flush=True)
+        put(f"{clean_lines(text)}\n")
 
 
 def complain(text: str) -> None:
     """One line on stderr that begins with the program's name: something is wrong."""
-    print(clean_lines(f"{short_name()}: {text}"), file=sys.stderr, flush=True)
+    put(clean_lines(f"{short_name()}: {text}") + "\n")
+
+
+def put(text: str) -> None:
+    """Write to stderr as it is. Where that goes to a full disk or to nobody, it ends no measurement and no verdict."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def outcome(record: Record) -> str:
