@@ -123,12 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _forget_output()
         return code
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
-            return _bug()
-        _forget_output()
-        reason = files.reason(error)
-        progress.complain(f"cannot write the results ({reason}): free some space.")
-        return USAGE
+        return _refused(error)
     except Exception as error:  # a traceback ends with 1, and 1 is the code of a regression
         from visionbench.models import ModelError  # a report has none
 
@@ -146,6 +141,22 @@ def _need_folder() -> None:
         Path.cwd()
     except OSError as error:
         raise BenchError("the folder that you are in is gone: change to one that exists.") from error
+
+
+def _refused(error: OSError) -> int:
+    """The system refuses a path before it is opened, or room for the results; all else is a fault of ours."""
+    if error.errno in _UNUSABLE and isinstance(error.filename, str):
+        progress.complain(f"cannot use {error.filename} ({files.reason(error)}): name another file.")
+        return USAGE
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
+        return _bug()
+    _forget_output()
+    progress.complain(f"cannot write the results ({files.reason(error)}): free some space.")
+    return USAGE
+
+
+_UNUSABLE = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EROFS, errno.EISDIR)
+"""What may be wrong with a path that is looked at before it is opened."""
 
 
 def _bug() -> int:

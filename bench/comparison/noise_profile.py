@@ -11,6 +11,7 @@ One JSON file holds one profile per fingerprint, so that several machines can sh
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -114,7 +115,7 @@ class _File:
 
 def read(path: Path) -> tuple[Profile, ...]:
     """The profiles of a file, none where there is no file. Raises `BenchError` for a file that holds something else."""
-    if not path.exists():
+    if not os.path.lexists(path):
         return ()
     return read_typed(path, _File, "noise profiles", "name a file that `selftest` wrote").profiles
 

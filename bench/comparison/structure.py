@@ -23,7 +23,7 @@ from typing import Any
 
 from visionbench.comparison.fold_names import count_of, fold, unfold
 from visionbench.record.errors import BenchError
-from visionbench.record.files import decode, reason, text_of, typed, write_whole
+from visionbench.record.files import decode_once, reason, text_of, typed, write_whole
 from visionbench.record.spec import Spec
 
 STRUCTURE_SCHEMA = 1
@@ -173,7 +173,7 @@ def _json(value: Any) -> str:
 
 def from_text(text: str) -> Structures:
     """The rows of a file's text. Raises `BenchError` for another schema, ValueError for no such file."""
-    data = decode(text)
+    data = decode_once(text)
     if not isinstance(data, dict) or type(data.get("schema")) is not int:
         raise ValueError("it has no schema number")
     if data["schema"] != STRUCTURE_SCHEMA:
@@ -255,10 +255,10 @@ def write(path: Path, structures: Structures) -> None:
 
 def read(path: Path) -> Structures:
     """The rows of a file. Raises `BenchError` for a file that is not there or holds something else."""
-    if not path.exists():
-        raise BenchError(f"there is no baseline {path}: write it with `{UPDATE}` and commit it.")
     try:
         return from_text(text_of(path))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BenchError(f"there is no baseline {path}: write it with `{UPDATE}` and commit it.") from error
     except OSError as error:
         raise BenchError(f"cannot read {path} ({reason(error)}): name another file.") from error
     except (ValueError, KeyError) as error:

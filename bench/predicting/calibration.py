@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from visionbench.record.errors import BenchError, choose
-from visionbench.record.files import decode, locked, text_of, typed, write_whole
+from visionbench.record.files import decode, decode_once, locked, text_of, typed, write_whole
 from visionbench.record.prediction import Figures
 from visionbench.record.spec import MEMORY_FORMATS, PRECISIONS, TASKS, Spec
 
@@ -118,7 +118,7 @@ def read(path: Path) -> Calibration:
 
 def from_json(text: str) -> Calibration:
     """The calibration of a JSON text. Raises ValueError."""
-    data = decode(text)
+    data = decode_once(text)
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != SCHEMA:
         raise ValueError(f"its schema is {schema}, and this visionbench reads {SCHEMA}")

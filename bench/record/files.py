@@ -14,6 +14,7 @@ import json
 import math
 import os
 import re
+import select
 import stat
 import types
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -21,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, BinaryIO, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from visionbench.record.errors import BenchError
 
@@ -32,6 +33,22 @@ _Check = Callable[[Any], None]
 
 class _UnknownFieldError(ValueError):
     """The names of fields that a type does not have."""
+
+
+def decode_once(text: str) -> Any:
+    """As `decode`, and a name that stands twice in an object is a ValueError: a careless merge leaves two of a row."""
+    try:
+        return json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
+        raise ValueError(f"'{twice[:200]}' stands in it twice")
+    return data
 
 
 def decode(text: str | bytes) -> Any:
@@ -200,14 +217,51 @@ def _inside(value: Any) -> Iterable[Any]:
     return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
-def text_of(path: Path, encoding: str = "utf-8") -> str:
-    """A file's text. Raises OSError where it cannot be read, ValueError where it is no text or has an impossible name.
+PIPE_SECONDS = 5.0
+"""How long a named pipe may be empty before it counts as one that nobody writes to."""
 
-    A device is none of our files: a link to `/dev/zero` could be read for ever.
+
+def opened(path: Path) -> BinaryIO:
+    """A file to read from, as bytes; `<(zcat records.gz)` is one. Raises OSError where there is nothing to read.
+
+    A device is none of our files: a link to `/dev/zero` could be read for ever. Nor is a pipe without a writer.
     """
     if is_device(path):
         raise OSError(errno.EINVAL, "it is a device", str(path))
-    return path.read_text(encoding=encoding)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer is opened, too
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        named = stat.S_ISFIFO(mode) and Path(os.path.realpath(path)).exists()  # /dev/fd/63 has a writer, and no name
+        if named and not select.select([descriptor], [], [], PIPE_SECONDS)[0]:
+            raise OSError(errno.EAGAIN, "it is a pipe that nobody writes to", str(path))
+        os.set_blocking(descriptor, True)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def text_of(path: Path) -> str:
+    """A file's text, without the mark of the byte order that some editors put before it.
+
+    Raises OSError where it cannot be read, ValueError where it is no text or has an impossible name.
+    """
+    with opened(path) as file:
+        data = file.read()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(other_than_text(data)) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def other_than_text(data: bytes) -> str:
+    """What bytes are that are no text, as a clause."""
+    if data.startswith((b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")):
+        return "it is compressed; unpack it first"
+    return "it is UTF-16 and not UTF-8" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "it is no text in UTF-8"
 
 
 def is_device(path: Path) -> bool:
@@ -238,7 +292,7 @@ def reading(path: Path, what: str, remedy: str) -> Iterator[None]:
 def read_typed(path: Path, kind: type[T], what: str, remedy: str) -> T:
     """The dataclass that a JSON file holds. Raises `BenchError`, with the file's name and the remedy, for all else."""
     with reading(path, what, remedy):
-        return typed(decode(text_of(path)), kind, f"file of {what}")
+        return typed(decode_once(text_of(path)), kind, f"file of {what}")
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def read(path: Path | str) -> Saved | None:
     `BenchError` for one of its files that is torn or lacks a number.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace") if Path(path).is_file() else ""
+        text = Path(path).read_text(encoding="utf-8-sig", errors="replace") if Path(path).is_file() else ""
     except OSError:
         return None
     try:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from visionbench.record.collector import collector_paused
 from visionbench.record.errors import BenchError
-from visionbench.record.files import is_device, reason, sync_folder
+from visionbench.record.record from visionbench.record.files import is_device, opened, other_than_text, reason, sync_folder
 from visionbench.record.record import NewerSchemaError, Record, from_json, is_unfit, to_json
 
 HEAD = b'{"spec":'
@@ -105,6 +105,8 @@ def check_writable(path: Path | str, option: str = "--records") -> None:
         descriptor = os.open(trial or path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)  # some file systems have no locks, some disks no room
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "it is a pipe, which keeps nothing", str(path))
             _try_room(descriptor)
         finally:
             os.close(descriptor)
@@ -145,7 +147,7 @@ def _is_folder(path: Path) -> bool:
     """Whether it is one; what may not be looked at is read as a file, and refused as that."""
     try:
         return path.is_dir()
-    except PermissionError:
+    except OSError:
         return False
 
 
@@ -190,18 +192,23 @@ def _read_file(path: Path | str) -> Log:
     _refuse_devices(path)
     records: list[Record] = []
     problems: list[str] = []
-    number, line = 0, b""
+    number, line, first = 0, b"", b""
     try:
-        with Path(path).open("rb") as lines:  # line by line: a file may be larger than memory, its records are smaller
+        with opened(Path(path)) as lines:  # line by line: a file may be larger than memory, its records are smaller
             for number, line in enumerate(lines, start=1):
+                first = first or line
                 _read_line(f"{path}, line {number}", line, records, problems)
     except OSError as error:
         raise _cannot("read", path, error) from error
     torn = number == 1 and not line.endswith(b"\n") and (line.startswith(HEAD) or HEAD.startswith(line))
     if problems and not records and not torn:
-        first = problems[0].removeprefix(f"{path}, ").replace(" is torn or no record, skipped", "")
+        why = problems[0].removeprefix(f"{path}, ").replace(" is torn or no record, skipped", "")
+        try:
+            first.decode()
+        except UnicodeDecodeError:
+            why = other_than_text(first)
         raise BenchError(
-            f"{path} is not a visionbench records file: none of its {len(problems)} lines is a record; {first}."
+            f"{path} is not a visionbench records file: none of its {len(problems)} lines is a record; {why}."
         )
     return Log(records=tuple(records), problems=tuple(problems))
 

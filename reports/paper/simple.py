@@ -199,7 +199,7 @@ def _columns(file: TomlFile, index: int, entry: Mapping[str, Any], rows: Sequenc
 def _csv_entries(path: Path, asked: str) -> list[Entry]:
     """The lines of the CSV file. Its first line names the columns."""
     try:
-        text = text_of(path, "utf-8-sig")
+        text = text_of(path)
     except (OSError, ValueError) as error:
         raise BenchError(f"{asked}: cannot read {path} ({error}): name a CSV file beside this one.") from error
     reader = csv.reader(io.StringIO(text), strict=True)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -67,6 +72,87 @@ def test_a_wrong_file_is_one_sentence(read: Callable[[Path], object], right: str
     assert "file.json" in str(caught.value)
     assert str(caught.value).endswith(".")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("read", "right"), READERS.values(), ids=READERS.keys())
+def test_what_an_editor_or_a_shell_adds_is_no_fault(read: Callable[[Path], object], right: str, tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    path.write_text(right, encoding="utf-8")
+    asked = read(path)
+    for data in (b"\xef\xbb\xbf" + right.encode(), right.replace("\n", "\r\n").encode(), right.encode() + b"\n\n"):
+        path.write_bytes(data)
+        assert read(path) == asked
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=[right], daemon=True)
+    writer.start()
+    assert read(pipe) == asked
+    writer.join(10)
+
+
+OTHER_FILES = {
+    "compressed": (gzip.compress(b"{}"), "unpack it first"),
+    "UTF-16": ("{}".encode("utf-16"), "UTF-16"),
+    "Latin-1": ('"é"'.encode("latin-1"), "no text in UTF-8"),
+    "a pipe": (None, "nobody writes to"),
+    "a folder": (None, "directory"),
+    "a link to itself": (None, "symbolic links"),
+    "a long name": (None, "name too long|no baseline"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_FILES)
+@pytest.mark.parametrize(("read", "right"), READERS.values(), ids=READERS.keys())
+def test_what_is_no_file_of_text_is_called_that(
+    read: Callable[[Path], object], right: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "PIPE_SECONDS", 0.02)
+    path = tmp_path / ("n" * 300 if kind == "a long name" else "file.json")
+    content, why = OTHER_FILES[kind]
+    if content is not None:
+        path.write_bytes(content)
+    elif kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a folder":
+        path.mkdir()
+    elif kind == "a link to itself":
+        path.symlink_to(path.name)
+    if kind == "a long name" and read is noise_profile.read:
+        assert read(path) == ()  # there is none
+        return
+    with pytest.raises(BenchError, match=why) as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["noise profile", "structure", "calibration"])
+def test_a_name_that_stands_twice_is_refused(name: str, tmp_path: Path) -> None:
+    read, right = READERS[name]
+    path = tmp_path / "file.json"
+    for key in ("schema", max(json.loads(right))):
+        path.write_text(right.replace(f'"{key}":', f'"{key}": 0, "{key}":', 1))
+        with pytest.raises(BenchError, match="stands in it twice"):
+            read(path)
+
+
+def test_records_are_read_from_a_pipe_and_none_are_written_to_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "PIPE_SECONDS", 0.02)
+    lines = (SHIPPED / "reports" / "records" / "computed.jsonl").read_bytes().splitlines(keepends=True)[:3]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(BenchError, match="nobody writes to"):
+        store.read(pipe)
+    with pytest.raises(BenchError, match="a pipe, which keeps nothing"):
+        store.check_writable(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=[b"".join(lines)], daemon=True)
+    writer.start()
+    assert len(store.read(pipe).records) == 3
+    writer.join(10)
+    words = f"zcat | {sys.executable} {SHIPPED / 'bench.py'} export /dev/stdin --format csv"
+    done = subprocess.run(["bash", "-c", words], input=gzip.compress(b"".join(lines)), capture_output=True, check=True)
+    assert len(done.stdout.splitlines()) >= 4
 
 
 def _changed(text: str, path: tuple[str | int, ...], value: object) -> str:

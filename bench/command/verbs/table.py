@@ -117,9 +117,9 @@ def _imported(path: Path, target: Path) -> str:
     from visionbench.reports.paper.simple import METRICS
 
     try:
-        text = files.text_of(path, "utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = files.reason(error) if isinstance(error, OSError) else "it is no UTF-8"
+        text = files.text_of(path)
+    except (OSError, ValueError) as error:
+        reason = files.reason(error) if isinstance(error, OSError) else str(error)
         raise BenchError(f"cannot read {path} ({reason}): name a table as LaTeX, Markdown, HTML or CSV.") from error
     tables = importing.parse(text, str(path))
     for problem in (problem for printed in tables for problem in printed.problems):
