@@ -18,7 +18,7 @@ from pathlib import Path
 
 from visionbench.record.collector import collector_paused
 from visionbench.record.errors import BenchError
-from visionbench.record.record from visionbench.record.files import is_device, opened, other_than_text, reason, sync_folder
+from visionbench.record.files import is_device, opened, other_than_text, reason, sync_folder
 from visionbench.record.record import NewerSchemaError, Record, from_json, is_unfit, to_json
 
 HEAD = b'{"spec":'

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
 from pathlib import Path
+from string import ascii_lowercase
 
 import pytest
 
 from visionbench.command.main import main
+from visionbench.record.errors import BenchError
 from visionbench.reports import load_paper
 from visionbench.reports.paper import importing
 from visionbench.reports.paper.naming import resolve
@@ -163,6 +167,30 @@ def test_what_is_no_table_is_refused(tmp_path, capsys, text, said):
 def test_a_brace_that_is_never_closed_ends_the_reading_and_not_the_program():
     [table] = importing.parse("Model & params \\\\ \\textbf{A & 3 \\\\ B & {4} \\\\", "x")
     assert table.rows[-1].values == {"label": "B", "params": "4"}
+
+
+TABULAR = "\\begin{tabular}{lcc}\nModel & Params (M) & FLOPs (G) \\\\\n%s & 28 & 4.5 \\\\\n\\end{tabular}"
+DOUBLING = "".join(f"\\newcommand{{\\{a}}}{{\\{b}\\{b}}}\n" for a, b in itertools.pairwise(ascii_lowercase))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(TABULAR % (bit * 4000) for bit in ("\\makecell{", "\\multirow{", "\\cite[", "(", "[", "{", "\\\\[")),
+        *("| Model | Params (M) | FLOPs (G) |\n|---|---|---|\n| %s | 28 | 4.5 |\n" % (bit * 20_000) for bit in "[(<`"),
+        "\\caption[" * 3000 + TABULAR % "a",
+        "\n" * 50_000 + TABULAR % "a",
+        DOUBLING + TABULAR % "\\a",
+        TABULAR % "\\multicolumn{999999999}{c}{x}",
+        TABULAR % ("\\multirow{" + "9" * 5000 + "}{*}{x}"),
+        "x" * 3_000_000,
+    ],
+    ids=lambda text: text[:12],
+)
+def test_a_table_of_hostile_length_takes_neither_memory_nor_minutes(text):
+    """In the square of its length each would take hours."""
+    with contextlib.suppress(BenchError):
+        assert importing.parse(text, "table")
 
 
 def test_a_starter_has_what_others_print_as_comments(tmp_path, monkeypatch, capsys):
