@@ -61,6 +61,9 @@ def script(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 MISTAKES = {
+    "report that cannot be written": (["gate", "--junit", "nowhere/tests.xml"], "cannot write nowhere/tests.xml"),
+    "summary that is a folder": (["gate", "--summary", "."], "cannot write . (is a directory)"),
+    "turns that cannot be kept": (["effects", "--keep", "nowhere/t.jsonl"], "cannot write nowhere/t.jsonl"),
     "unknown model": (["run", "convnext_tinny"], "timm:convnext_tiny"),
     "unknown table": (["report", "convnext_tabel1"], "convnext_table1"),
     "unknown table of run": (["run", "--table", "zzz"], "convnext_table12"),
@@ -255,10 +258,7 @@ def test_a_regression_is_one_though_nobody_reads_the_table(here: Path) -> None:
     assert "<failure" in (here / "tests.xml").read_text()
 
 
-LATER = [
-    pytest.param(words, marks=pytest.mark.slow)
-    for words in ("report convnext_table2", "audit convnext")
-]
+LATER = [pytest.param(words, marks=pytest.mark.slow) for words in ("report convnext_table2", "audit convnext")]
 
 
 @pytest.mark.parametrize("words", ["export record.jsonl", *LATER])

@@ -124,6 +124,16 @@ def write(path: Path, data: bytes, option: str = " with --output") -> None:
     files.write_whole(path, data, f"name another file{option}")
 
 
+def check(output: Output, *others: Path | None) -> None:
+    """Raise `BenchError` now for a file that could not be written after the measuring."""
+    for path, remedy in (
+        (output.file, "name another file with --output"),
+        *((path, "name another file") for path in others),
+    ):
+        if path is not None:
+            files.check_room(path, remedy)
+
+
 def width(asked: int | None) -> int | None:
     """Columns to fill: as asked, else as `COLUMNS` says, else the terminal's.
 

@@ -7,6 +7,7 @@ a cluster that have a card each, both are `cuda:0`.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 import torch
 
 from visionbench.machine import accelerator
+from visionbench.record.errors import BenchError
 
 
 @contextmanager
@@ -28,7 +30,7 @@ def marked(devices: Iterable[str], say: Callable[[str], None]) -> Iterator[None]
     with ExitStack() as stack:
         for device in devices:
             with suppress(OSError):
-                if not stack.enter_context(_mark(device)):
+                if not stack.enter_context(_mark(_name(device))):
                     say(
                         f"Another visionbench is measuring on {device} of this machine: both will come out slow. "
                         "Let one end first."
@@ -37,9 +39,23 @@ def marked(devices: Iterable[str], say: Callable[[str], None]) -> Iterator[None]
 
 
 @contextmanager
-def _mark(device: str) -> Iterator[bool]:
-    """Hold a shared lock for `device`; whether it is the only one."""
-    descriptor = _open(Path(tempfile.gettempdir()) / f".visionbench-{_name(device)}.lock")
+def claimed(path: Path | None) -> Iterator[None]:
+    """Keep a file that is written anew again and again to this process; None is no file.
+
+    Raises `BenchError` where another process of this machine does the same with it: the last would be left alone in it.
+    """
+    name = hashlib.sha256(os.fsencode(os.path.realpath(path or ""))).hexdigest()[:16]
+    with ExitStack() as stack:
+        with suppress(OSError):  # no lock can be set here
+            if path is not None and not stack.enter_context(_mark(f"file-{name}")):
+                raise BenchError(f"another visionbench is writing {path}: name another file with --keep.")
+        yield
+
+
+@contextmanager
+def _mark(name: str) -> Iterator[bool]:
+    """Hold a shared lock of that name; whether it is the only one."""
+    descriptor = _open(Path(tempfile.gettempdir()) / f".visionbench-{name}.lock")
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

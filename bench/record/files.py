@@ -357,6 +357,27 @@ def write_whole(path: Path, content: str | bytes, remedy: str = "name another fi
         raise BenchError(f"cannot write {path} ({why}): {remedy}.") from error
 
 
+def check_room(path: Path, remedy: str = "name another file") -> None:
+    """Raise `BenchError` now if `write_whole` could not write `path` later, after an hour of measuring."""
+    try:
+        old = _now_there(path)
+        if old is not None and (stat.S_ISDIR(old.st_mode) or not os.access(path, os.W_OK)):
+            number = errno.EISDIR if stat.S_ISDIR(old.st_mode) else errno.EACCES
+            raise OSError(number, os.strerror(number), str(path))
+        if old is None or _is_replaceable(old):
+            try:
+                _write_beside(Path(os.path.realpath(path)), b"\n" * ROOM).unlink()
+            except OSError as error:
+                if old is None or error.errno not in _IRREPLACEABLE:
+                    raise
+    except (OSError, ValueError) as error:
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise BenchError(f"cannot write {path} ({why}): {remedy}.") from error
+
+
+ROOM = 4096
+"""Bytes that must be free before anything is measured: about a small result."""
+
 _IRREPLACEABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV)
 """Why a folder lets no file take the place of another, whose content may be written all the same."""
 
@@ -379,20 +400,30 @@ def _is_replaceable(old: os.stat_result) -> bool:
 
 
 def _replace(target: Path, data: bytes, old: os.stat_result | None) -> None:
+    partial = _write_beside(target, data, None if old is None else stat.S_IMODE(old.st_mode))
+    try:
+        partial.replace(target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_folder(target)
+
+
+def _write_beside(target: Path, data: bytes, mode: int | None = None) -> Path:
+    """A new file in the target's folder, with the data on the disk; none where that cannot be."""
     partial = target.with_name(f".{os.urandom(8).hex()}.part")  # of this write alone: process numbers repeat
     try:
         with partial.open("wb") as file:
-            if old is not None:
-                os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(target)
     except BaseException:  # a Ctrl-C leaves nothing either
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
-    sync_folder(target)
+    return partial
 
 
 def _overwrite(path: Path, data: bytes) -> None:

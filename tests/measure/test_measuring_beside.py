@@ -10,7 +10,8 @@ import pytest
 
 from tests.pretended.card import H100, pretend
 from tests.pretended.nvml import UUID
-from visionbench.machine.neighbours import marked
+from visionbench.machine.neighbours import claimed, marked
+from visionbench.record.errors import BenchError
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +33,17 @@ def test_the_second_hears_of_the_first_and_the_third_of_the_second() -> None:
             assert len(heard) == 2
     with marked(["cpu"], heard.append):
         assert len(heard) == 2
+
+
+def test_a_file_of_turns_has_one_writer_by_whatever_name(tmp_path: Path) -> None:
+    kept, link = tmp_path / "kept.jsonl", tmp_path / "link.jsonl"
+    link.symlink_to(kept.name)
+    with claimed(kept), claimed(tmp_path / "other.jsonl"), claimed(None), claimed(None):
+        for path in (kept, link):
+            with pytest.raises(BenchError, match="another visionbench is writing .*--keep"), claimed(path):
+                pass
+    with claimed(link):
+        pass
 
 
 def test_other_devices_are_no_neighbours() -> None:

@@ -130,3 +130,24 @@ def test_a_stream_is_written_to_and_not_replaced(tmp_path: Path, into: str) -> N
         where = subprocess.PIPE if into == "a pipe" else file
         done = subprocess.run([sys.executable, "-c", program], stdout=where, check=True)
     assert (done.stdout or path.read_bytes()) == b"first\nsecond\n"
+
+
+def test_what_cannot_be_written_later_is_said_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in (tmp_path / "new.txt", Path("/dev/null"), tmp_path / "old.txt"):
+        files.check_room(path)
+    (tmp_path / "old.txt").write_text("kept")
+    files.check_room(tmp_path / "old.txt")
+    for path, why in (
+        (tmp_path, "directory"),
+        (tmp_path / "nowhere" / "x", "no such"),
+        (tmp_path / ("n" * 300), "long"),
+    ):
+        with pytest.raises(BenchError, match=why):
+            files.check_room(path)
+    with short_of_room(100), pytest.raises(BenchError, match="too large"):
+        files.check_room(tmp_path / "new.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["old.txt"]
+    monkeypatch.setattr(Path, "open", refuse)  # a folder that cannot be written
+    files.check_room(tmp_path / "old.txt")
+    with pytest.raises(BenchError, match="denied"):
+        files.check_room(tmp_path / "new.txt")

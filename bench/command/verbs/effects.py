@@ -104,6 +104,7 @@ def run(request: Request) -> int:
     """Compare in turns, keep what was measured, and print it as a table."""
     if request.roadmap and (request.selection.words or request.grid):
         raise BenchError("--roadmap chooses its models: name none, and don't add --grid.")
+    output.check(request.output, request.turns.keep)
     device = device_or_usual(request.turns.device)
     store.check_writable(request.records)
     if request.roadmap:

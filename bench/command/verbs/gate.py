@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from visionbench.command import ci, options, progress
+from visionbench.command import ci, options, output, progress
 from visionbench.command.processes import device_or_usual
 from visionbench.command.requests import ONLY_HERE, TERMINAL, ForCI, HowToRun, Output, Selection, Turns
 from visionbench.command.selection import specs_to_gate
@@ -131,16 +131,21 @@ def _variation(text: str) -> tuple[str, str]:
 
 def run(request: Request) -> int:
     """Measure both sides in turns, judge, and show."""
+    also = request.ci
+    output.check(request.output, also.summary, also.junit, also.gab, also.bmf)
     judgement = _rejudged(request.rejudge, request) if request.rejudge else judge_sides(request)
     return ci.show(judgement, request.output, request.ci)
 
 
 def judge_sides(request: Request) -> Judgement:
     """Measure both sides in turns and judge. Raises `BenchError` for what cannot be compared."""
+    from visionbench.machine.neighbours import claimed
+
     began = time.monotonic()
     if request.turns.keep:
         check_writable(request.turns.keep, "--keep")
     with ci.ended_politely(), ExitStack() as stack:
+        stack.enter_context(claimed(request.turns.keep))
         sides, stage = _set_up(request, stack)
         stack.enter_context(held_clocks([stage.device], locked=request.turns.lock_clocks))
         outcome, seed = _play(sides.rows, stage, request.turns)

@@ -97,6 +97,7 @@ def run(request: Request) -> int:
     from visionbench.judging.selftest import ONE_SOURCE, Ask, in_trees, parse_share, selftest
     from visionbench.judging.selftest import profile as tallied
     from visionbench.machine.environment import describe
+    from visionbench.machine.neighbours import claimed
     from visionbench.models.ladder import KINDS
     from visionbench.reports.results.selftests import layout
 
@@ -113,13 +114,14 @@ def run(request: Request) -> int:
     )
     folder, rule, environment = Path.cwd(), Rule(), describe(device, stage.threads)
     noise_profile.read(request.profile)  # a file of something else is reported now, and not after an hour
+    output.check(request.output, request.profile, turns.keep)
 
     def keep(runs: Sequence[Run]) -> None:
         if turns.keep:
             comparison.write(turns.keep, (row for suite in runs for row in suite.outcome.comparisons))
 
     held = held_clocks([device], locked=turns.lock_clocks)
-    with ci.ended_politely(), held, in_trees(stage, folder) as (placed, sides):
+    with ci.ended_politely(), claimed(turns.keep), held, in_trees(stage, folder) as (placed, sides):
         if sides is None:
             progress.say(ONE_SOURCE)
         runs = selftest(ask, tuple(KINDS), placed, environment, rule, sides, _Suites(), keep)

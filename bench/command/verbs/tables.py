@@ -82,6 +82,7 @@ def run(request: Request) -> int:
     place = place_to_measure(request.where, request.how_long)
     log = store.read_if_there(request.records)
     store.check_writable(request.records)
+    output.check(request.output)
     inputs.report_problems(log.problems)
     specs = [spec for report in reports for spec in report.computed_specs()]
     computed = count_missing(specs, log.records, request.records)
