@@ -144,7 +144,7 @@ def _need_folder() -> None:
 
 
 def _refused(error: OSError) -> int:
-    """The system refuses a path before it is opened, or room for the results; all else is a fault of ours."""
+    """The system refuses a path before it is opened, or room for the results; all else is our fault."""
     if error.errno in _UNUSABLE and isinstance(error.filename, str):
         progress.complain(f"cannot use {error.filename} ({files.reason(error)}): name another file.")
         return USAGE

@@ -41,7 +41,7 @@ def complain(text: str) -> None:
 
 
 def put(text: str) -> None:
-    """Write to stderr as it is. Where that goes to a full disk or to nobody, it ends no measurement and no verdict."""
+    """Write to stderr as it is. A full disk or a closed pipe there ends no measurement and no verdict."""
     try:
         sys.stderr.write(text)
         sys.stderr.flush()

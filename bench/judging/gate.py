@@ -31,7 +31,7 @@ MOST_MORE = 3
 NARROW = 0.0095
 """Half of the interval's width, on the logarithm, that the second look should leave.
 
-+5 % then lies eight standard errors above a margin of 1 %, more than twice what `movement` asks of launches that do
++5 % is then eight standard errors above a margin of 1 %, more than twice what `movement` asks of launches that do
 not move. By simulation, see tests/judge/test_judge_power.py.
 """
 

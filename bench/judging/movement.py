@@ -23,16 +23,16 @@ SHOWN = 0.01
 """The level of the F test: below it the ratio is taken to have moved, and not to have scattered."""
 
 MOST_MOVED = 12.0
-"""A ratio that has moved must lie so many of its errors off the margin; of what starts elsewhere no launch tells.
+"""A ratio that has moved must be so many of its errors off the margin.
 
 The three numbers are from simulation: tests/judge/test_judge_power.py counts what they come to.
 """
 
 
 def needed(logs: Sequence[float], level: float) -> float:
-    """How far from a margin the centre of `logs`, in their order, must lie: a logarithm.
+    """How far from a margin the centre of `logs`, in their order, must be: a logarithm.
 
-    Below that, launches that move as slowly as these would lie off the margin by chance more often than `level`. 0 for
+    Nearer to it, launches that move as slowly as these are off the margin by chance more often than `level`. 0 for
     fewer than `FEWEST_FOR_MEMORY` launches, which tell nothing of it.
     """
     n = len(logs)

@@ -218,7 +218,7 @@ def _inside(value: Any) -> Iterable[Any]:
 
 
 PIPE_SECONDS = 5.0
-"""How long a named pipe may be empty before it counts as one that nobody writes to."""
+"""How long a named pipe may be empty before it counts as one without a writer."""
 
 
 def opened(path: Path) -> BinaryIO:
@@ -235,7 +235,7 @@ def opened(path: Path) -> BinaryIO:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         named = stat.S_ISFIFO(mode) and Path(os.path.realpath(path)).exists()  # /dev/fd/63 has a writer, and no name
         if named and not select.select([descriptor], [], [], PIPE_SECONDS)[0]:
-            raise OSError(errno.EAGAIN, "it is a pipe that nobody writes to", str(path))
+            raise OSError(errno.EAGAIN, "it is a pipe that no program writes to", str(path))
         os.set_blocking(descriptor, True)
         return os.fdopen(descriptor, "rb")
     except BaseException:
@@ -334,7 +334,7 @@ def write_whole(path: Path, content: str | bytes, remedy: str = "name another fi
     """Write a file in one piece: a reader, a full disk or a power cut meets the old file or the new one, not a half.
 
     A link stays one: what it leads to is written. A pipe or a device is written to as it is, and so is an old file that
-    cannot be replaced (of somebody else, mounted by itself, or in a folder that cannot be written), once there is room.
+    cannot be replaced (of another user, mounted by itself, or in a folder that cannot be written), once there is room.
     `folders`: make those that are missing. Raises `BenchError`, with the remedy, where it cannot be written.
     """
     # A lone surrogate, of a name that is no UTF-8, becomes the escape that JSON has for it.
@@ -390,7 +390,7 @@ def _now_there(path: Path) -> os.stat_result | None:
 
 
 def _is_replaceable(old: os.stat_result) -> bool:
-    """Not a pipe or a device, nor what a stream of ours goes to (/dev/stdout), nor somebody else's, which stays his."""
+    """Not a pipe or a device, nor what our own output goes to (/dev/stdout), nor another user's, which stays his."""
     streams = []
     for descriptor in (1, 2):
         with suppress(OSError):

@@ -40,7 +40,7 @@ def test_a_file_of_turns_has_one_writer_by_whatever_name(tmp_path: Path) -> None
     link.symlink_to(kept.name)
     with claimed(kept), claimed(tmp_path / "other.jsonl"), claimed(None), claimed(None):
         for path in (kept, link):
-            with pytest.raises(BenchError, match="another visionbench is writing .*--keep"), claimed(path):
+            with pytest.raises(BenchError, match=r"another visionbench is writing .*--keep"), claimed(path):
                 pass
     with claimed(link):
         pass

@@ -94,7 +94,7 @@ OTHER_FILES = {
     "compressed": (gzip.compress(b"{}"), "unpack it first"),
     "UTF-16": ("{}".encode("utf-16"), "UTF-16"),
     "Latin-1": ('"é"'.encode("latin-1"), "no text in UTF-8"),
-    "a pipe": (None, "nobody writes to"),
+    "a pipe": (None, "no program writes to"),
     "a folder": (None, "directory"),
     "a link to itself": (None, "symbolic links"),
     "a long name": (None, "name too long|no baseline"),
@@ -142,7 +142,7 @@ def test_records_are_read_from_a_pipe_and_none_are_written_to_one(
     lines = (SHIPPED / "reports" / "records" / "computed.jsonl").read_bytes().splitlines(keepends=True)[:3]
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(BenchError, match="nobody writes to"):
+    with pytest.raises(BenchError, match="no program writes to"):
         store.read(pipe)
     with pytest.raises(BenchError, match="a pipe, which keeps nothing"):
         store.check_writable(pipe)

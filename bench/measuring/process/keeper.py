@@ -1,9 +1,9 @@
 """Between a caller and one of its sides: a process that kills what the side leaves behind.
 
-A side that is killed ends none of its daemons, and one with a session and an environment of its own is known by
-nothing. Linux gives it to the nearest ancestor that adopts orphans. That is this process, which has no other children
-and so may kill them all. It starts the side, sleeps until that has ended, and ends in the same way. Elsewhere than on
-Linux it kills the side's process group only.
+A side that is killed ends none of its daemons, and nothing marks one with another session and environment. Linux gives
+it to the nearest ancestor that adopts orphans. That is this process, which has no other children and so may kill them
+all. It starts the side, sleeps until that has ended, and ends in the same way. Elsewhere than on Linux it kills the
+side's process group only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Stopped(BaseException):
 
 
 def keep(parent: int, line: int, command: list[str]) -> NoReturn:
-    """Run `command` in a session of its own until it ends, or `parent` does, or a SIGTERM comes. Never returns.
+    """Run `command` in a new session until it ends, or `parent` does, or a SIGTERM comes. Never returns.
 
     `line` is the descriptor on which it talks, and which must hang up when it ends.
     """
