@@ -11,10 +11,10 @@ convention that a print of six digits meets exactly needs no company.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from visionbench.record.profile import FIRST, FUSED, LAST, LESS, MORE, Profile
+from visionbench.record.profile import FIRST, FUSED, LAST, LESS, MORE, QUERIES, Profile
 from visionbench.record.spec import sides
 from visionbench.reports.audit import conventions
 from visionbench.reports.audit.conventions import Convention
@@ -37,6 +37,7 @@ FORMS = {
     LAST: "the stride of a block in its last convolution",
     MORE: "a token more in every layer",
     LESS: "a token less in every layer",
+    QUERIES: "class attention with queries of every token",
 }
 """Forms of a network with (nearly) the same parameters, by the name of their profile: `record.profile`."""
 
@@ -63,20 +64,30 @@ PAIR = 2
 """So many networks of a section have a convention that a long print there meets nearly."""
 
 
-def audit(paper: str, rows: Sequence[PaperRow], profiles: Counted, stated: str = "") -> list[Finding]:
+Refuted = Callable[[Figure, float], bool]
+"""Whether a count is not what a figure prints, by what is known from elsewhere (`copied.refuting`)."""
+
+
+def audit(
+    paper: str,
+    rows: Sequence[PaperRow],
+    profiles: Counted,
+    stated: str = "",
+    refuted: Refuted = lambda _figure, _value: False,
+) -> list[Finding]:
     """The findings of one paper's rows, in order; rows that say by which counter they were counted are left out.
     `stated` is the convention that it states for its FLOPs, or "".
     """
     figures = [
         Figure(paper=paper, row=row, metric=m) for row in rows if not row.counter for m in METRICS if m in row.printed
     ]
-    tried = [list(_explanations(figure, profiles)) for figure in figures]
+    tried = [[e for e in _explanations(figure, profiles) if not refuted(figure, e.value)] for figure in figures]
     for metric in METRICS:
         if any(_is_rounded_down(figure, profiles) for figure in figures if figure.metric == metric):
             for figure, explanations in zip(figures, tried, strict=True):
                 if figure.metric == metric:
                     explanations[:] = [e for e in explanations if e.name != ROUNDED_UP]
-    votes = _votes(figures, tried)
+    votes = _votes(figures, tried, _in_families(figures, tried, profiles))
     return [
         _finding(figure, explanations, votes, rows, profiles, stated)
         for figure, explanations in zip(figures, tried, strict=True)
@@ -99,11 +110,16 @@ class Votes:
     believed: frozenset[tuple[str, str]]
     mostly: frozenset[tuple[str, str]]
     believed_in_section: frozenset[tuple[str, str, str]]
+    believed_in_family: frozenset[tuple[str, str, str, Network]]
 
     def believes(self, figure: Figure, explanation: Explanation) -> bool:
-        """Whether enough networks of the paper are explained so, or of its section all that can be explained."""
+        """Whether enough networks of the paper are explained so, or of its section all that can be explained, or a
+        program's count fits a family in a table.
+        """
         key = (figure.metric, explanation.name)
-        return key in self.believed or (*key, figure.row.section) in self.believed_in_section
+        if key in self.believed or (*key, figure.row.section) in self.believed_in_section:
+            return True
+        return (*key, figure.row.table, figure.row.network) in self.believed_in_family
 
     def is_usual(self, figure: Figure, name: str) -> bool:
         """Whether a believed convention has two networks of the section, or most of the paper."""
@@ -122,7 +138,34 @@ class Votes:
         return (not every_digit, explanation.name != IN_NAME, -section, -paper, explanation.cost, off)
 
 
-def _votes(figures: Sequence[Figure], tried: Sequence[Sequence[Explanation]]) -> Votes:
+def _in_families(
+    figures: Sequence[Figure], tried: Sequence[Sequence[Explanation]], profiles: Counted
+) -> frozenset[tuple[str, str, str, Network]]:
+    """The networks of a family in a table whose FLOPs are all fvcore's, of the network or of one form of it, where two
+    at least are not the exact ones: which program counted them is then no guess from one print.
+    """
+    fvcore = conventions.STATED["fvcore"]
+    groups: dict[tuple[str, str], list[tuple[Figure, set[str], Profile]]] = {}
+    for figure, explanations in zip(figures, tried, strict=True):
+        own = profiles.of(figure.row)
+        if own and figure.metric == "macs":
+            names = {e.name for e in explanations if e.name.endswith(fvcore.name)}
+            if fits(figure.printed, fvcore.count(own.parts)):
+                names.add(fvcore.name)
+            groups.setdefault((figure.row.table, own.family), []).append((figure, names, own))
+    believed = set()
+    for (table, _), group in groups.items():
+        differing = {f.row.network for f, _, own in group if not fits(f.printed, own.parts["macs"])}
+        for name in set.intersection(*(names for _, names, _ in group)) if len(differing) >= PAIR else ():
+            believed |= {("macs", name, table, figure.row.network) for figure, *_ in group}
+    return frozenset(believed)
+
+
+def _votes(
+    figures: Sequence[Figure],
+    tried: Sequence[Sequence[Explanation]],
+    in_families: frozenset[tuple[str, str, str, Network]],
+) -> Votes:
     paper: dict[tuple[str, str], set[Network]] = {}
     section: dict[tuple[str, str, str], set[Network]] = {}
     whole: dict[str, set[Network]] = {metric: set() for metric in METRICS}
@@ -149,6 +192,7 @@ def _votes(figures: Sequence[Figure], tried: Sequence[Sequence[Explanation]]) ->
             for key, networks in section.items()
             if len(networks) >= ENOUGH and networks == differing[key[0], key[2]]
         ),
+        believed_in_family=in_families,
     )
 
 
@@ -305,6 +349,10 @@ TOKEN = 0.02
 """A token more or less of at least a hundred, squared in attention, changes a count by no more."""
 
 
+CLASS_ATTENTION = ("timm:cait_", "timm:xcit_")
+"""Networks whose last layers have one query, the class token's."""
+
+
 def forms_worth_counting(finding: Finding) -> tuple[str, ...]:
     """In which forms, strided elsewhere or with a token more or less, the network may have the count."""
     figure, exact = finding.figure, finding.exact
@@ -312,6 +360,7 @@ def forms_worth_counting(finding: Finding) -> tuple[str, ...]:
         return ()
     ratio = figure.printed.value / exact  # an early stride saves, a late one costs
     token = () if abs(ratio - 1) > TOKEN else (LESS,) if ratio < 1 else (MORE,)
+    token += (QUERIES,) if 1 < ratio < 1 + 2 * TOKEN and figure.row.model.startswith(CLASS_ATTENTION) else ()
     return ((FIRST, *token) if 0.7 < ratio < 1 else (LAST, *token)) if 0.7 < ratio < 1.5 else ()
 
 
@@ -375,8 +424,8 @@ def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted, _v
     own = profiles.of(row)
     if own is None:
         return None
-    if swapped := _swapped(figure, own):
-        return swapped
+    if found := _swapped(figure, own) or _twin(figure, rows, profiles, own):
+        return found
     off = {metric for metric in METRICS if metric in row.printed and _is_off(row, own, metric)}
     if figure.metric not in off:
         return None
@@ -392,6 +441,23 @@ def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted, _v
         ):
             at = f" at {neighbour.image_size} px" if neighbour.image_size != row.image_size else ""
             return "row", f"the number of {neighbour.label}{at} ({neighbour.table})", printed.value
+    return None
+
+
+def _twin(figure: Figure, rows: Sequence[PaperRow], profiles: Counted, own: Profile) -> Found | None:
+    """What the paper prints twice under one label, where it is the count of the other variant, or about the count of
+    the same network at the other row's size and far from it at this one's.
+    """
+    row, off = figure.row, _is_off(figure.row, own, figure.metric)
+    for other in rows if figure.share <= COARSE or off else ():
+        profile = profiles.of(other) if other.label == row.label and _same(row, other, figure.metric) else None
+        if profile is None or (other.model == row.model) == (other.image_size == row.image_size):
+            continue
+        count, place = float(profile.parts[figure.metric]), f"({other.table})"
+        if other.model != row.model and figure.share <= COARSE and fits(figure.printed, count):
+            return "row", f"the number of the other {row.label}, {other.model} {place}", count
+        if other.model == row.model and off and not _is_off(other, profile, figure.metric):
+            return "row", f"the number of {other.label} at {other.image_size} px {place}", figure.printed.value
     return None
 
 

@@ -15,7 +15,7 @@ from visionbench.command.main import main
 from visionbench.record.profile import PARTS, Profile, by_network, format_lines, parse
 from visionbench.reports import REPORTS
 from visionbench.reports.audit.conventions import NAMED, composed
-from visionbench.reports.audit.copied import copied, first_prints
+from visionbench.reports.audit.copied import copied, first_prints, refuting
 from visionbench.reports.audit.explain import audit, sizes_worth_counting
 from visionbench.reports.audit.figures import Counted, Finding
 from visionbench.reports.paper.profiles import shipped
@@ -289,12 +289,13 @@ BY_HAND = Path(__file__).with_name("audited_by_hand.csv")
 @lru_cache(maxsize=1)
 def shipped_findings() -> dict[tuple[str, int, str], Finding]:
     counted = Counted(shipped())
-    first = first_prints([list(tables.values()) for tables in REPORTS.papers().values()])
+    first = first_prints([list(tables.values()) for tables in REPORTS.papers().values()], counted)
     found = {}
     for stem, tables in REPORTS.papers().items():
         rows = [row for report in tables.values() for row in report.rows]
         report = next(iter(tables.values()))
-        for finding in copied(audit(stem, rows, counted, report.stated), report.cite, first):
+        audited = audit(stem, rows, counted, report.stated, refuting(report.cite, first, counted))
+        for finding in copied(audited, report.cite, first, counted):
             found[finding.figure.row.table, finding.figure.row.number, finding.figure.metric] = finding
     return found
 
