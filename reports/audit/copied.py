@@ -31,6 +31,11 @@ ORIGINS = Path(__file__).parents[1] / "papers" / "origins.csv"
 DIGITS = 2
 """A print with fewer digits is met by chance."""
 
+SHORT = 5e-3
+"""Half a unit of the last digit as a share of the print: one of two digits is near so many counts that its being in an
+earlier paper says more.
+"""
+
 
 def appeared(cite: str) -> str:
     """A paper's number on arXiv, which orders papers by time; "" for none."""
@@ -40,8 +45,8 @@ def appeared(cite: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """A figure of a paper: when that appeared, its title, the name of the table, the print; `first`: whether it is one
-    of `ORIGINS`.
+    """A figure of a paper: when that appeared, its title, the name of the table, the print; `first`: whether the
+    network is its own, or it is one of `ORIGINS`.
     """
 
     date: str
@@ -73,7 +78,16 @@ def _printed(papers: Sequence[Sequence[Report]]) -> Iterator[tuple[PaperRow, str
             for row in report.rows:
                 for metric in METRICS if row.model else ():
                     if metric in row.printed:
-                        yield row, metric, Earlier(date, report.paper, report.name, row.printed[metric])
+                        own = _is_own(row, report.name)
+                        yield row, metric, Earlier(date, report.paper, report.name, row.printed[metric], first=own)
+
+
+def _is_own(row: PaperRow, table: str) -> bool:
+    """Whether a table is of the paper that a row's network is from: both have its name, as `swin_table1` and
+    `timm:swin_tiny_patch4_window7_224`.
+    """
+    name = row.model.partition(":")[2].removeprefix("tf_").removeprefix("dm_")
+    return name.startswith(table.partition("_")[0])
 
 
 @lru_cache(maxsize=1)
@@ -119,7 +133,8 @@ def _copy(finding: Finding, first: Prints, date: str, counted: Counted) -> Findi
         if _is_copy(printed, earlier):
             rounded = "" if earlier.number.value == printed.value else ", rounded"
             text = f"the number that {earlier.title} prints ({earlier.table}){rounded}"
-            return replace(finding, kind="copied", text=text, explained=earlier.number.value)
+            value = earlier.number.value
+            return replace(finding, kind="copied", text=text, explained=value, settled=earlier.first)
     return finding
 
 
@@ -131,18 +146,19 @@ def _earlier(figure: Figure, first: Prints, date: str, counted: Counted) -> list
 
 
 def refuting(cite: str, first: Prints, counted: Counted) -> Callable[[Figure, float], bool]:
-    """Whether a count that is near a print of few digits is refuted by an earlier print of more digits: it is rounded
-    here, and the count is not what stands there.
+    """Whether a count that is near a print is refuted by an earlier one: one that a network's own paper has, or any of
+    few digits, is copied here, and how it came about is told there; one of more digits is rounded here, and may be
+    another count.
     """
     date = appeared(cite)
 
     def refuted(figure: Figure, value: float) -> bool:
-        return any(
-            earlier.number.half_unit < figure.printed.half_unit
-            and _is_copy(figure.printed, earlier)
-            and not fits(earlier.number, value)
-            for earlier in _earlier(figure, first, date, counted)
-        )
+        for earlier in _earlier(figure, first, date, counted):
+            same = (earlier.first or figure.share > SHORT) and earlier.number.value == figure.printed.value
+            longer = earlier.number.half_unit < figure.printed.half_unit and not fits(earlier.number, value)
+            if (same or longer) and _is_copy(figure.printed, earlier):
+                return True
+        return False
 
     return refuted
 

@@ -11,8 +11,7 @@ convention that a print of six digits meets exactly needs no company.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 from visionbench.record.profile import FIRST, FUSED, LAST, LESS, MORE, QUERIES, Profile
 from visionbench.record.spec import sides
@@ -20,7 +19,6 @@ from visionbench.reports.audit import conventions
 from visionbench.reports.audit.conventions import Convention
 from visionbench.reports.audit.figures import METRICS, Counted, Figure, Finding, differs
 from visionbench.reports.audit.roundings import (
-    IN_NAME,
     ROUNDED_UP,
     Explanation,
     Kind,
@@ -29,7 +27,8 @@ from visionbench.reports.audit.roundings import (
     tolerance_of,
     zeros_added,
 )
-from visionbench.reports.printed import SCALES, Network, PaperRow
+from visionbench.reports.audit.votes import EXACT, Votes, votes_of
+from visionbench.reports.printed import SCALES, PaperRow
 
 FORMS = {
     FUSED: "the fused form, branches merged for inference",
@@ -50,19 +49,11 @@ COARSE = 2.5e-3
 NEAR, ALIKE = 1e-4, 1e-3
 """Two counters of one network, and two programs of it, are as near as this: an operator, a bias or a norm differ."""
 
-EXACT = 2e-6
-"""A print with six digits that a convention meets so closely is its count, and not near it by chance."""
-
 FAR = 0.2
 """Counts that differ by more than this, 2 x MACs and MACs, are not taken for each other by chance."""
 
-ENOUGH, SHARE, MANY = 3, 0.25, 10
-"""A convention is believed of a paper if it explains so many networks, and this share of those that it can be asked of;
-or many, whatever their share; of a section if it explains so many, and all of those there."""
-
-PAIR = 2
-"""So many networks of a section have a convention that a long print there meets nearly."""
-
+AS_STATED = "as the paper states"
+"""In the words of a finding: what is stated is honoured, whoever prints the same."""
 
 Refuted = Callable[[Figure, float], bool]
 """Whether a count is not what a figure prints, by what is known from elsewhere (`copied.refuting`)."""
@@ -81,17 +72,22 @@ def audit(
     figures = [
         Figure(paper=paper, row=row, metric=m) for row in rows if not row.counter for m in METRICS if m in row.printed
     ]
-    tried = [[e for e in _explanations(figure, profiles) if not refuted(figure, e.value)] for figure in figures]
+    tried = [list(_explanations(figure, profiles)) for figure in figures]
     for metric in METRICS:
         if any(_is_rounded_down(figure, profiles) for figure in figures if figure.metric == metric):
             for figure, explanations in zip(figures, tried, strict=True):
                 if figure.metric == metric:
                     explanations[:] = [e for e in explanations if e.name != ROUNDED_UP]
-    votes = _votes(figures, tried, _in_families(figures, tried, profiles))
-    return [
-        _finding(figure, explanations, votes, rows, profiles, stated)
-        for figure, explanations in zip(figures, tried, strict=True)
-    ]
+    votes = votes_of(figures, tried, profiles)
+    found = []
+    for figure, explanations in zip(figures, tried, strict=True):
+        left = [e for e in explanations if not refuted(figure, e.value)]
+        finding = _finding(figure, left, votes, rows, profiles, stated)
+        certain = finding.kind == "reproduced" or AS_STATED in finding.text or finding.text == FORMS[FUSED]
+        if not certain and finding.explained is not None and refuted(figure, finding.explained):
+            finding = Finding(figure=figure, kind="unexplained", exact=finding.exact)
+        found.append(finding)
+    return found
 
 
 def _is_rounded_down(figure: Figure, profiles: Counted) -> bool:
@@ -99,101 +95,6 @@ def _is_rounded_down(figure: Figure, profiles: Counted) -> bool:
     own = profiles.of(figure.row)
     exact = own.parts[figure.metric] if own else 0
     return figure.printed.value < exact and fits(figure.printed, exact)
-
-
-@dataclass(frozen=True, slots=True)
-class Votes:
-    """How many networks a convention explains: of the paper, and of one section of it; and where these are enough."""
-
-    paper: Mapping[tuple[str, str], int]
-    section: Mapping[tuple[str, str, str], int]
-    believed: frozenset[tuple[str, str]]
-    mostly: frozenset[tuple[str, str]]
-    believed_in_section: frozenset[tuple[str, str, str]]
-    believed_in_family: frozenset[tuple[str, str, str, Network]]
-
-    def believes(self, figure: Figure, explanation: Explanation) -> bool:
-        """Whether enough networks of the paper are explained so, or of its section all that can be explained, or a
-        program's count fits a family in a table.
-        """
-        key = (figure.metric, explanation.name)
-        if key in self.believed or (*key, figure.row.section) in self.believed_in_section:
-            return True
-        return (*key, figure.row.table, figure.row.network) in self.believed_in_family
-
-    def is_usual(self, figure: Figure, name: str) -> bool:
-        """Whether a believed convention has two networks of the section, or most of the paper."""
-        key = (figure.metric, name)
-        company = self.section.get((*key, figure.row.section), 0) >= PAIR or key in self.mostly
-        return key in self.believed and company
-
-    def order(self, figure: Figure, explanation: Explanation) -> tuple[bool, bool, int, int, int, float]:
-        """The better explanation is the smaller: it meets every digit; more networks of its section, of its paper have
-        it; it is nearer to the usual.
-        """
-        paper = self.paper[figure.metric, explanation.name]
-        section = self.section[figure.metric, explanation.name, figure.row.section]
-        off = abs(explanation.value - figure.printed.value)
-        every_digit = figure.share <= EXACT and fits(figure.printed, explanation.value)
-        return (not every_digit, explanation.name != IN_NAME, -section, -paper, explanation.cost, off)
-
-
-def _in_families(
-    figures: Sequence[Figure], tried: Sequence[Sequence[Explanation]], profiles: Counted
-) -> frozenset[tuple[str, str, str, Network]]:
-    """The networks of a family in a table whose FLOPs are all fvcore's, of the network or of one form of it, where two
-    at least are not the exact ones: which program counted them is then no guess from one print.
-    """
-    fvcore = conventions.STATED["fvcore"]
-    groups: dict[tuple[str, str], list[tuple[Figure, set[str], Profile]]] = {}
-    for figure, explanations in zip(figures, tried, strict=True):
-        own = profiles.of(figure.row)
-        if own and figure.metric == "macs":
-            names = {e.name for e in explanations if e.name.endswith(fvcore.name)}
-            if fits(figure.printed, fvcore.count(own.parts)):
-                names.add(fvcore.name)
-            groups.setdefault((figure.row.table, own.family), []).append((figure, names, own))
-    believed = set()
-    for (table, _), group in groups.items():
-        differing = {f.row.network for f, _, own in group if not fits(f.printed, own.parts["macs"])}
-        for name in set.intersection(*(names for _, names, _ in group)) if len(differing) >= PAIR else ():
-            believed |= {("macs", name, table, figure.row.network) for figure, *_ in group}
-    return frozenset(believed)
-
-
-def _votes(
-    figures: Sequence[Figure],
-    tried: Sequence[Sequence[Explanation]],
-    in_families: frozenset[tuple[str, str, str, Network]],
-) -> Votes:
-    paper: dict[tuple[str, str], set[Network]] = {}
-    section: dict[tuple[str, str, str], set[Network]] = {}
-    whole: dict[str, set[Network]] = {metric: set() for metric in METRICS}
-    differing: dict[tuple[str, str], set[Network]] = {}
-    for figure, explanations in zip(figures, tried, strict=True):
-        if explanations:
-            whole[figure.metric].add(figure.row.network)
-            differing.setdefault((figure.metric, figure.row.section), set()).add(figure.row.network)
-        for explanation in explanations:
-            key = (figure.metric, explanation.name)
-            paper.setdefault(key, set()).add(figure.row.network)
-            section.setdefault((*key, figure.row.section), set()).add(figure.row.network)
-    return Votes(
-        paper={key: len(networks) for key, networks in paper.items()},
-        section={key: len(networks) for key, networks in section.items()},
-        believed=frozenset(
-            key
-            for key, networks in paper.items()
-            if len(networks) >= MANY or ENOUGH <= len(networks) >= SHARE * len(whole[key[0]])
-        ),
-        mostly=frozenset(key for key, networks in paper.items() if len(networks) >= len(whole[key[0]]) / 2),
-        believed_in_section=frozenset(
-            key
-            for key, networks in section.items()
-            if len(networks) >= ENOUGH and networks == differing[key[0], key[2]]
-        ),
-        believed_in_family=in_families,
-    )
 
 
 def _finding(
@@ -249,7 +150,7 @@ def _as_stated(figure: Figure, own: Profile, profiles: Counted, stated: str) -> 
     )
     for profile, kind, prefix in forms:
         if profile and fits(figure.printed, value := convention.count(profile.parts)):
-            text = f"{prefix}{convention.name}, as the paper states"
+            text = f"{prefix}{convention.name}, {AS_STATED}"
             return Finding(figure=figure, kind=kind, text=text, exact=own.parts["macs"], explained=value)
     return None
 
@@ -263,7 +164,7 @@ def _nearly_so(figure: Figure, own: Profile, profiles: Counted, votes: Votes, st
         value, name = conventions.STATED[stated].count(own.parts), conventions.STATED[stated].name
         for rounding in zeros_added(figure.printed, value):
             if rounding.sure or votes.believes(figure, rounding):
-                found.append((0, f"{name}, as the paper states: {rounding.name}", value))
+                found.append((0, f"{name}, {AS_STATED}: {rounding.name}", value))
     for convention, value in profiles.macs(own, composed=False) if figure.share <= FINE else ():
         if votes.is_usual(figure, convention.name) and fits(figure.printed, value, near=ALIKE):
             found.append((abs(value - figure.printed.value), f"{convention.name}, within 0.1 %", value))

@@ -283,7 +283,7 @@ def test_the_verb_shows_what_is_not_reproduced(capsys):
 # --- the shipped papers ----------------------------------------------------------------------------------------------
 
 BY_HAND = Path(__file__).with_name("audited_by_hand.csv")
-"""Fifty figures with an explanation, drawn at random (seed 18), and what a look at each of them has shown."""
+"""Twice fifty figures with an explanation, drawn at random (seeds 18 and 2026), and what a look at each has shown."""
 
 
 @lru_cache(maxsize=1)
@@ -303,7 +303,7 @@ def shipped_findings() -> dict[tuple[str, int, str], Finding]:
 def test_fifty_random_explanations_were_checked_by_hand():
     with BY_HAND.open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) >= 50 + 20  # and of the rules that came later
+    assert len(lines) >= 50 + 20 + 43  # of the second draw seven were among the first, or rules that came later
     for line in lines:
         finding = shipped_findings()[line["table"], int(line["row"]), line["metric"]]
         scale = {"params": 1e6, "macs": 1e9}[line["metric"]]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from visionbench.reports import Report
     from visionbench.reports.audit import speed
     from visionbench.reports.audit.figures import Counted
-    from visionbench.reports.audit.tables import Audited
+    from visionbench.reports.audit.tables import Audited, First
     from visionbench.reports.printed import Network
     from visionbench.reports.table import Table
 
@@ -96,7 +96,7 @@ def run(request: Request) -> int:
         return 0
     audited = audit_papers(request.papers, user_models=request.user_models)
     if request.errata:
-        text = tables.errata(audited, "python bench.py", _counted_by())
+        text = tables.errata(audited, "python bench.py", _counted_by(), () if request.papers else _firsts())
         if request.output.file:
             output.write(request.output.file, text.encode())
         else:
@@ -137,6 +137,16 @@ def _counted_by() -> str:
     return " and ".join(f"counted with torch {torch} and timm {timm}" for torch, timm in sorted(versions))
 
 
+def _firsts() -> list[First]:
+    """The first prints of papers whose tables don't come along, with the exact counts that are known."""
+    from visionbench.reports.audit.copied import origins
+    from visionbench.reports.paper.profiles import shipped
+
+    known = shipped()
+    counted = [(*entry, known.get((*entry[0].network, ""))) for entry in origins()]
+    return [(row, metric, earlier, one.parts[metric] if one else None) for row, metric, earlier, one in counted]
+
+
 def audit_papers(names: Sequence[str], *, user_models: bool = False) -> list[Audited]:
     """The findings of those papers, of every shipped one for (). Raises `BenchError` for an unknown name.
 
@@ -152,7 +162,7 @@ def audit_papers(names: Sequence[str], *, user_models: bool = False) -> list[Aud
     profiles = Counted(known)
     audited = _audited(papers, profiles)
     found = [f for paper in audited for f in paper.findings]
-    unexplained = [f for f in found if f.kind in ("unexplained", "copied")]
+    unexplained = [f for f in found if f.kind in ("unexplained", "copied") and not f.settled]
     forms: dict[counting.Form, None] = dict.fromkeys(
         (f.figure.row.model, size, "") for f in unexplained for size in sizes_worth_counting(f)
     )
