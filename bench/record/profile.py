@@ -59,6 +59,7 @@ a training step of `TRAINED` images, only of that variant."""
 
 
 FUSED, FIRST, LAST, MORE, LESS = "fused", "strided first", "strided last", "a token more", "a token less"
+QUERIES = "queries of every token"
 """Forms of a network: `tracing.profile` makes the first, `tracing.forms` the others."""
 
 TRAINING, TRAINED = "training", 32

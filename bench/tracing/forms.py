@@ -1,4 +1,5 @@
-"""Forms in which others count a network: the stride elsewhere in a block, a token more or less.
+"""Forms in which others count a network: the stride elsewhere in a block, a token more or less, queries that are thrown
+away.
 
 Each is asked for by the name of its profile's variant. The parameters are the same, or nearly so.
 """
@@ -13,7 +14,7 @@ from torch import nn
 
 from visionbench.models.randomness import seeded
 from visionbench.record.collector import collector_paused
-from visionbench.record.profile import FIRST, LAST, MORE, PARTS, TRAINED, TRAINING, Profile
+from visionbench.record.profile import FIRST, LAST, MORE, PARTS, QUERIES, TRAINED, TRAINING, Profile
 from visionbench.record.spec import ImageSize, Spec
 from visionbench.tracing import passes
 from visionbench.tracing.operators import Operator
@@ -31,6 +32,8 @@ def profile_of(model: str, size: ImageSize, form: str) -> Profile:
     """The network in that form. Raises as `step.run`, and ValueError where it has no such form."""
     if form == TRAINING:
         return trained(model, size)
+    if form == QUERIES:
+        return with_queries(model, size)
     return strided(model, size, form) if form in (FIRST, LAST) else with_tokens(model, size, form)
 
 
@@ -83,6 +86,21 @@ def with_tokens(model: str, size: ImageSize, form: str) -> Profile:
     growth = 1 + (1 if form == MORE else -1) / tokens
     grown = [replace(op, macs=round(op.macs * growth ** _power(op, tokens))) for op in traced.operators]
     return profiled(network, grown, spec, form)
+
+
+def with_queries(model: str, size: ImageSize) -> Profile:
+    """The network's counts as if class attention made a query of every token, as XCiT's own code does: one product
+    makes queries, keys and values, and all queries but the class token's are thrown away. Raises as `profile_of`.
+    """
+    spec = Spec(model=model, image_size=size)
+    traced, network = run_with_model(spec)
+    rows = {op.module: op.operands[-3][0][0] for op in traced.operators if op.name in ("mm", "addmm")}
+    keys = {module: rows.get(f"{module.removesuffix('.q')}.k", 0) for module in rows if module.endswith(".q")}
+    fewer = {module: keys[module] // rows[module] for module in keys if keys[module] > rows[module]}
+    if not fewer:
+        raise ValueError(f"{model} has no class attention, with fewer queries than keys")
+    grown = [replace(op, macs=op.macs * fewer.get(op.module, 1)) for op in traced.operators]
+    return profiled(network, grown, spec, QUERIES)
 
 
 def _tokens(operators: Sequence[Operator]) -> int:

@@ -5,7 +5,8 @@ A convention is tried on a row, never typed in for one. Sources: fvcore 0.1.5 `n
 `analysis/jit_handles.py` (the same; MMPretrain's `get_flops.py` hands it the network without its classifier); mmcv 1.7
 `cnn/utils/flops_counter.py` (of biases only those of convolutions, which few networks have), after ptflops, and thop
 0.1 `vision/basic_hooks.py` (hooks on modules: what a function multiplies is not seen); the methods `flops()` of Swin's
-and its descendants' code (one operation per element of norms).
+and its descendants' code (one operation per element of norms); LeViT's `levit.py` (one per element of softmax);
+TensorFlow's profiler, whose operations the code of EfficientNetV2 halves (google/automl `efficientnetv2/utils.py`).
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Choice:
     activations: str = ""
     pools: str = ""
     resizing: bool = False
-    softmax: bool = False
+    softmax: int = 0
     multiplications: bool = False
     depthwise: bool = True
 
@@ -80,7 +81,7 @@ class Choice:
         total += parts["elements_activation"] if self.activations == "activations" else 0
         total += parts["elements_global_pool"] if self.pools else 0
         total += parts["elements_upsample"] if self.resizing else 0
-        total += SOFTMAX * parts["elements_softmax"] if self.softmax else 0
+        total += self.softmax * parts["elements_softmax"]
         total += parts["elements_multiply"] if self.multiplications else 0
         if not self.depthwise:
             total -= parts["macs_depthwise"] + (parts["elements_bias_depthwise"] if self.biases else 0)
@@ -105,7 +106,7 @@ class Choice:
             if out
         ]
         counted = (self.norms, "biases" * self.biases, self.activations, self.pools, "resizing" * self.resizing)
-        others = ("softmax" * self.softmax, "multiplications" * self.multiplications)
+        others = ("softmax" * bool(self.softmax), "multiplications" * self.multiplications)
         added = [part for part in (*counted, *others) if part]
         base = "hooks on convolutions and linear layers" if self.hooks else "MACs"
         without = f" without {' and '.join(left_out)}" if left_out else ""
@@ -126,6 +127,12 @@ _fvcore = _FVCORE.count
 def _every_element(parts: Parts) -> float:
     elements = sum(count for name, count in parts.items() if name.startswith("elements_"))
     return parts["macs"] + elements - parts["elements_bias_depthwise"]  # a share of the biases, not more of them
+
+
+def _tensorflow(parts: Parts) -> float:
+    """A norm in inference is two operations, a mean one for each element that it is of; activations have no count."""
+    halves = parts["elements_add"] + parts["elements_multiply"] + parts["elements_global_pool"]
+    return Choice(norms="norms").count(parts) + halves / 2
 
 
 NAMED: tuple[Convention, ...] = (
@@ -185,7 +192,7 @@ NAMED: tuple[Convention, ...] = (
             norms="norms as fvcore",
             biases=True,
             activations="activations",
-            softmax=True,
+            softmax=SOFTMAX,
             multiplications=True,
         ),
         "MACs without the lookup of positions plus norms as fvcore, five operations per element of softmax, "
@@ -193,6 +200,12 @@ NAMED: tuple[Convention, ...] = (
         needs="macs_position",
     ),
     _convention(Choice(norms="norms", activations="activations")),
+    _convention(Choice(softmax=1)),
+    Convention(
+        name="TensorFlow's profiler, halved (norms, and half of additions, multiplications and global pools, too)",
+        count=_tensorflow,
+        cost=2,
+    ),
     Convention(name="MACs plus one operation per element of everything else", count=_every_element, cost=3),
     Convention(name="MACs in units of 2^30", count=lambda p: p["macs"] / 2**30 * 1e9),
 )
@@ -202,6 +215,7 @@ STATED: Mapping[str, Convention] = {
     "macs": _convention(MACS),
     "2 x macs": NAMED[0],
     "fvcore": NAMED[3],
+    "tensorflow": next(each for each in NAMED if each.name.startswith("TensorFlow")),
 }
 """What a paper may state about its FLOPs (`flops = ...` in its file)."""
 

@@ -11,16 +11,14 @@ convention that a print of six digits meets exactly needs no company.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
-from visionbench.record.profile import FIRST, FUSED, LAST, LESS, MORE, Profile
+from visionbench.record.profile import FIRST, FUSED, LAST, LESS, MORE, QUERIES, Profile
 from visionbench.record.spec import sides
 from visionbench.reports.audit import conventions
 from visionbench.reports.audit.conventions import Convention
 from visionbench.reports.audit.figures import METRICS, Counted, Figure, Finding, differs
 from visionbench.reports.audit.roundings import (
-    IN_NAME,
     ROUNDED_UP,
     Explanation,
     Kind,
@@ -29,7 +27,8 @@ from visionbench.reports.audit.roundings import (
     tolerance_of,
     zeros_added,
 )
-from visionbench.reports.printed import SCALES, Network, PaperRow
+from visionbench.reports.audit.votes import EXACT, Votes, votes_of
+from visionbench.reports.printed import SCALES, PaperRow
 
 FORMS = {
     FUSED: "the fused form, branches merged for inference",
@@ -37,6 +36,7 @@ FORMS = {
     LAST: "the stride of a block in its last convolution",
     MORE: "a token more in every layer",
     LESS: "a token less in every layer",
+    QUERIES: "class attention with queries of every token",
 }
 """Forms of a network with (nearly) the same parameters, by the name of their profile: `record.profile`."""
 
@@ -49,21 +49,23 @@ COARSE = 2.5e-3
 NEAR, ALIKE = 1e-4, 1e-3
 """Two counters of one network, and two programs of it, are as near as this: an operator, a bias or a norm differ."""
 
-EXACT = 2e-6
-"""A print with six digits that a convention meets so closely is its count, and not near it by chance."""
-
 FAR = 0.2
 """Counts that differ by more than this, 2 x MACs and MACs, are not taken for each other by chance."""
 
-ENOUGH, SHARE, MANY = 3, 0.25, 10
-"""A convention is believed of a paper if it explains so many networks, and this share of those that it can be asked of;
-or many, whatever their share; of a section if it explains so many, and all of those there."""
+AS_STATED = "as the paper states"
+"""In the words of a finding: what is stated is honoured, whoever prints the same."""
 
-PAIR = 2
-"""So many networks of a section have a convention that a long print there meets nearly."""
+Refuted = Callable[[Figure, float], bool]
+"""Whether a count is not what a figure prints, by what is known from elsewhere (`copied.refuting`)."""
 
 
-def audit(paper: str, rows: Sequence[PaperRow], profiles: Counted, stated: str = "") -> list[Finding]:
+def audit(
+    paper: str,
+    rows: Sequence[PaperRow],
+    profiles: Counted,
+    stated: str = "",
+    refuted: Refuted = lambda _figure, _value: False,
+) -> list[Finding]:
     """The findings of one paper's rows, in order; rows that say by which counter they were counted are left out.
     `stated` is the convention that it states for its FLOPs, or "".
     """
@@ -76,11 +78,16 @@ def audit(paper: str, rows: Sequence[PaperRow], profiles: Counted, stated: str =
             for figure, explanations in zip(figures, tried, strict=True):
                 if figure.metric == metric:
                     explanations[:] = [e for e in explanations if e.name != ROUNDED_UP]
-    votes = _votes(figures, tried)
-    return [
-        _finding(figure, explanations, votes, rows, profiles, stated)
-        for figure, explanations in zip(figures, tried, strict=True)
-    ]
+    votes = votes_of(figures, tried, profiles)
+    found = []
+    for figure, explanations in zip(figures, tried, strict=True):
+        left = [e for e in explanations if not refuted(figure, e.value)]
+        finding = _finding(figure, left, votes, rows, profiles, stated)
+        certain = finding.kind == "reproduced" or AS_STATED in finding.text or finding.text == FORMS[FUSED]
+        if not certain and finding.explained is not None and refuted(figure, finding.explained):
+            finding = Finding(figure=figure, kind="unexplained", exact=finding.exact)
+        found.append(finding)
+    return found
 
 
 def _is_rounded_down(figure: Figure, profiles: Counted) -> bool:
@@ -88,68 +95,6 @@ def _is_rounded_down(figure: Figure, profiles: Counted) -> bool:
     own = profiles.of(figure.row)
     exact = own.parts[figure.metric] if own else 0
     return figure.printed.value < exact and fits(figure.printed, exact)
-
-
-@dataclass(frozen=True, slots=True)
-class Votes:
-    """How many networks a convention explains: of the paper, and of one section of it; and where these are enough."""
-
-    paper: Mapping[tuple[str, str], int]
-    section: Mapping[tuple[str, str, str], int]
-    believed: frozenset[tuple[str, str]]
-    mostly: frozenset[tuple[str, str]]
-    believed_in_section: frozenset[tuple[str, str, str]]
-
-    def believes(self, figure: Figure, explanation: Explanation) -> bool:
-        """Whether enough networks of the paper are explained so, or of its section all that can be explained."""
-        key = (figure.metric, explanation.name)
-        return key in self.believed or (*key, figure.row.section) in self.believed_in_section
-
-    def is_usual(self, figure: Figure, name: str) -> bool:
-        """Whether a believed convention has two networks of the section, or most of the paper."""
-        key = (figure.metric, name)
-        company = self.section.get((*key, figure.row.section), 0) >= PAIR or key in self.mostly
-        return key in self.believed and company
-
-    def order(self, figure: Figure, explanation: Explanation) -> tuple[bool, bool, int, int, int, float]:
-        """The better explanation is the smaller: it meets every digit; more networks of its section, of its paper have
-        it; it is nearer to the usual.
-        """
-        paper = self.paper[figure.metric, explanation.name]
-        section = self.section[figure.metric, explanation.name, figure.row.section]
-        off = abs(explanation.value - figure.printed.value)
-        every_digit = figure.share <= EXACT and fits(figure.printed, explanation.value)
-        return (not every_digit, explanation.name != IN_NAME, -section, -paper, explanation.cost, off)
-
-
-def _votes(figures: Sequence[Figure], tried: Sequence[Sequence[Explanation]]) -> Votes:
-    paper: dict[tuple[str, str], set[Network]] = {}
-    section: dict[tuple[str, str, str], set[Network]] = {}
-    whole: dict[str, set[Network]] = {metric: set() for metric in METRICS}
-    differing: dict[tuple[str, str], set[Network]] = {}
-    for figure, explanations in zip(figures, tried, strict=True):
-        if explanations:
-            whole[figure.metric].add(figure.row.network)
-            differing.setdefault((figure.metric, figure.row.section), set()).add(figure.row.network)
-        for explanation in explanations:
-            key = (figure.metric, explanation.name)
-            paper.setdefault(key, set()).add(figure.row.network)
-            section.setdefault((*key, figure.row.section), set()).add(figure.row.network)
-    return Votes(
-        paper={key: len(networks) for key, networks in paper.items()},
-        section={key: len(networks) for key, networks in section.items()},
-        believed=frozenset(
-            key
-            for key, networks in paper.items()
-            if len(networks) >= MANY or ENOUGH <= len(networks) >= SHARE * len(whole[key[0]])
-        ),
-        mostly=frozenset(key for key, networks in paper.items() if len(networks) >= len(whole[key[0]]) / 2),
-        believed_in_section=frozenset(
-            key
-            for key, networks in section.items()
-            if len(networks) >= ENOUGH and networks == differing[key[0], key[2]]
-        ),
-    )
 
 
 def _finding(
@@ -205,7 +150,7 @@ def _as_stated(figure: Figure, own: Profile, profiles: Counted, stated: str) -> 
     )
     for profile, kind, prefix in forms:
         if profile and fits(figure.printed, value := convention.count(profile.parts)):
-            text = f"{prefix}{convention.name}, as the paper states"
+            text = f"{prefix}{convention.name}, {AS_STATED}"
             return Finding(figure=figure, kind=kind, text=text, exact=own.parts["macs"], explained=value)
     return None
 
@@ -219,7 +164,7 @@ def _nearly_so(figure: Figure, own: Profile, profiles: Counted, votes: Votes, st
         value, name = conventions.STATED[stated].count(own.parts), conventions.STATED[stated].name
         for rounding in zeros_added(figure.printed, value):
             if rounding.sure or votes.believes(figure, rounding):
-                found.append((0, f"{name}, as the paper states: {rounding.name}", value))
+                found.append((0, f"{name}, {AS_STATED}: {rounding.name}", value))
     for convention, value in profiles.macs(own, composed=False) if figure.share <= FINE else ():
         if votes.is_usual(figure, convention.name) and fits(figure.printed, value, near=ALIKE):
             found.append((abs(value - figure.printed.value), f"{convention.name}, within 0.1 %", value))
@@ -305,6 +250,10 @@ TOKEN = 0.02
 """A token more or less of at least a hundred, squared in attention, changes a count by no more."""
 
 
+CLASS_ATTENTION = ("timm:cait_", "timm:xcit_")
+"""Networks whose last layers have one query, the class token's."""
+
+
 def forms_worth_counting(finding: Finding) -> tuple[str, ...]:
     """In which forms, strided elsewhere or with a token more or less, the network may have the count."""
     figure, exact = finding.figure, finding.exact
@@ -312,6 +261,7 @@ def forms_worth_counting(finding: Finding) -> tuple[str, ...]:
         return ()
     ratio = figure.printed.value / exact  # an early stride saves, a late one costs
     token = () if abs(ratio - 1) > TOKEN else (LESS,) if ratio < 1 else (MORE,)
+    token += (QUERIES,) if 1 < ratio < 1 + 2 * TOKEN and figure.row.model.startswith(CLASS_ATTENTION) else ()
     return ((FIRST, *token) if 0.7 < ratio < 1 else (LAST, *token)) if 0.7 < ratio < 1.5 else ()
 
 
@@ -375,8 +325,8 @@ def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted, _v
     own = profiles.of(row)
     if own is None:
         return None
-    if swapped := _swapped(figure, own):
-        return swapped
+    if found := _swapped(figure, own) or _twin(figure, rows, profiles, own):
+        return found
     off = {metric for metric in METRICS if metric in row.printed and _is_off(row, own, metric)}
     if figure.metric not in off:
         return None
@@ -392,6 +342,23 @@ def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted, _v
         ):
             at = f" at {neighbour.image_size} px" if neighbour.image_size != row.image_size else ""
             return "row", f"the number of {neighbour.label}{at} ({neighbour.table})", printed.value
+    return None
+
+
+def _twin(figure: Figure, rows: Sequence[PaperRow], profiles: Counted, own: Profile) -> Found | None:
+    """What the paper prints twice under one label, where it is the count of the other variant, or about the count of
+    the same network at the other row's size and far from it at this one's.
+    """
+    row, off = figure.row, _is_off(figure.row, own, figure.metric)
+    for other in rows if figure.share <= COARSE or off else ():
+        profile = profiles.of(other) if other.label == row.label and _same(row, other, figure.metric) else None
+        if profile is None or (other.model == row.model) == (other.image_size == row.image_size):
+            continue
+        count, place = float(profile.parts[figure.metric]), f"({other.table})"
+        if other.model != row.model and figure.share <= COARSE and fits(figure.printed, count):
+            return "row", f"the number of the other {row.label}, {other.model} {place}", count
+        if other.model == row.model and off and not _is_off(other, profile, figure.metric):
+            return "row", f"the number of {other.label} at {other.image_size} px {place}", figure.printed.value
     return None
 
 

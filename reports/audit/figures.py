@@ -42,13 +42,16 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a printed figure turned out to be, the `exact` count of its network, and the one that explains it."""
+    """What a printed figure turned out to be, the `exact` count of its network, and the one that explains it; `settled`:
+    no other size or form of the network is worth trying.
+    """
 
     figure: Figure
     kind: Kind
     text: str = ""
     exact: float | None = None
     explained: float | None = None
+    settled: bool = False
 
 
 class Counted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from visionbench.record.spec import ImageSize
 from visionbench.record.units import GIGA, MEGA, plural
@@ -13,6 +14,10 @@ from visionbench.reports.audit.figures import Finding
 from visionbench.reports.audit.roundings import KINDS, Kind
 from visionbench.reports.column import Column, label, lay_out
 from visionbench.reports.table import Cell, Table
+
+if TYPE_CHECKING:
+    from visionbench.reports.audit.copied import Earlier
+    from visionbench.reports.printed import PaperRow
 
 SCALES = {"params": MEGA, "macs": GIGA}
 WORDS = {"params": "params (M)", "macs": "FLOPs (G)"}
@@ -145,8 +150,10 @@ def said(finding: Finding, paper: Audited, others: Elsewhere) -> str:
     return f"the same figure: {', '.join(names)}" if names else ""
 
 
-def errata(audited: Sequence[Audited], program: str, counted_by: str) -> str:
-    """The page `docs/errata.md`: every paper's figures that are not its networks' exact counts."""
+def errata(audited: Sequence[Audited], program: str, counted_by: str, firsts: Sequence[First] = ()) -> str:
+    """The page `docs/errata.md`: every paper's figures that are not its networks' exact counts, and the first prints of
+    papers whose tables don't come along.
+    """
     from visionbench.reports.render.markdown import markdown
 
     others = elsewhere(audited)
@@ -159,7 +166,8 @@ Made by `{program} audit --errata`: {plural(len(audited), "paper")}, {total} pri
 
 A printed count is checked against a trace of the network that the row names. Where the two differ, what a count can be
 instead was tried on the row: other conventions, roundings, sizes, networks and rows. What none of them gives may stand
-in an earlier paper: then that is said, and what it is there stands there. No explanation was typed in. One fits the
+in an earlier paper: then that is said, and so it is where the network's own paper prints the same. What it is there
+stands there, or below under "First prints of other papers". No explanation was typed in. One fits the
 digits of a print; how these came about only their authors know, and of a print of few digits another explanation may
 fit as well. This page is about numbers and not about people: most differences are conventions that a
 paper is free to choose. What is *unexplained* may be our mistake. The network that is built here may not be the one
@@ -174,7 +182,36 @@ that was counted, or our file may have its size or its name wrong. Corrections a
             continue
         lines += [f"## {paper.title}", "", f"Source: {paper.cite}. Show it: `{program} audit {paper.stem}`.", ""]
         lines += [_errata_rows(paper, others), ""]
+    if firsts:
+        lines += [_FIRSTS, _first_rows(firsts)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+First = tuple["PaperRow", str, "Earlier", float | None]
+"""A row of `copied.ORIGINS`, the metric, what is printed, and the exact count, where the row says the size."""
+
+_FIRSTS = """\
+## First prints of other papers
+
+What is copied above stands first in tables that don't come along. These figures are not audited, and no figure above
+counts them. Here they are beside the exact counts.
+"""
+
+
+def _first_rows(firsts: Sequence[First]) -> str:
+    head = "| paper | network | figure | paper | exact | difference | source |"
+    lines = [head, "|:---|:---|:---|---:|---:|---:|:---|"]
+    for row, metric, earlier, exact in firsts:
+        number = earlier.number
+        shown = cells.computed(exact, SCALES[metric], min(number.decimals + 2, 9)).text if exact else ""
+        off = f"{(number.value / exact - 1) * 100:+.1f} %" if exact else ""
+        at = f", {row.image_size} px" if row.image_size else ""
+        cells_of = (
+            f"{earlier.title}, {earlier.table}", f"{row.model}{at}", WORDS[metric], number.text, shown, off,
+            number.source,
+        )  # fmt: skip
+        lines.append("| " + " | ".join(cells_of) + " |")
+    return "\n".join(lines)
 
 
 def _errata_rows(paper: Audited, others: Elsewhere) -> str:

@@ -52,7 +52,7 @@ METRICS: dict[str, tuple[str, str]] = {
 WORDS = ("size", *METRICS, "activations")
 """The columns that a file may ask for by a word alone. The model is always the first column."""
 
-STATED = ("macs", "2 x macs", "fvcore")
+STATED = ("macs", "2 x macs", "fvcore", "tensorflow")
 """What a paper may state about its FLOPs, by a word of `audit.conventions.STATED`."""
 
 _ROW: dict[str, type] = {

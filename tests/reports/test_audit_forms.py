@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from visionbench.command import counting
-from visionbench.record.profile import FIRST, LAST, LESS, MORE, PARTS, Profile, format_lines
+from visionbench.record.profile import FIRST, LAST, LESS, MORE, PARTS, QUERIES, Profile, format_lines
 from visionbench.reports.audit.roundings import roundings
 from visionbench.reports.printed import Number
 
@@ -38,7 +38,12 @@ def test_a_form_has_its_own_count_and_the_same_parameters(model, form, printed):
 
 @pytest.mark.parametrize(
     ("model", "form"),
-    [("timm:resnet18", FIRST), ("timm:vit_tiny_patch16_224", LAST), ("timm:swin_tiny_patch4_window7_224", MORE)],
+    [
+        ("timm:resnet18", FIRST),
+        ("timm:vit_tiny_patch16_224", LAST),
+        ("timm:swin_tiny_patch4_window7_224", MORE),
+        ("timm:vit_tiny_patch16_224", QUERIES),
+    ],
 )
 def test_a_network_without_such_a_form_says_so(model, form):
     counted = formed(model, form)
@@ -56,6 +61,12 @@ def test_a_token_more_is_what_the_network_counts_with_one():
     assert twin.parts["macs"] - twin.parts["macs_classifier"] == pytest.approx(
         more.parts["macs"] - more.parts["macs_classifier"], rel=1e-6
     )
+
+
+def test_class_attention_with_queries_of_every_token_is_what_xcits_own_code_counts():
+    """Two layers make 197 queries of 128 channels from as many, and use one."""
+    built, *_ = counting.count_one(("timm:xcit_nano_12_p16_224", 224, ""))
+    assert formed("timm:xcit_nano_12_p16_224", QUERIES).parts["macs"] - built.parts["macs"] == 2 * 196 * 128**2
 
 
 def number(text: str, unit: str) -> Number:

@@ -14,7 +14,7 @@ from visionbench.command.main import main
 from visionbench.record.profile import TRAINING, by_network
 from visionbench.reports import REPORTS
 from visionbench.reports.audit.conventions import NAMED, PARAMS
-from visionbench.reports.audit.copied import appeared, copied, first_prints
+from visionbench.reports.audit.copied import appeared, copied, first_prints, origins, refuting
 from visionbench.reports.audit.explain import audit
 from visionbench.reports.audit.figures import METRICS, Counted
 from visionbench.reports.audit.zoo import zoo
@@ -31,8 +31,9 @@ def paper(name: str, cite: str, *rows: PaperRow) -> Report:
 
 
 def kinds(report: Report, *papers: Report) -> list[tuple[str, str]]:
-    found = audit(report.paper, report.rows, Counted(by_network([profile()])))
-    return [(f.kind, f.text) for f in copied(found, report.cite, first_prints([[each] for each in papers]))]
+    counted = Counted(by_network([profile()]))
+    found, first = audit(report.paper, report.rows, counted), first_prints([[each] for each in papers], counted)
+    return [(f.kind, f.text) for f in copied(found, report.cite, first, counted)]
 
 
 FIRST, SECOND, THIRD = "arXiv 1905.11946", "arXiv 2103.14030", "arXiv 2204.01697; github of it"
@@ -59,6 +60,102 @@ def test_an_unexplained_number_that_an_earlier_paper_prints_is_that_papers():
 def test_no_copy_is_seen_in_another_network_size_number_or_time(theirs, cite):
     mine = paper("b", SECOND, row("30.2", "9.9"))
     assert kinds(mine, mine, paper("a", cite, theirs)) == [("unexplained", "")] * 2
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "is_copy"),
+    [
+        ("30.2", "30.24", True),
+        ("30", "30.24", True),
+        ("31", "30.5", True),
+        ("30", "30.6", False),
+        ("30.24", "30.2", False),  # the longer print has digits of its own
+        ("3", "3.1", False),
+    ],
+)
+def test_a_number_may_be_copied_and_rounded(mine, theirs, is_copy):
+    papers = paper("b", SECOND, row(macs=mine)), paper("a", FIRST, row(macs=theirs))
+    text = "the number that a prints (a_table1), rounded"
+    assert kinds(papers[0], *papers) == [("copied", text) if is_copy else ("unexplained", "")]
+
+
+@pytest.mark.parametrize(("other", "is_copy"), [({}, True), ({"macs": 4_100_000_000}, False)])
+def test_two_names_of_one_network_have_the_same_counts(other, is_copy):
+    counted = Counted(by_network([profile(), profile("timm:tf_net", **other)]))
+    mine, theirs = paper("b", SECOND, row(macs="9.9")), paper("a", FIRST, row(macs="9.9", model="timm:tf_net"))
+    found = copied(audit("b", mine.rows, counted), SECOND, first_prints([[theirs]], counted), counted)
+    assert [f.kind for f in found] == ["copied" if is_copy else "unexplained"]
+
+
+@pytest.mark.parametrize("longer", ["24.6", "25.6", "25.56", "26"])
+def test_a_longer_print_that_stands_earlier_refutes_what_only_a_short_one_fits(longer):
+    """25 may be 25.557 cut off, unless an earlier paper prints 24.6 for it, which is rounded here."""
+    counted = Counted(by_network([profile()]))
+    mine, theirs = paper("b", SECOND, row(params="25")), paper("a", FIRST, row(params=longer))
+    first = first_prints([[theirs]], counted)
+    [found] = audit("b", mine.rows, counted, refuted=refuting(SECOND, first, counted))
+    [found] = copied([found], SECOND, first, counted)
+    refuted = longer == "24.6"
+    assert found.text == ("the number that a prints (a_table1), rounded" if refuted else "cut off, not rounded")
+
+
+def test_what_a_network_s_own_paper_prints_is_known_with_its_source():
+    counted, listed = Counted(shipped()), origins()
+    assert len(listed) > 80
+    assert all(earlier.number.source and earlier.title and earlier.first for _, _, earlier in listed)
+    counts = {row.model for row, _, _ in listed if any(row.model == model for model, _, _ in shipped())}
+    assert len(counts) > 25
+    b1 = replace(row(macs="0.700"), model="timm:efficientnet_b1", image_size=240)
+    found = copied(audit("b", [b1], counted), "arXiv 2401.16456", first_prints([], counted), counted)
+    assert [f.text for f in found] == ["the number that EfficientNet prints (arXiv 1905.11946, Table 2)"]
+    earlier = copied(audit("b", [b1], counted), "arXiv 1805.00001", first_prints([], counted), counted)
+    assert [f.kind for f in earlier] == ["unexplained"]
+
+
+SCALED = [round(NET["macs"] * factor) for factor in (1, 1.3, 4, 8, 16)]
+
+
+@pytest.mark.parametrize(("prints", "kind"), [("all", "convention"), ("one", "unexplained"), ("broken", "unexplained")])
+def test_a_programs_count_of_two_networks_is_believed_where_it_fits_their_family(prints, kind):
+    """fvcore's count of every one of five networks; two of the prints are not the exact counts."""
+    models = [f"timm:net{at}" for at in range(5)]
+    fvcore = next(each for each in NAMED if each.name.startswith("fvcore's count (MACs"))
+    nets = [replace(profile(model), parts=NET | {"macs": macs}) for model, macs in zip(models, SCALED, strict=True)]
+    counts = [fvcore.count(net.parts) / 1e9 for net in nets]
+    differing = {"all": (0, 1), "one": (0,), "broken": (0, 1)}[prints]
+    texts = [f"{count:.2f}" if at in differing else f"{count:.0f}" for at, count in enumerate(counts)]
+    if prints == "broken":
+        texts[4] = f"{counts[4] * 1.03:.0f}"
+    rows = [row(macs=text, model=model, at=at) for at, (text, model) in enumerate(zip(texts, models, strict=True))]
+    found = findings(rows, *nets)
+    assert {found[at][0] for at in differing} == {kind}
+
+
+@pytest.mark.parametrize(
+    ("size", "label", "kind"), [(224, "Net 1", "row"), (224, "Net 9", "unexplained"), (256, "Net 1", "unexplained")]
+)
+def test_a_number_of_the_other_variant_under_the_same_label(size, label, kind):
+    other = replace(row("26.4", model="timm:other", size=size, at=2), label=label)
+    twin = profile("timm:other", size=size, params=26_400_000)
+    (found, text), *_ = findings([row("26.4"), other], replace(twin, family="timm.models.other"))
+    assert found == kind
+    assert text == ("the number of the other Net 1, timm:other (paper_table1)" if kind == "row" else "")
+
+
+@pytest.mark.parametrize(("mine", "kind"), [("5.3", "row"), ("5.2", "unexplained")])
+def test_flops_at_another_size_under_the_same_label_are_that_rows(mine, kind):
+    larger = profile(size=256, macs=5_450_000_000)
+    rows = [row(macs=mine), replace(row(macs="5.3", size=256, at=2), label="Net 1")]
+    assert findings(rows, larger)[0][0] == kind
+
+
+@pytest.mark.parametrize(
+    ("word", "extra"), [("MACs plus softmax", "elements_softmax"), ("TensorFlow's profiler", "elements_add")]
+)
+def test_conventions_of_official_code(word, extra):
+    [convention] = [each for each in NAMED if each.name.startswith(word)]
+    plain, more = convention.count(NET), convention.count(NET | {extra: 1_000})
+    assert more - plain == {"elements_softmax": 1_000, "elements_add": 500}[extra]
 
 
 @pytest.mark.parametrize(("params", "macs"), [("30", "9"), ("20", "0.9"), ("400", "0.070")])

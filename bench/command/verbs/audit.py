@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from visionbench.reports import Report
     from visionbench.reports.audit import speed
     from visionbench.reports.audit.figures import Counted
-    from visionbench.reports.audit.tables import Audited
+    from visionbench.reports.audit.tables import Audited, First
     from visionbench.reports.printed import Network
     from visionbench.reports.table import Table
 
@@ -95,7 +95,7 @@ def run(request: Request) -> int:
         return 0
     audited = audit_papers(request.papers, user_models=request.user_models)
     if request.errata:
-        text = tables.errata(audited, "python bench.py", _counted_by())
+        text = tables.errata(audited, "python bench.py", _counted_by(), () if request.papers else _firsts())
         if request.output.file:
             output.write(request.output.file, text.encode())
         else:
@@ -157,6 +157,16 @@ def _counted_by() -> str:
     return " and ".join(f"counted with torch {torch} and timm {timm}" for torch, timm in sorted(versions))
 
 
+def _firsts() -> list[First]:
+    """The first prints of papers whose tables don't come along, with the exact counts that are known."""
+    from visionbench.reports.audit.copied import origins
+    from visionbench.reports.paper.profiles import shipped
+
+    known = shipped()
+    counted = [(*entry, known.get((*entry[0].network, ""))) for entry in origins()]
+    return [(row, metric, earlier, one.parts[metric] if one else None) for row, metric, earlier, one in counted]
+
+
 def audit_papers(names: Sequence[str], *, user_models: bool = False) -> list[Audited]:
     """The findings of those papers, of every shipped one for (). Raises `BenchError` for an unknown name.
 
@@ -170,25 +180,18 @@ def audit_papers(names: Sequence[str], *, user_models: bool = False) -> list[Aud
     papers = _papers(names, user_models=user_models)
     known = counting.count(network for _, reports in papers for report in reports for network in report.measured_rows())
     profiles = Counted(known)
-    audited = [_audited(stem, reports, profiles) for stem, reports in papers]
-    unexplained = [f for paper in audited for f in paper.findings if f.kind == "unexplained"]
+    audited = _audited(papers, profiles)
+    found = [f for paper in audited for f in paper.findings]
+    unexplained = [f for f in found if f.kind in ("unexplained", "copied") and not f.settled]
     forms: dict[counting.Form, None] = dict.fromkeys(
         (f.figure.row.model, size, "") for f in unexplained for size in sizes_worth_counting(f)
     )
-    unsure = [f for paper in audited for f in paper.findings if f.kind == "unexplained" or f.text == ROUNDED_UP]
+    unsure = [*unexplained, *(f for f in found if f.text == ROUNDED_UP)]
     forms |= dict.fromkeys((*f.figure.row.network, form) for f in unsure for form in forms_worth_counting(f))
     if any(form not in known for form in forms):
         profiles = Counted({**known, **counting.count(forms, again=False)})
-        audited = [_audited(stem, reports, profiles) for stem, reports in papers]
-    return with_copies(audited)
-
-
-def with_copies(audited: Sequence[Audited]) -> list[Audited]:
-    """The same papers; what is unexplained and stands in an earlier one, of all that are shipped, is called so."""
-    from visionbench.reports.audit.copied import copied, first_prints
-
-    first = first_prints([reports for _, reports in _papers(())])
-    return [replace(paper, findings=copied(paper.findings, paper.cite, first)) for paper in audited]
+        audited = _audited(papers, profiles)
+    return audited
 
 
 def speed_tables(names: Sequence[str], *, user_models: bool = False) -> list[Table]:
@@ -262,11 +265,17 @@ def _without_user_models(report: Report) -> Report:
     return replace(report, rows=rows)
 
 
-def _audited(stem: str, reports: Sequence[Report], profiles: Counted) -> Audited:
+def _audited(papers: Sequence[tuple[str, list[Report]]], profiles: Counted) -> list[Audited]:
+    """The findings of each paper, with what stands in an earlier one of all that are shipped."""
+    from visionbench.reports.audit.copied import copied, first_prints, refuting
     from visionbench.reports.audit.explain import audit
     from visionbench.reports.audit.tables import Audited
 
-    rows = [row for report in reports for row in report.rows]
-    first = reports[0]
-    findings = tuple(audit(stem, rows, profiles, first.stated))
-    return Audited(stem=stem, title=first.paper, cite=first.cite, findings=findings)
+    first = first_prints([reports for _, reports in _papers(())], profiles)
+    audited = []
+    for stem, reports in papers:
+        rows, head = [row for report in reports for row in report.rows], reports[0]
+        found = audit(stem, rows, profiles, head.stated, refuting(head.cite, first, profiles))
+        findings = copied(found, head.cite, first, profiles)
+        audited.append(Audited(stem=stem, title=head.paper, cite=head.cite, findings=findings))
+    return audited
