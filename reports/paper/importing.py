@@ -19,14 +19,17 @@ from visionbench.reports.paper.markup import SPAN, Block, Cells
 _RATE = r"through?put|\bth?r\.|\btp\b|fps|(img|im|image|images|imgs|samples?)\s*\.?\s*(/|per)\s*s|speed"
 
 HEADERS: tuple[tuple[str, str], ...] = (
-    (r"latency|\bms\b|energy|epoch|pre.?train|\bdata\b|\bgain\b|error bar|\bbatch|\bpatch|\bwindow|\bkernel", ""),
+    (
+        r"latency|\bms\b|\bpct\b|energy|epoch|pre.?train|\bdata\b|\bgain\b|error bar|\bbatch|\bpatch|\bwindow|\bkernel",
+        "",
+    ),
     (r"\b[mb]?ap\b|\bap_?\d|\bap\^|m?iou\b|top.?[2-9]|(acc|prec|err)\w*\.?[ @_-]*5", ""),
     (r"imagenet.?(v2|real|[acr]\b|sketch)|\bv2\b|\breal\b|\bin-?[acr]\b|cifar", ""),
     (rf"(?=.*\b(train|tr\.))(?=.*({_RATE}))", "train img/s"),
     (_RATE, "img/s"),
     (r"\bpar(am|em|as?\b)|#\s*p(\b|\(|$)|model size.*\(m\)", "params"),
     (r"flop|\b[mgt]?macs?\b|m-?adds?\b|mult", "flops"),
-    (r"model size|disk|download", ""),
+    (r"model size|disk|download|(?<!mem)(size|weights?).*\b[kmg]i?b\b", ""),
     (r"\b(size|res|resol\w*|inputs?|pixels?|px|crop)\b|^\W*(image|img)s?\W*$", "size"),
     (r"(top.?1|acc\w*|in-?1k)?.*\berr(or)?\b", "error"),
     (r"top.?1|\bacc|\bprec@|imagenet(?!.?2[12])|\bin-?1k\b", "top1"),
@@ -35,6 +38,9 @@ HEADERS: tuple[tuple[str, str], ...] = (
     (r"model|method|network|backbone|arch|name|variant|encoder|approach|\bnet\b", "label"),
 )
 """What a column's header says, by the first pattern that it has: "" for what a paper's file has no word for."""
+
+SECOND_NAME = re.compile(r"backbone|arch|variant|encoder", re.IGNORECASE)
+"""A second column of names that says which network it is: `MAE | ViT-B`, `Swin | T`."""
 
 OTHER_TASK = re.compile(r"coco|ade-?20k|detect|segm|mask r-?cnn|retinanet|upernet|cityscapes|\bvoc\b|kinetics")
 """Words of a header that speak of another network than the classifier."""
@@ -55,13 +61,15 @@ _LETTER = r"(k|m|b|g|t)(?:illions?|io|ln|flops?|macs?|madds?|params?|ib|b)?"
 _UNIT = re.compile(
     rf"[(\[][^)\]]*?(?<![a-z]){_LETTER}(?![a-z/])[^)\]]*[)\]]|\b([kmgt])(?:flops?|macs?|madds?|b)\b|[,/]\s*{_LETTER}\s*$"
 )
+_RAISED = str.maketrans({digit: f"^{i}" for i, digit in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")})
 _POWER = re.compile(r"(?:10\s*\^?\s*|1?e)(6|9|12)\b")
 """A unit in a column's header, in small letters: `FLOPs (M)`, `GMACs`, `#params (x10^6)`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A row of the printed table: the `number` of its line, and its texts by key of a paper's file. `dense`: the
+    """A row of the printed table: the `number` of its line, and its texts by key of a paper's file (and "variant", a
+    second column of names). `dense`: the
     header speaks of a detector or of segmentation, so the name is its backbone's.
     """
 
@@ -243,6 +251,8 @@ def _group(words: Sequence[str], first: int, last: int, *, mixed: bool) -> tuple
             tested = key == "size" and key in seen and re.search(r"test|eval|infer", word.lower())
             if key == "error":
                 key = "" if "top1" in {_key_of(other) for other in words[first:last]} else key
+            if key == "label" and key in seen and SECOND_NAME.search(word) and "variant" not in seen:
+                key = "variant"
             if tested:
                 left_out += [group.pop(seen[key])[0].word]
             elif not key or foreign or key in seen:
@@ -261,7 +271,7 @@ def _group(words: Sequence[str], first: int, last: int, *, mixed: bool) -> tuple
 
 
 def _exponent(word: str) -> int | None:
-    lower = word.lower()
+    lower = word.lower().translate(_RAISED)
     if power := _POWER.search(lower):
         return int(power.group(1))
     match = _UNIT.search(lower)
@@ -349,7 +359,7 @@ def _lines_of(number: int, cells: Sequence[str], head: Head, section: str, above
             values["top1"] = f"{100 - Decimal(values.pop('error'))}"
         if "label" not in values and above and above.section == own and group is head.groups[0]:
             values = {"label": above.values.get("label", ""), **values}  # a blank name is the one above
-        if values.keys() - {"label"} or unread or (values and len(head.groups) == 1):
+        if values.keys() - {"label", "variant"} or unread or (values and len(head.groups) == 1):
             yield Line(number=number, section=own, values=values, unread=tuple(unread), dense=_is_dense(head))
 
 
@@ -375,7 +385,7 @@ _REFERENCE = re.compile(r"\s*\[(\d+(\s*[,–-]\s*\d+)*|paper|code|arxiv|link)\]"
 
 def _value(column: Column, text: str) -> str | None:
     """A cell's text as a paper's file has it; "" for an empty cell, None for what cannot be read."""
-    if column.key in ("label", "section"):
+    if column.key in ("label", "section", "variant"):
         return _REFERENCE.sub("", text.replace("\u2009", " ")).strip()
     if column.key == "size":
         return _size(text)
@@ -399,7 +409,9 @@ def _number(column: Column, text: str) -> str | None:
 
     A comma parts thousands; `25,6` is no number.
     """
-    plain = re.sub(r"\(.*?\)|\[.*?\]|[_^]?\s*±.*|\^?[%*†‡§¶↑↓~≈⚗]", "", text.replace("−", "-").lower())
+    plain = re.sub(
+        r"\(.*?\)|\[.*?\]|[_^]?\s*±.*|\^?[%*†‡§¶↑↓~≈⚗]", "", text.translate(_RAISED).replace("−", "-").lower()
+    )
     plain = re.sub(r"(?<=\w)\s*\+\s*[\d.]+.*|(?<!10)[_^].*", "", plain)  # gains, and what is raised or lowered
     plain = re.sub(r"(?<=\d)[,'\u2009\u202f](?=\d{3}(?!\d))", "", plain.strip())
     if plain.strip(".") in _MISSING:
@@ -411,6 +423,8 @@ def _number(column: Column, text: str) -> str | None:
     unit = UNITS.get(column.key)
     if unit is None:
         shift = {None: 0, "k": 3}.get(suffix if column.key.endswith("img/s") else suffix and "no")
+        if column.key in ("top1", "error") and float(digits) < 1 and "." in digits and "%" not in text:
+            shift = 2  # a share of 1
         return None if shift is None or power else _moved(digits, shift)
     plainly_counted = column.exponent is None and column.key != "memory" and float(digits) >= _A_COUNT
     exponent = column.exponent if column.exponent is not None else 0 if plainly_counted else unit

@@ -170,8 +170,11 @@ def _imported_row(path: Path, row: Line, names: Sequence[str]) -> str:
     from visionbench.reports.paper.naming import read_label
 
     printed = row.values.get("size", "")
-    label = row.values.get("label", "")
-    named = read_label(label, int(printed) if printed.isdigit() else 0, names)
+    label, variant = row.values.get("label", ""), row.values.get("variant", "")
+    spelled = (label, f"{label}-{variant}", variant) if variant else (label,)
+    read = [read_label(text, int(printed) if printed.isdigit() else 0, names) for text in spelled]
+    named = next((each for each in read if each.match.model), read[0])
+    label = f"{label} ({variant})" if label and variant and variant != label else label or variant
     model, candidates = named.match.model, named.match.candidates
     lines = [f"\n[[table.row]]  # {path.name}, line {row.number}"]
     if row.dense:
@@ -189,7 +192,7 @@ def _imported_row(path: Path, row: Line, names: Sequence[str]) -> str:
         lines.append(f"size = {size if size.isdigit() else _quoted(size)}")
     elif model:
         lines.append(f"size = {_own_size(model)}  # the model's own: none is printed")
-    lines += [f"{_key(key)} = {value}" for key, value in row.values.items() if key not in ("label", "size")]
+    lines += [f"{_key(key)} = {value}" for key, value in row.values.items() if key not in ("label", "variant", "size")]
     lines += ["own = true"] if re.search(r"\bours?\b", label, re.IGNORECASE) else []
     lines += [f"# not read: {' '.join(problem.split())[:200]}" for problem in row.unread]
     return "\n".join(lines) + "\n"
