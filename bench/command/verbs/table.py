@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Start a table of your own. `new FILE MODEL...` writes a commented file with these rows; `import FILE` reads printed
-tables (LaTeX, Markdown, HTML or CSV) and finds the models of their rows. It marks those that it can't find, and writes
-such a file.
+tables (LaTeX, Markdown, HTML or CSV) and finds the models of their rows. It marks those that it can't find, adds rows
+for the models that are named, and writes such a file.
 `report FILE` prints it, `run --table FILE` measures its rows.
 """
 
@@ -34,7 +34,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("what", choices=("new", "import"), help="start from models' names, or from a printed table")
     parser.add_argument("file", type=Path, metavar="FILE", help="new: the file to write; import: the printed table")
     parser.add_argument(
-        "models", nargs="*", metavar="MODEL", help="new: convnext_tiny, user:package.module:factory, ..."
+        "models", nargs="*", metavar="MODEL", help="convnext_tiny, user:package.module:factory, ...; import: added rows"
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="import: the file to write (default: FILE's name with .toml)"
@@ -51,9 +51,10 @@ def run(words: Namespace) -> int:
         raise BenchError(f"{target} does not end with .toml, by which a table's file is known: name another.")
     if target.exists() and not words.force:
         raise BenchError(f"{target} is there already: name another file, or say --force.")
-    if words.what == "import" and words.models:
-        raise BenchError(f"`table import` reads one file, and {words.models[0]} is another: leave it out.")
-    text = _starter(target, words.models) if words.what == "new" else _imported(words.file, target)
+    if words.what == "import" and (file := next((word for word in words.models if Path(word).exists()), "")):
+        raise BenchError(f"`table import` reads one file, and {file} is another: leave it out.")
+    new = words.what == "new"
+    text = _starter(target, words.models) if new else _imported(words.file, target, words.models)
     output.write(target, text.encode())
     told = f"{target} is written. Next: {program_name()} report {target}"
     print(clean_json(json.dumps({"file": str(target)})) if words.json else told)
@@ -64,24 +65,27 @@ def run(words: Namespace) -> int:
 
 
 def _starter(path: Path, names: Sequence[str]) -> str:
-    from visionbench.models import expand, resolve
-
     if not names:
         raise BenchError("which models? Name them after the file: convnext_tiny, user:package.module:factory, ...")
-    cards = [resolve(model) for name in names for model in expand(name)]
-    rows = [_row_of(card.name, card.image_size) for card in dict.fromkeys(cards)]
     columns = ("size", "params", "flops", "img/s", "top1")
-    return _head(path, "My table") + _table_head(_name(path), "My table", columns) + "".join(rows)
+    return _head(path, "My table") + _table_head(_name(path), "My table", columns) + "".join(_rows_of(names))
 
 
-def _row_of(model: str, size: ImageSize) -> str:
-    label = model.rpartition(":")[2]
+def _rows_of(names: Sequence[str], section: str = "") -> Iterator[str]:
+    from visionbench.models import expand, resolve
+
+    cards = [resolve(model) for name in names for model in expand(name)]
+    return (_row_of(card.name, card.image_size, section) for card in dict.fromkeys(cards))
+
+
+def _row_of(model: str, size: ImageSize, section: str) -> str:
     own = model.startswith("user:")
     lines = [
         f"model = {_quoted(model)}",
-        f"label = {_quoted(label)}",
+        'label = "Ours"  # its name' if own else f"label = {_quoted(model.rpartition(':')[2])}",
         f"size = {size}" if isinstance(size, int) else f'size = "{size}"',
     ]
+    lines += [f"section = {_quoted(section)}"] if section else []
     lines += ["own = true"] if own else []
     prints = list(_printed_elsewhere(model, size))
     lines += prints or ["# params = 28.6", "# flops = 4.5", "# top1 = 82.1"]
@@ -112,7 +116,8 @@ MOST_PRINTS = 5
 # --- import ----------------------------------------------------------------------------------------------------------
 
 
-def _imported(path: Path, target: Path) -> str:
+def _imported(path: Path, target: Path, added: Sequence[str]) -> str:
+    """The file for the printed tables at `path`, with rows for the models that are `added` below the first."""
     from visionbench.reports.paper import importing
     from visionbench.reports.paper.simple import METRICS
 
@@ -135,6 +140,7 @@ def _imported(path: Path, target: Path) -> str:
         rows = list(_imported_rows(path, printed))
         unsure += sum('\nmodel = ""' in row for row in rows)
         parts += rows
+        parts += _rows_of(added, "Ours" if printed.rows[-1].section else "") if number == 1 else ()
     if unsure:
         count = sum(len(printed.rows) for printed in read)
         progress.complain(f'{plural(unsure, "row")} of {count} name no model for certain: see `model = ""`.')
