@@ -187,6 +187,7 @@ def test_a_network_of_ones_own_is_added_to_a_printed_table(tmp_path, monkeypatch
     assert [(row.label, row.section, row.own) for row in report.rows[-2:]] == [
         ("Closed-XYZ", "ConvNets", False), ("Ours", "Ours", True)
     ]  # fmt: skip
+    assert {number.source for row in report.rows for number in row.printed.values()} == {"theirs.tex"}
     assert main(["table", "import", "theirs.tex", "net.py", "--force"]) == 2
     assert "`table import` reads one file, and net.py is another" in capsys.readouterr().err
 

@@ -86,7 +86,7 @@ def _row_of(model: str, size: ImageSize, section: str) -> str:
         f"size = {size}" if isinstance(size, int) else f'size = "{size}"',
     ]
     lines += [f"section = {_quoted(section)}"] if section else []
-    lines += ["own = true"] if own else []
+    lines += ["own = true", 'source = "this paper"'] if own else []
     prints = list(_printed_elsewhere(model, size))
     lines += prints or ["# params = 28.6", "# flops = 4.5", "# top1 = 82.1"]
     return "\n[[table.row]]\n" + "\n".join(lines) + "\n"
@@ -130,7 +130,7 @@ def _imported(path: Path, target: Path, added: Sequence[str]) -> str:
     for problem in (problem for printed in tables for problem in printed.problems):
         progress.complain(f"{path}, {problem}.")
     read = [printed for printed in tables if printed.rows]
-    parts = [_head(target, read[0].title or "Imported table")]
+    parts = [_head(target, read[0].title or "Imported table", path.name)]
     unsure = 0
     for number, printed in enumerate(read, 1):
         held = {key for row in printed.rows for key in row.values}
@@ -228,7 +228,7 @@ def _name(path: Path) -> str:
     return name if name[0].isalpha() else f"table_{name}"
 
 
-def _head(path: Path, title: str) -> str:
+def _head(path: Path, title: str, cite: str = "this paper") -> str:
     from visionbench.reports.paper.simple import METRICS
 
     return f"""\
@@ -239,7 +239,7 @@ def _head(path: Path, title: str) -> str:
 # {", ".join(_key(key) for key in METRICS)} (in M, G, img/s, %, GB, as printed). own = true sets a row apart.
 
 title = {_quoted(title)}
-cite = "this paper"                # where the printed numbers stand; a row may have another `source`
+cite = {_quoted(cite)}  # where the printed numbers stand, such as arXiv 2103.14030; a row may have another `source`
 """
 
 
