@@ -47,10 +47,12 @@ def own_records(paths: Sequence[Path] | None) -> list[Record]:
     return [*(record for log in logs for record in log.records), *unfit]
 
 
-def with_committed(own: Sequence[Record]) -> list[Record]:
-    """The committed records, and the user's behind them, which are newer. See `read_records`."""
+def with_committed(own: Sequence[Record], *, measured: bool = True) -> list[Record]:
+    """The committed records, and the user's behind them, which are newer. See `read_records`. `measured`: also those
+    that were measured on our machines, which have no place in a table of the user's own.
+    """
     ours = [record for path in sorted(committed_folder().glob("*.jsonl")) for record in store.read(path).records]
-    if any(record.source == "measured" for record in own):
+    if not measured or any(record.source == "measured" for record in own):
         ours = [record for record in ours if record.source in ("computed", "predicted")]
     return [*ours, *own]
 

@@ -84,6 +84,7 @@ def rates(paper: Paper, papers: Sequence[Paper], predictions: Predictions) -> Ta
         label("copied", "in an earlier paper", source),
     ]  # fmt: skip
     said = f"{len(first)} of {plural(len(paper.rows), 'figure')} can be read in an earlier paper with the same digits."
+    programs = dict.fromkeys(_program(card, record) for (card, _), record in predictions.items())
     return lay_out(
         f"speed_{paper.stem}",
         f"{paper.title}: printed images per second",
@@ -91,8 +92,15 @@ def rates(paper: Paper, papers: Sequence[Paper], predictions: Predictions) -> Ta
         columns,
         section=lambda row: row.table,
         subject=lambda row: row.model,
-        remarks=(said, *(f"Protocol: {protocol.rstrip('.')}." for protocol in paper.protocols)),
+        remarks=(said, *(f"Protocol: {protocol.rstrip('.')}." for protocol in paper.protocols), *programs),
     )
+
+
+def _program(card: str, record: Record) -> str:
+    """What a card's predictions are of: the paper may have run another program."""
+    spec = record.spec
+    how = f"{spec.precision}, {spec.memory_format}, batch {spec.batch_size}"
+    return f"Predicted for {card}: {record.environment.device_key}, {how}; the paper's program may be another."
 
 
 def _predicted(record: Record | None) -> Cell:
@@ -115,7 +123,8 @@ def doubtful(paper: Paper, predictions: Predictions) -> list[Pair]:
     pairs = []
     for first, second in combinations(paper.rows, 2):
         one, other = first.printed[RATE], second.printed[RATE]
-        if first.table != second.table or one.gpu != other.gpu or one.value == other.value:
+        alike = (first.table, one.gpu, one.protocol) == (second.table, other.gpu, other.protocol)
+        if not alike or one.value == other.value:
             continue
         faster, slower = (first, second) if one.value > other.value else (second, first)
         records = [predictions.get((one.gpu, row.network)) for row in (faster, slower)]
@@ -129,13 +138,19 @@ def doubtful(paper: Paper, predictions: Predictions) -> list[Pair]:
     return sorted(pairs, key=lambda pair: -pair.ratio)
 
 
-def pairs(paper: Paper, predictions: Predictions) -> Table:
-    """The pairs that are ordered differently, the plainest first."""
+def pairs(paper: Paper, papers: Sequence[Paper], predictions: Predictions) -> Table:
+    """The pairs that are ordered differently, the plainest first, and which of the two an earlier paper prints."""
+
+    def copied(pair: Pair) -> str:
+        rows = [row.label for row in (pair.faster, pair.slower) if copies(paper, row, papers)]
+        return "both" if len(rows) == 2 else "".join(rows)
+
     columns: list[Column[Pair]] = [
         label("faster", "faster in print", lambda pair: _named(pair.faster)),
         label("slower", "slower in print", lambda pair: _named(pair.slower)),
         label("printed", "paper", lambda pair: _quotient(pair), align="right"),
         label("predicted", "predicted", lambda pair: f"x {1 / pair.ratio:.2f}", align="right"),
+        label("copied", "in an earlier paper", copied),
     ]
     return lay_out(
         f"order_{paper.stem}",
@@ -145,7 +160,8 @@ def pairs(paper: Paper, predictions: Predictions) -> Table:
         section=lambda pair: pair.faster.table,
         remarks=(
             "The first over the second. A pair is here only where the two predictions differ by more than their "
-            "resolution: then print or prediction is wrong, and a measurement can tell which.",
+            "resolution: then print or prediction is wrong, or the two were not measured alike, as a figure from an "
+            "earlier paper may be. A measurement can tell.",
         ),
     )
 

@@ -70,25 +70,29 @@ class Data:
     uncounted: tuple[str, ...]
 
 
-def _printed(own: Sequence[PaperRow] = ()) -> tuple[tuple[str, str, PaperRow], ...]:
-    """(panel, label, row) of everything that belongs into the figure; the user's `own` beside the paper's."""
+def _printed(evidence: Evidence) -> tuple[tuple[str, str, PaperRow], ...]:
+    """(panel, label, row) of everything that belongs into the figure; the user's own beside the paper's, or alone."""
     first, *_ = SECTIONS.values()
+    other = evidence.title if evidence.alone else first
+    added = [(SECTIONS.get(row.section, other), row.label, row) for row in evidence.rows if "top1" in row.printed]
+    if evidence.alone:
+        return tuple(added)
     resnets = [(first, label, row) for table, at, label in RESNETS for row in rows(table) if row.number == at]
     table1 = [(SECTIONS[row.section], row.label, row) for row in rows("1")]
-    added = [(SECTIONS.get(row.section, first), row.label, row) for row in own if row.model and "top1" in row.printed]
     return (*resnets, *table1, *added)
 
 
 def needs(evidence: Evidence) -> tuple[Need, ...]:
     """Traces of printed rows that are not recorded."""
-    wanted = [Need(spec=count_spec(*row.network), metric="macs") for _, _, row in _printed(evidence.rows)]
+    named = (row.network for _, _, row in _printed(evidence) if row.model)
+    wanted = [Need(spec=count_spec(*network), metric="macs") for network in named]
     return lacking(evidence.records, tuple(dict.fromkeys(wanted)))
 
 
 def data(evidence: Evidence) -> Data:
     """The bubbles of all printed rows whose FLOPs have been counted."""
     exact = counts.index(evidence.records)
-    printed = _printed(evidence.rows)
+    printed = _printed(evidence)
     found = [_bubble(panel, label, row, exact) for panel, label, row in printed]
     missing = [label for (_, label, row), one in zip(printed, found, strict=True) if one is None]
     bubbles = tuple(one for one in found if one)
@@ -98,7 +102,7 @@ def data(evidence: Evidence) -> Data:
 
 
 def _bubble(panel: str, label: str, row: PaperRow, exact: Counts) -> Bubble | None:
-    macs = exact.exact(*row.network, "macs")
+    macs = exact.exact(*row.network, "macs") if row.model else None
     if macs is None:
         return None
     name = short(label, row.image_size)
@@ -121,20 +125,27 @@ def radius(macs: float) -> float:
 def paint(evidence: Evidence, look: Look) -> Figure:
     """The panels, one per training set."""
     shown = data(evidence)
-    there = [name for name in SECTIONS.values() if any(bubble.panel == name for bubble in shown.bubbles)]
+    held = {bubble.panel: None for bubble in shown.bubbles}
+    there = [
+        *(name for name in SECTIONS.values() if name in held),
+        *(name for name in held if name not in SECTIONS.values()),
+    ]
     names = panels.chosen(NAME, {name: name for name in there}, evidence.choice.panels, look)
     body = panels.height(len(names), 78.0 if look.narrow else 92.0, look.narrow)
     kin = [bubble for bubble in shown.bubbles if bubble.panel in names]
-    sheet = canvas.sheet(look, TITLE, body, _sentences(shown), _legend(kin, look.theme), flexible=True)
+    title = TITLE.partition(" (")[0] if evidence.alone else TITLE
+    sheet = canvas.sheet(look, title, body, _sentences(shown, evidence), _legend(kin, look.theme), flexible=True)
     for axes, name in zip(panels.stand(sheet, len(names)), names, strict=True):
         _panel(sheet, axes, name, [bubble for bubble in shown.bubbles if bubble.panel == name])
     return sheet.figure
 
 
-def _sentences(shown: Data) -> tuple[str, ...]:
+def _sentences(shown: Data, evidence: Evidence) -> tuple[str, ...]:
     told = (
-        "Accuracy: as published (arXiv 2201.03545v2, Table 1; ResNets with the enhanced recipe: Tables 10 and 11), "
-        "224 px unless @ says otherwise.",
+        evidence.accuracy
+        if evidence.alone
+        else "Accuracy: as published (arXiv 2201.03545v2, Table 1; ResNets with the enhanced recipe: Tables 10 and "
+        "11), 224 px unless @ says otherwise.",
         "FLOPs: exact, counted by a trace (multiply-accumulates of one image, the paper's FLOPs); a disc's area is in "
         "proportion to them.",
     )

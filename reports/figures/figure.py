@@ -10,6 +10,7 @@ from visionbench.comparison.comparison import Comparison
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Record
 from visionbench.record.spec import ImageSize, Precision, Spec
+from visionbench.record.units import first_of
 from visionbench.reports.figures.style import Look
 from visionbench.reports.printed import PaperRow
 
@@ -41,13 +42,22 @@ class Choice:
 class Evidence:
     """All that figures are drawn from: records of any source, comparisons, and what a user chose.
 
-    `rows` are of the user's own tables: networks with an accuracy, drawn beside the paper's and emphasised.
+    `rows` are of the user's own tables: networks with an accuracy, drawn beside the paper's and emphasised. `alone`:
+    they are a table with rows of its own and of others, which is drawn instead of the paper's; `title` is that table's.
     """
 
     records: Sequence[Record] = ()
     comparisons: Sequence[Comparison] = ()
     choice: Choice = Choice()
     rows: tuple[PaperRow, ...] = ()
+    alone: bool = False
+    title: str = ""
+
+    @property
+    def accuracy(self) -> str:
+        """Where the accuracy of rows that are drawn `alone` stands, as a sentence."""
+        sources = dict.fromkeys(row.printed["top1"].source for row in self.rows if "top1" in row.printed)
+        return f"Accuracy: as printed ({first_of(tuple(sources))}); 224 px unless @ says otherwise."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

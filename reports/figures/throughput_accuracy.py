@@ -85,19 +85,38 @@ class Panel:
 
 def data(evidence: Evidence) -> tuple[Panel, ...]:
     """The paper's two GPUs, then what was predicted, then what was measured, newest first."""
-    rows = _rows(TABLES, evidence.rows)
+    rows = _shown(evidence)
     measured = groups(evidence.records, (row.network for row in rows), "inference")[:GROUPS]
     names = heads(measured)
     predicted = list(by_card(evidence.records).items())[-GROUPS:]
     estimated = (_predicted(card, by_network, rows) for card, by_network in predicted)
     timed = (_measured(group, name, rows) for group, name in zip(measured, names, strict=True))
-    found = [*_published(), *estimated, *timed]
-    kept = tuple(panel for panel in found if panel.points)
+    found = [*(_printed(rows) if evidence.alone else _published()), *estimated, *timed]
+    # In a table of the user's own a panel that has none of the user's points is beside the point.
+    own = (panel for panel in found if panel.source == "published" or any(point.row.own for point in panel.points))
+    kept = tuple(panel for panel in (own if evidence.alone else found) if panel.points)
     if not kept:
         raise MissingError(
             f"{NAME}: no throughput is printed or measured; `{program_name()} run --table convnext_table1`."
         )
     return kept
+
+
+def _shown(evidence: Evidence) -> tuple[PaperRow, ...]:
+    """The rows of the figure: the paper's with the user's own, or those of a table that is drawn alone."""
+    return (
+        tuple(row for row in evidence.rows if "top1" in row.printed) if evidence.alone else _rows(TABLES, evidence.rows)
+    )
+
+
+def _printed(rows: Sequence[PaperRow]) -> Iterator[Panel]:
+    """A panel per card of the rows' printed images per second."""
+    timed = [(row, row.printed["throughput"]) for row in rows if "throughput" in row.printed]
+    for gpu in dict.fromkeys(rate.gpu for _, rate in timed):
+        found = tuple(_point(row, rate.value, None, None) for row, rate in timed if rate.gpu == gpu)
+        yield Panel(
+            name=f"{gpu or 'as'}{', as' if gpu else ''} printed", source="published", points=found, front=front(found)
+        )
 
 
 def _rows(tables: Iterable[str], own: Sequence[PaperRow] = ()) -> tuple[PaperRow, ...]:
@@ -190,7 +209,7 @@ def paint(evidence: Evidence, look: Look) -> Figure:
         Entry(word="nothing is both faster and more accurate", marker="-", colour=look.theme.ink),
     )
     body = panels.height(len(shown), 68.0 if look.narrow else 78.0, look.narrow)
-    sheet = canvas.sheet(look, TITLE, body, _sentences(shown, _unplaced(evidence)), legend, flexible=True)
+    sheet = canvas.sheet(look, TITLE, body, _sentences(shown, evidence), legend, flexible=True)
     for axes, panel in zip(panels.stand(sheet, len(shown)), shown, strict=True):
         _panel(sheet, axes, panel)
     return sheet.figure
@@ -198,20 +217,24 @@ def paint(evidence: Evidence, look: Look) -> Figure:
 
 def _unplaced(evidence: Evidence) -> tuple[str, ...]:
     """Networks that were measured and have no accuracy here, so that they have no place in the figure."""
-    known = {row.network for row in _rows(TABLES, evidence.rows)}
+    known = {row.network for row in _shown(evidence)}
     timed = (one.spec for one in evidence.records if one.source == "measured" and one.spec.task == "inference")
     return tuple(dict.fromkeys(spec.model for spec in timed if (spec.model, spec.image_size) not in known))
 
 
-def _sentences(shown: Sequence[Panel], unplaced: Sequence[str] = ()) -> tuple[str, ...]:
-    published = any(panel.source == "published" for panel in shown)
+def _sentences(shown: Sequence[Panel], evidence: Evidence) -> tuple[str, ...]:
+    unplaced = _unplaced(evidence)
+    published = not evidence.alone and any(panel.source == "published" for panel in shown)
     hollow = {panel.source for panel in shown for point in panel.points if not point.comparable}
     measured = [panel for panel in shown if panel.source == "measured"]
     predicted = [panel for panel in shown if panel.source == "predicted"]
     spans = any(point.low is not None for panel in measured for point in panel.points)
     few = dict.fromkeys(panel.over for panel in measured for point in panel.points if point.low is None)
     told = [
-        "Accuracy: as published (arXiv 2201.03545v2), trained on ImageNet-1K alone; 224 px unless @ says otherwise.",
+        evidence.accuracy
+        if evidence.alone
+        else "Accuracy: as published (arXiv 2201.03545v2), trained on ImageNet-1K alone; 224 px unless @ says "
+        "otherwise.",
         "Published throughput: Tables 1 and 2 (V100), Table 12 (A100: TF32, channels_last); no interval is printed."
         if published
         else "",

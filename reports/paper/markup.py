@@ -36,7 +36,7 @@ def bare(cell: str) -> str:
     text = re.sub(r"<\s*sup\s*>(?=\s*\w)", "^", text, flags=re.IGNORECASE)
     text = re.sub(r"<\s*sub\s*>(?=\s*[\d.])", "_", text, flags=re.IGNORECASE)
     text = re.sub(r"<\s*br\s*/?\s*>", " ", text, flags=re.IGNORECASE)
-    text = re.sub(r"</?[A-Za-z][^>]*>|[*`]|__|(?<![\w:]):[a-z][a-z0-9_+-]*:|\\(?=[|_*#])", "", text)
+    text = re.sub(r"</?[A-Za-z][^<>]*>|[*`]|__|(?<![\w:]):[a-z][a-z0-9_+-]*:|\\(?=[|_*#])", "", text)
     return re.sub(r"\s+", " ", html.unescape(text)).strip()
 
 

@@ -75,6 +75,7 @@ def read_label(label: str, size: int, names: Sequence[str]) -> Named:
     text = re.sub(r"^(?:timm|microsoft|facebook|google|apple|nvidia|[a-z0-9_-]+)/(?=[a-z]+[-_\d])", "", text)
     if not text[:1].isupper() and re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_]+", text):
         text = text.partition(".")[0]  # timm's name with its weights
+    text = text.partition("_Weights")[0]  # torchvision's name with its weights
     said = 0
     if at := _AT.search(text):
         said = int(at.group(1) or at.group(2))

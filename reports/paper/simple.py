@@ -27,13 +27,14 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from visionbench.record.errors import BenchError
-from visionbench.record.files import text_of
+from visionbench.record.files import reason, text_of
 from visionbench.record.spec import SIZE, ImageSize, image_size
 from visionbench.reports.paper import profiles
 from visionbench.reports.paper.toml import Digits, TomlFile, check, texts
@@ -75,16 +76,16 @@ _SMALLEST, _LARGEST = 8, 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One row as the file has it: where it stands, and its texts by key."""
+    """One row as the file has it: where it stands, and its texts by key. `place` says where a key does."""
 
     where: str
     values: dict[str, str]
     own: bool = False
-    lines: Mapping[str, str] | None = None
+    place: Callable[[str], str] | None = None
 
     def at(self, key: str) -> str:
         """Where that value stands."""
-        return (self.lines or {}).get(key, self.where)
+        return self.place(key) if self.place else self.where
 
     def text(self, key: str) -> str:
         """A value, "" where the row has none."""
@@ -163,6 +164,8 @@ def _tables(file: TomlFile, listed: Sequence[Entry]) -> Iterator[SimpleTable]:
         before += len(inline)
         printed = entry.get("printed", "")
         chosen = [row for row in listed if row.text("table") == printed] if printed or not inline else []
+        if not chosen and not inline and not printed:
+            raise BenchError(f"{where}: the table has no rows: write [[table.row]] below it.")
         if not chosen and not inline:
             raise BenchError(f"{where}: no row has table = '{printed}': add rows, or name the table that they have.")
         entries = [*chosen, *inline]
@@ -186,10 +189,12 @@ def _columns(file: TomlFile, index: int, entry: Mapping[str, Any], rows: Sequenc
         printed = {metric for row in rows for metric in row.printed}
         shown = [word for word, (metric, _) in METRICS.items() if metric in printed or word in ("params", "flops")]
         return ("size", *shown)
+    where = file.where("table", index, "columns")
     for word in entry["columns"]:
         if not isinstance(word, dict) and word not in WORDS:
-            where = file.where("table", index, "columns")
             raise BenchError(f"{where}: column '{word}' is unknown: write one of {', '.join(WORDS)}.")
+        if entry["columns"].count(word) > 1:
+            raise BenchError(f"{where}: column '{word}' is there twice: delete one.")
     return tuple(entry["columns"])
 
 
@@ -201,13 +206,14 @@ def _csv_entries(path: Path, asked: str) -> list[Entry]:
     try:
         text = text_of(path)
     except (OSError, ValueError) as error:
-        raise BenchError(f"{asked}: cannot read {path} ({error}): name a CSV file beside this one.") from error
+        why = reason(error) if isinstance(error, OSError) else "it is no UTF-8"
+        raise BenchError(f"{asked}: cannot read {path} ({why}): name a CSV file beside this one.") from error
     reader = csv.reader(io.StringIO(text), strict=True)
     entries: list[Entry] = []
     try:
         head = next(reader, [])
         if unknown := [name for name in head if name not in _ROW]:
-            raise BenchError(f"{path}, line 1: column '{unknown[0]}' is unknown: write some of {', '.join(_ROW)}.")
+            raise BenchError(f"{path}, line 1: column '{unknown[0][:40]}' is unknown: write some of {', '.join(_ROW)}.")
         if twice := [name for name in head if head.count(name) > 1]:
             raise BenchError(f"{path}, line 1: column '{twice[0]}' is there twice: delete one.")
         for values in reader:
@@ -229,21 +235,19 @@ def _inline_entries(file: TomlFile, rows: Sequence[Any], before: int) -> list[En
     for index, row in enumerate(rows, before):
         if not isinstance(row, dict):
             raise BenchError(f"{file.where('table.row', index)}: a row is a table of TOML: write model = ...")
+        place = partial(file.where, "table.row", index)
         values = {}
         for key, value in row.items():
-            where = file.where("table.row", index, key)
             if key not in _ROW or key == "table":
                 known = ", ".join(name for name in _ROW if name != "table")
-                raise BenchError(f"{where}: key '{key}' is unknown: write one of {known}.")
+                raise BenchError(f"{place(key)}: key '{key}' is unknown: write one of {known}.")
             if key == "own":
-                check(where, {key: value}, {key: bool})
+                check(place(key), {key: value}, {key: bool})
                 continue
             if isinstance(value, bool) or not isinstance(value, (str, int, Digits)):
-                raise BenchError(f"{where}: {key} = {value!r} is wrong: write a number or a text.")
+                raise BenchError(f"{place(key)}: {key} = {value!r} is wrong: write a number or a text.")
             values[key] = value.text if isinstance(value, Digits) else str(value)
-        lines = {key: file.where("table.row", index, key) for key in row}
-        where = file.where("table.row", index, "model")
-        entries.append(Entry(where=where, values=values, own=row.get("own", False), lines=lines))
+        entries.append(Entry(where=place("model"), values=values, own=row.get("own", False), place=place))
     return entries
 
 
@@ -289,7 +293,8 @@ def _number(entry: Entry, key: str, table: Mapping[str, Any], cite: str) -> Numb
     text = entry.text(key)
     if not DIGITS.fullmatch(text):
         raise BenchError(
-            f"{entry.at(key)}: {key} = '{text[:60]}' is no number: write digits with a point, such as 28.6."
+            f"{entry.at(key)}: {key} = '{text[:60]}' is no number: write digits with a point, such as 28.6, or leave "
+            "it out."
         )
     rate = key.endswith("img/s")
     printed = table.get("printed", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,10 @@ class TomlFile:
 
     def where(self, header: str = "", index: int = 0, key: str = "") -> str:
         """`mine.toml, line 12`: where `key` stands below the `index`-th `[[header]]`, or the nearest that is known."""
-        lines = self.text.splitlines()
+        lines = _lines(self.text)
         start = 0
         if header:
-            heads = [i for i, line in enumerate(lines) if re.match(rf"\s*\[\[\s*{re.escape(header)}\s*\]\]", line)]
-            # An array written inline has no headers of its own: its key is the nearest.
-            name = re.escape(header.rpartition(".")[2])
-            heads = heads or [i for i, line in enumerate(lines) if re.match(rf"\s*{name}\s*=", line)] * (index + 1)
+            heads = _heads(self.text, header)
             if not heads:
                 return str(self.path)
             start = heads[min(index, len(heads) - 1)]
@@ -53,6 +51,21 @@ class TomlFile:
         return f"{self.path}, line {start + 1}"
 
 
+@lru_cache(maxsize=8)
+def _lines(text: str) -> list[str]:
+    return text.splitlines()
+
+
+@lru_cache(maxsize=32)
+def _heads(text: str, header: str) -> list[int]:
+    """In which lines `[[header]]` stands: looked for once, for a file has many rows."""
+    lines = _lines(text)
+    heads = [i for i, line in enumerate(lines) if re.match(rf"\s*\[\[\s*{re.escape(header)}\s*\]\]", line)]
+    # An array written inline has no headers of its own: its key is the nearest.
+    name = re.escape(header.rpartition(".")[2])
+    return heads or [i for i, line in enumerate(lines) if re.match(rf"\s*{name}\s*=", line)]
+
+
 def read_toml(path: Path) -> TomlFile:
     """The file's text and data. Raises `BenchError` for one that cannot be read or is no TOML."""
     try:
@@ -60,6 +73,8 @@ def read_toml(path: Path) -> TomlFile:
         return TomlFile(path=path, text=text, data=toml_of(text, parse_float=Digits))
     except OSError as error:
         raise BenchError(f"cannot read {path} ({reason(error)}): name a paper's file.") from error
+    except UnicodeDecodeError as error:
+        raise BenchError(f"{path} is no UTF-8: save it as a text in UTF-8.") from error
     except ValueError as error:
         raise BenchError(f"{path} is no TOML ({error}): correct it.") from error
 

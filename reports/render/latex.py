@@ -28,6 +28,11 @@ from visionbench.reports.table import (
 
 STYLES: dict[Source, str] = {"computed": r"\textsf{{{}}}", "measured": r"\textbf{{{}}}", "predicted": r"\textit{{{}}}"}
 
+_GREEK = (
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
+    "", "pi", "rho", "", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
+)  # fmt: skip
+
 _SYMBOLS = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -53,8 +58,41 @@ _SYMBOLS = {
     "·": r"$\cdot$",
     "→": r"$\rightarrow$",
     "…": r"\dots{}",
+    "—": "---",
+    "’": "'",
+    "“": "``",
+    "”": "''",
+    "†": r"$^{\dagger}$",
+    "‡": r"$^{\ddagger}$",
+    "§": r"\S{}",
+    "¶": r"\P{}",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "≈": r"$\approx$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "⋆": r"$\star$",
+    "★": r"$\star$",
+    "¹": "$^{1}$",
+    "²": "$^{2}$",
+    "³": "$^{3}$",
+    "°": r"$^{\circ}$",
+    "®": r"\textregistered{}",
+    "™": r"\texttrademark{}",
+    "ß": r"\ss{}",
+    "ø": r"\o{}",
+    "Ø": r"\O{}",
+    "ł": r"\l{}",
+    "æ": r"\ae{}",
+    **{chr(ord("α") + i): rf"$\{name}$" for i, name in enumerate(_GREEK) if name},
 }
-"""What LaTeX would read as a command, and every character beyond ASCII that we write ourselves."""
+"""What LaTeX would read as a command, what we write ourselves, and the marks and letters of printed labels."""
+
+_ACCENTS = {
+    "\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u", "\u0307": ".",
+    "\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327": "c", "\u0328": "k",
+}  # fmt: skip
+"""Accents, as Unicode combines them with a letter and as TeX does."""
 
 
 def escape(text: str) -> str:
@@ -65,6 +103,9 @@ def escape(text: str) -> str:
 
 
 def _ascii(char: str) -> str:
+    letter, *accents = unicodedata.normalize("NFD", char)
+    if len(accents) == 1 and letter.isascii() and letter.isalpha() and accents[0] in _ACCENTS:
+        return rf"\{_ACCENTS[accents[0]]}{{{letter}}}"
     plain = unicodedata.normalize("NFKD", char).encode("ascii", "ignore").decode()
     return "".join(_SYMBOLS.get(part, part) for part in plain) or "?"
 

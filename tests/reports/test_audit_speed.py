@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from visionbench.command.main import main
@@ -65,9 +67,20 @@ def test_a_pair_is_in_doubt_where_predictions_can_tell_it_apart():
     said = {"a": 100.0, "b": 150.0, "c": 105.0}
     predictions = {("V100", (f"timm:{name}", 224)): predicted(name, rate) for name, rate in said.items()}
     assert [(pair.faster.label, pair.slower.label) for pair in doubtful(table, predictions)] == [("a", "b")]
-    (line,) = pairs(table, predictions).rows
-    assert [cell.text for cell in line.cells] == ["a (224 px, 200)", "b (224 px, 100)", "x 2.00", "x 0.67"]
+    earlier = paper("2012.00001", row("a", "200"))
+    (line,) = pairs(table, [earlier, table], predictions).rows
+    assert [cell.text for cell in line.cells] == ["a (224 px, 200)", "b (224 px, 100)", "x 2.00", "x 0.67", "a"]
     assert doubtful(table, {}) == []
+
+
+def test_rows_of_two_protocols_are_no_pair():
+    first, second = row("a", "200"), row("b", "100", at=2)
+    rate = replace(second.printed["throughput"], protocol="another")
+    table = paper("2201.00002", first, replace(second, printed={"throughput": rate}))
+    predictions = {
+        ("V100", (f"timm:{name}", 224)): predicted(name, rate) for name, rate in (("a", 100.0), ("b", 150.0))
+    }
+    assert doubtful(table, predictions) == []
 
 
 def test_a_table_has_the_print_the_prediction_and_its_source():
@@ -76,6 +89,7 @@ def test_a_table_has_the_print_the_prediction_and_its_source():
     texts = [[cell.text for cell in line.cells] for line in table.rows]
     assert texts[0][3:] == ["755.2", texts[0][4], "the same digits: Paper 2012.00001"]
     assert "700.0" in texts[0][4]
+    assert table.remarks[-1].startswith("Predicted for V100: v100-sxm2-16gb, fp32, ")
     assert texts[1][5] == ""
 
 

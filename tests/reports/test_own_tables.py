@@ -205,6 +205,21 @@ def test_a_starter_has_what_others_print_as_comments(tmp_path, monkeypatch, caps
     assert "is there already" in capsys.readouterr().err
 
 
+def test_a_network_of_ones_own_is_added_to_a_printed_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text("import torch\ndef make():\n    return torch.nn.Flatten()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Path("theirs.tex").write_text(LATEX)
+    assert main(["table", "import", "theirs.tex", "user:net:make", "--output", "mine.toml"]) == 0
+    [report] = load_paper(Path("mine.toml")).values()
+    assert [(row.label, row.section, row.own) for row in report.rows[-2:]] == [
+        ("Closed-XYZ", "ConvNets", False), ("Ours", "Ours", True)
+    ]  # fmt: skip
+    assert {number.source for row in report.rows for number in row.printed.values()} == {"theirs.tex"}
+    assert main(["table", "import", "theirs.tex", "net.py", "--force"]) == 2
+    assert "`table import` reads one file, and net.py is another" in capsys.readouterr().err
+
+
 def test_columns_are_chosen_by_words(capsys):
     assert main(["report", "swin_hub", "--columns", "flops.exact,params", "--format", "csv"]) == 0
     head = capsys.readouterr().out.splitlines()[0].split(",")

@@ -97,6 +97,12 @@ def test_what_is_left_out_is_said_with_its_line(text, said):
         ("Resolution", "512x1024", "size", "512x1024"),
         ("Throughput", "1.2k", "img/s", "1200"),
         ("Top-1", "81.3 (+0.4)", "top1", "81.3"),
+        ("Top-1 Accuracy", "0.813", "top1", "81.3"),
+        ("Top-1", "81.3²", "top1", "81.3"),
+        ("Params (10⁶)", "25.6", "params", "25.6"),
+        ("Size (MB)", "98", "size", ""),
+        ("Model size (MB)", "98", "params", ""),
+        ("crop_pct", "0.9", "size", ""),
         ("Top-1", "81.3_{+0.4}", "top1", "81.3"),
         ("Top-1", "81.3/95.5", "top1", ""),
         ("Top-5", "95.5", "top1", ""),
@@ -115,6 +121,7 @@ def test_a_cell_has_the_unit_of_its_column(head, cell, key, value):
         ("ResNet-50 (He et al., 2016)", 0, "timm:resnet50", 0),
         ("ResNet50 [12, 14]", 0, "timm:resnet50", 0),
         ("R-50", 0, "timm:resnet50", 0),
+        ("ResNet50_Weights.IMAGENET1K_V2", 0, "timm:resnet50", 0),
         ("timm/resnet50.a1_in1k", 0, "timm:resnet50", 0),
         ("ViT-B/16", 384, "timm:vit_base_patch16_384", 0),
         ("ViT-B/32", 224, "timm:vit_base_patch32_224", 0),  # one shipped paper prints this name for patches of 16
@@ -137,6 +144,14 @@ def test_a_cell_has_the_unit_of_its_column(head, cell, key, value):
 def test_a_label_is_read_with_its_marks_and_its_size(label, size, model, read):
     named = read_label(label, size, NAMES)
     assert (named.match.model, named.size) == (model, read)
+
+
+@pytest.mark.parametrize("second", ["Backbone", "Arch.", "Variant"])
+def test_a_second_column_of_names_is_kept_and_a_column_of_links_is_none(second):
+    text = f"|Method|{second}|Params (M)|Top-1|Model|\n|-|-|-|-|-|\n|MAE|ViT-B|86|83.6|[x](y)|\n"
+    [printed] = importing.parse(text, "x")
+    assert printed.rows[0].values == {"label": "MAE", "variant": "ViT-B", "params": "86", "top1": "83.6"}
+    assert "column 'Model' is left out" in printed.problems[0]
 
 
 def test_every_table_of_a_text_is_read_and_a_detector_is_no_backbone():

@@ -89,6 +89,56 @@ def test_a_users_own_network_is_a_point_wherever_it_was_measured(launches) -> No
     assert "user:my.nets:make" not in draw("throughput_accuracy", with_mine).decode()
 
 
+TABLE = """\
+title = "Mine beside others"
+cite = "arXiv 2103.14030"
+[[table]]
+name = "mine"
+title = "Mine beside others"
+gpu = "V100"
+[[table.row]]
+model = "swin_tiny_patch4_window7_224"
+label = "Swin-T"
+"img/s" = 755.2
+top1 = 81.3
+[[table.row]]
+model = "user:no_such_module:make"
+label = "MyNet-T"
+"img/s" = 900
+top1 = 82.6
+own = true
+"""
+
+
+def test_a_users_table_with_rows_of_others_is_drawn_alone_and_imports_nothing(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(TABLE)
+    assert main(["figures", "figure1", "throughput_accuracy", "--rows", "mine.toml"]) == 0
+    assert "not counted now: user:no_such_module:make" in capsys.readouterr().err
+    flops, rates = Path("figure1.svg").read_text(), Path("throughput_accuracy.svg").read_text()
+    assert "Mine beside others" in flops
+    assert "Not shown, because not counted: MyNet-T." in flops
+    assert "V100, as printed" in rates
+    for drawn in (flops, rates):
+        assert "Accuracy: as printed (arXiv 2103.14030)" in drawn
+        assert "ConvNeXt" not in drawn
+    assert ">predicted" not in rates  # a panel without one's own point
+
+
+def test_only_the_rows_that_are_set_apart_are_emphasised() -> None:
+    rate = Number(text="900", unit="img/s", gpu="V100", protocol="", source="mine", note="", remark="")
+    rows = [own("Swin-T", SWIN, "81.3"), own("MyNet-T", "user:my.nets:make", "82.6")]
+    rows = [replace(row, printed={**row.printed, "throughput": rate}, own=row.label != "Swin-T") for row in rows]
+    [panel] = throughput_accuracy.data(Evidence(rows=tuple(rows), alone=True))
+    assert [(point.label, point.row.own) for point in panel.points] == [("T", False), ("MyNet-T", True)]
+
+
+def test_a_file_without_accuracy_has_no_place_in_a_figure(tmp_path, capsys) -> None:
+    (tmp_path / "mine.toml").write_text(TABLE.replace("top1", "params"))
+    assert main(["figures", "figure1", "--rows", str(tmp_path / "mine.toml")]) == 2
+    assert "no row has a top1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(10.5, "10.5"), (1000.0, "1,000"), (0.5, "0.5"), (12.25, "12.25"), (9, "9")]
 )

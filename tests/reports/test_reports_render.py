@@ -161,7 +161,9 @@ def test_markdown_escapes():
         ("64->96", r"64$\rightarrow$96"),
         ("x < y > z | w", "x $<$ y $>$ z $|$ w"),
         ("● ○ – ± ×", r"$\bullet$ $\circ$ -- $\pm$ $\times$"),
-        ("Intel® Zürich 中", "Intel? Zurich ?"),
+        ("Intel® Zürich 中", r"Intel\textregistered{} Z\"{u}rich ?"),
+        ("ViT-B/16† 224² ↑384", r"ViT-B/16$^{\dagger}$ 224$^{2}$ $\uparrow$384"),
+        ("Net‡, é, β, ø — “x”", r"Net$^{\ddagger}$, \'{e}, $\beta$, \o{} --- ``x''"),
     ],
 )
 def test_latex_escapes(text, escaped):

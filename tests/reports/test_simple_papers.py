@@ -15,6 +15,7 @@ from visionbench.command import counting
 from visionbench.command.main import main
 from visionbench.record.errors import BenchError
 from visionbench.reports import FORMATS, REPORTS, load_paper, render
+from visionbench.reports.paper import toml
 from visionbench.reports.paper.profiles import SHIPPED
 
 PAPER = """\
@@ -119,6 +120,7 @@ def test_every_format_shows_it(tmp_path, form):
         ('name = "mine_table1"', 'name = "Mine 1"', 4, "is no name of a table"),
         ('gpu = "V100"', 'gpus = "V100"', 7, "key 'gpus' is unknown"),
         ('"flops", "img/s"', '"flop", "img/s"', 9, "column 'flop' is unknown: write one of size, params"),
+        ('"flops", "img/s"', '"params", "img/s"', 9, "column 'params' is there twice"),
         ("size = 224", "size = 22.4", 15, "size = '22.4' is no number of pixels"),
         ('"flops", "img/s"', '3, "img/s"', 9, "column '3' is unknown: write one of size, params"),
         ("params = 28.30", "parms = 28.30", 16, "key 'parms' is unknown"),
@@ -156,6 +158,38 @@ def test_a_wrong_csv_file_is_refused_with_file_line_and_remedy(tmp_path, old, ne
     sentence = refusal(listed(tmp_path, ROWS.replace(old, new)))
     assert said in sentence
     assert f"rows.csv, line {line}:" in sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (PAPER.partition("[[table.row]]")[0].encode(), "line 4: the table has no rows: write [[table.row]]"),
+        (PAPER.replace("Mine", "Größe").encode("latin-1"), "is no UTF-8: save it as a text in UTF-8"),
+        (LISTED.encode(), "line 3: cannot read"),
+    ],
+)
+def test_a_file_without_rows_or_of_other_letters_is_refused_in_a_sentence(tmp_path, text, said):
+    (tmp_path / "mine.toml").write_bytes(text)
+    sentence = refusal(tmp_path / "mine.toml")
+    assert said in sentence
+    assert "Errno" not in sentence
+
+
+def test_a_file_of_many_rows_is_looked_through_once(tmp_path):
+    head, _, row = PAPER.rpartition("[[table.row]]")
+    rows = "".join("[[table.row]]" + row.replace("Closed-1", f"Closed-{i}") for i in range(300))
+    toml._heads.cache_clear()
+    [report] = load_paper(inline(tmp_path, head + rows)).values()
+    assert len(report.rows) == 301
+    assert toml._heads.cache_info().misses <= 3
+
+
+def test_a_users_table_shows_no_measurement_of_another_machine(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", str(inline(tmp_path)), "--format", "csv"]) == 0
+    assert "measured" not in capsys.readouterr().out
+    assert main(["report", "swin_table1", "--format", "csv"]) == 0
+    assert "measured" in capsys.readouterr().out
 
 
 def test_a_model_that_there_is_not_is_refused_with_its_line(tmp_path, capsys, monkeypatch):

@@ -206,7 +206,8 @@ def speed_tables(names: Sequence[str], *, user_models: bool = False) -> list[Tab
         if not paper.rows:
             raise BenchError(f"{paper.stem} prints no img/s: name a paper that does (`list tables`).")
         predictions = _predictions(paper)
-        tables += [speed.rates(paper, list(known.values()), predictions), speed.pairs(paper, predictions)]
+        others = list(known.values())
+        tables += [speed.rates(paper, others, predictions), speed.pairs(paper, others, predictions)]
     return [table for table in tables if table.rows]
 
 

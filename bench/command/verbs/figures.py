@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from visionbench.record.record import Record
     from visionbench.reports.figures import Choice, Evidence
     from visionbench.reports.figures.figure import Drawing, Need
-    from visionbench.reports.printed import PaperRow
 
 FORMATS = ("svg", "png", "pdf")
 THEMES = ("light", "dark")
@@ -61,6 +60,7 @@ class Request:
     width: str
     folder: Path
     json: bool = False
+    user_models: bool = False
 
 
 def add(parser: ArgumentParser) -> None:
@@ -74,8 +74,10 @@ def add(parser: ArgumentParser) -> None:
         type=Path,
         action="append",
         metavar="FILE",
-        help="networks of your own with their accuracy, emphasised: a table's file (mypaper.toml, see `table new`)",
+        help="networks with their accuracy from a table's file (mypaper.toml, see `table new`), emphasised beside the "
+        "paper's; a file that says `own = true` of some rows is drawn instead of the paper, with those emphasised",
     )
+    inputs.add_user_models(parser)
     parser.add_argument(
         "--panels",
         type=values.words,
@@ -106,18 +108,13 @@ def add(parser: ArgumentParser) -> None:
 
 def run(request: Request) -> int:
     """Write each figure to a file of its name, and say where."""
-    from visionbench.reports.figures import FIGURES, Evidence
+    from visionbench.reports.figures import FIGURES
 
     if not request.names and not request.all:
         raise BenchError(f"which figure? Name one ({', '.join(FIGURES)}) or say --all.")
     named = [choose("figure", name, FIGURES) for name in request.names]
     names = list(FIGURES) if request.all else named
-    evidence = Evidence(
-        records=inputs.read_records(request.records),
-        comparisons=inputs.read_comparisons(request.comparisons),
-        choice=_choice(request),
-        rows=_rows(request.rows),
-    )
+    evidence = _with_rows(request)
     drawn = []
     for name in dict.fromkeys(names):
         if path := _draw(FIGURES[name], evidence, request):
@@ -129,12 +126,33 @@ def run(request: Request) -> int:
     return 0
 
 
-def _rows(paths: Sequence[Path]) -> tuple[PaperRow, ...]:
-    """The rows of a user's own tables that have an accuracy. Each of them is the user's, whatever its file says."""
-    from visionbench.reports import load_paper
+def _with_rows(request: Request) -> Evidence:
+    """What is drawn from: records, comparisons, and the rows of a user's own tables that have an accuracy.
 
-    rows = [row for path in paths for report in load_paper(path).values() for row in report.rows]
-    return tuple(replace(row, own=True) for row in rows if row.model and "top1" in row.printed)
+    Where a file sets some of its rows apart it is drawn alone; else each of its rows is the user's.
+    """
+    from visionbench.reports import load_paper
+    from visionbench.reports.figures import Evidence
+    from visionbench.reports.paper import profiles
+
+    reports = [report for path in request.rows for report in load_paper(path).values()]
+    rows = [row for report in reports for row in report.rows if "top1" in row.printed]
+    if reports and not rows:
+        raise BenchError(f"{request.rows[0]}: no row has a top1, so no figure has a place for it: write top1 = 82.1.")
+    alone = {row.own for row in rows} == {True, False}
+    if not alone:
+        rows = [replace(row, own=True) for row in rows if row.model]
+    if not request.user_models:
+        inputs.refuse_user_models(row.model for row in rows)
+    records = inputs.with_committed(inputs.own_records(request.records), measured=not alone)
+    return Evidence(
+        records=(*profiles.records(row.network for row in rows), *records),
+        comparisons=inputs.read_comparisons(request.comparisons),
+        choice=_choice(request),
+        rows=tuple(rows),
+        alone=alone,
+        title=reports[0].title if reports else "",
+    )
 
 
 def _choice(request: Request) -> Choice:
@@ -165,7 +183,9 @@ def _draw(drawing: Drawing, evidence: Evidence, request: Request) -> Path | None
     from visionbench.reports.figures import TALLEST, MissingError, draw, height_of
     from visionbench.reports.figures import WIDTHS as MILLIMETRES
 
-    full = replace(evidence, records=(*evidence.records, *_traced(drawing.name, drawing.needs(evidence))))
+    theirs = set() if request.user_models else {r.model for r in evidence.rows if r.model.startswith("user:")}
+    needs = [need for need in drawing.needs(evidence) if need.spec.model not in theirs]
+    full = replace(evidence, records=(*evidence.records, *_traced(drawing.name, needs)))
     width = MILLIMETRES[request.width]
     slide = request.width == "slide"
     try:

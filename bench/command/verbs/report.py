@@ -77,15 +77,18 @@ def tables_and_page(request: Request) -> tuple[list[Table], Callable[[], str]]:
     output.check_place(request.output)
     from visionbench.reports import REPORTS
 
+    files: list[Report] = []
     if request.all:
         reports = list(REPORTS.values())
     elif request.whole:  # a page is for browsing: with every paper's tables it would take a minute to open
         reports = [report for report in REPORTS.values() if report.paper_table or not report.paper]
     else:
-        reports = inputs.reports_named(request.tables)
-    files = [report for name in request.tables if name.endswith(".toml") for report in inputs.reports_of(name)]
+        named = [(name, inputs.reports_of(name)) for name in request.tables]
+        reports = [report for _, found in named for report in found]
+        files = [report for name, found in named if name.endswith(".toml") for report in found]
     own = inputs.own_records(request.records)
-    recorded, comparisons = inputs.with_committed(own), inputs.read_comparisons(request.comparisons)
+    recorded = inputs.with_committed(own, measured=not files)
+    comparisons = inputs.read_comparisons(request.comparisons)
     timed = {id(r.spec): r.spec for r in own if r.source == "measured" and r.spec.task == "inference"}
     networks = [(spec.model, spec.image_size) for spec in timed.values() if not spec.inputs]
     reports = [report.beside(networks) for report in reports]

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Start a table of your own. `new FILE MODEL...` writes a commented file with these rows; `import FILE` reads printed
-tables (LaTeX, Markdown, HTML or CSV) and finds the models of their rows. It marks those that it can't find, and writes
-such a file.
+tables (LaTeX, Markdown, HTML or CSV) and finds the models of their rows. It marks those that it can't find, adds rows
+for the models that are named, and writes such a file.
 `report FILE` prints it, `run --table FILE` measures its rows.
 """
 
@@ -34,7 +34,11 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("what", choices=("new", "import"), help="start from models' names, or from a printed table")
     parser.add_argument("file", type=Path, metavar="FILE", help="new: the file to write; import: the printed table")
     parser.add_argument(
-        "models", nargs="*", default=[], metavar="MODEL", help="new: convnext_tiny, user:package.module:factory, ..."
+        "models",
+        nargs="*",
+        default=[],
+        metavar="MODEL",
+        help="convnext_tiny, user:package.module:factory, ...; import: added rows",
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="import: the file to write (default: FILE's name with .toml)"
@@ -51,10 +55,11 @@ def run(words: Namespace) -> int:
         raise BenchError(f"{target} does not end with .toml, by which a table's file is known: name another.")
     if target.exists() and not words.force:
         raise BenchError(f"{target} is there already: name another file, or say --force.")
-    if words.what == "import" and words.models:
-        raise BenchError(f"`table import` reads one file, and {words.models[0]} is another: leave it out.")
-    text = _starter(target, words.models) if words.what == "new" else _imported(words.file, target)
-    output.write(target, text.encode(), " with --output" if words.what == "import" else "")
+    if words.what == "import" and (file := next((word for word in words.models if Path(word).exists()), "")):
+        raise BenchError(f"`table import` reads one file, and {file} is another: leave it out.")
+    new = words.what == "new"
+    text = _starter(target, words.models) if new else _imported(words.file, target, words.models)
+    output.write(target, text.encode(), "" if new else " with --output")
     told = f"{target} is written. Next: {program_name()} report {target}"
     print(clean_json(json.dumps({"file": str(target)})) if words.json else told)
     return 0
@@ -64,25 +69,28 @@ def run(words: Namespace) -> int:
 
 
 def _starter(path: Path, names: Sequence[str]) -> str:
-    from visionbench.models import expand, resolve
-
     if not names:
         raise BenchError("which models? Name them after the file: convnext_tiny, user:package.module:factory, ...")
-    cards = [resolve(model) for name in names for model in expand(name)]
-    rows = [_row_of(card.name, card.image_size) for card in dict.fromkeys(cards)]
     columns = ("size", "params", "flops", "img/s", "top1")
-    return _head(path, "My table") + _table_head(_name(path), "My table", columns) + "".join(rows)
+    return _head(path, "My table") + _table_head(_name(path), "My table", columns) + "".join(_rows_of(names))
 
 
-def _row_of(model: str, size: ImageSize) -> str:
-    label = model.rpartition(":")[2]
+def _rows_of(names: Sequence[str], section: str = "") -> Iterator[str]:
+    from visionbench.models import expand, resolve
+
+    cards = [resolve(model) for name in names for model in expand(name)]
+    return (_row_of(card.name, card.image_size, section) for card in dict.fromkeys(cards))
+
+
+def _row_of(model: str, size: ImageSize, section: str) -> str:
     own = model.startswith("user:")
     lines = [
         f"model = {_quoted(model)}",
-        f"label = {_quoted(label)}",
+        'label = "Ours"  # its name' if own else f"label = {_quoted(model.rpartition(':')[2])}",
         f"size = {size}" if isinstance(size, int) else f'size = "{size}"',
     ]
-    lines += ["own = true"] if own else []
+    lines += [f"section = {_quoted(section)}"] if section else []
+    lines += ["own = true", 'source = "this paper"'] if own else []
     prints = list(_printed_elsewhere(model, size))
     lines += prints or ["# params = 28.6", "# flops = 4.5", "# top1 = 82.1"]
     return "\n[[table.row]]\n" + "\n".join(lines) + "\n"
@@ -112,7 +120,8 @@ MOST_PRINTS = 5
 # --- import ----------------------------------------------------------------------------------------------------------
 
 
-def _imported(path: Path, target: Path) -> str:
+def _imported(path: Path, target: Path, added: Sequence[str]) -> str:
+    """The file for the printed tables at `path`, with rows for the models that are `added` below the first."""
     from visionbench.reports.paper import importing
     from visionbench.reports.paper.simple import METRICS
 
@@ -125,7 +134,7 @@ def _imported(path: Path, target: Path) -> str:
     for problem in (problem for printed in tables for problem in printed.problems):
         progress.complain(f"{path}, {problem}.")
     read = [printed for printed in tables if printed.rows]
-    parts = [_head(target, read[0].title or "Imported table")]
+    parts = [_head(target, read[0].title or "Imported table", path.name)]
     unsure = 0
     for number, printed in enumerate(read, 1):
         held = {key for row in printed.rows for key in row.values}
@@ -135,6 +144,7 @@ def _imported(path: Path, target: Path) -> str:
         rows = list(_imported_rows(path, printed))
         unsure += sum('\nmodel = ""' in row for row in rows)
         parts += rows
+        parts += _rows_of(added, "Ours" if printed.rows[-1].section else "") if number == 1 else ()
     if unsure:
         count = sum(len(printed.rows) for printed in read)
         progress.complain(f'{plural(unsure, "row")} of {count} name no model for certain: see `model = ""`.')
@@ -170,8 +180,11 @@ def _imported_row(path: Path, row: Line, names: Sequence[str]) -> str:
     from visionbench.reports.paper.naming import read_label
 
     printed = row.values.get("size", "")
-    label = row.values.get("label", "")
-    named = read_label(label, int(printed) if printed.isdigit() else 0, names)
+    label, variant = row.values.get("label", ""), row.values.get("variant", "")
+    spelled = (label, f"{label}-{variant}", variant) if variant else (label,)
+    read = [read_label(text, int(printed) if printed.isdigit() else 0, names) for text in spelled]
+    named = next((each for each in read if each.match.model), read[0])
+    label = f"{label} ({variant})" if label and variant and variant != label else label or variant
     model, candidates = named.match.model, named.match.candidates
     lines = [f"\n[[table.row]]  # {path.name}, line {row.number}"]
     if row.dense:
@@ -189,7 +202,7 @@ def _imported_row(path: Path, row: Line, names: Sequence[str]) -> str:
         lines.append(f"size = {size if size.isdigit() else _quoted(size)}")
     elif model:
         lines.append(f"size = {_own_size(model)}  # the model's own: none is printed")
-    lines += [f"{_key(key)} = {value}" for key, value in row.values.items() if key not in ("label", "size")]
+    lines += [f"{_key(key)} = {value}" for key, value in row.values.items() if key not in ("label", "variant", "size")]
     lines += ["own = true"] if re.search(r"\bours?\b", label, re.IGNORECASE) else []
     lines += [f"# not read: {' '.join(problem.split())[:200]}" for problem in row.unread]
     return "\n".join(lines) + "\n"
@@ -219,7 +232,7 @@ def _name(path: Path) -> str:
     return name if name[0].isalpha() else f"table_{name}"
 
 
-def _head(path: Path, title: str) -> str:
+def _head(path: Path, title: str, cite: str = "this paper") -> str:
     from visionbench.reports.paper.simple import METRICS
 
     return f"""\
@@ -230,7 +243,7 @@ def _head(path: Path, title: str) -> str:
 # {", ".join(_key(key) for key in METRICS)} (in M, G, img/s, %, GB, as printed). own = true sets a row apart.
 
 title = {_quoted(title)}
-cite = "this paper"                # where the printed numbers stand; a row may have another `source`
+cite = {_quoted(cite)}  # where the printed numbers stand, such as arXiv 2103.14030; a row may have another `source`
 """
 
 

@@ -1,0 +1,252 @@
+"""The header of a printed table: what each column is, in which unit, and which a paper's file has no word for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import median
+
+from visionbench.reports.paper.markup import SPAN, Cells
+from visionbench.reports.paper.printed_cells import A_COUNT, EXPONENTS, MEGA, RAISED, Column, part_of
+
+_RATE = r"through?put|\bth?r\.|\btp\b|fps|(img|im|image|images|imgs|samples?)\s*\.?\s*(/|per)\s*s|speed"
+
+HEADERS: tuple[tuple[str, str], ...] = (
+    (
+        r"latency|\bms\b|\bpct\b|energy|epoch|pre.?train|\bdata\b|\bgain\b|error bar|\bbatch|\bpatch|\bwindow|\bkernel",
+        "",
+    ),
+    (r"\b[mb]?ap\b|\bap_?\d|\bap\^|m?iou\b|top.?[2-9]|(acc|prec|err)\w*\.?[ @_-]*5", ""),
+    (r"imagenet.?(v2|real|[acr]\b|sketch)|\bv2\b|\breal\b|\bin-?[acr]\b|cifar", ""),
+    (rf"(?=.*\b(train|tr\.))(?=.*({_RATE}))", "train img/s"),
+    (_RATE, "img/s"),
+    (r"\bpar(am|em|as?\b)|#\s*p(\b|\(|$)|model size.*\(m\)", "params"),
+    (r"flop|\b[mgt]?macs?\b|m-?adds?\b|mult.{0,6}add|\bmult\b", "flops"),
+    (r"model size|disk|download|(?<!mem)(size|weights?).*\b[kmg]i?b\b", ""),
+    (r"\b(size|res|resol\w*|inputs?|pixels?|px|crop)\b|^\W*(image|img)s?\W*$", "size"),
+    (r"(top.?1|acc\w*|in-?1k)?.*\berr(or)?\b", "error"),
+    (r"top.?1|\bacc|\bprec@|imagenet(?!.?2[12])|\bin-?1k\b", "top1"),
+    (r"\bmem", "memory"),
+    (r"^\W*(type|category|group|family|class|kind|paradigm|(model|network|arch\w*|backbone)\W*type)\W*$", "section"),
+    (r"model|method|network|backbone|arch|name|variant|encoder|approach|\bnet\b", "label"),
+)
+"""What a column's header says, by the first pattern that it has: "" for what a paper's file has no word for."""
+
+SECOND_NAME = re.compile(r"backbone|arch|variant|encoder", re.IGNORECASE)
+"""A second column of names that says which network it is: `MAE | ViT-B`, `Swin | T`."""
+
+OTHER_TASK = re.compile(r"coco|ade-?20k|detect|segm|mask r-?cnn|retinanet|upernet|cityscapes|\bvoc\b|kinetics")
+"""Words of a header that speak of another network than the classifier."""
+
+DENSE = re.compile(r"\b[mb]?ap\b|\bap_?\d|\bap\^|m?iou\b", re.IGNORECASE)
+"""Headers of a table of detectors or of networks for segmentation."""
+
+SAID = "size, params, FLOPs, img/s, training img/s, top-1 and memory"
+
+_LETTER = r"(k|m|b|g|t)(?:illions?|io|ln|flops?|macs?|madds?|params?|ib|b)?"
+_UNIT = re.compile(
+    rf"[(\[][^)\]]*?(?<![a-z]){_LETTER}(?![a-z/])[^)\]]*[)\]]|\b([kmgt])(?:flops?|macs?|madds?|b)\b|[,/]\s*{_LETTER}\s*$"
+)
+_POWER = re.compile(r"(?:10\s*\^?\s*|1?e)(6|9|12)\b")
+"""A unit in a column's header, in small letters: `FLOPs (M)`, `GMACs`, `#params (x10^6)`."""
+
+
+Group = dict[int, list[Column]]
+"""The columns of one network, by their place; a line of two networks has two groups."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The header of a table: its groups of columns, what it leaves out, what was `said` of its units, its words."""
+
+    groups: tuple[Group, ...]
+    left_out: tuple[str, ...]
+    said: tuple[str, ...]
+    words: tuple[str, ...]
+
+
+_DEEPEST = 3
+"""So many lines a header may have."""
+
+
+def header_at(lines: Sequence[Cells], at: int) -> int:
+    """How many lines from there on are a header; 0 for none."""
+    deep = 0
+    while deep < _DEEPEST and at + deep < len(lines) and _may_be_header(lines[at + deep][1]):
+        deep += 1
+        joined = _joined(lines[at : at + deep])
+        keys = {_key_of(word) for word in joined} - {""}
+        if len(keys) < 2:
+            continue
+        while deep < _DEEPEST and at + deep < len(lines) and _continues(lines[at + deep][1], joined):
+            deep += 1
+        return deep
+    return 0
+
+
+def _may_be_header(cells: Sequence[str]) -> bool:
+    """Whether no number stands in the line, and it is no title of what follows: one cell, as wide as the table."""
+    title = cells[1:] and cells[0] and all(cell in ("", SPAN) for cell in cells[1:])
+    return not title and not has_numbers(cells)
+
+
+def has_numbers(cells: Sequence[str]) -> bool:
+    """Whether one of the cells is a number."""
+    return any(re.fullmatch(r"[~≈<>]?\s*\d[\d.,]*\s*(%|[kmgbt]\w{0,5})?", cell.lower()) for cell in cells)
+
+
+def _continues(cells: Sequence[str], above: Sequence[str]) -> bool:
+    """Whether a line says more about the columns: it names no network of its own, and no number stands in it."""
+    filled = [cell for cell in cells if cell not in ("", SPAN)]
+    label = next((i for i, word in enumerate(above) if _key_of(word) == "label"), -1)
+    own = cells[label] if 0 <= label < len(cells) else ""
+    return len(filled) > 1 and (own in ("", SPAN) or own == above[label]) and not has_numbers(cells)
+
+
+def _joined(lines: Sequence[Cells]) -> list[str]:
+    """What the lines of a header say of each column; a wide cell speaks of all below it."""
+    width = max((len(cells) for _, cells in lines), default=0)
+    words: list[list[str]] = [[] for _ in range(width)]
+    for _, cells in lines:
+        spread = ""
+        for i, cell in enumerate(cells):
+            spread = spread if cell == SPAN else cell
+            if spread and spread not in words[i]:
+                words[i].append(spread)
+    return [" ".join(parts) for parts in words]
+
+
+def _key_of(word: str) -> str:
+    plain = re.sub(r"[_\s]+", " ", word.lower()).strip()
+    return next((key for pattern, key in HEADERS if plain and re.search(pattern, plain)), "")
+
+
+def _parts(word: str) -> list[str]:
+    """The names of a header for several numbers, `Params / FLOPs`; one part for `img / s`."""
+    parts = [part.strip() for part in re.split(r"\s*[/|]\s*", word)]
+    named = len(parts) > 1 and all(re.search(r"param|flop|mac|madd|top|acc|size", part.lower()) for part in parts)
+    return parts if named else [word]
+
+
+def heading(lines: Sequence[Cells], body: Sequence[Cells]) -> Head:
+    """The columns of a header: one group of them for each network that a line holds."""
+    words = _joined(lines)
+    starts = _starts(words)
+    groups: list[Group] = []
+    left_out: list[str] = []
+    said: list[str] = []
+    for first, last in zip(starts, [*starts[1:], len(words)], strict=True):
+        group, rest = _group(words, first, last, mixed=any(OTHER_TASK.search(word.lower()) for word in words))
+        group, taken = _stated(group, body)
+        groups.append(group)
+        left_out += rest if first == starts[0] else []
+        said += taken
+    return Head(tuple(groups), tuple(dict.fromkeys(left_out)), tuple(dict.fromkeys(said)), tuple(words))
+
+
+def _starts(words: Sequence[str]) -> list[int]:
+    """Where the columns of each network of a line begin: at the label, where the header says it again."""
+    labels = [i for i, word in enumerate(words) if _key_of(word) == "label"]
+    same = [i for i in labels if words[i] == words[labels[0]]]
+    if len(same) > 1 and all(b - a > 1 for a, b in pairwise(same)):
+        return [0, *same[1:]]
+    return [0]
+
+
+def _group(words: Sequence[str], first: int, last: int, *, mixed: bool) -> tuple[Group, list[str]]:
+    """The columns of one network, and the words of those that are left out."""
+    group: Group = {}
+    seen: dict[str, int] = {}
+    left_out: list[str] = []
+    for i in range(first, last):
+        for part, word in enumerate(parts := _parts(words[i])):
+            key = _key_of(word)
+            foreign = mixed and OTHER_TASK.search(word.lower()) and key not in ("label", "section", "size")
+            tested = key == "size" and key in seen and re.search(r"test|eval|infer", word.lower())
+            if key == "error":
+                key = "" if "top1" in {_key_of(other) for other in words[first:last]} else key
+            if key == "label" and key in seen and SECOND_NAME.search(word) and "variant" not in seen:
+                key = "variant"
+            if tested:
+                left_out += [group.pop(seen[key])[0].word]
+            elif not key or foreign or key in seen:
+                left_out += [word] if word else []
+                continue
+            seen[key] = i
+            group.setdefault(i, []).append(Column(key, word, _exponent(word), part, len(parts)))
+    if "label" not in seen:
+        free = [i for i in range(first, last) if i not in group and not words[i]] or [
+            i for i in range(first, last) if i not in group
+        ]
+        if free:
+            group[free[0]] = [Column("label", words[free[0]], None)]
+            left_out = [word for word in left_out if word != words[free[0]]]
+    return group, left_out
+
+
+def _exponent(word: str) -> int | None:
+    lower = word.lower().translate(RAISED)
+    if power := _POWER.search(lower):
+        return int(power.group(1))
+    match = _UNIT.search(lower)
+    return EXPONENTS[next(filter(None, match.groups()))] if match else None
+
+
+_CARD = re.compile(
+    r"\b([VAHPTLB]\d{1,4}[GS]?|(?:RTX|GTX|TITAN) ?\w+(?: Ti)?|[1-5]0[5-9]0(?: ?Ti)?|GH?B?200|TPU\w*|CPU)\b"
+)
+
+
+def card(head: Head) -> str:
+    """The card that a header names for the images per second that are read."""
+    rates = (column.word for columns in head.groups[0].values() for column in columns if column.key == "img/s")
+    return next((match.group(1) for word in rates if (match := _CARD.search(word))), "")
+
+
+def is_dense(head: Head) -> bool:
+    """Whether a header speaks of detection or segmentation, and of no accuracy on ImageNet."""
+    keys = {column.key for columns in head.groups[0].values() for column in columns}
+    return "top1" not in keys and "error" not in keys and any(DENSE.search(word) for word in head.words)
+
+
+# --- units that nobody states ----------------------------------------------------------------------------------------
+
+_MILLIONS = 20
+"""FLOPs in G over params in M: classifiers have 0.02 to 2, so where the quotient is larger, the FLOPs are in M."""
+
+
+def _stated(group: Group, body: Sequence[Cells]) -> tuple[Group, list[str]]:
+    """The columns with the units that their numbers can only have, and what was taken for granted."""
+    bare = {column.key: _bare_numbers(i, column, body) for i, cs in group.items() for column in cs}
+    said: list[str] = []
+    changed: Group = {}
+    for i, columns in group.items():
+        changed[i] = list(columns)
+        for at, column in enumerate(columns):
+            numbers = bare[column.key]
+            if column.key not in ("params", "flops") or column.exponent is not None or not numbers:
+                continue
+            word, middle = column.word, median(numbers)
+            params = bare.get("params") or [0.0]
+            if middle >= A_COUNT:
+                continue
+            if column.key == "flops" and median(params) and middle / median(params) > _MILLIONS:
+                changed[i][at] = replace(column, exponent=MEGA)
+                said.append(f"'{word}' has no unit and is taken as millions: write {word} (M) or {word} (G) there")
+            elif middle > (_MANY if column.key == "flops" else 10 * _MANY):
+                unit = "G" if column.key == "flops" else "M"
+                said.append(f"'{word}' has no unit and is taken as {unit}: write {word} (M) or {word} (G) there")
+    return changed, said
+
+
+_MANY = 200
+"""Few networks have more FLOPs in G, or ten times as many params in M."""
+
+
+def _bare_numbers(place: int, column: Column, body: Sequence[Cells]) -> list[float]:
+    """The numbers of a column that have no unit of their own."""
+    texts = (part_of(cells[place], column) for _, cells in body if place < len(cells))
+    plain = (re.sub(r",(?=\d{3}(?!\d))|[*†‡%]|\(.*?\)", "", text).strip() for text in texts)
+    return [float(text) for text in plain if re.fullmatch(r"\d+(\.\d+)?", text)]
