@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 
 from visionbench.command import plain, progress
 from visionbench.command.options import Parser
@@ -93,9 +94,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _hear_ctrl_c()
     _open_what_is_closed()
-    if not _has_folder():
-        progress.complain("the folder that you are in is gone: change to one that exists.")
-        return USAGE
     atexit.register(gc.freeze)  # at the very end nobody needs torch's objects collected: that takes a second
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["help"]:
@@ -107,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command_line(words[0]).parse_args(words, options)
         progress.QUIET.set(options.quiet)
         options.command = f"{program_name()} {shlex.join(words)}"
+        _check_folder()
         verb: Callable[[argparse.Namespace], int] = options.verb
         code = verb(options)
         sys.stdout.flush()
@@ -140,13 +139,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress.QUIET.reset(asked_for_silence)
 
 
-def _has_folder() -> bool:
-    """Whether the working folder is there: every file is named from it, and without it a library of torch's aborts."""
+def _check_folder() -> None:
+    """Raise `BenchError` without a working folder: files are named from it, and a library of torch's aborts."""
     try:
-        os.getcwd()
-    except OSError:
-        return False
-    return True
+        Path.cwd()
+    except OSError as error:
+        raise BenchError("the folder that you are in is gone: change to one that exists.") from error
 
 
 def _bug() -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from visionbench.command.main import main
+from visionbench.record.record import to_json
 from visionbench.reports import load_paper
 from visionbench.reports.paper import importing
 from visionbench.reports.paper.naming import resolve
@@ -175,6 +176,23 @@ def test_a_starter_has_what_others_print_as_comments(tmp_path, monkeypatch, caps
     assert [row.own for row in report.rows] == [False, True]
     assert main(["table", "new", "my paper.toml", "resnet50"]) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_a_table_of_ones_own_has_no_measurements_of_other_peoples_machines(tmp_path, monkeypatch, capsys, launches):
+    monkeypatch.chdir(tmp_path)
+    theirs, mine = "swin_tiny_patch4_window7_224", "convnext_tiny"
+    assert main(["table", "new", "my.toml", theirs, mine]) == 0
+    assert main(["report", "my.toml", "--format", "csv"]) == 0
+    assert "H100" not in capsys.readouterr().out
+    assert main(["report", "swin_table1", "convnext_table12", "--format", "csv"]) == 0
+    printed = capsys.readouterr()
+    assert "h100" in printed.out  # a shipped table shows what was shipped, and says so
+    assert "convnext_table12: nothing measured here yet (`run`); what is measured came with visionbench." in printed.err
+    Path("visionbench.jsonl").write_text("".join(f"{to_json(one)}\n" for one in launches(f"timm:{mine}", rate=321.0)))
+    assert main(["report", "my.toml", "convnext_table12", "--format", "csv"]) == 0
+    printed = capsys.readouterr()
+    assert "321" in printed.out
+    assert "came with" not in printed.err
 
 
 def test_columns_are_chosen_by_words(capsys):
