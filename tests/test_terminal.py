@@ -15,8 +15,11 @@ import pytest
 from visionbench.command import inputs, output
 from visionbench.command.main import VERBS, command_line, main
 from visionbench.command.requests import Output
-from visionbench.command.verbs import tables
+from visionbench.command.verbs import tables, trace
+from visionbench.record.errors import BenchError
 from visionbench.record.program import program_name
+from visionbench.record.record import Environment
+from visionbench.record.spec import Spec
 from visionbench.reports import REPORTS
 from visionbench.reports.paper.lessons import learned
 
@@ -121,6 +124,28 @@ def test_a_mistake_is_one_sentence_with_its_cause_and_its_remedy(
     assert said.format(program_name()) in printed
     assert len(printed.splitlines()) == 1
     assert "argument" not in printed
+
+
+def test_counting_says_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specs = [Spec(model=f"timm:resnet{number}") for number in (18, 34, 50)]
+    monkeypatch.setattr(trace, "_environment", lambda: Environment(device_type="meta"))
+    monkeypatch.setattr(trace, "_count", lambda spec, where: trace._failed(spec, where, BenchError("no.")))
+    monkeypatch.setattr(trace, "SILENCE", -1.0)
+    assert len(trace.count_missing(specs, [], tmp_path / "records.jsonl")) == len(specs)
+    assert "counted 1 of 3\ncounted 2 of 3\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("columns", [40, 60, 100])
+def test_a_card_breaks_no_line_in_the_middle_of_a_word(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["trace", "ladder:mlp_1"]) == 0
+    last = capsys.readouterr().out.rpartition("\n\n")[2].partition("Not in the MACs")[2]
+    assert last
+    assert max(map(len, last.splitlines())) <= columns
 
 
 def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:
