@@ -172,6 +172,8 @@ def _users_path() -> Iterator[None]:
 
 def _import(name: str) -> ModuleType:
     """Import a user's module, by its name or from its file."""
+    if name.endswith(".py") and not Path(name).is_file():
+        raise ModelError(f"there is no file {name!r}: name it as it is seen from {Path.cwd()}")
     try:
         with _users_path():
             return _from_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)

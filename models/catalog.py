@@ -81,10 +81,9 @@ def resolve(name: str) -> ModelCard:
         return _ladder_card(rest)
     if prefix == "torchvision":
         return _torchvision_card(rest)
-    raise ModelError(
-        f"no model {name!r}: the word before the colon is timm, torchvision, paper or user; a factory of your own is "
-        f"user:{name}"
-    )
+    home = f"no model {name!r}: the word before the colon is timm, torchvision, paper or user"
+    factory = prefix.endswith(".py") or all(part.isidentifier() for part in prefix.split("."))
+    raise ModelError(f"{home}; a factory of your own is user:{name}" if factory and rest.isidentifier() else home)
 
 
 def is_dense(name: str) -> bool:
@@ -150,11 +149,19 @@ def _qualify(bare: str) -> str:
         home for home, known in (("timm", _timm_names()), ("paper", _paper_names())) if bare in known or arch in known
     ]
     if not homes:
-        raise ModelError(_unknown(bare, names()))
+        raise ModelError(_no_bare_name(bare) or _unknown(bare, names()))
     if len(homes) > 1:
         choices = " or ".join(f"{home}:{bare}" for home in homes)
         raise ModelError(f"{bare!r} names two implementations; say {choices}")
     return f"{homes[0]}:{bare}"
+
+
+def _no_bare_name(typed: str) -> str:
+    """What is wrong with a text that was never a name: a file, or several names in one; "" for any other."""
+    if typed.endswith(".py"):
+        return f"{typed!r} is a file, and a model is a function in it: say user:{typed}:FUNCTION"
+    parts = [part for part in re.split(r"[,;\s]+", typed) if part]
+    return f"{typed!r} is several names in one word: write {' '.join(parts)}" if len(parts) > 1 else ""
 
 
 def _architecture(typed: str, rest: str) -> str:

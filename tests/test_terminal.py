@@ -105,6 +105,8 @@ def test_a_misspelt_verb_option_or_choice_gets_the_right_one(
         (["report", "convnext_table1", "--columns", " "], "--columns: words between commas are needed, not ' '."),
         (["figures", "figure1", "--panels", ","], "--panels: words between commas are needed, not ','."),
         (["figures", "figure1", "--panels", "h100"], "--panels takes parts of these names: 'trained on ImageNet-1K'"),
+        (["compare", "--exact", "--base", "main"], "there is no option --base: did you mean --baseline?"),
+        (["run", "resnet18", "--batch", "8"], "there is no option --batch: did you mean --batch-size?"),
         (["gate", "--seed", "x"], "--seed: a whole number is needed, not 'x'."),
         (["run", "--image-size", "0x9"], "--image-size: an image has at least 1 pixel a side, and not '0x9'."),
         (["run", "--batch-size", "many"], "a whole number of at least 1, or max, is needed, not 'many'."),

@@ -246,7 +246,7 @@ def test_a_file_has_one_name_in_every_checkout_and_its_code_is_part_of_its_hash(
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("user:no/such.py:make", "FileNotFoundError"),
+        ("user:no/such.py:make", "there is no file 'no/such.py': name it as it is seen from"),
         ("user:some nets/my-net.py:mak", "did you mean make"),
         ("user:some nets/my-net.py", "user:path/to/file.py:function"),
         ("user:bad.py:make", "SyntaxError"),
