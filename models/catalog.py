@@ -69,6 +69,8 @@ def resolve(name: str) -> ModelCard:
     prefix, colon, rest = name.partition(":")
     if prefix in HUBS or (not colon and name.startswith("timm/")):
         return _timm_card(_architecture(name, rest if colon else name))
+    if sized := re.fullmatch(r"([\w.:-]+)@(\d+(?:x\d+)?)", name):  # as records and tables name a row
+        raise ModelError(f"{name!r} names a size, too: say {sized[1]} --image-size {sized[2]}")
     if not colon:
         return resolve(_qualify(name))
     if prefix == "timm":

@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,8 @@ import pytest
 
 from visionbench.command import inputs, output
 from visionbench.command.main import VERBS, command_line, main
-from visionbench.command.requests import Output
-from visionbench.command.verbs import tables, trace
+from visionbench.command.requests import HowLong, HowToRun, Output, Selection, Where
+from visionbench.command.verbs import run, tables, trace
 from visionbench.record.errors import BenchError
 from visionbench.record.program import program_name
 from visionbench.record.record import Environment
@@ -148,6 +149,21 @@ def test_a_card_breaks_no_line_in_the_middle_of_a_word(
     last = capsys.readouterr().out.rpartition("\n\n")[2].partition("Not in the MACs")[2]
     assert last
     assert max(map(len, last.splitlines())) <= columns
+
+
+@pytest.mark.parametrize(
+    ("words", "budget", "refused"),
+    [(("*",), None, True), (("timm:*", "resnet18"), None, True), (("*",), 3600.0, False), (("resnet18",), None, False)],
+)
+def test_wildcards_do_not_start_a_day_of_measuring_unasked(
+    words: tuple[str, ...], budget: float | None, refused: bool
+) -> None:
+    chosen = Selection(words=words)
+    request = run.Request(selection=chosen, how=HowToRun(), where=Where(), how_long=HowLong(budget=budget))
+    specs = [Spec(model=f"timm:net{number}") for number in range(run.EVERYTHING + 1)]
+    with pytest.raises(BenchError, match="means 201 rows") if refused else nullcontext():
+        run._refuse_everything(specs, request)
+    run._refuse_everything(specs[1:], request)
 
 
 def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -260,6 +260,8 @@ def test_a_users_mistake_is_told(user_module: Write, source: str, message: str) 
         ("my nets/net.py", "is a file, and a model is a function in it: say user:my nets/net.py:FUNCTION", "mean"),
         ("my.nets:make", "a factory of your own is user:my.nets:make", "mean"),
         ("nets.py:make", "a factory of your own is user:nets.py:make", "mean"),
+        ("resnet18@96", "'resnet18@96' names a size, too: say resnet18 --image-size 96", "mean"),
+        ("timm:swin_tiny_patch4_window7_224@800x1280", "window7_224 --image-size 800x1280", "mean"),
         ("https://x.y/z", "the word before the colon is timm, torchvision, paper or user", "a factory"),
         ("C:\\nets", "the word before the colon is timm, torchvision, paper or user", "a factory"),
     ],
