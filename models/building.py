@@ -150,7 +150,7 @@ def users_object(name: str) -> Callable[..., Any]:
 
 @contextmanager
 def _users_path() -> Iterator[None]:
-    """Import from the current directory, after what is installed, so that it shadows nothing of it.
+    """Import from the current directory and from its `src`, after what is installed, so that they shadow nothing of it.
 
     The checkout that holds visionbench is off the path meanwhile, and last on it afterwards: its folders `bench`,
     `models` and `reports` are called what many a user's are, and as packages they would hide a user's folder without
@@ -160,8 +160,8 @@ def _users_path() -> Iterator[None]:
     hides = (ROOT / "pyproject.toml").exists() and ours in sys.path and here != ours
     if hides:
         sys.path[:] = [entry for entry in sys.path if entry != ours]
-    if here not in sys.path:
-        sys.path.append(here)
+    sources = str(Path.cwd() / "src")
+    sys.path += [entry for entry in (here, sources) if entry not in sys.path and Path(entry).is_dir()]
     importlib.invalidate_caches()
     try:
         yield
@@ -172,6 +172,8 @@ def _users_path() -> Iterator[None]:
 
 def _import(name: str) -> ModuleType:
     """Import a user's module, by its name or from its file."""
+    if name.endswith(".py") and not Path(name).is_file():
+        raise ModelError(f"there is no file {name!r}: name it as it is seen from {Path.cwd()}")
     try:
         with _users_path():
             return _from_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)

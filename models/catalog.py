@@ -69,15 +69,16 @@ def resolve(name: str) -> ModelCard:
     prefix, colon, rest = name.partition(":")
     if prefix in HUBS or (not colon and name.startswith("timm/")):
         return _timm_card(_architecture(name, rest if colon else name))
+    if sized := re.fullmatch(r"([\w.:-]+)@(\d+(?:x\d+)?)", name):  # as records and tables name a row
+        raise ModelError(f"{name!r} names a size, too: say {sized[1]} --image-size {sized[2]}")
     if not colon:
         return resolve(_qualify(name))
     cards = {"timm": _timm_card, "paper": _paper_card, "user": _user_card, "ladder": _ladder_card}
     if card := (cards | {"torchvision": _torchvision_card}).get(prefix):
         return card(rest)
-    raise ModelError(
-        f"no model {name!r}: the word before the colon is timm, torchvision, paper or user; a factory of your own is "
-        f"user:{name}"
-    )
+    home = f"no model {name!r}: the word before the colon is timm, torchvision, paper or user"
+    factory = prefix.endswith(".py") or all(part.isidentifier() for part in prefix.split("."))
+    raise ModelError(f"{home}; a factory of your own is user:{name}" if factory and rest.isidentifier() else home)
 
 
 def is_dense(name: str) -> bool:
@@ -143,11 +144,19 @@ def _qualify(bare: str) -> str:
         home for home, known in (("timm", _timm_names()), ("paper", _paper_names())) if bare in known or arch in known
     ]
     if not homes:
-        raise ModelError(_unknown(bare, names()))
+        raise ModelError(_no_bare_name(bare) or _unknown(bare, names()))
     if len(homes) > 1:
         choices = " or ".join(f"{home}:{bare}" for home in homes)
         raise ModelError(f"{bare!r} names two implementations; say {choices}")
     return f"{homes[0]}:{bare}"
+
+
+def _no_bare_name(typed: str) -> str:
+    """What is wrong with a text that was never a name: a file, or several names in one; "" for any other."""
+    if typed.endswith(".py"):
+        return f"{typed!r} is a file, and a model is a function in it: say user:{typed}:FUNCTION"
+    parts = [part for part in re.split(r"[,;\s]+", typed) if part]
+    return f"{typed!r} is several names in one word: write {' '.join(parts)}" if len(parts) > 1 else ""
 
 
 def _architecture(typed: str, rest: str) -> str:

@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,12 @@ import pytest
 
 from visionbench.command import inputs, output
 from visionbench.command.main import VERBS, command_line, main
-from visionbench.command.requests import Output
-from visionbench.command.verbs import tables
+from visionbench.command.requests import HowLong, HowToRun, Output, Selection, Where
+from visionbench.command.verbs import run, tables, trace
+from visionbench.record.errors import BenchError
 from visionbench.record.program import program_name
+from visionbench.record.record import Environment
+from visionbench.record.spec import Spec
 from visionbench.reports import REPORTS
 from visionbench.reports.paper.lessons import learned
 
@@ -102,6 +106,8 @@ def test_a_misspelt_verb_option_or_choice_gets_the_right_one(
         (["report", "convnext_table1", "--columns", " "], "--columns: words between commas are needed, not ' '."),
         (["figures", "figure1", "--panels", ","], "--panels: words between commas are needed, not ','."),
         (["figures", "figure1", "--panels", "h100"], "--panels takes parts of these names: 'trained on ImageNet-1K'"),
+        (["compare", "--exact", "--base", "main"], "there is no option --base: did you mean --baseline?"),
+        (["run", "resnet18", "--batch", "8"], "there is no option --batch: did you mean --batch-size?"),
         (["gate", "--seed", "x"], "--seed: a whole number is needed, not 'x'."),
         (["run", "--image-size", "0x9"], "--image-size: an image has at least 1 pixel a side, and not '0x9'."),
         (["run", "--batch-size", "many"], "a whole number of at least 1, or max, is needed, not 'many'."),
@@ -121,6 +127,43 @@ def test_a_mistake_is_one_sentence_with_its_cause_and_its_remedy(
     assert said.format(program_name()) in printed
     assert len(printed.splitlines()) == 1
     assert "argument" not in printed
+
+
+def test_counting_says_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specs = [Spec(model=f"timm:resnet{number}") for number in (18, 34, 50)]
+    monkeypatch.setattr(trace, "_environment", lambda: Environment(device_type="meta"))
+    monkeypatch.setattr(trace, "_count", lambda spec, where: trace._failed(spec, where, BenchError("no.")))
+    monkeypatch.setattr(trace, "SILENCE", -1.0)
+    assert len(trace.count_missing(specs, [], tmp_path / "records.jsonl")) == len(specs)
+    assert "counted 1 of 3\ncounted 2 of 3\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("columns", [40, 60, 100])
+def test_a_card_breaks_no_line_in_the_middle_of_a_word(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["trace", "ladder:mlp_1"]) == 0
+    last = capsys.readouterr().out.rpartition("\n\n")[2].partition("Not in the MACs")[2]
+    assert last
+    assert max(map(len, last.splitlines())) <= columns
+
+
+@pytest.mark.parametrize(
+    ("words", "budget", "refused"),
+    [(("*",), None, True), (("timm:*", "resnet18"), None, True), (("*",), 3600.0, False), (("resnet18",), None, False)],
+)
+def test_wildcards_do_not_start_a_day_of_measuring_unasked(
+    words: tuple[str, ...], budget: float | None, refused: bool
+) -> None:
+    chosen = Selection(words=words)
+    request = run.Request(selection=chosen, how=HowToRun(), where=Where(), how_long=HowLong(budget=budget))
+    specs = [Spec(model=f"timm:net{number}") for number in range(run.EVERYTHING + 1)]
+    with pytest.raises(BenchError, match="means 201 rows") if refused else nullcontext():
+        run._refuse_everything(specs, request)
+    run._refuse_everything(specs[1:], request)
 
 
 def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:

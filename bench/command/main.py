@@ -103,10 +103,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         words.insert(0, "tables")
     options, asked_for_silence, code = argparse.Namespace(resumes=False), progress.QUIET.set(False), OK
     try:
-        _need_folder()
         command_line(words[0]).parse_args(words, options)
         progress.QUIET.set(options.quiet)
         options.command = f"{program_name()} {shlex.join(words)}"
+        _check_folder()
         verb: Callable[[argparse.Namespace], int] = options.verb
         code = verb(options)
         sys.stdout.flush()
@@ -135,8 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress.QUIET.reset(asked_for_silence)
 
 
-def _need_folder() -> None:
-    """Refuse a working folder that is gone: every file is named from it, and without it a library of torch's aborts."""
+def _check_folder() -> None:
+    """Raise `BenchError` without a working folder: files are named from it, and a library of torch's aborts."""
     try:
         Path.cwd()
     except OSError as error:

@@ -54,7 +54,8 @@ class Parser(argparse.ArgumentParser):
     """The parser of the verb that was typed: what is left over was meant for it."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=Help, **options)
+        # An abbreviation may be another option's name elsewhere: `--base` of `gate` is no `--baseline` of `compare`.
+        super().__init__(formatter_class=Help, allow_abbrev=False, **options)
 
     def error(self, message: str) -> None:  # type: ignore[override]
         """Print it and end with exit code 2: argparse's words become a sentence, with what is nearest to a typo."""
@@ -101,7 +102,7 @@ class Parser(argparse.ArgumentParser):
 
     def _is_unknown(self, word: str) -> bool:
         name = word.partition("=")[0]
-        return name.startswith("--") and not any(option.startswith(name) for option in self.option_names())
+        return name.startswith("--") and name not in self.option_names()
 
     def _needed(self, missing: str) -> str:
         """Of a choice what there is to choose from; of anything else its name, and where it is explained."""

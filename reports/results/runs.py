@@ -9,7 +9,7 @@ is one entry of `METRICS`; it is shown as soon as one row has a value for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -105,7 +105,7 @@ LABELS: tuple[Column[Run], ...] = (
     _label("image_size", "size", lambda run: run.spec.pixels),
     _label("task", "task", lambda run: run.spec.task, rank=4),
     _label("batch_size", "batch", lambda run: str(run.spec.batch_size)),
-    # The rest of a key: each of them tells two rows apart, so none may be folded away.
+    # The rest of a key: one that tells two rows apart is not folded away (see `_foldable`).
     _label("precision", "precision", lambda run: run.spec.precision),
     _label("memory_format", "format", lambda run: run.spec.memory_format),
     _label("compile_mode", "compiled", lambda run: run.spec.compile_mode or "eager"),
@@ -257,6 +257,7 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
     if len(set(zip(*(said[key] for key in told if key != "launches"), strict=True))) < len(runs):
         told.append(CODE)  # nothing else tells two rows apart
     labels = [c for c in LABELS if c.key in always or (c.key in told and len(set(said[c.key])) > 1)]
+    labels = list(_foldable(labels, said))
     estimates = {metric.key: {run: _estimate(metric, run) for run in runs} for metric in METRICS}
     main = METRICS[0]
     common = _common([_doubts(run, main, estimate) for run, estimate in estimates[main.key].items()])
@@ -271,6 +272,38 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
         remarks=_remarks(runs, labels, common, [found for found in estimates[main.key].values() if found]),
         caveats=unfit_nodes(records),
     )
+
+
+FOLDED = {
+    "variables": 16, "malloc": 15, "torch": 14, "attention": 13, "memory_format": 12, "compile_mode": 11,
+    "protocol": 10, "precision": -1, "device": -2,
+}  # fmt: skip
+"""In which order labels go where a terminal is too narrow, if others tell the rows apart: the first before any number,
+those below nought after all of them.
+"""
+
+SETTINGS = ("precision", "memory_format", "compile_mode", "attention")
+"""What the rows of a machine share of these is said with it, because the columns may be left out."""
+
+
+def _foldable(labels: Sequence[Column[Run]], said: Mapping[str, list[str]]) -> Iterator[Column[Run]]:
+    """The labels, with a rank for those that follow from others, whatever the network.
+
+    All rows of one card have one precision, one torch, one protocol: then the card's name is enough in 80 columns.
+    """
+    needed = [column.key for column in labels if column.key not in ALWAYS and column.key != "nodes"]
+
+    def told_apart(keys: Iterable[str]) -> int:
+        return len(set(zip(*(said[key] for key in keys), strict=True)))
+
+    rows = told_apart(needed)
+    for key in FOLDED:
+        others = [other for other in needed if other != key]
+        if key in needed and told_apart(others) == rows:
+            needed = others
+    for column in labels:
+        spare = column.key in FOLDED and column.key not in needed
+        yield replace(column, rank=FOLDED[column.key]) if spare else column
 
 
 def _estimate(metric: Metric, run: Run) -> Estimate | None:
@@ -375,10 +408,18 @@ def _remarks(
         yield f"Nothing measured yet: `{program_name()} run` measures models on this machine."
         return
     unsaid = ("device", "protocol", "torch", "nodes", CODE)  # the sentences below say them
-    alike = [column.fill(runs[0]).text for column in LABELS if column not in labels and column.key not in unsaid]
+    shown = {column.key for column in labels}
+    alike = [column.fill(runs[0]).text for column in LABELS if column.key not in shown and column.key not in unsaid]
     if shared := (*filter(None, alike), *sorted(common)):
         yield f"Every row: {'; '.join(shared)}."
-    yield from dict.fromkeys(_where(place) for run in runs for place in _places(run))
+    foldable = [column for column in labels if column.rank and column.key in SETTINGS]
+    places: dict[str, list[Run]] = {}
+    for run in runs:
+        for place in _places(run):
+            places.setdefault(_where(place), []).append(run)
+    for place, here in places.items():
+        there = [column.fill(here[0]).text for column in foldable if len({column.fill(run).text for run in here}) == 1]
+        yield f"{place}; rows: {', '.join(filter(None, there))}." if there else f"{place}."
     over = cells.over(rates)
     over = "over launches (n), within this session" if over == "over launches" else over
     yield from dict.fromkeys(_how(run.protocol, over) for run in runs if run.protocol)
@@ -390,7 +431,7 @@ def _places(run: Run) -> tuple[Environment, ...]:
 
 
 def _where(environment: Environment) -> str:
-    """One line about the machine, as far as it is known."""
+    """The machine, as far as it is known."""
     memory = f"{significant(environment.device_memory / GIB, 3)} GiB" if environment.device_memory else None
     known = (
         environment.device_name or environment.cpu,
@@ -404,7 +445,7 @@ def _where(environment: Environment) -> str:
         else None,
         f"power limit {environment.power_limit:g} W" if environment.power_limit else None,
     )
-    return f"{device_name(environment)}: {'; '.join(part for part in known if part)}."
+    return f"{device_name(environment)}: {'; '.join(part for part in known if part)}"
 
 
 def _how(protocol: Protocol, over: str) -> str:

@@ -252,6 +252,27 @@ def test_a_users_mistake_is_told(user_module: Write, source: str, message: str) 
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("typed", "said", "unsaid"),
+    [
+        ("resnet18,resnet34", "'resnet18,resnet34' is several names in one word: write resnet18 resnet34", "mean"),
+        ("resnet18; swin_t convnext", "write resnet18 swin_t convnext", "mean"),
+        ("my nets/net.py", "is a file, and a model is a function in it: say user:my nets/net.py:FUNCTION", "mean"),
+        ("my.nets:make", "a factory of your own is user:my.nets:make", "mean"),
+        ("nets.py:make", "a factory of your own is user:nets.py:make", "mean"),
+        ("resnet18@96", "'resnet18@96' names a size, too: say resnet18 --image-size 96", "mean"),
+        ("timm:swin_tiny_patch4_window7_224@800x1280", "window7_224 --image-size 800x1280", "mean"),
+        ("https://x.y/z", "the word before the colon is timm, torchvision, paper or user", "a factory"),
+        ("C:\\nets", "the word before the colon is timm, torchvision, paper or user", "a factory"),
+    ],
+)  # fmt: skip
+def test_what_was_never_a_name_is_told_what_it_is(typed: str, said: str, unsaid: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        resolve(typed)
+    assert said in str(caught.value)
+    assert unsaid not in str(caught.value)
+
+
 def test_the_cause_stays_visible(user_module: Write) -> None:
     user_module("mine_cause", "def net(): raise KeyError('width')")
     with pytest.raises(ModelError) as caught:

@@ -209,6 +209,17 @@ def test_a_factory_is_found_in_a_file(folder: Path, file: str, width: int, absol
     assert len({module for module in sys.modules if module.endswith("my-net")}) <= 2
 
 
+def test_a_package_in_src_is_found_and_hides_nothing_above_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("pack_of_mine")]:
+        monkeypatch.delitem(sys.modules, name)
+    installed = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).parents[2]]
+    load("user:pack_of_mine.deep.net:make")
+    assert Path(sys.modules["pack_of_mine"].__path__[0]) == folder / "src" / "pack_of_mine"
+    assert sys.path[: len(installed)] == installed
+    (folder / "src" / "json.py").write_text("raise RuntimeError")
+    assert run(Spec(model="user:pack_of_mine.deep.net:make", image_size=8)).macs_per_image == 2 * 7 * 3 * 64
+
+
 def test_files_of_one_name_are_two_modules(folder: Path) -> None:
     for part, width in (("a", 2), ("b", 3)):
         (folder / part).mkdir()
@@ -235,7 +246,7 @@ def test_a_file_has_one_name_in_every_checkout_and_its_code_is_part_of_its_hash(
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("user:no/such.py:make", "FileNotFoundError"),
+        ("user:no/such.py:make", "there is no file 'no/such.py': name it as it is seen from"),
         ("user:some nets/my-net.py:mak", "did you mean make"),
         ("user:some nets/my-net.py", "user:path/to/file.py:function"),
         ("user:bad.py:make", "SyntaxError"),

@@ -12,6 +12,7 @@ import pytest
 
 from visionbench.command.main import main
 from visionbench.record.errors import BenchError
+from visionbench.record.record import to_json
 from visionbench.reports import load_paper
 from visionbench.reports.paper import importing
 from visionbench.reports.paper.naming import resolve
@@ -218,6 +219,23 @@ def test_a_network_of_ones_own_is_added_to_a_printed_table(tmp_path, monkeypatch
     assert {number.source for row in report.rows for number in row.printed.values()} == {"theirs.tex"}
     assert main(["table", "import", "theirs.tex", "net.py", "--force"]) == 2
     assert "`table import` reads one file, and net.py is another" in capsys.readouterr().err
+
+
+def test_a_table_of_ones_own_has_no_measurements_of_other_peoples_machines(tmp_path, monkeypatch, capsys, launches):
+    monkeypatch.chdir(tmp_path)
+    theirs, mine = "swin_tiny_patch4_window7_224", "convnext_tiny"
+    assert main(["table", "new", "my.toml", theirs, mine]) == 0
+    assert main(["report", "my.toml", "--format", "csv"]) == 0
+    assert "H100" not in capsys.readouterr().out
+    assert main(["report", "swin_table1", "convnext_table12", "--format", "csv"]) == 0
+    printed = capsys.readouterr()
+    assert "h100" in printed.out  # a shipped table shows what was shipped, and says so
+    assert "convnext_table12: nothing measured here yet (`run`); what is measured came with visionbench." in printed.err
+    Path("visionbench.jsonl").write_text("".join(f"{to_json(one)}\n" for one in launches(f"timm:{mine}", rate=321.0)))
+    assert main(["report", "my.toml", "convnext_table12", "--format", "csv"]) == 0
+    printed = capsys.readouterr()
+    assert "321" in printed.out
+    assert "came with" not in printed.err
 
 
 def test_columns_are_chosen_by_words(capsys):

@@ -20,7 +20,8 @@ from visionbench.command.main import command_line
 from visionbench.record.spec import Spec
 from visionbench.reports import REPORTS, render
 from visionbench.reports.figures import Evidence as Drawable
-from visionbench.reports.render.html import Picture, page, pictures
+from visionbench.reports.render.html import Picture, page, parts, pictures
+from visionbench.reports.render.html import evidence as behind
 from visionbench.reports.render.html.page import FOLDER, anchors
 from visionbench.reports.render.html.picture import BUDGET
 from visionbench.reports.results.runs import layout as runs
@@ -230,6 +231,29 @@ def test_every_command_is_one_that_the_command_line_takes(document):
         assert Spec(model="timm:x", **{name: value for name, value in made.items() if value})
     for begin in ("run timm:", "trace timm:", "effects timm:", "effects --roadmap t"):
         assert any(line.startswith(f"python bench.py {begin}") for line in found), begin
+
+
+@pytest.mark.parametrize(
+    ("title", "link"),
+    [
+        ("Classification on ImageNet-1K (Table 1 of the ConvNeXt paper)", "Table 1"),
+        ("ImageNet-1K (Table 1 of ResMLP)", "ResMLP, Table 1"),
+        ("ResMLP (README)", "ResMLP (README)"),
+        ("Fastest: which network at which accuracy", "Fastest"),
+        ("My table", "My table"),
+    ],
+)
+def test_a_link_of_the_contents_says_whose_table_it_is(title, link):
+    assert parts._short(title) == link
+
+
+def test_a_doubt_is_not_followed_by_its_denial(launches):
+    column = Heading(key="throughput", head=("img/s",), unit="1/s", source="measured")
+    cell = Cell(
+        text="9", value=9.0, source="measured", notes=("It varied.",), evidence=tuple(launches("timm:resnet18"))
+    )
+    assert not any("No flags" in line for line in behind.lines(column, cell))
+    assert "No flags." in behind.lines(column, replace(cell, notes=()))
 
 
 def test_a_measured_row_is_reproduced_as_it_was_measured(launches):

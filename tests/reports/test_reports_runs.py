@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -111,10 +112,33 @@ def test_what_tells_two_rows_apart_is_a_column_and_only_then(change: dict[str, A
     assert not any(text in remark for remark in table.remarks if remark.startswith("Every row"))
 
 
-def test_every_field_of_a_key_is_a_column_that_is_never_folded_away() -> None:
+def test_every_field_of_a_key_is_a_column() -> None:
     fields = {*Spec.__dataclass_fields__, "protocol", "device", "torch"} - {"image_width"}
     assert fields <= {label.key for label in LABELS}
     assert {label.key for label in LABELS if label.rank} == {"task", "nodes", "launches"}
+
+
+OTHER: dict[str, Any] = {"precision": "tf32", "memory_format": "channels_last", "protocol": SWIN, "environment": CPU}
+
+
+@pytest.mark.parametrize("pair", list(combinations(OTHER, 2)), ids="+".join)
+def test_a_label_is_folded_away_only_where_others_tell_the_rows_apart(pair: tuple[str, str]) -> None:
+    first, second = ({name: OTHER[name]} for name in pair)
+    both = {"environment": "device"}.get(pair[0], pair[0]), {"environment": "device"}.get(pair[1], pair[1])
+
+    def kept(*records: Record) -> int:
+        return sum(column.key in both and not column.rank for column in layout(records).columns)
+
+    assert kept(rate(100), rate(100, **first, **second)) == 1  # either tells them apart
+    assert kept(rate(100), rate(100, **first), rate(100, **second)) == 2
+
+
+def test_a_wide_table_of_two_machines_fits_a_terminal_and_says_their_settings() -> None:
+    table = layout([rate(100), rate(100, **OTHER)])
+    printed = render(table, "terminal", width=60)
+    assert max(map(len, printed.splitlines())) <= 60
+    assert "rows: tf32, channels_last." in " ".join(printed.split())
+    assert "Every row: eager" in printed
 
 
 def test_seven_launches_have_an_interval_and_fewer_say_so_once() -> None:

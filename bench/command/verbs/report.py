@@ -15,7 +15,7 @@ from visionbench.record.errors import BenchError
 if TYPE_CHECKING:
     from visionbench.record.record import Record
     from visionbench.reports import Report
-    from visionbench.reports.table import Table
+    from visionbench.reports.table import Cell, Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,14 +98,19 @@ def tables_and_page(request: Request) -> tuple[list[Table], Callable[[], str]]:
     records = Records((*recorded, *counted))  # the last count is the one that is shown
     if request.tables and not request.comparisons and not inputs.COMPARISONS.exists():
         _say_whose(request.tables)
-    laid_out = [report.layout(records, comparisons) for report in reports]
+    measured_here = any(record.source == "measured" for record in own)
+    # Of a user's own table no column is of a machine that came with visionbench: it is going to be printed.
+    theirs = records if measured_here else Records(tuple(r for r in records if r.source != "measured"))
+    of_files = {report.name for report in files}
+    laid_out = [report.layout(theirs if report.name in of_files else records, comparisons) for report in reports]
+    if request.tables and not measured_here:
+        _say_where(laid_out)
     if request.output.columns:
         from visionbench.reports.table import pick
 
         laid_out = [pick(table, request.output.columns) for table in laid_out]
     # Of all tables those that have something to say; one that is named says that it has nothing.
     tables = [table for table in laid_out if table.rows or not request.whole]
-    measured_here = any(record.source == "measured" for record in own)
     # The whole page shows the figures, too; drawing them takes longer than everything else.
     return tables, lambda: output.document(tables, records, comparisons, whole=request.whole, own=measured_here)
 
@@ -116,6 +121,16 @@ def _say_whose(tables: Sequence[str]) -> None:
         progress.say(
             f"{', '.join(shown)}: nothing compared here yet (`effects`); shown is what comes with visionbench."
         )
+
+
+def _say_where(tables: Sequence[Table]) -> None:
+    """That measurements are not the user's: the columns name machines, and do not say whose."""
+
+    def is_timed(cell: Cell) -> bool:
+        return cell.source == "measured" and isinstance(cell.evidence, tuple)
+
+    if shown := [table.name for table in tables if any(is_timed(cell) for row in table.rows for cell in row.cells)]:
+        progress.say(f"{', '.join(shown)}: nothing measured here yet (`run`); what is measured came with visionbench.")
 
 
 def _count_missing(reports: Sequence[Report], records: Sequence[Record], user_models: bool) -> list[Record]:

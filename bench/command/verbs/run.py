@@ -90,6 +90,7 @@ def run(request: Request) -> int:
     specs = _specs(request, place)
     if request.dry_run:
         return _say_what_would_be_measured(specs, place, request)
+    _refuse_everything(specs, request)
     specs, outcome = measure(request, specs, place)
     if request.json:
         output.print_records(outcome.records)
@@ -99,6 +100,20 @@ def run(request: Request) -> int:
         return INTERRUPTED
     nothing = outcome.failed and not outcome.measured and not outcome.skipped
     return NOT_MEASURED if nothing or outcome.lost else 0
+
+
+EVERYTHING = 200
+"""Rows that wildcards may mean without a word about time: a day on a CPU."""
+
+
+def _refuse_everything(specs: Sequence[Spec], request: Request) -> None:
+    """Raise `BenchError` for wildcards that mean hundreds of rows, unless a budget says how long they may take."""
+    wild = [word for word in request.selection.words if set(word) & set("*?[")]
+    if wild and len(specs) > EVERYTHING and request.how_long.budget is None:
+        raise BenchError(
+            f"{' '.join(wild)} means {len(specs):,} rows, hours of measuring: say how long they may take, like "
+            "--budget 8h, name fewer, or list them with --dry-run."
+        )
 
 
 def _run_queued(request: Request, queue: Queue) -> int:

@@ -38,7 +38,7 @@ def add(parser: ArgumentParser) -> None:
         nargs="*",
         default=[],
         metavar="MODEL",
-        help="convnext_tiny, user:package.module:factory, ...; import: added rows",
+        help="convnext_tiny, user:package.module:factory, ...; import: rows to add",
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="import: the file to write (default: FILE's name with .toml)"

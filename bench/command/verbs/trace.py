@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import textwrap
+import time
 from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -130,6 +132,10 @@ def traces(request: Request) -> Iterator[tuple[Trace, Record]]:
         yield trace, to_record(trace, environment)
 
 
+SILENCE = 5.0
+"""Seconds of counting after which a line says how far it is."""
+
+
 def count_missing(specs: Iterable[Spec], records: Sequence[Record], path: Path) -> list[Record]:
     """Trace the specs that `records` hold no count of by this torch and this timm, and append them to the file.
 
@@ -142,8 +148,12 @@ def count_missing(specs: Iterable[Spec], records: Sequence[Record], path: Path) 
     missing = [spec for spec in dict.fromkeys(specs) if spec not in counted or spec.model.startswith("user:")]
     if missing:
         progress.say(f"Counting {plural(len(missing), 'network')} exactly, on no hardware ...")
-    new = []
-    for spec in missing:
+    new: list[Record] = []
+    said = time.monotonic()
+    for done, spec in enumerate(missing):
+        if time.monotonic() - said > SILENCE:
+            said = time.monotonic()
+            progress.say(f"counted {done} of {len(missing)}")
         record = _count(spec, environment)
         if record.failure or record.measurements != counted.get(spec):
             new.append(record)
@@ -191,8 +201,10 @@ def _card(trace: Trace, record: Record, depth: int) -> str:
         parts.insert(1, model_card.breakdown(f"By part, {whole}", by_stage(trace, 1)))
     if trace.curve:
         parts.insert(1, model_card.memory(record, trace.curve.peak_phase, trace.curve.totals))
-    tables = [render(part, "terminal", output.width(None), colour=output.colour()) for part in parts]
-    return "\n".join([*tables, model_card.not_counted(uncounted(trace), record), *model_card.by_other_rules(record)])
+    width = output.width(None)
+    tables = [render(part, "terminal", width, colour=output.colour()) for part in parts]
+    said = [model_card.not_counted(uncounted(trace), record), *model_card.by_other_rules(record)]
+    return "\n".join([*tables, *(textwrap.fill(line, width) if width else line for line in said)])
 
 
 def _second_opinion(spec: Spec) -> str:

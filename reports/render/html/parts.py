@@ -73,9 +73,14 @@ def contents(parts: Sequence[tuple[str, str]], tables: Sequence[tuple[str, Table
 
 
 def _short(title: str) -> str:
-    """`Classification on ImageNet-1K (Table 1 of the ConvNeXt paper)` -> `Table 1`."""
-    inside = title.rpartition("(")[2]
-    return inside.partition(" of ")[0] if inside.startswith("Table ") else title.partition(":")[0]
+    """`Classification (Table 1 of the ConvNeXt paper)` -> `Table 1`; `(Table 1 of ResMLP)` -> `ResMLP, Table 1`.
+
+    Of another paper than the page's own a number alone would not say whose table it is.
+    """
+    table, of, paper = title.rpartition("(")[2].rstrip(")").partition(" of ")
+    if not of or not table.startswith("Table "):
+        return title.partition(":")[0]
+    return table if paper == "the ConvNeXt paper" else f"{paper}, {table}"
 
 
 def newest(records: Sequence[Record], comparisons: Sequence[Comparison] = ()) -> str:
