@@ -9,8 +9,8 @@ which its header names.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from visionbench.record.clean import clean
 from visionbench.record.errors import BenchError
@@ -19,6 +19,8 @@ from visionbench.record.record import Record, Source
 if TYPE_CHECKING:
     from visionbench.comparison.comparison import Comparison
     from visionbench.reports.printed import Number
+
+T = TypeVar("T")
 
 DASH = "–"
 """What is not printed, not computed or not measured."""
@@ -125,39 +127,19 @@ class Table:
 
 def cleaned(table: Table) -> Table:
     """The same table without anything that a terminal, a page or GitHub's runner would obey: see `record.clean`."""
-    return replace(
-        table,
-        title=clean(table.title),
-        columns=tuple(
-            replace(column, key=clean(column.key), group=clean(column.group), head=tuple(map(clean, column.head)),
-                    notes=tuple(map(_cleaned_note, column.notes)))
-            for column in table.columns
-        ),
-        rows=tuple(
-            replace(row, cells=tuple(map(_cleaned_cell, row.cells)), section=clean(row.section),
-                    subject=clean(row.subject))
-            for row in table.rows
-        ),
-        legend=tuple(map(_cleaned_note, table.legend)),
-        remarks=tuple(map(clean, table.remarks)),
-        caveats=tuple(map(clean, table.caveats)),
-    )  # fmt: skip
+    return _cleaned(table)
 
 
-def _cleaned_note(note: Note) -> Note:
-    return replace(note, term=clean(note.term), text=clean(note.text))
-
-
-def _cleaned_cell(cell: Cell) -> Cell:
-    value = clean(cell.value) if isinstance(cell.value, str) else cell.value
-    return replace(
-        cell,
-        text=clean(cell.text),
-        short=clean(cell.short),
-        value=value,
-        notes=tuple(map(clean, cell.notes)),
-        origin=clean(cell.origin),
-    )
+def _cleaned(part: T) -> T:
+    """Every text of a part of a table, cleaned; what a cell is made of stays as it is."""
+    if isinstance(part, str):
+        return clean(part)  # type: ignore[return-value]
+    if isinstance(part, tuple):
+        return tuple(map(_cleaned, part))  # type: ignore[return-value]
+    if not isinstance(part, Table | Heading | Row | Cell | Note):
+        return part
+    names = (field.name for field in fields(part) if field.name != "evidence")
+    return replace(part, **{name: _cleaned(getattr(part, name)) for name in names})
 
 
 def shortened(table: Table) -> Table:

@@ -19,19 +19,8 @@ import json
 from visionbench.record.clean import clean
 from visionbench.reports.table import DASH, Cell, Heading, Note, Table, column_notes, footnotes
 
-UNIT_WORDS = {
-    "": "",
-    "count": "count",
-    "1/s": "per_s",
-    "%": "percent",
-    "GB": "GB",
-    "B": "bytes",
-    "1": "",
-    "px": "px",
-    "s": "s",
-    "J": "J",
-}
-"""How a base unit reads in the name of a CSV column."""
+UNIT_WORDS = {"1/s": "per_s", "%": "percent", "B": "bytes", "1": ""}
+"""How a base unit reads in the name of a CSV column, where not as it is."""
 
 
 def to_csv(table: Table) -> str:
@@ -49,12 +38,8 @@ def to_csv(table: Table) -> str:
 
 def plain(field: object) -> object:
     """A field of a CSV file: one line without characters that command, and never a spreadsheet's formula."""
-    return no_formula(clean(field) if isinstance(field, str) else field)
-
-
-def no_formula(field: object) -> object:
-    """A field that no spreadsheet computes: text that begins like a formula gets an apostrophe before it."""
-    return f"'{field}" if isinstance(field, str) and field.startswith(FORMULA) else field
+    text = clean(field) if isinstance(field, str) else field
+    return f"'{text}" if isinstance(text, str) and text.startswith(FORMULA) else text
 
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -63,7 +48,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def _name(column: Heading, part: str) -> str:
     if part != "value":
         return f"{column.key}_{part}"
-    unit = UNIT_WORDS[column.unit] if column.source else ""
+    unit = UNIT_WORDS.get(column.unit, column.unit) if column.source else ""
     return f"{column.key}_{unit}" if unit else column.key
 
 

@@ -407,7 +407,7 @@ def test_labels_do_not_lie_on_marks(evidence: Evidence) -> None:
         assert not [box for box in boxes if _overlap(box, mark)]
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", QUICK_OR_SLOW)
 @pytest.mark.parametrize("look", LOOKS[1:3], ids=["light, column", "dark, page"])
 def test_an_svg_holds_the_picture_alone_and_says_what_it_is(evidence: Evidence, name: str, look: Look) -> None:
     svg = draw(name, evidence, theme=look.theme.name, width=look.width).decode()

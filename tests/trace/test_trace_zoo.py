@@ -37,13 +37,19 @@ TURNS: tuple[Precision, ...] = ("amp_fp16", "amp_bf16", "fp16", "amp_bf16", "amp
 ALL = os.environ.get("VISIONBENCH_ZOO") == "all"
 
 
+TOO_SMALL: set[str] = set()
+"""Networks whose windows do not fit into 96 pixels."""
+
+
 def counts(model: str, precision: Precision, task: Task) -> tuple[object, ...]:
     card = timm.models.get_pretrained_cfg(model)
     own = max(card.input_size[1:]) if card else 224
     spec = Spec(model=f"timm:{model}", image_size=own, precision=precision, task=task, batch_size=2)
+    fixed = model in TOO_SMALL or (card and card.fixed_input_size)
     try:
-        trace = run(spec if card and card.fixed_input_size else replace(spec, image_size=96))
-    except BenchError:  # its windows do not fit into so few pixels
+        trace = run(spec if fixed else replace(spec, image_size=96))
+    except BenchError:
+        TOO_SMALL.add(model)
         trace = run(spec)
     return trace.macs_per_image, trace.params, len(trace.operators), trace.bytes, trace.curve and trace.curve.peak
 
