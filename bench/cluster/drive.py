@@ -49,8 +49,8 @@ MOVED, UNFIT, UNBEGUN = "its node took no jobs", "its node was unfit", "its job 
 
 NO_TRY = frozenset((MOVED, UNFIT, UNBEGUN))
 
-LOG_END = 2000
-"""Bytes at the end of a log that a failure quotes."""
+LOG_END = 300
+"""Characters at the end of a log that a failure quotes: they stand in a table's footnote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,10 +373,12 @@ def _read_sent(path: Path) -> Iterator[Sent]:
 def _log_end(path: Path) -> str:
     """The end of a job's log, as a sentence; "" without one."""
     try:
-        text = path.read_bytes()[-LOG_END:].decode("utf-8", errors="replace").strip()
+        with path.open("rb") as log:
+            log.seek(max(0, os.fstat(log.fileno()).st_size - 4 * LOG_END))
+            words = " ".join(log.read().decode("utf-8", errors="replace").split())
     except OSError:
         return ""
-    return f" Its log ends: {text}" if text else ""
+    return f" Its log ends: {words[-LOG_END:].strip()}" if words else ""
 
 
 def _now() -> str:

@@ -203,6 +203,9 @@ def keep(folder: Path, request: Request) -> Request:
     Raises `BenchError` where the folder holds another request, with what differs.
     """
     path = request_file(folder)
+    if not path.exists() and (others := sorted(folder.glob("*.jsonl"))):
+        # Of a request's folder only what is in `records` is read: these would be seen no more.
+        raise BenchError(f"{folder} holds {others[0].name} and no request: name a new folder with --records.")
     for name in ("records", "shifts", "logs", "unfit"):
         try:
             (folder / name).mkdir(parents=True, exist_ok=True)

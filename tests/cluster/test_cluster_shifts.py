@@ -118,6 +118,14 @@ def test_a_folder_with_a_broken_request_is_one_sentence(tmp_path, text):
         shifts.keep(tmp_path, request())
 
 
+@pytest.mark.parametrize("name", ["visionbench.jsonl", "jobs.jsonl", "a b.jsonl"])
+def test_a_folder_of_other_records_is_not_taken(tmp_path, name):
+    (tmp_path / name).write_text("")
+    with pytest.raises(BenchError, match=f"holds {name} and no request: name a new folder"):
+        shifts.keep(tmp_path, request())
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_two_drivers_do_not_work_in_one_folder(tmp_path):
     with drive.alone(tmp_path), pytest.raises(BenchError, match="another visionbench works in"), drive.alone(tmp_path):
         pass
@@ -321,6 +329,26 @@ def test_a_queue_that_refuses_everything_is_an_error_in_the_end(tmp_path):
         driver.look()
     with pytest.raises(BenchError, match="no more of yours"):
         driver.look()
+
+
+def test_a_failure_quotes_the_end_of_a_long_log_and_hides_the_nodes_in_it(tmp_path):
+    kept = shifts.keep(tmp_path, request(launches=1, salt="asked"))
+    said: list[str] = []
+    driver = drive.Driver(tmp_path, shifts.shifts_of(kept), Queue(tmp_path), said.append, late=0.0)
+    (tmp_path / "logs" / "v100-01.log").write_text(
+        "Traceback\n" * 10_000 + "slurmstepd: JOB 3 ON n1 CANCELLED\n\nat n2\n"
+    )
+    for _ in range(shifts.TRIES + 1):
+        driver.look()
+        driver._engine.listed.clear()
+    assert driver.look()
+    messages = {record.failure.message for record in shifts.read_records(tmp_path, "v100-01") if record.failure}
+    [message] = messages
+    hidden = [shifts.hidden(name, kept.salt or "") for name in ("n1", "n2")]
+    assert message.endswith(f"slurmstepd: JOB 3 ON {hidden[0]} CANCELLED at {hidden[1]}")
+    assert message.startswith("3 jobs ended without all records. Its log ends: ")
+    assert len(message) < 400
+    assert "\n" not in message
 
 
 def test_a_torn_line_of_jobs_is_left_out(tmp_path):

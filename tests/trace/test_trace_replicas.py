@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.distributed.fsdp import fully_shard
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from visionbench.measuring.process.rank_processes import Tell, run_together
 from visionbench.measuring.ranks import Ranks, join
@@ -22,6 +23,7 @@ from visionbench.models import build
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Environment
 from visionbench.record.spec import Spec
+from visionbench.tracing import replicas
 from visionbench.tracing.replicas import blocks, buckets
 from visionbench.tracing.step import run, to_record
 
@@ -162,7 +164,22 @@ def test_buckets_of_a_trace_are_those_that_torch_allocates(parallel):
             assert allocated["gradients"] == sorted(traced.share.buckets), "gradients are slices of the buckets"
 
 
-def _fsdp2(_ranks: Ranks) -> dict[str, int]:
+class Collectives(TorchDispatchMode):
+    """Notes the bytes of the whole side of each gathering and each reduction to shards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gathered: list[int] = []
+        self.reduced: list[int] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        noted = {"_allgather_base_": self.gathered, "_reduce_scatter_base_": self.reduced}
+        if func.namespace == "c10d" and func.overloadpacket.__name__ in noted:
+            noted[func.overloadpacket.__name__].append(max(args[0].nbytes, args[1].nbytes))
+        return func(*args, **(kwargs or {}))
+
+
+def _fsdp2(_ranks: Ranks) -> dict[str, object]:
     model = build(MODEL, 32)
     for block in blocks(model):
         fully_shard(block)
@@ -170,7 +187,11 @@ def _fsdp2(_ranks: Ranks) -> dict[str, int]:
     optimizer = _step(model, model)
     local = [parameter.to_local() for parameter in model.parameters()]
     moments = [state[name].to_local() for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
+    with Collectives() as seen:
+        model(torch.randn(2, 3, 32, 32)).sum().backward()
     return {
+        "gathered": sorted(seen.gathered),
+        "reduced": sorted(seen.reduced),
         "parameters": sum(_blocks_of(t.untyped_storage().nbytes()) for t in local),
         "optimizer": sum(_blocks_of(t.untyped_storage().nbytes()) for t in moments),
         "gradients": sum(
@@ -188,9 +209,21 @@ def _blocks_of(size: int) -> int:
 
 
 @pytest.mark.slow
-def test_shards_of_a_trace_are_those_that_torch_allocates():
+def test_shards_of_a_trace_are_those_that_torch_allocates_gathers_and_reduces(monkeypatch):
+    seen, gathering = [], replicas._gathering
+
+    def noted(history, root, units, ranks):
+        seen.extend((root, units))
+        return gathering(history, root, units, ranks)
+
+    monkeypatch.setattr(replicas, "_gathering", noted)
     kept = _traced("fsdp2", 2).share.kept
-    assert _both(_fsdp2)[0] == kept
+    root, units = seen
+    allocated = _both(_fsdp2)[0]
+    whole = [2 * unit.rows for unit in units]
+    assert allocated.pop("gathered") == sorted([2 * root.rows, *whole, *whole]), "blocks in both passes, the root once"
+    assert allocated.pop("reduced") == sorted([2 * root.rows, *whole])
+    assert allocated == kept
 
 
 def _peak(spec: Spec, _ranks: Ranks) -> int:
