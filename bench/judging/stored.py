@@ -52,13 +52,13 @@ def _told_apart(keys: Iterable[Key]) -> dict[Key, str]:
     rows: dict[tuple[str, str], list[Key]] = {}
     for key in keys:
         rows.setdefault(key[:2], []).append(key)
-    told = {}
+    apart: dict[Key, str] = {}
     for its in rows.values():
         facts = {key: dict((*key[2], *key[3])) for key in its}
         names = dict.fromkeys(name for of_key in facts.values() for name in of_key)
         differ = [name for name in names if len({of_key.get(name) for of_key in facts.values()}) > 1]
-        told |= {key: ", ".join(f"{name} {facts[key].get(name)}" for name in differ) for key in its}
-    return told
+        apart |= {key: ", ".join(f"{name} {facts[key].get(name)}" for name in differ) for key in its}
+    return apart
 
 
 def _entries(baseline: Groups, candidate: Groups, among: Mapping[Key, str]) -> Iterator[Entry]:

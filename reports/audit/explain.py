@@ -260,7 +260,7 @@ def forms_worth_counting(finding: Finding) -> tuple[str, ...]:
     if figure.metric != "macs" or not exact or not figure.printed.value:
         return ()
     ratio = figure.printed.value / exact  # an early stride saves, a late one costs
-    token = () if abs(ratio - 1) > TOKEN else (LESS,) if ratio < 1 else (MORE,)
+    token: tuple[str, ...] = () if abs(ratio - 1) > TOKEN else (LESS,) if ratio < 1 else (MORE,)
     token += (QUERIES,) if 1 < ratio < 1 + 2 * TOKEN and figure.row.model.startswith(CLASS_ATTENTION) else ()
     return ((FIRST, *token) if 0.7 < ratio < 1 else (LAST, *token)) if 0.7 < ratio < 1.5 else ()
 

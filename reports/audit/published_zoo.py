@@ -49,14 +49,14 @@ def _lines(path: Path, problems: list[str]) -> list[tuple[str, Network, dict[str
     """Where each line stands, its network, and what it publishes."""
     remedy = "give timm's results-imagenet.csv or benchmark-infer-*.csv"
     try:
-        reader = csv.DictReader(io.StringIO(text_of(path, "utf-8-sig"), newline=""), strict=True)
+        reader = csv.DictReader(io.StringIO(text_of(path), newline=""), strict=True)
         head = reader.fieldnames or ()
         columns = {metric: column for metric in FIGURES if (column := _column(head, metric))}
         side = next((name for name in _SIDES if name in head), "")
         has = {"model": "model" in head, "img_size": side, "param_count": columns}
         if missing := [name for name, there in has.items() if not there]:
             raise BenchError(f"{path}, line 1: there is no column {missing[0]}: {remedy}.")
-        read = []
+        read: list[tuple[str, Network, dict[str, Number]]] = []
         for line in reader:
             where = f"{path}, line {reader.line_num}"
             model, size = (line["model"] or "").partition(".")[0].strip(), (line[side] or "").strip()
@@ -65,7 +65,7 @@ def _lines(path: Path, problems: list[str]) -> list[tuple[str, Network, dict[str
                 continue
             printed = _numbers(line, columns, path.name, where, problems)
             read.append((where, (f"timm:{model}", int(size)), printed))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else "it is no UTF-8"
         raise BenchError(f"cannot read {path} ({why}): {remedy}.") from error
     except csv.Error as error:

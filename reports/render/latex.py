@@ -103,7 +103,7 @@ def escape(text: str) -> str:
 
 
 def _ascii(char: str) -> str:
-    letter, *accents = unicodedata.normalize("NFD", char)
+    letter, *accents = tuple(unicodedata.normalize("NFD", char))
     if len(accents) == 1 and letter.isascii() and letter.isalpha() and accents[0] in _ACCENTS:
         return rf"\{_ACCENTS[accents[0]]}{{{letter}}}"
     plain = unicodedata.normalize("NFKD", char).encode("ascii", "ignore").decode()

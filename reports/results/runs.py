@@ -417,9 +417,9 @@ def _remarks(
     for run in runs:
         for place in _places(run):
             places.setdefault(_where(place), []).append(run)
-    for place, here in places.items():
+    for machine, here in places.items():
         there = [column.fill(here[0]).text for column in foldable if len({column.fill(run).text for run in here}) == 1]
-        yield f"{place}; rows: {', '.join(filter(None, there))}." if there else f"{place}."
+        yield f"{machine}; rows: {', '.join(filter(None, there))}." if there else f"{machine}."
     over = cells.over(rates)
     over = "over launches (n), within this session" if over == "over launches" else over
     yield from dict.fromkeys(_how(run.protocol, over) for run in runs if run.protocol)
