@@ -112,8 +112,14 @@ class Head:
     words: tuple[str, ...]
 
 
+MOST = 500_000
+"""Characters of a file: the source of a whole paper has fewer."""
+
+
 def parse(text: str, name: str) -> tuple[Printed, ...]:
     """The printed tables in a text. `name` is the file's. Raises `BenchError` where there is none."""
+    if len(text) > MOST:
+        raise BenchError(f"{name} has more than {MOST:,} characters: give the tables alone.")
     blocks = [block for block in _blocks(text, name) if block.lines]
     tables = [(block, _read(block)) for block in blocks]
     readable = [printed for _, printed in tables if printed and printed.rows]
@@ -130,12 +136,13 @@ def parse(text: str, name: str) -> tuple[Printed, ...]:
 
 
 def _blocks(text: str, name: str) -> list[Block]:
-    if r"\begin{" in text or re.search(r"&.*\\\\|&.*\\tabularnewline", text):
+    after_ampersands = (line.partition("&")[2] for line in text.split("\n"))
+    if r"\begin{" in text or any("\\\\" in line or r"\tabularnewline" in line for line in after_ampersands):
         return latex_source.tables(text)
     if re.search(r"<t[rd][\s>]", text, re.IGNORECASE):
         blocks = markup.html_tables(text)
         return sorted([*blocks, *markup.markdown(text)], key=lambda block: block.lines[0][0] if block.lines else 0)
-    if re.search(r"^\s*\|.*\|", text, re.MULTILINE) or any(map(markup.is_separator, text.splitlines())):
+    if re.search(r"^[ \t]*\|.*\|", text, re.MULTILINE) or any(map(markup.is_separator, text.splitlines())):
         return markup.markdown(text)
     if re.search(r"[,;\t]|\S {2,}\S", text):
         return markup.csv_table(text, name)
@@ -264,7 +271,7 @@ def _exponent(word: str) -> int | None:
     lower = word.lower()
     if power := _POWER.search(lower):
         return int(power.group(1))
-    match = _UNIT.search(lower)
+    match = _UNIT.search(lower[:200])
     return EXPONENTS[next(filter(None, match.groups()))] if match else None
 
 
