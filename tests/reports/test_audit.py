@@ -213,7 +213,8 @@ def test_profiles_survive_a_file_that_was_cut_short():
 
 
 def test_a_number_that_was_cut_short_is_no_smaller_number():
-    lines = format_lines([profile(), profile(size=256)])
+    counts = dict.fromkeys(PARTS, 123_456)
+    lines = format_lines([replace(profile(), parts=counts), replace(profile(size=256), parts=counts)])
     right = {(profile.model, *profile.parts.values()) for profile in parse(lines)}
     for end in range(lines.index("\n") + 1, len(lines)):
         assert {(profile.model, *profile.parts.values()) for profile in parse(lines[:end])} <= right
