@@ -203,6 +203,10 @@ def to_json(comparison: Comparison) -> str:
     return json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
 
 
+SHORTEST, LONGEST = 1e-12, 1e9
+"""Seconds of an iteration: what is outside of them was not measured, and its ratios are beyond a float."""
+
+
 def from_json(line: str) -> Comparison:
     """The comparison of one line. Raises ValueError for anything else, with the reason."""
     data = decode(line)
@@ -213,6 +217,8 @@ def from_json(line: str) -> Comparison:
         times = [seconds for turn in launch.rounds for seconds in _times(turn) if seconds is not None]
         if not times or min(times) <= 0:
             raise ValueError("a launch holds no rounds, or times that are not positive numbers")
+        if min(times) < SHORTEST or max(times) > LONGEST:
+            raise ValueError(f"an iteration takes between {SHORTEST:g} and {LONGEST:g} s")
     return comparison
 
 

@@ -1,10 +1,10 @@
 """The gate: launches of a duet until there are enough, or the budget is spent; then the verdicts.
 
 How many launches is decided by the clock and by what was asked for, never by how the ratios look: a test that is tried
-until it succeeds succeeds too often (with a look after each launch, three times as often as it says). Rows that came
-out regressed or inconclusive are looked at once more, and each look gets half of the error that the rule allows. The
-second look takes as many launches again, and up to three times as many where the launches scatter or remember each
-other: that is read from the width of their interval, which says nothing about its place.
+until it succeeds succeeds too often (with a look after each launch, three times as often as it says). Rows that did
+not come out ok are looked at once more, and each look gets half of the error that the rule allows. The second look
+takes as many launches again, and up to three times as many where the launches scatter or remember each other: that is
+read from the width of their interval, which says nothing about its place.
 """
 
 from __future__ import annotations

@@ -89,11 +89,11 @@ def judge(comparisons: Sequence[Comparison], rule: Rule, *, looks: int | Mapping
 
 
 def needs_second_look(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
-    """The rows that more launches could bring to another word: regressed or inconclusive, and no flag doubts them.
+    """The rows that more launches could bring to another word: all that are not `ok`, unless a flag doubts them.
 
     The gate stops when a row has had `Rule.looks` of them.
     """
-    open_rows = (verdict for verdict in verdicts if verdict.word in ("regressed", "inconclusive"))
+    open_rows = (verdict for verdict in verdicts if verdict.word not in ("ok", "not measured"))
     return tuple(open_row.comparison.name for open_row in open_rows if not _doubts(open_row.comparison))
 
 

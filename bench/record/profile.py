@@ -91,7 +91,8 @@ def parse(text: str) -> list[Profile]:
 
     Raises ValueError for a text that is no such table.
     """
-    lines = csv.DictReader(io.StringIO(text))
+    whole = text[: text.rfind("\n") + 1]  # the end of a line that was cut short may look like a smaller number
+    lines = csv.DictReader(io.StringIO(whole))
     try:
         if missing := set(KEY) - set(lines.fieldnames or KEY):
             raise ValueError(f"it has no column {min(missing)}")

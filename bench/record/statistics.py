@@ -48,11 +48,17 @@ def images_per_second(record: Record) -> float | None:
     """The throughput of one launch: batch size / (median block's time / iterations), a rate of a cost.
 
     Of several processes that train together it is the rate of each, by its own batch (`scaling` has that of all).
-    Never a mean of rates (Hoefler & Belli 2015, rule 3). None if the record has no throughput.
+    Never a mean of rates (Hoefler & Belli 2015, rule 3). None if the record has no throughput, or one that no machine
+    has (`POSSIBLE`): its square, its inverse or its axis may be beyond a float.
     """
     blocks = record.get("throughput")
     seconds = _middle(blocks.values) if blocks and blocks.values else 0
-    return record.spec.batch_size * blocks.iterations / seconds if blocks and seconds > 0 else None
+    rate = record.spec.batch_size * blocks.iterations / seconds if blocks and seconds > 0 else 0.0
+    return rate if POSSIBLE[0] <= rate <= POSSIBLE[1] else None
+
+
+POSSIBLE = 1e-12, 1e15
+"""Images per second of any machine."""
 
 
 _middle = functools.lru_cache(maxsize=2**16)(median)
@@ -402,6 +408,10 @@ def spread_of_memory(logs: Sequence[float], fewest: int = FEWEST_FOR_MEMORY) -> 
     return math.sqrt(worth * (n - 1) / (n - worth))
 
 
+LARGEST = 700.0
+"""The logarithm of a ratio that a float holds, about."""
+
+
 def in_turns(logs: Sequence[float], confidence: float = 0.95) -> Estimate:
     """The ratio exp(x) over a row's launches in their order: `estimate`, widened where its interval says too much.
 
@@ -418,7 +428,9 @@ def in_turns(logs: Sequence[float], confidence: float = 0.95) -> Estimate:
     low, high = (
         far if far < near**2 * (1 - EQUAL) else near for far, near in ((beyond[0], low), (1 / beyond[1], 1 / high))
     )
-    return replace(plain, low=plain.centre * low**spread, high=plain.centre * high**-spread)
+    ends = (math.log(plain.centre) + spread * math.log(low), math.log(plain.centre) - spread * math.log(high))
+    low, high = (math.exp(max(-LARGEST, min(end, LARGEST))) for end in ends)
+    return replace(plain, low=low, high=high)
 
 
 EQUAL = 1e-12

@@ -119,7 +119,7 @@ def _joined(lines: Sequence[Cells]) -> list[str]:
 
 
 def _key_of(word: str) -> str:
-    plain = re.sub(r"[_\s]+", " ", word.lower()).strip()
+    plain = re.sub(r"[_\s]+", " ", word[:200].lower()).strip()
     return next((key for pattern, key in HEADERS if plain and re.search(pattern, plain)), "")
 
 
@@ -132,7 +132,7 @@ def _parts(word: str) -> list[str]:
 
 def heading(lines: Sequence[Cells], body: Sequence[Cells]) -> Head:
     """The columns of a header: one group of them for each network that a line holds."""
-    words = _joined(lines)
+    words = [word[:200] for word in _joined(lines)]
     starts = _starts(words)
     groups: list[Group] = []
     left_out: list[str] = []
@@ -190,7 +190,7 @@ def _exponent(word: str) -> int | None:
     lower = word.lower().translate(RAISED)
     if power := _POWER.search(lower):
         return int(power.group(1))
-    match = _UNIT.search(lower)
+    match = _UNIT.search(lower[:200])
     return EXPONENTS[next(filter(None, match.groups()))] if match else None
 
 

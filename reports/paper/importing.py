@@ -43,8 +43,14 @@ class Printed:
     gpu: str = ""
 
 
+MOST = 500_000
+"""Characters of a file: the source of a whole paper has fewer."""
+
+
 def parse(text: str, name: str) -> tuple[Printed, ...]:
     """The printed tables in a text. `name` is the file's. Raises `BenchError` where there is none."""
+    if len(text) > MOST:
+        raise BenchError(f"{name} has more than {MOST:,} characters: give the tables alone.")
     blocks = [block for block in _blocks(text, name) if block.lines]
     tables = [(block, _read(block)) for block in blocks]
     readable = [printed for _, printed in tables if printed and printed.rows]
@@ -61,12 +67,13 @@ def parse(text: str, name: str) -> tuple[Printed, ...]:
 
 
 def _blocks(text: str, name: str) -> list[Block]:
-    if r"\begin{" in text or re.search(r"&.*\\\\|&.*\\tabularnewline", text):
+    after_ampersands = (line.partition("&")[2] for line in text.split("\n"))
+    if r"\begin{" in text or any("\\\\" in line or r"\tabularnewline" in line for line in after_ampersands):
         return latex_source.tables(text)
     if re.search(r"<t[rd][\s>]", text, re.IGNORECASE):
         blocks = markup.html_tables(text)
         return sorted([*blocks, *markup.markdown(text)], key=lambda block: block.lines[0][0] if block.lines else 0)
-    if re.search(r"^\s*\|.*\|", text, re.MULTILINE) or any(map(markup.is_separator, text.splitlines())):
+    if re.search(r"^[ \t]*\|.*\|", text, re.MULTILINE) or any(map(markup.is_separator, text.splitlines())):
         return markup.markdown(text)
     if re.search(r"[,;\t]|\S {2,}\S", text):
         return markup.csv_table(text, name)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
-from visionbench.reports.paper.markup import SPAN, Block
+from visionbench.reports.paper.markup import LONGEST_CELL, SPAN, Block
 
 _ENVIRONMENT = r"(?:(?:long)?tabular[xy]?|tabulary|longtable|supertabular|NiceTabular[X*]?|(?:long|tall)?tblr)\*?"
 _BEGIN = re.compile(rf"\\begin\s*\{{{_ENVIRONMENT}\}}")
@@ -17,11 +18,11 @@ _END = re.compile(rf"\\end\s*\{{{_ENVIRONMENT}\}}")
 _RULES = re.compile(
     r"\\(?:(?:hline|toprule|midrule|bottomrule|hdashline|centering|raggedright|small|footnotesize|scriptsize|tiny"
     r"|normalsize|end(?:first|last)?(?:head|foot)|morecmidrules|noindent|addlinespace(?!\s*\[))(?![A-Za-z])"
-    r"|(?:noalign|cline|cdashline|Xhline|[vh]space\*?)\s*\{[^}]*\}"
-    r"|c?(?:mid)?rule(?:\([^)]*\))?\s*\{[^}]*\}(?:\([^)]*\))?"
-    r"|Xcline\{[^}]*\}(?:\{[^}]*\})?|[hc]dashline(?:\[[^\]]*\]|\{[^}]*\})+|addlinespace\s*\[[^\]]*\]"
-    r"|(?:row|cell|column|arrayrule)color(?:\[[^\]]*\])*\s*\{[^}]*\}(?:\[[^\]]*\])*|rowcolors(?:\{[^}]*\}){3}"
-    r"|specialrule(?:\{[^}]*\}){3})"
+    r"|(?:noalign|cline|cdashline|Xhline|[vh]space\*?)\s*\{[^}]{0,200}\}"
+    r"|c?(?:mid)?rule(?:\([^)]{0,200}\))?\s*\{[^}]{0,200}\}(?:\([^)]{0,200}\))?"
+    r"|Xcline\{[^}]{0,200}\}(?:\{[^}]{0,200}\})?|[hc]dashline(?:\[[^\]]{0,200}\]|\{[^}]{0,200}\})+|addlinespace\s*\[[^\]]{0,200}\]"
+    r"|(?:row|cell|column|arrayrule)color(?:\[[^\]]{0,200}\])*\s*\{[^}]{0,200}\}(?:\[[^\]]{0,200}\])*|rowcolors(?:\{[^}]{0,200}\}){3}"
+    r"|specialrule(?:\{[^}]{0,200}\}){3})"
 )
 _SYMBOLS = {
     r"\%": "%", r"\&": "\0", r"\#": "#", r"\_": "_", r"\$": "", r"\,": "\u2009", r"\;": " ", r"\:": " ", r"\ ": " ",
@@ -65,18 +66,27 @@ _KNOWN = frozenset(
 """Macros whose text is a cell's."""
 
 
+MOST_TABLES = 200
+"""So many tables of a source are read."""
+
+
 def tables(text: str) -> list[Block]:
     """The tables of a source, in order; one that only has lines with `&` is a table, too."""
     plain = _defined(_uncommented(text))
-    spans = list(_environments(plain)) or [(0, 0, len(plain))]
+    spans = list(islice(_environments(plain), MOST_TABLES)) or [(0, 0, len(plain))]
     return [_block(plain, *span) for span in spans]
 
 
 def _uncommented(text: str) -> str:
     """The source without comments, every line in its place."""
     plain = re.sub(r"(?<!\\)((?:\\\\)*)%.*", r"\1", text)
-    left_out = r"\\iffalse\b.*?\\fi\b|\\begin\{comment\}.*?\\end\{comment\}"
-    return re.sub(left_out, lambda match: "\n" * match.group().count("\n"), plain, flags=re.DOTALL)
+    for begin, end in ((r"\iffalse", r"\fi"), (r"\begin{comment}", r"\end{comment}")):
+        kept, at = [], 0
+        while (first := plain.find(begin, at)) >= 0 and (last := plain.find(end, first)) >= 0:
+            kept += [plain[at:first], "\n" * plain.count("\n", first, last)]
+            at = last + len(end)
+        plain = "".join((*kept, plain[at:]))
+    return plain
 
 
 def _environments(plain: str) -> Iterator[tuple[int, int, int]]:
@@ -98,7 +108,7 @@ def _environments(plain: str) -> Iterator[tuple[int, int, int]]:
 
 def _past_arguments(text: str, at: int) -> int:
     """Past a tabular's width and its columns."""
-    while match := re.compile(r"\s*(\[[^\]]*\]|\{)").match(text, at):
+    while match := re.compile(r"\s*(\[[^\]]{0,200}\]|\{)").match(text, at):
         at = match.end() if match.group(1).startswith("[") else braced(text, match.end() - 1)[1]
     return at
 
@@ -123,14 +133,15 @@ def _caption(plain: str, begin: int, end: int) -> str:
     floats = [m.start() for m in re.finditer(r"\\begin\{(?:wrap)?table\*?\}|\\begin\{longtable\}", plain[: begin + 1])]
     first = floats[-1] if floats else 0
     last = re.compile(r"\\end\{(?:wrap)?table\*?\}|\\begin\{(?:wrap)?table\*?\}").search(plain, end)
-    match = re.compile(r"\\(?:caption|captionof\{table\})(\[[^\]]*\])?\s*\{").search(
+    match = re.compile(r"\\(?:caption|captionof\{table\})(\[[^\]]{0,200}\])?\s*\{").search(
         plain, first, last.start() if last else len(plain)
     )
     return words(braced(plain, match.end() - 1)[0]) if match else ""
 
 
 _MARK = re.compile(
-    rf"{_BEGIN.pattern}|{_END.pattern}|\\tabularnewline|\\\\(?:\*)?(?:[ \t]*\[[^\]]*\])?|\\cr\b|\\[{{}}&]|[{{}}&]"
+    rf"{_BEGIN.pattern}|{_END.pattern}|\\tabularnewline"
+    rf"|\\\\(?:\*)?(?:[ \t]*\[[^\]]{{0,200}}\])?|\\cr\b|\\[{{}}&]|[{{}}&]"
 )
 
 
@@ -180,9 +191,9 @@ def braced(text: str, at: int) -> tuple[str, int]:
 
 _DEFINITION = re.compile(
     r"\\(?:newcommand|renewcommand|providecommand|DeclareRobustCommand|def|gdef)\*?\s*\{?\\([A-Za-z]+)\}?"
-    r"\s*(?:\[(\d)\])?(?:\[([^\]]*)\])?((?:#\d)*)\s*\{"
+    r"\s*(?:\[(\d)\])?(?:\[([^\]]{0,200})\])?((?:#\d)*)\s*\{"
 )
-_ROUNDS, _LONGEST = 5, 2_000_000
+_ROUNDS, _LONGEST = 5, 1_000_000
 """Macros in macros are put in so many times, and no text grows beyond so many characters."""
 
 
@@ -208,20 +219,21 @@ def _defined(text: str) -> str:
 
 def _put_in(text: str, pattern: re.Pattern[str], macros: dict[str, tuple[int, str | None, str]]) -> str:
     made: list[str] = []
-    at = 0
-    while match := pattern.search(text, at):
+    at = size = 0
+    while size < _LONGEST and (match := pattern.search(text, at)):
         count, default, body = macros[match.group(1)]
         end = match.start() + 1 + len(match.group(1)) if count else match.end()
         values: list[str] = []
         if default is not None:
-            option = re.compile(r"\s*\[([^\]]*)\]").match(text, end)
+            option = re.compile(r"\s*\[([^\]]{0,200})\]").match(text, end)
             values, end = [option.group(1) if option else default], option.end() if option else end
         while len(values) < count and (opening := re.compile(r"\s*\{").match(text, end)):
             value, end = braced(text, opening.end() - 1)
             values.append(value)
         for number in range(1, 10):
             body = body.replace(f"#{number}", values[number - 1] if number <= len(values) else "")
-        made += [text[at : match.start()], body]
+        made += [text[at : match.start()], body[:_LONGEST]]
+        size += len(made[-1]) + len(made[-2])
         at = end
     return "".join([*made, text[at:]])
 
@@ -243,7 +255,7 @@ def _cells(parts: list[str], carried: dict[int, tuple[str, int]]) -> list[str]:
         width, part = _spanning(part)
         text = words(part)
         column = len(cells)
-        if match := re.match(r"[\s{]*\\multirow(?:\[[^\]]*\])?\s*\{\s*(\d+)\s*\}", part):
+        if match := re.match(r"[\s{]*\\multirow(?:\[[^\]]{0,200}\])?\s*\{\s*(\d{1,3})\s*\}", part):
             carried[column] = (text, int(match.group(1)))
         if not text and column in carried:
             text = carried[column][0]
@@ -257,7 +269,7 @@ def _cells(parts: list[str], carried: dict[int, tuple[str, int]]) -> list[str]:
 
 def _spanning(part: str) -> tuple[int, str]:
     """How many columns a cell is wide, and what is in it."""
-    if not (match := re.match(r"\s*\\multicolumn\s*\{\s*(\d+)\s*\}\s*\{", part)):
+    if not (match := re.match(r"\s*\\multicolumn\s*\{\s*(\d{1,3})\s*\}\s*\{", part)):
         return 1, part
     _, end = braced(part, match.end() - 1)
     opening = part.find("{", end)
@@ -266,8 +278,11 @@ def _spanning(part: str) -> tuple[int, str]:
 
 def words(part: str) -> str:
     """The text of a cell: macros lose their name, marks are kept."""
-    text = re.sub(rf"{_BEGIN.pattern}\s*(\[[^\]]*\])?\{{(?:[^{{}}]|\{{[^{{}}]*\}})*\}}|{_END.pattern}", " ", part)
-    text = re.sub(r"\\\\(\[[^\]]*\])?", " ", text)
+    part = part[:LONGEST_CELL]
+    text = re.sub(
+        rf"{_BEGIN.pattern}\s*(\[[^\]]{{0,200}}\])?\{{(?:[^{{}}]|\{{[^{{}}]*\}})*\}}|{_END.pattern}", " ", part
+    )
+    text = re.sub(r"\\\\(\[[^\]]{0,200}\])?", " ", text)
     text = _SYMBOL.sub(lambda match: _SYMBOLS[match.group()], text)
     text = _without_macros(text)
     text = re.sub(r"\{\s*\}", "", text)
@@ -289,17 +304,17 @@ def _without_macros(text: str) -> str:
         cited = name.lower().startswith("cite")
         if not cited and name not in _NOTHING and name not in _BEFORE_TEXT:
             made.append({"textsuperscript": "^", "textsubscript": "_"}.get(name, ""))
-            while option := re.compile(r"\[[^\]]*\](?=\s*[{\[])").match(text, at):
+            while option := re.compile(r"\[[^\]]{0,200}\](?=\s*[{\[])").match(text, at):
                 at = option.end()
             continue
         count = 1 if cited else _NOTHING.get(name, _BEFORE_TEXT.get(name, 0))
-        while option := re.compile(r"\s*\[[^\]]*\]").match(text, at):
+        while option := re.compile(r"\s*\[[^\]]{0,200}\]").match(text, at):
             at = option.end()
         for _ in range(count):
             if name == "multirow" and (starred := re.compile(r"\s*[*=]").match(text, at)):
                 at = starred.end()
             elif opening := re.compile(r"\s*\{").match(text, at):
                 at = braced(text, opening.end() - 1)[1]
-            while option := re.compile(r"\s*\[[^\]]*\]").match(text, at):
+            while option := re.compile(r"\s*\[[^\]]{0,200}\]").match(text, at):
                 at = option.end()
     return "".join([*made, text[at:]])

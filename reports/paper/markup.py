@@ -28,15 +28,20 @@ class Block:
     problems: list[tuple[int, str]] = field(default_factory=list)
 
 
+LONGEST_CELL = 2000
+"""So many characters of a cell are read: a stranger's may be as long as a file."""
+
+
 def bare(cell: str) -> str:
     """A Markdown or HTML cell without its dress: no links, images, tags, emphasis and emoji; raised text after ^."""
-    text = re.sub(r"!\[[^\]]*\](\([^)]*\)|\[[^\]]*\])", "", cell)
-    text = re.sub(r"\[\^[^\]]*\]|~~.*?~~|<(del|s)>.*?</\1>", "", text)
-    text = re.sub(r"\[([^\[\]]*)\](\([^)]*\)|\[[^\]]*\])", r"\1", text)
+    cell = cell[:LONGEST_CELL]
+    text = re.sub(r"!\[[^\]]{0,1000}\](\([^)]{0,1000}\)|\[[^\]]{0,1000}\])", "", cell)
+    text = re.sub(r"\[\^[^\]]{0,1000}\]|~~.*?~~|<(del|s)>.*?</\1>", "", text)
+    text = re.sub(r"\[([^\[\]]{0,1000})\](\([^)]{0,1000}\)|\[[^\]]{0,1000}\])", r"\1", text)
     text = re.sub(r"<\s*sup\s*>(?=\s*\w)", "^", text, flags=re.IGNORECASE)
     text = re.sub(r"<\s*sub\s*>(?=\s*[\d.])", "_", text, flags=re.IGNORECASE)
     text = re.sub(r"<\s*br\s*/?\s*>", " ", text, flags=re.IGNORECASE)
-    text = re.sub(r"</?[A-Za-z][^<>]*>|[*`]|__|(?<![\w:]):[a-z][a-z0-9_+-]*:|\\(?=[|_*#])", "", text)
+    text = re.sub(r"</?[A-Za-z][^<>]{0,1000}>|[*`]|__|(?<![\w:]):[a-z][a-z0-9_+-]*:|\\(?=[|_*#])", "", text)
     return re.sub(r"\s+", " ", html.unescape(text)).strip()
 
 
@@ -47,7 +52,7 @@ _SEPARATOR = re.compile(r"\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*")
 
 def is_separator(line: str) -> bool:
     """The line below the header of a Markdown table."""
-    return "|" in line and bool(_SEPARATOR.fullmatch(line))
+    return "|" in line and len(line) < LONGEST_CELL and bool(_SEPARATOR.fullmatch(line))
 
 
 def markdown(text: str) -> list[Block]:
@@ -71,7 +76,7 @@ def markdown(text: str) -> list[Block]:
 
 
 def _piped(line: str) -> list[str]:
-    coded = re.sub(r"`[^`]*`", lambda code: re.sub(r"(?<!\\)\|", r"\|", code.group()), line.strip())
+    coded = re.sub(r"`[^`]{0,1000}`", lambda code: re.sub(r"(?<!\\)\|", r"\|", code.group()), line.strip())
     inner = re.sub(r"(?<!\\)\|$", "", coded.removeprefix("|"))
     return [bare(cell) for cell in re.split(r"(?<!\\)\|", inner)]
 
@@ -166,7 +171,7 @@ def csv_table(text: str, name: str) -> list[Block]:
     lines: list[Cells] = []
     try:
         for cells in reader:
-            lines.append((reader.line_num, [" ".join(cell.split()) for cell in cells]))
+            lines.append((reader.line_num, [" ".join(cell.split())[:LONGEST_CELL] for cell in cells]))
     except csv.Error as error:
         raise BenchError(f"{name}, line {reader.line_num}: {error}: mend the quotation marks.") from error
     # Where semicolons part the cells a comma may be the decimal mark, and a point parts thousands.

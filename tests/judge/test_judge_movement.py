@@ -73,3 +73,10 @@ def test_of_launches_that_forget_each_other_the_cosines_are_as_large_as_the_scat
     squares = [sum(value**2 for value in movement._cosines(row)) / movement.SLOW for row in logs]
     assert np.mean(squares) == pytest.approx(1e-4, rel=0.1)
     assert np.mean([movement.needed(row, 0.005) > 0.0101 / math.sqrt(N) * 3.707 * 3 for row in logs]) < 0.03
+
+
+@pytest.mark.parametrize("logs", [[48.0, -48.0] * 10, [48.0] * 10 + [-48.0] * 10, [-48.0 + 5 * i for i in range(20)]])
+def test_ratios_as_far_as_times_can_be_apart_have_an_interval(logs):
+    (verdict,) = _alone(np.array([logs]))
+    assert verdict.word == "inconclusive"
+    assert 0 < verdict.ratio.low < verdict.ratio.high < math.inf

@@ -437,4 +437,4 @@ def test_a_second_look_is_for_what_more_launches_can_settle():
         _comparison(name="none"),
         replace(_flagged(_near(1.1), "throttled", count=4), name="hot"),
     ]
-    assert needs_second_look(judge(rows, RULE)) == ("slow", "torn", "few")
+    assert needs_second_look(judge(rows, RULE)) == ("slow", "torn", "few", "fast")

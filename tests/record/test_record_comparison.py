@@ -104,6 +104,8 @@ WRONG: dict[str, str] = {
     "a record": '{"schema":1,"spec":{},"source":"measured"}',
     "of another schema": changed(lambda d: d.update(schema=2)),
     "without its schema": changed(lambda d: d.pop("schema")),
+    "an iteration of 1e-300 s": changed(lambda d: d["launches"][0]["rounds"][0].update(baseline=1e-300)),
+    "an iteration of 1e300 s": changed(lambda d: d["launches"][0]["rounds"][0].update(candidate_wall=1e300)),
     "without a side": changed(lambda d: d.pop("candidate")),
     "a side that is none": changed(lambda d: d.update(candidate=3)),
     "a side without a spec": changed(lambda d: d["candidate"].pop("spec")),

@@ -65,6 +65,8 @@ def test_no_throughput_is_none():
     failed = replace(_measured(), measurements=(), failure=Failure(kind="timeout", stage="time", message="too slow"))
     assert images_per_second(failed) is None
     assert images_per_second(_measured(())) is None
+    for seconds in (5e-324, 1e-300, 1e300, 1.7e308, 0.0, -1.0):
+        assert images_per_second(_measured((seconds,) * 5)) is None  # no machine's
     assert images_per_second(_measured(metric="latency")) is None
     assert throughput([]) is None
     assert throughput([failed, failed]) is None

@@ -212,6 +212,15 @@ def test_profiles_survive_a_file_that_was_cut_short():
     assert parse("") == []
 
 
+def test_a_number_that_was_cut_short_is_no_smaller_number():
+    counts = dict.fromkeys(PARTS, 123_456)
+    lines = format_lines([replace(profile(), parts=counts), replace(profile(size=256), parts=counts)])
+    right = {(profile.model, *profile.parts.values()) for profile in parse(lines)}
+    for end in range(lines.index("\n") + 1, len(lines)):
+        assert {(profile.model, *profile.parts.values()) for profile in parse(lines[:end])} <= right
+
+
+
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto"])
 def test_fvcores_count_is_what_fvcore_counts(name):
     pytest.importorskip("fvcore")
