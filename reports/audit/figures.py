@@ -42,8 +42,8 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a printed figure turned out to be, the `exact` count of its network, and the one that explains it; `settled`:
-    no other size or form of the network is worth trying.
+    """What a printed figure turned out to be, the `exact` count of its network, and the one that explains it; where it
+    is `settled` no other size or form of the network is worth trying.
     """
 
     figure: Figure
