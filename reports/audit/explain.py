@@ -43,6 +43,9 @@ FORMS = {
 FINE = 5e-4
 """Half a unit of the last printed digit as a share of the print: from here on composed conventions are tried, too."""
 
+LONG = 1e-3
+"""Half a unit as a share: from here on a print may be nearly what most networks of its section have."""
+
 COARSE = 2.5e-3
 """Half a unit as a share: a print with fewer digits tells no networks apart."""
 
@@ -165,7 +168,7 @@ def _nearly_so(figure: Figure, own: Profile, profiles: Counted, votes: Votes, st
         for rounding in zeros_added(figure.printed, value):
             if rounding.sure or votes.believes(figure, rounding):
                 found.append((0, f"{name}, {AS_STATED}: {rounding.name}", value))
-    for convention, value in profiles.macs(own, composed=False) if figure.share <= FINE else ():
+    for convention, value in profiles.macs(own, composed=False) if figure.share <= LONG else ():
         if votes.is_usual(figure, convention.name) and fits(figure.printed, value, near=ALIKE):
             found.append((abs(value - figure.printed.value), f"{convention.name}, within 0.1 %", value))
     if not found:

@@ -158,6 +158,9 @@ def errata(audited: Sequence[Audited], program: str, counted_by: str, firsts: Se
 
     others = elsewhere(audited)
     total = sum(len(paper.findings) for paper in audited)
+    built = total - sum(paper.count("not built") for paper in audited)
+    unexplained = sum(paper.count("unexplained") for paper in audited)
+    share = 100 * unexplained / max(built, 1)
     lines = [
         f"""\
 # Printed counts and exact ones
@@ -173,6 +176,8 @@ fit as well. This page is about numbers and not about people: most differences a
 paper is free to choose. What is *unexplained* may be our mistake. The network that is built here may not be the one
 that was counted, or our file may have its size or its name wrong. Corrections are welcome: each paper is a file in
 `reports/papers`.
+
+Of {built:,} figures of networks that are built here, {unexplained} ({share:.1f} %) are unexplained.
 """,
         markdown(summary(audited)),
     ]
