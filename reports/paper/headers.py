@@ -169,6 +169,8 @@ def _group(words: Sequence[str], first: int, last: int, *, mixed: bool) -> tuple
                 key = "" if "top1" in {_key_of(other) for other in words[first:last]} else key
             if key == "label" and key in seen and SECOND_NAME.search(word) and "variant" not in seen:
                 key = "variant"
+            if key in seen and "img/s" in key and (gpu := _card_of(word)) not in ("", _card_of(words[seen[key]])):
+                key = f"{key} {gpu}"
             if tested:
                 left_out += [group.pop(seen[key])[0].word]
             elif not key or foreign or key in seen:
@@ -202,7 +204,12 @@ _CARD = re.compile(
 def card(head: Head) -> str:
     """The card that a header names for the images per second that are read."""
     rates = (column.word for columns in head.groups[0].values() for column in columns if column.key == "img/s")
-    return next((match.group(1) for word in rates if (match := _CARD.search(word))), "")
+    return next(filter(None, map(_card_of, rates)), "")
+
+
+def _card_of(word: str) -> str:
+    match = _CARD.search(word)
+    return match.group(1) if match else ""
 
 
 def is_dense(head: Head) -> bool:

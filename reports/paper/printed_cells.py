@@ -90,7 +90,7 @@ def _number(column: Column, text: str) -> str | None:
     digits, power, suffix = match.groups()
     unit = UNITS.get(column.key)
     if unit is None:
-        shift = {None: 0, "k": 3}.get(suffix if column.key.endswith("img/s") else suffix and "no")
+        shift = {None: 0, "k": 3}.get(suffix if "img/s" in column.key else suffix and "no")
         if column.key in ("top1", "error") and float(digits) < 1 and "." in digits and "%" not in text:
             shift = 2  # a share of 1
         return None if shift is None or power else _moved(digits, shift)

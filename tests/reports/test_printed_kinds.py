@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from visionbench.reports import load_paper
 from visionbench.reports.paper import importing
 from visionbench.reports.paper.naming import read_label
 
@@ -70,7 +71,7 @@ def test_every_kind_of_printed_table_is_read_whole(text):
     ("text", "said"),
     [
         (latex(HEAD + " & Latency (ms)", "A & 1 & 2 & 3 & 4"), "line 2: column 'Latency (ms)' is left out"),
-        (latex(r"Model & \multicolumn{2}{c}{img/s} & Top-1 \\ & V100 & A100 & ", "A & 1 & 2 & 3"), "'img/s A100' is"),
+        (latex(r"Model & \multicolumn{2}{c}{A100 img/s} & Top-1 \\ & fp32 & AMP &", "A & 1 & 2 & 3"), "img/s AMP' is"),
         (latex(HEAD, r"A & 1 & \foo{2}{3} & 4"), "flops = '2 3' is no number"),
         (latex(HEAD, r"A & 1 & 1 226 & 4"), "flops = '1 226' is no number"),
         ("model,params,MAdds\nA,5.4,219\nB,3.5,300\n", "'MAdds' has no unit and is taken as millions"),
@@ -152,6 +153,20 @@ def test_a_second_column_of_names_is_kept_and_a_column_of_links_is_none(second):
     [printed] = importing.parse(text, "x")
     assert printed.rows[0].values == {"label": "MAE", "variant": "ViT-B", "params": "86", "top1": "83.6"}
     assert "column 'Model' is left out" in printed.problems[0]
+
+
+def test_a_row_has_a_rate_for_each_card_of_its_header(tmp_path):
+    text = latex(r"Model & \multicolumn{2}{c}{img/s} & Top-1 \\ & V100 & A100 & ", "A & 1,226 & 2,494 & 80.4")
+    [printed] = importing.parse(text, "x")
+    assert (printed.gpu, printed.problems) == ("V100", ())
+    assert printed.rows[0].values == {"label": "A", "img/s": "1226", "img/s A100": "2494", "top1": "80.4"}
+    values = "".join(f'"{key}" = "{value}"\n' for key, value in printed.rows[0].values.items())
+    head = 'title = "T"\ncite = "c"\n[[table]]\nname = "t"\ntitle = "T"\ngpu = "V100"\n[[table.row]]\n'
+    (tmp_path / "t.toml").write_text(head + values)
+    [report] = load_paper(tmp_path / "t.toml").values()
+    table = report.layout([])
+    shown = {" ".join(column.head): cell.text for column, cell in zip(table.columns, table.rows[0].cells, strict=True)}
+    assert (shown["paper V100"], shown["paper A100"]) == ("1,226", "2,494")
 
 
 def test_every_table_of_a_text_is_read_and_a_detector_is_no_backbone():
