@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from visionbench.reports.paper.markup import SPAN, Block
+from visionbench.reports.paper.markup import SPAN, Block, Cells
 
 _ENVIRONMENT = r"(?:(?:long)?tabular[xy]?|tabulary|longtable|supertabular|NiceTabular[X*]?|(?:long|tall)?tblr)\*?"
 _BEGIN = re.compile(rf"\\begin\s*\{{{_ENVIRONMENT}\}}")
@@ -114,7 +114,7 @@ def _block(plain: str, begin: int, start: int, end: int) -> Block:
         lead = next(m.end() for m in [re.compile(rf"(?:\s|{_RULES.pattern})*").match(row)] if m)
         number = plain.count("\n", 0, at + lead) + 1
         block.problems.extend((number, f"macro \\{name} is not known: its text is kept") for name in _unknown(shown))
-        block.lines.append((number, _cells(shown, carried)))
+        block.lines.append((number, _cells(shown, carried, block.lines)))
     return block
 
 
@@ -236,15 +236,22 @@ def _unknown(parts: list[str]) -> list[str]:
     return list(dict.fromkeys(strange))
 
 
-def _cells(parts: list[str], carried: dict[int, tuple[str, int]]) -> list[str]:
-    """The texts of one line; cells over several rows (`carried`) are filled up, wide ones have `SPAN` behind them."""
+def _cells(parts: list[str], carried: dict[int, tuple[str, int]], above: list[Cells]) -> list[str]:
+    """The texts of one line; cells over several rows (`carried`) are filled up, wide ones have `SPAN` behind them. A
+    cell that reaches up is put into the lines `above`.
+    """
     cells: list[str] = []
     for part in parts:
         width, part = _spanning(part)
         text = words(part)
         column = len(cells)
-        if match := re.match(r"[\s{]*\\multirow(?:\[[^\]]*\])?\s*\{\s*(\d+)\s*\}", part):
-            carried[column] = (text, int(match.group(1)))
+        if match := re.match(r"[\s{]*\\multirow(?:\[[^\]]*\])?\s*\{\s*(-?\d+)(?:\.\d*)?\s*\}", part):
+            height = int(match.group(1))
+            if height > 0:
+                carried[column] = (text, height)
+            for _, cells_above in above[height + 1 :] if height < -1 else ():
+                if column < len(cells_above) and not cells_above[column]:
+                    cells_above[column] = text
         if not text and column in carried:
             text = carried[column][0]
         if column in carried:

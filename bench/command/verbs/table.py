@@ -124,8 +124,9 @@ def _imported(path: Path, target: Path, added: Sequence[str]) -> str:
     try:
         text = files.text_of(path, "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = files.reason(error) if isinstance(error, OSError) else "it is no UTF-8"
-        raise BenchError(f"cannot read {path} ({reason}): name a table as LaTeX, Markdown, HTML or CSV.") from error
+        remedy = "name a table as LaTeX, Markdown, HTML or CSV"
+        why, remedy = (files.reason(error), remedy) if isinstance(error, OSError) else ("it is no UTF-8", "save it so")
+        raise BenchError(f"cannot read {path} ({why}): {remedy}.") from error
     tables = importing.parse(text, str(path))
     for problem in (problem for printed in tables for problem in printed.problems):
         progress.complain(f"{path}, {problem}.")
