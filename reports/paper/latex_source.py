@@ -15,7 +15,8 @@ _BEGIN = re.compile(rf"\\begin\s*\{{{_ENVIRONMENT}\}}")
 _END = re.compile(rf"\\end\s*\{{{_ENVIRONMENT}\}}")
 
 _RULES = re.compile(
-    r"\\(?:(?:hline|toprule|midrule|bottomrule|hdashline|centering|raggedright|small|footnotesize|scriptsize|tiny"
+    r"\\(?:(?:top|mid|bottom)rule\s*(?:\[[^\]]*\])?(?![A-Za-z])|(?:hline|hdashline|centering|raggedright|small"
+    r"|footnotesize|scriptsize|tiny"
     r"|normalsize|end(?:first|last)?(?:head|foot)|morecmidrules|noindent|addlinespace(?!\s*\[))(?![A-Za-z])"
     r"|(?:noalign|cline|cdashline|Xhline|[vh]space\*?)\s*\{[^}]*\}"
     r"|c?(?:mid)?rule(?:\([^)]*\))?\s*\{[^}]*\}(?:\([^)]*\))?"
@@ -27,7 +28,8 @@ _SYMBOLS = {
     r"\%": "%", r"\&": "\0", r"\#": "#", r"\_": "_", r"\$": "", r"\,": "\u2009", r"\;": " ", r"\:": " ", r"\ ": " ",
     r"\!": "", r"\/": "", r"\-": "", "$": "", r"\(": "", r"\)": "", "``": '"', "''": '"',
     r"\times": "x", r"\pm": "±", r"\uparrow": "↑", r"\downarrow": "↓", r"\rightarrow": "↑", r"\to": "↑",
-    r"\dagger": "†", r"\ddagger": "‡", r"\dag": "†", r"\ddag": "‡", r"\S": "§", r"\P": "¶", r"\alembic": " distilled",
+    r"\dagger": "†", r"\ddagger": "‡", r"\dag": "†", r"\textdagger": "†", r"\textdaggerdbl": "‡",
+    r"\textasteriskcentered": "*", r"\ddag": "‡", r"\S": "§", r"\P": "¶", r"\alembic": " distilled",
     r"\alambic": " distilled", r"\textemdash": "—", r"\textendash": "–", r"\textbackslash": "", r"\infty": "inf",
     r"\text{-}": "-", r"\xmark": "", r"\cmark": "", r"\ie": "i.e.", r"\eg": "e.g.", r"\ast": "*", r"\star": "*",
     r"\cdot": "x", r"\quad": " ", r"\qquad": " ", r"\slash": "/", r"\newline": " ", r"\linebreak": " ",
@@ -281,7 +283,7 @@ def words(part: str) -> str:
     text = re.sub(r"\}\s*\{", "} {", text)
     text = re.sub(r"\^\s*\{?\s*(?=[^\w\s{+-])|(?<=\w)\^\{?(?=[a-z]\b)", "", text)  # marks that are raised
     text = text.replace("\0", "&").replace("{", "").replace("}", "").replace("~", " ").replace("\\", "")
-    return re.sub(r"[ \t\r\n]+", " ", text).strip()
+    return re.sub(r"[ \t\r\n]+", " ", text).strip().rstrip("^")
 
 
 _MACRO = re.compile(r"\\([A-Za-z]+)\*?[ \t]*")

@@ -110,7 +110,7 @@ def resolve(label: str, size: int, names: Iterable[str]) -> Match:
             return Match(model=usual[0])
     joined = "".join(wanted)
     homes = sorted(known, key=lambda name: not name.startswith("timm:"))
-    for spelled in (_plain(label), _plain(label).replace(".", ""), joined, joined + "100"):
+    for spelled in (_plain(label), _plain(label).replace(".", ""), joined, joined + "100", "tf" + joined):
         same = [name for name in homes if spelled in _spellings(name)]
         if same and not (best and same[0].startswith("torchvision:")):
             return Match(model=same[0])

@@ -12,6 +12,7 @@ NAMES = (
     "timm:resnet50", "timm:resnet50d", "timm:vit_base_patch16_224", "timm:vit_base_patch16_384",
     "timm:vit_base_patch32_224", "torchvision:vit_b_16", "torchvision:mvit_v1_b", "timm:mobilenetv2_050",
     "timm:mobilenetv2_100", "timm:ghostnet_050", "timm:ghostnet_100", "timm:convnext_base", "timm:levit_384",
+    "timm:tf_efficientnetv2_b0",
     "timm:inception_next_tiny", "timm:resnext50_32x4d", "timm:mixer_b16_224", "timm:deit_base_distilled_patch16_224",
 )  # fmt: skip
 
@@ -50,6 +51,7 @@ HEAD = r"Model & Params (M) & FLOPs (G) & Top-1"
         "\\newcommand{\\pm@}[2]{#1}\\def\\res#1#2{#1{\\tiny$\\pm$#2}}\n"
         + latex(HEAD, r"A & 25.6 & 4.1 & \res{76.1}{0.2}", r"B & 28 & 4.5 & \textbf{81.3} \\% & 9 & 9 & 9"),
         latex(HEAD, "A & 25.6 & 4.1 & 76.1", r"\midrule Method & Params & FLOPs & Acc. \\ B & 28M & 4.5G & 81.3"),
+        latex(HEAD, r"\midrule[1pt] A\hfill & 25.6 & 4.1 & 76.1\textsuperscript{\textdagger}", "B & 28 & 4.5 & 81.3"),
         latex(HEAD, r"\rowcolor{red} & 25.6 & 4.1 & 76.1 \\ \multirow{-2}{*}{A} & & & \\[2pt] \multirow{2}*{B}"
               r" & 28 & 4.5 & 81.3\,\textcolor{red}{$\uparrow$0.2} \\ & & & "),
         "|Model|Params (M)|FLOPs (G)|Acc@1|\n|:-|-:|-:|-:|\n|[A](x) ![b](y)|25.6|4.1|**76.1**<sup>1</sup>|\n"
@@ -124,6 +126,8 @@ def test_a_cell_has_the_unit_of_its_column(head, cell, key, value):
         ("ResNet-50 (He et al., 2016)", 0, "timm:resnet50", 0),
         ("ResNet50 [12, 14]", 0, "timm:resnet50", 0),
         ("R-50", 0, "timm:resnet50", 0),
+        ("EfficientNetV2B0", 0,
+    "timm:tf_efficientnetv2_b0", 0),
         ("ResNet50_Weights.IMAGENET1K_V2", 0, "timm:resnet50", 0),
         ("timm/resnet50.a1_in1k", 0, "timm:resnet50", 0),
         ("ViT-B/16", 384, "timm:vit_base_patch16_384", 0),
@@ -155,6 +159,16 @@ def test_a_second_column_of_names_is_kept_and_a_column_of_links_is_none(second):
     [printed] = importing.parse(text, "x")
     assert printed.rows[0].values == {"label": "MAE", "variant": "ViT-B", "params": "86", "top1": "83.6"}
     assert "column 'Model' is left out" in printed.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("types", "sections"), [(["CNN", "CNN", "ViT"], ["CNN", "CNN", "ViT"]), (["CNN", "ViT", "CNN"], ["", "", ""])]
+)
+def test_types_are_sections_where_rows_of_a_type_stand_together(types, sections):
+    lines = "".join(f"|Net{i}|{kind}|3M|\n" for i, kind in enumerate(types))
+    [printed] = importing.parse(f"|Model|Type|Params|\n|-|-|-|\n{lines}", "x")
+    assert [row.section for row in printed.rows] == sections
+    assert not any("section" in row.values for row in printed.rows)
 
 
 def test_a_row_has_a_rate_for_each_card_of_its_header(tmp_path):
