@@ -102,11 +102,13 @@ def resolve(label: str, size: int, names: Iterable[str]) -> Match:
     exact = [name for name, left in holding if set(left) <= _FILLING or all(p.isdigit() or p in _FILLING for p in left)]
     best = _sized([name for name in exact if name.startswith("timm:")] or exact, size)
     if printed := _printed().get(_plain(label)):
-        fitting = [model for model, sizes in printed.items() if (size or 224) in sizes] or list(printed)
+        fitting = [model for model, sizes in printed.items() if (size or 224) in sizes]
+        other_size = not fitting and len(best) == 1
+        fitting = fitting or list(printed)
         usual = [model for model in fitting if model.startswith("timm:")] or fitting
         # A paper may print another network's name by mistake: then the name itself is right.
         mistaken = len(best) == 1 and tokens(usual[0])[:1] == wanted[:1] and not _holds_numbers(usual[0], wanted)
-        if len(usual) == 1 and not mistaken:
+        if len(usual) == 1 and not mistaken and not other_size:
             return Match(model=usual[0])
     joined = "".join(wanted)
     homes = sorted(known, key=lambda name: not name.startswith("timm:"))

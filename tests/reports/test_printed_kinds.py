@@ -10,7 +10,8 @@ from visionbench.reports.paper.naming import read_label
 
 NAMES = (
     "timm:resnet50", "timm:resnet50d", "timm:vit_base_patch16_224", "timm:vit_base_patch16_384",
-    "timm:vit_base_patch32_224", "torchvision:vit_b_16", "torchvision:mvit_v1_b", "timm:mobilenetv2_050",
+    "timm:vit_base_patch32_224", "timm:vit_large_patch16_224", "timm:vit_large_patch16_384",
+    "torchvision:vit_b_16", "torchvision:mvit_v1_b", "timm:mobilenetv2_050",
     "timm:mobilenetv2_100", "timm:ghostnet_050", "timm:ghostnet_100", "timm:convnext_base", "timm:levit_384",
     "timm:tf_efficientnetv2_b0",
     "timm:inception_next_tiny", "timm:resnext50_32x4d", "timm:mixer_b16_224", "timm:deit_base_distilled_patch16_224",
@@ -131,6 +132,7 @@ def test_a_cell_has_the_unit_of_its_column(head, cell, key, value):
         ("ResNet50_Weights.IMAGENET1K_V2", 0, "timm:resnet50", 0),
         ("timm/resnet50.a1_in1k", 0, "timm:resnet50", 0),
         ("ViT-B/16", 384, "timm:vit_base_patch16_384", 0),
+        ("ViT-L/16", 224, "timm:vit_large_patch16_224", 0),  # papers print it at 384
         ("ViT-B/32", 224, "timm:vit_base_patch32_224", 0),  # one shipped paper prints this name for patches of 16
         ("MobileNetV2 x1.0", 0, "timm:mobilenetv2_100", 0),
         ("MobileNetV2-0.5", 0, "timm:mobilenetv2_050", 0),
