@@ -30,9 +30,11 @@ class Match:
 @lru_cache(maxsize=4096)
 def tokens(text: str) -> tuple[str, ...]:
     """A label or a name in its parts, small letters: `Swin-T` -> swin, tiny; a width of 1.0 or x1.0 is 100."""
-    lower = (text.lower().partition(":")[2] or text.lower()).replace("×", "x")
+    text = re.sub(r"\bViT-G\b", "vit-gigantic", text.partition(":")[2] or text)  # ViT-g is the giant one
+    lower = re.sub(r"(?<=[a-z0-9])\+", " plus", text.lower().replace("×", "x"))
     lower = re.sub(r"(?<![\d.])x?([01])\.(\d\d?)x?(?![\d.a-z])", lambda width: f" {width[1]}{width[2]:0<2}", lower)
     lower = re.sub(r"^r-?(?=\d+$)", "resnet", lower)
+    lower = re.sub(r"^wrn", "wide resnet", re.sub(r"\bdeit[ -]?iii\b", "deit3", lower))
     for word, full in _FAMILIES.items():
         lower = re.sub(rf"\b{word}\b", full, lower)
     parts = [part for part in re.split(r"[^a-z0-9.]+", lower) if part]
@@ -99,20 +101,25 @@ def resolve(label: str, size: int, names: Iterable[str]) -> Match:
     known = tuple(name for name in names if not _OTHER_KIND.match(name))
     wanted = tokens(label)
     holding = [(name, left) for name in known if (left := _left(tokens(name), wanted)) is not None]
-    exact = [name for name, left in holding if set(left) <= _FILLING or all(p.isdigit() or p in _FILLING for p in left)]
+    exact = [
+        name for name, left in holding if all(p.isdigit() or p in _FILLING for p in left) and not _newer(name, left)
+    ]
     best = _sized([name for name in exact if name.startswith("timm:")] or exact, size)
     if printed := _printed().get(_plain(label)):
         fitting = [model for model, sizes in printed.items() if (size or 224) in sizes]
-        other_size = not fitting and len(best) == 1
+        alike = {_without_size(model) for model in printed}
+        other_size = not fitting and len(best) == 1 and (size or _without_size(best[0]) in alike)
         fitting = fitting or list(printed)
         usual = [model for model in fitting if model.startswith("timm:")] or fitting
         # A paper may print another network's name by mistake: then the name itself is right.
         mistaken = len(best) == 1 and tokens(usual[0])[:1] == wanted[:1] and not _holds_numbers(usual[0], wanted)
-        if len(usual) == 1 and not mistaken and not other_size:
+        other_home = len(best) == 1 and best[0].startswith("timm:") > usual[0].startswith("timm:")
+        if len(usual) == 1 and not (mistaken or other_size or other_home):
             return Match(model=usual[0])
     joined = "".join(wanted)
     homes = sorted(known, key=lambda name: not name.startswith("timm:"))
-    for spelled in (_plain(label), _plain(label).replace(".", ""), joined, joined + "100", "tf" + joined):
+    width_first = re.sub(r"(\d\.\d+)x\b", r"x\1", label)
+    for spelled in (_plain(label), _plain(width_first).replace(".", ""), joined, joined + "100", "tf" + joined):
         same = [name for name in homes if spelled in _spellings(name)]
         if same and not (best and same[0].startswith("torchvision:")):
             return Match(model=same[0])
@@ -141,6 +148,12 @@ def _left(name: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...] | None:
     return tuple(rest) if wanted and name[0] == wanted[0] else None
 
 
+def _newer(name: str, left: Sequence[str]) -> bool:
+    """Whether a number that the label does not say comes right behind the family's name: EVA-02 is not EVA."""
+    second = tokens(name)[1:2]
+    return bool(second) and second[0] in left and second[0].isdigit() and not re.fullmatch(r"[01]\d[05]", second[0])
+
+
 def _sized(names: Sequence[str], size: int) -> list[str]:
     """Of those, the ones that are named after this size; else those that are named after none, or after 224."""
     at = [name for name in names if size and re.search(rf"_{size}$", name)]
@@ -149,6 +162,10 @@ def _sized(names: Sequence[str], size: int) -> list[str]:
     shortest = min((len(tokens(name)) for name in chosen), default=0)
     brief = [name for name in chosen if len(tokens(name)) == shortest]
     return [name for name in brief if name.endswith("_100")] or brief  # a width that is not printed is 1.0
+
+
+def _without_size(model: str) -> str:
+    return re.sub(r"_\d{3}$", "", model)
 
 
 def _plain(text: str) -> str:

@@ -10,11 +10,13 @@ from visionbench.reports.paper.naming import read_label
 
 NAMES = (
     "timm:resnet50", "timm:resnet50d", "timm:vit_base_patch16_224", "timm:vit_base_patch16_384",
-    "timm:vit_base_patch32_224", "timm:vit_large_patch16_224", "timm:vit_large_patch16_384",
-    "torchvision:vit_b_16", "torchvision:mvit_v1_b", "timm:mobilenetv2_050",
-    "timm:mobilenetv2_100", "timm:ghostnet_050", "timm:ghostnet_100", "timm:convnext_base", "timm:levit_384",
-    "timm:tf_efficientnetv2_b0",
-    "timm:inception_next_tiny", "timm:resnext50_32x4d", "timm:mixer_b16_224", "timm:deit_base_distilled_patch16_224",
+    "timm:vit_base_patch32_224", "timm:vit_large_patch16_224", "timm:vit_large_patch16_384", "torchvision:vit_b_16",
+    "torchvision:mvit_v1_b", "timm:mobilenetv2_050", "timm:mobilenetv2_100", "timm:ghostnet_050", "timm:ghostnet_100",
+    "timm:convnext_base", "timm:levit_384", "timm:tf_efficientnetv2_b0", "timm:eva02_large_patch14_224",
+    "timm:eva_large_patch14_196", "timm:convnext_xlarge", "timm:eva_large_patch14_336", "timm:vit_giant_patch14_224",
+    "timm:vit_gigantic_patch14_224", "timm:hiera_base_224", "timm:hiera_base_plus_224", "timm:wide_resnet50_2",
+    "timm:deit3_large_patch16_224", "torchvision:shufflenet_v2_x1_5", "timm:inception_next_tiny",
+    "timm:resnext50_32x4d", "timm:mixer_b16_224", "timm:deit_base_distilled_patch16_224",
 )  # fmt: skip
 
 
@@ -127,8 +129,7 @@ def test_a_cell_has_the_unit_of_its_column(head, cell, key, value):
         ("ResNet-50 (He et al., 2016)", 0, "timm:resnet50", 0),
         ("ResNet50 [12, 14]", 0, "timm:resnet50", 0),
         ("R-50", 0, "timm:resnet50", 0),
-        ("EfficientNetV2B0", 0,
-    "timm:tf_efficientnetv2_b0", 0),
+        ("EfficientNetV2B0", 0, "timm:tf_efficientnetv2_b0", 0),
         ("ResNet50_Weights.IMAGENET1K_V2", 0, "timm:resnet50", 0),
         ("timm/resnet50.a1_in1k", 0, "timm:resnet50", 0),
         ("ViT-B/16", 384, "timm:vit_base_patch16_384", 0),
@@ -146,6 +147,14 @@ def test_a_cell_has_the_unit_of_its_column(head, cell, key, value):
         ("ResNeXt50-32×4d", 0, "timm:resnext50_32x4d", 0),
         ("MLP-Mixer-B/16", 0, "timm:mixer_b16_224", 0),
         ("DeiT-B⚗", 0, "timm:deit_base_distilled_patch16_224", 0),
+        ("EVA-L/14", 0, "", 0),  # timm has it at two sizes, and EVA-02 is another
+        ("ViT-G/14", 0, "timm:vit_gigantic_patch14_224", 0),
+        ("ViT-g/14", 0, "timm:vit_giant_patch14_224", 0),
+        ("Hiera-B+", 0, "timm:hiera_base_plus_224", 0),
+        ("WRN-50-2", 0, "timm:wide_resnet50_2", 0),
+        ("DeiT-III-L", 0, "timm:deit3_large_patch16_224", 0),
+        ("ShuffleNetV2 1.5x", 0, "torchvision:shufflenet_v2_x1_5", 0),
+        ("ConvNeXt-XL", 0, "timm:convnext_xlarge", 0),
         ("MViT-B", 0, "", 0),  # torchvision's takes videos
         ("Ours-B", 0, "", 0),
     ],
