@@ -66,6 +66,7 @@ def _blocks(text: str, name: str) -> list[Block]:
         return latex_source.tables(text)
     if re.search(r"<t[rd][\s>]", text, re.IGNORECASE):
         blocks = markup.html_tables(text)
+        blocks = [markup.titled(block, text) for block in blocks]
         return sorted([*blocks, *markup.markdown(text)], key=lambda block: block.lines[0][0] if block.lines else 0)
     if re.search(r"^\s*\|.*\|", text, re.MULTILINE) or any(map(markup.is_separator, text.splitlines())):
         return markup.markdown(text)
@@ -102,7 +103,7 @@ def _read(block: Block) -> Printed | None:
         rows += _lines_of(number, cells, head, section, rows[-1] if rows else None)
     if head is None:
         return None
-    rows = _sectioned(rows)
+    rows = _sectioned(rows) if any(row.values.keys() - {"label", "variant", "section"} for row in rows) else []
     problems += [(row.number, said) for row in rows for said in row.unread]
     told = tuple(f"line {number}: {said}" for number, said in sorted(problems, key=lambda problem: problem[0]))
     return Printed(title=block.title, rows=tuple(rows), problems=told, gpu=gpu)

@@ -114,6 +114,12 @@ def test_what_is_left_out_is_said_with_its_line(text, said):
         ("Top-1", "81.3_{+0.4}", "top1", "81.3"),
         ("Top-1", "81.3/95.5", "top1", ""),
         ("Top-5", "95.5", "top1", ""),
+        ("A-Acc@1(%)", "23.9", "top1", ""),
+        ("K400 Top-1 (%)", "84.0", "top1", ""),
+        ("ImageNet 512x512 FID", "9.56", "top1", ""),
+        ("ImageNet-1K", "81.3", "top1", "81.3"),
+        ("Speed (clip/s)", "133.6", "img/s", ""),
+        ("Finetuned models (IN-1K)", "81.3", "top1", ""),
         ("Top-1 V2", "70.1", "top1", ""),
     ],
 )
