@@ -1,4 +1,6 @@
-"""Tables of papers answer at once: a user's file of ten rows from records, and the audit of every shipped paper."""
+"""Tables of papers answer at once: a user's file of ten rows from records, and the audit of every shipped paper. From
+nothing, all their networks are counted in minutes, and so is the whole of timm: tried on a share of them.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from visionbench import models
+from visionbench.command import counting
+from visionbench.command.counting import Form
+from visionbench.record.profile import FUSED
+from visionbench.reports.paper import profiles
+
 ROOT = Path(__file__).parents[1]
 Versus = Callable[..., Any]
+
+CORES, GIGABYTE = 2, 10**9
 
 ROW = """
 [[table.row]]
@@ -49,3 +61,41 @@ def test_the_audit_of_every_paper_takes_at_most_two_seconds_with_its_counts(vers
     comparison = versus(lambda: python("bench.py", "audit", "--format", "csv"), lambda: python("-c", "pass"), rounds=5)
     if comparison:
         assert comparison.ours <= 2
+
+
+def forms(whole: str) -> list[Form]:
+    """What the shipped papers need counted, or every network of timm at its own size; fused forms come with theirs."""
+    if whole == "timm":
+        names = [name for name in models.names() if name.startswith("timm:")]
+        return [(name, models.resolve(name).image_size, "") for name in names]
+    counted = sorted(profiles.shipped().values(), key=lambda profile: profile.parts.get("macs", 0))
+    return [(each.model, each.size, each.variant) for each in counted if each.variant != FUSED]
+
+
+@pytest.mark.parametrize(("whole", "step", "minutes"), [("papers", 39, 6), ("timm", 67, 25)])
+def test_counting_from_nothing_takes_minutes_on_two_cores(
+    versus: Versus, benchmark: Any, whole: str, step: int, minutes: int
+) -> None:
+    wanted = forms(whole)
+    share = wanted[step // 2 :: step] if not benchmark.disabled else wanted[:1]
+
+    def count() -> None:
+        for form in share:
+            counting.count_one(form)
+
+    comparison = versus(count, lambda: counting.count_one(("timm:resnet50", 224, "")), rounds=1)
+    if comparison:
+        estimated = comparison.ours * len(wanted) / len(share) / CORES / 60
+        benchmark.extra_info |= {"networks": len(wanted), "counted": len(share), "minutes": estimated}
+        assert estimated <= minutes
+
+
+def test_two_processes_that_count_hold_two_gigabytes_at_most(benchmark: Any) -> None:
+    if benchmark.disabled:
+        pytest.skip("the largest networks take a while")
+    largest = [(model, size) for model, size, _ in forms("papers")[-3:]]
+    code = (
+        f"from visionbench.command import counting\nfor network in {largest!r}:\n    counting.count_one(network)\n"
+        "import resource\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+    )
+    assert CORES * int(benchmark.pedantic(python, args=("-c", code))) <= 2 * GIGABYTE

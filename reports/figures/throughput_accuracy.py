@@ -111,7 +111,7 @@ def _shown(evidence: Evidence) -> tuple[PaperRow, ...]:
 
 def _printed(rows: Sequence[PaperRow]) -> Iterator[Panel]:
     """A panel per card of the rows' printed images per second."""
-    timed = [(row, row.printed["throughput"]) for row in rows if "throughput" in row.printed]
+    timed = [(row, rate) for row in rows for key, rate in row.printed.items() if key.split(" ")[0] == "throughput"]
     for gpu in dict.fromkeys(rate.gpu for _, rate in timed):
         found = tuple(_point(row, rate.value, None, None) for row, rate in timed if rate.gpu == gpu)
         yield Panel(

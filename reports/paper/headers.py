@@ -14,12 +14,11 @@ from visionbench.reports.paper.printed_cells import A_COUNT, EXPONENTS, MEGA, RA
 _RATE = r"through?put|\bth?r\.|\btp\b|fps|(img|im|image|images|imgs|samples?)\s*\.?\s*(/|per)\s*s|speed"
 
 HEADERS: tuple[tuple[str, str], ...] = (
-    (
-        r"latency|\bms\b|\bpct\b|energy|epoch|pre.?train|\bdata\b|\bgain\b|error bar|\bbatch|\bpatch|\bwindow|\bkernel",
-        "",
-    ),
-    (r"\b[mb]?ap\b|\bap_?\d|\bap\^|m?iou\b|top.?[2-9]|(acc|prec|err)\w*\.?[ @_-]*5", ""),
-    (r"imagenet.?(v2|real|[acr]\b|sketch)|\bv2\b|\breal\b|\bin-?[acr]\b|cifar", ""),
+    (r"latency|\bms\b|\bpct\b|energy|epoch|\bgain\b|error bar|\bbatch|\bpatch|\bwindow|\bkernel|clips?\s*/", ""),
+    (r"pre.?train|fine.?tuned|supervised|\bdata(set)?s?\b", ""),
+    (r"\b[mb]?ap\b|\bap_?\d|\bap\^|m?iou\b|\bfid\b|top.?[2-9]|(acc|prec|err)\w*\.?[ @_-]*5", ""),
+    (r"imagenet.?(v2|real|[acr]\b|sketch)|\bv2\b|\breal\b|\bin-?[acr]\b|\b[arc][- ]acc", ""),
+    (r"cifar|kinetics|\bk[4-7]00\b|ssv2|places|\binat|image folder", ""),
     (rf"(?=.*\b(train|tr\.))(?=.*({_RATE}))", "train img/s"),
     (_RATE, "img/s"),
     (r"\bpar(am|em|as?\b)|#\s*p(\b|\(|$)|model size.*\(m\)", "params"),
@@ -27,7 +26,7 @@ HEADERS: tuple[tuple[str, str], ...] = (
     (r"model size|disk|download|(?<!mem)(size|weights?).*\b[kmg]i?b\b", ""),
     (r"\b(size|res|resol\w*|inputs?|pixels?|px|crop)\b|^\W*(image|img)s?\W*$", "size"),
     (r"(top.?1|acc\w*|in-?1k)?.*\berr(or)?\b", "error"),
-    (r"top.?1|\bacc|\bprec@|imagenet(?!.?2[12])|\bin-?1k\b", "top1"),
+    (r"top.?1|\bacc|\bprec@|^\W*(imagenet|in)(-?1k)?\W*$", "top1"),
     (r"\bmem", "memory"),
     (r"^\W*(type|category|group|family|class|kind|paradigm|(model|network|arch\w*|backbone)\W*type)\W*$", "section"),
     (r"model|method|network|backbone|arch|name|variant|encoder|approach|\bnet\b", "label"),
@@ -169,6 +168,8 @@ def _group(words: Sequence[str], first: int, last: int, *, mixed: bool) -> tuple
                 key = "" if "top1" in {_key_of(other) for other in words[first:last]} else key
             if key == "label" and key in seen and SECOND_NAME.search(word) and "variant" not in seen:
                 key = "variant"
+            if key in seen and "img/s" in key and (gpu := _card_of(word)) not in ("", _card_of(words[seen[key]])):
+                key = f"{key} {gpu}"
             if tested:
                 left_out += [group.pop(seen[key])[0].word]
             elif not key or foreign or key in seen:
@@ -202,7 +203,12 @@ _CARD = re.compile(
 def card(head: Head) -> str:
     """The card that a header names for the images per second that are read."""
     rates = (column.word for columns in head.groups[0].values() for column in columns if column.key == "img/s")
-    return next((match.group(1) for word in rates if (match := _CARD.search(word))), "")
+    return next(filter(None, map(_card_of, rates)), "")
+
+
+def _card_of(word: str) -> str:
+    match = _CARD.search(word)
+    return match.group(1) if match else ""
 
 
 def is_dense(head: Head) -> bool:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from itertools import groupby
 
 from visionbench.record.errors import BenchError
 from visionbench.reports.paper import latex_source, markup
@@ -72,6 +73,7 @@ def _blocks(text: str, name: str) -> list[Block]:
         return latex_source.tables(text)
     if re.search(r"<t[rd][\s>]", text, re.IGNORECASE):
         blocks = markup.html_tables(text)
+        blocks = [markup.titled(block, text) for block in blocks]
         return sorted([*blocks, *markup.markdown(text)], key=lambda block: block.lines[0][0] if block.lines else 0)
     if re.search(r"^[ \t]*\|.*\|", text, re.MULTILINE) or any(map(markup.is_separator, text.splitlines())):
         return markup.markdown(text)
@@ -108,9 +110,24 @@ def _read(block: Block) -> Printed | None:
         rows += _lines_of(number, cells, head, section, rows[-1] if rows else None)
     if head is None:
         return None
+    rows = _sectioned(rows) if any(row.values.keys() - {"label", "variant", "section"} for row in rows) else []
     problems += [(row.number, said) for row in rows for said in row.unread]
     told = tuple(f"line {number}: {said}" for number, said in sorted(problems, key=lambda problem: problem[0]))
     return Printed(title=block.title, rows=tuple(rows), problems=told, gpu=gpu)
+
+
+def _sectioned(rows: Sequence[Line]) -> list[Line]:
+    """The rows below their types, where those of one type stand together; else types are no sections."""
+    types = [row.values.get("section", "") for row in rows]
+    together = len(list(groupby(types))) == len(set(types))
+    return [
+        replace(
+            row,
+            section=(kind if together else "") or row.section,
+            values={key: value for key, value in row.values.items() if key != "section"},
+        )
+        for row, kind in zip(rows, types, strict=True)
+    ]
 
 
 def _remarks(head: Head, number: int) -> list[tuple[int, str]]:
@@ -137,10 +154,9 @@ def _lines_of(number: int, cells: Sequence[str], head: Head, section: str, above
                     unread.append(f"{column.key} = '{part}' is no number")
                 elif value:
                     values[column.key] = value
-        own = values.pop("section", section)
         if "error" in values:
             values["top1"] = f"{100 - Decimal(values.pop('error'))}"
-        if "label" not in values and above and above.section == own and group is head.groups[0]:
+        if "label" not in values and above and above.section == section and group is head.groups[0]:
             values = {"label": above.values.get("label", ""), **values}  # a blank name is the one above
-        if values.keys() - {"label", "variant"} or unread or (values and len(head.groups) == 1):
-            yield Line(number=number, section=own, values=values, unread=tuple(unread), dense=is_dense(head))
+        if values.keys() - {"label", "variant", "section"} or unread or (values and len(head.groups) == 1):
+            yield Line(number=number, section=section, values=values, unread=tuple(unread), dense=is_dense(head))

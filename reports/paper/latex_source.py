@@ -9,14 +9,15 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from visionbench.reports.paper.markup import LONGEST_CELL, SPAN, Block
+from visionbench.reports.paper.markup import LONGEST_CELL, SPAN, Block, Cells
 
 _ENVIRONMENT = r"(?:(?:long)?tabular[xy]?|tabulary|longtable|supertabular|NiceTabular[X*]?|(?:long|tall)?tblr)\*?"
 _BEGIN = re.compile(rf"\\begin\s*\{{{_ENVIRONMENT}\}}")
 _END = re.compile(rf"\\end\s*\{{{_ENVIRONMENT}\}}")
 
 _RULES = re.compile(
-    r"\\(?:(?:hline|toprule|midrule|bottomrule|hdashline|centering|raggedright|small|footnotesize|scriptsize|tiny"
+    r"\\(?:(?:top|mid|bottom)rule\s*(?:\[[^\]]{0,200}\])?(?![A-Za-z])|(?:hline|hdashline|centering|raggedright|small"
+    r"|footnotesize|scriptsize|tiny"
     r"|normalsize|end(?:first|last)?(?:head|foot)|morecmidrules|noindent|addlinespace(?!\s*\[))(?![A-Za-z])"
     r"|(?:noalign|cline|cdashline|Xhline|[vh]space\*?)\s*\{[^}]{0,200}\}"
     r"|c?(?:mid)?rule(?:\([^)]{0,200}\))?\s*\{[^}]{0,200}\}(?:\([^)]{0,200}\))?"
@@ -28,7 +29,8 @@ _SYMBOLS = {
     r"\%": "%", r"\&": "\0", r"\#": "#", r"\_": "_", r"\$": "", r"\,": "\u2009", r"\;": " ", r"\:": " ", r"\ ": " ",
     r"\!": "", r"\/": "", r"\-": "", "$": "", r"\(": "", r"\)": "", "``": '"', "''": '"',
     r"\times": "x", r"\pm": "±", r"\uparrow": "↑", r"\downarrow": "↓", r"\rightarrow": "↑", r"\to": "↑",
-    r"\dagger": "†", r"\ddagger": "‡", r"\dag": "†", r"\ddag": "‡", r"\S": "§", r"\P": "¶", r"\alembic": " distilled",
+    r"\dagger": "†", r"\ddagger": "‡", r"\dag": "†", r"\textdagger": "†", r"\textdaggerdbl": "‡",
+    r"\textasteriskcentered": "*", r"\ddag": "‡", r"\S": "§", r"\P": "¶", r"\alembic": " distilled",
     r"\alambic": " distilled", r"\textemdash": "—", r"\textendash": "–", r"\textbackslash": "", r"\infty": "inf",
     r"\text{-}": "-", r"\xmark": "", r"\cmark": "", r"\ie": "i.e.", r"\eg": "e.g.", r"\ast": "*", r"\star": "*",
     r"\cdot": "x", r"\quad": " ", r"\qquad": " ", r"\slash": "/", r"\newline": " ", r"\linebreak": " ",
@@ -124,7 +126,7 @@ def _block(plain: str, begin: int, start: int, end: int) -> Block:
         lead = next(m.end() for m in [re.compile(rf"(?:\s|{_RULES.pattern})*").match(row)] if m)
         number = plain.count("\n", 0, at + lead) + 1
         block.problems.extend((number, f"macro \\{name} is not known: its text is kept") for name in _unknown(shown))
-        block.lines.append((number, _cells(shown, carried)))
+        block.lines.append((number, _cells(shown, carried, block.lines)))
     return block
 
 
@@ -248,15 +250,22 @@ def _unknown(parts: list[str]) -> list[str]:
     return list(dict.fromkeys(strange))
 
 
-def _cells(parts: list[str], carried: dict[int, tuple[str, int]]) -> list[str]:
-    """The texts of one line; cells over several rows (`carried`) are filled up, wide ones have `SPAN` behind them."""
+def _cells(parts: list[str], carried: dict[int, tuple[str, int]], above: list[Cells]) -> list[str]:
+    """The texts of one line; cells over several rows (`carried`) are filled up, wide ones have `SPAN` behind them. A
+    cell that reaches up is put into the lines `above`.
+    """
     cells: list[str] = []
     for part in parts:
         width, part = _spanning(part)
         text = words(part)
         column = len(cells)
-        if match := re.match(r"[\s{]*\\multirow(?:\[[^\]]{0,200}\])?\s*\{\s*(\d{1,3})\s*\}", part):
-            carried[column] = (text, int(match.group(1)))
+        if match := re.match(r"[\s{]*\\multirow(?:\[[^\]]{0,200}\])?\s*\{\s*(-?\d{1,3})(?:\.\d{0,9})?\s*\}", part):
+            height = int(match.group(1))
+            if height > 0:
+                carried[column] = (text, height)
+            for _, cells_above in above[height + 1 :] if height < -1 else ():
+                if column < len(cells_above) and not cells_above[column]:
+                    cells_above[column] = text
         if not text and column in carried:
             text = carried[column][0]
         if column in carried:
@@ -289,7 +298,7 @@ def words(part: str) -> str:
     text = re.sub(r"\}\s*\{", "} {", text)
     text = re.sub(r"\^\s*\{?\s*(?=[^\w\s{+-])|(?<=\w)\^\{?(?=[a-z]\b)", "", text)  # marks that are raised
     text = text.replace("\0", "&").replace("{", "").replace("}", "").replace("~", " ").replace("\\", "")
-    return re.sub(r"[ \t\r\n]+", " ", text).strip()
+    return re.sub(r"[ \t\r\n]+", " ", text).strip().rstrip("^")
 
 
 _MACRO = re.compile(r"\\([A-Za-z]+)\*?[ \t]*")

@@ -200,3 +200,10 @@ def _with_points(cell: str) -> str:
     if re.fullmatch(r"\d{1,3}(\.\d{3})+(,\d+)?|\d+,\d+", cell):
         return cell.replace(".", "").replace(",", ".")
     return cell
+
+
+def titled(block: Block, text: str) -> Block:
+    """The table of a page with the heading above it, where it has no caption."""
+    above = text.splitlines()[: block.lines[0][0]]
+    heads = [line for line in above if re.match(r"\s*(#+ |<h\d)", line, re.IGNORECASE)]
+    return Block(block.title or (bare(heads[-1].strip("# ")) if heads else ""), block.lines, block.problems)

@@ -16,7 +16,21 @@ SIZES = {
 }  # fmt: skip
 """What a letter after a hyphen means in most papers."""
 
-_FAMILIES = {"effnet": "efficientnet", "effnetv2": "efficientnetv2", "mlp-mixer": "mixer", "vision transformer": "vit"}
+_SPELLINGS: tuple[tuple[str, str], ...] = (
+    (r"\beffnet", "efficientnet"),
+    (r"\bmlp-mixer\b", "mixer"),
+    (r"\bvision transformer\b", "vit"),
+    (r"\bswin[-_ ]?transformer", "swin"),
+    (r"\bmnv4\b", "mobilenetv4"),
+    (r"\bdeit[ -]?iii\b", "deit3"),
+    (r"\b(convnext)[ -]?v1\b", r"\1"),
+    (r"^r-?(?=\d+$)", "resnet"),
+    (r"^wrn", "wide resnet"),
+    (r"(resnet[-_ ]?\d+)[-_]vd\b", r"\1d"),
+    (r"(hrnet[-_ ]?w\d+)[-_ ]c\b", r"\1"),
+    (r"\blinear\b", "li"),
+)
+"""How papers spell what is spelled otherwise in names of models, in small letters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,25 +44,34 @@ class Match:
 @lru_cache(maxsize=4096)
 def tokens(text: str) -> tuple[str, ...]:
     """A label or a name in its parts, small letters: `Swin-T` -> swin, tiny; a width of 1.0 or x1.0 is 100."""
-    lower = (text.lower().partition(":")[2] or text.lower()).replace("×", "x")
-    lower = re.sub(r"(?<![\d.])x?([01])\.(\d\d?)x?(?![\d.a-z])", lambda width: f" {width[1]}{width[2]:0<2}", lower)
-    lower = re.sub(r"^r-?(?=\d+$)", "resnet", lower)
-    for word, full in _FAMILIES.items():
-        lower = re.sub(rf"\b{word}\b", full, lower)
+    text = re.sub(r"\bViT-G\b", "vit-gigantic", text.partition(":")[2] or text)  # ViT-g is the giant one
+    lower = re.sub(r"(?<=[a-z0-9])\+", " plus", text.lower().replace("×", "x"))
+    lower = re.sub(r"(?<![\d.])x?(\d)\.(\d\d?)x?(?![\d.a-z])", lambda width: f" {width[1]}{width[2]:0<2}", lower)
+    lower = re.sub(r"\b(regnet[xyz])[-_ ]?(\d+(?:\.\d+)?)(gf?|mf)(?:lops)?\b", _regnet, lower)
+    for pattern, spelled in _SPELLINGS:
+        lower = re.sub(pattern, spelled, lower)
     parts = [part for part in re.split(r"[^a-z0-9.]+", lower) if part]
     parts = [re.sub(r"(?<=[a-z])(?=\d)|(?<=\d)(?=[a-z])", " ", part).split() for part in parts]
     flat = [piece for part in parts for piece in part]
     return tuple(SIZES.get(piece, piece) if i else piece for i, piece in enumerate(flat))
 
 
-_FILLING = frozenset(("patch", "window", "tf", "in", "v", "k", "m", "gf", "224", "256", "288", "384", "448", "512"))
+def _regnet(match: re.Match[str]) -> str:
+    """RegNetY-1.6GF is regnety_016: hundreds of millions."""
+    hundreds = float(match[2]) * (10 if match[3].startswith("g") else 0.01)
+    return f"{match[1]} {hundreds:03.0f}"
+
+
+_FILLING = frozenset(
+    ("patch", "window", "to", "tf", "in", "v", "k", "m", "gf", "224", "256", "288", "384", "448", "512")
+)
 """Parts of a name that a label mostly leaves out."""
 
 
 _CITED = re.compile(
     r"[(\[][^()\[\]]*(?:et al|\b(?:19|20)\d\d)[^()\[\]]*[)\]]|,?\s+[A-Z]\w+(?: and [A-Z]\w+| et al)\b.*"
     r"|\[\d[\d,\s–-]*\]|[(\[]\s*(?:ours?|our impl\w*\.?|repr\w*\.?|baseline|pub\w*\.?|official)\s*[)\]]"
-    r"|[\u2000-\u206f*†‡§¶♯♮✝⋆★🔥]"
+    r"|[(\[]\s*(?:IN-?|ImageNet-?)?(?:1|21|22)[kK]\s*[)\]]|[\u2000-\u206f*†‡§¶♯♮✝⋆★🔥]"
 )
 """What stands behind a network's name: who made it, where, and marks."""
 
@@ -75,12 +98,17 @@ def read_label(label: str, size: int, names: Sequence[str]) -> Named:
     text = re.sub(r"^(?:timm|microsoft|facebook|google|apple|nvidia|[a-z0-9_-]+)/(?=[a-z]+[-_\d])", "", text)
     if not text[:1].isupper() and re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_]+", text):
         text = text.partition(".")[0]  # timm's name with its weights
-    text = text.partition("_Weights")[0]  # torchvision's name with its weights
+    text, weights, _ = text.partition("_Weights")  # torchvision's name with its weights
+    names = [name for name in names if not weights or name.startswith("torchvision:")] or names
     said = 0
     if at := _AT.search(text):
         said = int(at.group(1) or at.group(2))
         said = said if 64 <= said <= 2000 else 0
         text = text[: at.start()] + text[at.end() :] if said else text
+    text = re.sub(
+        r"_(?:3rdparty|\d+xb\d+|fcmae|in2[12]\w*|in1k|\d+px).*", "", text
+    )  # what a checkpoint was trained with
+    text = re.sub(r"_x?(\d)_(\d\d?)$", r" \1.\2", text)  # a width without a point
     match = resolve(text, size or said, names)
     if match.model or said or not (behind := _BEHIND.search(text)):
         return Named(match=match, size=said)
@@ -97,31 +125,42 @@ _OTHER_KIND = re.compile(
 def resolve(label: str, size: int, names: Iterable[str]) -> Match:
     """The model of a printed label at that size (pixels; 0: not printed) among the qualified `names`."""
     known = tuple(name for name in names if not _OTHER_KIND.match(name))
+    if own := next((name for name in known if name.partition(":")[2] == label.lower()), ""):
+        return Match(model=own)
     wanted = tokens(label)
     holding = [(name, left) for name in known if (left := _left(tokens(name), wanted)) is not None]
-    exact = [name for name, left in holding if set(left) <= _FILLING or all(p.isdigit() or p in _FILLING for p in left)]
+    exact = [
+        name for name, left in holding if all(p.isdigit() or p in _FILLING for p in left) and not _newer(name, left)
+    ]
     best = _sized([name for name in exact if name.startswith("timm:")] or exact, size)
     if printed := _printed().get(_plain(label)):
-        fitting = [model for model, sizes in printed.items() if (size or 224) in sizes] or list(printed)
+        fitting = [model for model, sizes in printed.items() if (size or 224) in sizes]
+        alike = {_without_size(model) for model in printed}
+        other_size = not fitting and len(best) == 1 and (size or _without_size(best[0]) in alike)
+        fitting = fitting or list(printed)
         usual = [model for model in fitting if model.startswith("timm:")] or fitting
         # A paper may print another network's name by mistake: then the name itself is right.
         mistaken = len(best) == 1 and tokens(usual[0])[:1] == wanted[:1] and not _holds_numbers(usual[0], wanted)
-        if len(usual) == 1 and not mistaken:
+        other_home = len(best) == 1 and best[0].startswith("timm:") > usual[0].startswith("timm:")
+        if len(usual) == 1 and not (mistaken or other_size or other_home):
             return Match(model=usual[0])
     joined = "".join(wanted)
+    width_first = re.sub(r"(\d\.\d+)x\b", r"x\1", label)
     homes = sorted(known, key=lambda name: not name.startswith("timm:"))
-    for spelled in (_plain(label), _plain(label).replace(".", ""), joined, joined + "100"):
+    for spelled in (_plain(label), _plain(width_first), joined, joined + "100", joined + "224", "tf" + joined):
         same = [name for name in homes if spelled in _spellings(name)]
-        if same and not (best and same[0].startswith("torchvision:")):
+        of_size = size and len(best) == 1 and re.search(rf"_{size}$", best[0])
+        if same and not of_size and not (best and same[0].startswith("torchvision:")):
             return Match(model=same[0])
     near = tuple(sorted((name for name, _ in holding), key=len))[:3]
     return Match(model=best[0] if len(best) == 1 else "", candidates=tuple(best[:3]) or near)
 
 
 @lru_cache(maxsize=4096)
-def _spellings(name: str) -> tuple[str, str]:
-    """A model's name without what parts its words, as it is and with sizes written out."""
-    return _plain(name.partition(":")[2]), "".join(tokens(name))
+def _spellings(name: str) -> tuple[str, ...]:
+    """A model's name without what parts its words, and with sizes written out; `1_6gf` is 1.6, and not 16."""
+    bare = name.partition(":")[2]
+    return _plain(re.sub(r"(?<!\d)(\d)_(\d)(?!\d)", r"\1.\2", bare)), "".join(tokens(name))
 
 
 def _holds_numbers(model: str, wanted: Sequence[str]) -> bool:
@@ -139,18 +178,28 @@ def _left(name: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...] | None:
     return tuple(rest) if wanted and name[0] == wanted[0] else None
 
 
+def _newer(name: str, left: Sequence[str]) -> bool:
+    """Whether a number that the label does not say comes right behind the family's name: EVA-02 is not EVA."""
+    second = tokens(name)[1:2]
+    return bool(second) and second[0] in left and second[0].isdigit() and not re.fullmatch(r"[01]\d[05]", second[0])
+
+
 def _sized(names: Sequence[str], size: int) -> list[str]:
     """Of those, the ones that are named after this size; else those that are named after none, or after 224."""
-    at = [name for name in names if size and re.search(rf"_{size}$", name)]
-    usual = [name for name in names if not re.search(r"_\d{3}$", name) or name.endswith("_224")]
+    at = [name for name in names if size and re.search(rf"(?:_|to){size}$", name)]
+    usual = [name for name in names if not re.search(r"(?:_|to)\d{3}$", name) or name.endswith("_224")]
     chosen = at or usual or list(names)
     shortest = min((len(tokens(name)) for name in chosen), default=0)
     brief = [name for name in chosen if len(tokens(name)) == shortest]
     return [name for name in brief if name.endswith("_100")] or brief  # a width that is not printed is 1.0
 
 
+def _without_size(model: str) -> str:
+    return re.sub(r"_\d{3}$", "", model)
+
+
 def _plain(text: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "", text.lower())
+    return re.sub(r"[^a-z0-9.]+", "", re.sub(r"(?<=\w)\+", "plus", text.lower()))
 
 
 @lru_cache(maxsize=1)

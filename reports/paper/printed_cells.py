@@ -77,10 +77,9 @@ def _number(column: Column, text: str) -> str | None:
 
     A comma parts thousands; `25,6` is no number.
     """
-    plain = re.sub(
-        r"\(.*?\)|\[.*?\]|[_^]?\s*±.*|\^?[%*†‡§¶↑↓~≈⚗]", "", text.translate(RAISED).replace("−", "-").lower()
-    )
-    plain = re.sub(r"(?<=\w)\s*\+\s*[\d.]+.*|(?<!10)[_^].*", "", plain)  # gains, and what is raised or lowered
+    plain = re.sub(r"\(.*?\)|\[.*?\]", "", text.translate(RAISED).replace("−", "-").lower())
+    plain = re.sub(r"(?<=[\w%])\s*[+↑↓▲▼±]\s*[\d.]+.*|[_^]?\s*±.*", "", plain)  # gains and errors
+    plain = re.sub(r"\^?[%*†‡§¶↑↓▲▼~≈⚗]|(?<!10)[_^].*", "", plain)  # marks, and what is raised or lowered
     plain = re.sub(r"(?<=\d)[,'\u2009\u202f](?=\d{3}(?!\d))", "", plain.strip())
     if plain.strip(".") in _MISSING:
         return ""
@@ -90,7 +89,7 @@ def _number(column: Column, text: str) -> str | None:
     digits, power, suffix = match.groups()
     unit = UNITS.get(column.key)
     if unit is None:
-        shift = {None: 0, "k": 3}.get(suffix if column.key.endswith("img/s") else suffix and "no")
+        shift = {None: 0, "k": 3}.get(suffix if "img/s" in column.key else suffix and "no")
         if column.key in ("top1", "error") and float(digits) < 1 and "." in digits and "%" not in text:
             shift = 2  # a share of 1
         return None if shift is None or power else _moved(digits, shift)

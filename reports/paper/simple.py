@@ -17,6 +17,7 @@
     label = "Swin-T"
     size = 224
     params = 28                             as printed: M, G, img/s and %
+    "img/s A100" = 2494                     of another card than the table's
     own = true                              emphasised
 
 A column is a word of `WORDS`, or an entry of `COLUMNS` with its arguments as in the ConvNeXt paper's file.
@@ -28,7 +29,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ METRICS: dict[str, tuple[str, str]] = {
     "memory": ("train_memory", "GB"),
 }
 """What a row may print, by the word of the file: the metric and the unit of the print."""
+
+RATE_ON = re.compile(r"((?:train )?img/s) (\S.{0,39})")
+"""A rate with its card, `img/s A100`: a row may have one for each card. The first counts where one is asked for."""
 
 WORDS = ("size", *METRICS, "activations")
 """The columns that a file may ask for by a word alone. The model is always the first column."""
@@ -212,7 +216,7 @@ def _csv_entries(path: Path, asked: str) -> list[Entry]:
     entries: list[Entry] = []
     try:
         head = next(reader, [])
-        if unknown := [name for name in head if name not in _ROW]:
+        if unknown := [name for name in head if name not in _ROW and not RATE_ON.fullmatch(name)]:
             raise BenchError(f"{path}, line 1: column '{unknown[0][:40]}' is unknown: write some of {', '.join(_ROW)}.")
         if twice := [name for name in head if head.count(name) > 1]:
             raise BenchError(f"{path}, line 1: column '{twice[0]}' is there twice: delete one.")
@@ -238,7 +242,7 @@ def _inline_entries(file: TomlFile, rows: Sequence[Any], before: int) -> list[En
         place = partial(file.where, "table.row", index)
         values = {}
         for key, value in row.items():
-            if key not in _ROW or key == "table":
+            if (key not in _ROW and not RATE_ON.fullmatch(key)) or key == "table":
                 known = ", ".join(name for name in _ROW if name != "table")
                 raise BenchError(f"{place(key)}: key '{key}' is unknown: write one of {known}.")
             if key == "own":
@@ -253,9 +257,10 @@ def _inline_entries(file: TomlFile, rows: Sequence[Any], before: int) -> list[En
 
 def _rows(entries: Sequence[Entry], table: Mapping[str, Any], cite: str) -> tuple[PaperRow, ...]:
     """The rows, in order. Raises `BenchError` for two alike."""
-    seen: dict[tuple[str, ...], str] = {}
+    seen: dict[tuple[tuple[str, str], ...], str] = {}
     for entry in entries:
-        alike = tuple(entry.text(key) for key in ("section", "label", "model", "size", "gpu", *METRICS, "note"))
+        told = {"section", "label", "model", "size", "gpu", *METRICS, "note"}
+        alike = tuple(pair for pair in sorted(entry.values.items()) if pair[0] in told or RATE_ON.fullmatch(pair[0]))
         if alike in seen:
             raise BenchError(f"{entry.where}: the row is the same as that of {seen[alike]}: delete one of them.")
         seen[alike] = entry.where
@@ -275,9 +280,19 @@ def _row(entry: Entry, number: int, table: Mapping[str, Any], cite: str) -> Pape
         model=model,
         image_size=_size(entry, model),
         check_sizes=(),
-        printed={METRICS[key][0]: _number(entry, key, table, cite) for key in METRICS if entry.text(key)},
+        printed=_printed(entry, table, cite),
         own=entry.own,
     )
+
+
+def _printed(entry: Entry, table: Mapping[str, Any], cite: str) -> dict[str, Number]:
+    """What a row prints, by metric; further cards' rates are `throughput A100`."""
+    printed = {METRICS[key][0]: _number(entry, key, table, cite) for key in METRICS if entry.text(key)}
+    for match in filter(None, map(RATE_ON.fullmatch, entry.values)):
+        metric = METRICS[match[1]][0]
+        name = f"{metric} {match[2]}" if metric in printed else metric
+        printed[name] = replace(_number(entry, match[0], table, cite), gpu=match[2])
+    return printed
 
 
 def _size(entry: Entry, model: str) -> ImageSize:
@@ -296,11 +311,11 @@ def _number(entry: Entry, key: str, table: Mapping[str, Any], cite: str) -> Numb
             f"{entry.at(key)}: {key} = '{text[:60]}' is no number: write digits with a point, such as 28.6, or leave "
             "it out."
         )
-    rate = key.endswith("img/s")
+    rate = "img/s" in key
     printed = table.get("printed", "")
     return Number(
         text=text,
-        unit=METRICS[key][1],
+        unit="img/s" if rate else METRICS[key][1],
         gpu=(entry.text("gpu") or table.get("gpu", "")) if rate else "",
         protocol=(entry.text("protocol") or table.get("protocol", "")) if rate else "",
         source=entry.text("source") or ", ".join(part for part in (cite, printed) if part),

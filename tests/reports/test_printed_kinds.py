@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from visionbench.reports import load_paper
 from visionbench.reports.paper import importing
 from visionbench.reports.paper.naming import read_label
 
 NAMES = (
     "timm:resnet50", "timm:resnet50d", "timm:vit_base_patch16_224", "timm:vit_base_patch16_384",
-    "timm:vit_base_patch32_224", "torchvision:vit_b_16", "torchvision:mvit_v1_b", "timm:mobilenetv2_050",
-    "timm:mobilenetv2_100", "timm:ghostnet_050", "timm:ghostnet_100", "timm:convnext_base", "timm:levit_384",
-    "timm:inception_next_tiny", "timm:resnext50_32x4d", "timm:mixer_b16_224", "timm:deit_base_distilled_patch16_224",
+    "timm:vit_base_patch32_224", "timm:vit_large_patch16_224", "timm:vit_large_patch16_384", "torchvision:vit_b_16",
+    "torchvision:mvit_v1_b", "timm:mobilenetv2_050", "timm:mobilenetv2_100", "timm:ghostnet_050", "timm:ghostnet_100",
+    "timm:convnext_base", "timm:levit_384", "timm:tf_efficientnetv2_b0", "timm:eva02_large_patch14_224",
+    "timm:eva_large_patch14_196", "timm:convnext_xlarge", "timm:eva_large_patch14_336", "timm:vit_giant_patch14_224",
+    "timm:vit_gigantic_patch14_224", "timm:hiera_base_224", "timm:hiera_base_plus_224", "timm:wide_resnet50_2",
+    "timm:deit3_large_patch16_224", "torchvision:shufflenet_v2_x1_5", "timm:inception_next_tiny",
+    "timm:resnext50_32x4d", "timm:mixer_b16_224", "timm:deit_base_distilled_patch16_224",
 )  # fmt: skip
 
 
@@ -49,6 +54,9 @@ HEAD = r"Model & Params (M) & FLOPs (G) & Top-1"
         "\\newcommand{\\pm@}[2]{#1}\\def\\res#1#2{#1{\\tiny$\\pm$#2}}\n"
         + latex(HEAD, r"A & 25.6 & 4.1 & \res{76.1}{0.2}", r"B & 28 & 4.5 & \textbf{81.3} \\% & 9 & 9 & 9"),
         latex(HEAD, "A & 25.6 & 4.1 & 76.1", r"\midrule Method & Params & FLOPs & Acc. \\ B & 28M & 4.5G & 81.3"),
+        latex(HEAD, r"\midrule[1pt] A\hfill & 25.6 & 4.1 & 76.1\textsuperscript{\textdagger}", "B & 28 & 4.5 & 81.3"),
+        latex(HEAD, r"\rowcolor{red} & 25.6 & 4.1 & 76.1 \\ \multirow{-2}{*}{A} & & & \\[2pt] \multirow{2}*{B}"
+              r" & 28 & 4.5 & 81.3\,\textcolor{red}{$\uparrow$0.2} \\ & & & "),
         "|Model|Params (M)|FLOPs (G)|Acc@1|\n|:-|-:|-:|-:|\n|[A](x) ![b](y)|25.6|4.1|**76.1**<sup>1</sup>|\n"
         "|B|28|4.5|81.3|",
         "Model | Params (M) | GMACs | top1_err\n--- | ---: | ---: | ---:\nA | 25.6 | 4.1 | 23.9\nB | 28 | 4.5 | 18.7\n",
@@ -70,7 +78,7 @@ def test_every_kind_of_printed_table_is_read_whole(text):
     ("text", "said"),
     [
         (latex(HEAD + " & Latency (ms)", "A & 1 & 2 & 3 & 4"), "line 2: column 'Latency (ms)' is left out"),
-        (latex(r"Model & \multicolumn{2}{c}{img/s} & Top-1 \\ & V100 & A100 & ", "A & 1 & 2 & 3"), "'img/s A100' is"),
+        (latex(r"Model & \multicolumn{2}{c}{A100 img/s} & Top-1 \\ & fp32 & AMP &", "A & 1 & 2 & 3"), "img/s AMP' is"),
         (latex(HEAD, r"A & 1 & \foo{2}{3} & 4"), "flops = '2 3' is no number"),
         (latex(HEAD, r"A & 1 & 1 226 & 4"), "flops = '1 226' is no number"),
         ("model,params,MAdds\nA,5.4,219\nB,3.5,300\n", "'MAdds' has no unit and is taken as millions"),
@@ -106,6 +114,12 @@ def test_what_is_left_out_is_said_with_its_line(text, said):
         ("Top-1", "81.3_{+0.4}", "top1", "81.3"),
         ("Top-1", "81.3/95.5", "top1", ""),
         ("Top-5", "95.5", "top1", ""),
+        ("A-Acc@1(%)", "23.9", "top1", ""),
+        ("K400 Top-1 (%)", "84.0", "top1", ""),
+        ("ImageNet 512x512 FID", "9.56", "top1", ""),
+        ("ImageNet-1K", "81.3", "top1", "81.3"),
+        ("Speed (clip/s)", "133.6", "img/s", ""),
+        ("Finetuned models (IN-1K)", "81.3", "top1", ""),
         ("Top-1 V2", "70.1", "top1", ""),
     ],
 )
@@ -121,9 +135,11 @@ def test_a_cell_has_the_unit_of_its_column(head, cell, key, value):
         ("ResNet-50 (He et al., 2016)", 0, "timm:resnet50", 0),
         ("ResNet50 [12, 14]", 0, "timm:resnet50", 0),
         ("R-50", 0, "timm:resnet50", 0),
+        ("EfficientNetV2B0", 0, "timm:tf_efficientnetv2_b0", 0),
         ("ResNet50_Weights.IMAGENET1K_V2", 0, "timm:resnet50", 0),
         ("timm/resnet50.a1_in1k", 0, "timm:resnet50", 0),
         ("ViT-B/16", 384, "timm:vit_base_patch16_384", 0),
+        ("ViT-L/16", 224, "timm:vit_large_patch16_224", 0),  # papers print it at 384
         ("ViT-B/32", 224, "timm:vit_base_patch32_224", 0),  # one shipped paper prints this name for patches of 16
         ("MobileNetV2 x1.0", 0, "timm:mobilenetv2_100", 0),
         ("MobileNetV2-0.5", 0, "timm:mobilenetv2_050", 0),
@@ -137,6 +153,14 @@ def test_a_cell_has_the_unit_of_its_column(head, cell, key, value):
         ("ResNeXt50-32×4d", 0, "timm:resnext50_32x4d", 0),
         ("MLP-Mixer-B/16", 0, "timm:mixer_b16_224", 0),
         ("DeiT-B⚗", 0, "timm:deit_base_distilled_patch16_224", 0),
+        ("EVA-L/14", 0, "", 0),  # timm has it at two sizes, and EVA-02 is another
+        ("ViT-G/14", 0, "timm:vit_gigantic_patch14_224", 0),
+        ("ViT-g/14", 0, "timm:vit_giant_patch14_224", 0),
+        ("Hiera-B+", 0, "timm:hiera_base_plus_224", 0),
+        ("WRN-50-2", 0, "timm:wide_resnet50_2", 0),
+        ("DeiT-III-L", 0, "timm:deit3_large_patch16_224", 0),
+        ("ShuffleNetV2 1.5x", 0, "torchvision:shufflenet_v2_x1_5", 0),
+        ("ConvNeXt-XL", 0, "timm:convnext_xlarge", 0),
         ("MViT-B", 0, "", 0),  # torchvision's takes videos
         ("Ours-B", 0, "", 0),
     ],
@@ -152,6 +176,30 @@ def test_a_second_column_of_names_is_kept_and_a_column_of_links_is_none(second):
     [printed] = importing.parse(text, "x")
     assert printed.rows[0].values == {"label": "MAE", "variant": "ViT-B", "params": "86", "top1": "83.6"}
     assert "column 'Model' is left out" in printed.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("types", "sections"), [(["CNN", "CNN", "ViT"], ["CNN", "CNN", "ViT"]), (["CNN", "ViT", "CNN"], ["", "", ""])]
+)
+def test_types_are_sections_where_rows_of_a_type_stand_together(types, sections):
+    lines = "".join(f"|Net{i}|{kind}|3M|\n" for i, kind in enumerate(types))
+    [printed] = importing.parse(f"|Model|Type|Params|\n|-|-|-|\n{lines}", "x")
+    assert [row.section for row in printed.rows] == sections
+    assert not any("section" in row.values for row in printed.rows)
+
+
+def test_a_row_has_a_rate_for_each_card_of_its_header(tmp_path):
+    text = latex(r"Model & \multicolumn{2}{c}{img/s} & Top-1 \\ & V100 & A100 & ", "A & 1,226 & 2,494 & 80.4")
+    [printed] = importing.parse(text, "x")
+    assert (printed.gpu, printed.problems) == ("V100", ())
+    assert printed.rows[0].values == {"label": "A", "img/s": "1226", "img/s A100": "2494", "top1": "80.4"}
+    values = "".join(f'"{key}" = "{value}"\n' for key, value in printed.rows[0].values.items())
+    head = 'title = "T"\ncite = "c"\n[[table]]\nname = "t"\ntitle = "T"\ngpu = "V100"\n[[table.row]]\n'
+    (tmp_path / "t.toml").write_text(head + values)
+    [report] = load_paper(tmp_path / "t.toml").values()
+    table = report.layout([])
+    shown = {" ".join(column.head): cell.text for column, cell in zip(table.columns, table.rows[0].cells, strict=True)}
+    assert (shown["paper V100"], shown["paper A100"]) == ("1,226", "2,494")
 
 
 def test_every_table_of_a_text_is_read_and_a_detector_is_no_backbone():
