@@ -46,6 +46,14 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
         Reason(cause="layout", remedy="quantized operators cannot be traced: measure it with `run`", untraceable=True),
     ),
     (
+        r"OrderedDictWrapper|TorchScript|ScriptModule|torch\.jit",
+        Reason(
+            cause="kernel",
+            remedy="it is TorchScript: trace the module that it was made of, or measure it with `run`",
+            untraceable=True,
+        ),
+    ),
+    (
         r"NestedTensor|[Nn]ested tensor",
         Reason(cause="layout", remedy="nested tensors cannot be traced: measure it with `run`", untraceable=True),
     ),
