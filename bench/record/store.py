@@ -109,7 +109,7 @@ def check_writable(path: Path | str, option: str = "--records") -> None:
         finally:
             os.close(descriptor)
             if trial:
-                os.unlink(trial)
+                Path(trial).unlink()
     except OSError as error:
         raise _cannot("write", path, error, option) from error
 
