@@ -139,6 +139,7 @@ def _sentences(shown: Data) -> tuple[str, ...]:
         "proportion to them.",
     )
     more = (
+        panels.of_files(bubble.row for bubble in shown.bubbles),
         doubted("Hollow", (bubble.doubts for bubble in shown.bubbles)),
         f"Not shown, because not counted: {', '.join(shown.uncounted)}." if shown.uncounted else "",
     )

@@ -206,6 +206,7 @@ def _sentences(shown: Sequence[Panel], unplaced: Sequence[str] = ()) -> tuple[st
     few = any(point.low is None for panel in measured for point in panel.points)
     told = [
         "Accuracy: as published (arXiv 2201.03545v2), trained on ImageNet-1K alone; 224 px unless @ says otherwise.",
+        panels.of_files(point.row for panel in shown for point in panel.points),
         "Published throughput: Tables 1 and 2 (V100), Table 12 (A100: TF32, channels_last); no interval is printed."
         if published
         else "",
