@@ -106,7 +106,7 @@ def _objects(models: Sequence[Any], settings: Settings, device: str | None = Non
         return ()
     networks = [model for model in models if not _is_input(model)]
     if not networks:
-        raise BenchError("there is only an input: hand over a network before it.")
+        raise BenchError(_without_a_network(models[0]))
     inputs: Any = [model for model in models if _is_input(model)] or settings.get("inputs")
     if len(models) > len(networks):
         inputs = inputs[0]
@@ -127,6 +127,12 @@ def _objects(models: Sequence[Any], settings: Settings, device: str | None = Non
 
     on_gpu = (device or find_device()) != "cpu"
     return objects.together([objects.handed(network, inputs, settings, on_gpu=on_gpu) for network in networks])
+
+
+def _without_a_network(first: Any) -> str:
+    if isinstance(first, (list, tuple)) and first and all(isinstance(name, str) for name in first):
+        return f"names are handed over one by one, and not as a {type(first).__name__}: unpack it."
+    return "there is only an input: hand over a network before it."
 
 
 def _is_input(value: object) -> bool:

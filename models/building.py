@@ -124,7 +124,7 @@ def _build_user(card: ModelCard, image_size: ImageSize) -> "nn.Module":
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        if _out_of_memory(error):
+        if _out_of_memory(error) or (held and isinstance(error, ModelError)):  # a copy says itself what it cannot
             raise
         raise ModelError(f"{card.name} raised {said(error)}; call it by hand to see where") from error
     if not isinstance(built, torch.nn.Module):

@@ -23,3 +23,10 @@ def foreign_numbers(model: nn.Module, precision: str) -> str | None:
     most = max(elements, key=lambda dtype: elements[dtype]) if elements else torch.float32
     wrong = torch.float64 if torch.float64 in elements else most
     return None if wrong == torch.float32 else str(wrong).removeprefix("torch.")
+
+
+def mismatch(numbers: str, precision: str) -> str:
+    """What to say of parameters of another type, and what to do: run them as they are, or build them in float32."""
+    own = {"float16": "fp16", "bfloat16": "bf16"}.get(numbers)
+    remedy = f"say --precision {own}, or build it in float32" if own else "build it in float32"
+    return f"has {numbers} parameters, and {precision} begins with float32: {remedy}"

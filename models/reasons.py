@@ -37,6 +37,11 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
         "layout", r"(?i:sparse.*(meta|backend))|SparseC\w+", "sparse tensors cannot be traced: measure it with `run`"
     ),
     _traced("layout", r"quantized|Quantized", "quantized operators cannot be traced: measure it with `run`"),
+    _traced(
+        "kernel",
+        r"OrderedDictWrapper|TorchScript|ScriptModule|torch\.jit",
+        "it is TorchScript: trace the module that it was made of, or measure it with `run`",
+    ),
     _traced("layout", r"NestedTensor|[Nn]ested tensor", "nested tensors cannot be traced: measure it with `run`"),
     _traced(
         "kernel",

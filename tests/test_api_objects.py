@@ -100,7 +100,16 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: measure(small(), batch_size="max"), "searched for in fresh processes"),
     (lambda: measure(small(), depth=3), "there is no setting depth"),  # type: ignore[call-arg]
     (lambda: measure(torch.zeros(2, 3, 8, 8)), "hand over a network before it"),
+    (lambda: trace(torch.jit.script(Net()), torch.zeros(2, 8)), "it is TorchScript: trace the module that it was made"),
+    (lambda: trace(torch.jit.script(Net()), torch.zeros(2, 8)), "or measure it with `measure`"),
+    (lambda: trace(small().half(), torch.zeros(2, 3, 8, 8)), "float16 parameters, and fp32 .*: say precision fp16, or"),
+    (lambda: trace(small().bfloat16(), torch.zeros(2, 3, 8, 8), precision="tf32"), ": say precision bf16, or build"),
+    (lambda: trace(small().double(), torch.zeros(2, 3, 8, 8)), "begins with float32: build it in float32"),
     (lambda: compare(small()), "hand over two"),
+    (lambda: measure(["resnet18", "resnet34"]), "names are handed over one by one, and not as a list: unpack it."),
+    (lambda: trace(("resnet18",)), "one by one, and not as a tuple"),
+    (lambda: trace(small(), torch.tensor(1.0)), "a tensor without sizes is none"),
+    (lambda: trace(Net(), (torch.zeros(2, 8), torch.tensor(2))), "a tensor without sizes is none"),
     (lambda: compare(small(), small(), base="HEAD"), "without base, head or vary"),
     (lambda: compare(small(), small(), launches=5), "put functions that return them into a module"),
 ]
@@ -171,7 +180,7 @@ def test_a_network_is_known_only_meanwhile() -> None:
 def test_what_cannot_be_copied_says_what_to_hand_over() -> None:
     network = small()
     network.lines = (line for line in "ab")  # type: ignore[assignment]
-    with pytest.raises(ModelError, match="give a function that returns it"):
+    with pytest.raises(ModelError, match=r"Sequential cannot be copied \(.*\); give a function that returns it$"):
         trace(network)
 
 

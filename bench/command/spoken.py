@@ -37,9 +37,10 @@ def in_python(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _in_keywords(text: str) -> str:
-    """Options become keywords, but for those of a command between backticks."""
+    """Options become keywords, but for those of a command between backticks; the verb `run` is `measure` here."""
     parts = text.split("`")
     parts[::2] = [_OPTION.sub(_keyword, part) for part in parts[::2]]
+    parts[1::2] = ["measure" if part == "run" else part for part in parts[1::2]]
     return "`".join(parts)
 
 

@@ -29,7 +29,7 @@ from visionbench.models.identity import network_hash
 from visionbench.models.inputs import Arguments, Maker, arguments
 from visionbench.models.loss import Loss, loss_of
 from visionbench.models.modes import set_mode
-from visionbench.models.numbers import foreign_numbers
+from visionbench.models.numbers import foreign_numbers, mismatch
 from visionbench.models.optimizer import adamw
 from visionbench.models.outputs import first_tensor, labels_shape, trained
 from visionbench.models.randomness import seed_all, seeded
@@ -156,10 +156,7 @@ def _prepared(model: nn.Module, spec: Spec, device: str) -> tuple[nn.Module, tup
     Raises `UnsupportedError` for one that does not compute in the numbers that its record would name.
     """
     if numbers := foreign_numbers(model, spec.precision):
-        raise UnsupportedError(
-            f"it has {numbers} parameters, and {spec.precision} begins with float32: build it in float32, or choose "
-            "another --precision"
-        )
+        raise UnsupportedError(f"it {mismatch(numbers, spec.precision)}")
     if spec.precision == "bf16" and isinstance(model, Detector):
         raise UnsupportedError("RoIAlign has no kernel for bf16: use amp_bf16, which computes it in fp32, or fp16")
     model.to(device=device, dtype=_WEIGHTS.get(spec.precision)).to(memory_format=_FORMATS[spec.memory_format])

@@ -13,7 +13,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from visionbench.models.loss import loss_of
 from visionbench.models.modes import set_mode
-from visionbench.models.numbers import foreign_numbers
+from visionbench.models.numbers import foreign_numbers, mismatch
 from visionbench.models.optimizer import adamw
 from visionbench.models.outputs import UntrainableError, first_tensor, labels_shape, trained
 from visionbench.models.randomness import drawn_since, seed_all, seeded, states
@@ -64,10 +64,7 @@ def _stepped(spec: Spec, former: bool, begins: Callable[[], None]) -> tuple[torc
     if not is_foreign:
         model.train(spec.task == "train")
     elif numbers := foreign_numbers(model, spec.precision):
-        raise BenchError(
-            f"{spec.model} has {numbers} parameters, and {spec.precision} begins with float32: build it in float32, or "
-            "choose another --precision."
-        )
+        raise BenchError(f"{spec.model} {mismatch(numbers, spec.precision)}.")
     _set_dtypes(model, spec)
     with seeded(SEED), torch.enable_grad(), torch.compiler.set_stance("force_eager"), _threads() as begun:
         before = None if is_foreign else _attributes(model)

@@ -150,6 +150,7 @@ def _sentences(shown: Data, evidence: Evidence) -> tuple[str, ...]:
         "proportion to them.",
     )
     more = (
+        panels.of_files(bubble.row for bubble in shown.bubbles),
         doubted("Hollow", (bubble.doubts for bubble in shown.bubbles)),
         f"Not shown, because not counted: {', '.join(shown.uncounted)}." if shown.uncounted else "",
     )

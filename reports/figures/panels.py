@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from visionbench.reports.figures import canvas
@@ -13,6 +13,8 @@ from visionbench.reports.figures.style import BODY, SMALL, Look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from visionbench.reports.printed import PaperRow
 
 T = TypeVar("T")
 
@@ -27,6 +29,13 @@ def height(count: int, each: float, narrow: bool) -> float:
 
 MOST = 2
 """Panels that a slide has room for."""
+
+
+def of_files(shown: Iterable[PaperRow]) -> str:
+    """One sentence about the accuracy of the user's own rows, which no paper of the figure prints; "" without any."""
+    own = dict.fromkeys((row.label, row.printed["top1"].source) for row in shown if row.own)
+    said = ", ".join(f"{label} ({source})" if source else label for label, source in own)
+    return f"Emphasised: accuracy as their own table states it: {said}." if said else ""
 
 
 def chosen(figure: str, named: Mapping[str, T], words: Sequence[str], look: Look) -> list[T]:

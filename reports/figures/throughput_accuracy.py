@@ -235,6 +235,7 @@ def _sentences(shown: Sequence[Panel], evidence: Evidence) -> tuple[str, ...]:
         if evidence.alone
         else "Accuracy: as published (arXiv 2201.03545v2), trained on ImageNet-1K alone; 224 px unless @ says "
         "otherwise.",
+        "" if evidence.alone else panels.of_files(point.row for panel in shown for point in panel.points),
         "Published throughput: Tables 1 and 2 (V100), Table 12 (A100: TF32, channels_last); no interval is printed."
         if published
         else "",

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from visionbench.command.main import main
+from visionbench.command.verbs import figures
 from visionbench.record.record import Record, to_json
 from visionbench.reports.figures import Evidence, MissingError, draw, history, throughput_accuracy
-from visionbench.reports.figures.figure import Choice
+from visionbench.reports.figures.figure import Choice, Need
+from visionbench.reports.figures.panels import of_files
 from visionbench.reports.printed import Number, PaperRow
 
 T, SWIN = "paper:convnext_original_tiny", "timm:swin_tiny_patch4_window7_224"
@@ -211,3 +213,26 @@ def test_an_own_row_comes_from_a_tables_file(tmp_path: Path, monkeypatch, capsys
     assert Path("figure1.svg").read_text().startswith("<svg")
     assert main(["figures", "figure1", "--rows", "none.toml"]) == 2
     assert "none.toml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a_file_of_rows_decides_not_what_is_imported(tmp_path: Path, monkeypatch, capsys, wanted) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(figures, "_traced", lambda _name, needs: counted.extend(needs) or [])
+    counted: list[Need] = []
+    models = ("user:nets_of_rows:make", "timm:resnet18")
+    rows = [f'[[table.row]]\nlabel = "{one}"\nmodel = "{one}"\nsize = 224\ntop1 = 85.0\n' for one in models]
+    Path("mine.toml").write_text(f'title = "Mine"\ncite = "me"\n[[table]]\nname = "t"\ntitle = "T"\n{"".join(rows)}')
+    assert main(["figures", "figure1", "--rows", "mine.toml", *["--user-models"] * wanted]) == 0
+    assert {need.spec.model for need in counted} - {"timm:resnet18"} == ({models[0]} if wanted else set())
+    said = capsys.readouterr().err
+    assert ("not counted now: user:nets_of_rows:make" in said) is not wanted
+
+
+def test_whose_accuracy_an_own_point_has_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    row = '[[table.row]]\nlabel = "MyNet"\nmodel = "timm:resnet18"\nsize = 224\ntop1 = 85.0\n'
+    path.write_text(f'title = "Mine"\ncite = "my thesis"\n[[table]]\nname = "t"\ntitle = "T"\n{row}')
+    [own] = figures._rows([path])
+    assert of_files([own]) == "Emphasised: accuracy as their own table states it: MyNet (my thesis)."
+    assert of_files([replace(own, own=False)]) == ""

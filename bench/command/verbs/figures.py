@@ -48,6 +48,7 @@ class Request:
     names: tuple[str, ...]
     all: bool
     rows: tuple[Path, ...]
+    user_models: bool
     panels: tuple[str, ...]
     records: tuple[Path, ...]
     comparisons: tuple[Path, ...]
@@ -183,8 +184,7 @@ def _draw(drawing: Drawing, evidence: Evidence, request: Request) -> Path | None
     from visionbench.reports.figures import TALLEST, MissingError, draw, height_of
     from visionbench.reports.figures import WIDTHS as MILLIMETRES
 
-    theirs = set() if request.user_models else {r.model for r in evidence.rows if r.model.startswith("user:")}
-    needs = [need for need in drawing.needs(evidence) if need.spec.model not in theirs]
+    needs = _allowed(drawing.needs(evidence), request)
     full = replace(evidence, records=(*evidence.records, *_traced(drawing.name, needs)))
     width = MILLIMETRES[request.width]
     slide = request.width == "slide"
@@ -204,6 +204,15 @@ def _draw(drawing: Drawing, evidence: Evidence, request: Request) -> Path | None
             "choose panels with --panels, or say --width page."
         )
     return path
+
+
+def _allowed(needs: Sequence[Need], request: Request) -> list[Need]:
+    """The needs without those of users' networks that a file of rows names, unless they are wanted: see `report`."""
+    if request.user_models:
+        return list(needs)
+    named = {need.spec.model for need in needs if need.spec.model.startswith("user:")} - {request.model}
+    inputs.refuse_user_models(named)
+    return [need for need in needs if need.spec.model not in named]
 
 
 def _traced(name: str, needs: Sequence[Need]) -> list[Record]:
