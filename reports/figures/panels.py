@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from visionbench.reports.figures import canvas
@@ -23,6 +23,16 @@ LEFT, RIGHT, ABOVE, BELOW, BETWEEN = 9.0, 2.5, 8.0, 8.5, 3.0
 def height(count: int, each: float, narrow: bool) -> float:
     """Height of a body with panels of `each` mm: side by side, two in a row; above each other where it is narrow."""
     return each * (count if narrow else math.ceil(count / 2))
+
+
+def tops(sections: Iterable[str], row: float, section: float) -> list[float]:
+    """The upper edge of each row, in mm below the body's top: `row` mm each, and `section` more where one begins."""
+    edges, at, before = [], 0.0, ""
+    for name in sections:
+        at += section if name != before else 0.0
+        edges.append(at)
+        at, before = at + row, name
+    return edges
 
 
 MOST = 2
