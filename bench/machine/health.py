@@ -8,6 +8,7 @@ import torch
 
 from visionbench.machine import accelerator, nvml
 from visionbench.record.record import Health
+from visionbench.record.units import plural
 
 UNCORRECTED, SINCE_LOADED = 1, 0
 """NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC."""
@@ -47,7 +48,7 @@ def _forbids(gpu: nvml.Gpu, device: str, health: Health) -> list[str]:
     held_down = [cause for cause, bit in nvml.REASONS if (nvml.reasons(gpu) or 0) & bit and cause != "power_cap"]
     reasons = {
         f"other processes are on its GPU ({', '.join(map(str, others))})": bool(others),
-        f"its GPU's memory had {count} uncorrectable error{'' if count == 1 else 's'}": bool(count),
+        f"its GPU's memory had {plural(count, 'uncorrectable error')}": bool(count),
         "a faulty row of its GPU's memory waits to be replaced (restart it)": bool(health.remap_pending),
         "its GPU is a slice of a card (MIG)": gpu.mig or bool(mode and mode[0]),
         f"its GPU is held down before it has work ({', '.join(held_down).replace('_', ' ')})": bool(held_down),

@@ -41,7 +41,7 @@ REASONS: tuple[tuple[Cause, int], ...] = (  # nvmlClocksEventReason*
     ("power_brake", 0x80),
     ("power_cap", 0x04),
 )
-CLOCK_GRAPHICS, CLOCK_SM = 0, 1  # NVML_CLOCK_*
+CLOCK_SM = 1  # NVML_CLOCK_SM
 BASE_CLOCK = 0xFFFFFF01  # NVML_CLOCK_LIMIT_ID_TDP: the clock that the card holds within its power limit
 LOWERED = 0.99
 EXCLUSIVE_THREAD, PROHIBITED, EXCLUSIVE_PROCESS = 1, 2, 3  # NVML_COMPUTEMODE_*
@@ -233,15 +233,14 @@ def moved(before: Slowdowns | None, after: Slowdowns | None) -> frozenset[Cause]
     return frozenset(ticked | before.active | after.active)
 
 
-def lock_clock(gpu: Gpu, clock: Literal["base", "max"]) -> None:
-    """Lock the graphics clock at the given frequency. Raises `BenchError` if the driver refuses.
+def lock_base_clock(gpu: Gpu) -> None:
+    """Lock the graphics clock at its base frequency. Raises `BenchError` if the driver refuses.
 
     The base clock is the one that the card can hold within its power limit, hence the steadiest.
     """
     library = gpu.library
     try:
-        wanted = BASE_CLOCK if clock == "base" else library.nvmlDeviceGetMaxClockInfo(gpu.handle, CLOCK_GRAPHICS)
-        library.nvmlDeviceSetGpuLockedClocks(gpu.handle, wanted, wanted)
+        library.nvmlDeviceSetGpuLockedClocks(gpu.handle, BASE_CLOCK, BASE_CLOCK)
     except library.NVMLError as error:
         remedy = REFUSALS.get(getattr(error, "value", 0), "leave --lock-clocks out.")
         raise BenchError(f"the driver did not lock the GPU's clock ({error}): {remedy}") from error

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -267,7 +267,7 @@ def _gpu_flags(gpu: nvml.Gpu, device: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def locked_clocks(device: str, clock: Literal["base", "max"] = "base", library: Any = None) -> Iterator[None]:
+def locked_clocks(device: str, library: Any = None) -> Iterator[None]:
     """Hold the GPU's graphics clock meanwhile; only when the user asks for it.
 
     It is released on any way out but SIGKILL. The driver does not say whether it was locked before: such a lock
@@ -278,7 +278,7 @@ def locked_clocks(device: str, clock: Literal["base", "max"] = "base", library: 
         raise BenchError(f"--lock-clocks found no NVIDIA card behind '{device}': leave it out, or install its driver.")
     try:
         with _ended_by_signals():
-            nvml.lock_clock(gpu, clock)
+            nvml.lock_base_clock(gpu)
             try:
                 yield
             finally:

@@ -18,6 +18,7 @@ import torch
 from visionbench.machine import accelerator, nvml
 from visionbench.machine.environment import device_type
 from visionbench.record.errors import BenchError
+from visionbench.record.units import plural
 
 PCI = Path("/sys/bus/pci/devices")
 NVIDIA, DISPLAY = "0x10de", ("0x0300", "0x0302")  # a vendor's number; classes: VGA and 3D controllers
@@ -84,7 +85,7 @@ def missing() -> str:
     """Why a CUDA device that was asked for is not there, with the remedy, as a clause."""
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
-        return f"torch sees {count} CUDA device{'' if count == 1 else 's'}: name one of them; see CUDA_VISIBLE_DEVICES"
+        return f"torch sees {plural(count, 'CUDA device')}: name one of them; see CUDA_VISIBLE_DEVICES"
     return f"{reason()}; or use --device cpu"
 
 

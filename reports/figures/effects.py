@@ -10,7 +10,7 @@ What failed has its row and its cause.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -131,7 +131,7 @@ def paint(evidence: Evidence, look: Look) -> Figure:
     names = list(dict.fromkeys(effect.group for effect in found.effects))
     kept = panels.chosen(NAME, {name: name for name in names}, evidence.choice.panels, replace(look, slide=False))
     shown = tuple(effect for effect in found.effects if effect.group in kept)
-    tops = list(_tops(shown))
+    tops = panels.tops([effect.group for effect in shown], ROW, SECTION)
     body = tops[-1] + ROW + panels.BELOW
     theme = look.theme
     legend = (
@@ -147,16 +147,6 @@ def paint(evidence: Evidence, look: Look) -> Figure:
     _scale(sheet, axes, shown, body - panels.BELOW)
     _rows(sheet, axes, shown, tops)
     return sheet.figure
-
-
-def _tops(shown: Sequence[Effect]) -> Iterator[float]:
-    """The upper edge of each row, in mm below the body's top."""
-    at, group = 0.0, ""
-    for effect in shown:
-        at += SECTION if effect.group != group else 0.0
-        group = effect.group
-        yield at
-        at += ROW
 
 
 def _numbers(effect: Effect) -> str:

@@ -27,6 +27,16 @@ def height(count: int, each: float, narrow: bool) -> float:
     return each * (count if narrow else math.ceil(count / 2))
 
 
+def tops(sections: Iterable[str], row: float, section: float) -> list[float]:
+    """The upper edge of each row, in mm below the body's top: `row` mm each, and `section` more where one begins."""
+    edges, at, before = [], 0.0, ""
+    for name in sections:
+        at += section if name != before else 0.0
+        edges.append(at)
+        at, before = at + row, name
+    return edges
+
+
 MOST = 2
 """Panels that a slide has room for."""
 

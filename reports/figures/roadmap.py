@@ -6,7 +6,7 @@ prints other GFLOPs than its network has, the step carries a mark and the figure
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -135,7 +135,7 @@ STEP, SECTION = 6.2, 3.8
 def paint(evidence: Evidence, look: Look) -> Figure:
     """Bars from the top down, words on the left, GFLOPs on the right."""
     shown = data(evidence)
-    heights = list(_heights(shown))
+    heights = panels.tops([rung.section for rung in shown], STEP, SECTION)
     body = heights[-1] + STEP + panels.BELOW + 8.0
     legend = [Entry(word=name, marker="#", colour=look.theme.hues[hue]) for _, name, hue in REGIMES.values()]
     legend.append(Entry(word="tried, not kept", marker="#", colour=look.theme.hues["blue"], hatch="////////"))
@@ -149,16 +149,6 @@ def paint(evidence: Evidence, look: Look) -> Figure:
     )
     _words(sheet, shown, heights, look.width - right)
     return sheet.figure
-
-
-def _heights(shown: Sequence[Rung]) -> Iterator[float]:
-    """The upper edge of each step, in mm below the axes' top."""
-    at, section = 0.0, ""
-    for rung in shown:
-        at += SECTION if rung.section != section else 0.0
-        section = rung.section
-        yield at
-        at += STEP
 
 
 def _sentences(shown: Sequence[Rung]) -> tuple[str, ...]:

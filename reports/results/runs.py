@@ -21,7 +21,7 @@ from visionbench.record.program import program_name
 from visionbench.record.record import Environment, Record, is_unfit
 from visionbench.record.spec import Protocol, Spec
 from visionbench.record.statistics import Estimate, end_to_end, latency, over_launches, typical
-from visionbench.record.units import GIB, significant
+from visionbench.record.units import GIB, plural, significant
 from visionbench.reports import cells
 from visionbench.reports.cells import CAUSES
 from visionbench.reports.column import Column, label, lay_out
@@ -439,7 +439,7 @@ def _where(environment: Environment) -> str:
         f"driver {environment.driver}" if environment.driver else None,
         f"CUDA {environment.cuda}" if environment.device_type == "cuda" and environment.cuda else None,
         f"torch {environment.torch}" if environment.torch else None,
-        f"{environment.threads} thread{'' if environment.threads == 1 else 's'}" if environment.threads else None,
+        plural(environment.threads, "thread") if environment.threads else None,
         f"gradients by {environment.communication} {environment.nccl or ''}".rstrip()
         if environment.communication
         else None,
@@ -455,7 +455,7 @@ def _how(protocol: Protocol, over: str) -> str:
     length = f"{protocol.block_seconds:g} s"
     if protocol.block_iterations is not None:
         length = f"{protocol.block_iterations} iterations"
-    blocks = f"{protocol.blocks} block{'' if protocol.blocks == 1 else 's'} of {length}"
+    blocks = f"{plural(protocol.blocks, 'block')} of {length}"
     return f"Protocol {protocol.name}: {warm}, then {blocks}{f'; interval: 95 %, {over}' if over else ''}."
 
 

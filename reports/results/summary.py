@@ -5,7 +5,7 @@ doubtful. Every sentence is computed from the records; an order is said only whe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from visionbench.comparison.comparison import Comparison, speed_up
@@ -77,12 +77,9 @@ def accuracies() -> dict[Network, PaperRow]:
 # --- which one -------------------------------------------------------------------------------------------------------
 
 
-def winners(records: Sequence[Record], rows: Iterable[PaperRow] = ()) -> tuple[Winner, ...]:
-    """The fastest network for every whole percent of accuracy at which the answer changes, device by device.
-
-    `rows` are networks of the user's own whose accuracy is known.
-    """
-    known = accuracies() | {row.network: row for row in rows if "top1" in row.printed}
+def winners(records: Sequence[Record]) -> tuple[Winner, ...]:
+    """The fastest network for every whole percent of accuracy at which the answer changes, device by device."""
+    known = accuracies()
     shown = groups(records, known, "inference")[:GROUPS]
     return tuple(
         winner

@@ -17,7 +17,7 @@ from visionbench.record import clean as cleaner
 from visionbench.record.flags import meaning
 from visionbench.record.record import Environment
 from visionbench.record.statistics import Estimate, estimate
-from visionbench.record.units import KILO, duration, plural, significant
+from visionbench.record.units import KILO, duration, first_of, plural, significant
 from visionbench.reports.cells import CAUSES
 from visionbench.reports.settings import device_name
 
@@ -274,7 +274,7 @@ def facts(judgement: Judgement) -> Iterator[str]:
 
 def _sides(sides: Iterable[Side]) -> str:
     told = list(dict.fromkeys(map(_side, sides)))
-    return " and ".join(told) if len(told) <= NAMED else f"{', '.join(told[:NAMED])} and {len(told) - NAMED} more"
+    return " and ".join(told) if len(told) <= NAMED else first_of(told, NAMED)
 
 
 def _side(side: Side) -> str:

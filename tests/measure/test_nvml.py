@@ -256,18 +256,17 @@ def test_a_lowered_power_limit(limit: object, lowered: bool) -> None:
 # --- the clock --------------------------------------------------------------------------------------------------------
 
 
-def test_the_base_clock_is_named_and_the_highest_asked_for() -> None:
-    library = FakeNvml(nvmlDeviceGetMaxClockInfo=1980)
-    nvml.lock_clock(opened(library), "base")
-    nvml.lock_clock(opened(library), "max")
+def test_the_base_clock_is_named() -> None:
+    library = FakeNvml()
+    nvml.lock_base_clock(opened(library))
     locked = [arguments for name, arguments in library.calls if name == "nvmlDeviceSetGpuLockedClocks"]
-    assert locked == [(0xFFFFFF01, 0xFFFFFF01), (1980, 1980)]
+    assert locked == [(0xFFFFFF01, 0xFFFFFF01)]
 
 
 @pytest.mark.parametrize(("code", "remedy"), [(NO_PERMISSION, "sudo"), (NOT_SUPPORTED, "cannot"), (999, "leave")])
 def test_a_refusal_comes_with_its_remedy(code: int, remedy: str) -> None:
     with pytest.raises(BenchError, match=remedy):
-        nvml.lock_clock(opened(FakeNvml(nvmlDeviceSetGpuLockedClocks=FakeNVMLError(code))), "base")
+        nvml.lock_base_clock(opened(FakeNvml(nvmlDeviceSetGpuLockedClocks=FakeNVMLError(code))))
 
 
 def test_a_clock_that_stays_locked_is_told() -> None:
@@ -290,7 +289,7 @@ def test_the_real_library_calls_things_so() -> None:
     }
     assert real.NVML_FI_DEV_PERF_POLICY_POWER == nvml.POWER_CAP_FIELD
     assert (real.NVML_PERF_POLICY_POWER, real.NVML_PERF_POLICY_THERMAL) == (nvml.POWER_POLICY, nvml.THERMAL_POLICY)
-    assert (real.NVML_CLOCK_GRAPHICS, real.NVML_CLOCK_SM) == (nvml.CLOCK_GRAPHICS, nvml.CLOCK_SM)
+    assert real.NVML_CLOCK_SM == nvml.CLOCK_SM
     assert set(nvml.REFUSALS) == {real.NVML_ERROR_NOT_SUPPORTED, real.NVML_ERROR_NO_PERMISSION}
     assert {real.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG, real.NVML_VALUE_TYPE_UNSIGNED_LONG} < nvml.WIDE_TYPES
     assert real.NVML_VALUE_TYPE_UNSIGNED_INT not in nvml.WIDE_TYPES
