@@ -61,7 +61,6 @@ class Request:
     width: str
     folder: Path
     json: bool = False
-    user_models: bool = False
 
 
 def add(parser: ArgumentParser) -> None:
