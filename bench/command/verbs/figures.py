@@ -142,8 +142,6 @@ def _with_rows(request: Request) -> Evidence:
     alone = {row.own for row in rows} == {True, False}
     if not alone:
         rows = [replace(row, own=True) for row in rows if row.model]
-    if not request.user_models:
-        inputs.refuse_user_models(row.model for row in rows)
     records = inputs.with_committed(inputs.own_records(request.records), measured=not alone)
     return Evidence(
         records=(*profiles.records(row.network for row in rows), *records),
