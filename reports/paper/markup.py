@@ -169,8 +169,8 @@ def csv_table(text: str, name: str) -> list[Block]:
             lines.append((reader.line_num, [" ".join(cell.split()) for cell in cells]))
     except csv.Error as error:
         raise BenchError(f"{name}, line {reader.line_num}: {error}: mend the quotation marks.") from error
-    # Where semicolons part the cells a comma may be the decimal mark, and a point parts thousands.
-    if delimiter == ";" and any(re.fullmatch(r"[\d.]+,\d{1,2}", cell) for _, cells in lines for cell in cells):
+    # Where semicolons or tabs part the cells a comma may be the decimal mark, and a point parts thousands.
+    if delimiter != "," and any(re.fullmatch(r"[\d.]+,\d{1,2}", cell) for _, cells in lines for cell in cells):
         lines = [(number, [_with_points(cell) for cell in cells]) for number, cells in lines]
     return [_even(lines)]
 

@@ -63,6 +63,7 @@ HEAD = r"Model & Params (M) & FLOPs (G) & Top-1"
         "# Zoo\n|Model|#P|FLOPs|Top-1|\n|-|-|-|-|\n|A|25.6M|4.1G|76.1|\n|B|28M|4.5G|~~80~~ 81.3|\n\ntext\n\n"
         "|Backbone|#P|FLOPs|box mAP|\n|-|-|-|-|\n|B|48M|267G|46|\n",
         '"Modell";"Params (M)";"FLOPs (G)";"Top-1"\r\n"A";"25,6";"4,1";"76,1"\r\n"B";"28";"4,5";"81,3"\r\n',
+        "Model\tParams (M)\tFLOPs (G)\tTop-1\nA\t25,6\t4,1\t76,1\nB\t28\t4,5\t81,3\n",
         "model,param_count,top1,infer_gmacs\nA,25.6,76.1,4.1\nB,28,81.3,4.5\n",
         "<table><tr><th>Model<th>Params<br>(M)<th>FLOPs (G)<th>Top-1<tr><td>A<td>25.6<td>4.1<td>76.1"
         "<tr><td><b>B</b></td><td>28</td><td>4.5</td><td>81.3</td></tr></table>",
