@@ -100,8 +100,10 @@ class _Tables(HTMLParser):
         elif tag == "tr" and self.blocks:
             self._end_cell()
             self.blocks[-1].lines.append((self.getpos()[0], []))
-        elif tag in ("td", "th") and self.blocks and self.blocks[-1].lines:
+        elif tag in ("td", "th") and self.blocks:
             self._end_cell()
+            if not self.blocks[-1].lines:  # cells without a row
+                self.blocks[-1].lines.append((self.getpos()[0], []))
             self.cell, self.wide, self.high = [], spans.get("colspan", 1), spans.get("rowspan", 1)
         elif self.cell is not None:
             self.cell.append({"br": " ", "sup": "^", "sub": "_"}.get(tag, ""))
