@@ -112,12 +112,12 @@ def _compared(profiles: Sequence[Profile], published: PublishedZoo) -> tuple[str
         for metric, printed in published.figures.get((profile.model, profile.size), {}).items()
         if profile.parts
     ]
-    found = []
+    exact = []
     for metric, word in (("params", "params"), ("macs", "FLOPs"), ("activations", "activations")):
         of_metric = [(printed, profile) for name, printed, profile in pairs if name == metric]
         if of_metric:
             same = sum(fits(printed, profile.parts[metric]) for printed, profile in of_metric)
-            found.append(f"{same} of {len(of_metric)} {word}")
+            exact.append(f"{same} of {len(of_metric)} {word}")
     others = [
         fits(printed, FVCORE.count(profile.parts))
         for metric, printed, profile in pairs
@@ -128,7 +128,7 @@ def _compared(profiles: Sequence[Profile], published: PublishedZoo) -> tuple[str
     named = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
     return (
         f"timm: {names}. Its FLOPs are counted with fvcore or deepspeed, which count norms and global pools, too.",
-        f"To the digit that timm prints, the exact counts are {', '.join(found) or 'none'}."
+        f"To the digit that timm prints, the exact counts are {', '.join(exact) or 'none'}."
         + (
             f" Of the other {plural(len(others), 'FLOPs figure')} fvcore's count gives {sum(others)}." if others else ""
         ),

@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import median
 
 from visionbench.reports.paper.markup import SPAN, Cells
-from visionbench.reports.paper.printed_cells import A_COUNT, EXPONENTS, MEGA, RAISED, Column, part_of
+from visionbench.reports.paper.printed_cells import A_COUNT, EXPONENTS, MEGA, RAISED, UNITS, Column, part_of
 
 _RATE = r"through?put|\bth?r\.|\btp\b|fps|(img|im|image|images|imgs|samples?)\s*\.?\s*(/|per)\s*s|speed"
 
@@ -18,6 +18,7 @@ HEADERS: tuple[tuple[str, str], ...] = (
     (r"pre.?train|fine.?tuned|supervised|\bdata(set)?s?\b", ""),
     (r"\b[mb]?ap\b|\bap_?\d|\bap\^|m?iou\b|\bfid\b|top.?[2-9]|(acc|prec|err)\w*\.?[ @_-]*5", ""),
     (r"imagenet.?(v2|real|[acr]\b|sketch)|\bv2\b|\breal\b|\bin-?[acr]\b|\b[arc][- ]acc", ""),
+    (r"\b(?!top|acc|prec|in\d|in-\d|imagenet)[a-z]{2,}-?\d{1,3}\b.*(top.?1|acc)", ""),  # SSV1, UCF101, ...
     (r"cifar|kinetics|\bk[4-7]00\b|ssv2|places|\binat|image folder", ""),
     (rf"(?=.*\b(train|tr\.))(?=.*({_RATE}))", "train img/s"),
     (_RATE, "img/s"),
@@ -39,8 +40,10 @@ SECOND_NAME = re.compile(r"backbone|arch|variant|encoder", re.IGNORECASE)
 OTHER_TASK = re.compile(r"coco|ade-?20k|detect|segm|mask r-?cnn|retinanet|upernet|cityscapes|\bvoc\b|kinetics")
 """Words of a header that speak of another network than the classifier."""
 
-DENSE = re.compile(r"\b[mb]?ap\b|\bap_?\d|\bap\^|m?iou\b", re.IGNORECASE)
-"""Headers of a table of detectors or of networks for segmentation."""
+DENSE = re.compile(
+    r"\b[mb]?ap\b|\bap_?\d|\bap\^|m?iou\b|\bframes?\b|\bclips?\b|\bviews\b|kinetics|\bk[4-7]00\b", re.IGNORECASE
+)
+"""Headers of a table of detectors, of networks for segmentation or for video."""
 
 SAID = "size, params, FLOPs, img/s, training img/s, top-1 and memory"
 
@@ -212,7 +215,7 @@ def _card_of(word: str) -> str:
 
 
 def is_dense(head: Head) -> bool:
-    """Whether a header speaks of detection or segmentation, and of no accuracy on ImageNet."""
+    """Whether a header speaks of detection, segmentation or video, and of no accuracy on ImageNet."""
     keys = {column.key for columns in head.groups[0].values() for column in columns}
     return "top1" not in keys and "error" not in keys and any(DENSE.search(word) for word in head.words)
 
@@ -232,10 +235,14 @@ def _stated(group: Group, body: Sequence[Cells]) -> tuple[Group, list[str]]:
         changed[i] = list(columns)
         for at, column in enumerate(columns):
             numbers = bare[column.key]
-            if column.key not in ("params", "flops") or column.exponent is not None or not numbers:
+            if column.key not in UNITS or column.exponent is not None or not numbers:
                 continue
             word, middle = column.word, median(numbers)
             params = bare.get("params") or [0.0]
+            if column.key == "memory":
+                changed[i][at] = replace(column, exponent=MEGA if middle >= _MEGABYTES else None)
+                said += [f"'{word}' has no unit and is taken as MB: write {word} (GB)"] if middle >= _MEGABYTES else []
+                continue
             if middle >= A_COUNT:
                 continue
             if column.key == "flops" and median(params) and middle / median(params) > _MILLIONS:
@@ -246,6 +253,9 @@ def _stated(group: Group, body: Sequence[Cells]) -> tuple[Group, list[str]]:
                 said.append(f"'{word}' has no unit and is taken as {unit}: write {word} (M) or {word} (G) there")
     return changed, said
 
+
+_MEGABYTES = 300
+"""No card has as many GB."""
 
 _MANY = 200
 """Few networks have more FLOPs in G, or ten times as many params in M."""

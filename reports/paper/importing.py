@@ -112,8 +112,8 @@ def _read(block: Block) -> Printed | None:
         return None
     rows = _sectioned(rows) if any(row.values.keys() - {"label", "variant", "section"} for row in rows) else []
     problems += [(row.number, said) for row in rows for said in row.unread]
-    told = tuple(f"line {number}: {said}" for number, said in sorted(problems, key=lambda problem: problem[0]))
-    return Printed(title=block.title, rows=tuple(rows), problems=told, gpu=gpu)
+    sentences = tuple(f"line {number}: {said}" for number, said in sorted(problems, key=lambda problem: problem[0]))
+    return Printed(title=block.title, rows=tuple(rows), problems=sentences, gpu=gpu)
 
 
 def _sectioned(rows: Sequence[Line]) -> list[Line]:

@@ -220,7 +220,7 @@ def _defined(text: str) -> str:
 
 
 def _put_in(text: str, pattern: re.Pattern[str], macros: dict[str, tuple[int, str | None, str]]) -> str:
-    made: list[str] = []
+    pieces: list[str] = []
     at = size = 0
     while size < _LONGEST and (match := pattern.search(text, at)):
         count, default, body = macros[match.group(1)]
@@ -234,10 +234,10 @@ def _put_in(text: str, pattern: re.Pattern[str], macros: dict[str, tuple[int, st
             values.append(value)
         for number in range(1, 10):
             body = body.replace(f"#{number}", values[number - 1] if number <= len(values) else "")
-        made += [text[at : match.start()], body[:_LONGEST]]
-        size += len(made[-1]) + len(made[-2])
+        pieces += [text[at : match.start()], body[:_LONGEST]]
+        size += len(pieces[-1]) + len(pieces[-2])
         at = end
-    return "".join([*made, text[at:]])
+    return "".join([*pieces, text[at:]])
 
 
 # --- cells -----------------------------------------------------------------------------------------------------------
@@ -305,14 +305,14 @@ _MACRO = re.compile(r"\\([A-Za-z]+)\*?[ \t]*")
 
 
 def _without_macros(text: str) -> str:
-    made: list[str] = []
+    pieces: list[str] = []
     at = 0
     while match := _MACRO.search(text, at):
-        made.append(text[at : match.start()])
+        pieces.append(text[at : match.start()])
         name, at = match.group(1), match.end()
         cited = name.lower().startswith("cite")
         if not cited and name not in _NOTHING and name not in _BEFORE_TEXT:
-            made.append({"textsuperscript": "^", "textsubscript": "_"}.get(name, ""))
+            pieces.append({"textsuperscript": "^", "textsubscript": "_"}.get(name, ""))
             while option := re.compile(r"\[[^\]]{0,200}\](?=\s*[{\[])").match(text, at):
                 at = option.end()
             continue
@@ -326,4 +326,4 @@ def _without_macros(text: str) -> str:
                 at = braced(text, opening.end() - 1)[1]
             while option := re.compile(r"\s*\[[^\]]{0,200}\]").match(text, at):
                 at = option.end()
-    return "".join([*made, text[at:]])
+    return "".join([*pieces, text[at:]])

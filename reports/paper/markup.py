@@ -105,8 +105,10 @@ class _Tables(HTMLParser):
         elif tag == "tr" and self.blocks:
             self._end_cell()
             self.blocks[-1].lines.append((self.getpos()[0], []))
-        elif tag in ("td", "th") and self.blocks and self.blocks[-1].lines:
+        elif tag in ("td", "th") and self.blocks:
             self._end_cell()
+            if not self.blocks[-1].lines:  # cells without a row
+                self.blocks[-1].lines.append((self.getpos()[0], []))
             self.cell, self.wide, self.high = [], spans.get("colspan", 1), spans.get("rowspan", 1)
         elif self.cell is not None:
             self.cell.append({"br": " ", "sup": "^", "sub": "_"}.get(tag, ""))
@@ -174,8 +176,8 @@ def csv_table(text: str, name: str) -> list[Block]:
             lines.append((reader.line_num, [" ".join(cell.split())[:LONGEST_CELL] for cell in cells]))
     except csv.Error as error:
         raise BenchError(f"{name}, line {reader.line_num}: {error}: mend the quotation marks.") from error
-    # Where semicolons part the cells a comma may be the decimal mark, and a point parts thousands.
-    if delimiter == ";" and any(re.fullmatch(r"[\d.]+,\d{1,2}", cell) for _, cells in lines for cell in cells):
+    # Where semicolons or tabs part the cells a comma may be the decimal mark, and a point parts thousands.
+    if delimiter != "," and any(re.fullmatch(r"[\d.]+,\d{1,2}", cell) for _, cells in lines for cell in cells):
         lines = [(number, [_with_points(cell) for cell in cells]) for number, cells in lines]
     return [_even(lines)]
 

@@ -70,14 +70,16 @@ _FILLING = frozenset(
 
 _CITED = re.compile(
     r"[(\[][^()\[\]]*(?:et al|\b(?:19|20)\d\d)[^()\[\]]*[)\]]|,?\s+[A-Z]\w+(?: and [A-Z]\w+| et al)\b.*"
-    r"|\[\d[\d,\s–-]*\]|[(\[]\s*(?:ours?|our impl\w*\.?|repr\w*\.?|baseline|pub\w*\.?|official)\s*[)\]]"
+    r"|\[\d[\d,\s–-]*\]|[(\[][^()\[\]]*(?:epochs?|scratch|fine-?tuned?|recipe|converted)[^()\[\]]*[)\]]"
+    r"|[(\[]\s*(?:ours?|our impl\w*\.?|repr\w*\.?|baseline|pub\w*\.?|official)\s*[)\]]"
     r"|[(\[]\s*(?:IN-?|ImageNet-?)?(?:1|21|22)[kK]\s*[)\]]|[\u2000-\u206f*†‡§¶♯♮✝⋆★🔥]"
 )
 """What stands behind a network's name: who made it, where, and marks."""
 
+_PIXELS = r"(?:\s*[x×]\s*\d{2,4})?\s*(?:\^?2|²)?\s*(?:px|pixels|res\w*)?"
 _AT = re.compile(
-    r"\s*[-_/ ]?(?:[@↑→]\s*|[(\[]\s*)(\d{2,4})(?:\s*[x×]\s*\1)?\s*(?:\^?2|²)?\s*(?:px|pixels|res\w*)?\s*[)\]]?"
-    r"|[-_/ ](\d{3})(?:\s*[x×]\s*\2|\s*\^2|²|\s*px)(?!\d)"
+    rf"\s*[-_/ ]?[@↑→]\s*(\d{{2,4}}){_PIXELS}|\s*[(\[]\s*(\d{{2,4}}){_PIXELS}\s*[)\]]"
+    r"|[-_/ ](\d{3})(?:\s*[x×]\s*\3|\s*\^2|²|\s*px)(?!\d)"
 )
 _BEHIND = re.compile(r"[-_/ ](192|2[0-9][0468]|3[0-9][0468]|4[0-9][0468]|5[0-9][0268]|6[04]0|800)$")
 """An image size behind a name: said as such, `@384`, or with a hyphen alone, which may be part of the name."""
@@ -102,7 +104,7 @@ def read_label(label: str, size: int, names: Sequence[str]) -> Named:
     names = [name for name in names if not weights or name.startswith("torchvision:")] or names
     said = 0
     if at := _AT.search(text):
-        said = int(at.group(1) or at.group(2))
+        said = int(next(filter(None, at.groups())))
         said = said if 64 <= said <= 2000 else 0
         text = text[: at.start()] + text[at.end() :] if said else text
     text = re.sub(
@@ -210,6 +212,8 @@ def _printed() -> dict[str, dict[str, frozenset[ImageSize]]]:
     labels: dict[str, dict[str, frozenset[ImageSize]]] = {}
     for tables in REPORTS.papers().values():
         for row in (row for table in tables.values() for row in table.rows if row.model):
+            if not re.search(r"[a-z]{3}", _plain(row.label)):
+                continue  # S24 or B0 is another network in the next paper
             models = labels.setdefault(_plain(row.label), {})
             models[row.model] = models.get(row.model, frozenset()) | {row.image_size}
     return labels

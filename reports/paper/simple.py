@@ -259,8 +259,10 @@ def _rows(entries: Sequence[Entry], table: Mapping[str, Any], cite: str) -> tupl
     """The rows, in order. Raises `BenchError` for two alike."""
     seen: dict[tuple[tuple[str, str], ...], str] = {}
     for entry in entries:
-        told = {"section", "label", "model", "size", "gpu", *METRICS, "note"}
-        alike = tuple(pair for pair in sorted(entry.values.items()) if pair[0] in told or RATE_ON.fullmatch(pair[0]))
+        compared = {"section", "label", "model", "size", "gpu", *METRICS, "note"}
+        alike = tuple(
+            pair for pair in sorted(entry.values.items()) if pair[0] in compared or RATE_ON.fullmatch(pair[0])
+        )
         if alike in seen:
             raise BenchError(f"{entry.where}: the row is the same as that of {seen[alike]}: delete one of them.")
         seen[alike] = entry.where

@@ -206,6 +206,13 @@ def test_a_starter_has_what_others_print_as_comments(tmp_path, monkeypatch, caps
     assert "is there already" in capsys.readouterr().err
 
 
+def test_a_name_whose_params_are_far_from_the_print_is_marked(tmp_path, monkeypatch, capsys):
+    text = "model,params,top1\nConvNeXt-S,22,78.7\nConvNeXt-S,50,83.1\nResNet-50,23.5,76.1\n"
+    rows, toml = imported(tmp_path, text, "rows.csv", monkeypatch)
+    assert [row.model for row in rows] == ["", "timm:convnext_small", "timm:resnet50"]
+    assert "is it timm:convnext_small? It has 50.2 M params, and 22 are printed." in toml
+
+
 def test_a_network_of_ones_own_is_added_to_a_printed_table(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("net.py").write_text("import torch\ndef make():\n    return torch.nn.Flatten()\n")

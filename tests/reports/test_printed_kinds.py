@@ -63,7 +63,10 @@ HEAD = r"Model & Params (M) & FLOPs (G) & Top-1"
         "# Zoo\n|Model|#P|FLOPs|Top-1|\n|-|-|-|-|\n|A|25.6M|4.1G|76.1|\n|B|28M|4.5G|~~80~~ 81.3|\n\ntext\n\n"
         "|Backbone|#P|FLOPs|box mAP|\n|-|-|-|-|\n|B|48M|267G|46|\n",
         '"Modell";"Params (M)";"FLOPs (G)";"Top-1"\r\n"A";"25,6";"4,1";"76,1"\r\n"B";"28";"4,5";"81,3"\r\n',
+        "Model\tParams (M)\tFLOPs (G)\tTop-1\nA\t25,6\t4,1\t76,1\nB\t28\t4,5\t81,3\n",
         "model,param_count,top1,infer_gmacs\nA,25.6,76.1,4.1\nB,28,81.3,4.5\n",
+        "<table><th>Model</th><th>Params (M)</th><th>FLOPs (G)</th><th>error<br/>(top-1)</th>"
+        "<tr><td>A</td><td>25.6</td><td>4.1</td><td>23.9</td></tr><tr><td>B<td>28<td>4.5<td>18.7</table>",
         "<table><tr><th>Model<th>Params<br>(M)<th>FLOPs (G)<th>Top-1<tr><td>A<td>25.6<td>4.1<td>76.1"
         "<tr><td><b>B</b></td><td>28</td><td>4.5</td><td>81.3</td></tr></table>",
         "Model    #param.   FLOPs   top-1 acc.\nA [48]   25.6M     4.1G    76.1\nB        28M       4.5G    81.3\n",
@@ -116,6 +119,9 @@ def test_what_is_left_out_is_said_with_its_line(text, said):
         ("Top-5", "95.5", "top1", ""),
         ("A-Acc@1(%)", "23.9", "top1", ""),
         ("K400 Top-1 (%)", "84.0", "top1", ""),
+        ("SSV1 Top-1", "57.2", "top1", ""),
+        ("IN-1K top-1", "57.2", "top1", "57.2"),
+        ("Memory", "22572", "memory", "22.572"),
         ("ImageNet 512x512 FID", "9.56", "top1", ""),
         ("ImageNet-1K", "81.3", "top1", "81.3"),
         ("Speed (clip/s)", "133.6", "img/s", ""),
@@ -148,6 +154,8 @@ def test_a_cell_has_the_unit_of_its_column(head, cell, key, value):
         ("ConvNeXt-B ↑384", 0, "timm:convnext_base", 384),
         ("ConvNeXt-B @ 384px (ours)", 0, "timm:convnext_base", 384),
         ("ConvNeXt-B-384", 0, "timm:convnext_base", 384),
+        ("DeiT-base distilled (1000 epochs)", 0, "timm:deit_base_distilled_patch16_224", 0),
+        ("S24", 0, "", 0),  # of CaiT, XCiT or PoolFormer?
         ("LeViT-384", 0, "timm:levit_384", 0),
         ("InceptionNeXt-T", 0, "timm:inception_next_tiny", 0),
         ("ResNeXt50-32×4d", 0, "timm:resnext50_32x4d", 0),

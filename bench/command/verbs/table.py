@@ -191,7 +191,10 @@ def _imported_row(path: Path, row: Line, names: Sequence[str]) -> str:
     lines = [f"\n[[table.row]]  # {path.name}, line {row.number}"]
     if row.dense:
         model = ""
-        lines.append('model = ""  # the header speaks of detection or segmentation: name the whole network')
+        lines.append('model = ""  # the header speaks of detection, segmentation or video: name the whole network')
+    elif model and (other := _other_params(model, row.values.get("params", ""))):
+        lines.append(f'model = ""  # not certain: is it {model}? {other}')
+        model = ""
     elif model:
         lines.append(f"model = {_quoted(model)}")
     else:
@@ -208,6 +211,23 @@ def _imported_row(path: Path, row: Line, names: Sequence[str]) -> str:
     lines += ["own = true"] if re.search(r"\bours?\b", label, re.IGNORECASE) else []
     lines += [f"# not read: {' '.join(problem.split())[:200]}" for problem in row.unread]
     return "\n".join(lines) + "\n"
+
+
+FAR = 0.2
+"""Params that differ by more are another network's, or a slip of the pen: then nobody but the user can tell."""
+
+
+def _other_params(model: str, printed: str) -> str:
+    """How the params of a model differ from those that are printed, in M; "" where they don't, or are not known."""
+    from visionbench.reports.paper.profiles import shipped
+
+    counts = next((each.parts for (name, _, form), each in shipped().items() if name == model and not form), {})
+    if not counts or not printed:
+        return ""
+    most, least = counts["params"] / 1e6, (counts["params"] - counts["params_classifier"]) / 1e6
+    if (1 - FAR) * least <= float(printed) <= (1 + FAR) * most:
+        return ""
+    return f"It has {most:.3g} M params, and {printed} are printed."
 
 
 def _own_size(model: str) -> int | str:
