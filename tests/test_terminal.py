@@ -169,6 +169,18 @@ def test_wildcards_do_not_start_a_day_of_measuring_unasked(
     run._refuse_everything(specs[1:], request)
 
 
+def test_doctor_says_whether_the_gates_errors_are_known_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("visionbench.machine.doctor.examine", lambda _device: ())
+    assert main(["doctor", "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert "noise profile  none of this machine" in printed
+    assert printed.count("min how often the gate errs here") == 1
+    assert printed.endswith("Fit to measure.\n"), "it makes no number worse"
+
+
 def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(["help"]) == ended(["help", "trace"]) == 0
     assert "usage: " in capsys.readouterr().out
