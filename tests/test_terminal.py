@@ -99,6 +99,9 @@ def test_a_misspelt_verb_option_or_choice_gets_the_right_one(
         (["table", "import"], "table needs FILE: see `{} table --help`."),
         (["table", "my", "é.toml"], "there is no `table my`: choose one of new, import."),
         (["completion", "powershell"], "there is no `completion powershell`: choose one of bash, zsh, tcsh."),
+        (["report", "mine.tom"], "'mine.tom' is no .toml file, as a table of your own is: `{} table new` begins one."),
+        (["report", "."], "'.' is no .toml file"),
+        (["report", "my nets/paper.tex"], "'my nets/paper.tex' is no .toml file"),
         (["report", "1"], "there is no table '1': did you mean convnext_table1"),
         (["figures", "2"], "there is no figure '2': did you mean figure2?"),
         (["report", "user:my.nets:make"], "'user:my.nets:make' is a model and no table: `{} trace user:my.nets:make`"),
@@ -164,6 +167,18 @@ def test_wildcards_do_not_start_a_day_of_measuring_unasked(
     with pytest.raises(BenchError, match="means 201 rows") if refused else nullcontext():
         run._refuse_everything(specs, request)
     run._refuse_everything(specs[1:], request)
+
+
+def test_doctor_says_whether_the_gates_errors_are_known_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("visionbench.machine.doctor.examine", lambda _device: ())
+    assert main(["doctor", "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert "noise profile  none of this machine" in printed
+    assert printed.count("min how often the gate errs here") == 1
+    assert printed.endswith("Fit to measure.\n"), "it makes no number worse"
 
 
 def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:

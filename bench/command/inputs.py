@@ -97,6 +97,10 @@ def reports_of(name: str) -> list[Report]:
             f"'{name}' is a model and no table: `{program} trace {name}` counts it, and "
             f"`{program} table new mine.toml {name}` begins a table of it."
         )
+    if name not in papers and (set(name) & set("./") or Path(name).exists()):
+        raise BenchError(
+            f"'{name}' is no .toml file, as a table of your own is: `{program_name()} table new` begins one."
+        )
     return list(papers[choose("table", name, papers if name in papers else (*REPORTS, *papers))].values())
 
 

@@ -198,6 +198,8 @@ def test_a_starter_has_what_others_print_as_comments(tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     assert main(["table", "new", "my paper.toml", "swin_tiny_patch4_window7_224", "user:my.net:make"]) == 0
     text = (tmp_path / "my paper.toml").read_text()
+    assert "report 'my paper.toml'\n" in capsys.readouterr().out
+    assert "run --table 'my paper.toml'`" in text
     assert re.search(r'# "img/s" = 757\.9  # arXiv 2201\.03545v2, Table 1, V100', text)
     [report] = load_paper(tmp_path / "my paper.toml").values()
     assert [row.model for row in report.rows] == ["timm:swin_tiny_patch4_window7_224", "user:my.net:make"]

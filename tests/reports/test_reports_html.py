@@ -247,6 +247,15 @@ def test_a_link_of_the_contents_says_whose_table_it_is(title, link):
     assert parts._short(title) == link
 
 
+def test_the_first_sentence_says_whose_prints_they_are():
+    swin, convnext = (REPORTS[name].layout([]) for name in ("swin_table1", "convnext_table2"))
+    assert "A ConvNet for the 2020s</a> prints, beside" in parts.lead([convnext])
+    assert "A ConvNet for the 2020s</a> and other papers print, beside" in parts.lead([convnext, swin])
+    assert ": what papers print, beside" in parts.lead([swin])
+    assert re.search(r"\d,\d{3} numbers in 60 tables", parts.lead([convnext] * 60))
+    assert ">1 number in 1 table." in parts.lead([plain("a", [1.0])])
+
+
 def test_a_doubt_is_not_followed_by_its_denial(launches):
     column = Heading(key="throughput", head=("img/s",), unit="1/s", source="measured")
     cell = Cell(

@@ -129,7 +129,8 @@ def _say_where(tables: Sequence[Table]) -> None:
     def is_timed(cell: Cell) -> bool:
         return cell.source == "measured" and isinstance(cell.evidence, tuple)
 
-    if shown := [table.name for table in tables if any(is_timed(cell) for row in table.rows for cell in row.cells)]:
+    timed = (table.name for table in tables if any(is_timed(cell) for row in table.rows for cell in row.cells))
+    if shown := dict.fromkeys(timed):
         progress.say(f"{', '.join(shown)}: nothing measured here yet (`run`); what is measured came with visionbench.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -60,7 +61,7 @@ def run(words: Namespace) -> int:
     new = words.what == "new"
     text = _starter(target, words.models) if new else _imported(words.file, target, words.models)
     output.write(target, text.encode(), "" if new else " with --output")
-    told = f"{target} is written. Next: {program_name()} report {target}"
+    told = f"{target} is written. Next: {program_name()} report {shlex.quote(str(target))}"
     print(clean_json(json.dumps({"file": str(target)})) if words.json else told)
     return 0
 
@@ -257,10 +258,11 @@ def _name(path: Path) -> str:
 def _head(path: Path, title: str, cite: str = "this paper") -> str:
     from visionbench.reports.paper.simple import METRICS
 
+    file = shlex.quote(path.name)
     return f"""\
-# Your own table. `{program_name()} report {path.name}` prints it (--format latex, markdown, csv, html),
-# `{program_name()} run --table {path.name}` measures its rows here,
-# `{program_name()} audit {path.name}` checks its counts.
+# Your own table. `{program_name()} report {file}` prints it (--format latex, markdown, csv, html),
+# `{program_name()} run --table {file}` measures its rows here,
+# `{program_name()} audit {file}` checks its counts.
 # A row has model (a bare name is timm's, "" names no network), label, section, size, and what is printed of it:
 # {", ".join(_key(key) for key in METRICS)} (in M, G, img/s, %, GB, as printed). own = true sets a row apart.
 

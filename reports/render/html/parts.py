@@ -29,13 +29,24 @@ MEANINGS: dict[Source, str] = {
 def lead(tables: Sequence[Table]) -> str:
     """What the page is, in two sentences."""
     found = behind.sources([row for table in tables for row in table.rows])
-    paper = link(arxiv(PAPER), "A ConvNet for the 2020s")
-    beside = f": what {paper} prints, beside exact counts and measurements" if "published" in found else ""
+    beside = f": what {_who_prints(tables)}, beside exact counts and measurements" if "published" in found else ""
+    number = sum(found.values())
+    numbers = f"{number:,} {'number' if number == 1 else 'numbers'}"
     return (
-        f'<p class="lead">{plural(sum(found.values()), "number")} in {plural(len(tables), "table")}{beside}. '
+        f'<p class="lead">{numbers} in {plural(len(tables), "table")}{beside}. '
         '<span class="screen">Point at a number, or move to it with Tab and the arrow keys, and it says where it comes '
         "from. Follow a row’s name to the command that makes its numbers again.</span></p>"
     )
+
+
+def _who_prints(tables: Sequence[Table]) -> str:
+    """`A ConvNet for the 2020s prints`, or papers, by the tables that hold something printed."""
+    paper = link(arxiv(PAPER), "A ConvNet for the 2020s")
+    printed = [table.name for table in tables if behind.sources(table.rows).get("published")]
+    shipped = [name for name in printed if name.startswith("convnext_table") or name in ("fastest", "predictions")]
+    if not shipped:
+        return "papers print"
+    return f"{paper} prints" if len(shipped) == len(printed) else f"{paper} and other papers print"
 
 
 def tiles(tables: Sequence[Table]) -> str:
