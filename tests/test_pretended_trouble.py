@@ -379,9 +379,9 @@ def test_what_another_program_leaves_is_no_largest_batch(
     pretend(monkeypatch, replace(H100, others=(STRANGER,)))
     assert search(most=50) == 0
     assert "the largest batch that fits is 50 (another program held memory of this GPU" in capsys.readouterr().err
-    found = store.read(tmp_path / "r.jsonl").records[0].get("largest_batch")
-    assert found is not None
-    assert found.flags == ("other_gpu_processes",)
+    largest = store.read(tmp_path / "r.jsonl").records[0].get("largest_batch")
+    assert largest is not None
+    assert largest.flags == ("other_gpu_processes",)
     pretend(monkeypatch)
     assert search(most=200) == 0
     said = capsys.readouterr().err
