@@ -373,6 +373,13 @@ def test_a_card_that_goes_during_a_search_leaves_no_largest_batch(
     assert "stopped" not in said
 
 
+def test_a_card_on_which_nothing_fits_is_not_measured(
+    search: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search(most=0) == NOT_MEASURED
+    assert "out of memory" in capsys.readouterr().err
+
+
 def test_what_another_program_leaves_is_no_largest_batch(
     search: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
