@@ -373,15 +373,22 @@ def test_a_card_that_goes_during_a_search_leaves_no_largest_batch(
     assert "stopped" not in said
 
 
+def test_a_card_on_which_nothing_fits_is_not_measured(
+    search: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search(most=0) == NOT_MEASURED
+    assert "out of memory" in capsys.readouterr().err
+
+
 def test_what_another_program_leaves_is_no_largest_batch(
     search: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     pretend(monkeypatch, replace(H100, others=(STRANGER,)))
     assert search(most=50) == 0
     assert "the largest batch that fits is 50 (another program held memory of this GPU" in capsys.readouterr().err
-    found = store.read(tmp_path / "r.jsonl").records[0].get("largest_batch")
-    assert found is not None
-    assert found.flags == ("other_gpu_processes",)
+    largest = store.read(tmp_path / "r.jsonl").records[0].get("largest_batch")
+    assert largest is not None
+    assert largest.flags == ("other_gpu_processes",)
     pretend(monkeypatch)
     assert search(most=200) == 0
     said = capsys.readouterr().err

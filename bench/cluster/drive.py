@@ -109,7 +109,7 @@ class Driver:
         self._environments: dict[str, Environment] = {}
         self.devices: dict[str, Counter[str]] = defaultdict(Counter)
         self.unfit: dict[str, Unfit] = {}
-        self._nodes = {sent.node for its in self._sent.values() for sent in its if sent.node}
+        self._nodes = {sent.node for shift in self._sent.values() for sent in shift if sent.node}
 
     def run(self) -> None:
         """Look until every shift is done. A Ctrl-C is raised on: what is queued stays queued."""
@@ -126,7 +126,7 @@ class Driver:
                 return True
             cards = {shift.card for shift in self.open.values()}
             nodes = {card: tuple(self._engine.nodes(card)) for card in sorted(cards)}
-            self._nodes |= {node.name for its in nodes.values() for node in its}
+            self._nodes |= {node.name for present in nodes.values() for node in present}
         except NoAnswerError as error:
             self._read()
             self._tell(f"The queue does not answer ({error}); jobs go on meanwhile.")

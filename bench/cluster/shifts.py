@@ -218,8 +218,8 @@ def keep(folder: Path, request: Request) -> Request:
         kept = read_request(folder)
         if kept.user and request.user and kept.user != request.user:
             raise BenchError(
-                f"{folder} is a request of {kept.user}, and the queue shows its jobs to nobody else: name another "
-                "folder with --records. Reports read this one."
+                f"{folder} is a request of {kept.user}, and the queue shows its jobs to {kept.user} alone: name "
+                "another folder with --records. Reports read this one."
             )
         if differs := _differing(kept, request):
             raise BenchError(

@@ -129,7 +129,7 @@ def check_options(words: Sequence[str], where: str) -> None:
 
 
 def _own(name: str) -> str | None:
-    """The option of ours that `--name`, a beginning of it, or `-n` with or without its value stands for."""
+    """The option of `OWN` that `--name`, a beginning of it, or `-n` with or without its value stands for."""
     if name.startswith("--"):
         return next((own for own in OWN if len(name) > 2 and own.startswith(name[2:])), None)
     return next((own for own, short in OWN.items() if name[1] == short), None)

@@ -174,7 +174,7 @@ def test_a_card_is_one_card_in_any_case(here, cluster, capsys):
     [
         ("request.json", "{", "request.json holds no request"),
         ("records/v100-01.jsonl", "a shopping list\nmilk\n", "is not a visionbench records file"),
-        ("records/v100-02.jsonl", "\0" * 5000, "is not a visionbench records file"),
+        ("records/v100-01.jsonl", "\0" * 5000, "is not a visionbench records file"),
     ],
 )
 def test_a_folder_with_what_is_not_ours(here, cluster, capsys, name, text, why):

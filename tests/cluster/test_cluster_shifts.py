@@ -455,8 +455,8 @@ def test_a_job_without_a_shift_is_one_sentence(tmp_path, monkeypatch, capsys, na
 
 def test_names_of_nodes_are_hidden_in_a_logs_end():
     said = shifts.without_names("JOB 5 ON gpu-1 CANCELLED; gpu-10.lab gpu-1: x, my-gpu-1", {"gpu-1", "gpu-10"}, "salt")
-    one, ten = (shifts.hidden(name, "salt") for name in ("gpu-1", "gpu-10"))
-    assert said == f"JOB 5 ON {one} CANCELLED; {ten}.lab {one}: x, my-gpu-1"
+    first, tenth = (shifts.hidden(name, "salt") for name in ("gpu-1", "gpu-10"))
+    assert said == f"JOB 5 ON {first} CANCELLED; {tenth}.lab {first}: x, my-gpu-1"
     assert shifts.without_names("gpu-1", {"gpu-1"}, None) == "gpu-1"
 
 

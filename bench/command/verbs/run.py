@@ -187,7 +187,7 @@ def _measure_at_largest(
 ) -> tuple[tuple[Spec, ...], Outcome]:
     """Every row at the largest batch that fits; somewhat below where a measurement, which autotunes anew, needs more.
 
-    The outcome is the last sweep's, with the records of all.
+    The outcome is the last sweep's, with the records of all; a row of which nothing fits has failed.
     """
     from visionbench.command.batch_sizes import at_largest, ran_out
 
@@ -198,7 +198,7 @@ def _measure_at_largest(
         earlier += outcome.records
         if not ran_out(outcome.records):
             break
-    return sized, replace(outcome, records=earlier)
+    return sized, replace(outcome, records=earlier, failed=outcome.failed + len(specs) - len(sized))
 
 
 def sweep_rows(
