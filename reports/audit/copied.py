@@ -93,7 +93,7 @@ def _is_own(row: PaperRow, table: str) -> bool:
 @lru_cache(maxsize=1)
 def origins() -> tuple[tuple[PaperRow, str, Earlier], ...]:
     """The figures of `ORIGINS`; a row without a size has 0: its params hold at any."""
-    found: list[tuple[PaperRow, str, Earlier]] = []
+    figures: list[tuple[PaperRow, str, Earlier]] = []
     for number, line in enumerate(csv.DictReader(text_of(ORIGINS).splitlines()), 1):
         table = f"arXiv {line['arxiv']}, {line['table']}" if line["arxiv"] else line["table"]
         row = PaperRow(
@@ -105,8 +105,8 @@ def origins() -> tuple[tuple[PaperRow, str, Earlier], ...]:
                 printed = Number(
                     text=line[word], unit=unit, gpu="", protocol="", source=line["source"], note="", remark=""
                 )
-                found.append((row, metric, Earlier(line["arxiv"], line["title"], table, printed, first=True)))
-    return tuple(found)
+                figures.append((row, metric, Earlier(line["arxiv"], line["title"], table, printed, first=True)))
+    return tuple(figures)
 
 
 def _network(row: PaperRow, metric: str, counted: Counted) -> object:

@@ -82,15 +82,15 @@ def audit(
                 if figure.metric == metric:
                     explanations[:] = [e for e in explanations if e.name != ROUNDED_UP]
     votes = votes_of(figures, tried, profiles)
-    found = []
+    findings = []
     for figure, explanations in zip(figures, tried, strict=True):
         left = [e for e in explanations if not refuted(figure, e.value)]
         finding = _finding(figure, left, votes, rows, profiles, stated)
         certain = finding.kind == "reproduced" or AS_STATED in finding.text or finding.text == FORMS[FUSED]
         if not certain and finding.explained is not None and refuted(figure, finding.explained):
             finding = Finding(figure=figure, kind="unexplained", exact=finding.exact)
-        found.append(finding)
-    return found
+        findings.append(finding)
+    return findings
 
 
 def _is_rounded_down(figure: Figure, profiles: Counted) -> bool:
@@ -328,8 +328,8 @@ def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted, _v
     own = profiles.of(row)
     if own is None:
         return None
-    if found := _swapped(figure, own) or _twin(figure, rows, profiles, own):
-        return found
+    if (number := _swapped(figure, own) or _twin(figure, rows, profiles, own)) is not None:
+        return number
     off = {metric for metric in METRICS if metric in row.printed and _is_off(row, own, metric)}
     if figure.metric not in off:
         return None
