@@ -146,9 +146,8 @@ def _earlier(figure: Figure, first: Prints, date: str, counted: Counted) -> list
 
 
 def refuting(cite: str, first: Prints, counted: Counted) -> Callable[[Figure, float], bool]:
-    """Whether a count that is near a print is refuted by an earlier one: one that a network's own paper has, or any of
-    few digits, is copied here, and how it came about is told there; one of more digits is rounded here, and may be
-    another count.
+    """Whether a count that is near a print is refuted by an earlier one. One that a network's own paper has is copied
+    here, and so is any of few digits. One of more digits is rounded here, and may be another count.
     """
     date = appeared(cite)
 

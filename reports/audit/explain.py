@@ -56,7 +56,7 @@ FAR = 0.2
 """Counts that differ by more than this, 2 x MACs and MACs, are not taken for each other by chance."""
 
 AS_STATED = "as the paper states"
-"""In the words of a finding: what is stated is honoured, whoever prints the same."""
+"""In the words of a finding: what is stated is honoured, also where an earlier paper prints the same."""
 
 Refuted = Callable[[Figure, float], bool]
 """Whether a count is not what a figure prints, by what is known from elsewhere (`copied.refuting`)."""
