@@ -93,7 +93,7 @@ def _is_own(row: PaperRow, table: str) -> bool:
 @lru_cache(maxsize=1)
 def origins() -> tuple[tuple[PaperRow, str, Earlier], ...]:
     """The figures of `ORIGINS`; a row without a size has 0: its params hold at any."""
-    found: list[tuple[PaperRow, str, Earlier]] = []
+    figures: list[tuple[PaperRow, str, Earlier]] = []
     for number, line in enumerate(csv.DictReader(text_of(ORIGINS).splitlines()), 1):
         table = f"arXiv {line['arxiv']}, {line['table']}" if line["arxiv"] else line["table"]
         row = PaperRow(
@@ -105,8 +105,8 @@ def origins() -> tuple[tuple[PaperRow, str, Earlier], ...]:
                 printed = Number(
                     text=line[word], unit=unit, gpu="", protocol="", source=line["source"], note="", remark=""
                 )
-                found.append((row, metric, Earlier(line["arxiv"], line["title"], table, printed, first=True)))
-    return tuple(found)
+                figures.append((row, metric, Earlier(line["arxiv"], line["title"], table, printed, first=True)))
+    return tuple(figures)
 
 
 def _network(row: PaperRow, metric: str, counted: Counted) -> object:
@@ -146,9 +146,8 @@ def _earlier(figure: Figure, first: Prints, date: str, counted: Counted) -> list
 
 
 def refuting(cite: str, first: Prints, counted: Counted) -> Callable[[Figure, float], bool]:
-    """Whether a count that is near a print is refuted by an earlier one: one that a network's own paper has, or any of
-    few digits, is copied here, and how it came about is told there; one of more digits is rounded here, and may be
-    another count.
+    """Whether a count that is near a print is refuted by an earlier one. One that a network's own paper has is copied
+    here, and so is any of few digits. One of more digits is rounded here, and may be another count.
     """
     date = appeared(cite)
 

@@ -56,7 +56,7 @@ FAR = 0.2
 """Counts that differ by more than this, 2 x MACs and MACs, are not taken for each other by chance."""
 
 AS_STATED = "as the paper states"
-"""In the words of a finding: what is stated is honoured, whoever prints the same."""
+"""In the words of a finding: what is stated is honoured, also where an earlier paper prints the same."""
 
 Refuted = Callable[[Figure, float], bool]
 """Whether a count is not what a figure prints, by what is known from elsewhere (`copied.refuting`)."""
@@ -82,15 +82,15 @@ def audit(
                 if figure.metric == metric:
                     explanations[:] = [e for e in explanations if e.name != ROUNDED_UP]
     votes = votes_of(figures, tried, profiles)
-    found = []
+    findings = []
     for figure, explanations in zip(figures, tried, strict=True):
         left = [e for e in explanations if not refuted(figure, e.value)]
         finding = _finding(figure, left, votes, rows, profiles, stated)
         certain = finding.kind == "reproduced" or AS_STATED in finding.text or finding.text == FORMS[FUSED]
         if not certain and finding.explained is not None and refuted(figure, finding.explained):
             finding = Finding(figure=figure, kind="unexplained", exact=finding.exact)
-        found.append(finding)
-    return found
+        findings.append(finding)
+    return findings
 
 
 def _is_rounded_down(figure: Figure, profiles: Counted) -> bool:
@@ -168,9 +168,11 @@ def _nearly_so(figure: Figure, own: Profile, profiles: Counted, votes: Votes, st
         for rounding in zeros_added(figure.printed, value):
             if rounding.sure or votes.believes(figure, rounding):
                 found.append((0, f"{name}, {AS_STATED}: {rounding.name}", value))
-    for convention, value in profiles.macs(own, composed=False) if figure.share <= LONG else ():
-        if votes.is_usual(figure, convention.name) and fits(figure.printed, value, near=ALIKE):
-            found.append((abs(value - figure.printed.value), f"{convention.name}, within 0.1 %", value))
+    for convention, value in profiles.macs(own, composed=False):
+        off = abs(value - figure.printed.value)
+        alike = figure.share <= LONG and fits(figure.printed, value, near=ALIKE)
+        if (alike or off <= figure.printed.half_unit + NEAR * value) and votes.is_usual(figure, convention.name):
+            found.append((off, f"{convention.name}, within {'0.1' if alike else '0.01'} %", value))
     if not found:
         return None
     _, text, explained = min(found)
@@ -322,14 +324,14 @@ def _fits_all(row: PaperRow, profile: Profile) -> bool:
     return all(fits(row.printed[metric], profile.parts[metric]) for metric in METRICS if metric in row.printed)
 
 
-def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted, _votes: Votes) -> Found | None:
+def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted, votes: Votes) -> Found | None:
     """A number that belongs to another row, or to another of its columns."""
     row, printed = figure.row, figure.printed
     own = profiles.of(row)
     if own is None:
         return None
-    if found := _swapped(figure, own) or _twin(figure, rows, profiles, own):
-        return found
+    if (number := _swapped(figure, own) or _twin(figure, rows, profiles, own, votes)) is not None:
+        return number
     off = {metric for metric in METRICS if metric in row.printed and _is_off(row, own, metric)}
     if figure.metric not in off:
         return None
@@ -348,9 +350,9 @@ def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted, _v
     return None
 
 
-def _twin(figure: Figure, rows: Sequence[PaperRow], profiles: Counted, own: Profile) -> Found | None:
-    """What the paper prints twice under one label, where it is the count of the other variant, or about the count of
-    the same network at the other row's size and far from it at this one's.
+def _twin(figure: Figure, rows: Sequence[PaperRow], profiles: Counted, own: Profile, votes: Votes) -> Found | None:
+    """What the paper prints twice under one label, where it is the count of the other variant, as the paper counts, or
+    about the count of the same network at the other row's size and far from it at this one's.
     """
     row, off = figure.row, _is_off(figure.row, own, figure.metric)
     for other in rows if figure.share <= COARSE or off else ():
@@ -358,10 +360,16 @@ def _twin(figure: Figure, rows: Sequence[PaperRow], profiles: Counted, own: Prof
         if profile is None or (other.model == row.model) == (other.image_size == row.image_size):
             continue
         count, place = float(profile.parts[figure.metric]), f"({other.table})"
-        if other.model != row.model and figure.share <= COARSE and fits(figure.printed, count):
-            return "row", f"the number of the other {row.label}, {other.model} {place}", count
-        if other.model == row.model and off and not _is_off(other, profile, figure.metric):
-            return "row", f"the number of {other.label} at {other.image_size} px {place}", figure.printed.value
+        if other.model == row.model:
+            if off and not _is_off(other, profile, figure.metric):
+                return "row", f"the number of {other.label} at {other.image_size} px {place}", figure.printed.value
+        elif figure.share <= COARSE:
+            text = f"the number of the other {row.label}, {other.model} {place}"
+            if fits(figure.printed, count):
+                return "row", text, count
+            theirs = Figure(paper=figure.paper, row=other, metric=figure.metric)
+            if figure.metric == "macs" and (near := _nearly_so(theirs, profile, profiles, votes, "")) is not None:
+                return "row", f"{text}: {near.text}", near.explained or count
     return None
 
 

@@ -19,7 +19,7 @@ EXACT = 2e-6
 """A print with six digits that a convention meets so closely is its count, and not near it by chance."""
 
 ENOUGH, SHARE, MANY = 3, 0.25, 10
-"""A convention is believed of a paper if it explains so many networks, and this share of those that it can be asked of;
+"""A convention is believed of a paper if it explains so many networks, and this share of those that are not reproduced;
 or many, whatever their share; of a section if it explains so many, and all of those there."""
 
 PAIR = 2
@@ -74,8 +74,10 @@ def votes_of(
     whole: dict[str, set[Network]] = {metric: set() for metric in METRICS}
     differing: dict[tuple[str, str], set[Network]] = {}
     for figure, explanations in zip(figures, tried, strict=True):
-        if explanations:
+        own = profiles.of(figure.row)
+        if own and not fits(figure.printed, own.parts[figure.metric]):
             whole[figure.metric].add(figure.row.network)
+        if explanations:
             differing.setdefault((figure.metric, figure.row.section), set()).add(figure.row.network)
         for explanation in explanations:
             key = (figure.metric, explanation.name)

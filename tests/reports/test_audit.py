@@ -311,7 +311,7 @@ def shipped_findings() -> dict[tuple[str, int, str], Finding]:
 def test_fifty_random_explanations_were_checked_by_hand():
     with BY_HAND.open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) >= 50 + 20 + 43  # of the second draw seven were among the first, or rules that came later
+    assert len(lines) >= 50 + 20 + 43 + 9  # of the second draw seven were there; the rest are of rules that came later
     for line in lines:
         finding = shipped_findings()[line["table"], int(line["row"]), line["metric"]]
         scale = {"params": 1e6, "macs": 1e9}[line["metric"]]

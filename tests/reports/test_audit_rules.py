@@ -142,6 +142,26 @@ def test_a_number_of_the_other_variant_under_the_same_label(size, label, kind):
     assert text == ("the number of the other Net 1, timm:other (paper_table1)" if kind == "row" else "")
 
 
+@pytest.mark.parametrize(("off", "kind"), [(0.5001, "convention"), (0.6, "unexplained")])
+def test_what_its_paper_counts_may_round_elsewhere_by_a_hair(off, kind):
+    """fvcore's count is usual here; the print of four digits is half a unit off, and a ten-thousandth of the count."""
+    fvcore = next(each for each in NAMED if each.name.startswith("fvcore's count (MACs"))
+    models = [f"timm:net{at}" for at in range(4)]
+    nets = [replace(profile(model), parts=NET | {"macs": macs}) for model, macs in zip(models, SCALED, strict=False)]
+    texts = [f"{fvcore.count(net.parts) / 1e9:.3f}" for net in nets[:3]]
+    macs = round(42.1e9 + off * 1e8) - 2 * 10**8
+    other = {"elements_batch_norm": 0, "elements_layer_norm": 4 * 10**7, "elements_global_pool": 0, "elements_pool": 0}
+    nets[3] = replace(nets[3], parts=NET | {"macs": macs, **other})
+    rows = [
+        row(macs=text, model=model, at=at)
+        for at, (text, model) in enumerate(zip([*texts, "42.1"], models, strict=True))
+    ]
+    assert findings(rows, *nets)[3][0] == kind
+    twin = replace(row(macs="42.1", model="timm:twin", at=9), label=rows[3].label)
+    *_, (twins, text) = findings([*rows, twin], *nets, profile("timm:twin", macs=45_000_000_000))
+    assert (twins == "row" and "timm:net3" in text) == (kind == "convention")
+
+
 @pytest.mark.parametrize(("mine", "kind"), [("5.3", "row"), ("5.2", "unexplained")])
 def test_flops_at_another_size_under_the_same_label_are_that_rows(mine, kind):
     larger = profile(size=256, macs=5_450_000_000)
@@ -295,7 +315,7 @@ def test_numbers_drawn_at_random_are_seldom_explained():
         kinds.update(finding.kind for finding in copied(found, head.cite, first, counted))
     differing = kinds.total() - kinds["reproduced"] - kinds["not built"]
     assert differing > 1500
-    assert 1 - kinds["unexplained"] / differing < 0.1
+    assert 1 - kinds["unexplained"] / differing < 0.08
 
 
 def _drawn(row: PaperRow, counted: Counted, chance: random.Random) -> PaperRow:

@@ -164,7 +164,7 @@ def _firsts() -> list[First]:
 
     known = shipped()
     counted = [(*entry, known.get((*entry[0].network, ""))) for entry in origins()]
-    return [(row, metric, earlier, one.parts[metric] if one else None) for row, metric, earlier, one in counted]
+    return [(row, metric, earlier, own.parts[metric] if own else None) for row, metric, earlier, own in counted]
 
 
 def audit_papers(names: Sequence[str], *, user_models: bool = False) -> list[Audited]:
@@ -181,12 +181,12 @@ def audit_papers(names: Sequence[str], *, user_models: bool = False) -> list[Aud
     known = counting.count(network for _, reports in papers for report in reports for network in report.measured_rows())
     profiles = Counted(known)
     audited = _audited(papers, profiles)
-    found = [f for paper in audited for f in paper.findings]
-    unexplained = [f for f in found if f.kind in ("unexplained", "copied") and not f.settled]
+    findings = [f for paper in audited for f in paper.findings]
+    unexplained = [f for f in findings if f.kind in ("unexplained", "copied") and not f.settled]
     forms: dict[counting.Form, None] = dict.fromkeys(
         (f.figure.row.model, size, "") for f in unexplained for size in sizes_worth_counting(f)
     )
-    unsure = [*unexplained, *(f for f in found if f.text == ROUNDED_UP)]
+    unsure = [*unexplained, *(f for f in findings if f.text == ROUNDED_UP)]
     forms |= dict.fromkeys((*f.figure.row.network, form) for f in unsure for form in forms_worth_counting(f))
     if any(form not in known for form in forms):
         profiles = Counted({**known, **counting.count(forms, again=False)})
@@ -276,7 +276,7 @@ def _audited(papers: Sequence[tuple[str, list[Report]]], profiles: Counted) -> l
     audited = []
     for stem, reports in papers:
         rows, head = [row for report in reports for row in report.rows], reports[0]
-        found = audit(stem, rows, profiles, head.stated, refuting(head.cite, first, profiles))
-        findings = copied(found, head.cite, first, profiles)
+        explained = audit(stem, rows, profiles, head.stated, refuting(head.cite, first, profiles))
+        findings = copied(explained, head.cite, first, profiles)
         audited.append(Audited(stem=stem, title=head.paper, cite=head.cite, findings=findings))
     return audited
