@@ -222,7 +222,7 @@ def _other_params(model: str, printed: str) -> str:
     """How the params of a model differ from those that are printed, in M; "" where they don't, or are not known."""
     from visionbench.reports.paper.profiles import shipped
 
-    counts = next((each.parts for (name, _, form), each in shipped().items() if name == model and not form), {})
+    counts = next((each.parts for (name, _, form), each in shipped().items() if name == model and not form), None)
     if not counts or not printed:
         return ""
     most, least = counts["params"] / 1e6, (counts["params"] - counts["params_classifier"]) / 1e6
