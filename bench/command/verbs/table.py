@@ -128,8 +128,6 @@ def _imported(path: Path, target: Path, added: Sequence[str]) -> str:
 
     try:
         text = files.text_of(path)
-    except UnicodeDecodeError as error:
-        raise BenchError(f"cannot read {path} (it is no UTF-8): save it so.") from error
     except (OSError, ValueError) as error:
         reason = files.reason(error) if isinstance(error, OSError) else str(error)
         raise BenchError(f"cannot read {path} ({reason}): name a table as LaTeX, Markdown, HTML or CSV.") from error
