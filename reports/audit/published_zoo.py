@@ -66,7 +66,7 @@ def _lines(path: Path, problems: list[str]) -> list[tuple[str, Network, dict[str
             printed = _numbers(line, columns, path.name, where, problems)
             read.append((where, (f"timm:{model}", int(size)), printed))
     except (OSError, ValueError) as error:
-        why = reason(error) if isinstance(error, OSError) else "it is no UTF-8"
+        why = reason(error) if isinstance(error, OSError) else error
         raise BenchError(f"cannot read {path} ({why}): {remedy}.") from error
     except csv.Error as error:
         raise BenchError(f"{path}, line {reader.line_num}: {error}: {remedy}.") from error

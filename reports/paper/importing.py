@@ -110,10 +110,17 @@ def _read(block: Block) -> Printed | None:
         rows += _lines_of(number, cells, head, section, rows[-1] if rows else None)
     if head is None:
         return None
-    rows = _sectioned(rows) if any(row.values.keys() - {"label", "variant", "section"} for row in rows) else []
+    rows = _sectioned(rows) if any(map(_has_figures, rows)) else []
     problems += [(row.number, said) for row in rows for said in row.unread]
     sentences = tuple(f"line {number}: {said}" for number, said in sorted(problems, key=lambda problem: problem[0]))
     return Printed(title=block.title, rows=tuple(rows), problems=sentences, gpu=gpu)
+
+
+def _has_figures(row: Line) -> bool:
+    """Whether a row has a number, or something that was meant for one."""
+    return bool(row.values.keys() - {"label", "variant", "section"}) or any(
+        re.search(r"\d", said) for said in row.unread
+    )
 
 
 def _sectioned(rows: Sequence[Line]) -> list[Line]:

@@ -210,7 +210,7 @@ def _csv_entries(path: Path, asked: str) -> list[Entry]:
     try:
         text = text_of(path)
     except (OSError, ValueError) as error:
-        why = reason(error) if isinstance(error, OSError) else "it is no UTF-8"
+        why = reason(error) if isinstance(error, OSError) else error
         raise BenchError(f"{asked}: cannot read {path} ({why}): name a CSV file beside this one.") from error
     reader = csv.reader(io.StringIO(text), strict=True)
     entries: list[Entry] = []

@@ -73,8 +73,6 @@ def read_toml(path: Path) -> TomlFile:
         return TomlFile(path=path, text=text, data=toml_of(text, parse_float=Digits))
     except OSError as error:
         raise BenchError(f"cannot read {path} ({reason(error)}): name a paper's file.") from error
-    except UnicodeDecodeError as error:
-        raise BenchError(f"{path} is no UTF-8: save it as a text in UTF-8.") from error
     except ValueError as error:
         raise BenchError(f"{path} is no TOML ({error}): correct it.") from error
 

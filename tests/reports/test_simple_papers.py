@@ -164,7 +164,7 @@ def test_a_wrong_csv_file_is_refused_with_file_line_and_remedy(tmp_path, old, ne
     ("text", "said"),
     [
         (PAPER.partition("[[table.row]]")[0].encode(), "line 4: the table has no rows: write [[table.row]]"),
-        (PAPER.replace("Mine", "Größe").encode("latin-1"), "is no UTF-8: save it as a text in UTF-8"),
+        (PAPER.replace("Mine", "Größe").encode("latin-1"), "is no TOML (it is no text in UTF-8): correct it"),
         (LISTED.encode(), "line 3: cannot read"),
     ],
 )

@@ -128,8 +128,6 @@ def _imported(path: Path, target: Path, added: Sequence[str]) -> str:
 
     try:
         text = files.text_of(path)
-    except UnicodeDecodeError as error:
-        raise BenchError(f"cannot read {path} (it is no UTF-8): save it so.") from error
     except (OSError, ValueError) as error:
         reason = files.reason(error) if isinstance(error, OSError) else str(error)
         raise BenchError(f"cannot read {path} ({reason}): name a table as LaTeX, Markdown, HTML or CSV.") from error
@@ -222,13 +220,18 @@ def _other_params(model: str, printed: str) -> str:
     """How the params of a model differ from those that are printed, in M; "" where they don't, or are not known."""
     from visionbench.reports.paper.profiles import shipped
 
-    counts = next((each.parts for (name, _, form), each in shipped().items() if name == model and not form), {})
-    if not counts or not printed:
+    forms = [each.parts for (name, _, _), each in shipped().items() if name == model and each.parts.get("params")]
+    if not forms or not printed:
         return ""
-    most, least = counts["params"] / 1e6, (counts["params"] - counts["params_classifier"]) / 1e6
-    if (1 - FAR) * least <= float(printed) <= (1 + FAR) * most:
+    # Without its head, or fused, it has fewer.
+    if any(
+        (1 - FAR) * (counts["params"] - counts["params_classifier"])
+        <= float(printed) * 1e6
+        <= (1 + FAR) * counts["params"]
+        for counts in forms
+    ):
         return ""
-    return f"It has {most:.3g} M params, and {printed} are printed."
+    return f"It has {forms[0]['params'] / 1e6:.3g} M params, and {printed} are printed."
 
 
 def _own_size(model: str) -> int | str:
