@@ -12,6 +12,7 @@ import pytest
 from visionbench.command.main import main
 from visionbench.command.verbs import figures
 from visionbench.record.record import Record, to_json
+from visionbench.reports import load_paper
 from visionbench.reports.figures import Evidence, MissingError, draw, history, throughput_accuracy
 from visionbench.reports.figures.figure import Choice, Need
 from visionbench.reports.figures.panels import of_files
@@ -233,6 +234,6 @@ def test_whose_accuracy_an_own_point_has_is_said(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     row = '[[table.row]]\nlabel = "MyNet"\nmodel = "timm:resnet18"\nsize = 224\ntop1 = 85.0\n'
     path.write_text(f'title = "Mine"\ncite = "my thesis"\n[[table]]\nname = "t"\ntitle = "T"\n{row}')
-    [own] = figures._rows([path])
+    [own] = (replace(row, own=True) for report in load_paper(path).values() for row in report.rows)
     assert of_files([own]) == "Emphasised: accuracy as their own table states it: MyNet (my thesis)."
     assert of_files([replace(own, own=False)]) == ""
