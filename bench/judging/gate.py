@@ -43,6 +43,10 @@ class Progress(Protocol):
         """A launch has ended; this look takes about so many seconds more."""
 
 
+FAR = math.log1p(2 * Rule().limit)
+"""A change of which all of the interval is beyond this, on the logarithm, is no close call."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """How long to measure: `launches` per look, `budget` in seconds for all (None: no end), and the `seed`."""
@@ -111,6 +115,7 @@ def more_launches(verdicts: Sequence[Verdict], launches: int) -> dict[str, int]:
     """How many launches the second look takes, by the row's name: `launches` to `MOST_MORE` times as many.
 
     An interval narrows with the root of the launches, so (width now / width wanted)^2 times as many are needed in all.
+    What is wholly beyond `FAR` needs no narrow interval: it is looked at as long as it was.
     """
     more = {}
     for verdict in verdicts:
@@ -120,7 +125,8 @@ def more_launches(verdicts: Sequence[Verdict], launches: int) -> dict[str, int]:
             logs = log_ratios(verdict.comparison)
             # So few launches are not widened for memory yet (`FEWEST_FOR_MEMORY`), those of the second look will be.
             half *= spread_of_memory(logs, MIN_LAUNCHES) / spread_of_memory(logs)
-            factor = min(max(math.ceil((half / NARROW) ** 2) - 1, 1), MOST_MORE)
+            if abs(math.log(ratio.centre)) - half <= FAR:
+                factor = min(max(math.ceil((half / NARROW) ** 2) - 1, 1), MOST_MORE)
         more[verdict.comparison.name] = launches * factor
     return more
 

@@ -156,6 +156,25 @@ def test_memory_widens_what_the_second_look_is_planned_by_once(launches: int, fa
     assert more_launches([verdict], launches) == {"same": factor * launches}
 
 
+@pytest.mark.parametrize(
+    ("ratio", "scatter", "factor"),
+    [(1.27, 0.03, 1), (0.75, 0.03, 1), (1.15, 0.10, 3), (1.05, 0.03, 3), (0.96, 0.03, 3), (1.11, 0.03, 3)],
+)
+def test_what_is_plainly_slower_is_not_looked_at_for_longer(ratio: float, scatter: float, factor: int) -> None:
+    side = row("same")
+    logs = [math.log(ratio) + scatter * step for step in (-1, 1, -0.5, 0.5, -1, 1, 0.2, -0.2, 1, -1)]
+    launched = Comparison(
+        name="same",
+        baseline=side.baseline,
+        candidate=side.candidate,
+        environment=HERE,
+        timer="cpu",
+        seed=0,
+        launches=tuple(turns(math.exp(log)) for log in logs),
+    )
+    assert more_launches(judge([launched], Rule()), 10) == {"same": factor * 10}
+
+
 def test_nothing_to_measure_is_no_verdict(stage: Stagehands) -> None:
     found = stage.gate()
     assert (found.verdicts, found.comparisons, stage.launches, found.cut_short) == ((), (), [], False)
