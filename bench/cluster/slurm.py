@@ -6,6 +6,7 @@ States and nodes are read, reasons never: the same reason is shown for jobs that
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -123,9 +124,13 @@ class Slurm:
     def nodes(self, card: str) -> tuple[Node, ...]:
         """The nodes of the card's partition that have it, by their gres or their features."""
         site, nodes = self.sites.get(card, Site()), self._partition(self._partition_of(card))
-        if site.constraint and not site.gres:
-            return tuple(node for node in nodes if site.constraint in node.features) or nodes
+        if site.constraint:
+            nodes = tuple(node for node in nodes if site.constraint in node.features) or nodes
+            if not site.gres:
+                return nodes
         kind = _kind(site.gres) if site.gres else card.lower()
+        if not kind and _asks_for_gpus(site.gres or ""):  # of any kind
+            return tuple(node for node in nodes if _asks_for_gpus(node.gres))
         return tuple(node for node in nodes if kind in _kinds(node.gres)) or (
             () if site.gres else tuple(node for node in nodes if kind in map(str.lower, node.features))
         )
@@ -251,6 +256,11 @@ def _kinds(gres: str) -> tuple[str, ...]:
     """`gpu:a100:4(S:0-1),gpu:t4:1` -> a100, t4."""
     parts = (part.split("(")[0].split(":") for part in gres.lower().replace("),", ") ,").split(","))
     return tuple(part[1] for part in parts if len(part) >= 2 and part[0].strip() == "gpu" and not part[1].isdecimal())
+
+
+def _asks_for_gpus(gres: str) -> bool:
+    """Whether there are GPUs among it, of whatever kind: `gpu:4` has none of a name."""
+    return any(re.split(r"[:(]", part.strip())[0] == "gpu" for part in gres.lower().split(","))
 
 
 def _kind(gres: str) -> str:

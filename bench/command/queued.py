@@ -380,9 +380,10 @@ def _wait(driver: drive.Driver, engine: Slurm | Ray, request: Request) -> bool:
     except KeyboardInterrupt:
         jobs = driver.active()
         progress.say("")
+        stay, them = ("stays", "it") if len(jobs) == 1 else ("stay", "them")
         progress.say(
-            f"{plural(len(jobs), 'job')} stay queued, and the same command attaches to them."
-            + (f" `{engine.how_to_cancel(jobs)}` cancels them." if jobs else "")
+            f"{plural(len(jobs), 'job')} {stay} queued, and the same command attaches to {them}."
+            + (f" `{engine.how_to_cancel(jobs)}` cancels {them}." if jobs else "")
         )
         return True
     for sentence in driver.split_cards():

@@ -27,6 +27,7 @@ GIT_SECONDS = 3.0
 
 _ALLOCATOR = "another allocator reserves another amount of memory"
 _WAITS = "the host waits for every kernel"
+_CONVOLUTIONS = "convolutions are chosen otherwise"
 
 VARIABLES: dict[str, str] = {
     "NVIDIA_TF32_OVERRIDE": "0 turns TF32 off behind torch's back, whatever a record says",
@@ -40,14 +41,22 @@ VARIABLES: dict[str, str] = {
     "TORCH_BLAS_PREFER_CUBLASLT": "matrix products are another library's",
     "DISABLE_ADDMM_CUDA_LT": "matrix products are another library's",
     "PYTORCH_TUNABLEOP_ENABLED": "matrix products are chosen by trying, anew in each process",
+    "TORCH_CUBLASLT_UNIFIED_WORKSPACE": "cuBLAS and cuBLASLt share a workspace, or not",
+    "TORCH_LINEAR_FLATTEN_3D": "linear layers call another kernel",
+    "TORCH_CUDNN_V8_API_DISABLED": _CONVOLUTIONS,
+    "TORCH_CUDNN_USE_HEURISTIC_MODE_B": _CONVOLUTIONS,
+    "TORCH_CUDNN_SDPA_DEPRIORITIZED": "attention is another kernel",
     "CUDA_FORCE_PTX_JIT": "kernels are compiled when they are first called",
     "PYTORCH_HIP_ALLOC_CONF": _ALLOCATOR,
+    "PYTORCH_NO_HIP_MEMORY_CACHING": "every tensor asks the driver for memory",
     "HIP_LAUNCH_BLOCKING": _WAITS,
     "AMD_SERIALIZE_KERNEL": _WAITS,
     "HSA_OVERRIDE_GFX_VERSION": "kernels of another card run",
     "TORCH_BLAS_PREFER_HIPBLASLT": "matrix products are another library's",
-    "MIOPEN_FIND_MODE": "convolutions are chosen otherwise",
+    "TORCH_ROCM_FA_PREFER_CK": "attention is another kernel",
+    "MIOPEN_FIND_MODE": _CONVOLUTIONS,
     "PYTORCH_MIOPEN_SUGGEST_NHWC": "convolutions take another memory format",
+    "PYTORCH_MIOPEN_SUGGEST_NHWC_BATCHNORM": "batch norm takes another memory format",
     "PYTORCH_ENABLE_MPS_FALLBACK": "operators that the GPU lacks run on the CPU",
     "PYTORCH_MPS_HIGH_WATERMARK_RATIO": _ALLOCATOR,
     "PYTORCH_MPS_LOW_WATERMARK_RATIO": _ALLOCATOR,
@@ -56,7 +65,8 @@ VARIABLES: dict[str, str] = {
     "ONEDNN_DEFAULT_FPMATH_MODE": "products are in fewer bits, whatever a record says",
 }
 """What changes a GPU's numbers from outside, and how: variables of NVIDIA's, AMD's, Intel's and Apple's libraries and
-of torch (its notes "CUDA environment variables", "CUDA semantics", "HIP semantics" and "MPS environment variables").
+of torch (its notes "CUDA environment variables", "CUDA semantics", "HIP semantics" and "MPS environment variables", and
+the names in the libraries of torch 2.14).
 """
 
 _SWITCHES = frozenset(
@@ -67,6 +77,9 @@ _SWITCHES = frozenset(
         "TORCH_BLAS_PREFER_CUBLASLT",
         "DISABLE_ADDMM_CUDA_LT",
         "PYTORCH_TUNABLEOP_ENABLED",
+        "TORCH_CUDNN_V8_API_DISABLED",
+        "TORCH_CUDNN_USE_HEURISTIC_MODE_B",
+        "TORCH_CUDNN_SDPA_DEPRIORITIZED",
         "CUDA_FORCE_PTX_JIT",
         "HIP_LAUNCH_BLOCKING",
         "AMD_SERIALIZE_KERNEL",

@@ -237,6 +237,25 @@ def test_a_column_is_filled_and_another_request_is_refused(here, cluster, capsys
 
 
 @pytest.mark.slow
+def test_ctrl_c_leaves_a_job_queued_and_the_same_command_attaches_to_it(here, cluster, capsys, monkeypatch):
+    monkeypatch.setenv("WORKER", json.dumps({"seconds": 0.05, "holds": {"v100-01": str(here / "go")}}))
+    usual = queued.drive.Driver
+
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(queued.drive, "Driver", partial(usual, sleep=interrupted))
+    assert main(RUN) == 130
+    told = "1 job stays queued, and the same command attaches to it. `scancel {}` cancels it."
+    [number] = cluster.run("squeue", "-h", "-o", "%i").split()
+    assert told.format(number) in capsys.readouterr().err
+    monkeypatch.setattr(queued.drive, "Driver", usual)
+    (here / "go").touch()
+    assert main(RUN) == 0
+    assert len((here / "visionbench-cluster" / "jobs.jsonl").read_text().splitlines()) == 1, "sent once"
+
+
+@pytest.mark.slow
 def test_a_card_without_a_fit_node_is_not_measured_and_the_tables_say_why(here, cluster, capsys, monkeypatch):
     monkeypatch.setenv("WORKER", json.dumps({"seconds": 0.05, "sick": {"a1": "its GPU is a slice of a card (MIG)"}}))
     words = ["run", "resnet18", "--cluster", "slurm", "--gpu", "a100", "--launches", "1", "--anonymous-nodes"]

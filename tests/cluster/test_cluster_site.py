@@ -87,3 +87,32 @@ def test_a_job_of_a_checkout_keeps_the_users_path(tmp_path, monkeypatch, before,
         ["/bin/sh", "-c", f'{line}\necho "$PYTHONPATH"'], env=environ, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip().split(":") == [str(ROOT), *after]
+
+
+NODES = (("n1", "gpu:a100:4(S:0-1)", "a100,big"), ("n2", "gpu:4,shard:8", "volta"), ("n3", "(null)", "volta"))
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ({}, "n1"),
+        ({"gres": "gpu:a100:1"}, "n1"),
+        ({"gres": "gpu:1"}, "n1 n2"),
+        ({"gres": "gpu"}, "n1 n2"),
+        ({"gres": "gpu:1", "constraint": "volta"}, "n2"),
+        ({"gres": "gpu:a100:1", "constraint": "big"}, "n1"),
+        ({"gres": "gpu:a100:1", "constraint": "volta"}, ""),
+        ({"constraint": "volta"}, "n2 n3"),
+        ({"constraint": "volta|big"}, "n1 n2 n3"),  # Slurm knows what that means
+        ({"gres": "shard:1"}, ""),
+        ({"gres": "gpu:moon:1"}, ""),
+    ],
+)
+def test_which_nodes_have_a_card(tmp_path, monkeypatch, words, names):
+    nodes = [
+        slurm.Node(name=name, state="idle", gres=gres, features=tuple(features.split(",")), limit=None)
+        for name, gres, features in NODES
+    ]
+    monkeypatch.setattr(slurm, "_listed", lambda _: tuple(nodes))
+    engine = slurm.Slurm(name="x", folder=tmp_path, partition=None, sites={"a100": site.Site(**words)})
+    assert [node.name for node in engine.nodes("a100")] == names.split()

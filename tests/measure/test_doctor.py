@@ -367,6 +367,10 @@ def test_a_real_gpu_is_examined() -> None:
         ("PYTORCH_ENABLE_MPS_FALLBACK", "1", True),
         ("PYTORCH_TUNABLEOP_ENABLED", "0", False),
         ("AMD_SERIALIZE_KERNEL", "3", True),
+        ("TORCH_CUDNN_V8_API_DISABLED", "1", True),
+        ("TORCH_CUDNN_V8_API_DISABLED", "0", False),
+        ("TORCH_CUBLASLT_UNIFIED_WORKSPACE", "0", True),
+        ("PYTORCH_NO_HIP_MEMORY_CACHING", "1", True),
     ],
 )
 def test_a_variable_that_changes_numbers_is_told(
