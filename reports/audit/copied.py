@@ -118,9 +118,18 @@ def _network(row: PaperRow, metric: str, counted: Counted) -> object:
     return (profile.family, *counts)
 
 
-def copied(findings: Sequence[Finding], cite: str, first: Prints, counted: Counted) -> tuple[Finding, ...]:
-    """The findings of the paper with that `cite`; what is unexplained and stands in an earlier one is so called."""
-    date = appeared(cite)
+TODAY = "9999"
+"""When a file appeared that somebody writes, and that has no number on arXiv: after every paper."""
+
+
+def copied(
+    findings: Sequence[Finding], cite: str, first: Prints, counted: Counted, undated: str = ""
+) -> tuple[Finding, ...]:
+    """The findings of the paper with that `cite`; what is unexplained and stands in an earlier one is so called.
+
+    A paper without a number on arXiv appeared `undated`: "" for no time that is known.
+    """
+    date = appeared(cite) or undated
     return tuple(
         _copy(finding, first, date, counted) if finding.kind == "unexplained" and date else finding
         for finding in findings
@@ -145,11 +154,11 @@ def _earlier(figure: Figure, first: Prints, date: str, counted: Counted) -> list
     return sorted(known, key=lambda each: each.date)
 
 
-def refuting(cite: str, first: Prints, counted: Counted) -> Callable[[Figure, float], bool]:
+def refuting(cite: str, first: Prints, counted: Counted, undated: str = "") -> Callable[[Figure, float], bool]:
     """Whether a count that is near a print is refuted by an earlier one. One that a network's own paper has is copied
     here, and so is any of few digits. One of more digits is rounded here, and may be another count.
     """
-    date = appeared(cite)
+    date = appeared(cite) or undated
 
     def refuted(figure: Figure, value: float) -> bool:
         for earlier in _earlier(figure, first, date, counted):

@@ -14,7 +14,7 @@ from visionbench.command.main import main
 from visionbench.record.profile import TRAINING, by_network
 from visionbench.reports import REPORTS
 from visionbench.reports.audit.conventions import NAMED, PARAMS
-from visionbench.reports.audit.copied import appeared, copied, first_prints, origins, refuting
+from visionbench.reports.audit.copied import TODAY, appeared, copied, first_prints, origins, refuting
 from visionbench.reports.audit.explain import audit
 from visionbench.reports.audit.figures import METRICS, Counted
 from visionbench.reports.audit.zoo import zoo
@@ -77,6 +77,15 @@ def test_a_number_may_be_copied_and_rounded(mine, theirs, is_copy):
     papers = paper("b", SECOND, row(macs=mine)), paper("a", FIRST, row(macs=theirs))
     text = "the number that a prints (a_table1), rounded"
     assert kinds(papers[0], *papers) == [("copied", text) if is_copy else ("unexplained", "")]
+
+
+@pytest.mark.parametrize(("undated", "kind"), [(TODAY, "copied"), ("", "unexplained")])
+def test_a_file_that_somebody_writes_is_newer_than_every_paper(undated, kind):
+    counted = Counted(by_network([profile()]))
+    mine, theirs = paper("b", "this paper", row(macs="9.9")), paper("a", FIRST, row(macs="9.9"))
+    first = first_prints([[theirs]], counted)
+    explained = audit("b", mine.rows, counted, refuted=refuting(mine.cite, first, counted, undated))
+    assert [f.kind for f in copied(explained, mine.cite, first, counted, undated)] == [kind]
 
 
 @pytest.mark.parametrize(("other", "is_copy"), [({}, True), ({"macs": 4_100_000_000}, False)])

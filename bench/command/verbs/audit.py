@@ -268,15 +268,17 @@ def _without_user_models(report: Report) -> Report:
 
 def _audited(papers: Sequence[tuple[str, list[Report]]], profiles: Counted) -> list[Audited]:
     """The findings of each paper, with what stands in an earlier one of all that are shipped."""
-    from visionbench.reports.audit.copied import copied, first_prints, refuting
+    from visionbench.reports.audit.copied import TODAY, copied, first_prints, refuting
     from visionbench.reports.audit.explain import audit
     from visionbench.reports.audit.tables import Audited
 
-    first = first_prints([reports for _, reports in _papers(())], profiles)
+    shipped = [reports for _, reports in _papers(())]
+    known, first = {reports[0].cite for reports in shipped}, first_prints(shipped, profiles)
     audited = []
     for stem, reports in papers:
         rows, head = [row for report in reports for row in report.rows], reports[0]
-        explained = audit(stem, rows, profiles, head.stated, refuting(head.cite, first, profiles))
-        findings = copied(explained, head.cite, first, profiles)
+        undated = "" if head.cite in known else TODAY
+        explained = audit(stem, rows, profiles, head.stated, refuting(head.cite, first, profiles, undated))
+        findings = copied(explained, head.cite, first, profiles, undated)
         audited.append(Audited(stem=stem, title=head.paper, cite=head.cite, findings=findings))
     return audited
