@@ -119,7 +119,7 @@ def _network(row: PaperRow, metric: str, counted: Counted) -> object:
 
 
 TODAY = "9999"
-"""When a file appeared that somebody writes, and that has no number on arXiv: after every paper."""
+"""When a user's file without a number on arXiv appeared: after every paper."""
 
 
 def copied(
