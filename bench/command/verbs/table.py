@@ -213,7 +213,7 @@ def _imported_row(path: Path, row: Line, names: Sequence[str]) -> str:
 
 
 FAR = 0.2
-"""Params that differ by more are another network's, or a slip of the pen: then nobody but the user can tell."""
+"""Params that differ by more are another network's, or a slip of the pen: the user decides."""
 
 
 def _other_params(model: str, printed: str) -> str:
@@ -263,10 +263,11 @@ def _head(path: Path, title: str, cite: str = "this paper") -> str:
 
     file = shlex.quote(path.name)
     return f"""\
-# Your own table. `{program_name()} report {file}` prints it (--format latex, markdown, csv, html),
-# `{program_name()} run --table {file}` measures its rows here,
+# Your own table. `{program_name()} report {file}` prints it (--format latex, markdown, csv, html).
+# `{program_name()} run --table {file}` measures its rows here.
 # `{program_name()} audit {file}` checks its counts.
-# A row has model (a bare name is timm's, "" names no network), label, section, size, and what is printed of it:
+#
+# A row has model (a bare name is timm's, "" names no network), label, section and size. It may print
 # {", ".join(_key(key) for key in METRICS)} (in M, G, img/s, %, GB, as printed). own = true sets a row apart.
 
 title = {_quoted(title)}
