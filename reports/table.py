@@ -159,6 +159,16 @@ def only(table: Table, keys: frozenset[str]) -> Table:
     return replace(table, columns=tuple(table.columns[i] for i in kept), rows=rows)
 
 
+def pick_of_all(tables: Sequence[Table], words: Sequence[str]) -> list[Table]:
+    """`pick` of each table; a column that only some of them have is left out of the others."""
+
+    def known(table: Table) -> list[str]:
+        return [word for word in words if any(_named(column, word) for column in table.columns)]
+
+    elsewhere = {word for table in tables for word in known(table)}
+    return [pick(table, [word for word in words if word in known(table) or word not in elsewhere]) for table in tables]
+
+
 def pick(table: Table, words: Sequence[str]) -> Table:
     """The same table with its first column and those that the words name, in the words' order.
 

@@ -138,7 +138,7 @@ def long_sentences(path: Path) -> list[str]:
 REASONS = (
     "\n        _to_copy copy clone",  # torch's operators that copy: names, no sentence
     "\n        relu relu6 prelu",  # and those that work on each element
-    "\n    textbf textit textsf",  # TeX's macros
+    "\n    textbf textit textsl",  # TeX's macros
     "<!doctype html>",  # a page's markup
     "targets should not be none",  # a pattern of torchvision's own message
 )

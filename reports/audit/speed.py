@@ -160,7 +160,7 @@ def pairs(paper: Paper, papers: Sequence[Paper], predictions: Predictions) -> Ta
         section=lambda pair: pair.faster.table,
         remarks=(
             "The first over the second. A pair is here only where the two predictions differ by more than their "
-            "resolution: then print or prediction is wrong, or the two were not measured alike, as a figure from an "
+            "resolution. Then print or prediction is wrong, or the two were not measured alike, as a figure from an "
             "earlier paper may be. A measurement can tell.",
         ),
     )

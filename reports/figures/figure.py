@@ -43,7 +43,7 @@ class Evidence:
     """All that figures are drawn from: records of any source, comparisons, and what a user chose.
 
     `rows` are of the user's own tables: networks with an accuracy, drawn beside the paper's and emphasised. `alone`:
-    they are a table with rows of its own and of others, which is drawn instead of the paper's; `title` is that table's.
+    they are a whole table, with the user's rows set apart, which is drawn instead of the paper's. `title`: its title.
     """
 
     records: Sequence[Record] = ()

@@ -100,7 +100,7 @@ def has_numbers(cells: Sequence[str]) -> bool:
 
 
 def _continues(cells: Sequence[str], above: Sequence[str]) -> bool:
-    """Whether a line says more about the columns: it names no network of its own, and no number stands in it."""
+    """Whether a line says more about the columns: it names no other network, and no number stands in it."""
     filled = [cell for cell in cells if cell not in ("", SPAN)]
     label = next((i for i, word in enumerate(above) if _key_of(word) == "label"), -1)
     own = cells[label] if 0 <= label < len(cells) else ""
@@ -262,7 +262,7 @@ _MANY = 200
 
 
 def _bare_numbers(place: int, column: Column, body: Sequence[Cells]) -> list[float]:
-    """The numbers of a column that have no unit of their own."""
+    """The numbers of a column that stand without a unit."""
     texts = (part_of(cells[place], column) for _, cells in body if place < len(cells))
     plain = (re.sub(r",(?=\d{3}(?!\d))|[*†‡%]|\(.*?\)", "", text).strip() for text in texts)
     return [float(text) for text in plain if re.fullmatch(r"\d+(\.\d+)?", text)]

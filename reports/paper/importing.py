@@ -49,7 +49,7 @@ MOST = 500_000
 
 
 def parse(text: str, name: str) -> tuple[Printed, ...]:
-    """The printed tables in a text. `name` is the file's. Raises `BenchError` where there is none."""
+    """The printed tables in a text. `name` is the file's. Raises `BenchError` for a text without any."""
     if len(text) > MOST:
         raise BenchError(f"{name} has more than {MOST:,} characters: give the tables alone.")
     blocks = [block for block in _blocks(text, name) if block.lines]

@@ -257,6 +257,13 @@ def test_columns_are_chosen_by_words(capsys):
     assert "no column 'speed': write some of size" in capsys.readouterr().err
 
 
+def test_a_column_of_one_table_is_left_out_of_the_others(capsys):
+    assert main(["report", "swin_hub", "beit_readme", "--columns", "params,img/s", "--format", "csv"]) == 0
+    assert "throughput_published" in capsys.readouterr().out
+    assert main(["report", "swin_hub", "beit_readme", "--columns", "params,speed"]) == 2
+    assert "no column 'speed'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("columns", "environment"), [("params.paper,flops.paper", "table"), ("params,flops,img/s,top1", "table*")]
 )

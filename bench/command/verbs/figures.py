@@ -75,7 +75,7 @@ def add(parser: ArgumentParser) -> None:
         action="append",
         metavar="FILE",
         help="networks with their accuracy from a table's file (mypaper.toml, see `table new`), emphasised beside the "
-        "paper's; a file that says `own = true` of some rows is drawn instead of the paper, with those emphasised",
+        "paper's. Where it says `own = true` of some rows, it is drawn instead of the paper",
     )
     inputs.add_user_models(parser)
     parser.add_argument(

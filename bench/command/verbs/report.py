@@ -106,9 +106,9 @@ def tables_and_page(request: Request) -> tuple[list[Table], Callable[[], str]]:
     if request.tables and not measured_here:
         _say_where(laid_out)
     if request.output.columns:
-        from visionbench.reports.table import pick
+        from visionbench.reports.table import pick_of_all
 
-        laid_out = [pick(table, request.output.columns) for table in laid_out]
+        laid_out = pick_of_all(laid_out, request.output.columns)
     # Of all tables those that have something to say; one that is named says that it has nothing.
     tables = [table for table in laid_out if table.rows or not request.whole]
     # The whole page shows the figures, too; drawing them takes longer than everything else.

@@ -213,7 +213,7 @@ def _imported_row(path: Path, row: Line, names: Sequence[str]) -> str:
 
 
 FAR = 0.2
-"""Params that differ by more are another network's, or a slip of the pen: then nobody but the user can tell."""
+"""Params that differ by more are another network's, or a slip of the pen: the user decides."""
 
 
 def _other_params(model: str, printed: str) -> str:
@@ -262,12 +262,16 @@ def _head(path: Path, title: str, cite: str = "this paper") -> str:
     from visionbench.reports.paper.simple import METRICS
 
     file = shlex.quote(path.name)
+    said = (
+        f"# Your own table. `{program_name()} report {file}` prints it (--format latex, markdown, csv, html).",
+        f"# `{program_name()} run --table {file}` measures its rows here.",
+        f"# `{program_name()} audit {file}` checks its counts.",
+        '# A row has model (a bare name is timm\'s, "" names no network), label, section and size. It may print',
+        f"# {', '.join(map(_key, METRICS))} (in M, G, img/s, %, GB, as printed). own = true sets a row apart.",
+    )
+    lines = "\n".join(said)
     return f"""\
-# Your own table. `{program_name()} report {file}` prints it (--format latex, markdown, csv, html),
-# `{program_name()} run --table {file}` measures its rows here,
-# `{program_name()} audit {file}` checks its counts.
-# A row has model (a bare name is timm's, "" names no network), label, section, size, and what is printed of it:
-# {", ".join(_key(key) for key in METRICS)} (in M, G, img/s, %, GB, as printed). own = true sets a row apart.
+{lines}
 
 title = {_quoted(title)}
 cite = {_quoted(cite)}  # where the printed numbers stand, such as arXiv 2103.14030; a row may have another `source`
