@@ -167,6 +167,21 @@ def test_what_a_module_raises_is_a_failure_as_by_name() -> None:
     assert "no &lt;image&gt;" in measure(Breaks(), torch.zeros(1, 3, 8, 8), device="cpu")._repr_html_()
 
 
+@pytest.mark.usefixtures("brief")
+@pytest.mark.parametrize("part", ["all", "buffer", "layer"])
+def test_a_module_without_values_cannot_be_timed_and_says_why(part: str) -> None:
+    network = nn.Sequential(small(), nn.BatchNorm1d(8))
+    moved = {"all": network, "layer": network[0]}.get(part)
+    if moved is not None:
+        moved.to("meta")
+    else:
+        network[1].running_mean = torch.zeros(8, device="meta")
+    [record] = measure(network, torch.zeros(1, 3, 8, 8), device="cpu")
+    assert record.failure is not None
+    assert record.failure.kind == "unsupported"
+    assert "on the meta device, without values: build it on the CPU" in record.failure.message
+
+
 def test_a_network_is_known_only_meanwhile() -> None:
     given = Given(name="user:__main__:net", factory=small)
     with known(given):

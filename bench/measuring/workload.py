@@ -155,6 +155,8 @@ def _prepared(model: nn.Module, spec: Spec, device: str) -> tuple[nn.Module, tup
 
     Raises `UnsupportedError` for one that does not compute in the numbers that its record would name.
     """
+    if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+        raise UnsupportedError("it is on the meta device, without values: build it on the CPU; a trace needs no values")
     if numbers := foreign_numbers(model, spec.precision):
         raise UnsupportedError(f"it {mismatch(numbers, spec.precision)}")
     if spec.precision == "bf16" and isinstance(model, Detector):
