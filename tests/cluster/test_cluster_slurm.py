@@ -134,6 +134,7 @@ def test_a_shift_that_never_works_fails_after_three_tries_with_its_logs_end(camp
     assert len((campaign.folder / "jobs.jsonl").read_text().splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_an_unfit_node_is_left_out_and_said(campaign: Campaign) -> None:
     campaign.orders(seconds=0.05, sick={"v1": "its GPU's memory had 3 uncorrectable errors"})
     request = campaign.request(launches=2, cards=("v100",))

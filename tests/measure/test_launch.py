@@ -118,7 +118,7 @@ def test_a_hang_is_stopped_with_all_it_started(factories: Factories, once: Proto
 
 
 def test_the_time_limit_is_the_protocols(factories: Factories, once: Protocol) -> None:
-    record = launch(Spec(model=factories("hangs")), replace(once, max_seconds=1.5), "cpu", 1)
+    record = launch(Spec(model=factories("hangs")), replace(once, max_seconds=0.5), "cpu", 1)
     assert record.failure is not None
     assert record.failure.kind == "timeout"
 

@@ -153,11 +153,16 @@ def test_a_wheel_without_the_cards_kernels_says_which_torch_has_them(
     ("name", "value"),
     [
         ("NVIDIA_TF32_OVERRIDE", "0"),
-        ("CUDA_LAUNCH_BLOCKING", "1"),
-        ("PYTORCH_CUDA_ALLOC_CONF", "backend:native"),
+        *(
+            pytest.param(name, value, marks=pytest.mark.slow)  # each measures three times
+            for name, value in (
+                ("CUDA_LAUNCH_BLOCKING", "1"),
+                ("PYTORCH_CUDA_ALLOC_CONF", "backend:native"),
+                ("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),
+                ("TORCH_BLAS_PREFER_CUBLASLT", "1"),
+            )
+        ),
         ("PYTORCH_ALLOC_CONF", "max_split_size_mb:64"),
-        ("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),
-        ("TORCH_BLAS_PREFER_CUBLASLT", "1"),
     ],
 )
 def test_variables_that_change_numbers_are_a_flag_and_kept(

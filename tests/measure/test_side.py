@@ -237,7 +237,12 @@ def test_leaving_a_side_ends_all_that_it_started(room: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", ["leaves_a_daemon", "dies_and_leaves_a_daemon", "is_killed_and_leaves_a_daemon_that_nothing_marks"]
+    "model",
+    [
+        "leaves_a_daemon",
+        pytest.param("dies_and_leaves_a_daemon", marks=pytest.mark.slow),
+        "is_killed_and_leaves_a_daemon_that_nothing_marks",
+    ],
 )
 def test_a_daemon_with_a_session_of_its_own_ends_with_its_side(room: Path, model: str) -> None:
     (room / "daemon").unlink(missing_ok=True)
