@@ -246,9 +246,9 @@ def test_ctrl_c_leaves_a_job_queued_and_the_same_command_attaches_to_it(here, cl
 
     monkeypatch.setattr(queued.drive, "Driver", partial(usual, sleep=interrupted))
     assert main(RUN) == 130
-    told = "1 job stays queued, and the same command attaches to it. `scancel {}` cancels it."
+    sentence = "1 job stays queued, and the same command attaches to it. `scancel {}` cancels it."
     [number] = cluster.run("squeue", "-h", "-o", "%i").split()
-    assert told.format(number) in capsys.readouterr().err
+    assert sentence.format(number) in capsys.readouterr().err
     monkeypatch.setattr(queued.drive, "Driver", usual)
     (here / "go").touch()
     assert main(RUN) == 0
