@@ -185,6 +185,13 @@ def test_a_folder_with_what_is_not_ours(here, cluster, capsys, name, text, why):
     assert cluster.run("squeue", "-h") == ""
 
 
+def test_a_folder_of_other_records_stays_as_it_is(here, cluster, capsys):
+    (here / "old").mkdir()
+    (here / "old" / "visionbench.jsonl").write_text("")
+    assert "old holds visionbench.jsonl and no request" in complaint([*RUN, "--records", "old"], capsys)
+    assert [path.name for path in (here / "old").iterdir()] == ["visionbench.jsonl"]
+
+
 def test_a_request_of_somebody_else_is_not_gone_on_with(here, cluster, capsys, monkeypatch):
     monkeypatch.setattr(queued, "_user", lambda: "ann")
     monkeypatch.setattr(queued, "_wait", lambda *_: True)
