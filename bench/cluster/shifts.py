@@ -197,15 +197,19 @@ def records_file(folder: Path, name: str) -> Path:
     return folder / "records" / f"{name}.jsonl"
 
 
+def check_free(folder: Path) -> None:
+    """Raise `BenchError` for a folder with other records: of a request's only those in `records` would be read."""
+    if not request_file(folder).exists() and (others := sorted(folder.glob("*.jsonl"))):
+        raise BenchError(f"{folder} holds {others[0].name} and no request: name a new folder with --records.")
+
+
 def keep(folder: Path, request: Request) -> Request:
     """Write the request into its folder, or go on with the one that is there; more launches than before are added.
 
     Raises `BenchError` where the folder holds another request, with what differs.
     """
+    check_free(folder)
     path = request_file(folder)
-    if not path.exists() and (others := sorted(folder.glob("*.jsonl"))):
-        # Of a request's folder only what is in `records` is read: these would be seen no more.
-        raise BenchError(f"{folder} holds {others[0].name} and no request: name a new folder with --records.")
     for name in ("records", "shifts", "logs", "unfit"):
         try:
             (folder / name).mkdir(parents=True, exist_ok=True)

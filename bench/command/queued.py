@@ -94,6 +94,7 @@ def run(
                 request, replace(engine, name="visionbench"), nodes, spread=queue.nodes == "spread"
             )
             return Outcome(records=())
+        shifts.check_free(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with drive.alone(folder), _forgotten_if_refused(folder):
             request = shifts.keep(folder, request)

@@ -185,6 +185,13 @@ def test_a_folder_with_what_is_not_ours(here, cluster, capsys, name, text, why):
     assert cluster.run("squeue", "-h") == ""
 
 
+def test_a_folder_of_other_records_stays_as_it_is(here, cluster, capsys):
+    (here / "old").mkdir()
+    (here / "old" / "visionbench.jsonl").write_text("")
+    assert "old holds visionbench.jsonl and no request" in complaint([*RUN, "--records", "old"], capsys)
+    assert [path.name for path in (here / "old").iterdir()] == ["visionbench.jsonl"]
+
+
 def test_a_request_of_somebody_else_is_not_gone_on_with(here, cluster, capsys, monkeypatch):
     monkeypatch.setattr(queued, "_user", lambda: "ann")
     monkeypatch.setattr(queued, "_wait", lambda *_: True)
@@ -246,9 +253,9 @@ def test_ctrl_c_leaves_a_job_queued_and_the_same_command_attaches_to_it(here, cl
 
     monkeypatch.setattr(queued.drive, "Driver", partial(usual, sleep=interrupted))
     assert main(RUN) == 130
-    told = "1 job stays queued, and the same command attaches to it. `scancel {}` cancels it."
+    sentence = "1 job stays queued, and the same command attaches to it. `scancel {}` cancels it."
     [number] = cluster.run("squeue", "-h", "-o", "%i").split()
-    assert told.format(number) in capsys.readouterr().err
+    assert sentence.format(number) in capsys.readouterr().err
     monkeypatch.setattr(queued.drive, "Driver", usual)
     (here / "go").touch()
     assert main(RUN) == 0
