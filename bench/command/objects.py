@@ -102,7 +102,7 @@ def _described(inputs: object) -> tuple[tuple[str, ...], list[Any]]:
     if not tensors:
         return texts_of(inputs), []
     if not all(tensor.dim() for tensor in tensors):
-        raise BenchError("every input is a batch, and a tensor without sizes is none: give it a first size.")
+        raise BenchError("every input is a batch, and a tensor without sizes cannot be one: give it a first size.")
     if any(tensor.shape[0] != tensors[0].shape[0] for tensor in tensors):
         raise BenchError("every input is a batch, and the first sizes of these differ: give all of them the same.")
     flat = [("", leaf) for leaf in _pytree.tree_leaves(positional)]

@@ -154,7 +154,7 @@ def _age(profile: Profile, today: date) -> int:
 
 
 def remark(path: Path, environment: Environment, today: date) -> str:
-    """What a gate says of its own error rates here: what the current profile found, or that none is current.
+    """What a gate says of its error rates here: what the current profile found, or that none is current.
 
     `doctor` has the cause and the remedy (`missing`): they are the machine's and not the row's.
     """
