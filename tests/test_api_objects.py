@@ -108,8 +108,8 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: compare(small()), "hand over two"),
     (lambda: measure(["resnet18", "resnet34"]), "names are handed over one by one, and not as a list: unpack it."),
     (lambda: trace(("resnet18",)), "one by one, and not as a tuple"),
-    (lambda: trace(small(), torch.tensor(1.0)), "a tensor without sizes is none"),
-    (lambda: trace(Net(), (torch.zeros(2, 8), torch.tensor(2))), "a tensor without sizes is none"),
+    (lambda: trace(small(), torch.tensor(1.0)), "a tensor without sizes cannot be one"),
+    (lambda: trace(Net(), (torch.zeros(2, 8), torch.tensor(2))), "a tensor without sizes cannot be one"),
     (lambda: compare(small(), small(), base="HEAD"), "without base, head or vary"),
     (lambda: compare(small(), small(), launches=5), "put functions that return them into a module"),
 ]
