@@ -38,6 +38,11 @@ def read_records(paths: Sequence[Path] | None) -> list[Record]:
     return with_committed(own_records(paths))
 
 
+def read_kept(path: Path) -> list[Record]:
+    """`read_records` of the file that a verb appends to, which is not there before its first launch."""
+    return read_records([path]) if path.exists() else with_committed([])
+
+
 def own_records(paths: Sequence[Path] | None) -> list[Record]:
     """The user's records alone: of the files named, or of the default one; and of a cluster's unfit nodes."""
     logs = [store.read(path) for path in paths] if paths else [store.read_if_there(RECORDS)]

@@ -498,3 +498,10 @@ def test_four_writers_that_are_killed_lose_nothing_that_was_acknowledged(path: P
     assert promised
     assert {(writer, int(number)) for writer, number in promised} <= kept
     print(f"{KILLS} kills, {len(promised)} records acknowledged, {len(kept)} kept, 0 lost")
+
+
+def test_a_verbs_own_file_need_not_be_there(tmp_path: Path) -> None:
+    """`effects` measures turns, and prints them beside records that nothing may have written."""
+    from visionbench.command import inputs
+
+    assert inputs.read_kept(tmp_path / "none.jsonl") == inputs.with_committed([])

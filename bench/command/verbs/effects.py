@@ -250,7 +250,7 @@ def _print(comparisons: Sequence[Comparison], request: Request) -> None:
     """The tables of what was compared now, and of the grid."""
     from visionbench.reports import REPORTS
 
-    records = inputs.read_records([request.records])
+    records = inputs.read_kept(request.records)
     if request.roadmap:
         names = [{"t": "convnext_table10", "b": "convnext_table11"}[request.roadmap]]
     else:

@@ -450,7 +450,7 @@ def _print_runs(specs: Sequence[Spec], place: Place, path: Path, networks: Netwo
     from visionbench.measuring.sweep import of_now
 
     wanted, name = set(specs), place.protocol.name
-    records = of_now(inputs.read_records([path]), networks)
+    records = of_now(inputs.read_kept(path), networks)
     computed = [record for record in records if record.source == "computed"]
     mine = [record for record in records if record.spec in wanted and record.source == "measured"]
     measured = [record for record in mine if record.protocol and record.protocol.name == name]
