@@ -247,6 +247,7 @@ def shell(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", words], cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_a_regression_is_one_though_nobody_reads_the_table(here: Path) -> None:
     comparison.write(here / "kept.jsonl", [_comparison(np.full(20, 0.1), "slower")])
     ran = shell("bench.py gate --rejudge kept.jsonl --junit tests.xml | true; echo ${PIPESTATUS[0]}", here)

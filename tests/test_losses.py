@@ -194,6 +194,7 @@ def test_a_network_that_returns_its_loss_is_trained_on_it() -> None:
     assert training_loss((main_, beside, scale), _zeros)[0] is main_, "a number that is no loss"
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_measured_and_guarded_with_its_loss(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

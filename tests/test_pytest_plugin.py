@@ -311,6 +311,7 @@ def test_no_timing_without_a_base(suite: pytest.Pytester) -> None:
 # --- the baseline -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_row_without_a_baseline_fails_and_says_how_to_write_one(suite: pytest.Pytester) -> None:
     faked(suite, "first", "second")
     done = run(suite)

@@ -200,6 +200,7 @@ def test_every_verb_prints_json_for_programs(verb: str) -> None:
     assert {"--json", "--quiet", "-q"} <= set(parser.option_names())
 
 
+@pytest.mark.slow
 def test_files_that_are_written_are_listed_for_programs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -224,6 +224,7 @@ def pids(room: Path) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_leaving_a_side_ends_all_that_it_started(room: Path) -> None:
     with pytest.raises(KeyboardInterrupt), SideProcess(Source(), "cpu", 1, random.Random(0)) as side:  # noqa: PT012
         side.answer("start", START_SECONDS)
