@@ -223,6 +223,7 @@ def test_the_summary_shows_every_verdict_also_of_what_passed(suite: pytest.Pytes
     run(suite).stdout.no_fnmatch_line("*= visionbench =*")
 
 
+@pytest.mark.slow
 def test_a_function_may_stand_for_its_name(suite: pytest.Pytester) -> None:
     suite.makepyfile(fakes=FAKES, zoo="class Nets:\n    @staticmethod\n    def ok(): ...\n\ndef ok(): ...\n")
     models = {"named": "zoo.ok", "method": "zoo.Nets.ok", "lambda": "lambda: None", "number": "list(range(999))"}

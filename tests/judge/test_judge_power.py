@@ -109,14 +109,14 @@ def test_equal_code_is_called_slower_in_at_most_one_of_a_hundred(kind, scatter):
     assert alarms <= 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "times", "most"),
     [
         ("drift about the truth", 4, 0.01),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in (("drift away from it", 2, 0.01), ("random walk", 2, 0.03), ("slow wander", 1, 0.035))
-        ),
+        ("drift away from it", 2, 0.01),
+        ("random walk", 2, 0.03),
+        ("slow wander", 1, 0.035),
     ],
 )
 def test_a_ratio_that_moves_raises_few_alarms(kind, times, most):
