@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ import pytest
 
 from tests.judge.test_judge_simulation import _comparison
 from visionbench import reports
+from visionbench.command.kept import keeper
 from visionbench.command.main import VERBS, main
 from visionbench.command.requests import FORMATS
 from visionbench.comparison import comparison
 from visionbench.record import store
+from visionbench.record.errors import BenchError
 from visionbench.record.program import program_name, short_name
 from visionbench.record.spec import Spec
 
@@ -245,6 +248,26 @@ def test_a_reader_that_has_read_enough_is_no_error(here: Path) -> None:
 def shell(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     words = command.replace("bench.py", f"'{sys.executable}' '{ROOT / 'bench.py'}'")
     return subprocess.run(["bash", "-c", words], cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def test_turns_take_no_file_of_something_else_and_lose_none_of_others(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A gate that was told to keep its turns in a file of records wrote over them, and over what `effects` had kept."""
+    shutil.copy(ROOT / "reports" / "records" / "cpu_2_threads.jsonl", here / "records.jsonl")
+    with pytest.raises(BenchError, match="holds no comparisons"):
+        keeper(here / "records.jsonl")
+    gated = _comparison(np.full(9, 0.1), "gated")
+    effects = replace(gated, name="effects", environment=replace(gated.environment, torch="2.6.0"))
+    comparison.write(here / "kept.jsonl", [effects])
+    keep = keeper(here / "kept.jsonl")
+    keep([gated])
+    keep([gated])
+    assert comparison.read(here / "kept.jsonl") == (gated,)
+    assert comparison.read(here / "kept.jsonl.1") == (effects,)
+    assert capsys.readouterr().err == f"What {here / 'kept.jsonl'} held is now in {here / 'kept.jsonl.1'}.\n"
+    keeper(here / "kept.jsonl")([gated])
+    assert not (here / "kept.jsonl.2").exists()
 
 
 @pytest.mark.slow

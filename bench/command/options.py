@@ -392,7 +392,7 @@ def add_turns(
     _add_lock_clocks(how)
     how.add_argument("--seed", type=whole, metavar="N", help="seed of the order of turns (default: random, and kept)")
     how.add_argument(
-        "--keep", type=Path, default=keep, metavar="FILE", help=f"append every measured time there (default: {keep})"
+        "--keep", type=Path, default=keep, metavar="FILE", help=f"keep every measured time there (default: {keep})"
     )
     return how
 

@@ -8,6 +8,7 @@ read, as everywhere in this house.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -228,6 +229,20 @@ def write(path: Path, comparisons: Iterable[Comparison]) -> None:
     Raises `BenchError` if the file cannot be written.
     """
     write_whole(path, "".join(to_json(comparison) + "\n" for comparison in comparisons))
+
+
+def set_aside(path: Path, comparisons: Iterable[Comparison]) -> Path | None:
+    """Move a file that holds others than these comparisons; returns its new name, None where nothing would be lost.
+
+    Raises `BenchError` for a file that is not ours.
+    """
+    keys = {comparison.key for comparison in comparisons}
+    if not path.is_file() or not path.stat().st_size or all(older.key in keys for older in read(path)):
+        return None
+    names = (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))
+    aside = next(name for name in names if not name.exists())
+    path.rename(aside)
+    return aside
 
 
 def merge(path: Path, comparisons: Iterable[Comparison]) -> None:

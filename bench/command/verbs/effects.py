@@ -191,7 +191,8 @@ def _announce(possible: Sequence[Row], refused: int, launches: int, device: str,
     if possible and not device.startswith("cpu"):
         compiled = [row.candidate.spec.compile_mode is not None for row in possible]
         takes = duration(turns_seconds(compiled, launches))
-        progress.say(f"This will take about {takes}; --launches 3 or --budget 10m make it shorter.")
+        ends = f"--budget ends it after {duration(turns.budget)}" if turns.budget else ""
+        progress.say(f"This will take about {takes}; {ends or '--launches 3 or --budget 10m make it shorter'}.")
 
 
 def _failure_here(row: Row, device: str) -> Failure | None:

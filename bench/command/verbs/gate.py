@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from visionbench.command import ci, options, output, progress
+from visionbench.command.kept import keeper
 from visionbench.command.processes import device_or_usual
 from visionbench.command.requests import ONLY_HERE, TERMINAL, ForCI, HowToRun, Output, Selection, Turns
 from visionbench.command.selection import specs_to_gate
@@ -179,12 +180,8 @@ def _play(rows: Sequence[Row], stage: Stage, turns: Turns) -> tuple[Outcome, int
     )
     environment = describe(stage.device, stage.threads)
 
-    def keep(comparisons: Sequence[comparison.Comparison]) -> None:
-        if turns.keep:
-            comparison.write(turns.keep, comparisons)
-
     with marked([stage.device], progress.say):
-        return gate(rows, stage, environment, plan, Rule(), keep, ci.Launches()), plan.seed
+        return gate(rows, stage, environment, plan, Rule(), keeper(turns.keep), ci.Launches()), plan.seed
 
 
 def judge_rows(title: str, baseline: comparison.Side, candidate: comparison.Side, turns: Turns) -> Judgement:

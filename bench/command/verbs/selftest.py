@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from visionbench.command import ci, inputs, options, output, progress, values
+from visionbench.command.kept import keeper
 from visionbench.command.processes import device_or_usual
 from visionbench.command.requests import TERMINAL, Output, Turns
 from visionbench.command.verbs.run import held_clocks
-from visionbench.comparison import comparison, noise_profile
+from visionbench.comparison import noise_profile
 from visionbench.comparison.verdict import NOT_MEASURED, OK, Rule
 from visionbench.record.units import plural
 
@@ -116,9 +117,10 @@ def run(request: Request) -> int:
     noise_profile.read(request.profile)  # a file of something else is reported now, and not after an hour
     output.check(request.output, request.profile, turns.keep)
 
+    keep_turns = keeper(turns.keep)
+
     def keep(runs: Sequence[Run]) -> None:
-        if turns.keep:
-            comparison.write(turns.keep, (row for suite in runs for row in suite.outcome.comparisons))
+        keep_turns([row for suite in runs for row in suite.outcome.comparisons])
 
     held = held_clocks([device], locked=turns.lock_clocks)
     with ci.ended_politely(), claimed(turns.keep), held, in_trees(stage, folder) as (placed, sides):
