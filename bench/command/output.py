@@ -102,20 +102,6 @@ def print_records(records: Iterable[Record]) -> None:
         print(clean_json(to_json(record)))
 
 
-def check_place(output: Output) -> None:
-    """Raise `BenchError` now for a file that could not be written when all is done: a page takes its time."""
-    path = output.file
-    if path is None:
-        return
-    if path.suffix in NO_TABLE:
-        listed = ", ".join(SUFFIXES)
-        raise BenchError(
-            f"{path}: tables are not written as {path.suffix}: end the name with one of {listed}, or .txt."
-        )
-    if path.is_dir() or not any(os.access(place, os.W_OK) for place in (path, path.parent)):
-        write(path, b"")  # fails, and says why
-
-
 def write(path: Path, data: bytes, option: str = " with --output") -> None:
     """Write a result to a file, whole. Raises `BenchError` where that cannot be; an older file is then as it was.
 
@@ -125,11 +111,14 @@ def write(path: Path, data: bytes, option: str = " with --output") -> None:
 
 
 def check(output: Output, *others: Path | None) -> None:
-    """Raise `BenchError` now for a file that could not be written after the measuring."""
-    for path, remedy in (
-        (output.file, "name another file with --output"),
-        *((path, "name another file") for path in others),
-    ):
+    """Raise `BenchError` now for a file that could not be written when all is done; `others` are written beside it."""
+    if output.file is not None and output.file.suffix in NO_TABLE:
+        raise BenchError(
+            f"{output.file}: tables are not written as {output.file.suffix}: end the name with one of "
+            f"{', '.join(SUFFIXES)}, or .txt."
+        )
+    remedies = [(output.file, "name another file with --output"), *((path, "name another file") for path in others)]
+    for path, remedy in remedies:
         if path is not None:
             files.check_room(path, remedy)
 

@@ -14,10 +14,7 @@ They are forked, which costs no imports; they touch no GPU and start no threads.
 
 from __future__ import annotations
 
-import gc
 import logging
-import multiprocessing
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -35,7 +32,7 @@ from visionbench.models.inputs import Arguments
 from visionbench.models.modes import set_mode
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import ImageSize, Spec
-from visionbench.tracing.apart import LIMIT, apart
+from visionbench.tracing.apart import LIMIT, apart, end, forks
 from visionbench.tracing.inputs import inputs_on
 from visionbench.tracing.skeleton import skeleton, values_as_zero
 
@@ -160,22 +157,9 @@ Ask = Callable[[Network], Graphs]
 def counting(networks: Iterable[Network]) -> Iterator[Ask]:
     """Start to count the graphs of these networks, each once, in child processes; yields how to ask for them."""
     wanted = list(dict.fromkeys(networks))
-    processes = max(1, min(len(wanted), os.cpu_count() or 1, _PROCESSES))
-    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("fork"), initializer=_settle_in)
-    try:
-        futures: dict[Network, Future[Graphs]] = {one: pool.submit(count, *one) for one in wanted}
+    with forks(min(len(wanted), _PROCESSES)) as pool:
+        futures: dict[Network, Future[Graphs]] = {network: pool.submit(count, *network) for network in wanted}
         yield lambda network: _answer(futures[network], pool, network)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _settle_in() -> None:
-    """A fork's first act. What the parent made is not garbage: looking at it for some would copy its pages. And of its
-    pool of threads, if it has one, nothing is here but the memory that says so: waiting for it would never end.
-    """
-    gc.freeze()
-    torch.set_num_threads(1)
-    os.dup2(2, 1)
 
 
 def _answer(future: Future[Graphs], pool: ProcessPoolExecutor, asked: Network) -> Graphs:
@@ -183,8 +167,7 @@ def _answer(future: Future[Graphs], pool: ProcessPoolExecutor, asked: Network) -
     try:
         return future.result(LIMIT)
     except TimeoutError:
-        for process in list((pool._processes or {}).values()):
-            process.kill()
+        end(pool)
         return Graphs(remark="its graphs could not be counted in time")
     except BrokenProcessPool:
         try:

@@ -62,8 +62,8 @@ def grids(records: Sequence[Record]) -> tuple[Grid, ...]:
     found: dict[tuple[object, ...], Grid] = {}
     places: dict[object, list[Record]] = {}
     for record in records:
-        if record.source != "measured":
-            continue
+        if record.source != "measured" or record.protocol is None or "throughput" not in record.protocol.metrics:
+            continue  # no launch that was timed: memory alone makes no grid
         if (launches := places.get(key := quick_key(record))) is None:
             spec, *how = record.key
             base = plain(spec)

@@ -74,9 +74,9 @@ def tables_and_page(request: Request) -> tuple[list[Table], Callable[[], str]]:
     """The tables that were asked for, and what makes them one HTML page. Raises `BenchError` for an unknown name."""
     if not request.tables and not request.whole:
         raise BenchError("which table? Name one (`list tables`) or say --all.")
-    output.check_place(request.output)
     from visionbench.reports import REPORTS
 
+    output.check(request.output)
     files: list[Report] = []
     if request.all:
         reports = list(REPORTS.values())

@@ -7,6 +7,8 @@ import textwrap
 import time
 from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -150,15 +152,50 @@ def count_missing(specs: Iterable[Spec], records: Sequence[Record], path: Path) 
         progress.say(f"Counting {plural(len(missing), 'network')} exactly, on no hardware ...")
     new: list[Record] = []
     said = time.monotonic()
-    for done, spec in enumerate(missing):
-        if time.monotonic() - said > SILENCE:
-            said = time.monotonic()
-            progress.say(f"counted {done} of {len(missing)}")
-        record = _count(spec, environment)
-        if record.failure or record.measurements != counted.get(spec):
+    for done, record in enumerate(_counts(missing, environment)):
+        if record.failure:
+            progress.say(f"{record.spec}: {record.failure.message}")
+        if record.failure or record.measurements != counted.get(record.spec):
             new.append(record)
             store.append(path, record)
+        if time.monotonic() - said > SILENCE:
+            said = time.monotonic()
+            progress.say(f"counted {done + 1} of {len(missing)}")
     return new
+
+
+MANY = 12
+"""Fewer networks than this are counted in this process: children take a moment to start."""
+
+
+def _counts(specs: Sequence[Spec], environment: Environment) -> Iterator[Record]:
+    """The record of each spec, in order; many are counted over all cores. A user's has a child of its own."""
+    from visionbench.tracing.apart import cores, forks
+
+    shared = [spec for spec in specs if not spec.model.startswith("user:")]
+    if len(shared) < MANY or cores() < 2:
+        yield from (_count(spec, environment) for spec in specs)
+        return
+    with forks(len(shared)) as pool:
+        ahead = {spec: pool.submit(_count, spec, environment) for spec in shared}
+        for spec in specs:
+            yield _count_of(ahead[spec], spec, environment) if spec in ahead else _count(spec, environment)
+
+
+def _count_of(counted: Future[Record], spec: Spec, environment: Environment) -> Record:
+    """What a child counted. One that died took the pool along, and then each network has a child of its own."""
+    from visionbench.tracing.apart import NO_AUTOGRAD, apart
+
+    try:
+        record = counted.result()
+    except BrokenProcessPool:
+        try:
+            return apart(_count, spec, environment)
+        except BenchError as error:
+            return _failed(spec, environment, error)
+    if record.failure and NO_AUTOGRAD in record.failure.message:
+        return _count(spec, environment)
+    return record
 
 
 def _same(record: Record, environment: Environment) -> bool:
@@ -172,7 +209,6 @@ def _count(spec: Spec, environment: Environment) -> Record:
     try:
         return to_record(_traced(spec), environment)
     except (BenchError, ModelError) as error:
-        progress.say(f"{spec}: {error}")
         return _failed(spec, environment, error)
 
 

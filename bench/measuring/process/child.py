@@ -16,11 +16,9 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from visionbench.machine import host
+from visionbench.record.lifetime import die_with
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # <sys/prctl.h>
-
-MOST_KILLABLE = "1000"
-"""The highest `oom_score_adj`: when memory ends, this process goes, not the user's shell."""
+PR_SET_CHILD_SUBREAPER = 36  # <sys/prctl.h>
 
 
 def run(channel: int, log: int, server: int) -> NoReturn:
@@ -89,16 +87,6 @@ def _cut_loose(log: int, server: int) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     die_with(server)
-
-
-def die_with(parent: int, by: signal.Signals = signal.SIGKILL) -> None:
-    """End `by` a signal when `parent` does, and be the first to go when memory ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, by)
-        with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
-            score.write(MOST_KILLABLE)
-    if os.getppid() != parent:  # it died before the kernel was told to watch it
-        os._exit(1)
 
 
 def limit_memory(share: int = 1) -> None:

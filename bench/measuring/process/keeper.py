@@ -15,7 +15,8 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from visionbench.measuring.process.child import adopt_orphans, die_with, end_orphans
+from visionbench.measuring.process.child import adopt_orphans, end_orphans
+from visionbench.record.lifetime import die_with
 
 BOOT = (
     "import json, sys; path, *order = json.loads(sys.argv[1]); sys.path[:] = path; "

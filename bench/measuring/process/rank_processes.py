@@ -21,8 +21,9 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from typing import Any, BinaryIO, NoReturn
 
-from visionbench.measuring.process.child import die_with, leave_after, limit_memory, tell
+from visionbench.measuring.process.child import leave_after, limit_memory, tell
 from visionbench.measuring.process.exit_status import ended, memory_kills
+from visionbench.record.lifetime import die_with
 from visionbench.record.record import Failure
 
 Tell = Callable[[str], None]

@@ -34,9 +34,10 @@ from typing import Any
 
 import visionbench
 from visionbench.machine import allocator, host
-from visionbench.measuring.process.child import adopt_orphans, die_with, end_orphans, limit_memory, tell
+from visionbench.measuring.process.child import adopt_orphans, end_orphans, limit_memory, tell
 from visionbench.record.collector import collector_paused
 from visionbench.record.errors import BenchError
+from visionbench.record.lifetime import die_with
 
 WARM_UP = {"gpu": (10, 1.0), "cpu": (3, 0.3)}
 """Iterations and seconds of load before the first turn: an idle GPU takes most of a second to raise its clock."""
