@@ -1,4 +1,4 @@
-"""A child process that outlives nobody: the kernel ends it when its parent is gone, however that went."""
+"""A child process that ends with its parent: the kernel sees to that, however the parent ended."""
 
 from __future__ import annotations
 

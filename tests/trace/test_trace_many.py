@@ -20,8 +20,11 @@ from visionbench.record.spec import Spec
 from visionbench.tracing import apart as room
 from visionbench.tracing.apart import forks
 
-ROWS = [Spec(model="timm:resnet18", image_size=32 + 32 * number, task=task, batch_size=2) for task in ("inference", "train")
-        for number in range(4)]  # fmt: skip
+ROWS = [
+    Spec(model="timm:resnet18", image_size=size, task=task, batch_size=2)
+    for task in ("inference", "train")
+    for size in (32, 64, 96, 128)
+]
 
 
 @pytest.fixture

@@ -169,7 +169,7 @@ MANY = 12
 
 
 def _counts(specs: Sequence[Spec], environment: Environment) -> Iterator[Record]:
-    """The record of each spec, in order; many are counted over all cores. A user's has a child of its own."""
+    """The record of each spec, in order; many are counted over all cores. Each of a user's has its child."""
     from visionbench.tracing.apart import cores, forks
 
     shared = [spec for spec in specs if not spec.model.startswith("user:")]
@@ -183,7 +183,7 @@ def _counts(specs: Sequence[Spec], environment: Environment) -> Iterator[Record]
 
 
 def _count_of(counted: Future[Record], spec: Spec, environment: Environment) -> Record:
-    """What a child counted. One that died took the pool along, and then each network has a child of its own."""
+    """What a child counted. One that died took the pool along; then each network has its child."""
     from visionbench.tracing.apart import NO_AUTOGRAD, apart
 
     try:
