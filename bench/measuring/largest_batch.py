@@ -1,4 +1,7 @@
-"""The largest batch that fits, by trying: doubling until one does not, then bisection, each try in a fresh process.
+"""The largest batch that fits, by trying: larger ones until one does not, then between, each try in a fresh process.
+
+Where a device says how much memory it has and how much a step took, the next size is taken from the line through the
+last two that fitted, for memory grows by the same bytes with every image. Elsewhere sizes double.
 
 A fresh process, because an allocator that has once run out of memory is fragmented and refuses what would fit. The
 batch of a row is never changed behind anybody's back: the size found is a separate record, and a row measured at it
@@ -9,9 +12,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from visionbench.measuring.metrics.peak_memory import ALLOCATED
 from visionbench.record.metrics import measurement
 from visionbench.record.record import Record
 from visionbench.record.spec import Protocol, Spec
@@ -26,6 +30,12 @@ FIT = Protocol(name="fit", metrics=(), warmup_iterations=3, blocks=0, block_iter
 
 CEILING = 2**17
 """Larger batches are not tried: a tiny model on a large card would fit millions."""
+
+ROOM = 0.94
+"""The share of a card that live tensors may fill: only where a search looks first, so a guess is enough."""
+
+STRIDE = 16
+"""A size is at most so many times the last that fitted: at small ones memory is no straight line yet."""
 
 PRECISION = 64
 """The size is found to within one part in so many: a finer answer depends on the weather in the allocator."""
@@ -53,9 +63,9 @@ def largest_batch(
         fitting = try_(replace(spec, batch_size=2))  # batch norm over one pixel needs two images
     if fitting.failure is not None:
         return first
-    too_large, stopped_by = None, None
+    ran, too_large, stopped_by = [fitting], None, None
     last, took = fitting.spec.batch_size, time.monotonic() - began
-    while size := _next(fitting.spec.batch_size, too_large):
+    while size := _next(ran, too_large):
         start = time.monotonic()
         if start + took * size / last - began > seconds:
             stopped_by = f"the search ended after {start - began:.0f} s: a batch of {size} may fit as well"
@@ -64,19 +74,40 @@ def largest_batch(
         last, took = size, time.monotonic() - start
         say(f"a batch of {size} {'does not fit' if record.failure else 'fits'} ({took:.1f} s)")
         if record.failure is None:
-            fitting = record
+            ran.append(record)
         else:
             too_large, stopped_by = size, _other(record)
-    size = fitting.spec.batch_size
-    found = measurement(METRIC, (float(size),), warnings=(stopped_by,) if stopped_by else ())
-    return replace(fitting, measurements=(*fitting.measurements, found))
+    largest = ran[-1]
+    size = measurement(METRIC, (float(largest.spec.batch_size),), warnings=(stopped_by,) if stopped_by else ())
+    return replace(largest, measurements=(*largest.measurements, size))
 
 
-def _next(fitting: int, too_large: int | None) -> int | None:
-    """The size to try next: twice the largest that fits, then the middle; None when the answer is fine enough."""
+def _next(ran: Sequence[Record], too_large: int | None) -> int | None:
+    """The size to try next, after those that `ran`, the largest last; None when the answer is fine enough."""
+    fitting = ran[-1].spec.batch_size
     if too_large is None:
-        return 2 * fitting if 2 * fitting <= CEILING else None
+        return min(_larger(fitting, _expected(ran)), CEILING) if fitting < CEILING else None
     return (fitting + too_large) // 2 if too_large - fitting > max(1, fitting // PRECISION) else None
+
+
+def _larger(fitting: int, expected: int | None) -> int:
+    """A larger size than one that fits: a little less than is `expected` to fit, and after that an eighth more."""
+    if expected is None:
+        return 2 * fitting
+    below = expected - expected // 32
+    return min(below, STRIDE * fitting) if below > fitting + fitting // 8 else fitting + max(1, fitting // 8)
+
+
+def _expected(ran: Sequence[Record]) -> int | None:
+    """How many images should fit, by the memory that the last two sizes took; None where that is not known."""
+    memory, room = ran[-1].value(ALLOCATED), ROOM * (ran[-1].environment.device_memory or 0)
+    if not memory or not room:
+        return None
+    size = ran[-1].spec.batch_size
+    if len(ran) == 1:
+        return int(size * room / memory)
+    images, bytes_more = size - ran[-2].spec.batch_size, memory - (ran[-2].value(ALLOCATED) or 0)
+    return int(size + (room - memory) * images / bytes_more) if bytes_more > 0 else None
 
 
 def _other(record: Record) -> str | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from visionbench.measuring.largest_batch import CEILING, FIT, METRIC, known, largest_batch
+from visionbench.measuring.metrics.peak_memory import ALLOCATED
+from visionbench.record.metrics import measurement
 from visionbench.record.record import Environment, Failure, Record
 from visionbench.record.spec import Spec
 
@@ -41,6 +43,48 @@ def test_it_is_found_to_within_its_precision(images: int) -> None:
     assert images - max(1, images // 64) < found <= images
     assert record.spec == replace(SPEC, batch_size=int(found))
     assert len(card.tried) <= 2 * 13 + 2
+
+
+@dataclass
+class CardWithCounters(Card):
+    """Its memory is known, and a step says how much it took: `fixed` bytes, and some more an image."""
+
+    memory: float = 80e9
+    fixed: float = 1e9
+    curve: float = 1.0
+
+    def try_(self, spec: Spec) -> Record:
+        record = super().try_(spec)
+        an_image = (self.memory - self.fixed) / max(1, self.images) ** self.curve
+        taken = measurement(ALLOCATED, (self.fixed + an_image * spec.batch_size**self.curve,))
+        here = replace(record.environment, device_memory=int(self.memory))
+        return replace(record, environment=here, measurements=() if record.failure else (taken,))
+
+
+@pytest.mark.parametrize("curve", [1.0, 0.97, 1.03, 0.8])
+@pytest.mark.parametrize("fixed", [0.0, 1e9, 60e9])
+@pytest.mark.parametrize("images", [1, 2, 5, 64, 1297, 20000])
+def test_where_memory_is_known_it_is_found_in_fewer_tries(images: int, fixed: float, curve: float) -> None:
+    card, doubling = CardWithCounters(images, fixed=fixed, curve=curve), Card(images)
+    size = largest_batch(SPEC, card.try_).value(METRIC)
+    largest_batch(SPEC, doubling.try_)
+    assert size is not None
+    assert images - max(1, images // 64) < size <= images
+    assert len(card.tried) == len(set(card.tried))
+    most = len(doubling.tried) if fixed > 1e9 or images < 64 else 0.66 * len(doubling.tried)
+    assert len(card.tried) <= most
+
+
+def test_a_resnet_50_on_an_h100_takes_eight_tries_instead_of_eighteen() -> None:
+    """On the card doubling needed eleven sizes up to 2,048 and would have needed six more (2026-11-27)."""
+    card = CardWithCounters(1297, memory=85e9, fixed=0.6e9)
+    largest_batch(SPEC, card.try_)
+    assert len(card.tried) <= 8
+
+
+def test_counters_that_stand_still_are_not_believed() -> None:
+    card = CardWithCounters(500, fixed=80e9)
+    assert largest_batch(SPEC, card.try_).value(METRIC) in range(493, 501)
 
 
 def test_a_small_card_is_known_exactly() -> None:
