@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from visionbench.reports.table import Table
 
 FORMS = {
-    "summary": "Markdown for a job's summary page (appended to $GITHUB_STEP_SUMMARY without being asked)",
+    "summary": "Markdown for a job's summary page (where $GITHUB_STEP_SUMMARY is set, that file gets it too)",
     "junit": "a test report: regressed is a failure, inconclusive skipped, not measured an error",
     "gab": "for github-action-benchmark (customSmallerIsBetter)",
     "bmf": "for bencher.dev",

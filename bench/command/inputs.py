@@ -114,7 +114,7 @@ def add_user_models(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--user-models",
         action="store_true",
-        help="import and run the user: models that a paper's file names (without it, no file makes us import anything)",
+        help="allow the import of user:... models that a .toml file lists (default: no file makes us import code)",
     )
 
 

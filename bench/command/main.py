@@ -66,7 +66,7 @@ Trustworthy benchmarks for vision models.
   {program} figures --all         draw measured, published and exact numbers: SVG, PDF, PNG
   {program} trace convnext_tiny   exact params, MACs, bytes moved, training memory of one model
   {program} gate user:net.py:make is your model slower now than at the last commit?
-  {program} compare --exact       did counts change? compares with a committed file
+  {program} compare --exact       did params or MACs change since your last commit of them?
   {program} effects resnet50      what channels_last, TF32, autocast, bf16 and compile change
   {program} export --output x.csv records as one flat table, for pandas and spreadsheets
   {program} list models 'swin*'   list models, tables, suites, protocols, devices
@@ -82,8 +82,8 @@ exit codes:
   0    done; rows that failed are in the tables, with their cause
   1    a regression, or a change of exact counts
   2    a mistake in the command or in a file
-  3    with --strict: a row is inconclusive (else 0)
-  4    nothing could be measured or compared, or a GPU was lost
+  3    only with --strict: a row is inconclusive
+  4    nothing was measured or compared (for gate: not every row), or a GPU was lost
   70   a fault of visionbench itself
   130  interrupted
 """

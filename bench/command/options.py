@@ -184,9 +184,9 @@ def add_inputs(parser: argparse._ActionsContainer) -> None:
         dest="inputs",
         type=described,
         metavar="INPUT",
-        help="the shape of one input without the batch, [NAME=]SIZES[:TYPE[:LOWEST..HIGHEST]]: 1x224x224, "
+        help="the shape of one input without the batch, [NAME=]SIZES[:TYPE[:MIN..MAX]]: 1x224x224, "
         "mask=1x224x224, ids=77:int64:0..49407; or user:my.nets:inputs, your function that is given a batch size "
-        "(repeatable; default: images)",
+        "(repeat it for each input; default: images)",
     )
     parser.add_argument(
         "--loss",
@@ -203,13 +203,14 @@ def add_where(parser: argparse.ArgumentParser) -> None:
         "--gpu",
         action=_Gpu,
         metavar="NAME",
-        help="stop unless the GPU here is this one: v100, a100, h100-sxm5-80gb, ...; makes swin the default protocol",
+        help="stop unless the GPU here is this one: v100, a100, h100-sxm5-80gb, ...; its "
+        "--protocol is swin unless another is named",
     )
     where.add_argument(
         "--device",
         metavar="DEVICE",
-        help=f"{DEVICE}; cuda:0,cuda:1 spreads rows over equal GPUs, "
-        "which is not the default because they share the host's cores and its power",
+        help=f"{DEVICE}; cuda:0,cuda:1 shares the rows among GPUs of one model "
+        "(not the default: they share the host's cores and its power)",
     )
     where.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: torch's choice)")
     where.add_argument(
@@ -243,13 +244,13 @@ def add_queue(parser: argparse.ArgumentParser) -> None:
     queue.add_argument(
         "--nodes",
         choices=("spread", "any"),
-        help="any: let Slurm choose (default: spread, so that launches differ in node)",
+        help="spread (default): the launches of a row on different nodes; any: Slurm chooses",
     )
     queue.add_argument(
         "--site",
         type=Path,
         metavar="FILE",
-        help="what GPUs are called on this cluster, and which Python to run on their nodes (default: cluster.toml)",
+        help="your file with this cluster's names of GPUs and the Python of its nodes (default: cluster.toml)",
     )
     queue.add_argument("--anonymous-nodes", action="store_true", help="records get a salted hash for a node's name")
 
@@ -295,14 +296,14 @@ def add_evidence(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         metavar="FILE",
-        help=f"records to read (repeatable; default: {RECORDS} and those that come with visionbench)",
+        help=f"records to read (repeatable; default: {RECORDS} and the shipped ones)",
     )
     parser.add_argument(
         "--comparisons",
         type=Path,
         action="append",
         metavar="FILE",
-        help=f"what `effects` has kept (repeatable; default: {COMPARISONS}, or those that come with visionbench)",
+        help=f"what `effects` has kept (repeatable; default: {COMPARISONS}, without it the shipped ones)",
     )
 
 
@@ -327,19 +328,19 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--protocol",
         choices=sorted(PROTOCOLS),
-        help="swin: 50 warm-up, 30 timed steps; steady (default on a GPU): until times settle; smoke (default on a "
-        "CPU): 2.5 s of steps; quick: 0.6 s; memory: three untimed steps",
+        help="swin (Swin's own way): 50 + 30 steps; steady (default on a GPU): until times settle; "
+        "smoke (default on a CPU): 2.5 s of steps; quick: 0.6 s; memory: three untimed steps",
     )
     how.add_argument(
         "--effort",
         choices=tuple(EFFORTS),
-        help="sets both --launches and --protocol; quick: 1 and quick; standard: 3 and steady; rigorous: 10 and steady",
+        help="launches and protocol, unless said: quick = 1, quick; standard = 3, steady; rigorous = 10, steady",
     )
     how.add_argument(
         "--launches",
         type=positive,
         metavar="N",
-        help="new processes per row (default: 1, with steady 3; a 95 %% interval needs 7)",
+        help="new processes per row (default: 1; protocol steady: 3); below 7 there is no 95 %% interval",
     )
     how.add_argument(
         "--target-ci",
@@ -373,7 +374,7 @@ def add_turns(
         "--threads",
         type=positive,
         metavar="N",
-        help="CPU threads (default: 1); one is judged by CPU time, more by wall time",
+        help="CPU threads (default: 1, which compares CPU time; more threads: wall time)",
     )
     how.add_argument(
         "--launches",
@@ -386,11 +387,13 @@ def add_turns(
             "--rounds",
             type=positive,
             metavar="N",
-            help="timings of each side per pair (default: 10 to 40)",
+            help="timings per side and pair (default: 10 to 40, by how long one takes)",
         )
     add_budget(how, budget)
     _add_lock_clocks(how)
-    how.add_argument("--seed", type=whole, metavar="N", help="seed of the order of turns (default: random, and kept)")
+    how.add_argument(
+        "--seed", type=whole, metavar="N", help="seed of the turns' order (default: random; --keep has it)"
+    )
     how.add_argument(
         "--keep", type=Path, default=keep, metavar="FILE", help=f"keep every measured time there (default: {keep})"
     )
@@ -406,7 +409,7 @@ def add_spec(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     spec.add_argument("--precision", choices=PRECISIONS, help="default: fp32")
     spec.add_argument("--memory-format", choices=MEMORY_FORMATS, help="default: contiguous")
     spec.add_argument(
-        "--compile", choices=COMPILE_MODES, dest="compile_mode", help="with torch.compile in this mode (default: eager)"
+        "--compile", choices=COMPILE_MODES, dest="compile_mode", help="torch.compile's mode (without it: eager)"
     )
     add_attention(spec)
     return spec
@@ -418,14 +421,14 @@ def add_parallel(spec: argparse._ActionsContainer) -> None:
         "--processes",
         type=positive,
         metavar="N",
-        help="N GPUs (on a CPU: processes) train one model together, each with its own batch; counts are of one; "
-        "needs --task train",
+        help="N GPUs (on a CPU: processes) train one model together, each with its own batch; needs --task train; "
+        "exact counts are per GPU",
     )
     spec.add_argument(
         "--parallel",
         choices=PARALLELS,
-        help="how: ddp is torch's DistributedDataParallel, ddp_views the same with gradient_as_bucket_view, fsdp2 is "
-        "fully_shard (default: ddp)",
+        help="with --processes: ddp (default, DistributedDataParallel), ddp_views (with gradient_as_bucket_view) or "
+        "fsdp2 (fully_shard)",
     )
 
 
@@ -435,7 +438,7 @@ def add_attention(parser: argparse._ActionsContainer) -> None:
         "--attention",
         choices=ATTENTIONS,
         default="fused",
-        help="fused: one kernel; math: plain matmul and softmax, as programs of 2022 had it (default: fused)",
+        help="fused: one kernel; math: plain matmul and softmax, as before PyTorch 2.0 (default: fused)",
     )
 
 

@@ -78,8 +78,9 @@ def largest_batch(
         else:
             too_large, stopped_by = size, _other(record)
     largest = ran[-1]
-    size = measurement(METRIC, (float(largest.spec.batch_size),), warnings=(stopped_by,) if stopped_by else ())
-    return replace(largest, measurements=(*largest.measurements, size))
+    images = (float(largest.spec.batch_size),)
+    answer = measurement(METRIC, images, warnings=(stopped_by,) if stopped_by else ())
+    return replace(largest, measurements=(*largest.measurements, answer))
 
 
 def _next(ran: Sequence[Record], too_large: int | None) -> int | None:

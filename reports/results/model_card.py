@@ -25,7 +25,7 @@ def facts(record: Record, title: str, origin: str, lines: Sequence[Line] = ()) -
         ("params", "params", "count", "all parameters, tied ones once"),
         ("MACs", "macs", "count", f"{image}; convolutions, linear layers, both attention products"),
         ("FLOPs", "flops", "count", f"{image}; 2 x MACs"),
-        ("activations", "activations", "count", f"{image}; output elements of the same operators"),
+        ("activations", "activations", "count", f"{image}; output elements of the operators that have MACs"),
         ("operators", "operators", "count", f"a step of batch size {batch}; views not counted"),
         ("memory traffic", "bytes", "B", "the same step; every operator reads its inputs and writes its outputs"),
         ("peak memory", "peak_memory_live", "B", peak),

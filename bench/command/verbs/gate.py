@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 KEPT = Path("visionbench-gate.jsonl")
 
 DESCRIPTION = """\
-Time two revisions of the git repository that you are in, or with --vary two settings of one revision. Two processes
-take turns, and a look is ten such pairs (launches).
+Time two revisions of the git repository that you are in, or with --vary two settings of your working tree. Two
+processes, one per side, take turns. After ten such pairs (a look) the gate decides, or takes another look.
 
 exit codes:
   0  no row regressed; some may be inconclusive
@@ -88,13 +88,13 @@ def add(parser: ArgumentParser) -> None:
         metavar="FIELD=VALUE",
         type=_variation,
         help="compare settings, not revisions: memory_format=channels_last, precision=amp_bf16, compile=default, "
-        "attention=math (repeatable: the candidate has all of them)",
+        "attention=math (repeatable; the baseline keeps the settings below)",
     )
     sides.add_argument(
         "--environment",
         choices=("auto", "same"),
         default="auto",
-        help="auto: a new virtual environment for each if the two declare different dependencies; same: yours",
+        help="auto (default): a new environment per revision where their dependencies differ; same: your current one",
     )
     sides.add_argument(
         "--allow-new",
@@ -111,7 +111,7 @@ def add(parser: ArgumentParser) -> None:
         type=Path,
         default=noise_profile.DEFAULT_FILE,
         metavar="FILE",
-        help="the file that `selftest` wrote: its error rates are printed below the verdicts",
+        help="read what `selftest` wrote, and print its error rates below the verdicts",
     )
     options.add_output(parser)
     ci.add_forms(parser)

@@ -54,11 +54,9 @@ def add(parser: ArgumentParser) -> None:
         type=values.words,
         default=(),
         metavar="WORDS",
-        help="beginnings of headers, in this order, after a dot the source: params,flops.exact,img/s",
+        help="the columns to print, each by the beginning of its header[.source]: params,flops.exact,img/s",
     )
-    parser.add_argument(
-        "--notes", action="store_true", help="with --format latex: what the columns are, below the float"
-    )
+    parser.add_argument("--notes", action="store_true", help="with --format latex: explain the columns below the table")
     parser.add_argument("--output", type=Path, dest="file", metavar="FILE", help="write there instead of stdout")
     parser.set_defaults(verb=lambda words: run(options.part(Request, words)))
 
