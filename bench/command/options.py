@@ -328,8 +328,8 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--protocol",
         choices=sorted(PROTOCOLS),
-        help="swin (Swin's own way): 50 + 30 steps; steady (default on a GPU): until times settle; "
-        "smoke (default on a CPU): 2.5 s of steps; quick: 0.6 s; memory: three untimed steps",
+        help="swin: Swin's own 50 + 30 steps; steady (default on a GPU): until times settle; "
+        "smoke (default on a CPU): 2.5 s of steps; quick: 0.6 s; memory: untimed",
     )
     how.add_argument(
         "--effort",
