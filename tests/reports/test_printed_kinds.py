@@ -127,6 +127,13 @@ def test_what_is_left_out_is_said_with_its_line(text, said):
         ("Speed (clip/s)", "133.6", "img/s", ""),
         ("Finetuned models (IN-1K)", "81.3", "top1", ""),
         ("Top-1 V2", "70.1", "top1", ""),
+        ("Params (M)", "025.6", "params", "25.6"),  # TOML has no such number
+        ("Params (M)", "00", "params", "0"),
+        ("Params (M)", "２８", "params", ""),  # nor of other digits
+        ("Params (M)", "9" * 30, "params", ""),
+        ("Image size", "0224x0224", "size", "224"),
+        ("Err. (%)", "18.70", "top1", "81.30"),
+        ("Err. (%)", "187", "top1", ""),
     ],
 )
 def test_a_cell_has_the_unit_of_its_column(head, cell, key, value):
