@@ -126,15 +126,13 @@ def paint(evidence: Evidence, look: Look) -> Figure:
     """The panels, one per training set."""
     shown = data(evidence)
     held = {bubble.panel: None for bubble in shown.bubbles}
-    there = [
-        *(name for name in SECTIONS.values() if name in held),
-        *(name for name in held if name not in SECTIONS.values()),
-    ]
+    there = [name for name in dict.fromkeys((*SECTIONS.values(), *held)) if name in held]
     names = panels.chosen(NAME, {name: name for name in there}, evidence.choice.panels, look)
     body = panels.height(len(names), 78.0 if look.narrow else 92.0, look.narrow)
     shown = replace(shown, bubbles=tuple(bubble for bubble in shown.bubbles if bubble.panel in names))
     title = TITLE.partition(" (")[0] if evidence.alone else TITLE
-    sheet = canvas.sheet(look, title, body, _sentences(shown, evidence), _legend(shown.bubbles, look.theme), flexible=True)
+    legend = legend_of((bubble.family for bubble in shown.bubbles), look.theme)
+    sheet = canvas.sheet(look, title, body, _sentences(shown, evidence), legend, flexible=True)
     for axes, name in zip(panels.stand(sheet, len(names)), names, strict=True):
         _panel(sheet, axes, name, [bubble for bubble in shown.bubbles if bubble.panel == name])
     return sheet.figure
@@ -156,10 +154,6 @@ def _sentences(shown: Data, evidence: Evidence) -> tuple[str, ...]:
     )
     flops = f"FLOPs: exact, counted by a trace (multiply-accumulates of one image, the paper's FLOPs){disc}."
     return (accuracy, flops, *filter(None, more))
-
-
-def _legend(bubbles: Sequence[Bubble], theme: Theme) -> tuple[Entry, ...]:
-    return legend_of((bubble.family for bubble in bubbles), theme)
 
 
 def legend_of(families: Iterable[Family], theme: Theme) -> tuple[Entry, ...]:
