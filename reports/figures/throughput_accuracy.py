@@ -219,8 +219,9 @@ def paint(evidence: Evidence, look: Look) -> Figure:
 def _unplaced(evidence: Evidence) -> tuple[str, ...]:
     """Networks that were measured and have no accuracy here, so that they have no place in the figure."""
     known = {row.network for row in _shown(evidence)}
-    timed = (one.spec for one in evidence.records if one.source == "measured" and one.spec.task == "inference")
-    return tuple(dict.fromkeys(spec.model for spec in timed if (spec.model, spec.image_size) not in known))
+    timed = (record.spec for record in evidence.records if record.source == "measured" and record.failure is None)
+    networks = dict.fromkeys((spec.model, spec.image_size) for spec in timed if spec.task == "inference")
+    return tuple(dict.fromkeys(model for model, size in networks if (model, size) not in known))
 
 
 def _sentences(shown: Sequence[Panel], evidence: Evidence) -> tuple[str, ...]:
