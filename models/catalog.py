@@ -8,6 +8,7 @@ module costs nothing to import.
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -69,12 +70,18 @@ def resolve(name: str) -> ModelCard:
     prefix, colon, rest = name.partition(":")
     if prefix in HUBS or (not colon and name.startswith("timm/")):
         return _timm_card(_architecture(name, rest if colon else name))
-    if sized := re.fullmatch(r"([\w.:-]+)@(\d+(?:x\d+)?)", name):  # as records and tables name a row
-        raise ModelError(f"{name!r} names a size, too: say {sized[1]} --image-size {sized[2]}")
+    if sized := re.fullmatch(r"(.+)@(\d+(?:x\d+)?)", name):  # as records and tables name a row
+        raise ModelError(f"{name!r} names a size, too: say {shlex.quote(sized[1])} --image-size {sized[2]}")
     if not colon:
         return resolve(_qualify(name))
-    cards = {"timm": _timm_card, "paper": _paper_card, "user": _user_card, "ladder": _ladder_card}
-    if card := (cards | {"torchvision": _torchvision_card}).get(prefix):
+    cards = {
+        "timm": _timm_card,
+        "torchvision": _torchvision_card,
+        "paper": _paper_card,
+        "user": _user_card,
+        "ladder": _ladder_card,
+    }
+    if card := cards.get(prefix):
         return card(rest)
     home = f"no model {name!r}: the word before the colon is timm, torchvision, paper or user"
     factory = prefix.endswith(".py") or all(part.isidentifier() for part in prefix.split("."))

@@ -146,8 +146,8 @@ def _other_size(name: str, tensors: "list[Tensor]", batch_size: int, image_size:
         return ()
     module, _, function = name.removeprefix("user:").rpartition(":")
     whole = [tuple(tensor.shape) for tensor in tensors]
-    one = [shape[1:] if shape[:1] == (batch_size,) else shape for shape in whole]
-    shapes = [" x ".join(map(str, shape)) or "one number" for shape in one]
+    images = [shape[1:] if shape[:1] == (batch_size,) else shape for shape in whole]
+    shapes = [" x ".join(map(str, shape)) or "one number" for shape in images]
     if len(shapes) > FEW:
         shapes = [*shapes[: FEW - 1], "others"]
     listed = " and ".join([", ".join(shapes[:-1]), shapes[-1]] if len(shapes) > 1 else shapes)

@@ -88,38 +88,28 @@ def _road(first: str, start: Rung, convnext: str, *to_wide: Step) -> dict[str, R
     return rungs
 
 
-_RESNET_50 = Rung(
-    table=10,
-    labels=("ResNet-50 (PyTorch)", "ResNet-50 (enhanced recipe)"),
-    depths=(3, 4, 6, 3),
-    width=64,
-    drop_path=0.1,
-)
-_RESNET_200 = Rung(
-    table=11,
-    labels=("ResNet-200 (original recipe)", "ResNet-200 (enhanced recipe)"),
-    depths=(3, 24, 36, 3),
-    width=64,
-    drop_path=0.5,
-)
+_DEPTHWISE: Step = ("depthwise", "depthwise conv", {"depthwise": True})
+
 _TABLE_10 = _road(
     "resnet50",
-    _RESNET_50,
+    Rung(table=10, labels=("ResNet-50 (PyTorch)", "ResNet-50 (enhanced recipe)"), depths=(3, 4, 6, 3), width=64,
+         drop_path=0.1),
     "ConvNeXt-T",
     ("stage_ratio", "stage ratio (3,3,9,3)", {"depths": (3, 3, 9, 3)}),
     ("patchify", '"patchify" stem 4x4/4', {"stem": "patchify"}),
-    ("depthwise", "depthwise conv", {"depthwise": True}),
+    _DEPTHWISE,
     ("width", "increase width 64->96", {"width": 96}),
-)
+)  # fmt: skip
 _TABLE_11 = _road(
     "resnet200",
-    _RESNET_200,
+    Rung(table=11, labels=("ResNet-200 (original recipe)", "ResNet-200 (enhanced recipe)"), depths=(3, 24, 36, 3),
+         width=64, drop_path=0.5),
     "ConvNeXt-B",
     ("stage_ratio", "stage ratio and increase width", {"depths": (3, 3, 27, 3), "width": 84}),
     ("patchify", '"patchify" stem', {"stem": "patchify"}),
-    ("depthwise", "depthwise conv", {"depthwise": True}),
+    _DEPTHWISE,
     ("width", "increase width 84->128", {"width": 128}),
-)
+)  # fmt: skip
 
 RUNGS: dict[str, Rung] = {
     **{f"roadmap_t_{step}": rung for step, rung in _TABLE_10.items()},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from visionbench.reports.printed import DIGITS, Network, Number
 FIGURES = {"params": ("param_count", "M"), "macs": ("gmacs", "G"), "activations": ("macts", "M")}
 """What a line may publish: the column's name, after `infer_` or `train_`, and the unit."""
 
+_SIDE = re.compile(r"[1-9][0-9]{0,4}")
 _SIDES = ("img_size", "infer_img_size", "train_img_size", "input_size")
 
 
@@ -60,7 +62,7 @@ def _lines(path: Path, problems: list[str]) -> list[tuple[str, Network, dict[str
         for line in reader:
             where = f"{path}, line {reader.line_num}"
             model, size = (line["model"] or "").partition(".")[0].strip(), (line[side] or "").strip()
-            if not model or not size.isdecimal() or not int(size):
+            if not model or not _SIDE.fullmatch(size):
                 problems.append(f"{where}: {side} = '{size[:40]}' of '{model[:60]}' is no size in pixels")
                 continue
             printed = _numbers(line, columns, path.name, where, problems)

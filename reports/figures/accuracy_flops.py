@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from visionbench.record.program import program_name
@@ -126,39 +126,34 @@ def paint(evidence: Evidence, look: Look) -> Figure:
     """The panels, one per training set."""
     shown = data(evidence)
     held = {bubble.panel: None for bubble in shown.bubbles}
-    there = [
-        *(name for name in SECTIONS.values() if name in held),
-        *(name for name in held if name not in SECTIONS.values()),
-    ]
+    there = [name for name in dict.fromkeys((*SECTIONS.values(), *held)) if name in held]
     names = panels.chosen(NAME, {name: name for name in there}, evidence.choice.panels, look)
     body = panels.height(len(names), 78.0 if look.narrow else 92.0, look.narrow)
-    kin = [bubble for bubble in shown.bubbles if bubble.panel in names]
+    shown = replace(shown, bubbles=tuple(bubble for bubble in shown.bubbles if bubble.panel in names))
     title = TITLE.partition(" (")[0] if evidence.alone else TITLE
-    sheet = canvas.sheet(look, title, body, _sentences(shown, evidence), _legend(kin, look.theme), flexible=True)
+    legend = legend_of((bubble.family for bubble in shown.bubbles), look.theme)
+    sheet = canvas.sheet(look, title, body, _sentences(shown, evidence), legend, flexible=True)
     for axes, name in zip(panels.stand(sheet, len(names)), names, strict=True):
         _panel(sheet, axes, name, [bubble for bubble in shown.bubbles if bubble.panel == name])
     return sheet.figure
 
 
 def _sentences(shown: Data, evidence: Evidence) -> tuple[str, ...]:
-    told = (
-        evidence.accuracy
-        if evidence.alone
-        else "Accuracy: as published (arXiv 2201.03545v2, Table 1; ResNets with the enhanced recipe: Tables 10 and "
-        "11), 224 px unless @ says otherwise.",
-        "FLOPs: exact, counted by a trace (multiply-accumulates of one image, the paper's FLOPs); a disc's area is in "
-        "proportion to them.",
+    published = (
+        "Accuracy: as published (arXiv 2201.03545v2, Table 1; ResNets with the enhanced recipe: Tables 10 and 11), "
+        "224 px unless @ says otherwise."
     )
+    # The marks, all of one size, hide the discs of small networks.
+    seen = any(radius(bubble.macs) > DOT for bubble in shown.bubbles)
+    disc = "; a disc's area is in proportion to them" if seen else ""
+    accuracy, *files = panels.whose_accuracy(evidence, published, (bubble.row for bubble in shown.bubbles))
     more = (
-        panels.of_files(bubble.row for bubble in shown.bubbles),
+        *files,
         doubted("Hollow", (bubble.doubts for bubble in shown.bubbles)),
         f"Not shown, because not counted: {', '.join(shown.uncounted)}." if shown.uncounted else "",
     )
-    return (*told, *filter(None, more))
-
-
-def _legend(bubbles: Sequence[Bubble], theme: Theme) -> tuple[Entry, ...]:
-    return legend_of((bubble.family for bubble in bubbles), theme)
+    flops = f"FLOPs: exact, counted by a trace (multiply-accumulates of one image, the paper's FLOPs){disc}."
+    return (accuracy, flops, *filter(None, more))
 
 
 def legend_of(families: Iterable[Family], theme: Theme) -> tuple[Entry, ...]:

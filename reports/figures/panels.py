@@ -14,6 +14,7 @@ from visionbench.reports.figures.style import BODY, SMALL, Look
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from visionbench.reports.figures.figure import Evidence
     from visionbench.reports.printed import PaperRow
 
 T = TypeVar("T")
@@ -46,6 +47,13 @@ def of_files(shown: Iterable[PaperRow]) -> str:
     own = dict.fromkeys((row.label, row.printed["top1"].source) for row in shown if row.own)
     said = ", ".join(f"{label} ({source})" if source else label for label, source in own)
     return f"Emphasised: accuracy as their own table states it: {said}." if said else ""
+
+
+def whose_accuracy(evidence: Evidence, published: str, shown: Iterable[PaperRow]) -> tuple[str, ...]:
+    """Where the accuracy of what is `shown` stands: in a table that is drawn alone, or as `published` and in the user's
+    own tables.
+    """
+    return (evidence.accuracy,) if evidence.alone else tuple(filter(None, (published, of_files(shown))))
 
 
 def chosen(figure: str, named: Mapping[str, T], words: Sequence[str], look: Look) -> list[T]:

@@ -44,6 +44,8 @@ PUBLISHED = (("V100", ("1", "2")), ("A100", ("12",)))
 COPIED = "throughput-v100-deit"
 """Rows under this protocol were not measured beside the others: they are drawn hollow and make no front."""
 
+ACCURACY = "Accuracy: as published (arXiv 2201.03545v2), trained on ImageNet-1K alone; 224 px unless @ says otherwise."
+
 GROUPS = 2
 """Groups of measurements that are shown, and cards of predictions: the newest."""
 
@@ -104,19 +106,18 @@ def data(evidence: Evidence) -> tuple[Panel, ...]:
 
 def _shown(evidence: Evidence) -> tuple[PaperRow, ...]:
     """The rows of the figure: the paper's with the user's own, or those of a table that is drawn alone."""
-    return (
-        tuple(row for row in evidence.rows if "top1" in row.printed) if evidence.alone else _rows(TABLES, evidence.rows)
-    )
+    if evidence.alone:
+        return tuple(row for row in evidence.rows if "top1" in row.printed)
+    return _rows(TABLES, evidence.rows)
 
 
 def _printed(rows: Sequence[PaperRow]) -> Iterator[Panel]:
     """A panel per card of the rows' printed images per second."""
     timed = [(row, rate) for row in rows for key, rate in row.printed.items() if key.split(" ")[0] == "throughput"]
     for gpu in dict.fromkeys(rate.gpu for _, rate in timed):
-        found = tuple(_point(row, rate.value, None, None) for row, rate in timed if rate.gpu == gpu)
-        yield Panel(
-            name=f"{gpu or 'as'}{', as' if gpu else ''} printed", source="published", points=found, front=front(found)
-        )
+        points = tuple(_point(row, rate.value, None, None) for row, rate in timed if rate.gpu == gpu)
+        name = f"{gpu}, as printed" if gpu else "as printed"
+        yield Panel(name=name, source="published", points=points, front=front(points))
 
 
 def _rows(tables: Iterable[str], own: Sequence[PaperRow] = ()) -> tuple[PaperRow, ...]:
@@ -218,8 +219,9 @@ def paint(evidence: Evidence, look: Look) -> Figure:
 def _unplaced(evidence: Evidence) -> tuple[str, ...]:
     """Networks that were measured and have no accuracy here, so that they have no place in the figure."""
     known = {row.network for row in _shown(evidence)}
-    timed = (one.spec for one in evidence.records if one.source == "measured" and one.spec.task == "inference")
-    return tuple(dict.fromkeys(spec.model for spec in timed if (spec.model, spec.image_size) not in known))
+    timed = (record.spec for record in evidence.records if record.source == "measured" and record.failure is None)
+    networks = dict.fromkeys((spec.model, spec.image_size) for spec in timed if spec.task == "inference")
+    return tuple(dict.fromkeys(model for model, size in networks if (model, size) not in known))
 
 
 def _sentences(shown: Sequence[Panel], evidence: Evidence) -> tuple[str, ...]:
@@ -231,11 +233,7 @@ def _sentences(shown: Sequence[Panel], evidence: Evidence) -> tuple[str, ...]:
     spans = any(point.low is not None for panel in measured for point in panel.points)
     few = dict.fromkeys(panel.over for panel in measured for point in panel.points if point.low is None)
     told = [
-        evidence.accuracy
-        if evidence.alone
-        else "Accuracy: as published (arXiv 2201.03545v2), trained on ImageNet-1K alone; 224 px unless @ says "
-        "otherwise.",
-        "" if evidence.alone else panels.of_files(point.row for panel in shown for point in panel.points),
+        *panels.whose_accuracy(evidence, ACCURACY, (point.row for panel in shown for point in panel.points)),
         "Published throughput: Tables 1 and 2 (V100), Table 12 (A100: TF32, channels_last); no interval is printed."
         if published
         else "",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from itertools import groupby
 
 from visionbench.record.errors import BenchError
@@ -160,9 +159,7 @@ def _lines_of(number: int, cells: Sequence[str], head: Head, section: str, above
                 if value is None:
                     unread.append(f"{column.key} = '{part}' is no number")
                 elif value:
-                    values[column.key] = value
-        if "error" in values:
-            values["top1"] = f"{100 - Decimal(values.pop('error'))}"
+                    values["top1" if column.key == "error" else column.key] = value
         if "label" not in values and above and above.section == section and group is head.groups[0]:
             values = {"label": above.values.get("label", ""), **values}  # a blank name is the one above
         if values.keys() - {"label", "variant", "section"} or unread or (values and len(head.groups) == 1):

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 
+from visionbench.reports.printed import DIGITS
+
 MEGA, GIGA = 6, 9
 EXPONENTS = {"": 0, "k": 3, "m": 6, "b": 9, "g": 9, "t": 12}
 """What a suffix, or a unit in the header, means as a power of ten."""
@@ -33,7 +35,7 @@ RAISED = str.maketrans({digit: f"^{i}" for i, digit in enumerate("⁰¹²³⁴�
 
 def part_of(text: str, column: Column) -> str:
     """The text of one column of a cell that may hold several."""
-    if column.parts == 1:
+    if column.parts == 1 or text.lower() in _MISSING:
         return text
     parts = re.split(r"\s*[/|]\s*", text)
     return parts[column.part] if column.part < len(parts) else ""
@@ -43,7 +45,8 @@ _MISSING = frozenset(("", "-", "--", "---", "–", "—", "n/a", "na", "n.a", "n
 
 _DIGITS = re.compile(
     r"(\d+(?:\.\d+)?|\.\d+)(?:(?:[x×·]10\^?|e\+?)(\d{1,2}))?"
-    r"(?:(k|m|b|g|t)(?:illions?|il|io|ln|flops?|macs?|madds?|params?|i?b)?)?(?:flops|fps|(?:img|im|image)s?/s)?"
+    r"(?:(k|m|b|g|t)(?:illions?|il|io|ln|flops?|macs?|madds?|params?|i?b)?)?(?:flops|fps|(?:img|im|image)s?/s)?",
+    re.ASCII,
 )
 
 
@@ -52,12 +55,17 @@ _REFERENCE = re.compile(r"\s*\[(\d+(\s*[,–-]\s*\d+)*|paper|code|arxiv|link)\]"
 
 
 def value_of(column: Column, text: str) -> str | None:
-    """A cell's text as a paper's file has it; "" for an empty cell, None for what cannot be read."""
+    """A cell's text as a paper's file has it, of an error the accuracy; "" for an empty cell, None for what cannot be
+    read.
+    """
     if column.key in ("label", "section", "variant"):
         return _REFERENCE.sub("", text.replace("\u2009", " ")).strip()
     if column.key == "size":
         return _size(text)
-    return _number(column, text)
+    number = _number(column, text)
+    if number and column.key == "error":
+        number = f"{100 - Decimal(number):f}"
+    return number if number == "" or (number and DIGITS.fullmatch(number)) else None
 
 
 def _size(text: str) -> str | None:
@@ -65,11 +73,13 @@ def _size(text: str) -> str | None:
     plain = re.sub(r"\(.*?\)|\[.*?\]", "", plain).strip() or plain.strip(" ()[]")
     if plain in _MISSING:
         return ""
-    sides = re.fullmatch(r"(?:3\s*[x×,]\s*)?(\d+)(?:\s*[x×,]\s*(\d+))?(?:\s*[x×,]\s*3)?", plain)
-    if not sides or not all(8 <= int(side) <= 10_000 for side in sides.groups() if side):
+    sides = re.fullmatch(r"(?:3\s*[x×,]\s*)?(\d+)(?:\s*[x×,]\s*(\d+))?(?:\s*[x×,]\s*3)?", plain, re.ASCII)
+    if not sides:
         return None
-    height, width = sides.group(1), sides.group(2) or sides.group(1)
-    return height if height == width else f"{height}x{width}"
+    height, width = int(sides.group(1)), int(sides.group(2) or sides.group(1))
+    if not all(8 <= side <= 10_000 for side in (height, width)):
+        return None
+    return f"{height}" if height == width else f"{height}x{width}"
 
 
 def _number(column: Column, text: str) -> str | None:
@@ -87,6 +97,7 @@ def _number(column: Column, text: str) -> str | None:
     if not (match := _DIGITS.fullmatch(plain)):
         return None
     digits, power, suffix = match.groups()
+    digits = re.sub(r"^0+(?=\d)", "", digits)  # `07.8` is padded, and TOML has no such number
     unit = UNITS.get(column.key)
     if unit is None:
         shift = {None: 0, "k": 3}.get(suffix if "img/s" in column.key else suffix and "no")

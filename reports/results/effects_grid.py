@@ -14,7 +14,7 @@ from visionbench.comparison.switches import configuration, every_configuration, 
 from visionbench.record.efficiency import images_to_break_even
 from visionbench.record.memory_protocol import PEAK
 from visionbench.record.program import program_name
-from visionbench.record.record import Record
+from visionbench.record.record import Record, is_unfit
 from visionbench.record.spec import Spec
 from visionbench.record.statistics import Estimate, over_launches, throughput, typical
 from visionbench.record.units import GIB
@@ -62,8 +62,9 @@ def grids(records: Sequence[Record]) -> tuple[Grid, ...]:
     found: dict[tuple[object, ...], Grid] = {}
     places: dict[object, list[Record]] = {}
     for record in records:
-        if record.source != "measured" or record.protocol is None or "throughput" not in record.protocol.metrics:
-            continue  # no launch that was timed: memory alone makes no grid
+        timed = record.source == "measured" and record.protocol and "throughput" in record.protocol.metrics
+        if not timed or is_unfit(record):  # no launch that was timed: memory alone makes no grid
+            continue
         if (launches := places.get(key := quick_key(record))) is None:
             spec, *how = record.key
             base = plain(spec)

@@ -210,8 +210,9 @@ def _fastest(found: Sequence[Winner]) -> Iterator[str]:
 
 def _unranked(records: Sequence[Record]) -> Iterator[str]:
     """Networks that no paper here prints an accuracy of, the user's above all: their speed, without a rank."""
+    known = accuracies()
     timed = {(record.spec.model, record.spec.image_size): None for record in records if record.source == "measured"}
-    shown = groups(records, [one for one in timed if one not in accuracies()], "inference")[:GROUPS]
+    shown = groups(records, [network for network in timed if network not in known], "inference")[:GROUPS]
     for group, head in zip(shown, heads(shown), strict=True):
         rates = ((model, launches.throughput) for (model, _), launches in group.launches.items())
         said = [f"{clean(model).removeprefix('timm:')} {_interval(rate)}" for model, rate in rates if rate]

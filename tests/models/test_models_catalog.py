@@ -262,6 +262,8 @@ def test_a_users_mistake_is_told(user_module: Write, source: str, message: str) 
         ("nets.py:make", "a factory of your own is user:nets.py:make", "mean"),
         ("resnet18@96", "'resnet18@96' names a size, too: say resnet18 --image-size 96", "mean"),
         ("timm:swin_tiny_patch4_window7_224@800x1280", "window7_224 --image-size 800x1280", "mean"),
+        ("user:nets/net.py:make@96", "say user:nets/net.py:make --image-size 96", "mean"),
+        ("user:my nets/net.py:make@96x64", "say 'user:my nets/net.py:make' --image-size 96x64", "mean"),
         ("https://x.y/z", "the word before the colon is timm, torchvision, paper or user", "a factory"),
         ("C:\\nets", "the word before the colon is timm, torchvision, paper or user", "a factory"),
     ],

@@ -71,6 +71,7 @@ def test_the_zoo_shows_by_how_much_timms_figures_differ(files):
         ("model,img_size,top1\na,224,1\n", "line 1: there is no column param_count"),
         ("model,img_size,param_count\n", "has no line about a network"),
         ("", "line 1: there is no column model"),
+        (f"model,img_size,param_count\na,{'9' * 5000},1\n", "has no line about a network"),
         ('model,img_size,param_count\n"a,224,1\n', "line 1: unexpected end of data"),
     ],
 )

@@ -215,6 +215,22 @@ def test_a_name_whose_params_are_far_from_the_print_is_marked(tmp_path, monkeypa
     assert "is it timm:convnext_small? It has 50.2 M params, and 22 are printed." in toml
 
 
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ("224 | 25.6 | soon", "224 | 25.6 | later"),
+        (" | 25.6 | 4.1", "224 | 25.6 | 4.1"),  # the model's own size
+        ("224 | 25.6 | \x07soon", "224 | 25.6 | \x07later"),
+    ],
+)
+def test_rows_that_differ_in_nothing_that_is_read_are_one(tmp_path, monkeypatch, capsys, cells):
+    lines = "".join(f"| ResNet-50 | {line} |\n" for line in cells)
+    text = f"| Model | Size | Params (M) | FLOPs (G) |\n|-|-|-|-|\n{lines}"
+    rows, _ = imported(tmp_path, text, "rows.md", monkeypatch)
+    assert [row.label for row in rows] == ["ResNet-50"]
+    assert "line 4: the same row as one above: it is left out." in capsys.readouterr().err
+
+
 def test_a_network_of_ones_own_is_added_to_a_printed_table(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("net.py").write_text("import torch\ndef make():\n    return torch.nn.Flatten()\n")

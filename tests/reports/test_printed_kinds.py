@@ -31,20 +31,26 @@ def latex(head: str, *lines: str) -> str:
     return f"\\begin{{tabular}}{{lccc}}\n{body} \\\\\n\\end{{tabular}}"
 
 
+def markdown(*lines: str) -> str:
+    head, *rest = (f"|{line}|\n" for line in lines)
+    return head + "|-" * (head.count("|") - 1) + "|\n" + "".join(rest)
+
+
 A, B = ("A", "25.6", "4.1", "76.1"), ("B", "28", "4.5", "81.3")
 HEAD = r"Model & Params (M) & FLOPs (G) & Top-1"
+A_LINE, B_LINE = (" & ".join(cells) for cells in (A, B))
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        latex(HEAD, "A & 25.6 & 4.1 & 76.1", "B & 28 & 4.5 & 81.3"),
+        latex(HEAD, A_LINE, B_LINE),
         latex(r"Model & Params & FLOPs & Acc & Model & Params & FLOPs & Acc",
               "A & 25.6M & 4.1G & 76.1 & B & 28M & 4.5G & 81.3"),
         latex(r"Model & Params / FLOPs & Top-1 / Top-5", "A & 25.6M / 4.1G & 76.1 / 92.9", "B & 28M / 4.5G & 81.3/95"),
         latex(r"Model & \#Param ($\times10^6$) & GFLOPs & Err. (\%)", "A & 25.6 & 4.1 & 23.9", "B & 28 & 4.5 & 18.7"),
         latex(r"\multirow{2}{*}{Model} & \multicolumn{2}{c}{Cost} & \multirow{2}{*}{Top-1} \\ \cmidrule(lr){2-3}"
-              "\n & Params (M) & FLOPs (G) & ", r"\rowcolor{red!5}A & 25.6 & 4.1 & 76.1", "B & 28 & 4.5 & 81.3"),
+              "\n & Params (M) & FLOPs (G) & ", r"\rowcolor{red!5}A & 25.6 & 4.1 & 76.1", B_LINE),
         latex(r" & \multicolumn{2}{c}{ImageNet} & & \multicolumn{2}{c}{COCO} \\ Model & Top-1 & \#P (M) & FLOPs (G)"
               " & AP$^b$ & FLOPs (G)", "A & 76.1 & 25.6 & 4.1 & 46 & 739", "B & 81.3 & 28 & 4.5 & 50 & 745"),
         latex(r"Model & \begin{tabular}[c]{@{}c@{}}Params\\(M)\end{tabular} & \makecell{FLOPs\\(G)} & Top-1",
@@ -53,15 +59,15 @@ HEAD = r"Model & Params (M) & FLOPs (G) & Top-1"
               r"B & 28\footnote{30 in \cite{x}.} & 4.5 & 81.3$^{1,2}$"),
         "\\newcommand{\\pm@}[2]{#1}\\def\\res#1#2{#1{\\tiny$\\pm$#2}}\n"
         + latex(HEAD, r"A & 25.6 & 4.1 & \res{76.1}{0.2}", r"B & 28 & 4.5 & \textbf{81.3} \\% & 9 & 9 & 9"),
-        latex(HEAD, "A & 25.6 & 4.1 & 76.1", r"\midrule Method & Params & FLOPs & Acc. \\ B & 28M & 4.5G & 81.3"),
-        latex(HEAD, r"\midrule[1pt] A\hfill & 25.6 & 4.1 & 76.1\textsuperscript{\textdagger}", "B & 28 & 4.5 & 81.3"),
+        latex(HEAD, A_LINE, r"\midrule Method & Params & FLOPs & Acc. \\ B & 28M & 4.5G & 81.3"),
+        latex(HEAD, r"\midrule[1pt] A\hfill & 25.6 & 4.1 & 76.1\textsuperscript{\textdagger}", B_LINE),
         latex(HEAD, r"\rowcolor{red} & 25.6 & 4.1 & 76.1 \\ \multirow{-2}{*}{A} & & & \\[2pt] \multirow{2}*{B}"
               r" & 28 & 4.5 & 81.3\,\textcolor{red}{$\uparrow$0.2} \\ & & & "),
         "|Model|Params (M)|FLOPs (G)|Acc@1|\n|:-|-:|-:|-:|\n|[A](x) ![b](y)|25.6|4.1|**76.1**<sup>1</sup>|\n"
         "|B|28|4.5|81.3|",
         "Model | Params (M) | GMACs | top1_err\n--- | ---: | ---: | ---:\nA | 25.6 | 4.1 | 23.9\nB | 28 | 4.5 | 18.7\n",
-        "# Zoo\n|Model|#P|FLOPs|Top-1|\n|-|-|-|-|\n|A|25.6M|4.1G|76.1|\n|B|28M|4.5G|~~80~~ 81.3|\n\ntext\n\n"
-        "|Backbone|#P|FLOPs|box mAP|\n|-|-|-|-|\n|B|48M|267G|46|\n",
+        "\n".join(("# Zoo", markdown("Model|#P|FLOPs|Top-1", "A|25.6M|4.1G|76.1", "B|28M|4.5G|~~80~~ 81.3"), "text\n",
+                   markdown("Backbone|#P|FLOPs|box mAP", "B|48M|267G|46"))),
         '"Modell";"Params (M)";"FLOPs (G)";"Top-1"\r\n"A";"25,6";"4,1";"76,1"\r\n"B";"28";"4,5";"81,3"\r\n',
         "Model\tParams (M)\tFLOPs (G)\tTop-1\nA\t25,6\t4,1\t76,1\nB\t28\t4,5\t81,3\n",
         "model,param_count,top1,infer_gmacs\nA,25.6,76.1,4.1\nB,28,81.3,4.5\n",
@@ -86,7 +92,7 @@ def test_every_kind_of_printed_table_is_read_whole(text):
         (latex(HEAD, r"A & 1 & 1 226 & 4"), "flops = '1 226' is no number"),
         ("model,params,MAdds\nA,5.4,219\nB,3.5,300\n", "'MAdds' has no unit and is taken as millions"),
         ("model,params,FLOPs\nA,25.6,4.1,1\nB,1,2\nC,3,4", "line 2: 4 cells stand in a table of 3 columns"),
-        ("|Model|Params|Batch size|\n|-|-|-|\n|A|3M|64|", "column 'Batch size' is left out"),
+        (markdown("Model|Params|Batch size", "A|3M|64"), "column 'Batch size' is left out"),
         (latex("a & b", "1 & 2") + latex(HEAD, "A & 1 & 2 & 3"), "line 2: the table has no columns"),
     ],
 )  # fmt: skip
@@ -127,52 +133,66 @@ def test_what_is_left_out_is_said_with_its_line(text, said):
         ("Speed (clip/s)", "133.6", "img/s", ""),
         ("Finetuned models (IN-1K)", "81.3", "top1", ""),
         ("Top-1 V2", "70.1", "top1", ""),
+        ("Params (M)", "025.6", "params", "25.6"),  # TOML has no such number
+        ("Params (M)", "00", "params", "0"),
+        ("Params (M)", "２８", "params", ""),  # nor of other digits
+        ("Params (M)", "9" * 30, "params", ""),
+        ("Image size", "0224x0224", "size", "224"),
+        ("Err. (%)", "18.70", "top1", "81.30"),
+        ("Err. (%)", "187", "top1", ""),
     ],
 )
 def test_a_cell_has_the_unit_of_its_column(head, cell, key, value):
-    [printed] = importing.parse(f"|Model|Family|{head}|MACs|\n|-|-|-|-|\n|A|CNN|{cell}|4.1G|\n", "x")
+    [printed] = importing.parse(markdown(f"Model|Family|{head}|MACs", f"A|CNN|{cell}|4.1G"), "x")
     [row] = printed.rows
     assert (row.values.get(key, ""), row.section, row.values["flops"]) == (value, "CNN", "4.1")
 
 
+LABELS = {
+    "ResNet-50 (He et al., 2016)": "timm:resnet50",
+    "ResNet50 [12, 14]": "timm:resnet50",
+    "R-50": "timm:resnet50",
+    "EfficientNetV2B0": "timm:tf_efficientnetv2_b0",
+    "ResNet50_Weights.IMAGENET1K_V2": "timm:resnet50",
+    "timm/resnet50.a1_in1k": "timm:resnet50",
+    "MobileNetV2 x1.0": "timm:mobilenetv2_100",
+    "MobileNetV2-0.5": "timm:mobilenetv2_050",
+    "GhostNet 1.0×": "timm:ghostnet_100",
+    "GhostNet": "timm:ghostnet_100",
+    "DeiT-base distilled (1000 epochs)": "timm:deit_base_distilled_patch16_224",
+    "S24": "",  # of CaiT, XCiT or PoolFormer?
+    "LeViT-384": "timm:levit_384",
+    "InceptionNeXt-T": "timm:inception_next_tiny",
+    "ResNeXt50-32×4d": "timm:resnext50_32x4d",
+    "MLP-Mixer-B/16": "timm:mixer_b16_224",
+    "DeiT-B⚗": "timm:deit_base_distilled_patch16_224",
+    "EVA-L/14": "",  # timm has it at two sizes, and EVA-02 is another
+    "ViT-G/14": "timm:vit_gigantic_patch14_224",
+    "ViT-g/14": "timm:vit_giant_patch14_224",
+    "Hiera-B+": "timm:hiera_base_plus_224",
+    "WRN-50-2": "timm:wide_resnet50_2",
+    "DeiT-III-L": "timm:deit3_large_patch16_224",
+    "ShuffleNetV2 1.5x": "torchvision:shufflenet_v2_x1_5",
+    "ConvNeXt-XL": "timm:convnext_xlarge",
+    "MViT-B": "",  # torchvision's takes videos
+    "Ours-B": "",
+}
+"""Labels without a size, and the model that each names."""
+
+SIZED = (
+    ("ViT-B/16", 384, "timm:vit_base_patch16_384", 0),
+    ("ViT-L/16", 224, "timm:vit_large_patch16_224", 0),  # papers print it at 384
+    ("ViT-B/32", 224, "timm:vit_base_patch32_224", 0),  # one shipped paper prints this name for patches of 16
+    ("ConvNeXt-B ↑384", 0, "timm:convnext_base", 384),
+    ("ConvNeXt-B @ 384px (ours)", 0, "timm:convnext_base", 384),
+    ("ConvNeXt-B-384", 0, "timm:convnext_base", 384),
+)
+"""Labels with the row's size, the model, and the size that the label says."""
+
+
 @pytest.mark.parametrize(
-    ("label", "size", "model", "read"),
-    [
-        ("ResNet-50 (He et al., 2016)", 0, "timm:resnet50", 0),
-        ("ResNet50 [12, 14]", 0, "timm:resnet50", 0),
-        ("R-50", 0, "timm:resnet50", 0),
-        ("EfficientNetV2B0", 0, "timm:tf_efficientnetv2_b0", 0),
-        ("ResNet50_Weights.IMAGENET1K_V2", 0, "timm:resnet50", 0),
-        ("timm/resnet50.a1_in1k", 0, "timm:resnet50", 0),
-        ("ViT-B/16", 384, "timm:vit_base_patch16_384", 0),
-        ("ViT-L/16", 224, "timm:vit_large_patch16_224", 0),  # papers print it at 384
-        ("ViT-B/32", 224, "timm:vit_base_patch32_224", 0),  # one shipped paper prints this name for patches of 16
-        ("MobileNetV2 x1.0", 0, "timm:mobilenetv2_100", 0),
-        ("MobileNetV2-0.5", 0, "timm:mobilenetv2_050", 0),
-        ("GhostNet 1.0×", 0, "timm:ghostnet_100", 0),
-        ("GhostNet", 0, "timm:ghostnet_100", 0),
-        ("ConvNeXt-B ↑384", 0, "timm:convnext_base", 384),
-        ("ConvNeXt-B @ 384px (ours)", 0, "timm:convnext_base", 384),
-        ("ConvNeXt-B-384", 0, "timm:convnext_base", 384),
-        ("DeiT-base distilled (1000 epochs)", 0, "timm:deit_base_distilled_patch16_224", 0),
-        ("S24", 0, "", 0),  # of CaiT, XCiT or PoolFormer?
-        ("LeViT-384", 0, "timm:levit_384", 0),
-        ("InceptionNeXt-T", 0, "timm:inception_next_tiny", 0),
-        ("ResNeXt50-32×4d", 0, "timm:resnext50_32x4d", 0),
-        ("MLP-Mixer-B/16", 0, "timm:mixer_b16_224", 0),
-        ("DeiT-B⚗", 0, "timm:deit_base_distilled_patch16_224", 0),
-        ("EVA-L/14", 0, "", 0),  # timm has it at two sizes, and EVA-02 is another
-        ("ViT-G/14", 0, "timm:vit_gigantic_patch14_224", 0),
-        ("ViT-g/14", 0, "timm:vit_giant_patch14_224", 0),
-        ("Hiera-B+", 0, "timm:hiera_base_plus_224", 0),
-        ("WRN-50-2", 0, "timm:wide_resnet50_2", 0),
-        ("DeiT-III-L", 0, "timm:deit3_large_patch16_224", 0),
-        ("ShuffleNetV2 1.5x", 0, "torchvision:shufflenet_v2_x1_5", 0),
-        ("ConvNeXt-XL", 0, "timm:convnext_xlarge", 0),
-        ("MViT-B", 0, "", 0),  # torchvision's takes videos
-        ("Ours-B", 0, "", 0),
-    ],
-)  # fmt: skip
+    ("label", "size", "model", "read"), [*((label, 0, model, 0) for label, model in LABELS.items()), *SIZED]
+)
 def test_a_label_is_read_with_its_marks_and_its_size(label, size, model, read):
     named = read_label(label, size, NAMES)
     assert (named.match.model, named.size) == (model, read)
@@ -180,7 +200,7 @@ def test_a_label_is_read_with_its_marks_and_its_size(label, size, model, read):
 
 @pytest.mark.parametrize("second", ["Backbone", "Arch.", "Variant"])
 def test_a_second_column_of_names_is_kept_and_a_column_of_links_is_none(second):
-    text = f"|Method|{second}|Params (M)|Top-1|Model|\n|-|-|-|-|-|\n|MAE|ViT-B|86|83.6|[x](y)|\n"
+    text = markdown(f"Method|{second}|Params (M)|Top-1|Model", "MAE|ViT-B|86|83.6|[x](y)")
     [printed] = importing.parse(text, "x")
     assert printed.rows[0].values == {"label": "MAE", "variant": "ViT-B", "params": "86", "top1": "83.6"}
     assert "column 'Model' is left out" in printed.problems[0]
@@ -190,8 +210,8 @@ def test_a_second_column_of_names_is_kept_and_a_column_of_links_is_none(second):
     ("types", "sections"), [(["CNN", "CNN", "ViT"], ["CNN", "CNN", "ViT"]), (["CNN", "ViT", "CNN"], ["", "", ""])]
 )
 def test_types_are_sections_where_rows_of_a_type_stand_together(types, sections):
-    lines = "".join(f"|Net{i}|{kind}|3M|\n" for i, kind in enumerate(types))
-    [printed] = importing.parse(f"|Model|Type|Params|\n|-|-|-|\n{lines}", "x")
+    lines = (f"Net{i}|{kind}|3M" for i, kind in enumerate(types))
+    [printed] = importing.parse(markdown("Model|Type|Params", *lines), "x")
     assert [row.section for row in printed.rows] == sections
     assert not any("section" in row.values for row in printed.rows)
 
@@ -211,7 +231,9 @@ def test_a_row_has_a_rate_for_each_card_of_its_header(tmp_path):
 
 
 def test_every_table_of_a_text_is_read_and_a_detector_is_no_backbone():
-    text = "## Zoo\n|Model|#P|Top-1|\n|-|-|-|\n|A|3M|70|\n\n## COCO\n|Backbone|#P|box AP|\n|-|-|-|\n|A|48M|46|\n"
+    text = "\n".join(
+        ("## Zoo", markdown("Model|#P|Top-1", "A|3M|70"), "## COCO", markdown("Backbone|#P|box AP", "A|48M|46"))
+    )
     zoo, coco = importing.parse(text, "x")
     assert [(table.title, [row.dense for row in table.rows]) for table in (zoo, coco)] == [
         ("Zoo", [False]), ("COCO", [True])

@@ -122,8 +122,10 @@ def test_a_users_table_with_rows_of_others_is_drawn_alone_and_imports_nothing(tm
     assert "Mine beside others" in flops
     assert "Not shown, because not counted: MyNet-T." in flops
     assert "V100, as printed" in rates
+    assert "disc" not in flops  # a mark hides that of a small network
     for drawn in (flops, rates):
         assert "Accuracy: as printed (arXiv 2103.14030)" in drawn
+        assert "Emphasised" not in drawn  # the sentence before says it
         assert "ConvNeXt" not in drawn
     assert ">predicted" not in rates  # a panel without one's own point
 
@@ -228,6 +230,16 @@ def test_a_file_of_rows_decides_not_what_is_imported(tmp_path: Path, monkeypatch
     assert {need.spec.model for need in counted} - {"timm:resnet18"} == ({models[0]} if wanted else set())
     said = capsys.readouterr().err
     assert ("not counted now: user:nets_of_rows:make" in said) is not wanted
+    assert "a disc's area is in proportion" in Path("figure1.svg").read_text()
+
+
+def test_a_figure_speaks_of_the_panels_that_it_shows(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    row = '[[table.row]]\nlabel = "MyNet"\nmodel = "timm:swin_tiny_patch4_window7_224"\nsize = 224\ntop1 = 85.0\n'
+    Path("mine.toml").write_text(f'title = "Mine"\ncite = "me"\n[[table]]\nname = "t"\ntitle = "T"\n{row}')
+    for panel, is_said in (("22K", False), ("1K", True)):
+        assert main(["figures", "figure1", "--rows", "mine.toml", "--panels", panel]) == 0
+        assert ("states it: MyNet (me)." in Path("figure1.svg").read_text()) is is_said
 
 
 def test_whose_accuracy_an_own_point_has_is_said(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from visionbench.record.record import Environment, Failure, Health, Measurement, Record
 from visionbench.record.spec import SWIN, Spec
 from visionbench.reports import FORMATS, REPORTS, render
-from visionbench.reports.results import nodes, runs
+from visionbench.reports.results import effects_grid, nodes, runs
 from visionbench.reports.table import Cell, Table
 
 TEXT = "terminal"
@@ -189,7 +189,10 @@ def test_a_node_that_is_left_out_is_no_launch_and_no_row() -> None:
     assert "failed" not in said(table)
     assert said(table).count("is left out: MIG") == 9
     assert len(runs.layout([unfit("ill", "MIG")]).rows) == 0
-    paper = REPORTS["convnext_table12"].layout([*records, unfit("ill", "MIG")], [])
+    row = unfit("ill", "MIG")
+    other = replace(row, spec=replace(row.spec, precision="bf16"))  # what the job would have measured first
+    assert effects_grid.layout([*records, other]).rows == effects_grid.layout(records).rows == ()
+    paper = REPORTS["convnext_table12"].layout([*records, row], [])
     assert "Node ill is left out: MIG." in paper.remarks
 
 

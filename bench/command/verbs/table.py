@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from visionbench.command import options, output, progress
 from visionbench.record import files
-from visionbench.record.clean import clean_json
+from visionbench.record.clean import clean, clean_json
 from visionbench.record.errors import BenchError
 from visionbench.record.program import program_name
 from visionbench.record.spec import ImageSize
@@ -157,7 +157,8 @@ def _imported_rows(path: Path, printed: Printed) -> Iterator[str]:
     seen: set[str] = set()
     for row in printed.rows:
         text = _imported_row(path, row, names)
-        body = text.partition("[[table.row]]")[2].partition("\n")[2]  # below the line that names the row's place
+        # But for comments: where it stands, and what is not read.
+        body = "\n".join(line.partition("  # ")[0] for line in text.splitlines() if not line.startswith("#"))
         if body in seen:
             progress.complain(f"{path}, line {row.number}: the same row as one above: it is left out.")
             continue
@@ -187,7 +188,7 @@ def _imported_row(path: Path, row: Line, names: Sequence[str]) -> str:
     named = next((each for each in read if each.match.model), read[0])
     label = f"{label} ({variant})" if label and variant and variant != label else label or variant
     model, candidates = named.match.model, named.match.candidates
-    lines = [f"\n[[table.row]]  # {path.name}, line {row.number}"]
+    lines = [f"\n[[table.row]]  # {clean(path.name)}, line {row.number}"]
     if row.dense:
         model = ""
         lines.append('model = ""  # the header speaks of detection, segmentation or video: name the whole network')
@@ -208,7 +209,7 @@ def _imported_row(path: Path, row: Line, names: Sequence[str]) -> str:
         lines.append(f"size = {_own_size(model)}  # the model's own: none is printed")
     lines += [f"{_key(key)} = {value}" for key, value in row.values.items() if key not in ("label", "variant", "size")]
     lines += ["own = true"] if re.search(r"\bours?\b", label, re.IGNORECASE) else []
-    lines += [f"# not read: {' '.join(problem.split())[:200]}" for problem in row.unread]
+    lines += [f"# not read: {clean(problem)[:200]}" for problem in row.unread]
     return "\n".join(lines) + "\n"
 
 
@@ -261,7 +262,7 @@ def _name(path: Path) -> str:
 def _head(path: Path, title: str, cite: str = "this paper") -> str:
     from visionbench.reports.paper.simple import METRICS
 
-    file = shlex.quote(path.name)
+    file = clean(shlex.quote(path.name))
     said = (
         f"# Your own table. `{program_name()} report {file}` prints it (--format latex, markdown, csv, html).",
         f"# `{program_name()} run --table {file}` measures its rows here.",
