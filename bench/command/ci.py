@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from visionbench.command import output, progress
+from visionbench.command import output, progress, values
 from visionbench.command.requests import ForCI, Output
 from visionbench.comparison.verdict import Judgement, exit_code
 from visionbench.record import files
@@ -34,7 +34,7 @@ def add_forms(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("for CI")
     group.add_argument("--strict", action="store_true", help="inconclusive rows end with exit code 3")
     for form, text in FORMS.items():
-        group.add_argument(f"--{form}", type=Path, metavar="FILE", help=text)
+        group.add_argument(f"--{form}", type=values.path, metavar="FILE", help=text)
 
 
 def show(judgement: Judgement, how: Output, also: ForCI) -> int:

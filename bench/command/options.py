@@ -13,7 +13,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from visionbench.command import progress
+from visionbench.command import progress, values
 from visionbench.command.inputs import CALIBRATIONS, COMPARISONS, RECORDS
 from visionbench.command.requests import FORMATS, Queue
 from visionbench.command.values import described, pixels, positive, seconds, share, users_loss, whole
@@ -213,7 +213,11 @@ def add_where(parser: argparse.ArgumentParser) -> None:
     )
     where.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: torch's choice)")
     where.add_argument(
-        "--records", type=Path, default=RECORDS, metavar="FILE", help=f"append records there (default: {RECORDS})"
+        "--records",
+        type=values.path,
+        default=RECORDS,
+        metavar="FILE",
+        help=f"append records there (default: {RECORDS})",
     )
 
 
@@ -247,7 +251,7 @@ def add_queue(parser: argparse.ArgumentParser) -> None:
     )
     queue.add_argument(
         "--site",
-        type=Path,
+        type=values.path,
         metavar="FILE",
         help="what GPUs are called on this cluster, and which Python to run on their nodes (default: cluster.toml)",
     )
@@ -292,14 +296,14 @@ def add_evidence(parser: argparse.ArgumentParser) -> None:
     """Options that say which files to read: records, and comparisons."""
     parser.add_argument(
         "--records",
-        type=Path,
+        type=values.path,
         action="append",
         metavar="FILE",
         help=f"records to read (repeatable; default: {RECORDS} and those that come with visionbench)",
     )
     parser.add_argument(
         "--comparisons",
-        type=Path,
+        type=values.path,
         action="append",
         metavar="FILE",
         help=f"what `effects` has kept (repeatable; default: {COMPARISONS}, or those that come with visionbench)",
@@ -310,7 +314,7 @@ def add_calibrations(parser: argparse.ArgumentParser) -> None:
     """The option that names a folder of the user's calibrations."""
     parser.add_argument(
         "--calibrations",
-        type=Path,
+        type=values.path,
         metavar="FOLDER",
         help=f"your own calibrations, preferred to the shipped ones (`calibrate` writes them; default: {CALIBRATIONS})",
     )
@@ -392,7 +396,11 @@ def add_turns(
     _add_lock_clocks(how)
     how.add_argument("--seed", type=whole, metavar="N", help="seed of the order of turns (default: random, and kept)")
     how.add_argument(
-        "--keep", type=Path, default=keep, metavar="FILE", help=f"keep every measured time there (default: {keep})"
+        "--keep",
+        type=values.path,
+        default=keep,
+        metavar="FILE",
+        help=f"keep every measured time there (default: {keep})",
     )
     return how
 

@@ -59,7 +59,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--notes", action="store_true", help="with --format latex: what the columns are, below the float"
     )
-    parser.add_argument("--output", type=Path, dest="file", metavar="FILE", help="write there instead of stdout")
+    parser.add_argument("--output", type=values.path, dest="file", metavar="FILE", help="write there instead of stdout")
     parser.set_defaults(verb=lambda words: run(options.part(Request, words)))
 
 

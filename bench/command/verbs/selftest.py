@@ -65,7 +65,7 @@ def add(parser: ArgumentParser) -> None:
     options.add_turns(parser, KEPT, per="look", budget="don't start a suite that would run past this", rounds=False)
     parser.add_argument(
         "--profile",
-        type=Path,
+        type=values.path,
         default=noise_profile.DEFAULT_FILE,
         metavar="FILE",
         help=f"default: {noise_profile.DEFAULT_FILE}",
