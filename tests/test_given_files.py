@@ -96,3 +96,28 @@ def test_an_empty_name_is_a_variable_that_the_shell_did_not_know(
     with pytest.raises(SystemExit, match="2"):
         main(words)
     assert "a file's name is needed, not an empty one: is a variable unset?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("gate user:net.py:make --profile nowhere.json", "cannot read nowhere.json (no such file or directory)"),
+        ("gate user:net.py:make --profile published.csv", "published.csv holds no noise profiles"),
+        ("selftest --show --profile nowhere.json", "cannot read nowhere.json (no such file or directory)"),
+        ("compare --exact resnet18 --baseline visionbench.jsonl", "it has no rows of counts"),
+    ],
+)
+def test_a_file_that_is_named_is_looked_at_before_anything_is_measured(
+    words: str, says: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words.split()) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("page", ["/nowhere/page", "/dev/full", "."])
+def test_a_page_that_cannot_be_written_changes_no_verdict(
+    page: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", page)
+    assert main(["gate", "--rejudge", "turns.jsonl"]) == 0
+    assert f"summary page {page} cannot be written" in capsys.readouterr().err

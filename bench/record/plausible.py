@@ -1,7 +1,7 @@
 """What a record cannot say, though each of its fields has the right type: a file was edited, or another program's.
 
 A time that is negative, or that the file gives in milliseconds where every reader takes seconds, would be shown as a
-rate that nobody measured.
+rate that was never measured.
 """
 
 from __future__ import annotations

@@ -145,6 +145,7 @@ def judge_sides(request: Request) -> Judgement:
     from visionbench.machine.neighbours import claimed
 
     began = time.monotonic()
+    noise_profile.read(request.profile, asked=True)  # reported now, and not after an hour
     if request.turns.keep:
         check_writable(request.turns.keep, "--keep")
     with ci.ended_politely(), ExitStack() as stack:

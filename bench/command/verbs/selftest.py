@@ -138,7 +138,8 @@ def _show(request: Request) -> int:
     """Print the profiles of the file, or without one those that visionbench was tested with."""
     from visionbench.reports.results.selftests import layout
 
-    ours = inputs.committed_folder() / noise_profile.DEFAULT_FILE
-    profiles = noise_profile.read(request.profile if request.profile.exists() else ours)
+    profiles = noise_profile.read(request.profile, asked=True)
+    if not profiles and not request.profile.exists():
+        profiles = noise_profile.read(inputs.committed_folder() / noise_profile.DEFAULT_FILE)
     output.print_tables([layout(profiles)], request.output)
     return OK if profiles else NOT_MEASURED
