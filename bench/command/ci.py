@@ -12,11 +12,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from visionbench.command import output, progress
+from visionbench.command import output, progress, values
 from visionbench.command.requests import ForCI, Output
 from visionbench.comparison.verdict import Judgement, exit_code
 from visionbench.record import files
-from visionbench.record.errors import BenchError
 
 if TYPE_CHECKING:
     from visionbench.reports.table import Table
@@ -34,7 +33,7 @@ def add_forms(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("for CI")
     group.add_argument("--strict", action="store_true", help="inconclusive rows end with exit code 3")
     for form, text in FORMS.items():
-        group.add_argument(f"--{form}", type=Path, metavar="FILE", help=text)
+        group.add_argument(f"--{form}", type=values.path, metavar="FILE", help=text)
 
 
 def show(judgement: Judgement, how: Output, also: ForCI) -> int:
@@ -56,26 +55,25 @@ def show(judgement: Judgement, how: Output, also: ForCI) -> int:
     for form in FORMS:
         path: Path | None = getattr(also, form)
         if path is not None:
-            _write(path, ci.form(form, judgement))
+            files.write_whole(path, ci.form(form, judgement))
     if os.environ.get("GITHUB_ACTIONS") == "true":
         document = how.file is None and how.format != "terminal"  # and GitHub's runner reads both streams
         with suppress(BrokenPipeError):
             (progress.put if document else sys.stdout.write)(ci.form("annotations", judgement))
     page = os.environ.get("GITHUB_STEP_SUMMARY")
     if page:
-        _write(Path(page), ci.form("summary", judgement), append=True)
+        _append(Path(page), ci.form("summary", judgement))
     return exit_code(judgement, strict=also.strict)
 
 
-def _write(path: Path, text: str, *, append: bool = False) -> None:
-    if not append:
-        files.write_whole(path, text)
-        return
+def _append(page: Path, text: str) -> None:
+    """It was not asked for, so a verdict stays one where it cannot be written."""
     try:
-        with path.open("a", encoding="utf-8") as file:
+        with page.open("a", encoding="utf-8") as file:
             file.write(text)
-    except OSError as error:
-        raise BenchError(f"cannot write {path} ({files.reason(error)}): name another file.") from error
+    except (OSError, ValueError) as error:
+        why = files.reason(error) if isinstance(error, OSError) else str(error)
+        progress.complain(f"the job's summary page {page} cannot be written ({why}); the verdict stands.")
 
 
 class Launches:

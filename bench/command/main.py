@@ -22,7 +22,7 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-from visionbench.command import plain, progress
+from visionbench.command import given_files, plain, progress
 from visionbench.command.options import Parser
 from visionbench.comparison.verdict import BUG, INTERRUPTED, NOT_MEASURED, OK, USAGE
 from visionbench.record import files
@@ -107,6 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress.QUIET.set(options.quiet)
         options.command = f"{program_name()} {shlex.join(words)}"
         _check_folder()
+        given_files.check(options)
         verb: Callable[[argparse.Namespace], int] = options.verb
         code = verb(options)
         sys.stdout.flush()

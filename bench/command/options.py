@@ -13,7 +13,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from visionbench.command import progress
+from visionbench.command import progress, values
 from visionbench.command.inputs import CALIBRATIONS, COMPARISONS, RECORDS
 from visionbench.command.requests import FORMATS, Queue
 from visionbench.command.values import described, pixels, positive, seconds, share, users_loss, whole
@@ -214,7 +214,11 @@ def add_where(parser: argparse.ArgumentParser) -> None:
     )
     where.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: torch's choice)")
     where.add_argument(
-        "--records", type=Path, default=RECORDS, metavar="FILE", help=f"append records there (default: {RECORDS})"
+        "--records",
+        type=values.path,
+        default=RECORDS,
+        metavar="FILE",
+        help=f"append records there (default: {RECORDS})",
     )
 
 
@@ -248,7 +252,7 @@ def add_queue(parser: argparse.ArgumentParser) -> None:
     )
     queue.add_argument(
         "--site",
-        type=Path,
+        type=values.path,
         metavar="FILE",
         help="your file with this cluster's names of GPUs and the Python of its nodes (default: cluster.toml)",
     )
@@ -293,14 +297,14 @@ def add_evidence(parser: argparse.ArgumentParser) -> None:
     """Options that say which files to read: records, and comparisons."""
     parser.add_argument(
         "--records",
-        type=Path,
+        type=values.path,
         action="append",
         metavar="FILE",
         help=f"records to read (repeatable; default: {RECORDS} and the shipped ones)",
     )
     parser.add_argument(
         "--comparisons",
-        type=Path,
+        type=values.path,
         action="append",
         metavar="FILE",
         help=f"what `effects` has kept (repeatable; default: {COMPARISONS}, without it the shipped ones)",
@@ -311,7 +315,7 @@ def add_calibrations(parser: argparse.ArgumentParser) -> None:
     """The option that names a folder of the user's calibrations."""
     parser.add_argument(
         "--calibrations",
-        type=Path,
+        type=values.path,
         metavar="FOLDER",
         help=f"your own calibrations, preferred to the shipped ones (`calibrate` writes them; default: {CALIBRATIONS})",
     )
@@ -395,7 +399,11 @@ def add_turns(
         "--seed", type=whole, metavar="N", help="seed of the turns' order (default: random; --keep has it)"
     )
     how.add_argument(
-        "--keep", type=Path, default=keep, metavar="FILE", help=f"keep every measured time there (default: {keep})"
+        "--keep",
+        type=values.path,
+        default=keep,
+        metavar="FILE",
+        help=f"keep every measured time there (default: {keep})",
     )
     return how
 

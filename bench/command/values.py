@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from visionbench.command.requests import LARGEST
@@ -22,6 +23,13 @@ def words(text: str) -> tuple[str, ...]:
     if listed := tuple(word.strip() for word in text.split(",") if word.strip()):
         return listed
     raise argparse.ArgumentTypeError(f"words between commas are needed, not '{text}'")
+
+
+def path(text: str) -> Path:
+    """A file or folder. An empty name is a variable that the shell did not know, and not the folder that one is in."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a file's name is needed, not an empty one: is a variable unset?")
+    return Path(text)
 
 
 def whole(text: str) -> int:

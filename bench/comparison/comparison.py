@@ -21,6 +21,7 @@ from typing import Literal, get_args
 from visionbench.record.errors import choose
 from visionbench.record.files import decode, locked, reading, text_of, typed, write_whole
 from visionbench.record.flags import voids_ratio
+from visionbench.record.plausible import check_environment
 from visionbench.record.record import Environment, Failure, stored_environment
 from visionbench.record.spec import Spec, stored
 from visionbench.record.statistics import Estimate, estimate
@@ -204,6 +205,9 @@ def to_json(comparison: Comparison) -> str:
     return json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
 
 
+MOST_LOOKS = 100
+"""Between more looks no error is split."""
+
 SHORTEST, LONGEST = 1e-12, 1e9
 """Seconds of an iteration: what is outside of them was not measured, and its ratios are beyond a float."""
 
@@ -214,6 +218,9 @@ def from_json(line: str) -> Comparison:
     if not isinstance(data, dict) or data.get("schema") != COMPARISON_SCHEMA or "baseline" not in data:
         raise ValueError(f"no comparison of schema {COMPARISON_SCHEMA}")
     comparison = typed(data, Comparison, "comparison")
+    check_environment(comparison.environment)
+    if not 1 <= comparison.looks <= MOST_LOOKS:
+        raise ValueError(f"a comparison has 1 to {MOST_LOOKS} looks, and not {comparison.looks}")
     for launch in comparison.launches:
         times = [seconds for turn in launch.rounds for seconds in _times(turn) if seconds is not None]
         if not times or min(times) <= 0:

@@ -79,6 +79,15 @@ class Findings:
 
     def __post_init__(self) -> None:
         choose("condition", self.condition, get_args(Condition))
+        parts = (
+            (self.same, self.regressed + self.improved + self.inconclusive),
+            (self.suites, self.failed_suites),
+            (self.slower, self.found),
+            (self.intervals, self.covered),
+        )
+        counts = (self.regressed, self.improved, self.inconclusive, *(part for _, part in parts))
+        if min(counts) < 0 or any(part > whole for whole, part in parts):
+            raise ValueError("it counts fewer than no rows, or more than there were")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +122,12 @@ class _File:
             raise ValueError(f"it is not of schema {PROFILE_SCHEMA}")
 
 
-def read(path: Path) -> tuple[Profile, ...]:
-    """The profiles of a file, none where there is no file. Raises `BenchError` for a file that holds something else."""
-    if not os.path.lexists(path):
+def read(path: Path, *, asked: bool = False) -> tuple[Profile, ...]:
+    """The profiles of a file, none where there is no file. Raises `BenchError` for a file that holds something else.
+
+    `asked`: for a missing one, too, unless it is the one that is looked for unasked.
+    """
+    if not os.path.lexists(path) and not (asked and path != DEFAULT_FILE):
         return ()
     return read_typed(path, _File, "noise profiles", "name a file that `selftest` wrote").profiles
 

@@ -176,6 +176,8 @@ def from_text(text: str) -> Structures:
     data = decode_once(text)
     if not isinstance(data, dict) or type(data.get("schema")) is not int:
         raise ValueError("it has no schema number")
+    if not {"rows", "torch"} & data.keys():
+        raise ValueError("it has no rows of counts")
     if data["schema"] != STRUCTURE_SCHEMA:
         raise BenchError(
             f"it has schema {data['schema']}, this visionbench reads {STRUCTURE_SCHEMA}: "

@@ -100,11 +100,15 @@ def parse(text: str) -> Saved | None:
         if text.lstrip()[:1] == "{" and _SIGN in text[:200]:
             raise ValueError(f"it is torn: {error}") from error
         return None
-    if not isinstance(data, dict) or not isinstance(data.get("benchmarks"), list) or "machine_info" not in data:
+    if not isinstance(data, dict) or "benchmarks" not in data or "machine_info" not in data:
         return None
+    if not isinstance(data["benchmarks"], list) or not all(isinstance(one, dict) for one in data["benchmarks"]):
+        raise ValueError("its benchmarks are no list of objects")
     try:
         return _saved(data)
-    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except KeyError as error:
+        raise ValueError(f"a benchmark has no {error}") from error
+    except (TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"a field is missing or wrong: {error}") from error
 
 

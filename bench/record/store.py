@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from visionbench.record import plausible
 from visionbench.record.collector import collector_paused
 from visionbench.record.errors import BenchError
 from visionbench.record.files import is_device, opened, other_than_text, reason, sync_folder
@@ -207,10 +208,31 @@ def _read_file(path: Path | str) -> Log:
             first.decode()
         except UnicodeDecodeError:
             why = other_than_text(first)
+        if other := _other_kind(first):
+            raise BenchError(f"{path} is not a visionbench records file: {other}.")
         raise BenchError(
-            f"{path} is not a visionbench records file: none of its {len(problems)} lines is a record; {why}."
+            f"{path} is not a visionbench records file: {_none_of(len(problems))} a record; {why}: name another file."
         )
     return Log(records=tuple(records), problems=tuple(problems))
+
+
+def _none_of(lines: int) -> str:
+    return "its only line is not" if lines == 1 else f"none of its {lines} lines is"
+
+
+_OTHERS = {
+    b'"candidate":': "it holds comparisons; `gate --rejudge` judges them, `report effects --comparisons` prints them",
+    b'"benchmarks":': "it is pytest-benchmark's; `compare` reads two of them",
+    b'"profiles":': "it is a noise profile; `selftest --show --profile` prints it",
+}
+"""What tells another file of this house, or near it, from one of records."""
+
+
+def _other_kind(first: bytes) -> str:
+    """What a file without a record is, from its first line, as a clause; "" where that does not tell."""
+    if first.strip() == b"{" or first.lstrip().startswith(b"["):
+        return "it is one JSON text over several lines or a list; a record is an object on one line"
+    return next((what for mark, what in _OTHERS.items() if mark in first), "")
 
 
 def _read_line(place: str, line: bytes, records: list[Record], problems: list[str]) -> None:
@@ -219,11 +241,13 @@ def _read_line(place: str, line: bytes, records: list[Record], problems: list[st
     if not text.strip():
         return
     try:
-        records.append(from_json(text))
+        record = from_json(text)
+        plausible.check(record)
+        records.append(record)
     except NewerSchemaError as error:
         raise BenchError(f"{place}: {error}") from error
     except ValueError as error:
-        reason = str(error).split("\n")[0][:100] or type(error).__name__
+        reason = str(error).split("\n")[0][:160].rstrip(".") or type(error).__name__
         problems.append(f"{place} is torn or no record, skipped ({reason})")
 
 

@@ -146,7 +146,10 @@ def test_a_file_of_something_else_is_refused_and_not_overwritten(file, text):
     assert file.read_bytes() == text.encode(errors="surrogateescape")
 
 
-@pytest.mark.parametrize(("field", "value"), [("condition", "asleep"), ("unknown", 1)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("condition", "asleep"), ("unknown", 1), ("same", 2), ("found", -1), ("covered", 10**6), ("failed_suites", 6)],
+)
 def test_findings_of_something_else_are_refused(file, field, value):
     write(file, profile_of(HERE))
     data = json.loads(file.read_text())

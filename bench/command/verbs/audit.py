@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionbench.command import counting, inputs, options, output, progress
+from visionbench.command import counting, inputs, options, output, progress, values
 from visionbench.command.requests import Output
 from visionbench.record.errors import BenchError, choose
 from visionbench.record.units import plural
@@ -61,7 +61,7 @@ def add(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--published",
-        type=Path,
+        type=values.path,
         action="append",
         default=[],
         metavar="FILE",
@@ -73,7 +73,7 @@ def add(parser: ArgumentParser) -> None:
     )
     inputs.add_user_models(parser)
     options.add_output(parser)
-    parser.add_argument("--output", type=Path, dest="file", metavar="FILE", help="write there instead of stdout")
+    parser.add_argument("--output", type=values.path, dest="file", metavar="FILE", help="write there instead of stdout")
     parser.set_defaults(verb=lambda words: run(options.part(Request, words)))
 
 

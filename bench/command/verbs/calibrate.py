@@ -9,7 +9,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from visionbench.command import options, progress
+from visionbench.command import options, progress, values
 from visionbench.command.inputs import CALIBRATIONS
 from visionbench.command.verbs.predict import announce_progress, without_warnings
 from visionbench.comparison.verdict import OK
@@ -28,10 +28,10 @@ few minutes. Held-out errors are printed, and stored with each calibration.
 def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
     parser.description = DESCRIPTION
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="records (.jsonl)")
+    parser.add_argument("files", nargs="*", type=values.path, metavar="FILE", help="records (.jsonl)")
     parser.add_argument(
         "--output",
-        type=Path,
+        type=values.path,
         default=CALIBRATIONS,
         metavar="FOLDER",
         help=f"write calibrations there, where `predict` looks for them (default: {CALIBRATIONS})",

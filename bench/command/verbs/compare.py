@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from visionbench.command import ci, inputs, options, output, progress
+from visionbench.command import ci, inputs, options, output, progress, values
 from visionbench.command.requests import ONLY_HERE, TERMINAL, ForCI, Output, Selection
 from visionbench.command.selection import specs_to_count
 from visionbench.comparison.structure import BASELINE, Structures, baseline_in
@@ -56,7 +56,7 @@ def add(parser: ArgumentParser) -> None:
     )
     exact = parser.add_argument_group("exact counts")
     exact.add_argument("--exact", action="store_true", help="compare counts with the baseline; no hardware, no clock")
-    exact.add_argument("--baseline", type=Path, metavar="FILE", help=f"default: {BASELINE}")
+    exact.add_argument("--baseline", type=values.path, metavar="FILE", help=f"default: {BASELINE}")
     exact.add_argument("--update", action="store_true", help="rewrite the baseline; review it in git's diff")
     exact.add_argument(
         "--allow-new", action="append", default=[], metavar="ROW", help="may be new, not in the baseline"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from visionbench.command import ci, inputs, options, output, progress
+from visionbench.command import ci, inputs, options, output, progress, values
 from visionbench.command.processes import Place, device_or_usual
 from visionbench.command.requests import TERMINAL, HowLong, HowToRun, Output, Selection, Turns
 from visionbench.command.selection import Defaults, roadmap_steps, specs_to_switch
@@ -77,7 +77,7 @@ def add(parser: ArgumentParser) -> None:
     how.add_argument("--grid", action="store_true", help="also every configuration by itself: img/s, memory, compiling")
     parser.add_argument(
         "--records",
-        type=Path,
+        type=values.path,
         default=inputs.RECORDS,
         metavar="FILE",
         help=f"append records there (default: {inputs.RECORDS})",

@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from visionbench.command import inputs, output
+from visionbench.command import inputs, output, values
 from visionbench.record import store
 from visionbench.record.errors import BenchError
 from visionbench.record.program import program_name
@@ -24,13 +24,13 @@ def add(parser: ArgumentParser) -> None:
 
     parser.description = DESCRIPTION
     parser.add_argument(
-        "files", nargs="*", type=Path, metavar="FILE", help=f"records to read (default: {inputs.RECORDS})"
+        "files", nargs="*", type=values.path, metavar="FILE", help=f"records to read (default: {inputs.RECORDS})"
     )
     parser.add_argument("--format", choices=FORMATS, help="default: by the name of --output, else csv")
     parser.add_argument(
         "--json", action="store_const", const="json", dest="format", help="print the result as JSON: --format json"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write there instead of stdout")
+    parser.add_argument("--output", type=values.path, metavar="FILE", help="write there instead of stdout")
     parser.set_defaults(verb=lambda words: run(words.files, words.format, words.output))
 
 

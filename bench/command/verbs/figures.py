@@ -71,7 +71,7 @@ def add(parser: ArgumentParser) -> None:
     options.add_evidence(parser)
     parser.add_argument(
         "--rows",
-        type=Path,
+        type=values.path,
         action="append",
         metavar="FILE",
         help="networks with their accuracy from a table's file (mypaper.toml, see `table new`), emphasised beside the "
@@ -100,7 +100,12 @@ def add(parser: ArgumentParser) -> None:
         help="178 mm, 85 mm, or 16:9 without notes, in large type, 300 dpi (default: page)",
     )
     how.add_argument(
-        "--output", type=Path, dest="folder", default=Path(), metavar="DIR", help="where files go (default: here)"
+        "--output",
+        type=values.path,
+        dest="folder",
+        default=Path(),
+        metavar="DIR",
+        help="where files go (default: here)",
     )
     options.add_json(how, "one array of the files")
     parser.set_defaults(verb=lambda words: run(options.part(Request, words)))

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from visionbench.command import ci, options, output, progress
+from visionbench.command import ci, options, output, progress, values
 from visionbench.command.kept import keeper
 from visionbench.command.processes import device_or_usual
 from visionbench.command.requests import ONLY_HERE, TERMINAL, ForCI, HowToRun, Output, Selection, Turns
@@ -104,11 +104,13 @@ def add(parser: ArgumentParser) -> None:
         help="a model that the base may lack: it is then not compared (repeatable)",
     )
     how = options.add_turns(parser, KEPT, per="look", budget="stop measuring after this long")
-    how.add_argument("--rejudge", type=Path, metavar="FILE", help="measure nothing: judge what a gate has kept there")
+    how.add_argument(
+        "--rejudge", type=values.path, metavar="FILE", help="measure nothing: judge what a gate has kept there"
+    )
     options.add_batch_size(options.add_spec(parser))
     parser.add_argument(
         "--profile",
-        type=Path,
+        type=values.path,
         default=noise_profile.DEFAULT_FILE,
         metavar="FILE",
         help="read what `selftest` wrote, and print its error rates below the verdicts",
@@ -143,6 +145,7 @@ def judge_sides(request: Request) -> Judgement:
     from visionbench.machine.neighbours import claimed
 
     began = time.monotonic()
+    noise_profile.read(request.profile, asked=True)  # reported now, and not after an hour
     if request.turns.keep:
         check_writable(request.turns.keep, "--keep")
     with ci.ended_politely(), ExitStack() as stack:

@@ -66,7 +66,7 @@ def add(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--records",
-        type=Path,
+        type=values.path,
         action="append",
         default=[],
         metavar="FILE",

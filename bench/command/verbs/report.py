@@ -57,7 +57,7 @@ def add(parser: ArgumentParser) -> None:
         help="the columns to print, each by the beginning of its header[.source]: params,flops.exact,img/s",
     )
     parser.add_argument("--notes", action="store_true", help="with --format latex: explain the columns below the table")
-    parser.add_argument("--output", type=Path, dest="file", metavar="FILE", help="write there instead of stdout")
+    parser.add_argument("--output", type=values.path, dest="file", metavar="FILE", help="write there instead of stdout")
     parser.set_defaults(verb=lambda words: run(options.part(Request, words)))
 
 

@@ -275,7 +275,7 @@ def _summary(outcome: Outcome, path: Path) -> str:
     if outcome.left:
         cut_off = outcome.interrupted or outcome.cut_off or outcome.lost
         why = "the same command goes on from here" if cut_off else "of rows that failed or have had their time"
-        parts.append(f"{outcome.left} are left: {why}")
+        parts.append(f"{outcome.left} {'is' if outcome.left == 1 else 'are'} left: {why}")
     return f"{', '.join(parts)}. Records: {path}"
 
 

@@ -65,7 +65,7 @@ def add(parser: ArgumentParser) -> None:
     options.add_turns(parser, KEPT, per="look", budget="don't start a suite that would run past this", rounds=False)
     parser.add_argument(
         "--profile",
-        type=Path,
+        type=values.path,
         default=noise_profile.DEFAULT_FILE,
         metavar="FILE",
         help=f"default: {noise_profile.DEFAULT_FILE}",
@@ -138,7 +138,8 @@ def _show(request: Request) -> int:
     """Print the profiles of the file, or without one those that visionbench was tested with."""
     from visionbench.reports.results.selftests import layout
 
-    ours = inputs.committed_folder() / noise_profile.DEFAULT_FILE
-    profiles = noise_profile.read(request.profile if request.profile.exists() else ours)
+    profiles = noise_profile.read(request.profile, asked=True)
+    if not profiles and not request.profile.exists():
+        profiles = noise_profile.read(inputs.committed_folder() / noise_profile.DEFAULT_FILE)
     output.print_tables([layout(profiles)], request.output)
     return OK if profiles else NOT_MEASURED

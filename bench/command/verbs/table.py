@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionbench.command import options, output, progress
+from visionbench.command import options, output, progress, values
 from visionbench.record import files
 from visionbench.record.clean import clean, clean_json
 from visionbench.record.errors import BenchError
@@ -33,7 +33,9 @@ def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
     parser.description = DESCRIPTION
     parser.add_argument("what", choices=("new", "import"), help="start from models' names, or from a printed table")
-    parser.add_argument("file", type=Path, metavar="FILE", help="new: the file to write; import: the printed table")
+    parser.add_argument(
+        "file", type=values.path, metavar="FILE", help="new: the file to write; import: the printed table"
+    )
     parser.add_argument(
         "models",
         nargs="*",
@@ -42,7 +44,7 @@ def add(parser: ArgumentParser) -> None:
         help="convnext_tiny, user:package.module:factory, ...; import: rows to add",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="import: the file to write (default: FILE's name with .toml)"
+        "--output", type=values.path, metavar="FILE", help="import: the file to write (default: FILE's name with .toml)"
     )
     parser.add_argument("--force", action="store_true", help="write over a file that is there")
     options.add_json(parser, "the file that was written")
