@@ -439,7 +439,7 @@ def _overwrite(path: Path, data: bytes, stream: int | None = None) -> None:
     It is added to what our own `stream` has: what other programs wrote there stays, as with `>> file`.
     """
     if stream is not None:
-        for text in (sys.stdout, sys.stderr):
+        for text in filter(None, (sys.stdout, sys.stderr)):  # none where the shell has closed it
             text.flush()
         with open(stream, "wb", buffering=0, closefd=False) as file:
             _write(file, data)
