@@ -204,6 +204,17 @@ def test_a_variable_that_turns_the_compiler_off_is_no_compiled_number(
     support.check(replace(spec, compile_mode=None), "cpu")
 
 
+@pytest.mark.parametrize("value", ["1", "0"])  # torch takes any text for yes
+def test_a_failed_compilation_is_not_timed_as_a_compiled_number(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = Spec(model="timm:resnet18", compile_mode="default")
+    monkeypatch.setenv(support.SUPPRESSED, value)
+    with pytest.raises(support.UnsupportedError, match=f"{support.SUPPRESSED} lets what fails to compile run eagerly"):
+        support.check(spec, "cpu")
+    support.check(replace(spec, compile_mode=None), "cpu")
+    monkeypatch.setenv(support.SUPPRESSED, "")
+    support.check(spec, "cpu")
+
+
 def test_a_card_that_is_cut_up_without_a_slice_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

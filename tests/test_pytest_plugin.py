@@ -5,17 +5,20 @@ What is slow is faked where the subject is how an outcome is told; the whole way
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from visionbench.measuring.process.side import Source
+from visionbench.plugin import hooks
 from visionbench.plugin.base_structure import count_base
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec
@@ -236,6 +239,27 @@ def test_a_function_may_stand_for_its_name(suite: pytest.Pytester) -> None:
     done.stdout.fnmatch_lines(["visionbench takes a network, a function that *, and not an object of type list."])
     baseline = (suite.path / "visionbench-structure.json").read_text()
     assert all(f"user:test_zoo:test_{name}@224" in baseline for name in ("method", "lambda"))
+
+
+def test_networks_of_equally_named_tests_do_not_share_a_row_of_the_baseline() -> None:
+    config = SimpleNamespace(stash=pytest.Stash())
+
+    def names(test: str, networks: int = 1) -> list[str]:
+        request = SimpleNamespace(
+            node=SimpleNamespace(nodeid=f"tests/test_a.py::{test}"),
+            module=SimpleNamespace(__name__="tests.test_a"),
+            config=config,
+        )
+        numbers = itertools.count(1)
+        return [hooks._name(lambda: None, request, numbers)[0] for _ in range(networks)]  # type: ignore[arg-type]
+
+    assert names("TestA::test_net", 2) == ["user:tests.test_a:TestA_test_net", "user:tests.test_a:TestA_test_net_2"]
+    assert names("TestA::test_net") == ["user:tests.test_a:TestA_test_net"], "a test that is run again"
+    assert names("TestB::test_net") == ["user:tests.test_a:TestB_test_net"]
+    assert names("test_net[a-b]") == ["user:tests.test_a:test_net_a_b"]
+    said = r"the networks of .*test_net\[a-b\] and .*test_net\[a_b\] both user:tests.test_a:test_net_a_b: give"
+    with pytest.raises(pytest.fail.Exception, match=said):
+        names("test_net[a_b]")
 
 
 def test_under_strict_doubt_is_a_failure(suite: pytest.Pytester) -> None:

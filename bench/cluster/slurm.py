@@ -300,9 +300,12 @@ def _ask(*words: str, text: str | None = None) -> list[str]:
     raise BenchError(f"Slurm's {words[0]} refuses: {sentence.rstrip('.')}. See --partition, --sbatch and cluster.toml.")
 
 
-FOREIGN = ("SQUEUE_", "SINFO_", "SCANCEL_", "SBATCH_ARRAY_INX", "SBATCH_WAIT", "SBATCH_TEST_ONLY", "SBATCH_EXCLUDE")
-"""Variables with which a user has set those commands' output otherwise, or a job as no shift can be. `SBATCH_ACCOUNT`
-and its like count.
+FOREIGN = (
+    "SQUEUE_", "SINFO_", "SCANCEL_",
+    "SBATCH_ARRAY_INX", "SBATCH_WAIT", "SBATCH_TEST_ONLY", "SBATCH_EXCLUDE", "SBATCH_GPUS",
+)  # fmt: skip
+"""Beginnings of variables with which a user has set those commands' output otherwise, or a job as no shift can be.
+`SBATCH_ACCOUNT` and its like count.
 """
 
 SILENCE = (

@@ -178,14 +178,15 @@ def remark(path: Path, environment: Environment, today: date) -> str:
 
 def missing(path: Path, environment: Environment, today: date) -> tuple[str, str]:
     """Why this machine has no current profile, and what to do; two times "" if it has one. Raises as `read` does."""
-    if current(path, environment, today) is not None:
-        return "", ""
+    why = _what_is_wrong(read(path), environment, today)
     remedy = f"`{program_name()} selftest` measures in about {USUAL_MINUTES} min how often the gate errs here."
-    return _what_is_wrong(read(path), environment, today), remedy
+    return (why, remedy) if why else ("", "")
 
 
 def _quoted(profile: Profile) -> str:
-    said = "; ".join(f"{CONDITION_WORDS[one.condition]}, {', '.join(_rates(one))}" for one in profile.findings)
+    said = "; ".join(
+        f"{CONDITION_WORDS[finding.condition]}, {', '.join(_rates(finding))}" for finding in profile.findings
+    )
     return f"Self-test of this machine on {profile.date}, by the rule of that day: {said}."
 
 
@@ -203,6 +204,7 @@ def _what_is_wrong(known: tuple[Profile, ...], environment: Environment, today: 
     nearest = min(known, key=lambda one: len(differing(one.facts, here)))
     apart = differing(nearest.facts, here)
     if not apart:
-        return f"the last one is {plural(_age(nearest, today), 'day')} old"
+        age = _age(nearest, today)
+        return f"the last one is {plural(age, 'day')} old" if age >= CURRENT_DAYS else ""
     more = f" and {plural(len(apart) - 1, 'more difference')}" if len(apart) > 1 else ""
     return f"none of this machine (the nearest is of another: {apart[0]}{more})"

@@ -169,10 +169,15 @@ def launch(
 
 
 def _surroundings(stage: Stage) -> tuple[str, ...]:
-    """What must be said of the GPU before a side is on it: another program there, variables that change numbers."""
-    from visionbench.machine import telemetry
+    """What must be said of the device before a side is on it: variables that change numbers, another program on a GPU.
 
-    return () if stage.device.startswith("cpu") else telemetry.surroundings(stage.device)
+    Other programs of a CPU are noticed in each turn.
+    """
+    from visionbench.machine import environment, telemetry
+
+    if stage.device.startswith("cpu"):
+        return ("variables_set",) if environment.variables_that_count(stage.device) else ()
+    return telemetry.surroundings(stage.device)
 
 
 def _doubted(launch: Launch, doubts: tuple[str, ...]) -> Launch:

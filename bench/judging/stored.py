@@ -53,11 +53,11 @@ def _told_apart(keys: Iterable[Key]) -> dict[Key, str]:
     for key in keys:
         rows.setdefault(key[:2], []).append(key)
     apart: dict[Key, str] = {}
-    for its in rows.values():
-        facts = {key: dict((*key[2], *key[3])) for key in its}
+    for row in rows.values():
+        facts = {key: dict((*key[2], *key[3])) for key in row}
         names = dict.fromkeys(name for of_key in facts.values() for name in of_key)
         differ = [name for name in names if len({of_key.get(name) for of_key in facts.values()}) > 1]
-        apart |= {key: ", ".join(f"{name} {facts[key].get(name)}" for name in differ) for key in its}
+        apart |= {key: ", ".join(f"{name} {facts[key].get(name)}" for name in differ) for key in row}
     return apart
 
 

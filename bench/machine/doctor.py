@@ -24,7 +24,7 @@ from typing import Any, Literal
 import torch
 
 from visionbench.machine import accelerator, host, linux, nvml, unseen
-from visionbench.machine.environment import VARIABLES, device_type, variables_that_count
+from visionbench.machine.environment import device_type, variables_of, variables_that_count
 from visionbench.machine.support import has_kernels, missing_kernels
 from visionbench.record.errors import BenchError
 from visionbench.record.units import GIB, size
@@ -81,11 +81,11 @@ def examine(device: str) -> tuple[Finding, ...]:
     findings, kind = [*(software(name) for name in OLDEST), torchvision()], device_type(device)
     findings.append(compiler(device))
     if kind not in ("cuda", *accelerator.OTHERS):
-        return (*findings, *overlooked_gpu(), *examine_host(), timing_self_test(device))
+        return (*findings, *overlooked_gpu(), *examine_variables(device), *examine_host(), timing_self_test(device))
     if not accelerator.is_there(device):
         return (*findings, absent_gpu(device), *examine_host())
     gpu = examine_gpu(device) if kind == "cuda" else examine_other(device)
-    return (*findings, *gpu, *examine_variables(), *examine_host(), timing_self_test(device))
+    return (*findings, *gpu, *examine_variables(device), *examine_host(), timing_self_test(device))
 
 
 def render(findings: tuple[Finding, ...]) -> str:
@@ -372,11 +372,11 @@ def _compute_mode(gpu: nvml.Gpu, _: str) -> Finding:
     return _finding("compute mode", "unknown" if mode is None else "shared")
 
 
-def examine_variables() -> list[Finding]:
-    """The environment variables that change a GPU's numbers, one finding each."""
+def examine_variables(device: str) -> list[Finding]:
+    """The environment variables that change the device's numbers, one finding each."""
     return [
-        _finding("variable", f"{name}={value}", f"{VARIABLES[name]}: unset it.")
-        for name, value in variables_that_count().items()
+        _finding("variable", f"{name}={value}", f"{variables_of(device)[name]}: unset it.")
+        for name, value in variables_that_count(device).items()
     ]
 
 

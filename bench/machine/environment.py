@@ -28,6 +28,8 @@ GIT_SECONDS = 3.0
 _ALLOCATOR = "another allocator reserves another amount of memory"
 _WAITS = "the host waits for every kernel"
 _CONVOLUTIONS = "convolutions are chosen otherwise"
+_FEWER_BITS = "products are in fewer bits, whatever a record says"
+_INSTRUCTIONS = "kernels use fewer instructions of this CPU"
 
 VARIABLES: dict[str, str] = {
     "NVIDIA_TF32_OVERRIDE": "0 turns TF32 off behind torch's back, whatever a record says",
@@ -62,12 +64,23 @@ VARIABLES: dict[str, str] = {
     "PYTORCH_MPS_LOW_WATERMARK_RATIO": _ALLOCATOR,
     "PYTORCH_MPS_FAST_MATH": "products are rounded more",
     "PYTORCH_MPS_PREFER_METAL": "matrix products are another library's",
-    "ONEDNN_DEFAULT_FPMATH_MODE": "products are in fewer bits, whatever a record says",
+    "ONEDNN_DEFAULT_FPMATH_MODE": _FEWER_BITS,
 }
 """What changes a GPU's numbers from outside, and how: variables of NVIDIA's, AMD's, Intel's and Apple's libraries and
 of torch (its notes "CUDA environment variables", "CUDA semantics", "HIP semantics" and "MPS environment variables", and
 the names in the libraries of torch 2.14).
 """
+
+CPU_VARIABLES: dict[str, str] = {
+    "ONEDNN_DEFAULT_FPMATH_MODE": _FEWER_BITS,
+    "DNNL_DEFAULT_FPMATH_MODE": _FEWER_BITS,
+    "ONEDNN_MAX_CPU_ISA": _INSTRUCTIONS,
+    "DNNL_MAX_CPU_ISA": _INSTRUCTIONS,
+    "ATEN_CPU_CAPABILITY": _INSTRUCTIONS,
+    "MKL_ENABLE_INSTRUCTIONS": _INSTRUCTIONS,
+    "MKL_CBWR": _INSTRUCTIONS,
+}
+"""What changes a CPU's numbers in the same way: of oneDNN (its older names, too), of torch and of MKL."""
 
 _SWITCHES = frozenset(
     {
@@ -133,18 +146,23 @@ def describe(device: str, threads: int | None = None) -> Environment:
         return _with_cuda(here, device)
     if kind in accelerator.OTHERS:
         return _with_another(here, device)
-    return replace(here, device_name=_cpu_model(), malloc=allocator.state())
+    return replace(here, device_name=_cpu_model(), malloc=allocator.state(), variables=_variables(device))
 
 
-def variables_that_count() -> dict[str, str]:
-    """Of `VARIABLES` those that are set, with their values; "0" and "" of a switch that is off by default are not."""
-    values = {name: os.environ.get(name, "").strip() for name in VARIABLES}
+def variables_of(device: str) -> dict[str, str]:
+    """What changes that device's numbers from outside, and how."""
+    return CPU_VARIABLES if device_type(device) == "cpu" else VARIABLES
+
+
+def variables_that_count(device: str) -> dict[str, str]:
+    """Those that are set, with their values; "0" and "" of a switch that is off by default are not."""
+    values = {name: os.environ.get(name, "").strip() for name in variables_of(device)}
     return {name: value for name, value in values.items() if value and not (name in _SWITCHES and value == "0")}
 
 
-def _variables() -> str | None:
+def _variables(device: str) -> str | None:
     """They as a record keeps them; None for none."""
-    return ", ".join(f"{name}={value}" for name, value in variables_that_count().items()) or None
+    return ", ".join(f"{name}={value}" for name, value in variables_that_count(device).items()) or None
 
 
 def device_type(device: str) -> str:
@@ -160,7 +178,7 @@ def _with_another(here: Environment, device: str) -> Environment:
         return here
     name, memory = accelerator.name_and_memory(device)
     index = torch.device(device).index or 0
-    return replace(here, device_name=name, device_memory=memory, device_index=index, variables=_variables())
+    return replace(here, device_name=name, device_memory=memory, device_index=index, variables=_variables(device))
 
 
 def _with_cuda(here: Environment, device: str) -> Environment:
@@ -182,7 +200,7 @@ def _with_cuda(here: Environment, device: str) -> Environment:
         power_limit=power_limit,
         gpu_uuid=accelerator.uuid(device) or None,
         health=state,
-        variables=_variables(),
+        variables=_variables(device),
     )
 
 

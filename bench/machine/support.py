@@ -35,13 +35,15 @@ class UnsupportedError(Exception):
 UNCOMPILED = ("TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE")
 """Variables by which torch.compile does nothing and says nothing (torch/_dynamo, config.py and eval_frame.py)."""
 
+SUPPRESSED = "TORCHDYNAMO_SUPPRESS_ERRORS"
+"""With any value, even 0, what cannot be compiled runs eagerly instead (torch/_dynamo/config.py)."""
+
 
 def check(spec: Spec, device: str) -> None:
     """Raise `UnsupportedError`, with the remedy, if `device` cannot run `spec`."""
     check_parallel(spec)
-    for variable in UNCOMPILED if spec.compile_mode else ():
-        if os.environ.get(variable) == "1":
-            raise UnsupportedError(f"{variable}=1 turns torch.compile off without a word: unset it, or compile nothing")
+    if spec.compile_mode:
+        check_compiler()
     if spec.task == "train" and spec.precision == "fp16":
         raise UnsupportedError(
             "training in fp16 alone ends in NaN: AdamW's epsilon of 1e-8 is 0 in fp16; use amp_fp16, amp_bf16 or bf16"
@@ -64,6 +66,15 @@ def check(spec: Spec, device: str) -> None:
         raise UnsupportedError(
             f"{name} (compute capability {capability[0]}.{capability[1]}) has no {spec.precision}: it came with 8.0"
         )
+
+
+def check_compiler() -> None:
+    """Raise `UnsupportedError` where a variable makes what is compiled run eagerly."""
+    for variable in UNCOMPILED:
+        if os.environ.get(variable) == "1":
+            raise UnsupportedError(f"{variable}=1 turns torch.compile off without a word: unset it, or compile nothing")
+    if os.environ.get(SUPPRESSED):
+        raise UnsupportedError(f"{SUPPRESSED} lets what fails to compile run eagerly, timed as compiled: unset it")
 
 
 def has_kernels(capability: tuple[int, int], architectures: Sequence[str]) -> bool:

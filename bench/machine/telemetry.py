@@ -238,13 +238,14 @@ def surroundings(
         return _host_flags(threads or torch.get_num_threads(), proc, cpus)
     with nvml.opened(device, gpu) as card:
         if card is None:
-            return ("variables_set",) if environment.variables_that_count() else ()
+            return ("variables_set",) if environment.variables_that_count(device) else ()
         return _gpu_flags(card, device)
 
 
 def _host_flags(threads: int, proc: Path, cpus: Path) -> tuple[str, ...]:
     others = linux.runnable_others(proc)
     told = {
+        "variables_set": bool(environment.variables_that_count("cpu")),
         "busy_machine": others is not None and others + threads > (os.cpu_count() or 1),
         "powersave_governor": "powersave" in linux.governors(cpus),
     }
@@ -254,7 +255,7 @@ def _host_flags(threads: int, proc: Path, cpus: Path) -> tuple[str, ...]:
 def _gpu_flags(gpu: nvml.Gpu, device: str) -> tuple[str, ...]:
     state = health.read(gpu)
     told = {
-        "variables_set": bool(environment.variables_that_count()),
+        "variables_set": bool(environment.variables_that_count(device)),
         "other_gpu_processes": bool(nvml.other_processes(gpu, device)),
         "mig": gpu.mig,
         "ecc": nvml.costly_ecc(gpu),

@@ -14,10 +14,11 @@ nothing else and adds no cost to a run without the fixture. It refuses only what
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ Check = Callable[[str | Callable[..., Any]], None]
 """What the fixture gives: call it with a model's name, a function that returns the network, or the network itself."""
 
 _VERDICTS = pytest.StashKey[list[str]]()
-_OBJECTS = pytest.StashKey[list[str]]()
+_NAMES = pytest.StashKey[dict[str, str]]()
 
 
 class NotMeasuredError(Exception):
@@ -120,12 +121,13 @@ def visionbench(request: pytest.FixtureRequest) -> Check:
     network), such a function itself, or a network, which is called by the test's name and is counted but not timed.
     The marker `visionbench` says how it is run.
     """
+    numbers = itertools.count(1)
 
     def check(model: str | Callable[..., Any]) -> None:
         __tracebackhide__ = True
         from visionbench.plugin.check import check as check_model
 
-        name, handed = (model, None) if isinstance(model, str) else _name(model, request)
+        name, handed = (model, None) if isinstance(model, str) else _name(model, request, numbers)
         outcome = check_model(name, _marker(request.node), _settings(request), handed)
         request.node.user_properties += [(f"visionbench.{name}", value) for name, value in outcome.properties]
         if outcome.summary:
@@ -135,10 +137,13 @@ def visionbench(request: pytest.FixtureRequest) -> Check:
     return check
 
 
-def _name(model: Callable[..., Any], request: pytest.FixtureRequest) -> tuple[str, Callable[..., Any] | None]:
+def _name(
+    model: Callable[..., Any], request: pytest.FixtureRequest, numbers: Iterator[int]
+) -> tuple[str, Callable[..., Any] | None]:
     """`user:package.module:function` of a function, which other processes and the base import; None with it.
 
-    A network, and a function that no module holds, have the test's name, and go with it.
+    A network, and a function that no module holds, have the test's name, and go with it; a test's second and later
+    ones have their number, too. Two tests of one name would share a row of the baseline: that is a failure.
     """
     if not callable(model):
         pytest.fail(
@@ -149,11 +154,17 @@ def _name(model: Callable[..., Any], request: pytest.FixtureRequest) -> tuple[st
     module, name = getattr(model, "__module__", None), getattr(model, "__qualname__", None)
     if isinstance(module, str) and isinstance(name, str) and name.isidentifier():
         return f"user:{module}:{name}", None
-    test = re.sub(r"\W", "_", request.node.name).strip("_")
-    called = f"user:{request.module.__name__}:{test}"
-    before = request.node.stash.setdefault(_OBJECTS, [])
-    before.append(called)
-    return called if len(before) == 1 else f"{called}_{len(before)}", model
+    test, number = request.node.nodeid, next(numbers)
+    words = re.sub(r"\W+", "_", test.partition("::")[2]).strip("_")  # with its class, and the id of its parameters
+    called = f"user:{request.module.__name__}:{words}" + (f"_{number}" if number > 1 else "")
+    other = request.config.stash.setdefault(_NAMES, {}).setdefault(called, test)
+    if other != test:
+        pytest.fail(
+            f"visionbench would call the networks of {other} and {test} both {called}: give one test another name, "
+            "or its parameters another id.",
+            pytrace=False,
+        )
+    return called, model
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

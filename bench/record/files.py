@@ -16,11 +16,13 @@ import os
 import re
 import select
 import stat
+import sys
 import types
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
 from functools import lru_cache
+from io import FileIO
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -344,7 +346,7 @@ def write_whole(path: Path, content: str | bytes, remedy: str = "name another fi
             path.parent.mkdir(parents=True, exist_ok=True)
         old = _now_there(path)
         if old is not None and not _is_replaceable(old):
-            _overwrite(path, data)
+            _overwrite(path, data, _own_stream(old))
             return
         try:
             _replace(Path(os.path.realpath(path)), data, old)
@@ -390,13 +392,18 @@ def _now_there(path: Path) -> os.stat_result | None:
 
 
 def _is_replaceable(old: os.stat_result) -> bool:
-    """Not a pipe or a device, nor what our own output goes to (/dev/stdout), nor another user's, which stays his."""
-    streams = []
+    """Not a pipe or a device, nor what our own output goes to, nor another user's, which stays his."""
+    ours = _own_stream(old) is not None
+    return not ours and old.st_uid == os.geteuid() and (stat.S_ISREG(old.st_mode) or stat.S_ISDIR(old.st_mode))
+
+
+def _own_stream(old: os.stat_result) -> int | None:
+    """Our descriptor of it where our own output goes there: /dev/stdout, or the file that a shell put in its place."""
     for descriptor in (1, 2):
         with suppress(OSError):
-            streams.append(os.fstat(descriptor))
-    ours = any(os.path.samestat(old, stream) for stream in streams)
-    return not ours and old.st_uid == os.geteuid() and (stat.S_ISREG(old.st_mode) or stat.S_ISDIR(old.st_mode))
+            if os.path.samestat(old, os.fstat(descriptor)):
+                return descriptor
+    return None
 
 
 def _replace(target: Path, data: bytes, old: os.stat_result | None) -> None:
@@ -426,8 +433,17 @@ def _write_beside(target: Path, data: bytes, mode: int | None = None) -> Path:
     return partial
 
 
-def _overwrite(path: Path, data: bytes) -> None:
-    """Write into what is there. The room of a longer file is taken before the old content goes."""
+def _overwrite(path: Path, data: bytes, stream: int | None = None) -> None:
+    """Write into what is there. The room of a longer file is taken before the old content goes.
+
+    It is added to what our own `stream` has: what other programs wrote there stays, as with `>> file`.
+    """
+    if stream is not None:
+        for text in filter(None, (sys.stdout, sys.stderr)):  # none where the shell has closed it
+            text.flush()
+        with open(stream, "wb", buffering=0, closefd=False) as file:
+            _write(file, data)
+        return
     regular = path.is_file()
     with path.open("r+b" if regular else "wb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
@@ -438,9 +454,13 @@ def _overwrite(path: Path, data: bytes) -> None:
                 os.ftruncate(file.fileno(), size)
                 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                     raise
-        view = memoryview(data)
-        while view:
-            view = view[file.write(view) :]
+        _write(file, data)
         if regular:
             file.truncate(len(data))
             os.fsync(file.fileno())
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]

@@ -57,7 +57,7 @@ FLAGS: dict[str, Flag] = {
     "throttle_unknown": Flag(meaning="the driver does not say whether the device slowed itself down"),
     "other_gpu_processes": Flag(meaning="another process was on the GPU", voids_time=True),
     "variables_set": Flag(
-        meaning="environment variables that change a GPU's speed or memory were set (doctor names them)",
+        meaning="environment variables that change a device's speed or numbers were set (doctor names them)",
         voids_time=True,
     ),
     "mig": Flag(meaning="the GPU is a slice of a card (MIG)", voids_time=True),

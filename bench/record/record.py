@@ -67,8 +67,8 @@ class Environment:
     host was its own. `malloc`, from which sizes on a CPU process gives memory back to the system
     (`machine.allocator`), is part of a record's key; None in records from before that was settled. `communication` is
     what processes that train together exchange gradients by, "gloo" or "nccl", and `nccl` its version. `variables` are
-    the environment variables that change a GPU's numbers, with their values, and part of a record's key. Bytes, watts,
-    UTC (ISO 8601).
+    the environment variables that change a device's numbers, with their values, and part of a record's key. Bytes,
+    watts, UTC (ISO 8601).
     """
 
     device_type: str

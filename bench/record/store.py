@@ -181,12 +181,11 @@ def read_unfit(folder: Path | str) -> tuple[Record, ...]:
 
     They are no launches, so `read` leaves them out; a report names the nodes. () for a file or another folder.
     """
-    place = Path(folder) / "unfit"
-    try:
-        files = sorted(place.glob("*.jsonl"))
-        return tuple(record for file in files for record in _read_file(file).records if is_unfit(record))
-    except (OSError, BenchError):
-        return ()  # what is no record of ours says nothing of a node
+    records: list[Record] = []
+    for file in sorted((Path(folder) / "unfit").glob("*.jsonl")):
+        with suppress(OSError, BenchError):  # what is no record of ours says nothing of a node
+            records += filter(is_unfit, _read_file(file).records)
+    return tuple(records)
 
 
 def _read_file(path: Path | str) -> Log:

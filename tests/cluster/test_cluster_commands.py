@@ -44,3 +44,22 @@ def test_a_look_asks_once_for_jobs_and_seldom_for_nodes(calls, tmp_path, monkeyp
     asked = Counter(calls.read_text().split())
     assert (asked["squeue"], asked["sbatch"], asked["scancel"]) == (3, 30, 0)
     assert asked["sinfo"] <= 2  # the nodes, and what the default partition is called
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("SBATCH_ACCOUNT", True),
+        ("SBATCH_EXCLUSIVE", True),
+        ("SBATCH_GPUS", False),
+        ("SBATCH_GPUS_PER_NODE", False),
+        ("SBATCH_GPUS_PER_TASK", False),
+        ("SBATCH_ARRAY_INX", False),
+    ],
+)
+def test_a_users_variable_adds_nothing_that_a_shift_sets_itself(tmp_path, monkeypatch, name, counts):
+    (tmp_path / "sbatch").write_text("#!/bin/sh\nenv\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv(name, "8")
+    assert (f"{name}=8" in slurm._ask("sbatch")) == counts

@@ -15,6 +15,7 @@ import pytest
 from visionbench.comparison.comparison import Launch, Side
 from visionbench.judging import duet
 from visionbench.judging.duet import Broken, Row, Stage, launch, timer_of
+from visionbench.machine import environment
 from visionbench.measuring.process.side import SideError, Source
 from visionbench.record.record import Failure
 from visionbench.record.spec import Spec
@@ -38,6 +39,14 @@ ROWS = [row(name) for name in ("a", "b", "c")]
 )
 def test_the_clock_is_the_devices(device: str, threads: int | None, timer: str) -> None:
     assert timer_of(device, threads) == timer
+
+
+def test_variables_that_change_a_cpus_numbers_are_said_of_a_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in environment.CPU_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert duet._surroundings(STAGE) == ()
+    monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "BF16")
+    assert duet._surroundings(STAGE) == ("variables_set",)
 
 
 @pytest.mark.parametrize(

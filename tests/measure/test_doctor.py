@@ -16,7 +16,7 @@ import torch
 
 from tests.pretended.nvml import NOT_SUPPORTED, WIDE, FakeNvml, FakeNVMLError, process
 from tests.pretended.nvml import pretend_cuda as pretend
-from visionbench.machine import doctor, environment, host, nvml
+from visionbench.machine import doctor, environment, host, nvml, telemetry
 from visionbench.machine.doctor import Finding
 from visionbench.record.errors import BenchError
 
@@ -379,7 +379,24 @@ def test_a_variable_that_changes_numbers_is_told(
     for known in environment.VARIABLES:
         monkeypatch.delenv(known, raising=False)
     monkeypatch.setenv(name, value)
-    assert [finding.found for finding in doctor.examine_variables()] == ([f"{name}={value}"] if counts else [])
+    assert [finding.found for finding in doctor.examine_variables("cuda")] == ([f"{name}={value}"] if counts else [])
+    assert doctor.examine_variables("cpu") == [], "a GPU's variable changes nothing on a CPU"
+
+
+@pytest.mark.parametrize(("name", "effect"), environment.CPU_VARIABLES.items())
+def test_a_variable_that_changes_a_cpus_numbers_is_a_flag_and_kept(
+    monkeypatch: pytest.MonkeyPatch, name: str, effect: str
+) -> None:
+    for known in environment.CPU_VARIABLES:
+        monkeypatch.delenv(known, raising=False)
+    before = environment.describe("cpu")
+    assert (before.variables, doctor.examine_variables("cpu")) == (None, [])
+    monkeypatch.setenv(name, "BF16")
+    assert doctor.examine_variables("cpu") == [
+        Finding(level="warn", what="variable", found=f"{name}=BF16", advice=f"{effect}: unset it.")
+    ]
+    assert environment.describe("cpu").variables == f"{name}=BF16", "no repetition of what was measured without it"
+    assert "variables_set" in telemetry.surroundings("cpu", threads=1)
 
 
 @pytest.mark.parametrize(

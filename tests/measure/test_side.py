@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -17,8 +18,8 @@ from typing import Any
 import pytest
 
 from visionbench.measuring import rest
+from visionbench.measuring.process import keeper, side_process
 from visionbench.measuring.process import side as sides
-from visionbench.measuring.process import side_process
 from visionbench.measuring.process.side import SideError, SideProcess, Source
 from visionbench.models import building
 from visionbench.record.spec import Spec
@@ -406,3 +407,13 @@ def test_of_a_checkout_of_visionbench_the_sides_models_are_measured(tmp_path: Pa
         OWN_MODELS.replace("models, models.layers, ", "").replace("models.layers.__file__, ", "")
     )
     assert f"{tree}/models/building.py" in told(tree, ROOT, "net")
+
+
+def test_a_second_signal_does_not_end_the_keepers_cleaning() -> None:
+    usual = signal.signal(signal.SIGTERM, keeper._stop)
+    try:
+        with pytest.raises(keeper._Stopped):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # it would end this test
+    finally:
+        signal.signal(signal.SIGTERM, usual)

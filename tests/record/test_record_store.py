@@ -62,6 +62,16 @@ def test_what_is_appended_is_read_in_order(path):
     assert path.read_bytes().count(b"\n") == 4
 
 
+def test_a_file_that_is_none_of_ours_hides_no_other_unfit_node(tmp_path):
+    unfit = replace(_record(), failure=Failure(kind="unfit", stage="cluster", message="it smells of smoke"))
+    (tmp_path / "unfit").mkdir()
+    (tmp_path / "unfit" / "4.jsonl").write_text("a shopping list\nmilk\n")
+    append(tmp_path / "unfit" / "5.jsonl", unfit)
+    append(tmp_path / "unfit" / "6.jsonl", _record())
+    assert store.read_unfit(tmp_path) == (unfit,)
+    assert store.read_unfit(tmp_path / "unfit" / "5.jsonl") == store.read_unfit(tmp_path / "nowhere") == ()
+
+
 def test_append_has_reached_the_disk_when_it_returns(path, monkeypatch):
     synced: list[bytes] = []
     fsync = os.fsync

@@ -117,19 +117,23 @@ def test_a_link_to_nothing_leads_to_the_new_file(tmp_path: Path) -> None:
     assert (tmp_path / "new").read_text() == "x"
 
 
-@pytest.mark.parametrize("into", ["a pipe", "a file"])
-def test_a_stream_is_written_to_and_not_replaced(tmp_path: Path, into: str) -> None:
+@pytest.mark.parametrize("mode", ["a pipe", "w", "a"])
+@pytest.mark.parametrize("name", ["/dev/stdout", "out.txt"])
+def test_to_a_stream_is_added_what_is_written(tmp_path: Path, mode: str, name: str) -> None:
     program = (
         f"import sys; sys.path.insert(0, {str(SHIPPED)!r}); from pathlib import Path; "
         "from visionbench.record.files import write_whole; "
-        "write_whole(Path('/dev/stdout'), 'first\\n'); import os; os.lseek(1, 0, 2) if not os.isatty(1) and "
-        f"{into == 'a file'} else 0; print('second')"
+        f"print('first'); write_whole(Path({name!r}), 'second\\n'); print('third')"
     )
     path = tmp_path / "out.txt"
-    with path.open("wb") as file:
-        where = subprocess.PIPE if into == "a pipe" else file
-        done = subprocess.run([sys.executable, "-c", program], stdout=where, check=True)
-    assert (done.stdout or path.read_bytes()) == b"first\nsecond\n"
+    with path.open("w" if mode == "a pipe" else mode) as file:
+        print("before", file=file, flush=True)
+        where = subprocess.PIPE if mode == "a pipe" and name != path.name else file
+        done = subprocess.run([sys.executable, "-c", program], stdout=where, cwd=tmp_path, check=True)
+        print("after", file=file)
+    between = "" if done.stdout else "first\nsecond\nthird\n"
+    assert path.read_text() == f"before\n{between}after\n"
+    assert done.stdout in (None, b"first\nsecond\nthird\n")
 
 
 def test_what_cannot_be_written_later_is_said_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

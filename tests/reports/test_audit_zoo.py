@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from tests.reports.test_audit import profile
 from visionbench.command.main import main
+from visionbench.command.verbs import audit
 from visionbench.record.errors import BenchError
 from visionbench.reports.audit.published_zoo import read_published
 from visionbench.reports.audit.zoo import zoo
@@ -80,6 +83,21 @@ def test_a_file_that_is_none_of_timms_is_refused_in_a_sentence(tmp_path, text, s
     with pytest.raises(BenchError, match=r"results-imagenet\.csv or benchmark-infer") as error:
         read_published([tmp_path / "x.csv"])
     assert said in str(error.value)
+
+
+def test_the_zoo_is_counted_in_its_order_and_each_network_is_there_once(monkeypatch):
+    names = [f"timm:net{number}" for number in range(9, 0, -1)]
+    monkeypatch.setattr("visionbench.models.names", lambda: ["paper:other", *names])
+    monkeypatch.setattr("visionbench.models.resolve", lambda name: SimpleNamespace(image_size=224))
+    monkeypatch.setattr(
+        "visionbench.command.counting.count",
+        lambda forms: {form: profile(*form[:2], variant=form[2]) for form in forms},
+    )
+    also = [("timm:net3", 160), ("timm:net9", 224), ("timm:net3", 160), ("timm:gone", 224), ("paper:other", 224)]
+    built, trained = audit.count_zoo(also, memory=True)
+    assert [each.model for each in built] == [*names[:7], "timm:net3", *names[7:]]
+    assert [each.size for each in built if each.model == "timm:net3"] == [224, 160]
+    assert [each.model for each in trained] == names
 
 
 def test_the_command_counts_what_the_file_names_too(tmp_path, monkeypatch, capsys):

@@ -138,15 +138,14 @@ def count_zoo(also: Iterable[Network] = (), *, memory: bool = False) -> tuple[li
     from visionbench import models
     from visionbench.record.profile import TRAINING
 
-    names = [name for name in models.names() if name.startswith(f"{ZOO}:")]
-    networks = [(name, models.resolve(name).image_size) for name in names]
+    places = {name: place for place, name in enumerate(models.names()) if name.startswith(f"{ZOO}:")}
+    networks = [(name, models.resolve(name).image_size) for name in places]
     forms = [(*network, form) for form in ("", *([TRAINING] if memory else [])) for network in networks]
-    known = set(names)
-    forms += [(*network, "") for network in dict.fromkeys(also) if network[0] in known and network not in networks]
+    forms += [(*network, "") for network in also if network[0] in places]
     counted = counting.count(forms)
-    found = [counted[form] for form in forms if form in counted]
-    found.sort(key=lambda profile: (profile.family, names.index(profile.model)))
-    return [each for each in found if not each.variant], [each for each in found if each.variant]
+    profiles = [counted[form] for form in dict.fromkeys(forms) if form in counted]
+    profiles.sort(key=lambda profile: (profile.family, places[profile.model]))
+    return [each for each in profiles if not each.variant], [each for each in profiles if each.variant]
 
 
 def _counted_by() -> str:

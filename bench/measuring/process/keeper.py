@@ -61,6 +61,7 @@ def keep(parent: int, line: int, command: list[str]) -> NoReturn:
 
 
 def _stop(_number: int, _frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the caller's death sends another, which must not end the cleaning
     raise _Stopped
 
 
