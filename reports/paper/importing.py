@@ -9,11 +9,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import itemgetter
 
 from visionbench.record.errors import BenchError
 from visionbench.reports.paper import latex_source, markup
 from visionbench.reports.paper.headers import SAID, Head, card, has_numbers, header_at, heading, is_dense
-from visionbench.reports.paper.markup import SPAN, Block
+from visionbench.reports.paper.markup import MOST_COLUMNS, MOST_TABLES, SPAN, Block
 from visionbench.reports.paper.printed_cells import part_of, value_of
 
 
@@ -52,7 +53,7 @@ def parse(text: str, name: str) -> tuple[Printed, ...]:
     if len(text) > MOST:
         raise BenchError(f"{name} has more than {MOST:,} characters: give the tables alone.")
     blocks = [block for block in _blocks(text, name) if block.lines]
-    tables = [(block, _read(block)) for block in blocks]
+    tables = [(block, _read(block)) for block in blocks[:MOST_TABLES]]
     readable = [printed for _, printed in tables if printed and printed.rows]
     if not readable:
         first = blocks[0].lines[0][0] if blocks else 1
@@ -63,6 +64,9 @@ def parse(text: str, name: str) -> tuple[Printed, ...]:
         if not (printed and printed.rows):
             said = f"line {block.lines[0][0]}: the table has no columns such as model, params, FLOPs: it is left out"
             readable.append(Printed(title="", rows=(), problems=(said,)))
+    for block in blocks[MOST_TABLES : MOST_TABLES + 1]:
+        said = f"line {block.lines[0][0]}: only the first {MOST_TABLES} tables are read: give the others alone"
+        readable.append(Printed(title="", rows=(), problems=(said,)))
     return tuple(readable)
 
 
@@ -71,8 +75,7 @@ def _blocks(text: str, name: str) -> list[Block]:
     if r"\begin{" in text or any("\\\\" in line or r"\tabularnewline" in line for line in after_ampersands):
         return latex_source.tables(text)
     if re.search(r"<t[rd][\s>]", text, re.IGNORECASE):
-        blocks = markup.html_tables(text)
-        blocks = [markup.titled(block, text) for block in blocks]
+        blocks = markup.titled(markup.html_tables(text), text)
         return sorted([*blocks, *markup.markdown(text)], key=lambda block: block.lines[0][0] if block.lines else 0)
     if re.search(r"^[ \t]*\|.*\|", text, re.MULTILINE) or any(map(markup.is_separator, text.splitlines())):
         return markup.markdown(text)
@@ -84,10 +87,11 @@ def _blocks(text: str, name: str) -> list[Block]:
 def _read(block: Block) -> Printed | None:
     """The table of a block; None where no line names columns."""
     rows: list[Line] = []
-    problems = list(block.problems)
+    problems = [*block.problems, *_too_wide(block)]
     head: Head | None = None
     section, at, gpu = "", 0, ""
-    lines = [line for line in block.lines if any(cell not in ("", SPAN) for cell in line[1])]
+    lines = [(number, cells[:MOST_COLUMNS]) for number, cells in block.lines]
+    lines = [line for line in lines if any(cell not in ("", SPAN) for cell in line[1])]
     while at < len(lines):
         if deep := header_at(lines, at):
             said = head
@@ -113,6 +117,13 @@ def _read(block: Block) -> Printed | None:
     problems += [(row.number, said) for row in rows for said in row.unread]
     sentences = tuple(f"line {number}: {said}" for number, said in sorted(problems, key=lambda problem: problem[0]))
     return Printed(title=block.title, rows=tuple(rows), problems=sentences, gpu=gpu)
+
+
+def _too_wide(block: Block) -> Iterator[tuple[int, str]]:
+    """What to say of a table with more columns than are read."""
+    number, widest = max(((number, len(cells)) for number, cells in block.lines), key=itemgetter(1))
+    if widest > MOST_COLUMNS:
+        yield number, f"the table has {widest:,} columns: those behind the first {MOST_COLUMNS} are left out"
 
 
 def _has_figures(row: Line) -> bool:

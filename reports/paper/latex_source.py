@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from visionbench.reports.paper.markup import LONGEST_CELL, SPAN, Block, Cells
+from visionbench.reports.paper.markup import LONGEST_CELL, MOST_TABLES, SPAN, Block, Cells
 
 _ENVIRONMENT = r"(?:(?:long)?tabular[xy]?|tabulary|longtable|supertabular|NiceTabular[X*]?|(?:long|tall)?tblr)\*?"
 _BEGIN = re.compile(rf"\\begin\s*\{{{_ENVIRONMENT}\}}")
@@ -68,14 +68,10 @@ _KNOWN = frozenset(
 """Macros whose text is a cell's."""
 
 
-MOST_TABLES = 200
-"""So many tables of a source are read."""
-
-
 def tables(text: str) -> list[Block]:
     """The tables of a source, in order; one that only has lines with `&` is a table, too."""
     plain = _defined(_uncommented(text))
-    spans = list(islice(_environments(plain), MOST_TABLES)) or [(0, 0, len(plain))]
+    spans = list(islice(_environments(plain), MOST_TABLES + 1)) or [(0, 0, len(plain))]
     return [_block(plain, *span) for span in spans]
 
 
@@ -159,7 +155,8 @@ def _lines(text: str, start: int, end: int) -> Iterator[tuple[int, list[str]]]:
         elif mark in "{}":
             depth += (1 if mark == "{" else -1) if match.start() in closed else 0
         elif depth == 0 and mark == "&":
-            parts, cell = [*parts, text[cell : match.start()]], match.end()
+            parts.append(text[cell : match.start()])
+            cell = match.end()
         elif depth == 0 and mark not in (r"\{", r"\}", r"\&"):
             yield line, [*parts, text[cell : match.start()]]
             parts, line, cell = [], match.end(), match.end()

@@ -6,9 +6,11 @@ import csv
 import html
 import io
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from operator import itemgetter
 
 from visionbench.record.errors import BenchError
 
@@ -27,6 +29,9 @@ class Block:
     lines: list[Cells] = field(default_factory=list)
     problems: list[tuple[int, str]] = field(default_factory=list)
 
+
+MOST_TABLES, MOST_COLUMNS = 200, 100
+"""So many tables of a text are read, and so many columns of each."""
 
 LONGEST_CELL = 2000
 """So many characters of a cell are read: a stranger's may be as long as a file."""
@@ -204,8 +209,16 @@ def _with_points(cell: str) -> str:
     return cell
 
 
-def titled(block: Block, text: str) -> Block:
-    """The table of a page with the heading above it, where it has no caption."""
-    above = text.splitlines()[: block.lines[0][0]]
-    heads = [line for line in above if re.match(r"\s*(#+ |<h\d)", line, re.IGNORECASE)]
-    return Block(block.title or (bare(heads[-1].strip("# ")) if heads else ""), block.lines, block.problems)
+def titled(blocks: Sequence[Block], text: str) -> list[Block]:
+    """The tables of a page, each with the heading above it, where it has no caption."""
+    heads = [
+        (number, line)
+        for number, line in enumerate(text.splitlines(), 1)
+        if re.match(r"\s*(#+ |<h\d)", line, re.IGNORECASE)
+    ]
+
+    def above(block: Block) -> str:
+        at = bisect_right(heads, block.lines[0][0], key=itemgetter(0))
+        return bare(heads[at - 1][1].strip("# ")) if at else ""
+
+    return [Block(block.title or above(block), block.lines, block.problems) for block in blocks]

@@ -59,6 +59,9 @@ _SYMBOLS = {
     "→": r"$\rightarrow$",
     "…": r"\dots{}",
     "—": "---",
+    "‐": "-",
+    "‑": "-",
+    "‘": "`",
     "’": "'",
     "“": "``",
     "”": "''",
@@ -71,6 +74,8 @@ _SYMBOLS = {
     "≈": r"$\approx$",
     "≤": r"$\leq$",
     "≥": r"$\geq$",
+    "≠": r"$\neq$",
+    "∞": r"$\infty$",
     "⋆": r"$\star$",
     "★": r"$\star$",
     "¹": "$^{1}$",
@@ -83,7 +88,12 @@ _SYMBOLS = {
     "ø": r"\o{}",
     "Ø": r"\O{}",
     "ł": r"\l{}",
+    "Ł": r"\L{}",
     "æ": r"\ae{}",
+    "Æ": r"\AE{}",
+    "Δ": r"$\Delta$",
+    "Σ": r"$\Sigma$",
+    "Ω": r"$\Omega$",
     **{chr(ord("α") + i): rf"$\{name}$" for i, name in enumerate(_GREEK) if name},
 }
 """What LaTeX would read as a command, what we write ourselves, and the marks and letters of printed labels."""
@@ -97,7 +107,7 @@ _ACCENTS = {
 
 def escape(text: str) -> str:
     """Text that any LaTeX engine shows as it is; a foreign character becomes its nearest ASCII, or a question mark."""
-    quoted = re.sub(r'"([^"]*)"', "``\\1''", text).replace("->", "→")
+    quoted = re.sub(r'"([^"]*)"', "``\\1''", unicodedata.normalize("NFC", text)).replace("->", "→")
     safe = "".join(_SYMBOLS.get(char) or (char if char.isascii() else _ascii(char)) for char in quoted)
     return re.sub(r"\\textasciicircum\{\}(\d+)", r"$^{\1}$", safe)
 
@@ -106,7 +116,11 @@ def _ascii(char: str) -> str:
     letter, *accents = tuple(unicodedata.normalize("NFD", char))
     if len(accents) == 1 and letter.isascii() and letter.isalpha() and accents[0] in _ACCENTS:
         return rf"\{_ACCENTS[accents[0]]}{{{letter}}}"
-    plain = unicodedata.normalize("NFKD", char).encode("ascii", "ignore").decode()
+    whole = unicodedata.normalize("NFKD", char)
+    if fraction := re.fullmatch("([0-9]+)\u2044([0-9]+)", whole):  # ½
+        return rf"$^{{{fraction[1]}}}/_{{{fraction[2]}}}$"
+    # Without its stroke a sign says the reverse.
+    plain = "" if "\u0338" in whole else whole.encode("ascii", "ignore").decode()
     return "".join(_SYMBOLS.get(part, part) for part in plain) or "?"
 
 

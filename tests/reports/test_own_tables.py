@@ -185,6 +185,9 @@ DOUBLING = "".join(f"\\newcommand{{\\{a}}}{{\\{b}\\{b}}}\n" for a, b in itertool
         TABULAR % "\\multicolumn{999999999}{c}{x}",
         TABULAR % ("\\multirow{" + "9" * 5000 + "}{*}{x}"),
         "x" * 3_000_000,
+        "Model & params" + " & x" * 20_000 + r"\\ A & 1" + " & 3" * 20_000 + r"\\",
+        "<table><tr><th>Model<th>Params<tr>" + "<td colspan=99>A" * 2_000 + "</table>",
+        "# a\n" * 20_000 + "<table><tr><th>Model<th>Params<tr><td>A<td>3M</table>\n" * 300,
     ],
     ids=lambda text: text[:12],
 )

@@ -93,6 +93,9 @@ def test_every_kind_of_printed_table_is_read_whole(text):
         ("model,params,MAdds\nA,5.4,219\nB,3.5,300\n", "'MAdds' has no unit and is taken as millions"),
         ("model,params,FLOPs\nA,25.6,4.1,1\nB,1,2\nC,3,4", "line 2: 4 cells stand in a table of 3 columns"),
         (markdown("Model|Params|Batch size", "A|3M|64"), "column 'Batch size' is left out"),
+        (latex(HEAD + " & x" * 99, A_LINE), "line 2: the table has 103 columns: those behind"),
+        ((latex(HEAD, A_LINE) + "\n") * 201, "line 802: only the first 200 tables are read"),
+        ((markdown("Model|Params", "A|3M") + "\n") * 203, "line 801: only the first 200 tables are read"),
         (latex("a & b", "1 & 2") + latex(HEAD, "A & 1 & 2 & 3"), "line 2: the table has no columns"),
     ],
 )  # fmt: skip

@@ -163,6 +163,8 @@ def test_markdown_escapes():
         ("● ○ – ± ×", r"$\bullet$ $\circ$ -- $\pm$ $\times$"),
         ("Intel® Zürich 中", r"Intel\textregistered{} Z\"{u}rich ?"),
         ("ViT-B/16† 224² ↑384", r"ViT-B/16$^{\dagger}$ 224$^{2}$ $\uparrow$384"),
+        ("x ≠ y ∉ z, 1½, ∞", r"x $\neq$ y ? z, 1$^{1}/_{2}$, $\infty$"),
+        ("ΔFLOPs, Łódź, non‑linear, e\u0301", r"$\Delta$FLOPs, \L{}\'{o}d\'{z}, non-linear, \'{e}"),
         ("Net‡, é, β, ø — “x”", r"Net$^{\ddagger}$, \'{e}, $\beta$, \o{} --- ``x''"),
     ],
 )
