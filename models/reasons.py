@@ -70,9 +70,14 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
     ),
     _traced("kernel", r"higher-order operator|HigherOrderOperator|FlexAttention", "measure it with `run`"),
     _traced(
+        "kernel",
+        r"Please convert all Tensors to FakeTensors",
+        "torch follows no gradient through this control flow (cond, map, while_loop): measure it with `run`",
+    ),
+    _traced(
         "values",
         r"(?i)meta tensor|\bmeta\b.*\b(item|data|numpy)\b|\b(item|data|numpy)\b.*\bmeta\b|data is not allocated|"
-        r"unallocated storage|data-independent",
+        r"unallocated storage|data-independent|CPU int64 tensor",
         "its forward pass reads tensor values: measure it with `run`",
     ),
     _row(
@@ -138,7 +143,7 @@ def sentence(error: BaseException) -> str:
     Of a long line, in which torch says what else one may read, it is the first sentence.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines or isinstance(error, KeyError):
+    if not any(map(str.isalpha, "".join(lines))) or isinstance(error, KeyError):
         return said(error)
     first = lines[0] if len(lines[0]) <= LONGEST else lines[0].partition(". ")[0]
     return first.rstrip(".")

@@ -104,13 +104,16 @@ def on_meta(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str
     A network may keep constants that it does not register, and make tensors on the CPU; beside its parameters they
     are operands like any other. A number as a tensor may be anywhere, on a GPU too, and stays.
     """
-    if not tree_any(_is_meta, (args, kwargs)):
+    if not tree_any(_is_meta, (args, kwargs)) or func.overloadpacket.__name__ in _ON_THE_HOST:
         return args, kwargs
     if func.overloadpacket.__name__ in _INDEXED:
         args = (args[0], list(_indices(args[1])), *args[2:])
     moved: tuple[Any, dict[str, Any]] = tree_map_only(torch.Tensor, _moved, (args, kwargs))
     return moved
 
+
+# Operators that take lengths on the host, wherever the rest is.
+_ON_THE_HOST = frozenset({"_pack_padded_sequence", "_pack_padded_sequence_backward"})
 
 _INDEXED = frozenset({"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put"})
 

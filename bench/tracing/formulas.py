@@ -12,6 +12,7 @@ section 3), for attention of both products, so that this number too does not dep
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +75,26 @@ def _trilinear(args: Sequence[Any], out: torch.Tensor) -> Cost:
         sizes.append(tuple(1 if place in places else next(shape) for place in range(operand.dim() + len(places))))
     whole = math.prod(map(max, *sizes))
     return Cost(kind="matmul", macs=whole, activations=out.numel())
+
+
+def _grouped(args: Sequence[Any], out: torch.Tensor) -> Cost:
+    """Experts' products, one per group: (m, k) rows shared out among (e, k, n), (e, m, k) among columns (k, n), or
+    (m, k) @ (k, n) with k shared out: m k n in all; (e, m, k) @ (e, k, n): e m k n. Every row has an expert.
+    """
+    left, right = args[0], args[1]
+    batch = left.shape[0] if left.dim() == right.dim() == 3 else 1
+    macs = batch * left.shape[-2] * left.shape[-1] * right.shape[-1]
+    return Cost(kind="matmul", macs=macs, activations=out.numel())
+
+
+def _conv_tbc(args: Sequence[Any], out: torch.Tensor) -> Cost:
+    """Over time, channels last: out (T, B, C_out), weight (kernel, C_in, C_out)."""
+    return Cost(kind="conv", macs=out.numel() * math.prod(args[1].shape[:2]), activations=out.numel())
+
+
+def _affine_grid(args: Sequence[Any], out: torch.Tensor) -> Cost:
+    """A place in homogeneous coordinates times theta (N, d, d + 1), for each place of the grid."""
+    return Cost(kind="matmul", macs=out.numel() * args[0].shape[-1], activations=out.numel())
 
 
 def _dot(args: Sequence[Any], out: torch.Tensor) -> Cost:
@@ -147,8 +168,15 @@ FORMULAS: dict[Any, Formula] = {
     _aten.addmm: _addmm,
     _aten.baddbmm: _addmm,
     _aten.addmv: _addmm,
+    _aten.addmm_: _addmm,
+    _aten.baddbmm_: _addmm,
+    _aten.addmv_: _addmm,
+    _aten.addbmm_: _addbmm,
     _aten.linear: _linear,
     _aten.addbmm: _addbmm,
+    _aten._addmm_activation: _addmm,
+    _aten.affine_grid_generator: _affine_grid,
+    _aten.conv_tbc: _conv_tbc,
     _aten._trilinear: _trilinear,
     _aten.dot: _dot,
     _aten.vdot: _dot,
@@ -177,20 +205,22 @@ def _deformable_backward(args: Sequence[Any], out: Sequence[torch.Tensor]) -> Co
 _NAMED: dict[str, Formula] = {
     "aten::_int_mm": _mm,
     "aten::_scaled_mm": _mm,
+    "aten::_scaled_mm_v2": _mm,
+    "aten::_grouped_mm": _grouped,
+    "aten::_scaled_grouped_mm": _grouped,
+    "aten::_scaled_grouped_mm_v2": _grouped,
     "aten::_weight_int8pack_mm": _mm,
     "aten::_weight_int4pack_mm": _mm,
     "torchvision::deform_conv2d": _deformable,
     "torchvision::_deform_conv2d_backward": _deformable_backward,
 }
 
-# aten operators that multiply and that no formula here counts (ATen/native/native_functions.yaml).
-_MULTIPLY = frozenset(
-    """
-    _cdist_forward _cdist_backward _euclidean_dist grid_sampler_2d grid_sampler_2d_backward grid_sampler_3d
-    grid_sampler_3d_backward _fft_r2c _fft_c2c _fft_c2r linalg_inv_ex _linalg_solve_ex linalg_lu_factor_ex linalg_qr
-    _linalg_svd _linalg_eigh linalg_cholesky_ex linalg_solve_triangular triangular_solve linalg_matrix_exp
-    _grouped_mm _scaled_grouped_mm mkldnn_rnn_layer _cudnn_rnn _thnn_fused_lstm_cell _sparse_mm
-    """.split()  # noqa: SIM905 -- a list of names is read more easily without quotes
+# What of an aten operator's name says that it multiplies (ATen/native/native_functions.yaml). All that interpolate, norm
+# or convert are none of them: `upsample_bilinear2d`, `linalg_vector_norm`, `_convert_weight_to_int4pack`.
+_MULTIPLIES = re.compile(
+    r"mm(_|$)|matmul|conv(?!ert)|(?<!bi)(?<!tri)linear(?!1d)|rnn|lstm|gru|attention|transformer_encoder|[cp]dist|"
+    r"euclidean_dist|_fft_|grid_sampler|linalg_(?!vector_norm|cross|_powsum|check)|cholesky|geqrf|ormqr|"
+    r"triangular_solve|spsolve|trilinear$|_addmm_"
 )
 
 # Operators of libraries that are known not to multiply.
@@ -220,5 +250,5 @@ def multiplies(func: Any) -> bool:
     name: str = func._schema.name
     namespace, _, bare = name.partition("::")
     if namespace == "aten":
-        return bare in _MULTIPLY or func.overloadpacket in FORMULAS
+        return bool(_MULTIPLIES.search(bare))
     return namespace not in ("prims", "prim", "profiler") and name not in _HARMLESS

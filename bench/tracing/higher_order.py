@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch._C import DispatchKey
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ class NotFollowedError(RuntimeError):
 def follow(recorder: Recorder, operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Record what a higher-order operator does and return what it returns. Raises `NotFollowedError`."""
     name = operator.name()
+    # With a gradient, autograd calls it without one: here nobody does, and parameters inside would have none.
+    if recorder.live is not None and torch.is_grad_enabled():
+        raise NotFollowedError(f"no gradient is followed through the higher-order operator {name}")
     if name in _FOLLOWED:
         return _FOLLOWED[name](recorder, args, kwargs)
     composed = operator.py_kernels.get(DispatchKey.CompositeExplicitAutograd)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch.nested._internal.nested_tensor import NestedTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from visionbench.tracing.call_cache import (
@@ -106,6 +107,8 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if NestedTensor in types:  # it takes itself apart, and what it is made of comes here again
+            return NotImplemented
         how = outcome(func)
         if how == "free":
             self.views += func.is_view

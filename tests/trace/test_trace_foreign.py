@@ -184,6 +184,21 @@ def test_control_flow_is_followed(network: Network, kind: str) -> None:
     assert traced(network(tokens(body), BEFORE)).macs_per_image == macs
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "torch.cond(x.sum() > 0, s.c, lambda y: s.c(y) * 2, (x,))",
+        "s.c(torch.cond(x.sum() > 0, s.d, lambda y: s.d(y) * 2, (x,)))",
+        "torch.cond(x.sum() > 0, s.d, lambda y: s.d(y) * 2, (s.c(x)[:, :3],))",
+    ],
+)
+def test_control_flow_whose_gradient_no_trace_follows_is_said(network: Network, body: str) -> None:
+    model = network(f"Forward(lambda s, x: {body}, c=nn.Conv2d(3, 8, 3), d=nn.Conv2d(3, 3, 1))")
+    assert traced(model).macs_per_image > 0
+    with pytest.raises(UntraceableError, match="gradient"):
+        traced(model, task="train")
+
+
 def test_a_loop_of_unknown_length_is_named(network: Network) -> None:
     start = "(torch.zeros((), dtype=torch.int64, device=x.device), x)"
     body = f"while_loop(lambda i, t: i < 5, lambda i, t: (i + 1, s.a(t)), {start})[1]"
@@ -374,6 +389,9 @@ REASONS = {
     "s.c(x, x)": "--input",
     "F.conv2d(x, torch.ones(4, 1, 3, 3, device=x.device))": "--input",
     "s.c(x).view(1, 7)": "--image-size",
+    "s.c(x) if exit(3) else x": "SystemExit: 3",
+    "torch.nested.nested_tensor(list(s.c(x)))": "nested tensors",
+    "nn.utils.rnn.pack_padded_sequence(s.c(x)[0], x[0, 0, 0, :8].long())": "reads tensor values",
 }
 
 

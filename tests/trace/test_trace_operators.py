@@ -143,6 +143,23 @@ def test_a_recurrent_network(network: Network) -> None:
     assert traced.macs_per_image == 32 * (4 * 8 * 32 + 4 * 8 * 8)
 
 
+PACKED = "nn.utils.rnn.pack_padded_sequence(x[:, 0], {}, batch_first=True, enforce_sorted=False)"
+SEQUENCES = {
+    "packed by a list": (f"s.r({PACKED.format('[32, 16]')})[0].data", 24),
+    "packed by a tensor": (f"s.r({PACKED.format('torch.full((2,), 32)')})[0].data", 32),
+    "packed, one after another": ("s.r(nn.utils.rnn.pack_sequence([x[0, 0], x[1, 0, :8]]))[0].data", 20),
+    "nested": ("s.r(torch.nested.as_nested_tensor(list(x[:, 0]), layout=torch.jagged)).to_padded_tensor(0.0)", 32),
+}
+
+
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_sequences_of_several_lengths_cost_what_they_are_long(network: Network, kind: str) -> None:
+    body, steps = SEQUENCES[kind]
+    layer, macs = ("Linear", 32 * 8) if kind == "nested" else ("LSTM", 4 * 8 * (32 + 8))
+    traced = trace_of(network(f"Forward(lambda s, x: {body}, r=nn.{layer}(32, 8))"))
+    assert traced.macs_per_image == steps * macs
+
+
 # Bytes: what a kernel reads plus what it writes.
 
 

@@ -25,6 +25,10 @@ def trace_of(model: str, task: str = "inference") -> Trace:
         ("torch.fft.rfft2(x).abs()", "_fft_r2c"),
         ("F.grid_sample(x, x[:, :2].permute(0, 2, 3, 1))", "grid_sampler_2d"),
         ("(torch.complex(x, x) @ torch.complex(x, x)).abs()", "bmm"),
+        ("F.pdist(x.flatten(1))", "_pdist_forward"),
+        ("torch.linalg.det(x)", "_linalg_det"),
+        ("torch.linalg.eigvals(x).abs()", "linalg_eig"),
+        ("torch.cholesky_inverse(x)", "cholesky_inverse"),
     ],
 )
 def test_a_product_without_a_formula_is_named_and_flagged(network: Network, body: str, name: str) -> None:
@@ -33,6 +37,43 @@ def test_a_product_without_a_formula_is_named_and_flagged(network: Network, body
     assert [m.flags for m in to_record(traced, describe("meta")).measurements if m.metric == "macs"] == [
         ("products_missed",)
     ]
+
+
+ROWS, GROUPED = 2 * 3 * 32, "torch.arange(1, 4, dtype=torch.int32, device=x.device)"
+
+
+@pytest.mark.parametrize(
+    ("body", "macs"),
+    [
+        ("x[0, 0].clone().addmm_(x[0, 1], s.w)", 32**3 // 2),
+        ("x[:, 0].clone().baddbmm_(x[:, 1], x[:, 2])", 32**3),
+        ("x[0, 0].clone().addbmm_(x[:, 1], x[:, 2])", 32**3),
+        ("x[0, 0, 0].clone().addmv_(s.w, x[0, 0, 1])", 32**2 // 2),
+        ("torch._addmm_activation(x[0, 0], x[0, 1], s.w)", 32**3 // 2),
+        ("torch.conv_tbc(x[:, 0].contiguous(), torch.ones(3, 32, 8), torch.ones(8), 1)", 32 * 3 * 32 * 8),
+        ("F.affine_grid(torch.ones(2, 2, 3, device=x.device), (2, 1, 8, 8), False)", 8 * 8 * 2 * 3),
+        ("F.affine_grid(torch.ones(2, 3, 4, device=x.device), (2, 1, 4, 8, 8), False)", 4 * 8 * 8 * 3 * 4),
+        (f"F.grouped_mm(x.flatten(0, 2).bfloat16(), x[0].bfloat16(), offs={GROUPED})", ROWS * 32 * 32 // 2),
+        ("F.grouped_mm(x[:, 0].bfloat16(), x[:, 1].bfloat16())", 32**3),
+    ],
+)
+def test_a_rare_product_counts_as_what_it_is(network: Network, body: str, macs: int) -> None:
+    traced = trace_of(network(f"Forward(lambda s, x: {body}, w=(32, 32))"))
+    assert (missed(traced), traced.macs_per_image) == ((), macs)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "F.interpolate(x, scale_factor=2, mode='bilinear')",
+        "F.interpolate(x[:, 0], scale_factor=2, mode='linear')",
+        "torch.linalg.vector_norm(x, dim=1)",
+        "torch.linalg.cross(x, x, dim=1)",
+        "torch.lgamma(x) + torch.digamma(x) + torch.cummax(x, 1)[0]",
+    ],
+)
+def test_what_only_sounds_like_a_product_is_none(network: Network, body: str) -> None:
+    assert missed(trace_of(network(f"Forward(lambda s, x: {body})"))) == ()
 
 
 @pytest.mark.parametrize("pool", ["ThreadPoolExecutor(2)", "POOL"])
