@@ -51,12 +51,12 @@ def test_the_message_is_the_first_two_lines_that_say_something() -> None:
 
 
 def test_an_exception_that_cannot_say_its_text_is_a_failure_too() -> None:
-    class Mute(RuntimeError):
+    class MuteError(RuntimeError):
         def __str__(self) -> str:
             raise ValueError("no text")
 
-    assert (failure(Mute(), "build").kind, failure(Mute(), "build").message) == ("error", "Mute")
-    assert said(Mute()) == sentence(Mute()) == "Mute"
+    assert (failure(MuteError(), "build").kind, failure(MuteError(), "build").message) == ("error", "MuteError")
+    assert said(MuteError()) == sentence(MuteError()) == "MuteError"
 
 
 def test_a_message_fits_a_footnote() -> None:
