@@ -76,6 +76,12 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
         "its forward pass reads tensor values: measure it with `run`",
     ),
     _row(
+        "arguments",
+        r"Input type \(.+\) and (bias|weight) type \(.+\) should be the same|must have the same dtype|"
+        r"have the same dtype, but got|expected scalar type \w+ but found",
+        "its inputs and its weights are of different types: cast one of them, or choose another --precision",
+    ),
+    _row(
         "batch",
         r"Expected more than 1 value per channel when training",
         "it trains on two images or more: choose another --batch-size",
