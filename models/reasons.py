@@ -81,6 +81,12 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
         "its forward pass reads tensor values: measure it with `run`",
     ),
     _row(
+        "arguments",
+        r"Input type \(.+\) and (bias|weight) type \(.+\) should be the same|must have the same dtype|"
+        r"have the same dtype, but got|expected scalar type \w+ but found",
+        "its inputs and its weights are of different types: cast one of them, or choose another --precision",
+    ),
+    _row(
         "batch",
         r"Expected more than 1 value per channel when training",
         "it trains on two images or more: choose another --batch-size",
@@ -142,13 +148,21 @@ def sentence(error: BaseException) -> str:
 
     Of a long line, in which torch says what else one may read, it is the first sentence.
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in text_of(error).splitlines() if line.strip()]
     if not any(map(str.isalpha, "".join(lines))) or isinstance(error, KeyError):
         return said(error)
     first = lines[0] if len(lines[0]) <= LONGEST else lines[0].partition(". ")[0]
     return first.rstrip(".")
 
 
+def text_of(error: BaseException) -> str:
+    """An exception's text; "" for one of a network's own that cannot say it."""
+    try:
+        return str(error)
+    except Exception:  # its `__str__` is the network's code
+        return ""
+
+
 def said(error: BaseException) -> str:
     """An exception's type, and the first line of its text if it has one."""
-    return ": ".join((type(error).__name__, *str(error).splitlines()[:1]))
+    return ": ".join((type(error).__name__, *text_of(error).splitlines()[:1]))

@@ -103,6 +103,9 @@ def test_an_empty_name_is_a_variable_that_the_shell_did_not_know(
     [
         ("gate user:net.py:make --profile nowhere.json", "cannot read nowhere.json (no such file or directory)"),
         ("gate user:net.py:make --profile published.csv", "published.csv holds no noise profiles"),
+        ("table import .", ". is a folder: name a file."),
+        ("table import ..", ".. is a folder: name a file."),
+        ("table new / resnet18", "/ is a folder: name a file."),
         ("selftest --show --profile nowhere.json", "cannot read nowhere.json (no such file or directory)"),
         ("compare --exact resnet18 --baseline visionbench.jsonl", "it has no rows of counts"),
     ],

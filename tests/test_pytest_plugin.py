@@ -229,12 +229,17 @@ def test_the_summary_shows_every_verdict_also_of_what_passed(suite: pytest.Pytes
 @pytest.mark.slow
 def test_a_function_may_stand_for_its_name(suite: pytest.Pytester) -> None:
     suite.makepyfile(fakes=FAKES, zoo="class Nets:\n    @staticmethod\n    def ok(): ...\n\ndef ok(): ...\n")
-    models = {"named": "zoo.ok", "method": "zoo.Nets.ok", "lambda": "lambda: None", "number": "list(range(999))"}
+    models = {
+        "named": "zoo.ok, image_size=48",
+        "method": "zoo.Nets.ok",
+        "lambda": "lambda: None",
+        "number": "list(range(999))",
+    }
     tests = (f"def test_{name}(visionbench):\n    visionbench({model})\n" for name, model in models.items())
     suite.makepyfile(test_zoo="import zoo\n\n" + "\n".join(tests))
     done = run(suite, "--visionbench-update", "--visionbench-base=main")
     done.assert_outcomes(passed=1, failed=1, errors=2)  # what no other process can find is counted, and not timed
-    done.stdout.fnmatch_lines(["user:zoo:ok@224*: ok,*"])
+    done.stdout.fnmatch_lines(["user:zoo:ok@48*: ok,*"])
     done.stdout.fnmatch_lines(["the base cannot build an object of this process, so it was not timed: hand over a *"])
     done.stdout.fnmatch_lines(["visionbench takes a network, a function that *, and not an object of type list."])
     baseline = (suite.path / "visionbench-structure.json").read_text()
@@ -425,10 +430,12 @@ def test_a_mistake_is_one_sentence(suite: pytest.Pytester) -> None:
         f"@pytest.mark.visionbench({marker})\ndef test_{number}(visionbench):\n    visionbench({model!r})\n"
         for number, (marker, model, _) in enumerate(MISTAKES.values())
     )
-    suite.makepyfile(test_zoo="import pytest\n" + "\n".join(tests))
+    called = "\ndef test_call(visionbench):\n    visionbench('user:zoo:net', image_sise=64)\n"
+    suite.makepyfile(test_zoo="import pytest\n" + "\n".join(tests) + called)
     done = run(suite)
-    done.assert_outcomes(failed=len(MISTAKES))
+    done.assert_outcomes(failed=len(MISTAKES) + 1)
     done.stdout.fnmatch_lines([sentence for *_, sentence in MISTAKES.values()])
+    done.stdout.fnmatch_lines(["*no setting image_sise: mend the marker, or the call*"])
     done.stdout.no_fnmatch_line("*Error*raise*")
 
 

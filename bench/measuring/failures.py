@@ -8,6 +8,7 @@ import torch
 
 from visionbench.machine.support import UnsupportedError
 from visionbench.models.outputs import UntrainableError
+from visionbench.models.reasons import text_of
 from visionbench.record.record import Failure, FailureKind
 
 LONGEST = 300
@@ -39,19 +40,19 @@ def _kind(error: BaseException) -> FailureKind:
         return "out_of_memory"
     if isinstance(error, (UnsupportedError, UntrainableError, NotImplementedError)):
         return "unsupported"
-    if isinstance(error, RuntimeError) and _MEMORY.search(str(error)):
+    if isinstance(error, RuntimeError) and _MEMORY.search(text_of(error)):
         return "out_of_memory"
-    refused = _UNSUPPORTED.search(str(error)) or _is_taken(error)
+    refused = _UNSUPPORTED.search(text_of(error)) or _is_taken(error)
     return "unsupported" if refused else "error"
 
 
 def _is_taken(error: BaseException) -> bool:
-    return isinstance(error, RuntimeError) and _TAKEN in str(error)
+    return isinstance(error, RuntimeError) and _TAKEN in text_of(error)
 
 
 def _message(error: BaseException) -> str:
     if isinstance(error, UnsupportedError):
-        return str(error)
+        return text_of(error)
     if isinstance(error, UntrainableError):
         return f"it cannot be trained: {error}; --task inference measures it"
     if isinstance(error, SystemExit):
@@ -61,7 +62,7 @@ def _message(error: BaseException) -> str:
             "another process has the GPU, which is for one at a time, or no process may have it: see `nvidia-smi`, "
             "and `sudo nvidia-smi -c DEFAULT` lets them share it"
         )
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in text_of(error).splitlines() if line.strip()]
     return shorten(" ".join([f"{type(error).__name__}:", *lines[:2]]) if lines else type(error).__name__)
 
 

@@ -135,12 +135,12 @@ def _model(name: str, marker: Mapping[str, Any]) -> Model:
     models.load(card.name)  # here, where what the import warns of is the suite's to see
     training, device, threads = left.pop("training", True), left.pop("device", None), left.pop("threads", None)
     if unknown := sorted(set(left) - ({field.name for field in fields(Spec)} - {"model"})):
-        raise BenchError(f"the marker visionbench has no setting {', '.join(unknown)}: mend the marker.")
+        raise BenchError(f"visionbench has no setting {', '.join(unknown)}: mend the marker, or the call.")
     try:
         size = image_size_of(texts_of(left.get("inputs"))) or card.image_size
         spec = Spec(**{"image_size": size} | left | {"model": card.name})
     except BenchError as error:
-        raise BenchError(f"{str(error).rstrip('.')}: mend the marker.") from error
+        raise BenchError(f"{str(error).rstrip('.')}: mend the marker, or the call.") from error
     return Model(spec=spec, batch_size=left.get("batch_size"), training=training, device=device, threads=threads)
 
 

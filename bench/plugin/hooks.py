@@ -36,7 +36,7 @@ MARKER = (
     "timing, and training=False to count no training step"
 )
 
-Check = Callable[[str | Callable[..., Any]], None]
+Check = Callable[..., None]
 """What the fixture gives: call it with a model's name, a function that returns the network, or the network itself."""
 
 _VERDICTS = pytest.StashKey[list[str]]()
@@ -119,16 +119,16 @@ def visionbench(request: pytest.FixtureRequest) -> Check:
 
     Takes any model of visionbench's (`timm:resnet18`, or `user:package.module:function` for a function that returns a
     network), such a function itself, or a network, which is called by the test's name and is counted but not timed.
-    The marker `visionbench` says how it is run.
+    The marker `visionbench` says how it is run, and for one call its settings do: `visionbench(small, image_size=64)`.
     """
     numbers = itertools.count(1)
 
-    def check(model: str | Callable[..., Any]) -> None:
+    def check(model: str | Callable[..., Any], **settings: Any) -> None:
         __tracebackhide__ = True
         from visionbench.plugin.check import check as check_model
 
         name, handed = (model, None) if isinstance(model, str) else _name(model, request, numbers)
-        outcome = check_model(name, _marker(request.node), _settings(request), handed)
+        outcome = check_model(name, _marker(request.node) | settings, _settings(request), handed)
         request.node.user_properties += [(f"visionbench.{name}", value) for name, value in outcome.properties]
         if outcome.summary:
             request.config.stash.setdefault(_VERDICTS, []).append(outcome.summary)

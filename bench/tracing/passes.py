@@ -17,7 +17,7 @@ from visionbench.models.numbers import foreign_numbers, mismatch
 from visionbench.models.optimizer import adamw
 from visionbench.models.outputs import UntrainableError, first_tensor, labels_shape, trained
 from visionbench.models.randomness import drawn_since, seed_all, seeded, states
-from visionbench.models.reasons import reason_of, sentence
+from visionbench.models.reasons import reason_of, sentence, text_of
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec
 from visionbench.tracing.call_cache import empty_as
@@ -50,7 +50,7 @@ def stepped(
     try:
         return _stepped(spec, former, begins)
     except RuntimeError as error:
-        if "device" not in str(error):
+        if "device" not in text_of(error):
             raise
     with torch.device("meta"):
         return _stepped(spec, former, begins)

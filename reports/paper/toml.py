@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from visionbench.record.errors import BenchError
@@ -89,9 +90,18 @@ def check(place: str, data: Any, required: Mapping[str, type], optional: Mapping
         if key not in known:
             raise BenchError(f"{place}: key '{key}' is unknown: write one of {', '.join(known) or 'none'}.")
         if type(value) is not known[key]:
-            raise BenchError(f"{place}: {key} = {value!r} is wrong: write {_WORDS[known[key]]}.")
+            raise BenchError(f"{place}: {key} = {_shortly(value)} is wrong: write {_written(key, value, known[key])}.")
     if missing := [key for key in required if key not in data]:
         raise BenchError(f"{place}: key '{missing[0]}' is missing: add it, {_WORDS[required[missing[0]]]}.")
+
+
+def _shortly(value: Any) -> str:
+    return "{...}" if isinstance(value, dict) else shorten(repr(value), 80, placeholder=" ...")
+
+
+def _written(key: str, value: Any, kind: type) -> str:
+    """What to write instead. A list of tables has two brackets, and one is easily forgotten."""
+    return f"[[{key}]]" if kind is list and isinstance(value, dict) else _WORDS[kind]
 
 
 def texts(place: str, key: str, values: Sequence[Any]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import torch
 
 from visionbench.machine.support import UnsupportedError
 from visionbench.measuring.failures import LONGEST, failure
+from visionbench.models.reasons import said, sentence
 
 ALLOCATOR = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"
 
@@ -47,6 +48,15 @@ def test_kind(error: BaseException, kind: str) -> None:
 def test_the_message_is_the_first_two_lines_that_say_something() -> None:
     found = failure(ValueError("one\n\n  two\nthree"), "build")
     assert found.message == "ValueError: one two"
+
+
+def test_an_exception_that_cannot_say_its_text_is_a_failure_too() -> None:
+    class MuteError(RuntimeError):
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    assert (failure(MuteError(), "build").kind, failure(MuteError(), "build").message) == ("error", "MuteError")
+    assert said(MuteError()) == sentence(MuteError()) == "MuteError"
 
 
 def test_a_message_fits_a_footnote() -> None:

@@ -242,6 +242,19 @@ def test_what_says_nothing_by_itself_is_said_with_its_type() -> None:
     assert sentence(RuntimeError("\nit broke.\nhere")) == "it broke"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "RuntimeError: Input type (double) and bias type (float) should be the same",
+        "RuntimeError: Input type (long int) and weight type (float) should be the same",
+        "RuntimeError: mat1 and mat2 must have the same dtype, but got Double and Float",
+        "RuntimeError: expected m1 and m2 to have the same dtype, but got: double != float",
+    ],
+)
+def test_inputs_of_another_type_than_the_weights_are_called_that(text: str) -> None:
+    assert "cast one of them" in reason_of_text(text).remedy
+
+
 def test_a_remedy_of_a_run_is_not_to_run_it() -> None:
     for text in (
         "ValueError: no quantized weights",

@@ -127,6 +127,7 @@ def test_every_format_shows_it(tmp_path, form):
         ("params = 28.30", 'params = "28,3"', 16, "params = '28,3' is no number: write digits with a point"),
         ("params = 12", "params = -1", 23, "params = '-1' is no number"),
         ("params = 12", "params = nan", 23, "params = 'nan' is no number"),
+        ("[[table]]", "[table]", 1, "table = {...} is wrong: write [[table]]"),
         ("own = true", "own = 1", 25, "own = 1 is wrong: write true or false"),
         ('label = "Closed-1"', "", 21, "neither model nor label"),
     ],

@@ -53,6 +53,8 @@ def add(parser: ArgumentParser) -> None:
 
 def run(words: Namespace) -> int:
     """Write the file, and say what is next."""
+    if not words.file.name or words.file.is_dir():
+        raise BenchError(f"{words.file} is a folder: name a file.")
     target = words.file if words.what == "new" else words.output or words.file.with_suffix(".toml")
     if target.suffix != ".toml":
         raise BenchError(f"{target} does not end with .toml, by which a table's file is known: name another.")
