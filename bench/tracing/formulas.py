@@ -215,8 +215,8 @@ _NAMED: dict[str, Formula] = {
     "torchvision::_deform_conv2d_backward": _deformable_backward,
 }
 
-# What of an aten operator's name says that it multiplies (ATen/native/native_functions.yaml). All that interpolate, norm
-# or convert are none of them: `upsample_bilinear2d`, `linalg_vector_norm`, `_convert_weight_to_int4pack`.
+# What of an aten operator's name says that it multiplies (ATen/native/native_functions.yaml). All that interpolate,
+# norm or convert are none of them: `upsample_bilinear2d`, `linalg_vector_norm`, `_convert_weight_to_int4pack`.
 _MULTIPLIES = re.compile(
     r"mm(_|$)|matmul|conv(?!ert)|(?<!bi)(?<!tri)linear(?!1d)|rnn|lstm|gru|attention|transformer_encoder|[cp]dist|"
     r"euclidean_dist|_fft_|grid_sampler|linalg_(?!vector_norm|cross|_powsum|check)|cholesky|geqrf|ormqr|"
