@@ -93,6 +93,10 @@ class PaperRow:
         """What the row's counts depend on: the model and its image size."""
         return (self.model, self.image_size)
 
+    def of_every_card(self, metric: str) -> tuple[Number, ...]:
+        """A rate as printed for each card: `throughput`, `throughput A100`."""
+        return tuple(number for name, number in self.printed.items() if name.partition(" ")[0] == metric)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedProtocol:

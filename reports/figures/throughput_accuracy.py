@@ -113,7 +113,7 @@ def _shown(evidence: Evidence) -> tuple[PaperRow, ...]:
 
 def _printed(rows: Sequence[PaperRow]) -> Iterator[Panel]:
     """A panel per card of the rows' printed images per second."""
-    timed = [(row, rate) for row in rows for key, rate in row.printed.items() if key.split(" ")[0] == "throughput"]
+    timed = [(row, rate) for row in rows for rate in row.of_every_card("throughput")]
     for gpu in dict.fromkeys(rate.gpu for _, rate in timed):
         points = tuple(_point(row, rate.value, None, None) for row, rate in timed if rate.gpu == gpu)
         name = f"{gpu}, as printed" if gpu else "as printed"

@@ -10,7 +10,7 @@ from visionbench.reports.column import Column
 from visionbench.reports.paper import columns, profiles, rates
 from visionbench.reports.paper.counts import count_spec
 from visionbench.reports.paper.material import Maker, Material
-from visionbench.reports.printed import Number, PaperRow
+from visionbench.reports.printed import PaperRow
 from visionbench.reports.table import HEADS, Cell, Note
 
 Asked = tuple[Maker, dict[str, Any]]
@@ -30,7 +30,7 @@ def _counted(material: Material, metric: str) -> Iterator[Column[PaperRow]]:
 
 def _rates(material: Material) -> Iterator[Column[PaperRow]]:
     """Printed images per second, one column per GPU, then predicted and measured ones."""
-    numbers = [number for row in material.rows for number in _numbers(row, "throughput")]
+    numbers = [number for row in material.rows for number in row.of_every_card("throughput")]
     for gpu in dict.fromkeys(number.gpu for number in numbers):
         yield _printed_rate(material, "throughput", gpu)
     yield from rates.predicted(material, [card for card in rates.CARDS if card in {n.gpu for n in numbers}])
@@ -39,25 +39,19 @@ def _rates(material: Material) -> Iterator[Column[PaperRow]]:
 
 
 def _train_rates(material: Material) -> Iterator[Column[PaperRow]]:
-    numbers = [number for row in material.rows for number in _numbers(row, "train_throughput")]
+    numbers = [number for row in material.rows for number in row.of_every_card("train_throughput")]
     for gpu in dict.fromkeys(number.gpu for number in numbers):
         yield _printed_rate(material, "train_throughput", gpu)
 
 
-def _numbers(row: PaperRow, metric: str, gpu: str | None = None) -> list[Number]:
-    """The rates that a row prints, of every card or of one."""
-    of_metric = (number for name, number in row.printed.items() if name.split(" ")[0] == metric)
-    return [number for number in of_metric if gpu is None or number.gpu == gpu]
-
-
 def _printed_rate(material: Material, metric: str, gpu: str) -> Column[PaperRow]:
     group = rates.RATE if metric == "throughput" else f"training {rates.RATE}"
-    numbers = [number for row in material.rows for number in _numbers(row, metric, gpu)]
+    numbers = (number for row in material.rows for number in row.of_every_card(metric) if number.gpu == gpu)
     protocols = tuple(dict.fromkeys(number.protocol for number in numbers if number.protocol))
     term = ", ".join(part for part in (group, HEADS["published"], gpu) if part)
 
     def fill(row: PaperRow) -> Cell:
-        return cells.published(next(iter(_numbers(row, metric, gpu)), None))
+        return cells.published(next((number for number in row.of_every_card(metric) if number.gpu == gpu), None))
 
     return Column(
         key="_".join(part for part in (metric, "published", profiles.slug(gpu)) if part),
