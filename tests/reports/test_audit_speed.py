@@ -93,7 +93,9 @@ def test_a_table_has_the_print_the_prediction_and_its_source():
     assert texts[1][5] == ""
 
 
-@pytest.mark.parametrize(("words", "said"), [([], "name one"), (["cait"], "prints no img/s")])
+@pytest.mark.parametrize(
+    ("words", "said"), [([], "name one"), (["cait"], "prints no img/s"), (["swin", "--every"], "leave them out here")]
+)
 def test_speed_is_about_a_paper_that_prints_some(words, said, capsys):
     assert main(["audit", *words, "--speed"]) == 2
     assert said in capsys.readouterr().err

@@ -87,6 +87,8 @@ def run(request: Request) -> int:
         raise BenchError(f"--memory is about the whole zoo: write `audit {ZOO} --memory`.")
     if request.published and request.papers != (ZOO,):
         raise BenchError(f"--published is about timm's own figures: write `audit {ZOO} --published FILE`.")
+    if (request.speed or request.papers == (ZOO,)) and (request.errata or request.every):
+        raise BenchError("--errata and --every are about papers' params and FLOPs: leave them out here.")
     if request.papers == (ZOO,):
         output.print_tables([zoo_table(request.published, memory=request.memory)], request.output)
         return 0

@@ -77,18 +77,18 @@ def _list_suites() -> list[tuple[str, str]]:
 def _list_protocols() -> list[tuple[str, str]]:
     def block(protocol: Protocol) -> str:
         iterations = protocol.block_iterations
-        return f"{iterations} iterations" if iterations else f"at least {duration(protocol.block_seconds)}"
+        return plural(iterations, "iteration") if iterations else f"at least {duration(protocol.block_seconds)}"
 
-    return [
-        (
-            name,
+    def timed(protocol: Protocol) -> str:
+        return (
             f"{plural(protocol.launches, 'launch', 'launches')} of {plural(protocol.blocks, 'block')} of "
-            f"{block(protocol)}, after {protocol.warmup_iterations} warm-up iterations"
+            f"{block(protocol)}, after {plural(protocol.warmup_iterations, 'warm-up iteration')}"
             + (f" and at least {duration(protocol.warmup_seconds)}" if protocol.warmup_seconds else "")
-            + (f", until steady or for {duration(protocol.steady_within)}" if protocol.steady_within else ""),
+            + (f", until steady or for {duration(protocol.steady_within)}" if protocol.steady_within else "")
         )
-        for name, protocol in PROTOCOLS.items()
-    ]
+
+    untimed = "1 launch, without timing: the peak memory of a step"
+    return [(name, timed(protocol) if protocol.blocks else untimed) for name, protocol in PROTOCOLS.items()]
 
 
 def _list_devices() -> list[tuple[str, str]]:
