@@ -95,6 +95,8 @@ def test_a_misspelt_verb_option_or_choice_gets_the_right_one(
         (["predict", "--gpus", "a100", "resnet18"], "there is no option --gpus: did you mean --gpu?"),
         (["trace", "--task=train", "--imagesize=64"], "there is no option --imagesize: did you mean --image-size?"),
         (["list"], "list needs a word more: models or tables or suites or protocols or devices."),
+        (["report", "--all=1"], "--all takes no value: leave what follows it away."),
+        (["run", "resnet18", "--dry-run=yes"], "--dry-run takes no value: leave what follows it away."),
         (["table"], "table needs a word more: new or import."),
         (["table", "import"], "table needs FILE: see `{} table --help`."),
         (["table", "my", "é.toml"], "there is no `table my`: choose one of new, import."),

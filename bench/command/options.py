@@ -90,6 +90,8 @@ class Parser(argparse.ArgumentParser):
             return self._unknown(mistyped) if mistyped else f"{self.prog.split()[-1]} needs {self._needed(missing[1])}."
         if given := re.match(r"argument ([^\s:]+): (.*)", message, re.DOTALL):
             option = given[1].split("/")[-1]
+            if given[2].startswith("ignored explicit argument"):
+                return f"{option} takes no value: leave what follows it away."
             needs = re.match(r"expected (one|at least one|\d+) arguments?", given[2])
             return f"{option} needs a value: {see}" if needs else f"{option}: {given[2].rstrip('.')}."
         return f"{message}; {see}"
