@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from visionbench.record.errors import BenchError, choose
-from visionbench.record.files import decode, decode_once, locked, text_of, typed, write_whole
+from visionbench.record.files import decode, decode_once, locked, reason, text_of, typed, write_whole
 from visionbench.record.prediction import Figures
 from visionbench.record.spec import MEMORY_FORMATS, PRECISIONS, TASKS, Spec
 
@@ -112,7 +112,9 @@ def read(path: Path) -> Calibration:
     """The calibration of a file. Raises `BenchError`, which names the file, if it holds no valid calibration."""
     try:
         return from_json(text_of(path))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise BenchError(f"cannot read {path} ({reason(error)}): move it away, or name another folder.") from error
+    except ValueError as error:
         raise BenchError(f"{path} is no calibration ({error}): write it anew with calibrate.") from error
 
 
@@ -137,6 +139,8 @@ def known(own: Path | None, usual: Path) -> tuple[Calibration, ...]:
     """
     mine = shipped(own or usual)
     if own and not mine:
+        if own.exists() and not own.is_dir():
+            raise BenchError(f"{own} is a file: name the folder that holds calibrations.")
         raise BenchError(f"{own} is no folder with calibrations: `calibrate FILE... --output {own}` makes one.")
     return tuple({calibration.id: calibration for calibration in (*shipped(), *mine)}.values())
 

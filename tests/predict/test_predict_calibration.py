@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from perf.prediction.timm_tables import difference, rows, sample, table
-from visionbench.predicting.calibration import FOLDER, SCHEMA, best, chip, from_json, read, shipped, write
+from visionbench.predicting.calibration import FOLDER, SCHEMA, best, chip, from_json, known, read, shipped, write
 from visionbench.predicting.tracing import marked
 from visionbench.record.devices import DEVICES, find
 from visionbench.record.errors import BenchError
@@ -106,6 +106,15 @@ def test_a_spoilt_file_is_refused(change, tmp_path):
     path.write_text(_spoilt(change))
     with pytest.raises(BenchError, match=r"spoilt\.json is no calibration"):
         read(path)
+
+
+def test_what_cannot_be_read_is_said_in_words(tmp_path):
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    with pytest.raises(BenchError, match=r"cannot read .*zero\.json \(it is a device\): move it away"):
+        known(tmp_path, tmp_path)
+    (tmp_path / "file").write_text("{}")
+    with pytest.raises(BenchError, match=r"file is a file: name the folder"):
+        known(tmp_path / "file", tmp_path)
 
 
 def test_the_best_calibration_is_of_the_card_then_of_its_sister_and_never_of_another():
