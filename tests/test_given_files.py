@@ -103,6 +103,8 @@ def test_an_empty_name_is_a_variable_that_the_shell_did_not_know(
     [
         ("gate user:net.py:make --profile nowhere.json", "cannot read nowhere.json (no such file or directory)"),
         ("gate user:net.py:make --profile published.csv", "published.csv holds no noise profiles"),
+        ("compare --exact resnet18 --update --baseline /proc/b.json", "cannot write /proc/b.json"),
+        ("compare --exact resnet18 --baseline b.json --junit nowhere/x.xml", "cannot write nowhere/x.xml"),
         ("table import .", ". is a folder: name a file."),
         ("table import ..", ".. is a folder: name a file."),
         ("table new / resnet18", "/ is a folder: name a file."),

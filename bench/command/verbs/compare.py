@@ -15,7 +15,7 @@ from visionbench.command.selection import specs_to_count
 from visionbench.comparison.structure import BASELINE, Structures, baseline_in
 from visionbench.comparison.verdict import NOT_MEASURED, OK, Judgement, Rule
 from visionbench.record.errors import BenchError
-from visionbench.record.files import locked
+from visionbench.record.files import check_room, locked
 from visionbench.record.spec import SUITES
 from visionbench.record.units import plural
 
@@ -92,7 +92,10 @@ def _exact(request: Request) -> int:
 
     began, named = time.monotonic(), bool(request.selection.words)
     # Also where it is written anew: a file that is torn, or of a newer visionbench, is never overwritten.
-    path = request.baseline or baseline_in(Path())
+    path, also = request.baseline or baseline_in(Path()), request.ci
+    output.check(request.output, also.summary, also.junit, also.gab, also.bmf)
+    if request.update and path.parent.is_dir():
+        check_room(path, "name another file with --baseline")
     before = structure.read(path) if path.exists() or not request.update else None
     with redirect_stdout(sys.stderr):  # what a user's factory prints is no result of ours
         now = structures(structure.structure_specs(specs_to_count(request.selection)), progress.say)
