@@ -7,16 +7,20 @@ rate that was never measured.
 from __future__ import annotations
 
 from functools import lru_cache
+from operator import attrgetter
 
 from visionbench.record.metrics import METRICS
-from visionbench.record.record import Environment, Measurement, Record
+from visionbench.record.record import Environment, Record
 from visionbench.record.spec import Protocol
 
 _BELOW_ZERO = frozenset({"temperature"})
 """Metrics that may be negative."""
 
-_AT_LEAST_ONE = ("cores", "threads")
-_NOT_NEGATIVE = ("device_memory", "device_index", "power_limit", "restarts")
+_LEAST = {"cores": 1, "threads": 1, "device_memory": 0, "device_index": 0, "power_limit": 0, "restarts": 0}
+"""The least that numbers of an environment can be."""
+
+_limited = attrgetter(*_LEAST)
+
 _LENGTHS = (
     *("warmup_iterations", "warmup_seconds", "steady_within", "blocks", "block_iterations", "block_seconds"),
     *("launches", "max_seconds", "target_rel_ci"),
@@ -29,33 +33,34 @@ def check(record: Record) -> None:
     if record.protocol:
         _check_protocol(record.protocol)
     names = set()
-    for measurement in record.measurements:
-        _check_measurement(measurement)
-        names.add(measurement.metric)
+    for measurement in record.measurements:  # a file may hold a million
+        name, values = measurement.metric, measurement.values
+        is_known = _check_kind(name, measurement.unit, measurement.better)
+        if is_known and values and min(values) < 0 and name not in _BELOW_ZERO:
+            raise ValueError(f"{name} is negative")
+        names.add(name)
     if len(names) < len(record.measurements):
         raise ValueError("a metric stands twice in a record")
 
 
-def _check_measurement(measurement: Measurement) -> None:
-    name = measurement.metric
+@lru_cache(maxsize=1024)
+def _check_kind(name: str, unit: str, better: str) -> bool:
+    """Whether the metric is one of the registry's; raises ValueError where its unit or its direction is another."""
     known = METRICS.get(name) or METRICS.get(name.partition(".")[0])
     if known is None:
-        return
-    if measurement.unit != known.unit:
-        raise ValueError(f"{name} is in {known.unit}, and not in '{measurement.unit[:20]}'")
-    if measurement.better != known.better:
-        raise ValueError(f"of {name} {known.better} is better, and not {measurement.better}")
-    if measurement.values and min(measurement.values) < 0 and name not in _BELOW_ZERO:
-        raise ValueError(f"{name} is negative")
+        return False
+    if unit != known.unit:
+        raise ValueError(f"{name} is in {known.unit}, and not in '{unit[:20]}'")
+    if better != known.better:
+        raise ValueError(f"of {name} {known.better} is better, and not {better}")
+    return True
 
 
 def check_environment(environment: Environment) -> None:
     """As `check`, of the part that comparisons have, too."""
-    for least, names in ((1, _AT_LEAST_ONE), (0, _NOT_NEGATIVE)):
-        for name in names:
-            value = getattr(environment, name)
-            if value is not None and value < least:
-                raise ValueError(f"its environment has {name} = {value}")
+    for name, least, value in zip(_LEAST, _LEAST.values(), _limited(environment), strict=True):
+        if value is not None and value < least:
+            raise ValueError(f"its environment has {name} = {value}")
 
 
 @lru_cache(maxsize=64)
