@@ -179,6 +179,8 @@ def read_label(label: str, size: int, names: Sequence[str]) -> Named:
     text = re.sub(
         r"_(?:3rdparty|\d+xb\d+|fcmae|in2[12]\w*|in1k|\d+px).*", "", text
     )  # what a checkpoint was trained with
+    text = re.sub(r"[-_](clip|eva02)(?:[-_](?:laion2b|openai|in12k|in21k|m38m|pre|medft))*$", r"-\1", text)
+    text = re.sub(r"^vit-(.*)-eva02$", r"eva02-\1", text)
     text = re.sub(r"_x?(\d)_(\d\d?)$", r" \1.\2", text)  # a width without a point
     match = resolve(text, size or said, names)
     if _ANOTHER_TASK.search(label):

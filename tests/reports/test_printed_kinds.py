@@ -156,7 +156,7 @@ def test_what_is_left_out_is_said_with_its_line(text, said):
         ("Top-1 V2", "70.1", "top1", ""),
         ("Params (M)", "025.6", "params", "25.6"),  # TOML has no such number
         ("Params (M)", "00", "params", "0"),
-        ("Params (M)", "２８", "params", "28"),  # nor of other digits
+        ("Params (M)", "２８", "params", "28"),  # digits as wide as Chinese letters
         ("Params (M)", "9" * 30, "params", ""),
         ("Image size", "0224x0224", "size", "224"),
         ("Err. (%)", "18.70", "top1", "81.30"),
@@ -322,6 +322,8 @@ def test_an_accuracy_on_other_images_is_left_out_and_that_is_said(text, expected
         ("data2vec ViT-B/16", ""),
         ("DeiT-III (ViT-L)", "timm:deit3_large_patch16_224"),
         ("deit3-large-p16_3rdparty_in1k", "timm:deit3_large_patch16_224"),
+        ("vit-large-p14_eva02_m38m-pre_in21k-medft_3rdparty_in1k-448px", "timm:eva02_large_patch14_224"),
+        ("vit-large-p14_clip-laion2b-in12k-pre_3rdparty_in1k", "timm:vit_large_patch14_clip_224"),
         ("resnet50_8xb16_cifar10", ""),
         ("CrossViT-18†", "timm:crossvit_18_dagger_240"),
         ("NASNetLarge", "timm:nasnetalarge"),
