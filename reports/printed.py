@@ -73,7 +73,8 @@ class PaperRow:
     `image_size` is (height, width) where that is no square. `check_sizes` are other sizes worth counting when the
     printed count disagrees: where to look, not what is there. `counter` is the rule by which the printed count was made
     (`visionbench.record.counters.RULES`), "" for ours.
-    `model` is "" where the network is not built; `own` is the user's own row, to be emphasised.
+    `model` is "" where the network is not built; `own` is the user's own row, to be emphasised. Without `has_size`
+    neither the row nor its network says a size, and `image_size` means nothing.
     """
 
     table: str
@@ -87,6 +88,7 @@ class PaperRow:
     printed: dict[str, Number]
     counter: str = ""
     own: bool = False
+    has_size: bool = True
 
     @property
     def network(self) -> Network:

@@ -39,6 +39,8 @@ def image_size(_material: Material) -> Iterator[Column[PaperRow]]:
     """Pixels of the square input."""
 
     def fill(row: PaperRow) -> Cell:
+        if not row.has_size:
+            return Cell()
         return cells.word(str(row.image_size), row.image_size if isinstance(row.image_size, int) else None)
 
     yield Column(key="image_size", head=("size",), unit="px", rank=1, fill=fill)

@@ -14,7 +14,15 @@ from visionbench.reports.paper.printed_cells import A_COUNT, EXPONENTS, MEGA, RA
 _RATE = r"through?put|\bth?r\.|\btp\b|fps|(img|im|image|images|imgs|samples?)\s*\.?\s*(/|per)\s*s|speed"
 
 HEADERS: tuple[tuple[str, str], ...] = (
+    (
+        r"^(model|network|backbone|arch\w*|method|name)s?\W*(@|\(|/|\+|&|,|↑|at\b|and\b)"
+        r"\W*(input|im(age|g))?\W*(res\w*|size)",
+        "label",
+    ),
     (r"latency|\bms\b|\bpct\b|energy|epoch|\bgain\b|error bar|\bbatch|\bpatch|\bwindow|\bkernel|clips?\s*/", ""),
+    (r"^\W*((eval\w*|test|target|down\w*) ?)?(data( ?set)?s?|benchmark)\W*$", "images"),
+    (r"\b([2-9]|\d\d+) ?[x×] ?(gpus?|cards?|[vahp]\d+|rtx|tpu)|\b([2-9]|\d\d+) ?(gpus|cards|tpus)\b", ""),
+    (r"\b(gpus?|[vahp]\d+\w*) ?[x×] ?([2-9]|\d\d)|/ ?(hour|h|min)\b", ""),
     (r"pre.?train|fine.?tuned|supervised|\bdata(set)?s?\b", ""),
     (r"\b[mb]?ap\b|\bap_?\d|\bap\^|m?iou\b|\bfid\b|top.?[2-9]|(acc|prec|err)\w*\.?[ @_-]*5", ""),
     (r"imagenet.?(v2|real|[acr]\b|sketch)|\bv2\b|\breal\b|\bin-?[acr]\b|\b[arc][- ]acc", ""),
@@ -22,7 +30,7 @@ HEADERS: tuple[tuple[str, str], ...] = (
     (r"cifar|kinetics|\bk[4-7]00\b|ssv2|places|\binat|image folder", ""),
     (rf"(?=.*\b(train|tr\.))(?=.*({_RATE}))", "train img/s"),
     (_RATE, "img/s"),
-    (r"\bpar(am|em|as?\b)|#\s*p(\b|\(|$)|model size.*\(m\)", "params"),
+    (r"\bm?par(am|em|as?\b)|#\s*p(ar)?(\b|\(|$)|model size.*\(m\)", "params"),
     (r"flop|\b[mgt]?macs?\b|m-?adds?\b|mult.{0,6}add|\bmult\b", "flops"),
     (r"model size|disk|download|(?<!mem)(size|weights?).*\b[kmg]i?b\b", ""),
     (r"\b(size|res|resol\w*|inputs?|pixels?|px|crop)\b|^\W*(image|img)s?\W*$", "size"),
@@ -44,6 +52,13 @@ DENSE = re.compile(
     r"\b[mb]?ap\b|\bap_?\d|\bap\^|m?iou\b|\bframes?\b|\bclips?\b|\bviews\b|kinetics|\bk[4-7]00\b", re.IGNORECASE
 )
 """Headers of a table of detectors, of networks for segmentation or for video."""
+
+OTHER_IMAGES = re.compile(
+    r"cifar|\bplaces|\bi-?nat|flowers|\bcars\b|\bpets\b|food-?101|svhn|\bmnist|tiny.?imagenet|imagenet-?100\b|\bcub\b|caltech"
+    r"|imagenet-?(v2|real|a|r|c|sketch)\b|ucf-?101|ssv[12]|something|kinetics|\bvtab|objectnet",
+    re.IGNORECASE,
+)
+"""Images on which an accuracy is not that on ImageNet's validation set."""
 
 SAID = "size, params, FLOPs, img/s, training img/s, top-1 and memory"
 
@@ -68,6 +83,50 @@ class Head:
     said: tuple[str, ...]
     words: tuple[str, ...]
 
+
+def other_images(head: Head, title: str) -> tuple[Head, list[str]]:
+    """The header without the accuracies that are not on ImageNet, by the table's title, and what to say of it."""
+    found = OTHER_IMAGES.search(title)
+    if not found or re.search(r"imagenet(?!-?(v2|real|[arc]\b|sketch|100\b))|\bin-?1k\b", title.lower()):
+        return head, []
+    left_out: list[str] = []
+    for group in head.groups:
+        for i, columns in group.items():
+            kept = [column for column in columns if column.key not in ("top1", "error")]
+            if len(kept) < len(columns):
+                left_out.append(columns[0].word)
+            group[i] = kept
+    said = f"the title speaks of {found.group()}: its accuracies ({', '.join(left_out)}) are left out"
+    return head, [said] if left_out else []
+
+
+def turned(lines: Sequence[Cells]) -> list[Cells]:
+    """The lines of a table whose networks are its columns, as one whose networks are its lines; none for another.
+
+    Each line has the number of the line that names the networks.
+    """
+    metrics = [i for i, (_, cells) in enumerate(lines) if _key_of(cells[0]) in _MEASURED and has_numbers(cells[1:])]
+    if len(metrics) < 2 or metrics[0] == 0:
+        return []
+    *kinds, (number, names) = lines[: metrics[0]]
+    columns: list[tuple[str, Sequence[str]]] = [("Model", names)]
+    columns += [("Type", _spread(cells)) for _, cells in kinds[-1:] if SPAN in cells]
+    columns += [(cells[0], cells) for _, cells in lines[metrics[0] :] if cells[0] and SPAN not in cells]
+    width = len(names)
+    body = [[cells[i] if i < len(cells) else "" for _, cells in columns] for i in range(1, width)]
+    return [(number, [word for word, _ in columns]), *((number, cells) for cells in body if cells[0])]
+
+
+def _spread(cells: Sequence[str]) -> list[str]:
+    """The cells with each wide one in all its places."""
+    spread = list(cells)
+    for i, cell in enumerate(spread):
+        spread[i] = spread[i - 1] if i and cell == SPAN else cell
+    return spread
+
+
+_MEASURED = frozenset(("size", "params", "flops", "img/s", "train img/s", "error", "top1", "memory"))
+"""What a line of a turned table may be of."""
 
 _DEEPEST = 3
 """So many lines a header may have."""

@@ -13,8 +13,19 @@ from operator import itemgetter
 
 from visionbench.record.errors import BenchError
 from visionbench.reports.paper import latex_source, markup
-from visionbench.reports.paper.headers import SAID, Head, card, has_numbers, header_at, heading, is_dense
-from visionbench.reports.paper.markup import MOST_COLUMNS, MOST_TABLES, SPAN, Block
+from visionbench.reports.paper.headers import (
+    OTHER_IMAGES,
+    SAID,
+    Head,
+    card,
+    has_numbers,
+    header_at,
+    heading,
+    is_dense,
+    other_images,
+    turned,
+)
+from visionbench.reports.paper.markup import MOST_COLUMNS, MOST_TABLES, SPAN, Block, with_decimal_points
 from visionbench.reports.paper.printed_cells import part_of, value_of
 
 
@@ -48,15 +59,27 @@ MOST = 500_000
 """Characters of a file: the source of a whole paper has fewer."""
 
 
+_PLAIN = {
+    **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},  # letters and digits that are as wide as Chinese ones
+    **dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F)),  # signs that turn what follows
+}
+"""What a table's characters are read as."""
+
+
 def parse(text: str, name: str) -> tuple[Printed, ...]:
     """The printed tables in a text. `name` is the file's. Raises `BenchError` for a text without any."""
     if len(text) > MOST:
         raise BenchError(f"{name} has more than {MOST:,} characters: give the tables alone.")
+    if re.match(r"\s*(\{\s*\"|\[\s*[\[{])", text):
+        raise BenchError(f"{name} is JSON: give a table as LaTeX, Markdown, HTML or CSV.")
+    text = text.translate(_PLAIN)
     blocks = [block for block in _blocks(text, name) if block.lines]
     tables = [(block, _read(block)) for block in blocks[:MOST_TABLES]]
     readable = [printed for _, printed in tables if printed and printed.rows]
     if not readable:
         first = blocks[0].lines[0][0] if blocks else 1
+        if said := next((printed.problems[0] for _, printed in tables if printed and printed.problems), ""):
+            raise BenchError(f"{name}, {said}; no other column has a number: give a table of classifiers.")
         if any(printed for _, printed in tables):
             raise BenchError(f"{name}, line {first}: no row stands below the header: give the whole table.")
         raise BenchError(f"{name}, line {first}: no line names columns such as model, params, FLOPs: add a header.")
@@ -90,14 +113,18 @@ def _read(block: Block) -> Printed | None:
     problems = [*block.problems, *_too_wide(block)]
     head: Head | None = None
     section, at, gpu = "", 0, ""
-    lines = [(number, cells[:MOST_COLUMNS]) for number, cells in block.lines]
+    decimals = with_decimal_points(block.lines)
+    if decimals != block.lines:
+        problems.append((block.lines[0][0], "its commas are read as decimal points"))
+    lines = [(number, cells[:MOST_COLUMNS]) for number, cells in decimals]
     lines = [line for line in lines if any(cell not in ("", SPAN) for cell in line[1])]
     while at < len(lines):
         if deep := header_at(lines, at):
             said = head
             head = heading(lines[at : at + deep], lines[at + deep :])
             if said is None or head.words != said.words:
-                problems += _remarks(head, lines[at][0])
+                head, left_out = other_images(head, block.title)
+                problems += [*_remarks(head, lines[at][0]), *((lines[at][0], text) for text in left_out)]
                 gpu = gpu or card(head)
                 section = section if said is None else ""
             at += deep
@@ -112,7 +139,8 @@ def _read(block: Block) -> Printed | None:
             continue
         rows += _lines_of(number, cells, head, section, rows[-1] if rows else None)
     if head is None:
-        return None
+        upright = turned(lines)
+        return _read(Block(block.title, upright, problems)) if upright else None
     rows = _sectioned(rows) if any(map(_has_figures, rows)) else []
     problems += [(row.number, said) for row in rows for said in row.unread]
     sentences = tuple(f"line {number}: {said}" for number, said in sorted(problems, key=lambda problem: problem[0]))
@@ -171,6 +199,9 @@ def _lines_of(number: int, cells: Sequence[str], head: Head, section: str, above
                     unread.append(f"{column.key} = '{part}' is no number")
                 elif value:
                     values["top1" if column.key == "error" else column.key] = value
+        images = values.pop("images", "")
+        if OTHER_IMAGES.search(images) and (accuracy := values.pop("top1", "")):
+            unread.append(f"accuracy = '{accuracy}' is of {images}")
         if "label" not in values and above and above.section == section and group is head.groups[0]:
             values = {"label": above.values.get("label", ""), **values}  # a blank name is the one above
         if values.keys() - {"label", "variant", "section"} or unread or (values and len(head.groups) == 1):

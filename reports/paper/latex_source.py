@@ -34,6 +34,7 @@ _SYMBOLS = {
     r"\alambic": " distilled", r"\textemdash": "—", r"\textendash": "–", r"\textbackslash": "", r"\infty": "inf",
     r"\text{-}": "-", r"\xmark": "", r"\cmark": "", r"\ie": "i.e.", r"\eg": "e.g.", r"\ast": "*", r"\star": "*",
     r"\cdot": "x", r"\quad": " ", r"\qquad": " ", r"\slash": "/", r"\newline": " ", r"\linebreak": " ",
+    r"\mega": "M", r"\giga": "G", r"\tera": "T", r"\kilo": "k",
     r"\checkmark": "", r"\bullet": "", r"\circ": "", r"\sim": "~", r"\approx": "~",
 }  # fmt: skip
 _SYMBOL = re.compile("|".join(
@@ -84,7 +85,14 @@ def _uncommented(text: str) -> str:
             kept += [plain[at:first], "\n" * plain.count("\n", first, last)]
             at = last + len(end)
         plain = "".join((*kept, plain[at:]))
-    return plain
+    return _LATER_PAGES.sub(lambda found: "\n" * found.group().count("\n"), plain)
+
+
+_INSIDE = r"(?:(?!\\end\{).)*?"
+_LATER_PAGES = re.compile(
+    rf"\\endfirsthead\b{_INSIDE}\\end(?:head|foot)\b(?:{_INSIDE}\\end(?:last)?foot\b)*", re.DOTALL
+)
+"""What a table of several pages repeats on later ones, and below each."""
 
 
 def _environments(plain: str) -> Iterator[tuple[int, int, int]]:
@@ -113,6 +121,9 @@ def _past_arguments(text: str, at: int) -> int:
 
 def _block(plain: str, begin: int, start: int, end: int) -> Block:
     block = Block(title=_caption(plain, begin, end))
+    if start and not _END.match(plain, end):
+        said = "the table is never closed: what stands there is read, and it may not be all"
+        block.problems.append((plain.count("\n", 0, begin) + 1, said))
     carried: dict[int, tuple[str, int]] = {}
     for at, parts in _lines(plain, start, end):
         row = "&".join(parts)

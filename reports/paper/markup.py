@@ -89,6 +89,16 @@ def _piped(line: str) -> list[str]:
 # --- HTML ------------------------------------------------------------------------------------------------------------
 
 
+_ABOVE, _BELOW = "\1", "\2"
+"""Where raised and lowered text begins: an underscore of the text itself is part of a name."""
+
+
+def _raised(cell: str) -> str:
+    """The cell with `^` before what is raised and `_` before a lowered number; marks need neither."""
+    plain = re.sub(rf"{_ABOVE}(?=\W|$)|{_BELOW}(?!\d)", "", cell)
+    return plain.replace(_ABOVE, "^").replace(_BELOW, "_")
+
+
 class _Tables(HTMLParser):
     """The tables of a page; a table inside a cell is part of that cell's text."""
 
@@ -116,7 +126,7 @@ class _Tables(HTMLParser):
                 self.blocks[-1].lines.append((self.getpos()[0], []))
             self.cell, self.wide, self.high = [], spans.get("colspan", 1), spans.get("rowspan", 1)
         elif self.cell is not None:
-            self.cell.append({"br": " ", "sup": "^", "sub": "_"}.get(tag, ""))
+            self.cell.append({"br": " ", "sup": _ABOVE, "sub": _BELOW}.get(tag, ""))
 
     def handle_endtag(self, tag: str) -> None:
         if tag in ("td", "th", "tr", "table"):
@@ -137,8 +147,8 @@ class _Tables(HTMLParser):
         row = self.blocks[-1].lines[-1][1]
         self._carry(row)
         if self.high > 1:
-            self.carried[len(row)] = (bare("".join(self.cell)), self.high - 1)
-        row += [re.sub(r"\^(?=\W|$)|_(?!\d)", "", bare("".join(self.cell))), *[SPAN] * (self.wide - 1)]
+            self.carried[len(row)] = (_raised(bare("".join(self.cell))), self.high - 1)
+        row += [_raised(bare("".join(self.cell))), *[SPAN] * (self.wide - 1)]
         self._carry(row)
         self.cell = None
 
@@ -171,9 +181,11 @@ def csv_table(text: str, name: str) -> list[Block]:
     first = [line for line in text.splitlines() if line.strip()][:20]
     delimiter = max(_DELIMITERS, key=lambda mark: (sum(mark in line for line in first), "".join(first).count(mark)))
     aligned = [len(_ALIGNED.split(line.strip())) for line in first]
-    if '"' not in text and aligned and min(aligned) >= 3 > max(line.count(delimiter) for line in first[:1]) + 1:
+    parted = sum(count >= 3 for count in aligned) > len(aligned) / 2
+    head = next((line for line, count in zip(first, aligned, strict=True) if count >= 3), "")
+    if '"' not in text and parted and head.count(delimiter) < 2:
         rows = [(i, _ALIGNED.split(line.strip())) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
-        return [Block(lines=[(i, [bare(cell) for cell in cells]) for i, cells in rows])]
+        return [_even([(i, [bare(cell) for cell in cells]) for i, cells in rows])]
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     lines: list[Cells] = []
     try:
@@ -182,9 +194,23 @@ def csv_table(text: str, name: str) -> list[Block]:
     except csv.Error as error:
         raise BenchError(f"{name}, line {reader.line_num}: {error}: mend the quotation marks.") from error
     # Where semicolons or tabs part the cells a comma may be the decimal mark, and a point parts thousands.
-    if delimiter != "," and any(re.fullmatch(r"[\d.]+,\d{1,2}", cell) for _, cells in lines for cell in cells):
+    if delimiter != "," and any(_DECIMAL_COMMA.fullmatch(cell) for _, cells in lines for cell in cells):
         lines = [(number, [_with_points(cell) for cell in cells]) for number, cells in lines]
     return [_even(lines)]
+
+
+_UNIT = r"\s*[A-Za-z%]{0,6}"
+_DECIMAL_COMMA = re.compile(rf"[\d.]+,\d{{1,2}}{_UNIT}")
+
+
+def with_decimal_points(lines: Sequence[Cells]) -> list[Cells]:
+    """The lines with points for decimal commas, where two numbers have such a comma and none has a decimal point."""
+    numbers = [cell for _, cells in lines for cell in cells if re.fullmatch(rf"\d[\d.,]*{_UNIT}", cell)]
+    commas = sum(bool(_DECIMAL_COMMA.fullmatch(cell)) for cell in numbers)
+    points = any(re.search(r"\.\d{1,2}(?!\d)", cell) for cell in numbers)
+    if commas < 2 or points:
+        return list(lines)
+    return [(number, [_with_points(cell) for cell in cells]) for number, cells in lines]
 
 
 def _even(lines: Sequence[Cells]) -> Block:
@@ -204,7 +230,7 @@ def _even(lines: Sequence[Cells]) -> Block:
 
 def _with_points(cell: str) -> str:
     """A number with a decimal comma as others write it: `1.226,5` is `1226.5`."""
-    if re.fullmatch(r"\d{1,3}(\.\d{3})+(,\d+)?|\d+,\d+", cell):
+    if re.fullmatch(rf"(\d{{1,3}}(\.\d{{3}})+(,\d+)?|\d+,\d+){_UNIT}", cell):
         return cell.replace(".", "").replace(",", ".")
     return cell
 

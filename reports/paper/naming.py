@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,7 +16,7 @@ SIZES = {
 }  # fmt: skip
 """What a letter after a hyphen means in most papers."""
 
-_SPELLINGS: tuple[tuple[str, str], ...] = (
+_SPELLINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\beffnet", "efficientnet"),
     (r"\bmlp-mixer\b", "mixer"),
     (r"\bvision transformer\b", "vit"),
@@ -29,6 +29,18 @@ _SPELLINGS: tuple[tuple[str, str], ...] = (
     (r"(resnet[-_ ]?\d+)[-_]vd\b", r"\1d"),
     (r"(hrnet[-_ ]?w\d+)[-_ ]c\b", r"\1"),
     (r"\blinear\b", "li"),
+    (r"\btinyvit", "tiny vit"),
+    (r"^xception$", "legacy xception"),
+    (r"^mobilenet$", "mobilenetv1"),
+    (r"^pnasnet[-_ ]?5?(?:[-_ ]?large)?$", "pnasnet5large"),
+    (r"^nasnet[-_ ]?(?:a[-_ ]?large|large|a \(?6 ?@ ?4032\)?)$", "nasnetalarge"),
+    (r"^resnest[-_ ]?(50|101|200|269)$", lambda found: f"resnest{found[1]}{'d' if found[1] == '50' else 'e'}"),
+    (r"^resnet[-_ ]?(50|101|152)[-_ ]?v2$", r"resnetv2_\1"),
+    (r"^resnetv1([cd])[-_ ]?(\d+)$", r"resnet\2\1"),
+    (r"^se[-_ ]?resnext[-_ ]?50$", "seresnext50 32x4d"),
+    (r"^(?:bit(?:-?[sml])?[-_ (]*r(?:esnet)?|r)-?(50|101|152)[-_ ]?x ?(\d)\)?$", r"resnetv2_\1x\2_bit"),
+    (r"[-_ /]p(?=\d)", " patch"),
+    (r"(swin.*[-_ ])w(?=\d)", r"\1window"),
 )
 """How papers spell what is spelled otherwise in names of models, in small letters."""
 
@@ -72,7 +84,8 @@ _CITED = re.compile(
     r"[(\[][^()\[\]]*(?:et al|\b(?:19|20)\d\d)[^()\[\]]*[)\]]|,?\s+[A-Z]\w+(?: and [A-Z]\w+| et al)\b.*"
     r"|\[\d[\d,\s–-]*\]|[(\[][^()\[\]]*(?:epochs?|scratch|fine-?tuned?|recipe|converted)[^()\[\]]*[)\]]"
     r"|[(\[]\s*(?:ours?|our impl\w*\.?|repr\w*\.?|baseline|pub\w*\.?|official)\s*[)\]]"
-    r"|[(\[]\s*(?:IN-?|ImageNet-?)?(?:1|21|22)[kK]\s*[)\]]|[\u2000-\u206f*†‡§¶♯♮✝⋆★🔥]"
+    r"|[(\[]\s*(?:IN-?|ImageNet-?)?(?:1|21|22)[kK]\s*[)\]]|-(?:IN|ImageNet)-?(?:1|21|22)[kK]$|\(k ?= ?\d+\)"
+    r"|[(\[]\s*(?:NS|AA|RA|AdvProp|Noisy ?Student)\s*[)\]]|[\u2000-\u206f*†‡§¶♯♮✝⋆★🔥]"
 )
 """What stands behind a network's name: who made it, where, and marks."""
 
@@ -85,6 +98,61 @@ _BEHIND = re.compile(r"[-_/ ](192|2[0-9][0468]|3[0-9][0468]|4[0-9][0468]|5[0-9][
 """An image size behind a name: said as such, `@384`, or with a hyphen alone, which may be part of the name."""
 
 
+_SAME = r"mae|moco[- ]?v3|dino(?![-v ]*[23])|ibot|aug-?reg|supervised|scratch"
+"""How a plain ViT was trained: it is the same network."""
+
+_OWN = (
+    (r"(?:open ?)?clip", "ViT-{size} clip"),
+    (r"siglip(?:[- ]?v?2)?", "ViT-{size} siglip"),
+    (r"dino[- ]?v2", "ViT-{size} dinov2"),
+    (r"dino[- ]?v3", "ViT-{size} dinov3"),
+    (r"deit[- ]?(?:iii|3)", "deit3-{size}"),
+    (r"beit[- ]?v2", "beitv2-{size}"),
+    (r"beit(?![- ]?v?\d)", "beit-{size}"),
+    (r"eva[- ]?02", "eva02-{size}"),
+)
+"""Families whose ViT is another network than the plain one: what a label says, and what names of models say."""
+
+_OTHER_VIT = re.compile(
+    "|".join((*(family for family, _ in _OWN), r"beit|data2vec|simmim|\bcae\b|\bpeco\b|eva\b|jepa|\baim|\bsam\b")),
+    re.IGNORECASE,
+)
+_VIT_SIZE = r"(?:vit|vision transformer)?[\s_/-]*((?:ti|tiny|s|small|m|b|base|l|large|h|huge|g|giant|so400m)\b.*?)"
+
+
+def own_family(text: str) -> str:
+    """The word in a text for a family whose ViT is another network than the plain one of that size; "" for none."""
+    found = _OTHER_VIT.search(text)
+    return found.group() if found else ""
+
+
+def spellings(label: str, variant: str, section: str) -> list[str]:
+    """What to look for, in turn, of a row with a second name (`MAE | ViT-B`) and a section. `CLIP | ViT-B` is no ViT-B,
+    and neither is a ViT-B below the heading CLIP.
+    """
+    if variant:
+        both = f"{label}-{variant}"
+        return [label, both] if own_family(label) and not own_family(variant) else [label, both, variant]
+    family = own_family(section)
+    plain = re.match(r"(?i)vit|vision transformer|\w{1,2}/\d\d", label) and not own_family(label)
+    return [f"{family} {label}"] if family and plain else [label]
+
+
+def _of_family(text: str) -> str:
+    """A label as names of models are built: `DINOv2 ViT-S/14` is ViT-S/14 dinov2, and `MAE ViT-B` is ViT-B."""
+    text = re.sub(rf"^(?:{_SAME})[\s_/(-]+(?=vit)|(?<=\w)[\s,(]+(?:{_SAME})\)?$", "", text, flags=re.IGNORECASE)
+    for family, spelled in _OWN:
+        if found := re.fullmatch(rf"{family}[\s_/(-]*{_VIT_SIZE}\)?", text, re.IGNORECASE):
+            return spelled.format(size=found[1])
+    return text
+
+
+_ANOTHER_TASK = re.compile(
+    r"(?:^|[-_ ])(cifar-?\d+|cub|voc\d*|coco|ade20k|nlvr|vqa|cars|flowers)(?![a-z])", re.IGNORECASE
+)
+"""A checkpoint's name that ends so is of a network with another head, and mostly of other images."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
     """What a printed label says: the network's model, and the image size that stands in it, 0 for none."""
@@ -95,7 +163,8 @@ class Named:
 
 def read_label(label: str, size: int, names: Sequence[str]) -> Named:
     """The model and the size of a label as it is printed, with citations, marks and sizes. `size`: the row's own."""
-    text = _CITED.sub("", label).strip()
+    text = re.sub(r"(?i)(crossvit[-_ ]?\d+)\s*†", r"\1 dagger", label.replace("^+", "+"))
+    text = _of_family(_CITED.sub("", text).strip())
     text = text.replace("⚗", " distilled").replace("×", "x")
     text = re.sub(r"^(?:timm|microsoft|facebook|google|apple|nvidia|[a-z0-9_-]+)/(?=[a-z]+[-_\d])", "", text)
     if not text[:1].isupper() and re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_]+", text):
@@ -110,8 +179,12 @@ def read_label(label: str, size: int, names: Sequence[str]) -> Named:
     text = re.sub(
         r"_(?:3rdparty|\d+xb\d+|fcmae|in2[12]\w*|in1k|\d+px).*", "", text
     )  # what a checkpoint was trained with
+    text = re.sub(r"[-_](clip|eva02)(?:[-_](?:laion2b|openai|in12k|in21k|m38m|pre|medft))*$", r"-\1", text)
+    text = re.sub(r"^vit-(.*)-eva02$", r"eva02-\1", text)
     text = re.sub(r"_x?(\d)_(\d\d?)$", r" \1.\2", text)  # a width without a point
     match = resolve(text, size or said, names)
+    if _ANOTHER_TASK.search(label):
+        return Named(match=Match(model="", candidates=tuple(filter(None, (match.model,)))), size=said)
     if match.model or said or not (behind := _BEHIND.search(text)):
         return Named(match=match, size=said)
     at_size = resolve(text[: behind.start()], size or int(behind.group(1)), names)
@@ -127,6 +200,12 @@ _OTHER_KIND = re.compile(
 def resolve(label: str, size: int, names: Iterable[str]) -> Match:
     """The model of a printed label at that size (pixels; 0: not printed) among the qualified `names`."""
     known = tuple(name for name in names if not _OTHER_KIND.match(name))
+    match = _resolved(label, size, known)
+    at_size = f"{_without_size(match.model)}_{size}"
+    return Match(model=at_size, candidates=match.candidates) if match.model and at_size in known else match
+
+
+def _resolved(label: str, size: int, known: Sequence[str]) -> Match:
     if own := next((name for name in known if name.partition(":")[2] == label.lower()), ""):
         return Match(model=own)
     wanted = tokens(label)

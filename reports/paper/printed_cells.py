@@ -45,7 +45,8 @@ _MISSING = frozenset(("", "-", "--", "---", "–", "—", "n/a", "na", "n.a", "n
 
 _DIGITS = re.compile(
     r"(\d+(?:\.\d+)?|\.\d+)(?:(?:[x×·]10\^?|e\+?)(\d{1,2}))?"
-    r"(?:(k|m|b|g|t)(?:illions?|il|io|ln|flops?|macs?|madds?|params?|i?b)?)?(?:flops|fps|(?:img|im|image)s?/s)?",
+    r"(?:(k|m|b|g|t)(?:illions?|il|io|ln|flops?|macs?|madds?|params?|i?b)?)?"
+    r"(?:flops|fps|(?:im|img|image|sample|frame)s?(?:/|per)s(?:ec(?:ond)?)?)?",
     re.ASCII,
 )
 
@@ -58,7 +59,7 @@ def value_of(column: Column, text: str) -> str | None:
     """A cell's text as a paper's file has it, of an error the accuracy; "" for an empty cell, None for what cannot be
     read.
     """
-    if column.key in ("label", "section", "variant"):
+    if column.key in ("label", "section", "variant", "images"):
         return _REFERENCE.sub("", text.replace("\u2009", " ")).strip()
     if column.key == "size":
         return _size(text)
@@ -71,6 +72,7 @@ def value_of(column: Column, text: str) -> str | None:
 def _size(text: str) -> str | None:
     plain = re.sub(r"\^\{?2\}?|²|\*\*2|[†‡§¶*]|px|pixels", "", text.lower())
     plain = re.sub(r"\(.*?\)|\[.*?\]", "", plain).strip() or plain.strip(" ()[]")
+    plain = re.sub(r"^([1-9]\d\d|10\d\d)2$", r"\1", plain)  # 224² that lost its height in a copy
     if plain in _MISSING:
         return ""
     sides = re.fullmatch(r"(?:3\s*[x×,]\s*)?(\d+)(?:\s*[x×,]\s*(\d+))?(?:\s*[x×,]\s*3)?", plain, re.ASCII)
@@ -87,18 +89,21 @@ def _number(column: Column, text: str) -> str | None:
 
     A comma parts thousands; `25,6` is no number.
     """
-    plain = re.sub(r"\(.*?\)|\[.*?\]", "", text.translate(RAISED).replace("−", "-").lower())
+    plain = re.sub(r"\(.*?\)|\[.*?\]", "", text.translate(RAISED).replace("−", "-").replace("+-", "±").lower())
     plain = re.sub(r"(?<=[\w%])\s*[+↑↓▲▼±]\s*[\d.]+.*|[_^]?\s*±.*", "", plain)  # gains and errors
     plain = re.sub(r"\^?[%*†‡§¶↑↓▲▼~≈⚗]|(?<!10)[_^].*", "", plain)  # marks, and what is raised or lowered
     plain = re.sub(r"(?<=\d)[,'\u2009\u202f](?=\d{3}(?!\d))", "", plain.strip())
     if plain.strip(".") in _MISSING:
         return ""
-    plain = re.sub(r"(?<=\d)\s+(?=[a-z×])|(?<=[x×])\s+(?=10)", "", plain)
+    plain = re.sub(r"(?<=\d)\s+(?=[a-z×])|(?<=[x×])\s+(?=10)|(?<=[a-z])\s*(?=/|per)|(?<=/|r)\s+(?=s)", "", plain)
+    plain = re.sub(r"^(\d[\d.]*[kmgbt])\s+(?=[a-z])", r"\1", plain)
     if not (match := _DIGITS.fullmatch(plain)):
         return None
     digits, power, suffix = match.groups()
     digits = re.sub(r"^0+(?=\d)", "", digits)  # `07.8` is padded, and TOML has no such number
     unit = UNITS.get(column.key)
+    if column.key in ("top1", "error") and float(digits) > 100:
+        return None  # no share is larger
     if unit is None:
         shift = {None: 0, "k": 3}.get(suffix if "img/s" in column.key else suffix and "no")
         if column.key in ("top1", "error") and float(digits) < 1 and "." in digits and "%" not in text:

@@ -284,6 +284,7 @@ def _row(entry: Entry, number: int, table: Mapping[str, Any], cite: str) -> Pape
         check_sizes=(),
         printed=_printed(entry, table, cite),
         own=entry.own,
+        has_size=bool(model or entry.text("size")),
     )
 
 

@@ -181,7 +181,7 @@ def latex(table: Table, *, notes: bool = True) -> str:
     float_name = "table" if notes or _across(table) <= COLUMN else "table*"
     start = [rf"\begin{{{float_name}}}[{'p' if notes else 'tp'}]"]
     start += [rf"\centering\{_size(parts[0])}\setlength{{\tabcolsep}}{{4pt}}\renewcommand{{\arraystretch}}{{0.95}}"]
-    lines = [r"% needs \usepackage{booktabs}"]
+    lines = [r"% needs \usepackage{booktabs}", *_lost(table)]
     for number, part in enumerate(parts, 1):
         lines += [*start, _caption(table, number, len(parts)), *_body(part, slots), rf"\end{{{float_name}}}"]
         lines += [r"\clearpage"] if notes and len(parts) > 1 else []  # LaTeX keeps only so many floats waiting
@@ -228,6 +228,14 @@ PREAMBLE = r"""\documentclass[10pt]{article}
 \begin{document}
 """
 """What a document needs: an engine that reads ASCII, and `booktabs`."""
+
+
+def _lost(table: Table) -> list[str]:
+    """A comment about the letters of other scripts, for which question marks stand, if there are any."""
+    texts = [table.title, *(row.section for row in table.rows), *(c.text for row in table.rows for c in row.cells)]
+    lost = dict.fromkeys(char for char in "".join(texts) if not char.isascii() and escape(char) == "?")
+    codes = " ".join(f"U+{ord(char):04X}" for char in lost)
+    return [f"% A ? stands for each of {codes}: LaTeX's own fonts have none of them."] if lost else []
 
 
 def document(tables: str) -> str:
@@ -282,7 +290,8 @@ def _rows(table: Table, slots: Sequence[Slot]) -> Iterator[str]:
     for row in table.rows:
         if row.section != section:
             yield from [r"\midrule"] if section else []
-            yield rf"\multicolumn{{{across}}}{{@{{}}l}}{{\textit{{{escape(row.section)}}}}} \\"
+            heading = rf"\multicolumn{{{across}}}{{@{{}}l}}{{\textit{{{escape(row.section)}}}}} \\"
+            yield from [heading] if row.section else []
             section = row.section
         elif row.gap:
             yield r"\addlinespace"

@@ -108,7 +108,8 @@ def test_a_csv_table_is_read(tmp_path, monkeypatch):
         ("params", "MAdds", "25.6M | 300M", ("25.6", "0.300")),
         ("params (K)", "FLOPs (M)", "25.6M | 4.1G", ("25.6", "4.1")),
         ("params", "FLOPs", "1,234,567K | 1,000", ("1234.567", "1000")),
-        ("params", "FLOPs", "25,6M | 4,1G", ("", "")),
+        ("params", "FLOPs", "25,6M | 4,1G", ("25.6", "4.1")),
+        ("params", "FLOPs", "25,6M | 4.1G", ("", "4.1")),  # one comma beside a point is a slip
     ],
 )
 def test_a_number_has_the_unit_of_its_suffix_or_of_its_header(params, flops, row, values):
@@ -295,3 +296,18 @@ def test_latex_for_a_paper_of_two_columns_has_nothing_outside_of_the_float(capsy
     assert text.count("{") == text.count("}")
     assert main(["report", "swin_hub", "--format", "latex", "--columns", columns, "--notes"]) == 0
     assert "Notes to Table" in capsys.readouterr().out
+
+
+def test_a_row_without_a_size_and_letters_of_other_scripts(tmp_path, capsys):
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'title = "T"\ncite = "c"\n[[table]]\nname = "t"\ntitle = "T"\ncolumns = ["size", "params"]\n'
+        '[[table.row]]\nmodel = "resnet50"\nlabel = "A"\nsection = "S"\n'
+        '[[table.row]]\nmodel = ""\nlabel = "\u05e9\u05dc"\nparams = 9\n',
+        encoding="utf-8",
+    )
+    assert main(["report", str(file), "--format", "latex"]) == 0
+    printed = capsys.readouterr().out
+    assert "% A ? stands for each of U+05E9 U+05DC" in printed
+    assert "?? & -- & 9" in printed
+    assert r"\textit{}" not in printed

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from visionbench.record.errors import BenchError
 from visionbench.reports import load_paper
 from visionbench.reports.paper import importing
-from visionbench.reports.paper.naming import read_label
+from visionbench.reports.paper.naming import read_label, spellings
 
 NAMES = (
     "timm:resnet50", "timm:resnet50d", "timm:vit_base_patch16_224", "timm:vit_base_patch16_384",
@@ -17,6 +18,13 @@ NAMES = (
     "timm:vit_gigantic_patch14_224", "timm:hiera_base_224", "timm:hiera_base_plus_224", "timm:wide_resnet50_2",
     "timm:deit3_large_patch16_224", "torchvision:shufflenet_v2_x1_5", "timm:inception_next_tiny",
     "timm:resnext50_32x4d", "timm:mixer_b16_224", "timm:deit_base_distilled_patch16_224",
+)  # fmt: skip
+
+FAMILIES = (
+    *NAMES, "timm:vit_base_patch16_siglip_224", "timm:vit_giant_patch14_dinov2", "timm:vit_large_patch14_clip_224",
+    "timm:beit_base_patch16_224", "timm:crossvit_18_240", "timm:crossvit_18_dagger_240", "timm:nasnetalarge",
+    "timm:mobilenetv1_100", "torchvision:mobilenet_v2", "timm:resnetv2_50", "timm:resnetv2_101x3_bit",
+    "timm:tiny_vit_21m_224", "timm:tiny_vit_21m_384",
 )  # fmt: skip
 
 
@@ -96,6 +104,11 @@ def test_every_kind_of_printed_table_is_read_whole(text):
         (latex(HEAD + " & x" * 99, A_LINE), "line 2: the table has 103 columns: those behind"),
         ((latex(HEAD, A_LINE) + "\n") * 201, "line 802: only the first 200 tables are read"),
         ((markdown("Model|Params", "A|3M") + "\n") * 203, "line 801: only the first 200 tables are read"),
+        (latex(HEAD, "A & 1 & 2 & 3").partition(r"\end")[0], "line 1: the table is never closed"),
+        (markdown("Model|Params|img/s (8xA100)", "A|3M|640"), "column 'img/s (8xA100)' is left out"),
+        (markdown("Model|Params|images / hour", "A|3M|640"), "column 'images / hour' is left out"),
+        (markdown("Model|Params|Top-1", "A|3M|176.1"), "top1 = '176.1' is no number"),
+        ("Net   Params   Top-1\nA b   3M   70\nB 4M   71\nC   5M   72\n", "line 3: 2 cells stand in a table of 3"),
         (latex("a & b", "1 & 2") + latex(HEAD, "A & 1 & 2 & 3"), "line 2: the table has no columns"),
     ],
 )  # fmt: skip
@@ -116,6 +129,11 @@ def test_what_is_left_out_is_said_with_its_line(text, said):
         ("Input", "(384, 384)", "size", "384"),
         ("Resolution", "512x1024", "size", "512x1024"),
         ("Throughput", "1.2k", "img/s", "1200"),
+        ("Throughput", "1.2k img/s", "img/s", "1200"),
+        ("Throughput", "755 images / sec", "img/s", "755"),
+        ("Throughput", "755 samples per second", "img/s", "755"),
+        ("Params", "25.6 M params", "params", "25.6"),
+        ("Params", "２５．６M", "params", "25.6"),
         ("Top-1", "81.3 (+0.4)", "top1", "81.3"),
         ("Top-1 Accuracy", "0.813", "top1", "81.3"),
         ("Top-1", "81.3²", "top1", "81.3"),
@@ -138,7 +156,7 @@ def test_what_is_left_out_is_said_with_its_line(text, said):
         ("Top-1 V2", "70.1", "top1", ""),
         ("Params (M)", "025.6", "params", "25.6"),  # TOML has no such number
         ("Params (M)", "00", "params", "0"),
-        ("Params (M)", "２８", "params", ""),  # nor of other digits
+        ("Params (M)", "２８", "params", "28"),  # digits as wide as Chinese letters
         ("Params (M)", "9" * 30, "params", ""),
         ("Image size", "0224x0224", "size", "224"),
         ("Err. (%)", "18.70", "top1", "81.30"),
@@ -241,3 +259,136 @@ def test_every_table_of_a_text_is_read_and_a_detector_is_no_backbone():
     assert [(table.title, [row.dense for row in table.rows]) for table in (zoo, coco)] == [
         ("Zoo", [False]), ("COCO", [True])
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "| | A | B |\n|-|-|-|\n|Params (M)|25.6|28|\n|FLOPs (G)|4.1|4.5|\n|Latency (ms)|1|2|\n|Top-1|76.1|81.3|\n",
+        "model,A,B\nparams,25.6M,28M\nMACs,4.1G,4.5G\ntop1 error,23.9,18.7\n",
+        r"\begin{tabular}{lcc} & \multicolumn{2}{c}{CNN} \\ Network & A & B \\ \hline \#P & 25.6M & 28M \\"
+        r" Acc & 76.1 & 81.3 \\ FLOPs & 4.1G & 4.5G \\ \end{tabular}",
+        "<table><tr><th><th>A<th>B<tr><td>Params (M)<td>25.6<td>28<tr><td>FLOPs (G)<td>4.1<td>4.5<tr><td>Top-1"
+        "<td>76.1<td>81.3</table>",
+    ],
+)  # fmt: skip
+def test_a_table_whose_networks_are_its_columns_is_turned(text):
+    assert rows(text) == [A, B]
+
+
+def test_a_page_keeps_the_underscores_of_names_and_marks_are_none():
+    text = "<table><tr><th>Model<th>Params<tr><td>ViT_B_16_Weights.V1<td>86.6M"
+    first, second = rows(text + "<tr><td>A<sub>a</sub><sup>†</sup><td>1M</table>")
+    assert (first[0], second[0]) == ("ViT_B_16_Weights.V1", "Aa†")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Table 3. Nets\nModel   Res.  #Params  Top-1\nA [4]   2242  25.6M   76.1\nB 3842   28M   81.3\n", ["224"]),
+        ("|Model@res|#P|Top-1|\n|-|-|-|\n|A@384|25.6M|76.1|\n", [""]),
+        ("|Network (resolution)|#P|Top-1|\n|-|-|-|\n|A (384)|25.6M|76.1|\n", [""]),
+    ],
+)
+def test_sizes_of_copies_and_of_names(text, expected):
+    [printed] = importing.parse(text, "x")
+    assert [row.values.get("size", "") for row in printed.rows] == expected
+    assert all(row.values["label"].startswith("A") and row.values["params"] == "25.6" for row in printed.rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("|Model|Dataset|Top-1|\n|-|-|-|\n|A|CIFAR-10|98|\n|B|ImageNet|81.3|\n", ["", "81.3"]),
+        ("# On Flowers-102\n|Model|Params|Acc|\n|-|-|-|\n|A|25.6M|98|\n", [""]),
+        ("# ImageNet and CIFAR-10\n|Model|Params|Acc|\n|-|-|-|\n|A|25.6M|76.1|\n", ["76.1"]),
+    ],
+)
+def test_an_accuracy_on_other_images_is_left_out_and_that_is_said(text, expected):
+    [printed] = importing.parse(text, "x")
+    assert [row.values.get("top1", "") for row in printed.rows] == expected
+    assert bool(printed.problems) == ("" in expected)
+
+
+@pytest.mark.parametrize(
+    ("label", "model"),
+    [
+        ("SigLIP ViT-B/16", "timm:vit_base_patch16_siglip_224"),
+        ("DINOv2 ViT-g/14", "timm:vit_giant_patch14_dinov2"),
+        ("CLIP-ViT-L/14", "timm:vit_large_patch14_clip_224"),
+        ("MAE ViT-B/16", "timm:vit_base_patch16_224"),
+        ("ViT-B/16 (DINO)", "timm:vit_base_patch16_224"),
+        ("BEiT ViT-B/16", "timm:beit_base_patch16_224"),
+        ("data2vec ViT-B/16", ""),
+        ("DeiT-III (ViT-L)", "timm:deit3_large_patch16_224"),
+        ("deit3-large-p16_3rdparty_in1k", "timm:deit3_large_patch16_224"),
+        ("vit-large-p14_eva02_m38m-pre_in21k-medft_3rdparty_in1k-448px", "timm:eva02_large_patch14_224"),
+        ("vit-large-p14_clip-laion2b-in12k-pre_3rdparty_in1k", "timm:vit_large_patch14_clip_224"),
+        ("resnet50_8xb16_cifar10", ""),
+        ("CrossViT-18†", "timm:crossvit_18_dagger_240"),
+        ("NASNetLarge", "timm:nasnetalarge"),
+        ("MobileNet", "timm:mobilenetv1_100"),
+        ("ResNet50V2", "timm:resnetv2_50"),
+        ("R101x3", "timm:resnetv2_101x3_bit"),
+        ("TinyViT-21M@384", "timm:tiny_vit_21m_384"),
+    ],
+)
+def test_labels_of_families_with_networks_of_their_own(label, model):
+    assert read_label(label, 0, FAMILIES).match.model == model
+
+
+@pytest.mark.parametrize(
+    ("label", "variant", "section", "expected"),
+    [
+        ("MAE", "ViT-B", "", ["MAE", "MAE-ViT-B", "ViT-B"]),
+        ("BEiT", "ViT-B", "", ["BEiT", "BEiT-ViT-B"]),
+        ("CLIP", "ResNet-50", "", ["CLIP", "CLIP-ResNet-50"]),
+        ("ViT-g/14", "", "DINOv2 (LVD-142M)", ["DINOv2 ViT-g/14"]),
+        ("Swin-T", "", "Compared with DINOv2", ["Swin-T"]),
+    ],
+)
+def test_a_plain_name_beside_another_family_is_no_plain_network(label, variant, section, expected):
+    assert spellings(label, variant, section) == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["A|25,6M|0,522|76,1%", "B|28M|4,5|81,3%"], [("A", "25.6", "0.522", "76.1"), B]),
+        (["A|25,6|4,1|76,1", "B|28|4,5|81,3"], [A, B]),
+        (["A|25.6|4.1|76.1", "B|28|4.5|81,3"], [A, ("B", "28", "4.5", "")]),  # one comma among points is a slip
+    ],
+)
+def test_decimal_commas_are_read_where_no_number_has_a_point(lines, expected):
+    assert (
+        rows("|Model|Params (M)|FLOPs (G)|Top-1|\n|-|-|-|-|\n" + "".join(f"|{line}|\n" for line in lines)) == expected
+    )
+
+
+def test_json_is_called_so_and_signs_that_turn_text_are_dropped():
+    with pytest.raises(BenchError, match="x is JSON: give a table as LaTeX"):
+        importing.parse('[{"model": "resnet50"}]', "x")
+    assert rows("|Model|Params|Top-1|\n|-|-|-|\n|\u202eA|25.6M|76.1|\n") == [("A", "25.6", "", "76.1")]
+
+
+LONG = r"""\begin{longtable}{lrrr}
+Model & Params & FLOPs & Acc \\ \endfirsthead
+Model & Params & FLOPs & Acc \\ \endhead
+\multicolumn{4}{r}{continued} \\ \endfoot \bottomrule \endlastfoot
+A & 25.6M & 4.1G & 76.1 \\
+B & 28M & 4.5G & 81.3 +- 0.1 \\
+\end{longtable}"""
+
+
+def test_a_table_of_several_pages_has_no_section_of_its_foot():
+    [printed] = importing.parse(LONG, "x")
+    assert [(row.section, row.number) for row in printed.rows] == [("", 5), ("", 6)]
+    assert rows(LONG) == [A, B]
+
+
+def test_a_table_of_detectors_alone_says_why_nothing_is_read():
+    text = "||RetinaNet||\n|-|-|-|\n|Backbone|#Param (M)|AP|\n|ResNet-50|37.7|36.3|\n"
+    with pytest.raises(
+        BenchError, match=r"x, line 1: columns? 'RetinaNet #Param \(M\)'.* no other column has a number"
+    ):
+        importing.parse(text, "x")

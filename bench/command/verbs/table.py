@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -132,9 +133,11 @@ def _imported(path: Path, target: Path, added: Sequence[str]) -> str:
 
     try:
         text = files.text_of(path)
-    except (OSError, ValueError) as error:
-        reason = files.reason(error) if isinstance(error, OSError) else str(error)
+    except OSError as error:
+        reason = files.reason(error)
         raise BenchError(f"cannot read {path} ({reason}): name a table as LaTeX, Markdown, HTML or CSV.") from error
+    except ValueError as error:
+        raise BenchError(f"cannot read {path} ({error}): save the table as a text in UTF-8.") from error
     tables = importing.parse(text, str(path))
     for problem in (problem for printed in tables for problem in printed.problems):
         progress.complain(f"{path}, {problem}.")
@@ -183,12 +186,14 @@ def _names() -> tuple[str, ...]:
 
 
 def _imported_row(path: Path, row: Line, names: Sequence[str]) -> str:
-    from visionbench.reports.paper.naming import read_label
+    from visionbench.reports.paper.naming import read_label, spellings
 
     printed = row.values.get("size", "")
     label, variant = row.values.get("label", ""), row.values.get("variant", "")
-    spelled = (label, f"{label}-{variant}", variant) if variant else (label,)
-    read = [read_label(text, int(printed) if printed.isdigit() else 0, names) for text in spelled]
+    read = [
+        read_label(text, int(printed) if printed.isdigit() else 0, names)
+        for text in spellings(label, variant, row.section)
+    ]
     named = next((each for each in read if each.match.model), read[0])
     label = f"{label} ({variant})" if label and variant and variant != label else label or variant
     model, candidates = named.match.model, named.match.candidates
@@ -217,26 +222,47 @@ def _imported_row(path: Path, row: Line, names: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-FAR = 0.2
-"""Params that differ by more are another network's, or a slip of the pen: the user decides."""
+FAR = 0.08
+"""Params that differ by more, and by more than the last printed digit, are another network's, or a slip of the pen: the
+user decides."""
+
+CLASSES = (1000, 21_843)
+"""How many classes a network's head has, on ImageNet-1k and on 21k."""
 
 
 def _other_params(model: str, printed: str) -> str:
     """How the params of a model differ from those that are printed, in M; "" where they don't, or are not known."""
+    if not printed or not (forms := _params(model)):
+        return ""
+    value, half = float(printed) * 1e6, 0.5e6 * 10.0 ** -len(printed.partition(".")[2])
+    for whole, head in forms:
+        # Without its head, or fused, it has fewer.
+        least, most = (1 - FAR) * (whole - head), (1 + FAR) * whole
+        if least - half <= value <= most + half:
+            return ""
+        if abs(value - whole - head * (CLASSES[1] / CLASSES[0] - 1)) <= 0.01 * value + half:
+            return ""
+    return f"It has {float(f'{forms[0][0] / 1e6:.3g}'):,g} M params, and {printed} are printed."
+
+
+def _params(model: str) -> list[tuple[float, float]]:
+    """The params of a model's forms, and those of their heads; none for what is not built."""
     from visionbench.reports.paper.profiles import shipped
 
-    forms = [each.parts for (name, _, _), each in shipped().items() if name == model and each.parts.get("params")]
-    if not forms or not printed:
-        return ""
-    # Without its head, or fused, it has fewer.
-    if any(
-        (1 - FAR) * (counts["params"] - counts["params_classifier"])
-        <= float(printed) * 1e6
-        <= (1 + FAR) * counts["params"]
-        for counts in forms
-    ):
-        return ""
-    return f"It has {forms[0]['params'] / 1e6:.3g} M params, and {printed} are printed."
+    counts = [each.parts for (name, _, _), each in shipped().items() if name == model and each.parts.get("params")]
+    if counts:
+        return [(form["params"], form["params_classifier"]) for form in counts]
+    try:
+        from visionbench.models import resolve
+        from visionbench.tracing.skeleton import skeleton
+
+        with warnings.catch_warnings(action="ignore"):  # torchvision's, about weights that nobody reads
+            network = skeleton(model, resolve(model).image_size)
+    except (ImportError, BenchError):
+        return []
+    heads = [layer for layer in network.modules() if getattr(layer, "out_features", 0) == CLASSES[0]]
+    whole, head = (sum(p.numel() for layer in of for p in layer.parameters()) for of in ([network], heads))
+    return [(float(whole), float(head))]
 
 
 def _own_size(model: str) -> int | str:
