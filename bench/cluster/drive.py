@@ -239,6 +239,11 @@ class Driver:
             self._cancel([other.number for other in others])
         if not self._sent[shift.name]:
             self._note(Sent(shift=shift.name, job=job.number, node=job.pinned or None, time=_now()))
+        if job.never:
+            self._tell(
+                f"{shift.name} waits for a job that cannot end as its --dependency asks: `scancel {job.number}`, and "
+                "start again without it."
+            )
         if job.held:
             self._tell(f"{shift.name} is held: `scontrol release {job.number}` lets it go on.")
         elif job.state == "PENDING" and job.pinned and job.pinned not in good and good:

@@ -10,6 +10,7 @@ sbatch = "--account=vision"
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -24,6 +25,9 @@ OWN = {
     "job-name": "J",
     "array": "a",
     "output": "o",
+    "error": "e",
+    "partition": "p",
+    "clusters": "M",
     "open-mode": "",
     "nodes": "N",
     "nodelist": "w",
@@ -35,6 +39,7 @@ OWN = {
     "gpus-per-node": "",
     "gpus-per-task": "",
     "gpus-per-socket": "",
+    "tres-per-task": "",
     "wait": "W",
     "wrap": "",
     "no-requeue": "",
@@ -44,7 +49,7 @@ OWN = {
     "usage": "",
 }
 """Options of `sbatch` that would set a shift's job otherwise than the loop must have it, with their short forms: it
-finds jobs by their names, places them, asks for one GPU and reads their logs.
+finds jobs by their names, places them among a partition's nodes, asks for one GPU and reads their logs.
 """
 
 
@@ -97,6 +102,8 @@ def _site(file: Path, card: str, table: object) -> Site:
             raise BenchError(f"{file}, [{card}]: {word} is a text in quotes, not {value!r:.60}.")
         if not value.strip() or not value.isprintable():
             raise BenchError(f"{file}, [{card}]: {word} is empty or has a line's end in it: write it, or leave it out.")
+    if re.search(r"\bgpu(:[^:,]*[^:,\d][^:,]*)?:(?!1\b)\d", table.get("gres", "")):
+        raise BenchError(f"{file}, [{card}]: gres asks for several GPUs, and a shift has one: write gpu:NAME:1.")
     try:
         options = tuple(shlex.split(table.get("sbatch", "")))
     except ValueError as error:
@@ -114,7 +121,7 @@ def check_options(words: Sequence[str], where: str) -> None:
     value_may_follow = False
     for word in words:
         if not word.startswith("-") or word in ("-", "--"):
-            if not value_may_follow:
+            if not value_may_follow or word == ":":
                 raise BenchError(f"{where}: {word!r} is no option of sbatch: write it as --account=vision.")
             value_may_follow = False
             continue

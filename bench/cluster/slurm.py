@@ -1,6 +1,7 @@
 """Slurm, by its own commands: `sinfo`, `squeue`, `sbatch` and `scancel`. Placing and queueing are Slurm's.
 
-States and nodes are read, reasons never: the same reason is shown for jobs that will run and for jobs that will not.
+States and nodes are read, reasons are not: the same one is shown for jobs that will run and for jobs that will not. The
+one exception says that a job never can (`Job.never`).
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ class Node:
 class Job:
     """One of our jobs: its state, the node it runs or ran on, and the one it is pinned to ("" for none).
 
-    `held`: it waits to be released; `begun`: it was not given up before it ran.
+    `held`: it waits to be released; `never`: it waits for a job that has ended otherwise than it must; `begun`: it was
+    not given up before it ran.
     """
 
     number: str
@@ -83,6 +85,7 @@ class Job:
     node: str
     pinned: str
     held: bool = False
+    never: bool = False
     begun: bool = True
 
     @property
@@ -125,7 +128,7 @@ class Slurm:
         """The nodes of the card's partition that have it, by their gres or their features."""
         site, nodes = self.sites.get(card, Site()), self._partition(self._partition_of(card))
         if site.constraint:
-            nodes = tuple(node for node in nodes if site.constraint in node.features) or nodes
+            nodes = tuple(node for node in nodes if _has_features(node, site.constraint))
             if not site.gres:
                 return nodes
         kind = _kind(site.gres) if site.gres else card.lower()
@@ -147,7 +150,7 @@ class Slurm:
             choose("partition", partition, known)
 
     def _partition_of(self, card: str) -> str | None:
-        return self.sites.get(card, Site()).partition or self.partition
+        return self.sites.get(card, Site()).partition or self.partition or os.environ.get("SBATCH_PARTITION")
 
     def _partition(self, partition: str | None) -> tuple[Node, ...]:
         """The nodes of a partition, or of the default one; asked for again after `FRESH` seconds."""
@@ -159,14 +162,17 @@ class Slurm:
 
     def jobs(self) -> tuple[Job, ...]:
         """This request's jobs; Slurm forgets one some minutes after its end."""
-        words = ("JobID", "State", "PriorityLong", "NodeList", "ReqNodes", "Name")
+        words = ("JobID", "State", "PriorityLong", "NodeList", "ReqNodes", "Name", "Reason")
         jobs = []
         for line in _ask("squeue", "-h", "-t", "all", "--me", "-O", _fields(*words)):
-            number, state, priority, node, pinned, name = [word.strip() for word in line.split(SEPARATOR)[:6]]
+            number, state, priority, node, pinned, name, *why = [word.strip() for word in line.split(SEPARATOR)]
             request, _, shift = name.partition(".")
             if request == self.name:
                 held = state == "PENDING" and priority == "0"
-                jobs.append(Job(number=number, shift=shift, state=state, node=node, pinned=pinned, held=held))
+                never = state == "PENDING" and "DependencyNeverSatisfied" in why
+                jobs.append(
+                    Job(number=number, shift=shift, state=state, node=node, pinned=pinned, held=held, never=never)
+                )
         return tuple(jobs)
 
     def submit(self, shift: str, card: str, node: str | None, exclude: Sequence[str]) -> str:
@@ -258,6 +264,13 @@ def _kinds(gres: str) -> tuple[str, ...]:
     return tuple(part[1] for part in parts if len(part) >= 2 and part[0].strip() == "gpu" and not part[1].isdecimal())
 
 
+def _has_features(node: Node, constraint: str) -> bool:
+    """Whether a node has what `a&b|c` says. Of `[a|b]`, `(a|b)`, `a*2` and `!a` Slurm alone knows what they mean."""
+    if re.search(r"[\[\](){}*!]", constraint):
+        return True
+    return any({word.strip() for word in words.split("&")} <= {*node.features} for words in constraint.split("|"))
+
+
 def _asks_for_gpus(gres: str) -> bool:
     """Whether there are GPUs among it, of whatever kind: `gpu:4` has none of a name."""
     return any(re.split(r"[:(]", part.strip())[0] == "gpu" for part in gres.lower().split(","))
@@ -301,8 +314,8 @@ def _ask(*words: str, text: str | None = None) -> list[str]:
 
 
 FOREIGN = (
-    "SQUEUE_", "SINFO_", "SCANCEL_",
-    "SBATCH_ARRAY_INX", "SBATCH_WAIT", "SBATCH_TEST_ONLY", "SBATCH_EXCLUDE", "SBATCH_GPUS",
+    "SQUEUE_", "SINFO_", "SCANCEL_", "SBATCH_ARRAY_INX", "SBATCH_WAIT", "SBATCH_TEST_ONLY", "SBATCH_EXCLUDE",
+    "SBATCH_ERROR", "SBATCH_GPUS", "SBATCH_TRES_PER_TASK",
 )  # fmt: skip
 """Beginnings of variables with which a user has set those commands' output otherwise, or a job as no shift can be.
 `SBATCH_ACCOUNT` and its like count.

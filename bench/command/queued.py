@@ -10,6 +10,7 @@ import json
 import os
 import pwd
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -90,6 +91,8 @@ def run(
         nodes = {word: _nodes(engine, word, check=not on_cpu) for word in queue.gpus}
         request = apart(lambda: _request(queue, where, rows, nodes, engine.sites))
         if dry_run:
+            for word in nodes:
+                engine.test("test", word)
             _say_what_would_be_queued(
                 request, replace(engine, name="visionbench"), nodes, spread=queue.nodes == "spread"
             )
@@ -107,7 +110,7 @@ def run(
         raise BenchError(f"{engine.called} does not answer ({error}): {engine.remedy}.") from error
     except OSError as error:
         raise BenchError(f"cannot write to {folder} ({error.strerror}): name another folder with --records.") from error
-    progress.say(f"Records: {folder} (--records {folder} reads them).")
+    progress.say(f"Records: {folder} (--records {shlex.quote(str(folder))} reads them).")
     log = store.read(folder) if any((folder / "records").glob("*.jsonl")) else store.Log(records=())
     inputs.report_problems(log.problems)
     measured = tuple(r for r in log.records if r.source == "measured")

@@ -108,6 +108,13 @@ THERE = {
     "another name of jobs": ([*RUN, "--sbatch=-J mine"], "a shift sets --job-name itself"),
     "three of each": ([*RUN, "--sbatch=--arr=1-3"], "a shift sets --array itself"),
     "a dry run of sbatch": ([*RUN, "--sbatch=--version"], "a shift sets --version itself"),
+    "a log of errors": ([*RUN, "--sbatch=-e x.err"], "a shift sets --error itself"),
+    "another cluster": ([*RUN, "--sbatch=-M other"], "a shift sets --clusters itself"),
+    "a partition by sbatch": ([*RUN, "--sbatch=-pgpu"], "a shift sets --partition itself"),
+    "GPUs by another name": ([*RUN, "--sbatch=--tres-per-task=gres/gpu:2"], "a shift sets --tres-per-task itself"),
+    "two jobs in one": ([*RUN, "--sbatch=--exclusive : --mem=0"], "':' is no option of sbatch"),
+    "a dry run that Slurm refuses": ([*RUN, "--dry-run", "--sbatch=--mem=999G"], "Slurm's sbatch refuses"),
+    "a site file's feature": ([*RUN, "--site", "moon.toml"], "no node of the cluster has it"),
     "nodes of one's own": ([*RUN, "--sbatch=-wv1"], "a shift sets --nodelist itself"),
     "two GPUs": ([*RUN, "--sbatch", "--gres gpu:2"], "a shift sets --gres itself"),
     "a folder below a file": ([*RUN, "--records", "cluster.toml/x"], "cannot write to cluster.toml/x (Not a"),
@@ -121,6 +128,7 @@ THERE = {
 @pytest.mark.parametrize(("words", "why"), THERE.values(), ids=list(THERE))
 def test_what_the_cluster_lacks_is_one_sentence_before_anything_is_queued(here, cluster, capsys, words, why):
     (here / "sites.toml").write_text('[v1000]\nconstraint = "x"\n')
+    (here / "moon.toml").write_text('[v100]\nconstraint = "v100&moon"\n')
     assert why in complaint(words, capsys)
     assert cluster.run("squeue", "-h") == ""
 

@@ -323,6 +323,19 @@ def test_a_held_job_is_said(tmp_path):
     assert "v100-01 is held: `scontrol release 1` lets it go on." in said
 
 
+def test_a_job_whose_dependency_can_never_be_met_is_said(tmp_path, monkeypatch):
+    row = "{}|PENDING|9|||x.v100-0{}|{}".replace("|", slurm.SEPARATOR) + slurm.SEPARATOR
+    lines = [row.format(1, 1, "Dependency"), row.format(2, 2, "DependencyNeverSatisfied"), row.format(3, 3, "Priority")]
+    monkeypatch.setattr(slurm, "_ask", lambda *_words: lines)
+    jobs = slurm.Slurm(name="x", folder=tmp_path, partition=None, sites={}).jobs()
+    assert [job.never for job in jobs] == [False, True, False]
+    driver, queue, _, said = loop(tmp_path)
+    driver.look()
+    queue.listed = [replace(job, never=True) for job in queue.listed]
+    driver.look()
+    assert any("v100-01 waits for a job that cannot end" in line and "`scancel 1`" in line for line in said)
+
+
 def test_a_queue_that_refuses_everything_is_an_error_in_the_end(tmp_path):
     driver, _, _, _ = loop(tmp_path, refuses=True)
     for _ in range(shifts.TRIES):

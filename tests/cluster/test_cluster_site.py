@@ -39,6 +39,10 @@ def test_a_site_says_what_cards_are_called(tmp_path):
         (f"[v100]\ngres = {[1] * 10_000}", "is a text in quotes"),
         (f"a{'.a' * 5000} = 1", "nested too deeply"),
         ('[v100]\nsbatch = "account=x"', "[v100], sbatch: 'account=x' is no option of sbatch"),
+        ('[v100]\ngres = "gpu:2"', "gres asks for several GPUs"),
+        ('[v100]\ngres = "gpu:v100:12"', "gres asks for several GPUs"),
+        ('[v100]\ngres = "shard:4,gpu:v100:8(S:0)"', "gres asks for several GPUs"),
+        ('[v100]\nsbatch = "--partition=big"', "a shift sets --partition itself"),
         ('[v100]\nsbatch = "--array=1-9"', "a shift sets --array itself"),
         ('[v100]\nsbatch = "--account=\\"x"', "open quote"),
     ],
@@ -103,7 +107,11 @@ NODES = (("n1", "gpu:a100:4(S:0-1)", "a100,big"), ("n2", "gpu:4,shard:8", "volta
         ({"gres": "gpu:a100:1", "constraint": "big"}, "n1"),
         ({"gres": "gpu:a100:1", "constraint": "volta"}, ""),
         ({"constraint": "volta"}, "n2 n3"),
-        ({"constraint": "volta|big"}, "n1 n2 n3"),  # Slurm knows what that means
+        ({"constraint": "volta|big"}, "n1 n2 n3"),
+        ({"constraint": "a100&big"}, "n1"),
+        ({"constraint": "volta&big"}, ""),
+        ({"constraint": "moon"}, ""),
+        ({"constraint": "[moon|mars]"}, "n1 n2 n3"),  # Slurm knows what that means
         ({"gres": "shard:1"}, ""),
         ({"gres": "gpu:moon:1"}, ""),
     ],
@@ -116,3 +124,16 @@ def test_which_nodes_have_a_card(tmp_path, monkeypatch, words, names):
     monkeypatch.setattr(slurm, "_listed", lambda _: tuple(nodes))
     engine = slurm.Slurm(name="x", folder=tmp_path, partition=None, sites={"a100": site.Site(**words)})
     assert [node.name for node in engine.nodes("a100")] == names.split()
+
+
+def test_a_users_own_partition_is_the_one_that_is_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setenv("SBATCH_PARTITION", "ours")
+    monkeypatch.setattr(slurm, "_listed", lambda partition: (_node(partition),))
+    for partition, site_words, where in ((None, {}, "ours"), ("gpu", {}, "gpu"), ("gpu", {"partition": "big"}, "big")):
+        engine = slurm.Slurm(name="x", folder=tmp_path, partition=partition, sites={"a100": site.Site(**site_words)})
+        assert [node.name for node in engine.nodes("a100")] == [where]
+        assert f"--partition={where}" in engine.command("a100-01", "a100", None, ())
+
+
+def _node(name):
+    return slurm.Node(name=name, state="idle", gres="gpu:a100:1", features=(), limit=None)
