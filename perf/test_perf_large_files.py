@@ -77,6 +77,7 @@ def test_the_memory_of_a_million_records_is_in_proportion(tmp_path: Path) -> Non
     assert seconds <= 12 * few_seconds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "number", "most"), [(compare_cost, 10_000, 3.0), (report_cost, 100_000, 6.0)])
 def test_large_files_cost_time_and_memory_in_proportion(
     benchmark: Any, tmp_path: Path, side: Callable[[Path, int], tuple[float, int]], number: int, most: float

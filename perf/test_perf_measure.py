@@ -92,6 +92,7 @@ def seconds(act: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+@pytest.mark.slow
 def test_a_sweep_spends_its_time_in_its_children(benchmark: Any, tmp_path: Path) -> None:
     """Ten small specs, three launches each: wall time beyond what the same measurements take in one process."""
     prepare()

@@ -57,6 +57,7 @@ def test_a_users_file_of_ten_rows_takes_at_most_half_a_second_beyond_the_interpr
         assert comparison.ours - comparison.theirs <= 0.5
 
 
+@pytest.mark.slow
 def test_the_audit_of_every_paper_takes_at_most_two_seconds_with_its_counts(versus: Versus) -> None:
     assert "swin" in python("bench.py", "audit", "--format", "csv")
     comparison = versus(lambda: python("bench.py", "audit", "--format", "csv"), lambda: python("-c", "pass"), rounds=5)

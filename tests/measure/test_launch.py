@@ -109,6 +109,7 @@ def test_a_child_inherits_directory_and_variables(
     assert f"hello {tmp_path}" in record.failure.message
 
 
+@pytest.mark.slow
 def test_a_hang_is_stopped_with_all_it_started(factories: Factories, once: Protocol, tmp_path: Path) -> None:
     record = launch(Spec(model=factories("hangs_with_offspring")), once, "cpu", 1, timeout=2.0)
     assert record.failure is not None

@@ -107,6 +107,7 @@ with forks(2) as pool:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel watches no parents")
 def test_children_end_with_a_parent_that_is_killed() -> None:
     ran = subprocess.run([sys.executable, "-c", ORPHANS], stdout=subprocess.PIPE, text=True, timeout=60)
