@@ -356,6 +356,7 @@ def test_a_row_without_a_baseline_fails_and_says_how_to_write_one(suite: pytest.
     run(suite).assert_outcomes(passed=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("older", ["structure.json", "perf/structure.json"])
 def test_a_baseline_of_an_older_name_goes_on_being_used(suite: pytest.Pytester, older: str) -> None:
     faked(suite, "net")

@@ -386,6 +386,7 @@ def test_a_word_that_was_two_cards_is_said(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_look_is_one_squeue_and_holds_little(tmp_path):
     tracemalloc.start()
     driver, queue, _, _ = loop(tmp_path, launches=400, names=tuple(f"n{k}" for k in range(500)))

@@ -157,6 +157,7 @@ def test_a_card_without_a_fit_node_fails(campaign: Campaign) -> None:
     assert all(failure and "every node of a100 is unfit: its GPU is a slice" in failure.message for failure in failures)
 
 
+@pytest.mark.slow
 def test_the_daemons_end_with_a_pytest_that_is_killed(cluster: TestCluster, tmp_path: Path) -> None:
     script = (
         "import sys, time; sys.path.insert(0, sys.argv[1])\n"

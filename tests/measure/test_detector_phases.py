@@ -54,6 +54,7 @@ def measured(protocol: Protocol = PROTOCOL, **fields: str) -> Record:
     return worker.measure(spec, protocol, "cpu", threads=1)
 
 
+@pytest.mark.slow
 def test_a_record_has_the_dense_throughput_and_every_phase() -> None:
     record = measured()
     assert record.failure is None
@@ -79,6 +80,7 @@ def test_a_protocol_that_times_nothing_times_no_phase() -> None:
     assert not [m for m in record.measurements if m.metric in DETECTOR_PHASES]
 
 
+@pytest.mark.slow
 def test_phases_leave_nothing_in_memory() -> None:
     with closing(build(Spec(model="paper:mask_rcnn_swin_tiny", image_size=SIZE), "cpu")) as load:
         held = []
@@ -102,5 +104,6 @@ def test_bf16_weights_are_refused_with_the_way_out() -> None:
     assert "amp_bf16" in failure.message
 
 
+@pytest.mark.slow
 def test_amp_bf16_runs() -> None:
     assert measured(precision="amp_bf16").failure is None

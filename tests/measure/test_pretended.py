@@ -265,6 +265,7 @@ def test_a_side_of_a_duet_takes_its_turns_by_the_cards_clock(
     assert heard["finish"]["sm_clock"] == 1950e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lag", "host_bound"), [(0.0, True), (0.01, False)])
 def test_a_side_says_whether_the_host_sets_its_pace(
     lag: float, host_bound: bool, factories: Factories, monkeypatch: pytest.MonkeyPatch

@@ -220,6 +220,7 @@ def test_a_number_that_was_cut_short_is_no_smaller_number():
         assert {(profile.model, *profile.parts.values()) for profile in parse(lines[:end])} <= right
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto"])
 def test_fvcores_count_is_what_fvcore_counts(name):
     pytest.importorskip("fvcore")

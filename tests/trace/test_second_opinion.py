@@ -118,6 +118,7 @@ def test_a_product_that_both_pass_over_is_named(network: Network) -> None:
     assert opinion.ours == 32 * 4 * 32 * 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("built", ["Forward(lambda s, x: x @ s.w, w=(32,))", "torch.compile(nn.Conv2d(3, 8, 3))"])
 def test_what_fvcore_cannot_count_at_all_is_no_difference(network: Network, built: str) -> None:
     opinion = opinion_of(network(built))
