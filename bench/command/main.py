@@ -66,7 +66,7 @@ Trustworthy benchmarks for vision models.
   {program} figures --all         draw measured, published and exact numbers: SVG, PDF, PNG
   {program} trace convnext_tiny   exact params, MACs, bytes moved, training memory of one model
   {program} gate user:net.py:make is your model slower now than at the last commit?
-  {program} compare --exact       did params or MACs change since your last commit of them?
+  {program} compare --exact       did params or MACs change? compares with your committed file
   {program} effects resnet50      what channels_last, TF32, autocast, bf16 and compile change
   {program} export --output x.csv records as one flat table, for pandas and spreadsheets
   {program} list models 'swin*'   list models, tables, suites, protocols, devices

@@ -334,7 +334,7 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--protocol",
         choices=sorted(PROTOCOLS),
-        help="swin: Swin's own 50 + 30 steps; steady (default on a GPU): until times settle; "
+        help="swin: 50 warm-up, 30 timed steps; steady (default on a GPU): until times settle; "
         "smoke (default on a CPU): 2.5 s of steps; quick: 0.6 s; memory: untimed",
     )
     how.add_argument(

@@ -261,8 +261,8 @@ def _params(model: str) -> list[tuple[float, float]]:
     except (ImportError, BenchError):
         return []
     heads = [layer for layer in network.modules() if getattr(layer, "out_features", 0) == CLASSES[0]]
-    whole, head = (sum(p.numel() for layer in of for p in layer.parameters()) for of in ([network], heads))
-    return [(float(whole), float(head))]
+    whole, head = [sum(p.numel() for layer in part for p in layer.parameters()) for part in ([network], heads)]
+    return [(whole, head)]
 
 
 def _own_size(model: str) -> int | str:
