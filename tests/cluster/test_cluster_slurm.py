@@ -79,7 +79,7 @@ def test_shifts_go_to_other_nodes_before_any_node_is_asked_twice(campaign: Campa
 
 @pytest.mark.slow
 def test_a_preempted_shift_goes_on(cluster: TestCluster, campaign: Campaign) -> None:
-    campaign.orders(seconds=0.4)
+    campaign.orders(seconds=1.5)  # long enough for Slurm, on a busy machine, to take the node in its middle
     request = campaign.request(launches=1, cards=("a100",))
     loop = in_background(campaign.driver(request))
     wait_for(lambda: len(campaign.records().get("a100-01", ())) >= 1)
