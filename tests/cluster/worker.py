@@ -54,7 +54,7 @@ def measure(part, shift, file, begin):
             torch="2.14.1",
             node=os.environ["VISIONBENCH_NODE"],
             job=os.environ.get("SLURM_JOB_ID") or os.environ["VISIONBENCH_JOB"],
-            threads=int(os.environ.get("OMP_NUM_THREADS", "0")),
+            threads=int(os.environ.get("OMP_NUM_THREADS", "0")) or None,
             restarts=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
             gpu_uuid=os.environ.get("CUDA_VISIBLE_DEVICES"),
             started=f"{start:.3f} {time.time():.3f}",
