@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 FORMS = {
     "summary": "Markdown for a job's summary page (where $GITHUB_STEP_SUMMARY is set, that file gets it too)",
-    "junit": "a test report: regressed is a failure, inconclusive skipped, not measured an error",
-    "gab": "for github-action-benchmark (customSmallerIsBetter)",
-    "bmf": "for bencher.dev",
+    "junit": "a JUnit report: a regressed row fails, an inconclusive one is skipped, an unmeasured one is an error",
+    "gab": "the times for github-action-benchmark (customSmallerIsBetter)",
+    "bmf": "the times for bencher.dev",
 }
 
 

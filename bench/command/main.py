@@ -31,22 +31,22 @@ from visionbench.record.errors import BenchError, DeviceLostError
 from visionbench.record.program import program_name, release
 
 VERBS = {
-    "tables": "the default: count the paper's tables, measure a few rows, print them",
+    "tables": "the default: count the models of the paper's tables, measure a few, print",
     "run": "measure models, tables or suites",
     "report": "print tables from records",
-    "table": "write a template for a table of your own, or import a paper's",
+    "table": "write a template for your own table, or import a paper's table",
     "audit": "check papers' printed params and FLOPs against exact counts",
     "figures": "draw figures from records",
     "trace": "count params, MACs and memory exactly",
     "effects": "measure what each setting changes in speed and memory",
     "gate": "is your working tree slower than a revision? or: compare two settings",
-    "compare": "compare exact counts with a committed file, or two files of records",
+    "compare": "compare counts with committed ones, or one file of records with another",
     "selftest": "how often is the gate right on this machine?",
     "predict": "estimate images/s and memory on a GPU you don't have",
     "calibrate": "fit predictions to your own records",
     "validate-predictions": "how wrong are predictions?",
-    "export": "write records as a flat table (csv, json, parquet), or medians per commit",
-    "list": "list models, tables, suites, protocols, devices",
+    "export": "write records as a table (csv, json, parquet), or times by git commit",
+    "list": "list models, tables, suites, protocols (ways of timing), devices",
     "doctor": "is this machine fit to measure?",
     "completion": "print completions for a shell",
 }
@@ -58,18 +58,18 @@ ALONE = ("-h", "--help", "-V", "--version")
 DESCRIPTION = """\
 Trustworthy benchmarks for vision models.
 
-  {program}                       start here: the ConvNeXt paper's tables with exact counts,
-                                        with a few rows measured here (on a GPU: every row)
+  {program}                       start here: params and FLOPs of the ConvNeXt paper's models,
+                                        and the speed of a few of them here (on a GPU: of all)
   {program} --gpu a100            the same; stops unless this machine's GPU is an A100
   {program} run convnext_tiny     measure models, tables or suites; resumes where it stopped
   {program} report --all          print all tables from the records, without torch or a GPU
   {program} figures --all         draw measured, published and exact numbers: SVG, PDF, PNG
   {program} trace convnext_tiny   exact params, MACs, bytes moved, training memory of one model
-  {program} gate user:net.py:make is your model slower now than at the last commit?
-  {program} compare --exact       did params or MACs change? compares with your committed file
+  {program} gate user:net.py:make is the model of make() in net.py slower than at the last commit?
+  {program} compare --exact       did params or MACs change since you committed their counts?
   {program} effects resnet50      what channels_last, TF32, autocast, bf16 and compile change
   {program} export --output x.csv records as one flat table, for pandas and spreadsheets
-  {program} list models 'swin*'   list models, tables, suites, protocols, devices
+  {program} list models 'swin*'   list models, tables, suites, protocols (ways of timing), devices
   {program} doctor                is this machine fit to measure, and what to do if it is not
 """
 
@@ -83,7 +83,7 @@ exit codes:
   1    a regression, or a change of exact counts
   2    a mistake in the command or in a file
   3    only with --strict: a row is inconclusive
-  4    nothing was measured or compared (for gate: not every row), or a GPU was lost
+  4    nothing was measured or compared, a GPU was lost, or gate could not measure every row
   70   a fault of visionbench itself
   130  interrupted
 """

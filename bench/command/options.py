@@ -187,8 +187,8 @@ def add_inputs(parser: argparse._ActionsContainer) -> None:
         type=described,
         metavar="INPUT",
         help="the shape of one input without the batch, [NAME=]SIZES[:TYPE[:MIN..MAX]]: 1x224x224, "
-        "mask=1x224x224, ids=77:int64:0..49407; or user:my.nets:inputs, your function that is given a batch size "
-        "(repeat it for each input; default: images)",
+        "mask=1x224x224, ids=77:int64:0..49407; or user:my.nets:inputs, a function from "
+        "a batch size to the inputs (repeat --input for each input; default: images)",
     )
     parser.add_argument(
         "--loss",
@@ -205,13 +205,13 @@ def add_where(parser: argparse.ArgumentParser) -> None:
         "--gpu",
         action=_Gpu,
         metavar="NAME",
-        help="stop unless the GPU here is this one: v100, a100, h100-sxm5-80gb, ...; its "
-        "--protocol is swin unless another is named",
+        help="stop unless the GPU here is this one: v100, a100, h100-sxm5-80gb, ...; the default "
+        "of --protocol is then swin",
     )
     where.add_argument(
         "--device",
         metavar="DEVICE",
-        help=f"{DEVICE}; cuda:0,cuda:1 shares the rows among GPUs of one model "
+        help=f"{DEVICE}; cuda:0,cuda:1 shares the rows among equal GPUs "
         "(not the default: they share the host's cores and its power)",
     )
     where.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: torch's choice)")
@@ -309,7 +309,8 @@ def add_evidence(parser: argparse.ArgumentParser) -> None:
         type=values.path,
         action="append",
         metavar="FILE",
-        help=f"what `effects` has kept (repeatable; default: {COMPARISONS}, without it the shipped ones)",
+        help=f"a file that `effects` wrote with --keep (repeatable; default: {COMPARISONS} if it is here, else the "
+        "shipped ones)",
     )
 
 
@@ -335,18 +336,19 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         "--protocol",
         choices=sorted(PROTOCOLS),
         help="swin: 50 warm-up, 30 timed steps; steady (default on a GPU): until times settle; "
-        "smoke (default on a CPU): 2.5 s of steps; quick: 0.6 s; memory: untimed",
+        "smoke (default on a CPU): 2.5 s of steps; quick: 0.6 s; memory: only memory",
     )
     how.add_argument(
         "--effort",
         choices=tuple(EFFORTS),
-        help="launches and protocol, unless said: quick = 1, quick; standard = 3, steady; rigorous = 10, steady",
+        help="sets the defaults of --launches and --protocol: quick: 1 and quick; standard: 3 and steady; rigorous: "
+        "10 and steady",
     )
     how.add_argument(
         "--launches",
         type=positive,
         metavar="N",
-        help="new processes per row (default: 1; protocol steady: 3); below 7 there is no 95 %% interval",
+        help="new processes per row (default: 1; protocol steady: 3); below 7 no 95 %% interval is given",
     )
     how.add_argument(
         "--target-ci",
@@ -380,7 +382,7 @@ def add_turns(
         "--threads",
         type=positive,
         metavar="N",
-        help="CPU threads (default: 1, which compares CPU time; more threads: wall time)",
+        help="CPU threads (default: 1); with one thread CPU time is compared, with more the wall time",
     )
     how.add_argument(
         "--launches",
@@ -393,19 +395,22 @@ def add_turns(
             "--rounds",
             type=positive,
             metavar="N",
-            help="timings per side and pair (default: 10 to 40, by how long one takes)",
+            help="timings in each process (default: 10 to 40, fewer where they take long)",
         )
     add_budget(how, budget)
     _add_lock_clocks(how)
     how.add_argument(
-        "--seed", type=whole, metavar="N", help="seed of the turns' order (default: random; --keep has it)"
+        "--seed",
+        type=whole,
+        metavar="N",
+        help="seed that draws which side goes first (default: random, stored with the times)",
     )
     how.add_argument(
         "--keep",
         type=values.path,
         default=keep,
         metavar="FILE",
-        help=f"keep every measured time there (default: {keep})",
+        help=f"write all measured times to this file (default: {keep})",
     )
     return how
 
@@ -468,10 +473,10 @@ def add_output(parser: argparse.ArgumentParser, *, records: bool = False) -> Non
             "--json", action="store_const", const="json", dest="format", help="print the result as JSON: --format json"
         )
     output.add_argument(
-        "--width", type=positive, metavar="COLUMNS", help="for the terminal (default: as wide as it is)"
+        "--width", type=positive, metavar="COLUMNS", help="width of tables in the terminal (default: the terminal's)"
     )
 
 
-def add_json(parser: argparse._ActionsContainer, what: str = "the records, one document a line") -> None:
+def add_json(parser: argparse._ActionsContainer, what: str = "each record is a line") -> None:
     """`--json`: the result for programs."""
     parser.add_argument("--json", action="store_true", help=f"print the result as JSON: {what}")

@@ -26,8 +26,8 @@ def facts(record: Record, title: str, origin: str, lines: Sequence[Line] = ()) -
         ("MACs", "macs", "count", f"{image}; convolutions, linear layers, both attention products"),
         ("FLOPs", "flops", "count", f"{image}; 2 x MACs"),
         ("activations", "activations", "count", f"{image}; output elements of the operators that have MACs"),
-        ("operators", "operators", "count", f"a step of batch size {batch}; views not counted"),
-        ("memory traffic", "bytes", "B", "the same step; every operator reads its inputs and writes its outputs"),
+        ("operators", "operators", "count", f"one batch of {batch}, {step}; views not counted"),
+        ("memory traffic", "bytes", "B", "the same batch; every operator reads its inputs and writes its outputs"),
         ("peak memory", "peak_memory_live", "B", peak),
     )
     rows = [_fact(name, record.value(metric), unit, note) for name, metric, unit, note in shown]

@@ -52,21 +52,25 @@ def add(parser: ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="WHAT",
-        help="with --exact: models, suites (default: ci); else OLD NEW",
+        help="with --exact: models or suites (default: suite ci); without it two files, OLD NEW",
     )
     exact = parser.add_argument_group("exact counts")
     exact.add_argument("--exact", action="store_true", help="compare counts with the baseline; no hardware, no clock")
     exact.add_argument("--baseline", type=values.path, metavar="FILE", help=f"default: {BASELINE}")
     exact.add_argument("--update", action="store_true", help="rewrite the baseline; review it in git's diff")
     exact.add_argument(
-        "--allow-new", action="append", default=[], metavar="ROW", help="may be new, not in the baseline"
+        "--allow-new",
+        action="append",
+        default=[],
+        metavar="ROW",
+        help="accept that this row is not in the baseline (repeatable)",
     )
     exact.add_argument(
         "--allow-missing",
         action="append",
         default=[],
         metavar="ROW",
-        help="may be gone, only in the baseline",
+        help="accept that this row is only in the baseline (repeatable)",
     )
     options.add_image_size(exact)
     options.add_inputs(exact)

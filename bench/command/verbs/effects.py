@@ -59,9 +59,19 @@ def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
     parser.description = DESCRIPTION
     parser.add_argument("words", nargs="*", metavar="MODEL", help="a model, table or suite, as for run")
-    parser.add_argument("--roadmap", choices=("t", "b"), help="the steps of Table 10 (t) or Table 11 (b) instead")
+    parser.add_argument(
+        "--roadmap",
+        choices=("t", "b"),
+        help="the steps of the ConvNeXt paper's Table 10 (t) or 11 (b), in place of models and settings",
+    )
     what = parser.add_argument_group("what is run")
-    what.add_argument("--switches", type=_switches, default=tuple(SWITCHES), metavar="A,B", help="default: all of them")
+    what.add_argument(
+        "--switches",
+        type=_switches,
+        default=tuple(SWITCHES),
+        metavar="A,B",
+        help=f"of {', '.join(SWITCHES)} (default: all)",
+    )
     what.add_argument(
         "--task", choices=(*TASKS, "both"), default="inference", dest="task_word", help="default: inference"
     )
@@ -73,14 +83,18 @@ def add(parser: ArgumentParser) -> None:
     what.add_argument(
         "--memory-format", choices=MEMORY_FORMATS, default="contiguous", help="for --roadmap only (default: contiguous)"
     )
-    how = options.add_turns(parser, inputs.COMPARISONS, per="row", budget="stop measuring turns after this long")
-    how.add_argument("--grid", action="store_true", help="also every configuration by itself: img/s, memory, compiling")
+    how = options.add_turns(parser, inputs.COMPARISONS, per="row", budget="start no pair after this long in all")
+    how.add_argument(
+        "--grid",
+        action="store_true",
+        help="also measure each combination of settings by itself: img/s, memory, compile time",
+    )
     parser.add_argument(
         "--records",
         type=values.path,
         default=inputs.RECORDS,
         metavar="FILE",
-        help=f"append records there (default: {inputs.RECORDS})",
+        help=f"append records there: those of --grid, and the memory of training steps (default: {inputs.RECORDS})",
     )
     options.add_output(parser)
     parser.set_defaults(verb=lambda words: run(_request(words)))

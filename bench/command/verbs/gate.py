@@ -31,7 +31,8 @@ KEPT = Path("visionbench-gate.jsonl")
 
 DESCRIPTION = """\
 Time two revisions of the git repository that you are in, or with --vary two settings of your working tree. Two
-processes, one per side, take turns. After ten such pairs (a look) the gate decides, or takes another look.
+processes, one per side, take turns. A row is one model with its settings.
+After ten pairs the gate decides about it, or first measures ten more.
 
 exit codes:
   0  no row regressed; some may be inconclusive
@@ -88,7 +89,7 @@ def add(parser: ArgumentParser) -> None:
         metavar="FIELD=VALUE",
         type=_variation,
         help="compare settings, not revisions: memory_format=channels_last, precision=amp_bf16, compile=default, "
-        "attention=math (repeatable; the baseline keeps the settings below)",
+        "attention=math (repeatable); all other settings are the same on both sides",
     )
     sides.add_argument(
         "--environment",
@@ -103,7 +104,12 @@ def add(parser: ArgumentParser) -> None:
         metavar="MODEL",
         help="a model that the base may lack: it is then not compared (repeatable)",
     )
-    how = options.add_turns(parser, KEPT, per="look", budget="stop measuring after this long")
+    how = options.add_turns(
+        parser,
+        KEPT,
+        per="row, and as many again where the first leave the verdict open",
+        budget="stop measuring after this long",
+    )
     how.add_argument(
         "--rejudge", type=values.path, metavar="FILE", help="measure nothing: judge what a gate has kept there"
     )

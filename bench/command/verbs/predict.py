@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from visionbench.record.devices import DeviceSpec
 
 DESCRIPTION = """\
-Estimate images per second on a GPU you don't have, from a trace; with --task train the memory, too. Each estimate has
-an 80 % interval and says what it is based on. Without a basis no estimate is given. Predictions are never used as
-measurements.
+Estimate images per second on a GPU you don't have; with --task train the memory, too. The model's operators are counted
+here and their times come from calibrations or from records of other cards; without either no estimate is given. Each
+estimate has an 80 % interval and says what it is based on. Predictions are never used as measurements.
 """
 
 
@@ -61,8 +61,8 @@ def add(parser: ArgumentParser) -> None:
     spec.add_argument(
         "--batch-size",
         type=values.batch,
-        metavar="N",
-        help="images per step (default: 64); max: the largest training step that fits the card's memory",
+        metavar="N or max",
+        help="images per step (default: 64); max is the largest batch of a training step that fits the card's memory",
     )
     parser.add_argument(
         "--records",

@@ -54,7 +54,7 @@ def add(parser: ArgumentParser) -> None:
         type=values.words,
         default=(),
         metavar="WORDS",
-        help="the columns to print, each by the beginning of its header[.source]: params,flops.exact,img/s",
+        help="the columns to print, by the beginning of their headers: params,img/s; flops.exact names the exact one",
     )
     parser.add_argument("--notes", action="store_true", help="with --format latex: explain the columns below the table")
     parser.add_argument("--output", type=values.path, dest="file", metavar="FILE", help="write there instead of stdout")

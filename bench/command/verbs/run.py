@@ -48,7 +48,8 @@ class Request:
 def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
     parser.description = (
-        "Measure models, tables or suites on this machine. What is already recorded is not measured again."
+        "Measure models, tables or suites on this machine. A row is one model with its settings, a launch is one new "
+        "process that measures a row. What is already recorded is not measured again."
     )
     options.add_selection(parser)
     options.add_where(parser)
@@ -58,8 +59,8 @@ def add(parser: ArgumentParser) -> None:
     spec.add_argument(
         "--batch-size",
         type=values.batch,
-        metavar="N",
-        help="images per step (default: 64 on a GPU, 1 on a CPU); max: the largest that fits",
+        metavar="N or max",
+        help="images per step (default: 64 on a GPU, 1 on a CPU); max is the largest number that fits",
     )
     spec.add_argument(
         "--batch-sizes",
@@ -70,7 +71,7 @@ def add(parser: ArgumentParser) -> None:
     )
     options.add_parallel(spec)
     parser.add_argument("--dry-run", action="store_true", help="say what would be measured, and stop")
-    options.add_json(parser, "the new records, one document a line")
+    options.add_json(parser, "each new record is a line")
     parser.set_defaults(verb=lambda words: run(_request(words)), resumes=True)
 
 

@@ -62,7 +62,13 @@ def add(parser: ArgumentParser) -> None:
         "--ab", default="5%", dest="cost", metavar="SHARE", help="injected cost of as many rows (default: 5%%)"
     )
     parser.add_argument("--condition", choices=tuple(CONDITIONS), default="both", help="default: both")
-    options.add_turns(parser, KEPT, per="look", budget="don't start a suite that would run past this", rounds=False)
+    options.add_turns(
+        parser,
+        KEPT,
+        per="row, and as many again where the first leave the verdict open",
+        budget="don't start a suite that would run past this",
+        rounds=False,
+    )
     parser.add_argument(
         "--profile",
         type=values.path,
