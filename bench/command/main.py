@@ -45,7 +45,7 @@ VERBS = {
     "predict": "estimate images/s and memory on a GPU you don't have",
     "calibrate": "fit predictions to your own records",
     "validate-predictions": "how wrong are predictions?",
-    "export": "write records as a table (csv, json, parquet), or times by git commit",
+    "export": "write records as a table (csv, json, parquet)",
     "list": "list models, tables, suites, protocols (ways of timing), devices",
     "doctor": "is this machine fit to measure?",
     "completion": "print completions for a shell",
@@ -65,7 +65,7 @@ Trustworthy benchmarks for vision models.
   {program} report --all          print all tables from the records, without torch or a GPU
   {program} figures --all         draw measured, published and exact numbers: SVG, PDF, PNG
   {program} trace convnext_tiny   exact params, MACs, bytes moved, training memory of one model
-  {program} gate user:net.py:make is the model of make() in net.py slower than at the last commit?
+  {program} gate user:net:make    is the model of make() in net.py slower than at the last commit?
   {program} compare --exact       did params or MACs change since you committed their counts?
   {program} effects resnet50      what channels_last, TF32, autocast, bf16 and compile change
   {program} export --output x.csv records as one flat table, for pandas and spreadsheets
@@ -82,7 +82,7 @@ exit codes:
   0    done; rows that failed are in the tables, with their cause
   1    a regression, or a change of exact counts
   2    a mistake in the command or in a file
-  3    only with --strict: a row is inconclusive
+  3    only with --strict: noise left the verdict on a row open
   4    nothing was measured or compared, a GPU was lost, or gate could not measure every row
   70   a fault of visionbench itself
   130  interrupted
