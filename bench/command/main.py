@@ -83,7 +83,7 @@ exit codes:
   1    a regression, or a change of exact counts
   2    a mistake in the command or in a file
   3    only with --strict: noise left the verdict on a row open
-  4    nothing was measured or compared, a GPU was lost, or gate could not measure every row
+  4    nothing was measured or compared, a GPU was lost, or gate failed to measure some row
   70   a fault of visionbench itself
   130  interrupted
 """
