@@ -67,7 +67,7 @@ Trustworthy benchmarks for vision models.
   {program} trace convnext_tiny   exact params, MACs, bytes moved, training memory of one model
   {program} gate user:net:make    is the model of make() in net.py slower than at the last commit?
   {program} compare --exact       did params or MACs change since you committed their counts?
-  {program} effects resnet50      what channels_last, TF32, autocast, bf16 and compile change
+  {program} effects resnet50      what channels_last, TF32, autocast, bf16 or compiling changes
   {program} export --output x.csv records as one flat table, for pandas and spreadsheets
   {program} list models 'swin*'   list models, tables, suites, protocols (ways of timing), devices
   {program} doctor                is this machine fit to measure, and what to do if it is not
