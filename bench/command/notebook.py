@@ -23,7 +23,7 @@ def of_judgement(judgement: Judgement) -> str:
 
 
 def _tables(records: Sequence[Record]) -> Iterable[tuple[Table, Sequence[str]]]:
-    from visionbench.command.one_launch import spreads
+    from visionbench.command.runs_table import spreads
     from visionbench.reports.results import model_card, predictions, runs
 
     measured = [record for record in records if record.source == "measured"]

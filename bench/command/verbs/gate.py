@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from visionbench.command import ci, options, output, progress, values
-from visionbench.command.kept import keeper
 from visionbench.command.processes import device_or_usual
 from visionbench.command.requests import ONLY_HERE, TERMINAL, ForCI, HowToRun, Output, Selection, Turns
 from visionbench.command.selection import specs_to_gate
@@ -184,7 +183,7 @@ def _play(rows: Sequence[Row], stage: Stage, turns: Turns) -> tuple[Outcome, int
     environment = describe(stage.device, stage.threads)
 
     with marked([stage.device], progress.say):
-        return gate(rows, stage, environment, plan, Rule(), keeper(turns.keep), ci.Launches()), plan.seed
+        return gate(rows, stage, environment, plan, Rule(), ci.keeper(turns.keep), ci.Launches()), plan.seed
 
 
 def judge_rows(title: str, baseline: comparison.Side, candidate: comparison.Side, turns: Turns) -> Judgement:
