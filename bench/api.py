@@ -73,26 +73,25 @@ class Settings(TypedDict, total=False):
 
 def _asked(models: Sequence[str], settings: Settings) -> tuple[Selection, HowToRun]:
     """What is run, and how, as a request has it."""
+    _refuse_unknown(settings)
     how = {name: value for name, value in settings.items() if name not in ("image_size", "inputs", "loss")}
-    if unknown := sorted(set(how) - set(Settings.__annotations__)):
-        raise BenchError(f"there is no setting {', '.join(unknown)}: choose of {', '.join(Settings.__annotations__)}.")
     selection = _selection(models, settings.get("image_size"), settings.get("inputs"), settings.get("loss"))
     return selection, HowToRun(**how)  # type: ignore[arg-type]
+
+
+def _refuse_unknown(settings: Settings) -> None:
+    if unknown := sorted(set(settings) - set(Settings.__annotations__)):
+        raise BenchError(f"there is no setting {', '.join(unknown)}: choose of {', '.join(Settings.__annotations__)}.")
 
 
 def _selection(
     models: Sequence[str], image_size: int | tuple[int, int] | None, inputs: Inputs | None, loss: str | None
 ) -> Selection:
-    given = (
-        inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (tuple, list)) else (inputs,)
-    )
-    if any(_is_tensor(value) for value in given):
+    several = inputs.values() if isinstance(inputs, Mapping) else inputs
+    given = several if isinstance(inputs, (Mapping, tuple, list)) else (several,)
+    if any(hasattr(value, "shape") and hasattr(value, "dtype") for value in given):
         raise BenchError('the inputs of a name are described, as in inputs="1x224x224": tensors go with a module.')
     return Selection(words=tuple(models), image_size=image_size, inputs=texts_of(inputs), loss=loss)
-
-
-def _is_tensor(value: object) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 def _objects(models: Sequence[Any], settings: Settings, device: str | None = None) -> tuple[Handed, ...]:
@@ -106,7 +105,10 @@ def _objects(models: Sequence[Any], settings: Settings, device: str | None = Non
         return ()
     networks = [model for model in models if not _is_input(model)]
     if not networks:
-        raise BenchError(_without_a_network(models[0]))
+        first = models[0]
+        if isinstance(first, (list, tuple)) and first and all(isinstance(name, str) for name in first):
+            raise BenchError(f"names are handed over one by one, and not as a {type(first).__name__}: unpack it.")
+        raise BenchError("there is only an input: hand over a network before it.")
     inputs: Any = [model for model in models if _is_input(model)] or settings.get("inputs")
     if len(models) > len(networks):
         inputs = inputs[0]
@@ -115,8 +117,7 @@ def _objects(models: Sequence[Any], settings: Settings, device: str | None = Non
     kinds = {objects.is_object(network) for network in networks}  # each is looked at: one may be nothing of the kind
     if False in kinds:
         raise BenchError("names and objects are not mixed: hand over the function instead of its name.")
-    if unknown := sorted(set(settings) - set(Settings.__annotations__)):
-        raise BenchError(f"there is no setting {', '.join(unknown)}: choose of {', '.join(Settings.__annotations__)}.")
+    _refuse_unknown(settings)
     if settings.get("processes") or settings.get("parallel"):
         raise BenchError(
             "several processes cannot have one object: name a function, or leave processes and parallel out."
@@ -127,12 +128,6 @@ def _objects(models: Sequence[Any], settings: Settings, device: str | None = Non
 
     on_gpu = (device or find_device()) != "cpu"
     return objects.together([objects.handed(network, inputs, settings, on_gpu=on_gpu) for network in networks])
-
-
-def _without_a_network(first: Any) -> str:
-    if isinstance(first, (list, tuple)) and first and all(isinstance(name, str) for name in first):
-        return f"names are handed over one by one, and not as a {type(first).__name__}: unpack it."
-    return "there is only an input: hand over a network before it."
 
 
 def _is_input(value: object) -> bool:
@@ -250,17 +245,13 @@ def measure(
     how_long = HowLong(protocol=protocol, launches=launches, budget=budget)
     if networks := _objects(models, settings, device):
         if any(network.given for network in networks):
-            return _measured_here(networks, where, how_long, path)
+            from visionbench.command import objects
+
+            return Records(objects.measure(network, where, how_long, path) for network in networks)
         models = tuple(network.spec.model for network in networks)
         settings |= {"inputs": networks[0].spec.inputs or (), "batch_size": networks[0].spec.batch_size}
     selection, how = _asked(models, settings)  # type: ignore[arg-type]
     return _launched(selection, how, where, how_long, path)
-
-
-def _measured_here(networks: Sequence[Handed], where: Where, how_long: HowLong, path: Path | None) -> Records:
-    from visionbench.command import objects
-
-    return Records(objects.measure(network, where, how_long, path) for network in networks)
 
 
 def _launched(selection: Selection, how: HowToRun, where: Where, how_long: HowLong, path: Path | None) -> Records:

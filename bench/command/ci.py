@@ -77,7 +77,7 @@ def _append(page: Path, text: str) -> None:
         with page.open("a", encoding="utf-8") as file:
             file.write(text)
     except (OSError, ValueError) as error:
-        why = files.reason(error) if isinstance(error, OSError) else str(error)
+        why = files.reason(error)
         progress.complain(f"the job's summary page {page} cannot be written ({why}); the verdict stands.")
 
 
