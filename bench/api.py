@@ -87,7 +87,7 @@ def _refuse_unknown(settings: Settings) -> None:
 def _selection(
     models: Sequence[str], image_size: int | tuple[int, int] | None, inputs: Inputs | None, loss: str | None
 ) -> Selection:
-    several = inputs.values() if isinstance(inputs, Mapping) else inputs
+    several: Any = inputs.values() if isinstance(inputs, Mapping) else inputs
     given = several if isinstance(inputs, (Mapping, tuple, list)) else (several,)
     if any(hasattr(value, "shape") and hasattr(value, "dtype") for value in given):
         raise BenchError('the inputs of a name are described, as in inputs="1x224x224": tensors go with a module.')
@@ -393,7 +393,9 @@ def _compare_objects(networks: Sequence[Handed], turns: Turns, *, varied: bool) 
         raise BenchError("two objects are compared with each other, without base, head or vary: hand over two.")
     baseline, candidate = networks
     if not (baseline.given or candidate.given):
-        return objects.compare_in_fresh_processes(baseline, candidate, turns)
+        from visionbench.command.verbs.gate import judge_two
+
+        return judge_two(baseline.spec, candidate.spec, turns)
     if turns.launches not in (None, 1) or turns.budget is not None or turns.keep is not None:
         raise BenchError(
             "launches are fresh processes, which cannot have these objects: put functions that return them into a "

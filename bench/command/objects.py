@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 from visionbench.command import progress
-from visionbench.command.requests import HowLong, Turns, Where
+from visionbench.command.requests import HowLong, Where
 from visionbench.comparison import comparison
 from visionbench.comparison.verdict import Judgement, Rule
 from visionbench.models.given import Given, copies, known, whole
@@ -52,7 +52,10 @@ def is_object(model: object) -> bool:
         return False
     if isinstance(model, torch.nn.Module) or (callable(model) and not isinstance(model, torch.Tensor)):
         return True
-    raise BenchError(f"a network is a name, a torch.nn.Module or a function that returns one, and not {_kind(model)}.")
+    raise BenchError(
+        "a network is a name, a torch.nn.Module or a function that returns one, and not "
+        f"an object of type {type(model).__name__}."
+    )
 
 
 def handed(model: Any, inputs: object, settings: Mapping[str, Any], *, on_gpu: bool = False) -> Handed:
@@ -123,10 +126,6 @@ def _describe(name: str, tensor: Any) -> Input:
     if tensor.is_meta or not tensor.numel():
         return Input(name=name, shape=shape, dtype=dtype)
     return Input(name=name, shape=shape, dtype=dtype, low=int(tensor.min()), high=int(tensor.max()))
-
-
-def _kind(model: object) -> str:
-    return f"an object of type {type(model).__name__}"
 
 
 def trace(network: Handed) -> Record:
@@ -212,14 +211,6 @@ def _between(launch: comparison.Launch) -> str:
         f"between the {len(ratios)} rounds of this one process{interval}. "
         "Another process may differ by more: functions that a module holds are compared in fresh ones."
     )
-
-
-def compare_in_fresh_processes(baseline: Handed, candidate: Handed, turns: Turns) -> Judgement:
-    """Two networks that have names, in turns in pairs of fresh processes, judged as the gate judges."""
-    from visionbench.command.verbs.gate import judge_rows
-
-    sides = [comparison.Side(label=label, spec=side.spec) for label, side in (("a", baseline), ("b", candidate))]
-    return judge_rows(f"{candidate.spec.model} against {baseline.spec.model}", sides[0], sides[1], turns)
 
 
 def together(networks: Sequence[Handed]) -> tuple[Handed, ...]:
