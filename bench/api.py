@@ -188,16 +188,17 @@ def trace(
     settings: dict[str, Any] = {"task": task, "precision": precision, "memory_format": memory_format}
     settings |= {"attention": attention, "batch_size": batch_size, "image_size": image_size, "inputs": inputs}
     settings |= {"loss": loss, "processes": processes, "parallel": parallel}
+    from visionbench.command.selection import specs_to_trace
+    from visionbench.command.verbs.trace import counted
+
     if not isinstance(model, str):
-        from visionbench.command import objects
+        from visionbench.models.given import known
 
         [network] = _objects([model], settings, "cpu")  # type: ignore[arg-type]
-        return objects.trace(network)
-    from visionbench.command.verbs.trace import Request, traces
-
-    selection, how = _asked((model,), settings)  # type: ignore[arg-type]
-    [(_, record)] = traces(Request(selection=selection, how=how))
-    return record
+        with known(*filter(None, (network.given,))):
+            return counted(network.spec)
+    [spec] = specs_to_trace(*_asked((model,), settings))  # type: ignore[arg-type]
+    return counted(spec)
 
 
 @in_python

@@ -128,16 +128,6 @@ def _describe(name: str, tensor: Any) -> Input:
     return Input(name=name, shape=shape, dtype=dtype, low=int(tensor.min()), high=int(tensor.max()))
 
 
-def trace(network: Handed) -> Record:
-    """Its counts, made in a fork of this process. Raises `BenchError` for one that cannot be traced."""
-    from visionbench.machine.environment import describe
-    from visionbench.tracing.apart import guarded
-    from visionbench.tracing.step import run, to_record
-
-    with known(*filter(None, (network.given,))):
-        return to_record(guarded(network.spec.model, run, network.spec), describe("meta"))
-
-
 def measure(network: Handed, where: Where, how_long: HowLong, path: Path | None) -> Record:
     """One record, timed in this process; appended to the file if there is one.
 

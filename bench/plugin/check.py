@@ -166,8 +166,7 @@ def _count(model: Model) -> Structures:
     """
     from visionbench.tracing.structure import structures
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         return structures(_specs(model))
 
 

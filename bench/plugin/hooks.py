@@ -187,25 +187,20 @@ def _marker(node: pytest.Item) -> dict[str, Any]:
 
 def _settings(request: pytest.FixtureRequest) -> Settings:
     """What pytest's command line and ini file say."""
+    from visionbench.comparison.structure import baseline_in
     from visionbench.plugin.check import Settings
 
     config, uses = request.config, request.fixturename
+    named = str(config.getini("visionbench_baseline"))
     return Settings(
         folder=Path(config.rootpath),
-        baseline=_baseline(config),
+        baseline=config.rootpath / named if named else baseline_in(config.rootpath),
         update=config.getoption("visionbench_update"),
         base=config.getoption("visionbench_base"),
         budget=config.getoption("visionbench_budget"),
         strict=config.getoption("visionbench_strict"),
         models=sum(uses in getattr(item, "fixturenames", ()) for item in request.session.items),
     )
-
-
-def _baseline(config: pytest.Config) -> Path:
-    from visionbench.comparison.structure import baseline_in
-
-    named = str(config.getini("visionbench_baseline"))
-    return config.rootpath / named if named else baseline_in(config.rootpath)
 
 
 def _report(outcome: Outcome) -> None:

@@ -124,14 +124,11 @@ def _traced(spec: Spec) -> Trace:
     return guarded(spec.model, run_trace, spec)
 
 
-def traces(request: Request) -> Iterator[tuple[Trace, Record]]:
-    """Count each model; yields the trace and its computed record. Raises `BenchError` for one that cannot be traced."""
+def counted(spec: Spec) -> Record:
+    """The computed record of a model. Raises `BenchError` for one that cannot be traced."""
     from visionbench.tracing.step import to_record
 
-    environment = _environment()
-    for spec in specs_to_trace(request.selection, request.how):
-        trace = _traced(spec)
-        yield trace, to_record(trace, environment)
+    return to_record(_traced(spec), _environment())
 
 
 SILENCE = 5.0
