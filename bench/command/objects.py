@@ -22,7 +22,7 @@ from visionbench.models.given import Given, copies, known, whole
 from visionbench.record import store
 from visionbench.record.errors import BenchError
 from visionbench.record.inputs import INTEGERS, Input, texts_of
-from visionbench.record.record import Measurement, Record
+from visionbench.record.record import Record
 from visionbench.record.spec import Spec, image_size_of
 from visionbench.record.statistics import estimate
 
@@ -149,14 +149,14 @@ def measure(network: Handed, where: Where, how_long: HowLong, path: Path | None)
     protocol = replace(place.protocol, name=f"{place.protocol.name}, {IN_PROCESS.replace('_', ' ')}", launches=1)
     with known(*filter(None, (network.given,))), marked(place.devices, progress.say):
         record = measure_here(network.spec, protocol, place.devices[0], place.threads)
-    record = replace(record, measurements=tuple(map(_flagged, record.measurements)))
+    flagged = [
+        replace(measured, flags=(*measured.flags, IN_PROCESS)) if measured.unit == "s" else measured
+        for measured in record.measurements
+    ]
+    record = replace(record, measurements=tuple(flagged))
     if path is not None:
         store.append(path, record)
     return record
-
-
-def _flagged(measured: Measurement) -> Measurement:
-    return replace(measured, flags=(*measured.flags, IN_PROCESS)) if measured.unit == "s" else measured
 
 
 def compare(baseline: Handed, candidate: Handed, where: Where, rounds: int | None, seed: int | None) -> Judgement:

@@ -172,7 +172,8 @@ def remark(path: Path, environment: Environment, today: date) -> str:
     """
     profile = current(path, environment, today)
     if profile is not None:
-        return _quoted(profile)
+        said = [f"{CONDITION_WORDS[found.condition]}, {', '.join(_rates(found))}" for found in profile.findings]
+        return f"Self-test of this machine on {profile.date}, by the rule of that day: {'; '.join(said)}."
     return f"How often the gate errs on this machine is not known: see `noise profile` in `{program_name()} doctor`."
 
 
@@ -181,13 +182,6 @@ def missing(path: Path, environment: Environment, today: date) -> tuple[str, str
     why = _what_is_wrong(read(path), environment, today)
     remedy = f"`{program_name()} selftest` measures in about {USUAL_MINUTES} min how often the gate errs here."
     return (why, remedy) if why else ("", "")
-
-
-def _quoted(profile: Profile) -> str:
-    said = "; ".join(
-        f"{CONDITION_WORDS[finding.condition]}, {', '.join(_rates(finding))}" for finding in profile.findings
-    )
-    return f"Self-test of this machine on {profile.date}, by the rule of that day: {said}."
 
 
 def _rates(finding: Findings) -> Iterator[str]:

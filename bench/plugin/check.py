@@ -189,9 +189,13 @@ def _compare_structure(now: Structures, settings: Settings) -> Outcome:
         return Outcome(word="error", text=_in_the_suites_words(error), properties=properties)
     except BenchError as error:
         return Outcome(word="failed", text=_in_the_suites_words(error), properties=properties)
-    word = "changed" if changes else "unchanged"
-    text = _describe_changes(changes, settings.baseline) if changes else ""
-    return Outcome(word="failed" if changes else "passed", text=text, properties=(("structure", word), *properties))
+    if not changes:
+        return Outcome(properties=(("structure", "unchanged"), *properties))
+    new, name = all(change.before == "missing" for change in changes), settings.baseline.name
+    first = f"{name} has no such row" if new else f"the structure is not that of {name}"
+    remedy = f"If that is meant, accept it with `{UPDATE}` and commit the diff."
+    text = "\n".join([f"{first}:", *_lines(changes), remedy])
+    return Outcome(word="failed", text=text, properties=(("structure", "changed"), *properties))
 
 
 def _counts(now: Structures) -> Iterator[tuple[str, str]]:
@@ -213,13 +217,6 @@ def _changes(before: Structures, now: Structures) -> tuple[Change, ...]:
 
     names = now.rows.keys() | now.failures.keys() | now.untrained.keys()
     return compare(replace(before, rows={name: row for name, row in before.rows.items() if name in names}), now)
-
-
-def _describe_changes(changes: Iterable[Change], path: Path) -> str:
-    new = all(change.before == "missing" for change in changes)
-    first = f"{path.name} has no such row" if new else f"the structure is not that of {path.name}"
-    remedy = f"If that is meant, accept it with `{UPDATE}` and commit the diff."
-    return "\n".join([f"{first}:", *_lines(changes), remedy])
 
 
 def _lines(changes: Iterable[Change]) -> Iterator[str]:

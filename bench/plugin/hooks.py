@@ -91,17 +91,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """The marker; and what cannot be done by several processes at once is refused before any test runs."""
     config.addinivalue_line("markers", MARKER)
     asked = [name for name in ("base", "update") if config.getoption(f"visionbench_{name}")]
-    if asked and _is_distributed(config):
+    # pytest-xdist spreads the tests over processes, seen from the parent or from one of them.
+    if asked and (config.getoption("dist", "no") != "no" or "PYTEST_XDIST_WORKER" in os.environ):
         why = {
             "base": "models are timed one at a time, and nothing else may run beside them",
             "update": "several processes would write one file",
         }
         raise pytest.UsageError(f"--visionbench-{asked[0]}: {why[asked[0]]}: leave pytest-xdist's -n away.")
-
-
-def _is_distributed(config: pytest.Config) -> bool:
-    """Whether pytest-xdist spreads the tests over processes, seen from the parent or from one of them."""
-    return config.getoption("dist", "no") != "no" or "PYTEST_XDIST_WORKER" in os.environ
 
 
 @pytest.hookimpl(wrapper=True)

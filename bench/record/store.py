@@ -136,16 +136,11 @@ def read(path: Path | str) -> Log:
     Raises `BenchError` for a folder without records, an unreadable or missing file, a file that is not ours, or a
     newer schema.
     """
+    is_folder = False
+    with suppress(OSError):  # what may not be looked at is read as a file, and refused as that
+        is_folder = Path(path).is_dir()
     with collector_paused():  # records hold no circles, and a collection looks at all that were read so far
-        return _read_folder(Path(path)) if _is_folder(Path(path)) else _read_file(path)
-
-
-def _is_folder(path: Path) -> bool:
-    """Whether it is one; what may not be looked at is read as a file, and refused as that."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
+        return _read_folder(Path(path)) if is_folder else _read_file(path)
 
 
 def _read_folder(folder: Path) -> Log:

@@ -202,7 +202,9 @@ def _judgement(outcome: Outcome, sides: Sides, request: Request, seed: int) -> J
     from visionbench.judging.gate import LAUNCHES
     from visionbench.judging.verdict import suite_ratio
 
-    new = tuple(row.name for row in outcome.comparisons if _is_new(row, request.allow_new))
+    unknown_there = [row for row in outcome.comparisons if _is_unknown_there(row)]
+    allowed = set(request.allow_new)
+    new = tuple(row.name for row in unknown_there if allowed & {row.name, row.candidate.spec.model})
     first = outcome.comparisons[0] if outcome.comparisons else None
     unknown = noise_profile.remark(request.profile, first.environment, datetime.now(UTC).date()) if first else ""
     cut, budget, full = "", f"The budget of {request.turns.budget or 0:g} s", request.turns.launches or LAUNCHES
@@ -213,7 +215,7 @@ def _judgement(outcome: Outcome, sides: Sides, request: Request, seed: int) -> J
         cut = f"the GPU {progress.STOPPED}, and what was measured is kept"
     ended = [f"{budget} ended before all launches were made."] if outcome.cut_short and not cut else []
     called_new = [f"{', '.join(new)}: new, the baseline cannot build it, so nothing was compared."] if new else []
-    perhaps: Iterable[str] = () if request.vary else _perhaps_new(outcome.comparisons, new)
+    perhaps: Iterable[str] = () if request.vary else _perhaps_new(unknown_there, new)
     drawn = "" if request.turns.seed is not None or not request.ci.command else f" --seed {seed}"
     return Judgement(
         title=sides.title,
@@ -228,18 +230,14 @@ def _judgement(outcome: Outcome, sides: Sides, request: Request, seed: int) -> J
     )
 
 
-def _is_new(row: comparison.Comparison, allowed: Sequence[str]) -> bool:
-    """Whether the baseline has no such model, and need not have it."""
-    return _is_unknown_there(row) and (row.name in allowed or row.candidate.spec.model in allowed)
-
-
 def _is_unknown_there(row: comparison.Comparison) -> bool:
+    """Whether the baseline has no such model."""
     return row.failed == "baseline" and row.failure is not None and row.failure.stage == "build"
 
 
 def _perhaps_new(rows: Sequence[comparison.Comparison], new: Sequence[str]) -> Iterator[str]:
     """What to do about models that the base cannot build, and that no option has called new."""
-    models = dict.fromkeys(row.candidate.spec.model for row in rows if row.name not in new and _is_unknown_there(row))
+    models = dict.fromkeys(row.candidate.spec.model for row in rows if row.name not in new)
     for model in models:
         yield f"The baseline cannot build {model}: if it is new, --allow-new {model} lets it pass."
 

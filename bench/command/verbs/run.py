@@ -85,7 +85,9 @@ def run(request: Request) -> int:
     if request.queue is not None:
         return _run_queued(request, request.queue)
     if not request.dry_run:
-        start_early(light=_is_light(request))
+        # An optimizer needs torch's compiler, and would pay for its import in its first step.
+        compiles = request.how.task != "inference" or request.how.compile_mode is not None
+        start_early(light=request.how_long.effort == "quick" and not compiles)
     place = processes.placed(place_to_measure(request.where, request.how_long), request.how)
     specs = _specs(request, place)
     if request.dry_run:
@@ -146,12 +148,6 @@ def start_early(*, light: bool = False) -> None:
     from visionbench.measuring.process.launch import prepare
 
     prepare(own=True, light=light)
-
-
-def _is_light(request: Request) -> bool:
-    """Whether nothing asked for needs torch's compiler: an optimizer does, and would pay in its first step."""
-    how = request.how
-    return request.how_long.effort == "quick" and how.task == "inference" and how.compile_mode is None
 
 
 def _specs(request: Request, place: Place) -> tuple[Spec, ...]:
