@@ -214,10 +214,8 @@ def percentile(values: Sequence[float], quantile: float, confidence: float = 0.9
     values are an interval of at least that confidence (David & Nagaraja 2003, "Order Statistics", section 7.1). It
     exists if the largest value is above the quantile with enough certainty, q^n <= (1 - confidence) / 2, and the
     smallest below it, (1 - q)^n <= (1 - confidence) / 2: at 95 % from 6 values for the median, 36 for the 90th
-    percentile and 368 for the 99th. That is the least that means anything, no precision: MLPerf asks for 23,886
-    queries for the 90th percentile within 0.5 % and 262,742 for the 99th within 0.05 %, at 99 % confidence
-    (mlcommons/inference_policies, inference_rules.adoc). The interval takes the iterations for independent; those of
-    one process are not quite, so it speaks for this launch alone. Raises ValueError for a quantile outside (0, 1).
+    percentile and 368 for the 99th. The interval takes the iterations for independent; those of one process are not
+    quite, so it speaks for this launch alone. Raises ValueError for a quantile outside (0, 1).
     """
     if not 0 < quantile < 1:
         raise ValueError(f"a quantile is between 0 and 1, not {quantile}")

@@ -192,7 +192,7 @@ def _measure_at_largest(
         sized = at_largest(specs, place.devices[0], place.threads, request.records, networks)
         outcome = sweep_rows(sized, place, request.records, request.how_long, networks)
         earlier += outcome.records
-        if not ran_out(outcome.records):
+        if not any(map(ran_out, outcome.records)):
             break
     return sized, replace(outcome, records=earlier, failed=outcome.failed + len(specs) - len(sized))
 
