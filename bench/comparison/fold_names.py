@@ -1,7 +1,7 @@
 """Equal things said once: `blocks.{0..11}.norm1` stands for twelve layers.
 
-Networks repeat their blocks, so lists of layers do too. What is folded here can be unfolded again exactly: a folded
-name stands for every combination of its numbers, and nothing is folded that is not equal in all of them.
+What is folded here can be unfolded again exactly: a folded name stands for every combination of its numbers, and
+nothing is folded that is not equal in all of them.
 """
 
 from __future__ import annotations

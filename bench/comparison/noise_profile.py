@@ -1,11 +1,9 @@
 """The noise profile of a machine: what the gate was seen to do on it when the truth was known.
 
-A false-alarm rate belongs to a rule on a machine: the same rule that never errs on a quiet host may err on a shared
-one. `selftest` measures it there, and the profile keeps what came out, under the machine's fingerprint: a new version
-of torch, another kernel or another number of threads is another machine. After a month it is no longer believed,
-because neighbours and clouds change without a version number.
-
-One JSON file holds one profile per fingerprint, so that several machines can share it in git.
+A false-alarm rate belongs to a rule on a machine. `selftest` measures it there, and the profile keeps what came out,
+under the machine's fingerprint: a new version of torch or another number of threads is another machine. After a month
+it is no longer believed, because neighbours and clouds change without a version number. One JSON file holds one profile
+per fingerprint, so that several machines can share it in git.
 """
 
 from __future__ import annotations

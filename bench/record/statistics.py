@@ -273,10 +273,6 @@ def _signed_rank_normal(n: int) -> NormalDist:
     return NormalDist(n * (n + 1) / 4, math.sqrt(n * (n + 1) * (2 * n + 1) / 24))
 
 
-TURNS = 12
-"""So often a number of averages is looked for by their density; what is not found by then is found by halving."""
-
-
 class Walsh:
     """The averages (x_i + x_j) / 2, i <= j, of n values, ascending: looked up by place, and counted up to a bound.
 
@@ -341,17 +337,10 @@ class Walsh:
         upto, high = min(
             ((n, bound) for bound, n in self._counted.items() if n > place), default=(self._size, values[-1])
         )
-        for turn in itertools.count():
-            start = max(low, values[0])
-            middle = (start + high) / 2
-            if upto - below <= 2 * len(values):
-                break
+        while upto - below > 2 * len(values):
+            middle = (max(low, values[0]) + high) / 2
             if not low < middle < high:
                 return place, [high]  # no number lies between the two: all that are left are equal
-            if turn < TURNS and turn % 3 != 2:
-                # They lie nearly evenly: their number says where to look, a little beside it.
-                share = (place - below + (-1) ** turn * len(values)) / (upto - below)
-                middle = max(start, min(start + share * (high - start), high)) if 0 < share < 1 else middle
             number = self.count(middle)
             low, high, below, upto = (middle, high, number, upto) if number <= place else (low, middle, below, number)
         ranges = zip(values, self._ends(low), self._ends(high), strict=True)
