@@ -13,8 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
 
-from visionbench.command import notebook
 from visionbench.command.requests import Format, HowLong, HowToRun, Output, Selection, Turns, Where
+from visionbench.command.runs_table import html_of_judgement, html_of_records
 from visionbench.command.spoken import in_python
 from visionbench.comparison.verdict import Judgement
 from visionbench.record import store
@@ -42,11 +42,14 @@ class Records(list[Record]):
     """Records as a list, which a notebook shows as a table."""
 
     def _repr_html_(self) -> str:
-        return notebook.of_records(self)
+        return html_of_records(self)
 
 
 # What a notebook shows is made by the rooms above the data, so they are told here: the data know nothing of tables.
-for _kind, _shown in ((Record, lambda record: notebook.of_records([record])), (Judgement, notebook.of_judgement)):
+for _kind, _shown in (
+    (Record, lambda record: html_of_records([record])),
+    (Judgement, html_of_judgement),
+):
     setattr(_kind, "_repr_html_", _shown)  # noqa: B010 -- mypy knows no such attribute
 
 

@@ -112,8 +112,7 @@ def _counted(missing: Sequence[Form], processes: int) -> Iterator[Profile]:
         for network in missing:
             yield from count_one(network)
         return
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_quietly)
-    with pool:
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_quietly) as pool:
         tasks = [pool.submit(count_one, network) for network in missing]
         try:
             for done, task in enumerate(as_completed(tasks), 1):

@@ -116,16 +116,12 @@ def _described(inputs: object) -> tuple[tuple[str, ...], list[Any]]:
 
 
 def _describe(name: str, tensor: Any) -> Input:
-    dtype, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape[1:])
-    if tensor.is_floating_point():
-        return Input(name=name, shape=shape)
-    if dtype == "bool":
-        return Input(name=name, shape=shape, dtype=dtype)
-    if dtype not in INTEGERS:
+    dtype = "float" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
+    if dtype not in ("float", "bool", *INTEGERS):
         raise BenchError(f"an input of type {dtype} cannot be described: use floats, bool, {', '.join(INTEGERS)}.")
-    if tensor.is_meta or not tensor.numel():
-        return Input(name=name, shape=shape, dtype=dtype)
-    return Input(name=name, shape=shape, dtype=dtype, low=int(tensor.min()), high=int(tensor.max()))
+    has_range = dtype in INTEGERS and not tensor.is_meta and tensor.numel()
+    low, high = (int(tensor.min()), int(tensor.max())) if has_range else (0, 0)
+    return Input(name=name, shape=tuple(tensor.shape[1:]), dtype=dtype, low=low, high=high)
 
 
 def measure(network: Handed, where: Where, how_long: HowLong, path: Path | None) -> Record:

@@ -1,6 +1,6 @@
-"""The table of measured rows in a terminal, and what is said below it.
+"""The table of measured rows in a terminal, and what is said below it; and what a notebook shows of records.
 
-That is how far one launch can be trusted, what more seconds buy, and what would help.
+Below it is said how far one launch can be trusted, what more seconds buy, and what would help.
 
 Blocks of one process follow each other, so an interval between them says how steady that launch was. What another
 launch would show is not in it: from launch to launch a number moves by more.
@@ -9,13 +9,19 @@ launch would show is not in it: from launch to launch a number moves by more.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from html import escape
 from textwrap import fill
+from typing import TYPE_CHECKING
 
 from visionbench.command import output
 from visionbench.command.batch_sizes import saturation
+from visionbench.comparison.verdict import Judgement
 from visionbench.record.record import Record
 from visionbench.record.statistics import MIN_LAUNCHES, images_per_second, percentile
 from visionbench.record.units import duration, plural, significant
+
+if TYPE_CHECKING:
+    from visionbench.reports.table import Table
 
 START_SECONDS = 0.5
 """What a further launch takes beside its steps: a fork, the network's weights, a look at the machine."""
@@ -87,3 +93,38 @@ def crowded(records: Iterable[Record], threads: int | None) -> str:
         "More threads wanted cores than there are, and threads that wait for each other are slow: "
         "with --threads 1 the same command is steadier."
     )
+
+
+def html_of_records(records: Sequence[Record]) -> str:
+    """A notebook's view: the table of what was measured, one of what was predicted, and one for each count."""
+    return "".join(_fragment(table, sentences) for table, sentences in _tables(records)) or "<p>No records.</p>"
+
+
+def html_of_judgement(judgement: Judgement) -> str:
+    """A notebook's view: the table of verdicts."""
+    from visionbench.reports.results import verdicts
+
+    return _fragment(verdicts.layout(judgement), ())
+
+
+def _tables(records: Sequence[Record]) -> Iterable[tuple[Table, Sequence[str]]]:
+    from visionbench.reports.results import model_card, predictions, runs
+
+    measured = [record for record in records if record.source == "measured"]
+    if measured:
+        yield runs.layout(records), tuple(spreads(measured))
+    predicted = [record for record in records if record.source == "predicted"]
+    if predicted:
+        yield predictions.layout(predicted, "Predicted"), ()
+    for record in records:
+        if record.source == "computed" and record.failure is None and not measured:
+            origin = f"counted by torch {record.environment.torch} on its meta device"
+            yield model_card.facts(record, str(record.spec), origin), ()
+
+
+def _fragment(table: Table, sentences: Sequence[str]) -> str:
+    """A table without a style sheet: a notebook has one."""
+    from visionbench.reports.render.fragment import fragment
+    from visionbench.reports.table import cleaned
+
+    return fragment(cleaned(table)) + "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)

@@ -177,7 +177,10 @@ def _specs(model: Model) -> list[Spec]:
 
 def _compare_structure(now: Structures, settings: Settings) -> Outcome:
     """The model's rows against those of the baseline; or into the baseline, if it is to be updated."""
-    properties = tuple(_counts(now))
+    properties: tuple[tuple[str, str], ...] = ()
+    for row in list(now.rows.values())[:1]:  # of the inference, for programs that collect test reports
+        counts = ((name, str(row.totals[name])) for name in ("params", "macs", "operators"))
+        properties = (("row", row.row), *counts)
     try:
         if settings.update:
             with locked(settings.baseline, folders=True):
@@ -196,14 +199,6 @@ def _compare_structure(now: Structures, settings: Settings) -> Outcome:
     remedy = f"If that is meant, accept it with `{UPDATE}` and commit the diff."
     text = "\n".join([f"{first}:", *_lines(changes), remedy])
     return Outcome(word="failed", text=text, properties=(("structure", "changed"), *properties))
-
-
-def _counts(now: Structures) -> Iterator[tuple[str, str]]:
-    """A few exact numbers of the inference, for programs that collect test reports."""
-    for row in list(now.rows.values())[:1]:
-        yield "row", row.row
-        for name in ("params", "macs", "operators"):
-            yield name, str(row.totals[name])
 
 
 def _in_the_suites_words(error: BenchError) -> str:

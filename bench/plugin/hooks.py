@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from visionbench.plugin.check import Outcome, Settings
+    from visionbench.plugin.check import Settings
 
 ENTRY_POINT = "visionbench"
 """The plugin's name where it is installed (`-p visionbench`)."""
@@ -128,7 +128,13 @@ def visionbench(request: pytest.FixtureRequest) -> Check:
         request.node.user_properties += [(f"visionbench.{name}", value) for name, value in outcome.properties]
         if outcome.summary:
             request.config.stash.setdefault(_VERDICTS, []).append(outcome.summary)
-        _report(outcome)
+        # In pytest's words, and without a traceback: it would be of our code.
+        if outcome.word == "failed":
+            pytest.fail(outcome.text, pytrace=False)
+        if outcome.word == "error":
+            raise NotMeasuredError(outcome.text)
+        if outcome.word == "skipped":
+            pytest.skip(outcome.text)
 
     return check
 
@@ -197,14 +203,3 @@ def _settings(request: pytest.FixtureRequest) -> Settings:
         strict=config.getoption("visionbench_strict"),
         models=sum(uses in getattr(item, "fixturenames", ()) for item in request.session.items),
     )
-
-
-def _report(outcome: Outcome) -> None:
-    """The outcome in pytest's words, and no traceback: it would be of our code."""
-    __tracebackhide__ = True
-    if outcome.word == "failed":
-        pytest.fail(outcome.text, pytrace=False)
-    if outcome.word == "error":
-        raise NotMeasuredError(outcome.text)
-    if outcome.word == "skipped":
-        pytest.skip(outcome.text)

@@ -160,13 +160,9 @@ def _count_missing(reports: Sequence[Report], records: Sequence[Record], user_mo
     counted = counting.count(wanted)
     made = [counted[(*network, "")] for network in wanted if (*network, "") in counted]
     for profile in made:
+        place = places[profile.model, profile.size]
+        if profile.error.startswith(("no model ", "'")):  # a mistake of the file's
+            raise BenchError(f"{place}: {profile.error}.")
         if profile.error:
-            _refuse_or_say(places[profile.model, profile.size], profile.error)
+            progress.complain(f"{place}: {profile.error}")
     return [profiles.record(profile) for profile in made if not profile.error]
-
-
-def _refuse_or_say(place: str, error: str) -> None:
-    """An unknown name is a mistake of the file's; a network that fails is said, and the rest is printed."""
-    if error.startswith(("no model ", "'")):
-        raise BenchError(f"{place}: {error}.")
-    progress.complain(f"{place}: {error}")
