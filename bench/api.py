@@ -46,11 +46,8 @@ class Records(list[Record]):
 
 
 # What a notebook shows is made by the rooms above the data, so they are told here: the data know nothing of tables.
-for _kind, _shown in (
-    (Record, lambda record: html_of_records([record])),
-    (Judgement, html_of_judgement),
-):
-    setattr(_kind, "_repr_html_", _shown)  # noqa: B010 -- mypy knows no such attribute
+setattr(Record, "_repr_html_", lambda record: html_of_records([record]))  # noqa: B010 -- mypy knows no such attribute
+setattr(Judgement, "_repr_html_", html_of_judgement)  # noqa: B010
 
 
 class Settings(TypedDict, total=False):

@@ -257,9 +257,8 @@ def _compare_time(model: Model, now: Structures, settings: Settings) -> Outcome:
             return Outcome(word="error", text=str(error), properties=(("verdict", "not measured"),))
     word: Word = "skipped" if verdict.word == "inconclusive" and not settings.strict else _WORDS[verdict.word]
     lines = [] if word == "passed" else list(_describe(verdict, sides.title, (*remarks, *sides.remarks), behind))
-    text = (
-        "; ".join(line.strip(" .") for line in lines) if word == "skipped" else "\n".join(lines)
-    )  # a reason: one line
+    # The reason of a skip is one line.
+    text = "; ".join(line.strip(" .") for line in lines) if word == "skipped" else "\n".join(lines)
     return Outcome(word=word, text=text, summary=_headline(verdict), properties=tuple(_numbers(verdict, settings)))
 
 
