@@ -13,8 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
 
-from visionbench.command import notebook
 from visionbench.command.requests import Format, HowLong, HowToRun, Output, Selection, Turns, Where
+from visionbench.command.runs_table import html_of_judgement, html_of_records
 from visionbench.command.spoken import in_python
 from visionbench.comparison.verdict import Judgement
 from visionbench.record import store
@@ -42,12 +42,12 @@ class Records(list[Record]):
     """Records as a list, which a notebook shows as a table."""
 
     def _repr_html_(self) -> str:
-        return notebook.of_records(self)
+        return html_of_records(self)
 
 
 # What a notebook shows is made by the rooms above the data, so they are told here: the data know nothing of tables.
-for _kind, _shown in ((Record, lambda record: notebook.of_records([record])), (Judgement, notebook.of_judgement)):
-    setattr(_kind, "_repr_html_", _shown)  # noqa: B010 -- mypy knows no such attribute
+setattr(Record, "_repr_html_", lambda record: html_of_records([record]))  # noqa: B010 -- mypy knows no such attribute
+setattr(Judgement, "_repr_html_", html_of_judgement)  # noqa: B010
 
 
 class Settings(TypedDict, total=False):
@@ -73,26 +73,25 @@ class Settings(TypedDict, total=False):
 
 def _asked(models: Sequence[str], settings: Settings) -> tuple[Selection, HowToRun]:
     """What is run, and how, as a request has it."""
+    _refuse_unknown(settings)
     how = {name: value for name, value in settings.items() if name not in ("image_size", "inputs", "loss")}
-    if unknown := sorted(set(how) - set(Settings.__annotations__)):
-        raise BenchError(f"there is no setting {', '.join(unknown)}: choose of {', '.join(Settings.__annotations__)}.")
     selection = _selection(models, settings.get("image_size"), settings.get("inputs"), settings.get("loss"))
     return selection, HowToRun(**how)  # type: ignore[arg-type]
+
+
+def _refuse_unknown(settings: Settings) -> None:
+    if unknown := sorted(set(settings) - set(Settings.__annotations__)):
+        raise BenchError(f"there is no setting {', '.join(unknown)}: choose of {', '.join(Settings.__annotations__)}.")
 
 
 def _selection(
     models: Sequence[str], image_size: int | tuple[int, int] | None, inputs: Inputs | None, loss: str | None
 ) -> Selection:
-    given = (
-        inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (tuple, list)) else (inputs,)
-    )
-    if any(_is_tensor(value) for value in given):
+    several: Any = inputs.values() if isinstance(inputs, Mapping) else inputs
+    given = several if isinstance(inputs, (Mapping, tuple, list)) else (several,)
+    if any(hasattr(value, "shape") and hasattr(value, "dtype") for value in given):
         raise BenchError('the inputs of a name are described, as in inputs="1x224x224": tensors go with a module.')
     return Selection(words=tuple(models), image_size=image_size, inputs=texts_of(inputs), loss=loss)
-
-
-def _is_tensor(value: object) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 def _objects(models: Sequence[Any], settings: Settings, device: str | None = None) -> tuple[Handed, ...]:
@@ -106,7 +105,10 @@ def _objects(models: Sequence[Any], settings: Settings, device: str | None = Non
         return ()
     networks = [model for model in models if not _is_input(model)]
     if not networks:
-        raise BenchError(_without_a_network(models[0]))
+        first = models[0]
+        if isinstance(first, (list, tuple)) and first and all(isinstance(name, str) for name in first):
+            raise BenchError(f"names are handed over one by one, and not as a {type(first).__name__}: unpack it.")
+        raise BenchError("there is only an input: hand over a network before it.")
     inputs: Any = [model for model in models if _is_input(model)] or settings.get("inputs")
     if len(models) > len(networks):
         inputs = inputs[0]
@@ -115,8 +117,7 @@ def _objects(models: Sequence[Any], settings: Settings, device: str | None = Non
     kinds = {objects.is_object(network) for network in networks}  # each is looked at: one may be nothing of the kind
     if False in kinds:
         raise BenchError("names and objects are not mixed: hand over the function instead of its name.")
-    if unknown := sorted(set(settings) - set(Settings.__annotations__)):
-        raise BenchError(f"there is no setting {', '.join(unknown)}: choose of {', '.join(Settings.__annotations__)}.")
+    _refuse_unknown(settings)
     if settings.get("processes") or settings.get("parallel"):
         raise BenchError(
             "several processes cannot have one object: name a function, or leave processes and parallel out."
@@ -127,12 +128,6 @@ def _objects(models: Sequence[Any], settings: Settings, device: str | None = Non
 
     on_gpu = (device or find_device()) != "cpu"
     return objects.together([objects.handed(network, inputs, settings, on_gpu=on_gpu) for network in networks])
-
-
-def _without_a_network(first: Any) -> str:
-    if isinstance(first, (list, tuple)) and first and all(isinstance(name, str) for name in first):
-        return f"names are handed over one by one, and not as a {type(first).__name__}: unpack it."
-    return "there is only an input: hand over a network before it."
 
 
 def _is_input(value: object) -> bool:
@@ -193,16 +188,17 @@ def trace(
     settings: dict[str, Any] = {"task": task, "precision": precision, "memory_format": memory_format}
     settings |= {"attention": attention, "batch_size": batch_size, "image_size": image_size, "inputs": inputs}
     settings |= {"loss": loss, "processes": processes, "parallel": parallel}
+    from visionbench.command.selection import specs_to_trace
+    from visionbench.command.verbs.trace import counted
+
     if not isinstance(model, str):
-        from visionbench.command import objects
+        from visionbench.models.given import known
 
         [network] = _objects([model], settings, "cpu")  # type: ignore[arg-type]
-        return objects.trace(network)
-    from visionbench.command.verbs.trace import Request, traces
-
-    selection, how = _asked((model,), settings)  # type: ignore[arg-type]
-    [(_, record)] = traces(Request(selection=selection, how=how))
-    return record
+        with known(*filter(None, (network.given,))):
+            return counted(network.spec)
+    [spec] = specs_to_trace(*_asked((model,), settings))  # type: ignore[arg-type]
+    return counted(spec)
 
 
 @in_python
@@ -250,17 +246,13 @@ def measure(
     how_long = HowLong(protocol=protocol, launches=launches, budget=budget)
     if networks := _objects(models, settings, device):
         if any(network.given for network in networks):
-            return _measured_here(networks, where, how_long, path)
+            from visionbench.command import objects
+
+            return Records(objects.measure(network, where, how_long, path) for network in networks)
         models = tuple(network.spec.model for network in networks)
         settings |= {"inputs": networks[0].spec.inputs or (), "batch_size": networks[0].spec.batch_size}
     selection, how = _asked(models, settings)  # type: ignore[arg-type]
     return _launched(selection, how, where, how_long, path)
-
-
-def _measured_here(networks: Sequence[Handed], where: Where, how_long: HowLong, path: Path | None) -> Records:
-    from visionbench.command import objects
-
-    return Records(objects.measure(network, where, how_long, path) for network in networks)
 
 
 def _launched(selection: Selection, how: HowToRun, where: Where, how_long: HowLong, path: Path | None) -> Records:
@@ -402,7 +394,9 @@ def _compare_objects(networks: Sequence[Handed], turns: Turns, *, varied: bool) 
         raise BenchError("two objects are compared with each other, without base, head or vary: hand over two.")
     baseline, candidate = networks
     if not (baseline.given or candidate.given):
-        return objects.compare_in_fresh_processes(baseline, candidate, turns)
+        from visionbench.command.verbs.gate import judge_two
+
+        return judge_two(baseline.spec, candidate.spec, turns)
     if turns.launches not in (None, 1) or turns.budget is not None or turns.keep is not None:
         raise BenchError(
             "launches are fresh processes, which cannot have these objects: put functions that return them into a "

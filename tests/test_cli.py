@@ -15,7 +15,7 @@ import pytest
 
 from tests.judge.test_judge_simulation import _comparison
 from visionbench import reports
-from visionbench.command.kept import keeper
+from visionbench.command.ci import keeper
 from visionbench.command.main import VERBS, main
 from visionbench.command.requests import FORMATS
 from visionbench.comparison import comparison

@@ -90,21 +90,17 @@ def _that_ran(spec: Spec, records: Sequence[Record], environment: Environment) -
     """`spec` with as many images fewer as were found not to fit by measuring, which autotunes anew, step by step."""
     from visionbench.measuring.largest_batch import PRECISION
 
-    refused = {
-        record.spec
-        for record in records
-        if record.failure is not None
-        and record.failure.kind == "out_of_memory"
-        and (record.environment.device, record.environment.torch) == (environment.device, environment.torch)
-    }
+    here = (environment.device, environment.torch)
+    on_this = [record for record in records if (record.environment.device, record.environment.torch) == here]
+    refused = {record.spec for record in on_this if ran_out(record)}
     while spec in refused and spec.batch_size > 1:
         spec = replace(spec, batch_size=spec.batch_size - max(1, spec.batch_size // PRECISION))
     return spec
 
 
-def ran_out(records: Iterable[Record]) -> bool:
-    """Whether a row that was measured at its largest batch did not fit after all."""
-    return any(record.failure is not None and record.failure.kind == "out_of_memory" for record in records)
+def ran_out(record: Record) -> bool:
+    """Whether a row did not fit into memory after all."""
+    return record.failure is not None and record.failure.kind == "out_of_memory"
 
 
 def saturation(records: Iterable[Record]) -> list[str]:

@@ -1,4 +1,7 @@
-"""How a judgement reaches its readers: the terminal, a job's summary page, annotations, test reports, trackers."""
+"""What the verbs share that measure in turns: how turns are kept, and how a judgement reaches its readers.
+
+These are the terminal, a job's summary page, annotations, test reports and trackers.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -14,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from visionbench.command import output, progress, values
 from visionbench.command.requests import ForCI, Output
+from visionbench.comparison import comparison
+from visionbench.comparison.comparison import Comparison
 from visionbench.comparison.verdict import Judgement, exit_code
 from visionbench.record import files
 
@@ -72,8 +77,29 @@ def _append(page: Path, text: str) -> None:
         with page.open("a", encoding="utf-8") as file:
             file.write(text)
     except (OSError, ValueError) as error:
-        why = files.reason(error) if isinstance(error, OSError) else str(error)
+        why = files.reason(error)
         progress.complain(f"the job's summary page {page} cannot be written ({why}); the verdict stands.")
+
+
+def keeper(path: Path | None) -> Callable[[Sequence[Comparison]], None]:
+    """Writes turns to `path` (None: nowhere). What the file held of other rows is moved first, and that is said.
+
+    Raises `BenchError` now, before anything is measured, for a file that holds something else than turns.
+    """
+    if path is not None and path.is_file() and path.stat().st_size:
+        comparison.read(path)
+    is_first = True
+
+    def keep(comparisons: Sequence[Comparison]) -> None:
+        nonlocal is_first
+        if path is None or not comparisons:
+            return
+        if is_first and (aside := comparison.set_aside(path, comparisons)):
+            progress.say(f"What {path} held is now in {aside}.")
+        is_first = False
+        comparison.write(path, comparisons)
+
+    return keep
 
 
 class Launches:

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
@@ -55,14 +54,13 @@ def cache_file() -> Path:
 
 def known() -> Profiles:
     """Everything counted with this torch and this timm, or shipped; what is counted here wins."""
-    path = cache_file()
+    path, own = cache_file(), []
     try:
         own = parse(text_of(path))
-    except OSError:
-        own = []
     except ValueError as error:
         progress.say(f"{path} holds no counts ({error}): they are made anew; remove it to keep new ones.")
-        own = []
+    except OSError:
+        pass
     return {**_usable(profiles.shipped()), **by_network(own)}
 
 
@@ -114,9 +112,8 @@ def _counted(missing: Sequence[Form], processes: int) -> Iterator[Profile]:
         for network in missing:
             yield from count_one(network)
         return
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_quietly)
-    with pool:
-        tasks = [pool.submit(partial(count_one, network)) for network in missing]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_quietly) as pool:
+        tasks = [pool.submit(count_one, network) for network in missing]
         try:
             for done, task in enumerate(as_completed(tasks), 1):
                 yield from task.result()
@@ -146,8 +143,7 @@ def count_one(network: Network | Form) -> list[Profile]:
     model, size = network[:2]
     variant = network[2] if len(network) == 3 else ""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             return guarded(model, _profiles, model, size, variant)
     except Exception as error:  # one network of a thousand may fail in any way, and the others are wanted
         return [replace(profile.failed(model, size, error), variant=variant)]

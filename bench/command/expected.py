@@ -7,6 +7,7 @@ sheet, and of a CPU, nothing is said: a guess would be worse.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from statistics import mean
@@ -38,8 +39,6 @@ UNTIMED_STEP = 0.1
 
 def step_seconds(specs: Iterable[Spec], card: DeviceSpec, records: Sequence[Record]) -> dict[Spec, float]:
     """Seconds of a step by spec, as far as they are known or can be predicted in `PATIENCE` seconds."""
-    from visionbench.command.verbs.predict import without_warnings
-
     known: dict[Spec, float] = {}
     files = [path for path in inputs.committed_folder().glob("*.jsonl") if not path.stem.startswith("computed")]
     ours = [record for path in files for record in store.read(path).records]
@@ -49,7 +48,7 @@ def step_seconds(specs: Iterable[Spec], card: DeviceSpec, records: Sequence[Reco
         if record.environment.device_key == card.key and seconds:
             known[record.spec] = seconds
     wanted, began = tuple(dict.fromkeys(specs)), time.monotonic()
-    with without_warnings():
+    with warnings.catch_warnings(action="ignore"):
         for spec in wanted:
             if spec not in known and time.monotonic() - began < PATIENCE:
                 known[spec] = _predicted(spec, card)

@@ -12,14 +12,7 @@ from typing import Any
 from visionbench.record import files, store
 from visionbench.record.errors import BenchError
 
-_WRITTEN = {
-    "file": "--output",
-    "output": "--output",
-    "summary": "--summary",
-    "junit": "--junit",
-    "gab": "--gab",
-    "bmf": "--bmf",
-}
+_WRITTEN = {"file": "--output"} | {name: f"--{name}" for name in ("output", "summary", "junit", "gab", "bmf")}
 """What a request calls a file that is written anew, and the option that names it."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import codecs
 import errno
 import gc
 import io
@@ -17,12 +18,13 @@ import signal
 import sys
 import threading
 import traceback
+import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-from visionbench.command import given_files, plain, progress
+from visionbench.command import given_files, progress
 from visionbench.command.options import Parser
 from visionbench.comparison.verdict import BUG, INTERRUPTED, NOT_MEASURED, OK, USAGE
 from visionbench.record import files
@@ -183,7 +185,31 @@ def _open_what_is_closed() -> None:
             setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 -- for as long as the process lives
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=plain.HANDLER)  # an ASCII terminal gets plain signs, not a traceback
+            stream.reconfigure(errors=_PLAIN_HANDLER)  # an ASCII terminal gets plain signs, not a traceback
+
+
+_PLAIN_HANDLER = "visionbench-plain"
+
+_PLAIN = {
+    "━": "=", "─": "-", "–": "-", "—": "-", "−": "-", "×": "x", "±": "+-", "→": "->", "≤": "<=", "≥": ">=", "·": ".",
+    "✓": "+", "✗": "x", "●": "*", "○": "o", "•": "*", "’": "'", "‘": "'", "“": '"', "”": '"', "█": "#", "▏": "|",
+    "░": ".", "µ": "u", "√": "sqrt",
+}  # fmt: skip
+"""Characters that have no plain letter in them, with what is written for them in plain text."""
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """What ASCII shows instead: signs as in `_PLAIN`, letters without accents, so that a footnote keeps its letter."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = ""
+    for character in error.object[error.start : error.end]:
+        letters = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+        text += _PLAIN.get(character) or letters or "?"
+    return text, error.end
+
+
+codecs.register_error(_PLAIN_HANDLER, _plain)
 
 
 def _forget_output() -> None:

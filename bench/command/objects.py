@@ -15,14 +15,14 @@ from statistics import median
 from typing import Any
 
 from visionbench.command import progress
-from visionbench.command.requests import HowLong, Turns, Where
+from visionbench.command.requests import HowLong, Where
 from visionbench.comparison import comparison
 from visionbench.comparison.verdict import Judgement, Rule
 from visionbench.models.given import Given, copies, known, whole
 from visionbench.record import store
 from visionbench.record.errors import BenchError
 from visionbench.record.inputs import INTEGERS, Input, texts_of
-from visionbench.record.record import Measurement, Record
+from visionbench.record.record import Record
 from visionbench.record.spec import Spec, image_size_of
 from visionbench.record.statistics import estimate
 
@@ -52,7 +52,10 @@ def is_object(model: object) -> bool:
         return False
     if isinstance(model, torch.nn.Module) or (callable(model) and not isinstance(model, torch.Tensor)):
         return True
-    raise BenchError(f"a network is a name, a torch.nn.Module or a function that returns one, and not {_kind(model)}.")
+    raise BenchError(
+        "a network is a name, a torch.nn.Module or a function that returns one, and not "
+        f"an object of type {type(model).__name__}."
+    )
 
 
 def handed(model: Any, inputs: object, settings: Mapping[str, Any], *, on_gpu: bool = False) -> Handed:
@@ -113,30 +116,12 @@ def _described(inputs: object) -> tuple[tuple[str, ...], list[Any]]:
 
 
 def _describe(name: str, tensor: Any) -> Input:
-    dtype, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape[1:])
-    if tensor.is_floating_point():
-        return Input(name=name, shape=shape)
-    if dtype == "bool":
-        return Input(name=name, shape=shape, dtype=dtype)
-    if dtype not in INTEGERS:
+    dtype = "float" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
+    if dtype not in ("float", "bool", *INTEGERS):
         raise BenchError(f"an input of type {dtype} cannot be described: use floats, bool, {', '.join(INTEGERS)}.")
-    if tensor.is_meta or not tensor.numel():
-        return Input(name=name, shape=shape, dtype=dtype)
-    return Input(name=name, shape=shape, dtype=dtype, low=int(tensor.min()), high=int(tensor.max()))
-
-
-def _kind(model: object) -> str:
-    return f"an object of type {type(model).__name__}"
-
-
-def trace(network: Handed) -> Record:
-    """Its counts, made in a fork of this process. Raises `BenchError` for one that cannot be traced."""
-    from visionbench.machine.environment import describe
-    from visionbench.tracing.apart import guarded
-    from visionbench.tracing.step import run, to_record
-
-    with known(*filter(None, (network.given,))):
-        return to_record(guarded(network.spec.model, run, network.spec), describe("meta"))
+    has_range = dtype in INTEGERS and not tensor.is_meta and tensor.numel()
+    low, high = (int(tensor.min()), int(tensor.max())) if has_range else (0, 0)
+    return Input(name=name, shape=tuple(tensor.shape[1:]), dtype=dtype, low=low, high=high)
 
 
 def measure(network: Handed, where: Where, how_long: HowLong, path: Path | None) -> Record:
@@ -160,14 +145,14 @@ def measure(network: Handed, where: Where, how_long: HowLong, path: Path | None)
     protocol = replace(place.protocol, name=f"{place.protocol.name}, {IN_PROCESS.replace('_', ' ')}", launches=1)
     with known(*filter(None, (network.given,))), marked(place.devices, progress.say):
         record = measure_here(network.spec, protocol, place.devices[0], place.threads)
-    record = replace(record, measurements=tuple(map(_flagged, record.measurements)))
+    flagged = [
+        replace(measured, flags=(*measured.flags, IN_PROCESS)) if measured.unit == "s" else measured
+        for measured in record.measurements
+    ]
+    record = replace(record, measurements=tuple(flagged))
     if path is not None:
         store.append(path, record)
     return record
-
-
-def _flagged(measured: Measurement) -> Measurement:
-    return replace(measured, flags=(*measured.flags, IN_PROCESS)) if measured.unit == "s" else measured
 
 
 def compare(baseline: Handed, candidate: Handed, where: Where, rounds: int | None, seed: int | None) -> Judgement:
@@ -212,14 +197,6 @@ def _between(launch: comparison.Launch) -> str:
         f"between the {len(ratios)} rounds of this one process{interval}. "
         "Another process may differ by more: functions that a module holds are compared in fresh ones."
     )
-
-
-def compare_in_fresh_processes(baseline: Handed, candidate: Handed, turns: Turns) -> Judgement:
-    """Two networks that have names, in turns in pairs of fresh processes, judged as the gate judges."""
-    from visionbench.command.verbs.gate import judge_rows
-
-    sides = [comparison.Side(label=label, spec=side.spec) for label, side in (("a", baseline), ("b", candidate))]
-    return judge_rows(f"{candidate.spec.model} against {baseline.spec.model}", sides[0], sides[1], turns)
 
 
 def together(networks: Sequence[Handed]) -> tuple[Handed, ...]:

@@ -269,21 +269,22 @@ NOT_QUEUED = ("target_ci", "row_time", "budget", "lock_clocks", "retry_failures"
 
 def queue(words: argparse.Namespace) -> Queue | None:
     """The cluster that was asked for; None for this machine. Raises `BenchError` for words that do not go together."""
+
+    def first_given(names: tuple[str, ...]) -> str:
+        return next((name.replace("_", "-") for name in names if getattr(words, name)), "")
+
     gpus: tuple[str, ...] = getattr(words, "gpus", ())
     if not words.cluster:
-        given = next((name for name in ONLY_QUEUED if getattr(words, name)), None)
-        if given:
-            raise BenchError(f"--{given.replace('_', '-')} is for a cluster: add --cluster slurm, or leave it out.")
+        if given := first_given(ONLY_QUEUED):
+            raise BenchError(f"--{given} is for a cluster: add --cluster slurm, or leave it out.")
         if len(gpus) > 1:
             raise BenchError(
                 f"--gpu {gpus[0]} --gpu {gpus[1]}: one machine is one card; name one, or add --cluster slurm."
             )
         return None
-    given = next((name for name in NOT_QUEUED if getattr(words, name)), None)
-    if given:
-        raise BenchError(f"--{given.replace('_', '-')} is for one machine: leave it out with --cluster.")
-    given = next((name for name in ONLY_SLURM if getattr(words, name)), None)
-    if given and words.cluster != "slurm":
+    if given := first_given(NOT_QUEUED):
+        raise BenchError(f"--{given} is for one machine: leave it out with --cluster.")
+    if words.cluster != "slurm" and (given := first_given(ONLY_SLURM)):
         raise BenchError(f"--{given} is for Slurm: leave it out with --cluster {words.cluster}.")
     if not gpus:
         raise BenchError("--cluster needs the cards to measure: --gpu a100, or several of them.")

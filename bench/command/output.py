@@ -54,7 +54,13 @@ def text_of(tables: Sequence[Table], output: Output, page: Callable[[], str] | N
     if form == "json" and len(texts) > 1:
         texts = [json.dumps([json.loads(text) for text in texts], indent=2, ensure_ascii=False) + "\n"]
     text = without_commands("\n".join(texts))
-    return _standalone(text, form) if output.standalone else text
+    if not output.standalone:
+        return text
+    if form != "latex":
+        raise BenchError("--standalone makes a LaTeX document: say --format latex.")
+    from visionbench.reports.render import latex
+
+    return latex.document(text)
 
 
 def document(
@@ -84,14 +90,6 @@ def document(
         summary=summary.sentences(records, comparisons, own=own),
         version=release() or "",
     )
-
-
-def _standalone(text: str, form: str) -> str:
-    if form != "latex":
-        raise BenchError("--standalone makes a LaTeX document: say --format latex.")
-    from visionbench.reports.render.latex import document
-
-    return document(text)
 
 
 def print_records(records: Iterable[Record]) -> None:

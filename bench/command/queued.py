@@ -255,7 +255,9 @@ def _request(
             once = replace(protocol, launches=1, target_rel_ci=None)
             parts += [Part(protocol=once, specs=tuple(specs))] if specs else []
         limit = min((node.limit for node in nodes[word] if node.limit is not None), default=None)
-        limit = _time_asked((*sites.get(word, site.Site()).sbatch, *queue.sbatch)) or limit
+        options = " ".join((*sites.get(word, site.Site()).sbatch, *queue.sbatch))
+        asked = re.findall(r"(?:^|\s)(?:--time[= ]|-t ?)(\S+)", options)
+        limit = (slurm.seconds_of(asked[-1]) if asked else None) or limit
         seconds = {} if on_cpu or limit is None else _seconds(parts, word)
         cards.append(Card(word=word, pieces=shifts.pieces_of(parts, seconds, limit)))
     if not any(part.specs for card in cards for piece in card.pieces for part in piece):
@@ -287,12 +289,6 @@ def _seconds(parts: Sequence[Part], word: str) -> dict[Spec, float]:
     return {
         spec: time for part in parts for spec, time in expected.by_launch(part.specs, part.protocol, card, ()).items()
     }
-
-
-def _time_asked(words: Sequence[str]) -> float | None:
-    """The time limit among the user's own options for `sbatch`, in seconds."""
-    asked = re.findall(r"(?:^|\s)(?:--time[= ]|-t ?)(\S+)", " ".join(words))
-    return slurm.seconds_of(asked[-1]) if asked else None
 
 
 def _check(engine: Slurm | Ray, request: Request) -> None:

@@ -38,21 +38,23 @@ def in_python(function: Callable[P, R]) -> Callable[P, R]:
 
 def _in_keywords(text: str) -> str:
     """Options become keywords, but for those of a command between backticks; the verb `run` is `measure` here."""
+
+    def keyword(option: re.Match[str]) -> str:
+        return _CALLED.get(option[1], option[1].replace("-", "_")) + option[2]
+
     parts = text.split("`")
-    parts[::2] = [_OPTION.sub(_keyword, part) for part in parts[::2]]
+    parts[::2] = [_OPTION.sub(keyword, part) for part in parts[::2]]
     parts[1::2] = ["measure" if part == "run" else part for part in parts[1::2]]
     return "`".join(parts)
-
-
-def _keyword(option: re.Match[str]) -> str:
-    return _CALLED.get(option[1], option[1].replace("-", "_")) + option[2]
 
 
 def _checked(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings, a `torch.device` as text. Raises `BenchError` for a value of another kind than is asked for."""
     device = settings.get("device")
-    if device is not None:
-        settings["device"] = _device(device)
+    if type(device).__module__ == "torch" and type(device).__name__ == "device":
+        settings["device"] = str(device)
+    elif device is not None and (not isinstance(device, str) or not device.strip()):
+        raise BenchError(f'device is text like "cpu" or "cuda:1", or a torch.device, and not {device!r}.')
     for name in _WHOLE:
         value = settings.get(name)
         if value is not None and value != "max" and (type(value) is not int or value < 1):
@@ -66,12 +68,3 @@ def _checked(settings: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(gpu, str):
         raise BenchError(f'gpu is a card\'s name, like gpu="a100", and not {gpu!r}.')
     return settings
-
-
-def _device(device: object) -> str:
-    """`cuda:1`, also of a `torch.device`."""
-    if type(device).__module__ == "torch" and type(device).__name__ == "device":
-        return str(device)
-    if not isinstance(device, str) or not device.strip():
-        raise BenchError(f'device is text like "cpu" or "cuda:1", or a torch.device, and not {device!r}.')
-    return device

@@ -32,20 +32,24 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def _number(kind: Callable[[str], T], text: str) -> T | None:
+    try:
+        return kind(text)
+    except ValueError:
+        return None
+
+
 def whole(text: str) -> int:
     """Any whole number."""
-    try:
-        return int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"a whole number is needed, not '{text}'") from error
+    value = _number(int, text)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"a whole number is needed, not '{text}'")
+    return value
 
 
 def positive(text: str) -> int:
     """A whole number of at least 1, and not beyond what anything here counts."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
+    value = _number(int, text) or 0
     if value > MOST:
         raise argparse.ArgumentTypeError(f"{text} is too large: {MOST:,} at most")
     if value < 1:
@@ -93,10 +97,7 @@ def batches(text: str) -> tuple[int, ...]:
 def share(text: str) -> float:
     """`1%` or `0.01`: more than nothing and less than all."""
     number, scale = (text[:-1], 100.0) if text.endswith("%") else (text, 1.0)
-    try:
-        value = float(number) / scale
-    except ValueError:
-        value = 0.0
+    value = (_number(float, number) or 0.0) / scale
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"a share is needed, like 1% or 0.01, not '{text}'")
     return value
@@ -108,10 +109,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 def seconds(text: str) -> float:
     """`90`, `90s`, `10m` or `2h`, in seconds."""
     number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
-    try:
-        value = float(number) * _UNITS[unit]
-    except ValueError:
-        value = 0.0
+    value = (_number(float, number) or 0.0) * _UNITS[unit]
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"a time is needed, like 90, 90s, 10m or 2h, not '{text}'")
     return value

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
 from pathlib import Path
@@ -92,8 +92,8 @@ class Comparison:
     """One row, base against head or one way of running it against another.
 
     `name` is the row's, unique within one gate. `timer` is the clock that the ratio is of. `looks` is how many looks at
-    the launches the error was split between. `failure` says why there are
-    no launches, or no more of them; `failed` is the side that failed, None for both.
+    the launches the error was split between. `failure` says why there are no launches, or no more of them; `failed` is
+    the side that failed, None for both.
     """
 
     name: str
@@ -171,10 +171,8 @@ def log_ratio(launch: Launch) -> float:
 
 def wall_log_ratios(comparison: Comparison) -> tuple[float, ...]:
     """As `log_ratios`, by the wall clock: shown beside a ratio of CPU times, which cannot see waiting."""
-    return tuple(
-        median(math.log(turn.candidate_wall / turn.baseline_wall) for turn in launch.rounds)
-        for launch in counted(comparison)
-    )
+    rounds = [launch.rounds for launch in counted(comparison)]
+    return tuple(median(math.log(turn.candidate_wall / turn.baseline_wall) for turn in turns) for turns in rounds)
 
 
 def mean_log_ratios(comparison: Comparison) -> tuple[float, ...]:
@@ -190,10 +188,10 @@ def _mean_log_ratio(launch: Launch) -> float:
 
 def iteration_seconds(comparison: Comparison, side: First) -> float | None:
     """Seconds of one iteration of a side by the comparison's timer: the median over launches of rounds' medians."""
-    pick: Callable[[Round], float] = (lambda r: r.baseline) if side == "baseline" else (lambda r: r.candidate)
     if not comparison.launches:
         return None
-    return median(median(pick(turn) for turn in launch.rounds) for launch in comparison.launches)
+    times = ([getattr(turn, side) for turn in launch.rounds] for launch in comparison.launches)
+    return float(median(map(median, times)))
 
 
 def to_json(comparison: Comparison) -> str:

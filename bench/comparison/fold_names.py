@@ -1,7 +1,7 @@
 """Equal things said once: `blocks.{0..11}.norm1` stands for twelve layers.
 
-Networks repeat their blocks, so lists of layers do too. What is folded here can be unfolded again exactly: a folded
-name stands for every combination of its numbers, and nothing is folded that is not equal in all of them.
+What is folded here can be unfolded again exactly: a folded name stands for every combination of its numbers, and
+nothing is folded that is not equal in all of them.
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ class Fold(Generic[T]):
 
 def fold(items: Iterable[tuple[str, T]]) -> tuple[Fold[T], ...]:
     """Names of equal values that differ in their numbers alone, as one; in the order of the first of each."""
-    entries = [(*_taken_apart(name), value) for name, value in items]
+    entries: list[_Entry[T]] = []
+    for name, value in items:
+        parts = _NUMBER.split(name)
+        entries.append((tuple(parts[::2]), tuple(frozenset({int(number)}) for number in parts[1::2]), value))
     for place in reversed(range(max((len(numbers) for _, numbers, _ in entries), default=0))):
         entries = _merged(entries, place)
-    return tuple(Fold(pattern=_pattern(*entry[:2]), value=entry[2], count=_count(entry[1])) for entry in entries)
+    return tuple(
+        Fold(pattern=_pattern(texts, numbers), value=value, count=math.prod(map(len, numbers)))
+        for texts, numbers, value in entries
+    )
 
 
 _Entry = tuple[tuple[str, ...], tuple[frozenset[int], ...], T]
 """The texts between the numbers of a name, the numbers that stand at each place, the value."""
-
-
-def _taken_apart(name: str) -> tuple[tuple[str, ...], tuple[frozenset[int], ...]]:
-    parts = _NUMBER.split(name)
-    return tuple(parts[::2]), tuple(frozenset({int(number)}) for number in parts[1::2])
 
 
 def _merged(entries: list[_Entry[T]], place: int) -> list[_Entry[T]]:
@@ -58,10 +59,6 @@ def _merged(entries: list[_Entry[T]], place: int) -> list[_Entry[T]]:
         (texts, (*numbers[:place], frozenset(found), *numbers[place + 1 :]) if found else numbers, value)
         for (texts, numbers, value), found in groups.values()
     ]
-
-
-def _count(numbers: tuple[frozenset[int], ...]) -> int:
-    return math.prod(len(found) for found in numbers)
 
 
 def _pattern(texts: tuple[str, ...], numbers: tuple[frozenset[int], ...]) -> str:
@@ -89,12 +86,10 @@ def count_of(pattern: str) -> int:
 def unfold(pattern: str) -> tuple[str, ...]:
     """The names that a pattern of `fold` stands for. Raises ValueError for a malformed set."""
     parts = _SET.split(pattern)
-    choices = [_numbers(part) if index % 2 else (part,) for index, part in enumerate(parts)]
+    choices: list[list[str]] = [[part] for part in parts]
+    for place in range(1, len(parts), 2):
+        choices[place] = [str(number) for first, last in _runs(parts[place]) for number in range(first, last + 1)]
     return tuple("".join(chosen) for chosen in itertools.product(*choices))
-
-
-def _numbers(written: str) -> tuple[str, ...]:
-    return tuple(str(number) for first, last in _runs(written) for number in range(first, last + 1))
 
 
 def _runs(written: str) -> list[tuple[int, int]]:

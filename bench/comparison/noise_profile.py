@@ -1,11 +1,9 @@
 """The noise profile of a machine: what the gate was seen to do on it when the truth was known.
 
-A false-alarm rate belongs to a rule on a machine: the same rule that never errs on a quiet host may err on a shared
-one. `selftest` measures it there, and the profile keeps what came out, under the machine's fingerprint: a new version
-of torch, another kernel or another number of threads is another machine. After a month it is no longer believed,
-because neighbours and clouds change without a version number.
-
-One JSON file holds one profile per fingerprint, so that several machines can share it in git.
+A false-alarm rate belongs to a rule on a machine. `selftest` measures it there, and the profile keeps what came out,
+under the machine's fingerprint: a new version of torch or another number of threads is another machine. After a month
+it is no longer believed, because neighbours and clouds change without a version number. One JSON file holds one profile
+per fingerprint, so that several machines can share it in git.
 """
 
 from __future__ import annotations
@@ -172,7 +170,8 @@ def remark(path: Path, environment: Environment, today: date) -> str:
     """
     profile = current(path, environment, today)
     if profile is not None:
-        return _quoted(profile)
+        said = [f"{CONDITION_WORDS[found.condition]}, {', '.join(_rates(found))}" for found in profile.findings]
+        return f"Self-test of this machine on {profile.date}, by the rule of that day: {'; '.join(said)}."
     return f"How often the gate errs on this machine is not known: see `noise profile` in `{program_name()} doctor`."
 
 
@@ -181,13 +180,6 @@ def missing(path: Path, environment: Environment, today: date) -> tuple[str, str
     why = _what_is_wrong(read(path), environment, today)
     remedy = f"`{program_name()} selftest` measures in about {USUAL_MINUTES} min how often the gate errs here."
     return (why, remedy) if why else ("", "")
-
-
-def _quoted(profile: Profile) -> str:
-    said = "; ".join(
-        f"{CONDITION_WORDS[finding.condition]}, {', '.join(_rates(finding))}" for finding in profile.findings
-    )
-    return f"Self-test of this machine on {profile.date}, by the rule of that day: {said}."
 
 
 def _rates(finding: Findings) -> Iterator[str]:

@@ -1,8 +1,7 @@
 """Switches: the settings whose effect is asked for one by one, each a single change of the same plain run.
 
-The plain run is fp32, contiguous, eager: what a model does by default. A switch changes one thing
-of it. So an effect is a comparison of two specs that differ in that one thing, and a table of effects can be read off
-any file of comparisons.
+The plain run is fp32, contiguous, eager: what a model does by default. An effect is a comparison of two specs that
+differ in one thing, so a table of effects can be read off any file of comparisons.
 """
 
 from __future__ import annotations

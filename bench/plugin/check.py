@@ -166,8 +166,7 @@ def _count(model: Model) -> Structures:
     """
     from visionbench.tracing.structure import structures
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         return structures(_specs(model))
 
 
@@ -178,7 +177,10 @@ def _specs(model: Model) -> list[Spec]:
 
 def _compare_structure(now: Structures, settings: Settings) -> Outcome:
     """The model's rows against those of the baseline; or into the baseline, if it is to be updated."""
-    properties = tuple(_counts(now))
+    properties: tuple[tuple[str, str], ...] = ()
+    for row in list(now.rows.values())[:1]:  # of the inference, for programs that collect test reports
+        counts = ((name, str(row.totals[name])) for name in ("params", "macs", "operators"))
+        properties = (("row", row.row), *counts)
     try:
         if settings.update:
             with locked(settings.baseline, folders=True):
@@ -190,17 +192,13 @@ def _compare_structure(now: Structures, settings: Settings) -> Outcome:
         return Outcome(word="error", text=_in_the_suites_words(error), properties=properties)
     except BenchError as error:
         return Outcome(word="failed", text=_in_the_suites_words(error), properties=properties)
-    word = "changed" if changes else "unchanged"
-    text = _describe_changes(changes, settings.baseline) if changes else ""
-    return Outcome(word="failed" if changes else "passed", text=text, properties=(("structure", word), *properties))
-
-
-def _counts(now: Structures) -> Iterator[tuple[str, str]]:
-    """A few exact numbers of the inference, for programs that collect test reports."""
-    for row in list(now.rows.values())[:1]:
-        yield "row", row.row
-        for name in ("params", "macs", "operators"):
-            yield name, str(row.totals[name])
+    if not changes:
+        return Outcome(properties=(("structure", "unchanged"), *properties))
+    new, name = all(change.before == "missing" for change in changes), settings.baseline.name
+    first = f"{name} has no such row" if new else f"the structure is not that of {name}"
+    remedy = f"If that is meant, accept it with `{UPDATE}` and commit the diff."
+    text = "\n".join([f"{first}:", *_lines(changes), remedy])
+    return Outcome(word="failed", text=text, properties=(("structure", "changed"), *properties))
 
 
 def _in_the_suites_words(error: BenchError) -> str:
@@ -214,13 +212,6 @@ def _changes(before: Structures, now: Structures) -> tuple[Change, ...]:
 
     names = now.rows.keys() | now.failures.keys() | now.untrained.keys()
     return compare(replace(before, rows={name: row for name, row in before.rows.items() if name in names}), now)
-
-
-def _describe_changes(changes: Iterable[Change], path: Path) -> str:
-    new = all(change.before == "missing" for change in changes)
-    first = f"{path.name} has no such row" if new else f"the structure is not that of {path.name}"
-    remedy = f"If that is meant, accept it with `{UPDATE}` and commit the diff."
-    return "\n".join([f"{first}:", *_lines(changes), remedy])
 
 
 def _lines(changes: Iterable[Change]) -> Iterator[str]:
@@ -266,9 +257,8 @@ def _compare_time(model: Model, now: Structures, settings: Settings) -> Outcome:
             return Outcome(word="error", text=str(error), properties=(("verdict", "not measured"),))
     word: Word = "skipped" if verdict.word == "inconclusive" and not settings.strict else _WORDS[verdict.word]
     lines = [] if word == "passed" else list(_describe(verdict, sides.title, (*remarks, *sides.remarks), behind))
-    text = (
-        "; ".join(line.strip(" .") for line in lines) if word == "skipped" else "\n".join(lines)
-    )  # a reason: one line
+    # The reason of a skip is one line.
+    text = "; ".join(line.strip(" .") for line in lines) if word == "skipped" else "\n".join(lines)
     return Outcome(word=word, text=text, summary=_headline(verdict), properties=tuple(_numbers(verdict, settings)))
 
 

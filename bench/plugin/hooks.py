@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from visionbench.plugin.check import Outcome, Settings
+    from visionbench.plugin.check import Settings
 
 ENTRY_POINT = "visionbench"
 """The plugin's name where it is installed (`-p visionbench`)."""
@@ -91,17 +91,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """The marker; and what cannot be done by several processes at once is refused before any test runs."""
     config.addinivalue_line("markers", MARKER)
     asked = [name for name in ("base", "update") if config.getoption(f"visionbench_{name}")]
-    if asked and _is_distributed(config):
+    # pytest-xdist spreads the tests over processes, seen from the parent or from one of them.
+    if asked and (config.getoption("dist", "no") != "no" or "PYTEST_XDIST_WORKER" in os.environ):
         why = {
             "base": "models are timed one at a time, and nothing else may run beside them",
             "update": "several processes would write one file",
         }
         raise pytest.UsageError(f"--visionbench-{asked[0]}: {why[asked[0]]}: leave pytest-xdist's -n away.")
-
-
-def _is_distributed(config: pytest.Config) -> bool:
-    """Whether pytest-xdist spreads the tests over processes, seen from the parent or from one of them."""
-    return config.getoption("dist", "no") != "no" or "PYTEST_XDIST_WORKER" in os.environ
 
 
 @pytest.hookimpl(wrapper=True)
@@ -132,7 +128,13 @@ def visionbench(request: pytest.FixtureRequest) -> Check:
         request.node.user_properties += [(f"visionbench.{name}", value) for name, value in outcome.properties]
         if outcome.summary:
             request.config.stash.setdefault(_VERDICTS, []).append(outcome.summary)
-        _report(outcome)
+        # In pytest's words, and without a traceback: it would be of our code.
+        if outcome.word == "failed":
+            pytest.fail(outcome.text, pytrace=False)
+        if outcome.word == "error":
+            raise NotMeasuredError(outcome.text)
+        if outcome.word == "skipped":
+            pytest.skip(outcome.text)
 
     return check
 
@@ -187,33 +189,17 @@ def _marker(node: pytest.Item) -> dict[str, Any]:
 
 def _settings(request: pytest.FixtureRequest) -> Settings:
     """What pytest's command line and ini file say."""
+    from visionbench.comparison.structure import baseline_in
     from visionbench.plugin.check import Settings
 
     config, uses = request.config, request.fixturename
+    named = str(config.getini("visionbench_baseline"))
     return Settings(
         folder=Path(config.rootpath),
-        baseline=_baseline(config),
+        baseline=config.rootpath / named if named else baseline_in(config.rootpath),
         update=config.getoption("visionbench_update"),
         base=config.getoption("visionbench_base"),
         budget=config.getoption("visionbench_budget"),
         strict=config.getoption("visionbench_strict"),
         models=sum(uses in getattr(item, "fixturenames", ()) for item in request.session.items),
     )
-
-
-def _baseline(config: pytest.Config) -> Path:
-    from visionbench.comparison.structure import baseline_in
-
-    named = str(config.getini("visionbench_baseline"))
-    return config.rootpath / named if named else baseline_in(config.rootpath)
-
-
-def _report(outcome: Outcome) -> None:
-    """The outcome in pytest's words, and no traceback: it would be of our code."""
-    __tracebackhide__ = True
-    if outcome.word == "failed":
-        pytest.fail(outcome.text, pytrace=False)
-    if outcome.word == "error":
-        raise NotMeasuredError(outcome.text)
-    if outcome.word == "skipped":
-        pytest.skip(outcome.text)

@@ -61,12 +61,8 @@ def _device(row: dict[str, str]) -> DeviceSpec:
     return DeviceSpec(**known | {"capability": (int(major), int(minor)), "note": row["note"]})
 
 
-def _devices() -> tuple[DeviceSpec, ...]:
-    text = (Path(__file__).parent / "devices.csv").read_text(encoding="utf-8")
-    return tuple(_device(row) for row in csv.DictReader(text.splitlines()))
-
-
-DEVICES: tuple[DeviceSpec, ...] = _devices()
+_LINES = (Path(__file__).parent / "devices.csv").read_text(encoding="utf-8").splitlines()
+DEVICES: tuple[DeviceSpec, ...] = tuple(map(_device, csv.DictReader(_LINES)))
 _BY_NAME: dict[str, DeviceSpec] = {name: device for device in DEVICES for name in device.names}
 
 
@@ -109,5 +105,4 @@ def _bare(word: str) -> str:
 def _bare_names(key: str) -> set[str]:
     """The bare key, and what is left of it without its last parts; a maker's word alone is no name."""
     parts = key.split("-")
-    names = {_bare("-".join(parts[: count + 1])) for count in range(len(parts))}
-    return names - {""}
+    return {_bare("-".join(parts[: count + 1])) for count in range(len(parts))} - {""}

@@ -58,13 +58,11 @@ def decode(text: str | bytes) -> Any:
     import msgspec  # not needed for `--help`
 
     try:
-        return msgspec.json.decode(text)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        pass
-    try:  # it knows the line and the column, and reads the lone surrogates of a file name that is no UTF-8
-        return json.loads(text, parse_constant=_finite, parse_float=_finite)
+        try:
+            return msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeEncodeError):
+            # `json` knows the line and the column, and reads the lone surrogates of a file name that is no UTF-8.
+            return json.loads(text, parse_constant=_finite, parse_float=_finite)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
@@ -137,8 +135,8 @@ def _checker(kind: Any) -> _Check | None:
     if origin in (Union, types.UnionType):
         return inside
     if origin in (tuple, list):
-        return _check_numbers if inside is _check_number else _items_checker(inside)
-    return _values_checker(inside)
+        return _check_numbers if inside is _check_number else _each_checker(list, inside)
+    return _each_checker(dict, inside)
 
 
 def _fields_checker(names: frozenset[str], inside: list[tuple[str, _Check]]) -> _Check:
@@ -154,17 +152,9 @@ def _fields_checker(names: frozenset[str], inside: list[tuple[str, _Check]]) -> 
     return check
 
 
-def _items_checker(inside: _Check) -> _Check:
+def _each_checker(kind: type, inside: _Check) -> _Check:
     def check(data: Any) -> None:
-        for item in data if isinstance(data, list) else ():
-            inside(item)
-
-    return check
-
-
-def _values_checker(inside: _Check) -> _Check:
-    def check(data: Any) -> None:
-        for value in data.values() if isinstance(data, dict) else ():
+        for value in _inside(data) if isinstance(data, kind) else ():
             inside(value)
 
     return check
@@ -275,9 +265,9 @@ def is_device(path: Path) -> bool:
     return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
 
 
-def reason(error: OSError) -> str:
-    """Why the operating system refused, as a clause: `no such file or directory`."""
-    return (error.strerror or str(error)).lower()
+def reason(error: OSError | ValueError) -> str:
+    """Why the operating system refused, as a clause: `no such file or directory`; a name with a NUL is a ValueError."""
+    return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
 
 
 @contextmanager
@@ -341,7 +331,7 @@ def write_whole(path: Path, content: str | bytes, remedy: str = "name another fi
     """
     # A lone surrogate, of a name that is no UTF-8, becomes the escape that JSON has for it.
     data = content if isinstance(content, bytes) else content.encode(errors="backslashreplace")
-    try:
+    with _writing(path, remedy):
         if folders:
             path.parent.mkdir(parents=True, exist_ok=True)
         old = _now_there(path)
@@ -354,14 +344,20 @@ def write_whole(path: Path, content: str | bytes, remedy: str = "name another fi
             if old is None or error.errno not in _IRREPLACEABLE:
                 raise
             _overwrite(path, data)
-    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
-        why = reason(error) if isinstance(error, OSError) else str(error)
-        raise BenchError(f"cannot write {path} ({why}): {remedy}.") from error
+
+
+@contextmanager
+def _writing(path: Path, remedy: str) -> Iterator[None]:
+    """Turn what goes wrong while `path` is written into one sentence with the remedy."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise BenchError(f"cannot write {path} ({reason(error)}): {remedy}.") from error
 
 
 def check_room(path: Path, remedy: str = "name another file") -> None:
     """Raise `BenchError` now if `write_whole` could not write `path` later, after an hour of measuring."""
-    try:
+    with _writing(path, remedy):
         old = _now_there(path)
         if old is not None and (stat.S_ISDIR(old.st_mode) or not os.access(path, os.W_OK)):
             number = errno.EISDIR if stat.S_ISDIR(old.st_mode) else errno.EACCES
@@ -372,13 +368,10 @@ def check_room(path: Path, remedy: str = "name another file") -> None:
             except OSError as error:
                 if old is None or error.errno not in _IRREPLACEABLE:
                     raise
-    except (OSError, ValueError) as error:
-        why = reason(error) if isinstance(error, OSError) else str(error)
-        raise BenchError(f"cannot write {path} ({why}): {remedy}.") from error
 
 
 ROOM = 4096
-"""Bytes that must be free before anything is measured: about a small result."""
+"""Bytes that must be free before anything is measured: about a record, or a small result."""
 
 _IRREPLACEABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV)
 """Why a folder lets no file take the place of another, whose content may be written all the same."""

@@ -44,8 +44,6 @@ from torch's."""
 
 _COUNTED = ("device_type", "torch")
 
-_DIGITS = 12
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
@@ -64,13 +62,10 @@ class Difference:
 
 def fingerprint(environment: Environment) -> dict[str, Fact]:
     """What must agree for two numbers to be comparable, by field, as it is compared (Python by its minor version)."""
-    counted = environment.device_type == "meta"
-    return {name: _compared(name, getattr(environment, name), counted) for name in (_COUNTED if counted else _TIMED)}
-
-
-def _compared(name: str, value: Fact, counted: bool) -> Fact:
-    minor = name == "python" or (name == "torch" and counted)
-    return minor_version(value) if minor and isinstance(value, str) else value
+    names, minor = (_COUNTED, "torch") if environment.device_type == "meta" else (_TIMED, "python")
+    facts: dict[str, Fact] = {name: getattr(environment, name) for name in names}
+    version = facts[minor]
+    return facts | {minor: minor_version(version) if isinstance(version, str) else version}
 
 
 def minor_version(version: str) -> str:
@@ -101,4 +96,4 @@ def digest(facts: Mapping[str, Fact]) -> str:
     """A short hash of a fingerprint: of its known fields and their values, in no order."""
     known = {name: value for name, value in facts.items() if value is not None}
     text = json.dumps(known, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

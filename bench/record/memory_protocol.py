@@ -1,9 +1,8 @@
 """Protocols of training memory: what is in memory during a training step beside what its spec says.
 
-A spec says how a step computes; it does not say what the training program keeps between steps. Gradients that are
-zeroed and not freed, a moving average of the weights, the buckets of a distributed run: none of them changes an
-operator, each is exact arithmetic on the same trace. So they are no fields of `Spec` (which is in the key of every
-record, where they would split what is one measurement), but a named protocol that reads a computed record.
+Gradients that are zeroed and not freed, a moving average of the weights, the buckets of a distributed run: none of
+them changes an operator, each is exact arithmetic on the same trace. So they are no fields of `Spec`, where they would
+split what is one measurement, but a named protocol that reads a computed record.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""What a record cannot say, though each of its fields has the right type: a file was edited, or another program's.
-
-A time that is negative, or that the file gives in milliseconds where every reader takes seconds, would be shown as a
-rate that was never measured.
-"""
+"""What a record cannot say, though each of its fields has the right type: a file was edited, or another program's."""
 
 from __future__ import annotations
 

@@ -30,10 +30,7 @@ MEMORY_METRICS: dict[Counter, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """Images per second: slowest and fastest of the 80 % interval, and its centre; tier, calibration and the reason.
-
-    Two predictions of one card that differ by less than `resolution`, in the logarithm, cannot be told apart.
-    """
+    """Images per second: slowest and fastest of the 80 % interval, and its centre; and the record's `Basis`."""
 
     low: float
     centre: float

@@ -1,9 +1,8 @@
 """Reads what pytest-benchmark writes (`--benchmark-json`, `.benchmarks/*/NNNN_*.json`) into plain data.
 
-Many projects have years of such files, and its own `compare` has holes that matter: another machine is a warning, and a
-benchmark that is gone is not mentioned at all (seen with 5.3.1). One file is one process, so its rounds, however many,
-are one launch: they show a spread and allow no interval. `--benchmark-save` stores the rounds themselves only with
-`--benchmark-save-data`; without them the file's median and quartiles are taken. Times are seconds of one iteration.
+One file is one process, so its rounds, however many, are one launch: they show a spread and allow no interval.
+`--benchmark-save` stores the rounds themselves only with `--benchmark-save-data`; without them the file's median and
+quartiles are taken. Times are seconds of one iteration.
 """
 
 from __future__ import annotations
@@ -52,8 +51,7 @@ _HOW = ("timer", "disable_gc", "warmup")
 class Benchmark:
     """One benchmark of a file. `name` is its full name; `seconds` are its rounds in order, () where none were saved.
 
-    `median` and the quartiles `low` and `high` are of those rounds; `how` holds the options that change what a round
-    is.
+    `median` and the quartiles `low` and `high` are of those rounds; `how` holds the options that change a round.
     """
 
     name: str

@@ -332,15 +332,11 @@ def _part(name: str, text: bytes, schema: bytes = _SCHEMA_TEXT) -> Any:
     data = decode(text)
     if name == "protocol" and schema == b"1":
         data = _protocol_of_schema_1(data)
-    return typed(data, _part_types()[name], name)
+    return typed(data, _PART_TYPES[name], name)
 
 
+_PART_TYPES = get_type_hints(Record)
 _repeated = lru_cache(maxsize=1024)(_part)
-
-
-@lru_cache(maxsize=1)
-def _part_types() -> dict[str, Any]:
-    return get_type_hints(Record)
 
 
 def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
@@ -393,12 +389,13 @@ def _basis_1(step_time: dict[str, Any]) -> dict[str, Any]:
 
 def _with_intervals(measurements: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The measurements without those that are ends of an interval, which become fields of the others."""
+    of_the_basis = ("tier", "calibration", "resolution")
     values = {m["metric"]: m["values"] for m in measurements}
     for measurement in measurements:
         name = measurement["metric"]
         if name.endswith((".low80", ".high80")):
             continue
-        flags = [flag for flag in measurement.get("flags", ()) if flag.split(":")[0] not in _BASIS_FLAGS]
+        flags = [flag for flag in measurement.get("flags", ()) if flag.split(":")[0] not in of_the_basis]
         lifted = {**measurement, "flags": flags}
         if name == "step_time":
             lifted["warnings"] = []  # it is the reason of the basis
@@ -406,8 +403,6 @@ def _with_intervals(measurements: list[dict[str, Any]]) -> Iterator[dict[str, An
             lifted |= {"low": values[f"{name}.low80"][0], "high": values[f"{name}.high80"][0], "level": 0.8}
         yield lifted
 
-
-_BASIS_FLAGS = ("tier", "calibration", "resolution")
 
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: from_schema_1}
 """Schema version -> a named function that lifts a line of that version by one."""

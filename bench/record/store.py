@@ -19,7 +19,7 @@ from pathlib import Path
 from visionbench.record import plausible
 from visionbench.record.collector import collector_paused
 from visionbench.record.errors import BenchError
-from visionbench.record.files import is_device, opened, other_than_text, reason, sync_folder
+from visionbench.record.files import ROOM, is_device, opened, other_than_text, reason, sync_folder
 from visionbench.record.record import NewerSchemaError, Record, from_json, is_unfit, to_json
 
 HEAD = b'{"spec":'
@@ -117,10 +117,6 @@ def check_writable(path: Path | str, option: str = "--records") -> None:
         raise _cannot("write", path, error, option) from error
 
 
-ROOM = 4096
-"""Bytes that must be free before the first launch: about a record."""
-
-
 def _try_room(descriptor: int) -> None:
     """Write what is cut off again: a disk that is full from the start is found out before an hour of measuring."""
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -140,16 +136,11 @@ def read(path: Path | str) -> Log:
     Raises `BenchError` for a folder without records, an unreadable or missing file, a file that is not ours, or a
     newer schema.
     """
+    is_folder = False
+    with suppress(OSError):  # what may not be looked at is read as a file, and refused as that
+        is_folder = Path(path).is_dir()
     with collector_paused():  # records hold no circles, and a collection looks at all that were read so far
-        return _read_folder(Path(path)) if _is_folder(Path(path)) else _read_file(path)
-
-
-def _is_folder(path: Path) -> bool:
-    """Whether it is one; what may not be looked at is read as a file, and refused as that."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
+        return _read_folder(Path(path)) if is_folder else _read_file(path)
 
 
 def _read_folder(folder: Path) -> Log:
@@ -202,6 +193,8 @@ def _read_file(path: Path | str) -> Log:
         raise _cannot("read", path, error) from error
     torn = number == 1 and not line.endswith(b"\n") and (line.startswith(HEAD) or HEAD.startswith(line))
     if problems and not records and not torn:
+        count = len(problems)
+        none = "its only line is not" if count == 1 else f"none of its {count} lines is"
         why = problems[0].removeprefix(f"{path}, ").replace(" is torn or no record, skipped", "")
         try:
             first.decode()
@@ -209,14 +202,8 @@ def _read_file(path: Path | str) -> Log:
             why = other_than_text(first)
         if other := _other_kind(first):
             raise BenchError(f"{path} is not a visionbench records file: {other}.")
-        raise BenchError(
-            f"{path} is not a visionbench records file: {_none_of(len(problems))} a record; {why}: name another file."
-        )
+        raise BenchError(f"{path} is not a visionbench records file: {none} a record; {why}: name another file.")
     return Log(records=tuple(records), problems=tuple(problems))
-
-
-def _none_of(lines: int) -> str:
-    return "its only line is not" if lines == 1 else f"none of its {lines} lines is"
 
 
 _OTHERS = {

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from perf.prediction import memory_check, printed
 from perf.prediction.published import calibrate_published
 from perf.prediction.timm_tables import from_timm
-from visionbench.command.verbs.predict import announce_progress, without_warnings
+from visionbench.command.verbs.predict import announce_progress
 from visionbench.predicting import calibration
 from visionbench.record.errors import BenchError
 from visionbench.reports import FORMATS, render
@@ -21,7 +22,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. A `BenchError` is one sentence on stderr and exit code 2."""
     options = _parser().parse_args(words)
     try:
-        with without_warnings():
+        with warnings.catch_warnings(action="ignore"):
             if options.command == "fit":
                 _fit(options.tables, options.output, published=options.published)
             else:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from visionbench.record.efficiency import communication_efficiency, scaling_efficiency
 from visionbench.record.program import program_name
 from visionbench.record.record import Record
-from visionbench.record.scaling import communication_efficiency, scaling_efficiency
 from visionbench.record.spec import Spec
 from visionbench.record.statistics import MIN_LAUNCHES, Estimate, over_launches
 from visionbench.reports.figures import canvas, panels

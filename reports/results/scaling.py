@@ -1,7 +1,7 @@
 """What `run --processes N` measured, as columns of the table of runs, and the sentence that its title gets.
 
 Weak scaling: each process has its batch. The quotients are of one launch, whose blocks take turns
-(`visionbench.record.scaling`); intervals are over launches.
+(`visionbench.record.efficiency`); intervals are over launches.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from visionbench.record.record import Record
-from visionbench.record.scaling import (
+from visionbench.record.efficiency import (
     communication_efficiency,
     exposed_seconds,
     images_per_second_of_all,
     scaling_efficiency,
     slowest_rank,
 )
+from visionbench.record.record import Record
 from visionbench.record.statistics import Estimate, over_launches
 
 TITLE = "Measured; of several processes: weak scaling, the batch and img/s are each process's"

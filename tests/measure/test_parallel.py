@@ -23,14 +23,14 @@ from visionbench.measuring.process.rank_processes import Answers, Tell, run_toge
 from visionbench.measuring.ranks import Ranks, join
 from visionbench.measuring.replicas import wrapped
 from visionbench.measuring.workload import build
-from visionbench.record.record import Record
-from visionbench.record.scaling import (
+from visionbench.record.efficiency import (
     communication_efficiency,
     exposed_seconds,
     images_per_second_of_all,
     scaling_efficiency,
     slowest_rank,
 )
+from visionbench.record.record import Record
 from visionbench.record.spec import Protocol, Spec
 from visionbench.record.statistics import images_per_second
 

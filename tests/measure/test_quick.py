@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from visionbench.command.one_launch import crowded, launch_seconds, spreads
+from visionbench.command.runs_table import crowded, launch_seconds, spreads
 from visionbench.record.metrics import measurement
 from visionbench.record.record import Environment, Record
 from visionbench.record.spec import QUICK, Spec

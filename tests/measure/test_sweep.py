@@ -20,9 +20,10 @@ from visionbench.measuring.agenda import Budget
 from visionbench.measuring.sweep import plan, sweep
 from visionbench.record import store
 from visionbench.record.errors import BenchError
+from visionbench.record.files import ROOM
 from visionbench.record.record import Environment, Failure, Record
 from visionbench.record.spec import Protocol, Spec
-from visionbench.record.store import ROOM, append, read
+from visionbench.record.store import append, read
 
 A, B, C = (Spec(model=f"timm:{name}") for name in "abc")
 THREE = Protocol(name="three", warmup_iterations=1, blocks=1, block_iterations=1, launches=3)

@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from visionbench.record.metrics import measurement
-from visionbench.record.record import Environment, Record
-from visionbench.record.scaling import (
+from visionbench.record.efficiency import (
     communication_efficiency,
     exposed_seconds,
     images_per_second_of_all,
     scaling_efficiency,
     slowest_rank,
 )
+from visionbench.record.metrics import measurement
+from visionbench.record.record import Environment, Record
 from visionbench.record.spec import STEADY, Spec
 from visionbench.record.statistics import images_per_second
 from visionbench.reports import render

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import math
+import warnings
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
 from visionbench.command import options, progress, values
 from visionbench.command.inputs import CALIBRATIONS
-from visionbench.command.verbs.predict import announce_progress, without_warnings
+from visionbench.command.verbs.predict import announce_progress
 from visionbench.comparison.verdict import OK
 from visionbench.record.clean import clean_json
 from visionbench.record.errors import BenchError
@@ -51,7 +52,7 @@ def run(files: Sequence[Path], folder: Path, *, as_json: bool = False) -> int:
     for path in files:
         _refuse_table(path)
     records = [record for path in files for record in store.read(path).records]
-    with without_warnings():
+    with warnings.catch_warnings(action="ignore"):
         calibrations = from_records(_trusted(records), progress=announce_progress)
     if not calibrations:
         raise BenchError("nothing to calibrate on: the files hold no measured throughput of a known GPU.")

@@ -130,14 +130,11 @@ def _exact(request: Request) -> int:
 
 def _refuse_other_settings(before: Structures, now: Structures, request: Request, path: Path) -> None:
     """Raise `BenchError` where a named model is in the baseline, but in no row that was asked for."""
+    compared = {structure.model for row, structure in now.rows.items() if row in before.rows}
     for row, structure in now.rows.items():
         its = [other for other, one in before.rows.items() if one.model == structure.model]
         allowed = {row, structure.model} & set(request.allow_new)
-        if (
-            its
-            and not allowed
-            and not any(other in before.rows for other, one in now.rows.items() if one.model == structure.model)
-        ):
+        if its and not allowed and structure.model not in compared:
             raise BenchError(
                 f"{path} has no row '{row}', but {', '.join(map(repr, its))}: ask for that size, "
                 "or add this row with --update."

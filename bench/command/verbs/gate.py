@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from visionbench.command import ci, options, output, progress, values
-from visionbench.command.kept import keeper
 from visionbench.command.processes import device_or_usual
 from visionbench.command.requests import ONLY_HERE, TERMINAL, ForCI, HowToRun, Output, Selection, Turns
 from visionbench.command.selection import specs_to_gate
 from visionbench.command.verbs.run import held_clocks
 from visionbench.comparison import comparison, noise_profile
 from visionbench.comparison.verdict import Judgement, Rule
+from visionbench.record.spec import Spec
 from visionbench.record.store import check_writable
 from visionbench.record.units import plural
 
@@ -190,25 +190,27 @@ def _play(rows: Sequence[Row], stage: Stage, turns: Turns) -> tuple[Outcome, int
     environment = describe(stage.device, stage.threads)
 
     with marked([stage.device], progress.say):
-        return gate(rows, stage, environment, plan, Rule(), keeper(turns.keep), ci.Launches()), plan.seed
+        return gate(rows, stage, environment, plan, Rule(), ci.keeper(turns.keep), ci.Launches()), plan.seed
 
 
-def judge_rows(title: str, baseline: comparison.Side, candidate: comparison.Side, turns: Turns) -> Judgement:
+def judge_two(a: Spec, b: Spec, turns: Turns) -> Judgement:
     """Two specs of the same code, in turns in pairs of fresh processes, judged."""
     from visionbench.judging import duet
     from visionbench.machine.environment import find_device
 
     stage = duet.stage(turns.device or find_device(), turns.threads, rounds=turns.rounds)
-    row = duet.Row(name=candidate.spec.model, baseline=baseline, candidate=candidate)
-    outcome, _ = _play([row], stage, turns)
-    return Judgement(title=title, rule=outcome.rule, verdicts=outcome.verdicts)
+    sides = comparison.Side(label="a", spec=a), comparison.Side(label="b", spec=b)
+    outcome, _ = _play([duet.Row(name=b.model, baseline=sides[0], candidate=sides[1])], stage, turns)
+    return Judgement(title=f"{b.model} against {a.model}", rule=outcome.rule, verdicts=outcome.verdicts)
 
 
 def _judgement(outcome: Outcome, sides: Sides, request: Request, seed: int) -> Judgement:
     from visionbench.judging.gate import LAUNCHES
     from visionbench.judging.verdict import suite_ratio
 
-    new = tuple(row.name for row in outcome.comparisons if _is_new(row, request.allow_new))
+    unknown_there = [row for row in outcome.comparisons if _is_unknown_there(row)]
+    allowed = set(request.allow_new)
+    new = tuple(row.name for row in unknown_there if allowed & {row.name, row.candidate.spec.model})
     first = outcome.comparisons[0] if outcome.comparisons else None
     unknown = noise_profile.remark(request.profile, first.environment, datetime.now(UTC).date()) if first else ""
     cut, budget, full = "", f"The budget of {request.turns.budget or 0:g} s", request.turns.launches or LAUNCHES
@@ -218,14 +220,15 @@ def _judgement(outcome: Outcome, sides: Sides, request: Request, seed: int) -> J
     if outcome.lost:
         cut = f"the GPU {progress.STOPPED}, and what was measured is kept"
     ended = [f"{budget} ended before all launches were made."] if outcome.cut_short and not cut else []
-    perhaps: Iterable[str] = () if request.vary else _perhaps_new(outcome.comparisons, new)
+    called_new = [f"{', '.join(new)}: new, the baseline cannot build it, so nothing was compared."] if new else []
+    perhaps: Iterable[str] = () if request.vary else _perhaps_new(unknown_there, new)
     drawn = "" if request.turns.seed is not None or not request.ci.command else f" --seed {seed}"
     return Judgement(
         title=sides.title,
         rule=outcome.rule,
         verdicts=tuple(verdict for verdict in outcome.verdicts if verdict.comparison.name not in new),
         suite=suite_ratio(outcome.comparisons),
-        remarks=tuple(text for text in (*sides.remarks, *_called_new(new), *perhaps, *ended, unknown) if text),
+        remarks=tuple(text for text in (*sides.remarks, *called_new, *perhaps, *ended, unknown) if text),
         cut=cut,
         lost=outcome.lost,
         new=new,
@@ -233,22 +236,14 @@ def _judgement(outcome: Outcome, sides: Sides, request: Request, seed: int) -> J
     )
 
 
-def _is_new(row: comparison.Comparison, allowed: Sequence[str]) -> bool:
-    """Whether the baseline has no such model, and need not have it."""
-    return _is_unknown_there(row) and (row.name in allowed or row.candidate.spec.model in allowed)
-
-
 def _is_unknown_there(row: comparison.Comparison) -> bool:
+    """Whether the baseline has no such model."""
     return row.failed == "baseline" and row.failure is not None and row.failure.stage == "build"
-
-
-def _called_new(rows: Sequence[str]) -> list[str]:
-    return [f"{', '.join(rows)}: new, the baseline cannot build it, so nothing was compared."] if rows else []
 
 
 def _perhaps_new(rows: Sequence[comparison.Comparison], new: Sequence[str]) -> Iterator[str]:
     """What to do about models that the base cannot build, and that no option has called new."""
-    models = dict.fromkeys(row.candidate.spec.model for row in rows if row.name not in new and _is_unknown_there(row))
+    models = dict.fromkeys(row.candidate.spec.model for row in rows if row.name not in new)
     for model in models:
         yield f"The baseline cannot build {model}: if it is new, --allow-new {model} lets it pass."
 

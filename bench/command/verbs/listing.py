@@ -17,7 +17,7 @@ from visionbench.record.units import GIGA, TERA, duration, plural
 def add(parser: ArgumentParser) -> None:
     """What a user may ask."""
     parser.description = "List models, tables, suites, protocols or devices."
-    parser.add_argument("what", choices=LISTS, help="what to list")
+    parser.add_argument("what", choices=tuple(_LISTED), help="what to list")
     parser.add_argument("pattern", nargs="?", default="*", help="wildcards ('convnext_*'), or a part of the name")
     options.add_json(parser, "one array")
     parser.set_defaults(verb=lambda words: run(words.what, words.pattern, as_json=words.json))
@@ -26,7 +26,11 @@ def add(parser: ArgumentParser) -> None:
 def run(what: str, pattern: str, *, as_json: bool) -> int:
     """Print one of the lists, filtered by wildcards."""
     known = _LISTED[what]()
-    entries = [entry for entry in known if _matches(entry[0], pattern)]
+    entries = [
+        entry
+        for entry in known
+        if any(fnmatch.fnmatchcase(form, pattern) for form in (entry[0], entry[0].partition(":")[2]))
+    ]
     if not entries and not set(pattern) & set("*?["):
         entries = [entry for entry in known if pattern.lower() in entry[0].lower()]
     if not entries:
@@ -44,10 +48,6 @@ def run(what: str, pattern: str, *, as_json: bool) -> int:
             paper = _paper_of(name)
         print(f"{'  ' if what == 'tables' else ''}{name:<{width}}  {about}".rstrip())
     return 0
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return any(fnmatch.fnmatchcase(form, pattern) for form in (name, name.partition(":")[2]))
 
 
 def _list_models() -> list[tuple[str, str]]:
@@ -107,5 +107,3 @@ _LISTED: dict[str, Callable[[], list[tuple[str, str]]]] = {
     "protocols": _list_protocols,
     "devices": _list_devices,
 }
-
-LISTS = tuple(_LISTED)

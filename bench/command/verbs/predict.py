@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,7 +98,7 @@ def predict_rows(request: Request) -> tuple[Sequence[DeviceSpec], list[Record]]:
     devices = targets.target(request.gpu)
     measured = [record for path in request.records for record in store.read(path).records]
     calibrations = known(request.calibrations, inputs.CALIBRATIONS)
-    with without_warnings():
+    with warnings.catch_warnings(action="ignore"):  # timm's deprecation warnings
         rows = [(spec, device) for device in devices for spec in _specs(request, device)]
         records = [_predicted(*row, calibrations, measured, alone=len(rows) == len(devices)) for row in rows]
     return devices, records
@@ -141,11 +140,3 @@ def announce_progress(done: int, total: int, name: str) -> None:
     """Report progress every 50 models, on stderr."""
     if done % 50 == 0:
         progress.say(f"traced {done}/{total}: {name}")
-
-
-@contextmanager
-def without_warnings() -> Iterator[None]:
-    """Silence timm's deprecation warnings."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

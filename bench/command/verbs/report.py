@@ -94,8 +94,10 @@ def tables_and_page(request: Request) -> tuple[list[Table], Callable[[], str]]:
 
     counted = _count_missing(files, recorded, request.user_models)
     records = Records((*recorded, *counted))  # the last count is the one that is shown
-    if request.tables and not request.comparisons and not inputs.COMPARISONS.exists():
-        _say_whose(request.tables)
+    effects = [name for name in request.tables if name.startswith("effects")]
+    if effects and not request.comparisons and not inputs.COMPARISONS.exists():
+        shown = ", ".join(effects)
+        progress.say(f"{shown}: nothing compared here yet (`effects`); shown is what comes with visionbench.")
     measured_here = any(record.source == "measured" for record in own)
     # Of a user's own table no column is of a machine that came with visionbench: it is going to be printed.
     theirs = records if measured_here else Records(tuple(r for r in records if r.source != "measured"))
@@ -111,14 +113,6 @@ def tables_and_page(request: Request) -> tuple[list[Table], Callable[[], str]]:
     tables = [table for table in laid_out if table.rows or not request.whole]
     # The whole page shows the figures, too; drawing them takes longer than everything else.
     return tables, lambda: output.document(tables, records, comparisons, whole=request.whole, own=measured_here)
-
-
-def _say_whose(tables: Sequence[str]) -> None:
-    shown = [name for name in tables if name.startswith("effects")]
-    if shown:
-        progress.say(
-            f"{', '.join(shown)}: nothing compared here yet (`effects`); shown is what comes with visionbench."
-        )
 
 
 def _say_where(tables: Sequence[Table]) -> None:
@@ -166,13 +160,9 @@ def _count_missing(reports: Sequence[Report], records: Sequence[Record], user_mo
     counted = counting.count(wanted)
     made = [counted[(*network, "")] for network in wanted if (*network, "") in counted]
     for profile in made:
+        place = places[profile.model, profile.size]
+        if profile.error.startswith(("no model ", "'")):  # a mistake of the file's
+            raise BenchError(f"{place}: {profile.error}.")
         if profile.error:
-            _refuse_or_say(places[profile.model, profile.size], profile.error)
+            progress.complain(f"{place}: {profile.error}")
     return [profiles.record(profile) for profile in made if not profile.error]
-
-
-def _refuse_or_say(place: str, error: str) -> None:
-    """An unknown name is a mistake of the file's; a network that fails is said, and the rest is printed."""
-    if error.startswith(("no model ", "'")):
-        raise BenchError(f"{place}: {error}.")
-    progress.complain(f"{place}: {error}")

@@ -86,7 +86,9 @@ def run(request: Request) -> int:
     if request.queue is not None:
         return _run_queued(request, request.queue)
     if not request.dry_run:
-        start_early(light=_is_light(request))
+        # An optimizer needs torch's compiler, and would pay for its import in its first step.
+        compiles = request.how.task != "inference" or request.how.compile_mode is not None
+        start_early(light=request.how_long.effort == "quick" and not compiles)
     place = processes.placed(place_to_measure(request.where, request.how_long), request.how)
     specs = _specs(request, place)
     if request.dry_run:
@@ -149,12 +151,6 @@ def start_early(*, light: bool = False) -> None:
     prepare(own=True, light=light)
 
 
-def _is_light(request: Request) -> bool:
-    """Whether nothing asked for needs torch's compiler: an optimizer does, and would pay in its first step."""
-    how = request.how
-    return request.how_long.effort == "quick" and how.task == "inference" and how.compile_mode is None
-
-
 def _specs(request: Request, place: Place) -> tuple[Spec, ...]:
     specs = specs_to_run(request.selection, request.how, place.defaults)
     sizes = request.batch_sizes
@@ -197,7 +193,7 @@ def _measure_at_largest(
         sized = at_largest(specs, place.devices[0], place.threads, request.records, networks)
         outcome = sweep_rows(sized, place, request.records, request.how_long, networks)
         earlier += outcome.records
-        if not ran_out(outcome.records):
+        if not any(map(ran_out, outcome.records)):
             break
     return sized, replace(outcome, records=earlier, failed=outcome.failed + len(specs) - len(sized))
 

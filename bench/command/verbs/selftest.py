@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from visionbench.command import ci, inputs, options, output, progress, values
-from visionbench.command.kept import keeper
 from visionbench.command.processes import device_or_usual
 from visionbench.command.requests import TERMINAL, Output, Turns
 from visionbench.command.verbs.run import held_clocks
@@ -123,7 +122,7 @@ def run(request: Request) -> int:
     noise_profile.read(request.profile)  # a file of something else is reported now, and not after an hour
     output.check(request.output, request.profile, turns.keep)
 
-    keep_turns = keeper(turns.keep)
+    keep_turns = ci.keeper(turns.keep)
 
     def keep(runs: Sequence[Run]) -> None:
         keep_turns([row for suite in runs for row in suite.outcome.comparisons])

@@ -124,14 +124,11 @@ def _traced(spec: Spec) -> Trace:
     return guarded(spec.model, run_trace, spec)
 
 
-def traces(request: Request) -> Iterator[tuple[Trace, Record]]:
-    """Count each model; yields the trace and its computed record. Raises `BenchError` for one that cannot be traced."""
+def counted(spec: Spec) -> Record:
+    """The computed record of a model. Raises `BenchError` for one that cannot be traced."""
     from visionbench.tracing.step import to_record
 
-    environment = _environment()
-    for spec in specs_to_trace(request.selection, request.how):
-        trace = _traced(spec)
-        yield trace, to_record(trace, environment)
+    return to_record(_traced(spec), _environment())
 
 
 SILENCE = 5.0
@@ -145,8 +142,10 @@ def count_missing(specs: Iterable[Spec], records: Sequence[Record], path: Path) 
     network is counted each time, for its file may have changed, and appended where the count has.
     """
     environment = _environment()
-    computed = (r for r in records if r.source == "computed" and r.failure is None and _same(r, environment))
-    counted = {record.spec: record.measurements for record in computed}
+    computed = [record for record in records if record.source == "computed" and record.failure is None]
+    here = (environment.torch, environment.timm)  # others may count a few operators more
+    current = [record for record in computed if (record.environment.torch, record.environment.timm) == here]
+    counted = {record.spec: record.measurements for record in current}
     missing = [spec for spec in dict.fromkeys(specs) if spec not in counted or spec.model.startswith("user:")]
     if missing:
         progress.say(f"Counting {plural(len(missing), 'network')} exactly, on no hardware ...")
@@ -196,11 +195,6 @@ def _count_of(counted: Future[Record], spec: Spec, environment: Environment) -> 
     if record.failure and NO_AUTOGRAD in record.failure.message:
         return _count(spec, environment)
     return record
-
-
-def _same(record: Record, environment: Environment) -> bool:
-    """Whether a record was made with the torch and the timm that are here: others may count a few operators more."""
-    return (record.environment.torch, record.environment.timm) == (environment.torch, environment.timm)
 
 
 def _count(spec: Spec, environment: Environment) -> Record:
