@@ -35,20 +35,9 @@ OUR_OWN = ("**/visionbench*.jsonl", "**/__pycache__/**")
 """Files that a gate itself leaves in a checkout: they are no change of it."""
 
 DECLARATIONS = (
-    "pyproject.toml",
-    "setup.cfg",
-    "setup.py",
-    "requirements*.txt",
-    "requirements/*.txt",
-    "constraints*.txt",
-    "uv.lock",
-    "poetry.lock",
-    "pdm.lock",
-    "pixi.lock",
-    "pylock.toml",
-    "Pipfile.lock",
-    "environment.yml",
-)
+    "pyproject.toml", "setup.cfg", "setup.py", "requirements*.txt", "requirements/*.txt", "constraints*.txt", "uv.lock",
+    "poetry.lock", "pdm.lock", "pixi.lock", "pylock.toml", "Pipfile.lock", "environment.yml",
+)  # fmt: skip
 """Files that say what a revision needs installed."""
 
 GIT_SECONDS = 120.0
