@@ -111,7 +111,7 @@ def describe(device: str, threads: int | None = None) -> Environment:
         torch=str(torch.__version__),
         timm=_version("timm"),
         python=platform.python_version(),
-        platform=_platform(),
+        platform=platform.platform(),
         git_commit=commit,
         git_dirty=dirty,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -215,11 +215,6 @@ def _cpu_model() -> str:
     except OSError:
         pass  # not Linux
     return platform.processor() or platform.machine()
-
-
-@cache
-def _platform() -> str:
-    return platform.platform()
 
 
 @cache
