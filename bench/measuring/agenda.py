@@ -62,13 +62,16 @@ class Agenda:
     def take(self) -> Spec | None:
         """The next launch, or None: nothing is left, or the time is up (`cut_off`)."""
         with self._lock:
-            spec = self._next()
-            if spec is not None and self._over(self._budget.total, self._now() - self._start):
-                self._queue.appendleft(spec)
+            if not self.left:
+                self._queue.extend(self._imprecise())
+            spec = next((spec for spec in self._queue if self._may(spec)), None)
+            if spec is None:
+                return None
+            if self._over(self._budget.total, self._now() - self._start):
                 self.cut_off = True
                 return None
-            if spec is not None:
-                self._out.add(spec)
+            self._queue.remove(spec)
+            self._out.add(spec)
             return spec
 
     def give(self, spec: Spec, record: Record, seconds: float) -> None:
@@ -95,14 +98,6 @@ class Agenda:
     def not_made(self) -> int:
         """Launches that were wanted and not made."""
         return len(self._queue)
-
-    def _next(self) -> Spec | None:
-        if not self.left:
-            self._queue.extend(self._imprecise())
-        found = next((spec for spec in self._queue if self._may(spec)), None)
-        if found is not None:
-            self._queue.remove(found)
-        return found
 
     def _may(self, spec: Spec) -> bool:
         return spec not in self._failed and not self._over(self._budget.row, self._spent.get(spec, 0.0))

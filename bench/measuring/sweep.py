@@ -222,7 +222,10 @@ class _Crew:
                 return
             start = time.monotonic()
             try:
-                self._tell_started(spec)
+                if self._progress is not None:
+                    with self._lock:
+                        self._made += 1
+                        self._progress.started(spec, self._made, max(self._total, self._made))
                 record = launch(spec, self._protocol, device, self._threads, stop=self._stop)
                 if record.network is None and spec.network in self._networks:  # it died before it could say
                     record = replace(record, network=self._networks[spec.network])
@@ -237,7 +240,10 @@ class _Crew:
                 self._keep(record)
                 self.records.append(record)
                 self._agenda.give(spec, record, time.monotonic() - start)
-                self._tell_finished(record, len(self.records))
+                if self._progress is not None:
+                    made = len(self.records)
+                    left = self._agenda.left * (time.monotonic() - self._start) / made
+                    self._progress.finished(record, made, max(self._total, made), left)
 
     def _keep(self, record: Record) -> None:
         """Append the record; where that cannot be, keep it beside, and stop."""
@@ -252,17 +258,6 @@ class _Crew:
         if self._place is not None and (what := changed(self._path, self._place)):
             made = plural(len(self.records), "record")
             self.remarks.append(f"{self._path} {what} during the sweep: it may lack the {made} made before.")
-
-    def _tell_started(self, spec: Spec) -> None:
-        if self._progress is not None:
-            with self._lock:
-                self._made += 1
-                self._progress.started(spec, self._made, max(self._total, self._made))
-
-    def _tell_finished(self, record: Record, index: int) -> None:
-        if self._progress is not None:
-            left = self._agenda.left * (time.monotonic() - self._start) / index
-            self._progress.finished(record, index, max(self._total, index), left)
 
 
 def answers(device: str) -> bool:
