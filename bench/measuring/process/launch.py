@@ -183,7 +183,7 @@ def _cut(log: int) -> None:
 
 
 _WORDS: dict[str, int | str] = {"pid": 0, "exit": 0, "stage": "", "record": "", "mistake": ""}
-"""What a message may say, by the type of its value; one of a model's own is passed over."""
+"""What a message may say, by the type of its value. What a model writes is passed over."""
 
 
 def _take(story: _Story, message: dict[str, Any], seconds: float) -> None:
