@@ -75,18 +75,3 @@ def checked_at_first(step: Step, model: nn.Module) -> Step:
         return loss
 
     return checked_step
-
-
-def in_turns(model: DistributedDataParallel, synchronised: Step, alone: Step, ranks: Ranks) -> InTurns:
-    """The other two ways of a step, given the two loops; nothing is run."""
-
-    def unsynchronised() -> Tensor:
-        with model.no_sync():
-            return synchronised()
-
-    return InTurns(
-        ranks=ranks,
-        unsynchronised=unsynchronised,
-        alone=alone if ranks.rank == 0 else lambda: None,
-        equal=lambda: ranks.equal(model.parameters()),
-    )
