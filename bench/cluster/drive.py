@@ -13,7 +13,7 @@ import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -166,7 +166,10 @@ class Driver:
                 self._take(self.open[name], read_records(self._folder, name))
         for path in sorted((self._folder / "unfit").glob("*.json")):
             if path.stem not in self.unfit:
-                self._take_unfit(path)
+                with suppress(OSError, ValueError):  # half written, or shown late: the next look reads it
+                    self.unfit[path.stem] = typed(decode(path.read_bytes()), Unfit, "node's state")
+                if unfit := self.unfit.get(path.stem):
+                    self._say(f"Node {unfit.node} is left out: {'; '.join(unfit.reasons)}.")
 
     def _take(self, shift: Shift, records: Sequence[Record]) -> None:
         self._left[shift.name] = sum(len(part.specs) for part in missing(shift, records))
@@ -178,14 +181,6 @@ class Driver:
             self.devices[shift.card][self._environments[shift.card].device if records else ""] += 1
             del self.open[shift.name]
             self._ended.pop(shift.name, None)
-
-    def _take_unfit(self, path: Path) -> None:
-        try:
-            unfit = typed(decode(path.read_bytes()), Unfit, "node's state")
-        except (OSError, ValueError):
-            return  # half written, or shown late: the next look reads it
-        self.unfit[path.stem] = unfit
-        self._say(f"Node {unfit.node} is left out: {'; '.join(unfit.reasons)}.")
 
     # --- the queue ---
 
@@ -207,7 +202,8 @@ class Driver:
             if why is None or budget == 0:
                 continue
             if not every[shift.card] and nodes[shift.card]:
-                self._give_up(shift, f"every node of {shift.card} is unfit: {self._reasons()}")
+                reasons = dict.fromkeys(reason for unfit in self.unfit.values() for reason in unfit.reasons)
+                self._give_up(shift, f"every node of {shift.card} is unfit: {'; '.join(reasons)}")
                 continue
             if not good[shift.card]:
                 self._tell(f"No node of {shift.card} takes jobs now; waiting for one.")
@@ -303,9 +299,6 @@ class Driver:
         self._sent[sent.shift].append(sent)
         with (self._folder / "jobs.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(sent)) + "\n")
-
-    def _reasons(self) -> str:
-        return "; ".join(dict.fromkeys(reason for unfit in self.unfit.values() for reason in unfit.reasons))
 
     def _give_up(self, shift: Shift, why: str) -> None:
         """The rows that a shift lacks are failures, with its log's end. No job of it runs: this alone writes."""

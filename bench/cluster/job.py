@@ -60,7 +60,8 @@ def main(
             write_whole(Path(f"{about}.json"), json.dumps(asdict(unfit_node)))
             print(f"nothing is measured on {shown}: {'; '.join(reasons)}", file=sys.stderr)
             return UNFIT
-        mine = _mine()
+        start = ".".join(os.environ.get(word, "0") for word in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT"))
+        mine = f"{start} {os.getpid()}"
         holder = folder / "shifts" / f"{name}.holder"
         write_whole(holder, mine)
         for part in left:
@@ -78,7 +79,7 @@ def _left_out(shift: Shift, part: Part, reasons: Sequence[str], *, asked: bool) 
 
     A card that torch does not see goes by the one that was asked for.
     """
-    from visionbench.machine import batch_job
+    from visionbench.machine import host
 
     environment = Environment(device_type=shift.device.partition(":")[0])
     if asked:
@@ -88,7 +89,7 @@ def _left_out(shift: Shift, part: Part, reasons: Sequence[str], *, asked: bool) 
     if environment.device_name is None:
         card = select(shift.card)[0]
         environment = replace(environment, device_key=card.key, device_name=card.names[0])
-    environment = replace(environment, node=batch_job.node(), job=batch_job.number(), restarts=batch_job.restarts())
+    environment = replace(environment, node=host.node(), job=host.job(), restarts=host.restarts())
     return Record(
         spec=part.specs[0],
         protocol=replace(part.protocol, launches=1),
@@ -96,12 +97,6 @@ def _left_out(shift: Shift, part: Part, reasons: Sequence[str], *, asked: bool) 
         failure=Failure(kind="unfit", stage="cluster", message="; ".join(reasons)),
         source="measured",
     )
-
-
-def _mine() -> str:
-    """This start of this job."""
-    words = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT")
-    return f"{'.'.join(os.environ.get(word, '0') for word in words)} {os.getpid()}"
 
 
 def _check(holder: Path, mine: str) -> None:

@@ -11,7 +11,7 @@ import secrets
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -93,7 +93,7 @@ class Ray:
     def cancel(self, numbers: Sequence[str]) -> None:
         """End jobs."""
         for number in numbers:
-            _asked(partial(_stop, number))
+            _asked(methodcaller("stop_job", number))
 
     def how_to_cancel(self, jobs: Sequence[Job]) -> str:
         """The command that ends jobs."""
@@ -116,11 +116,6 @@ class Ray:
         job = script(self.sites, self.folder, shift, card)
         folder = shlex.quote(str(Path.cwd()))
         return f"exec >>{log} 2>&1\ncd {folder}\nunset OMP_NUM_THREADS\nexport {exports}\n{job}"
-
-
-def _stop(number: str, client: JobSubmissionClient) -> bool:
-    stopped: bool = client.stop_job(number)
-    return stopped
 
 
 def check_here() -> None:
@@ -155,11 +150,8 @@ def _nodes() -> tuple[Node, ...]:
     """Every node by name. A name that has come back is listed twice, and the living one counts."""
     from ray.util.state import list_nodes
 
-    def ask(client: JobSubmissionClient) -> list[Any]:
-        nodes: list[Any] = list_nodes(address=client.get_address(), limit=MOST_NODES, detail=True)
-        return nodes
-
-    listed = sorted(_asked(ask), key=lambda state: state.state == "ALIVE")
+    answer = _asked(lambda client: list_nodes(address=client.get_address(), limit=MOST_NODES, detail=True))
+    listed = sorted(answer, key=lambda state: state.state == "ALIVE")
     by_name = {node.name: node for node in map(_node, listed)}
     return tuple(by_name[name] for name in sorted(by_name))
 
@@ -168,13 +160,8 @@ def _node(state: Any) -> Node:
     resources = state.resources_total or {}
     kind = next((word.removeprefix(KIND) for word in resources if word.startswith(KIND)), "")
     alive = "idle" if state.state == "ALIVE" else "down"
-    return Node(
-        name=state.node_name,
-        state=alive,
-        gres=kind if resources.get("GPU") else "",
-        features=(state.node_id,),
-        limit=None,
-    )
+    gres = kind if resources.get("GPU") else ""
+    return Node(name=state.node_name, state=alive, gres=gres, features=(state.node_id,), limit=None)
 
 
 def _is_kind(kind: str, wanted: str) -> bool:

@@ -22,32 +22,11 @@ from visionbench.record.files import reason, text_of, toml_of
 SITE = Path("cluster.toml")
 
 OWN = {
-    "job-name": "J",
-    "array": "a",
-    "output": "o",
-    "error": "e",
-    "partition": "p",
-    "clusters": "M",
-    "open-mode": "",
-    "nodes": "N",
-    "nodelist": "w",
-    "nodefile": "F",
-    "exclude": "x",
-    "ntasks": "n",
-    "gres": "",
-    "gpus": "G",
-    "gpus-per-node": "",
-    "gpus-per-task": "",
-    "gpus-per-socket": "",
-    "tres-per-task": "",
-    "wait": "W",
-    "wrap": "",
-    "no-requeue": "",
-    "test-only": "",
-    "version": "V",
-    "help": "h",
-    "usage": "",
-}
+    "job-name": "J", "array": "a", "output": "o", "error": "e", "partition": "p", "clusters": "M", "open-mode": "",
+    "nodes": "N", "nodelist": "w", "nodefile": "F", "exclude": "x", "ntasks": "n", "gres": "", "gpus": "G",
+    "gpus-per-node": "", "gpus-per-task": "", "gpus-per-socket": "", "tres-per-task": "", "wait": "W", "wrap": "",
+    "no-requeue": "", "test-only": "", "version": "V", "help": "h", "usage": "",
+}  # fmt: skip
 """Options of `sbatch` that would set a shift's job otherwise than the loop must have it, with their short forms: it
 finds jobs by their names, places them among a partition's nodes, asks for one GPU and reads their logs.
 """

@@ -33,18 +33,9 @@ PATIENCE = 60.0
 """Seconds that one of Slurm's commands may take; a busy controller takes many."""
 
 FINAL = {
-    "BOOT_FAIL",
-    "CANCELLED",
-    "COMPLETED",
-    "DEADLINE",
-    "FAILED",
-    "LAUNCH_FAILED",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "PREEMPTED",
-    "REVOKED",
-    "TIMEOUT",
-}
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY",
+    "PREEMPTED", "REVOKED", "TIMEOUT",
+}  # fmt: skip
 """States of a job that is over. Every other one may still run: completing, suspended, requeued, ..."""
 
 BAD = ("down", "drain", "error", "fail", "inval", "maint", "no_respond", "not_resp", "power_down", "unknown")
@@ -131,7 +122,7 @@ class Slurm:
             nodes = tuple(node for node in nodes if _has_features(node, site.constraint))
             if not site.gres:
                 return nodes
-        kind = _kind(site.gres) if site.gres else card.lower()
+        kind = next(iter(_kinds(site.gres)), "") if site.gres else card.lower()
         if not kind and _asks_for_gpus(site.gres or ""):  # of any kind
             return tuple(node for node in nodes if _asks_for_gpus(node.gres))
         return tuple(node for node in nodes if kind in _kinds(node.gres)) or (
@@ -191,10 +182,11 @@ class Slurm:
 
     def command(self, shift: str, card: str, node: str | None, exclude: Sequence[str]) -> list[str]:
         """The `sbatch` line of a shift."""
-        site = self.sites.get(card, Site())
+        site, constraint = self.sites.get(card, Site()), self._constraint(card)
         nodes = [] if node is None else [f"--nodelist={node}"]
         nodes += [f"--exclude={','.join(exclude)}"] if exclude and node is None else []
-        asked = {"partition": self._partition_of(card), "gres": self._gres(card), "constraint": self._constraint(card)}
+        gres = site.gres or ("gpu:1" if constraint else f"gpu:{card.lower()}:1")
+        asked = {"partition": self._partition_of(card), "gres": gres, "constraint": constraint}
         return [
             "sbatch",
             "--parsable",
@@ -209,10 +201,6 @@ class Slurm:
             *site.sbatch,
             *self.options,
         ]
-
-    def _gres(self, card: str) -> str:
-        site = self.sites.get(card, Site())
-        return site.gres or ("gpu:1" if self._constraint(card) else f"gpu:{card.lower()}:1")
 
     def _constraint(self, card: str) -> str | None:
         """The site's own, or the card's word where nodes carry it as a feature and not as a kind of GPU."""
@@ -276,10 +264,6 @@ def _asks_for_gpus(gres: str) -> bool:
     return any(re.split(r"[:(]", part.strip())[0] == "gpu" for part in gres.lower().split(","))
 
 
-def _kind(gres: str) -> str:
-    return next(iter(_kinds(gres)), "")
-
-
 def seconds_of(limit: str) -> float | None:
     """Slurm's `1-02:03:04`, `2:03:04`, `30:00` or `90` (minutes) in seconds; None for no limit."""
     days, dash, clock = limit.rpartition("-")
@@ -322,15 +306,9 @@ FOREIGN = (
 """
 
 SILENCE = (
-    "unable to contact",
-    "connection refused",
-    "timed out",
-    "socket",
-    "communication",
-    "temporarily",
-    "zero bytes",
+    "unable to contact", "connection refused", "timed out", "socket", "communication", "temporarily", "zero bytes",
     "try again",
-)
+)  # fmt: skip
 """Words of a controller that is away for now."""
 
 

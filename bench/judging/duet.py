@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean, median
@@ -115,15 +115,8 @@ def stage(
                 "`sudo nvidia-smi -c DEFAULT` lets them share it."
             )
     used = threads or (1 if device.startswith("cpu") else None)
-    baseline, candidate = sources
-    return Stage(
-        baseline=baseline,
-        candidate=candidate,
-        device=device,
-        threads=used,
-        timer=timer_of(device, used),
-        rounds=rounds,
-    )
+    timer, (baseline, candidate) = timer_of(device, used), sources
+    return Stage(baseline=baseline, candidate=candidate, device=device, threads=used, timer=timer, rounds=rounds)
 
 
 def timer_of(device: str, threads: int | None) -> Timer:
@@ -147,9 +140,7 @@ def is_gone(played: Iterable[Launch | Broken], device: str, answered: bool) -> b
     return any(sweep.is_gone(row.failure, device, answered) for row in played if isinstance(row, Broken))
 
 
-def launch(
-    rows: Sequence[Row], stage: Stage, rng: random.Random, watch: Callable[[Row], None] = lambda _: None
-) -> dict[str, Launch | Broken]:
+def launch(rows: Sequence[Row], stage: Stage, rng: random.Random) -> dict[str, Launch | Broken]:
     """One pair of fresh processes plays all rows, in an order drawn from `rng`; by row name, what came of it.
 
     A side that dies takes its row along; the remaining rows go on in a new pair. Processes never outlive the call.
@@ -161,8 +152,8 @@ def launch(
     while left:
         try:
             with _pair(stage, rng) as pair:
-                _play_all(left, pair, stage, rng, played, watch)
-        except _PairError as error:  # before any row: all of them have the same trouble
+                _play_all(left, pair, stage, rng, played)
+        except _RowError as error:  # before any row: all of them have the same trouble
             played |= {row.name: error.broken for row in left}
             break
     return {name: _doubted(row, doubts) if isinstance(row, Launch) else row for name, row in played.items()}
@@ -213,7 +204,7 @@ def launch_here(row: Row, stage: Stage, seed: int) -> Launch:
     rng = random.Random(seed)  # noqa: S311  # orders, no secrets
     with undisturbed(stage.device):
         doubts = _surroundings(stage)
-        pair = _Pair(_Here(stage), _Here(stage), _drawn_order(rng))
+        pair: _Pair = {side: _Here(stage) for side in _drawn_order(rng)}
         try:
             return _doubted(_play(row, pair, stage, (), rng), doubts)
         except _RowError as error:
@@ -222,64 +213,37 @@ def launch_here(row: Row, stage: Stage, seed: int) -> Launch:
             raise BenchError(f"{what or 'both networks'} failed at {failure.stage}: {failure.message}.") from error
 
 
-class _PairError(Exception):
-    """The pair did not come to life."""
-
-    def __init__(self, broken: Broken) -> None:
-        super().__init__(broken.failure.message)
-        self.broken = broken
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """`order` is the one in which sides are started, prepared and warmed up: drawn, so that it favours neither."""
-
-    baseline: SideProcess | _Here
-    candidate: SideProcess | _Here
-    order: tuple[First, First]
-
-    def sides(self) -> tuple[tuple[First, SideProcess | _Here], ...]:
-        return tuple((side, _process(self, side)) for side in self.order)
+_Pair = Mapping[First, SideProcess | _Here]
+"""The two sides, in the order in which they are started, prepared and warmed up: drawn, so that it favours neither."""
 
 
 class _RowError(Exception):
-    """A failure of one side of the current row; `side` is None if both failed."""
+    """A failure of one side of the current row, or of the pair before any row; `side` is None if both failed."""
 
     def __init__(self, side: First | None, error: SideError) -> None:
         super().__init__(str(error))
-        self.broken, self.died = Broken(failure=error.failure, side=side), error.died
+        self.broken = Broken(failure=error.failure, side=side)
 
 
 @contextmanager
 def _pair(stage: Stage, rng: random.Random) -> Iterator[_Pair]:
-    """Both processes, started together: importing torch is what takes longest."""
+    """Both processes, started together: importing torch is what takes longest. Raises `_RowError`."""
     with ExitStack() as stack:
-        order = _drawn_order(rng)
-        sides = {
+        pair: _Pair = {
             side: stack.enter_context(SideProcess(getattr(stage, side), stage.device, stage.threads, rng))
-            for side in order
+            for side in _drawn_order(rng)
         }
-        pair = _Pair(sides["baseline"], sides["candidate"], order)
-        try:
-            _answers(pair, "start", START_SECONDS)
-        except _RowError as error:
-            raise _PairError(error.broken) from error
+        _answers(pair, "start", START_SECONDS)
         yield pair
 
 
 def _play_all(
-    left: list[Row],
-    pair: _Pair,
-    stage: Stage,
-    rng: random.Random,
-    played: dict[str, Launch | Broken],
-    watch: Callable[[Row], None],
+    left: list[Row], pair: _Pair, stage: Stage, rng: random.Random, played: dict[str, Launch | Broken]
 ) -> None:
     """Play rows off `left` until none is left or a side has died."""
     cores = _cores(stage, rng)
     while left:
         row = left.pop()
-        watch(row)
         try:
             played[row.name] = _play(row, pair, stage, cores, rng)
         except _RowError as error:
@@ -299,22 +263,19 @@ def _cores(stage: Stage, rng: random.Random) -> tuple[int, ...]:
 def _play(row: Row, pair: _Pair, stage: Stage, cores: tuple[int, ...], rng: random.Random) -> Launch:
     seed, everywhere = rng.randrange(2**31), host.usable_cores() if cores else ()
     alone = not stage.device.startswith("cpu")  # libraries choose by timing: nobody else may use the GPU meanwhile
-    for side, process in pair.sides():
-        process.order(do="prepare", spec=stored(asdict(_spec(row, side))), seed=seed, cores=everywhere)
+    for side, process in pair.items():
+        spec = getattr(row, side).spec
+        process.order(do="prepare", spec=stored(asdict(spec)), seed=seed, cores=everywhere)
         if alone:
             _answer(pair, side, "build", stage)
     if not alone:
         _answers(pair, "build", stage.row_seconds)
-    seconds = max(_ask(pair, side, "warm-up", stage, do="warm", cores=cores)["seconds"] for side, _ in pair.sides())
+    seconds = max(_ask(pair, side, "warm-up", stage, do="warm", cores=cores)["seconds"] for side in pair)
     turn = _turn(seconds, stage.device)
     wanted = stage.rounds or _rounds(turn, seconds)
     rounds = tuple(_round(pair, stage, turn, rng) for _ in range(wanted))
-    ends = [_ask(pair, side, "time", stage, do="finish") for side, _ in reversed(pair.sides())]
+    ends = [_ask(pair, side, "time", stage, do="finish") for side in reversed(list(pair))]
     return Launch(rounds=rounds, cores=cores, flags=_flags(ends))
-
-
-def _spec(row: Row, side: First) -> Any:
-    return (row.baseline if side == "baseline" else row.candidate).spec
 
 
 def _turn(seconds: float, device: str) -> dict[str, Any]:
@@ -372,17 +333,13 @@ def _flags(ends: Sequence[dict[str, Any]]) -> tuple[str, ...]:
 
 
 def _ask(pair: _Pair, side: First, stage_name: str, stage: Stage, **order: Any) -> dict[str, Any]:
-    _process(pair, side).order(**order)
+    pair[side].order(**order)
     return _answer(pair, side, stage_name, stage)
-
-
-def _process(pair: _Pair, side: First) -> SideProcess | _Here:
-    return pair.baseline if side == "baseline" else pair.candidate
 
 
 def _answer(pair: _Pair, side: First, stage_name: str, stage: Stage) -> dict[str, Any]:
     try:
-        return _process(pair, side).answer(stage_name, stage.row_seconds)
+        return pair[side].answer(stage_name, stage.row_seconds)
     except SideError as error:
         raise _RowError(side, error) from error
 
@@ -391,7 +348,7 @@ def _answers(pair: _Pair, stage_name: str, seconds: float) -> None:
     """Hear both sides out, so that a model that fails on both is not blamed on one."""
     deadline = time.monotonic() + seconds
     failed: list[tuple[First, SideError]] = []
-    for side, process in pair.sides():
+    for side, process in pair.items():
         try:
             process.answer(stage_name, math.ceil(max(deadline - time.monotonic(), 1.0)))
         except SideError as error:

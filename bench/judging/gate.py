@@ -88,7 +88,7 @@ def gate(
 ) -> Outcome:
     """Measure all rows and judge them. `keep` gets everything measured so far after every launch."""
     duet = _Duet(rows, stage, environment, plan, keep, progress)
-    duet.play(frozenset(row.name for row in rows))
+    duet.play({row.name: plan.launches for row in rows})
     looked_at = duet.made
     # Settled before anything is judged: a second look costs half of the error, and must be paid for in advance.
     enough = plan.launches >= launches_needed(rule, len(rows))
@@ -97,9 +97,10 @@ def gate(
         duet.looks = rule.looks
         keep(duet.comparisons())
     verdicts = judge(duet.comparisons(), rule, looks={})
-    again = frozenset(needs_second_look(verdicts)) if rule.looks > 1 and not duet.lost else frozenset()
+    again = needs_second_look(verdicts) if rule.looks > 1 and not duet.lost else ()
     if again:
-        duet.play(again, more_launches(verdicts, plan.launches))
+        more = more_launches(verdicts, plan.launches)
+        duet.play({name: more[name] for name in again})
         verdicts = judge(duet.comparisons(), rule, looks=dict.fromkeys(again, 2))
     return Outcome(
         comparisons=duet.comparisons(),
@@ -157,12 +158,12 @@ class _Duet:
         spent = time.monotonic() - self._begun
         return self._plan.budget is None or spent + self._longest <= self._plan.budget
 
-    def play(self, names: frozenset[str], wanted: Mapping[str, int] | None = None) -> None:
-        """One look: the plan's launches of these rows, or those `wanted` by name, or as many as there is time for."""
-        planned = {name: wanted[name] if wanted else self._plan.launches for name in names}
+    def play(self, planned: Mapping[str, int]) -> None:
+        """One look: so many launches of these rows, by name, or as many as there is time for."""
+        most = max(planned.values(), default=0)
         answered = answers(self._stage.device)
-        for number in range(max(planned.values(), default=0)):
-            rows = [row for row in self._rows if planned.get(row.name, 0) > number and row.name not in self._broken]
+        for number in range(1, most + 1):
+            rows = [row for row in self._rows if planned.get(row.name, 0) >= number and row.name not in self._broken]
             if not rows:
                 return
             if not self.time_is_left:
@@ -171,42 +172,37 @@ class _Duet:
             began = time.monotonic()
             played = launch(rows, self._stage, self._rng)
             self.lost = is_gone(played.values(), self._stage.device, answered)
+            for name, came_of_it in played.items():
+                if isinstance(came_of_it, Launch):
+                    self._launches[name].append(came_of_it)
+                elif not self.lost:  # and it is not tried again: a row that fails once is no row to trust
+                    self._broken[name] = came_of_it
             if self.lost:
-                self._take({name: row for name, row in played.items() if isinstance(row, Launch)})
                 self._keep(self.comparisons())
                 return
-            self._take(played)
             self.made += 1
-            self._longest = max(time.monotonic() - began, self._longest if number else 0.0)
+            self._longest = max(time.monotonic() - began, self._longest if number > 1 else 0.0)
             self._keep(self.comparisons())
-            self._tell(number + 1, max(planned.values()), len(rows), time.monotonic() - began)
-
-    def _take(self, played: dict[str, Launch | Broken]) -> None:
-        for name, came_of_it in played.items():
-            if isinstance(came_of_it, Broken):  # and it is not tried again: a row that fails once is no row to trust
-                self._broken[name] = came_of_it
-            else:
-                self._launches[name].append(came_of_it)
-
-    def _tell(self, done: int, planned: int, rows: int, seconds: float) -> None:
-        if self._progress is not None:
-            self._progress.launched(done, planned, rows, (planned - done) * seconds)
+            if self._progress is not None:
+                seconds_left = (most - number) * (time.monotonic() - began)
+                self._progress.launched(number, most, len(rows), seconds_left)
 
     def comparisons(self) -> tuple[Comparison, ...]:
         """Everything measured so far, a comparison per row."""
-        return tuple(self._comparison(row) for row in self._rows)
-
-    def _comparison(self, row: Row) -> Comparison:
-        broken = self._broken.get(row.name)
-        return Comparison(
-            name=row.name,
-            baseline=row.baseline,
-            candidate=row.candidate,
-            environment=self._environment,
-            timer=self._stage.timer,
-            seed=self._plan.seed,
-            looks=self.looks,
-            launches=tuple(self._launches[row.name]),
-            failure=broken.failure if broken else None,
-            failed=broken.side if broken else None,
-        )
+        comparisons = []
+        for row in self._rows:
+            broken = self._broken.get(row.name)
+            comparison = Comparison(
+                name=row.name,
+                baseline=row.baseline,
+                candidate=row.candidate,
+                environment=self._environment,
+                timer=self._stage.timer,
+                seed=self._plan.seed,
+                looks=self.looks,
+                launches=tuple(self._launches[row.name]),
+                failure=broken.failure if broken else None,
+                failed=broken.side if broken else None,
+            )
+            comparisons.append(comparison)
+        return tuple(comparisons)

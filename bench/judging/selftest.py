@@ -17,8 +17,8 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from datetime import date
 from fractions import Fraction
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import Protocol, get_args
 
 from scipy.stats import beta
 
-from visionbench.comparison.comparison import Comparison, Side
+from visionbench.comparison.comparison import Side
 from visionbench.comparison.noise_profile import Condition, Findings, Profile
 from visionbench.comparison.verdict import Rule, Verdict, Word
 from visionbench.judging import gate as judging
@@ -192,7 +192,9 @@ def selftest(
         if progress is not None:
             progress.began(suite, number, len(planned))
         runs.append(_run(suite, ask, stage, environment, rule, sides, progress))
-        _check(runs[0])
+        verdicts = runs[0].outcome.verdicts
+        if all(verdict.word == "not measured" for verdict in verdicts):
+            raise BenchError(f"not one row of the self-test could be measured ({verdicts[0].reason}): mend that first.")
         keep(runs)
         longest = max(longest, time.monotonic() - began)
     return tuple(runs)
@@ -210,30 +212,14 @@ def _run(
     neighbour = busy_core(random.Random(suite.seed)) if suite.condition == "busy" else nullcontext()  # noqa: S311
     # No budget: a suite that is cut short says nothing about the gate as it is used.
     plan = judging.Plan(launches=ask.launches, seed=suite.seed)
-    clock = _Clock()
     played = rows(suite.kinds, suite.share, sides, images=1 if stage.device.startswith("cpu") else FILLING)
+    ends = [time.monotonic()]
     with neighbour:
-        outcome = judging.gate(played, stage, environment, plan, rule, clock.launched, progress)
-    return Run(suite=suite, outcome=outcome, launch_seconds=clock.seconds(ask.launches))
-
-
-@dataclass(slots=True)
-class _Clock:
-    """When the gate's launches ended."""
-
-    _ends: list[float] = field(default_factory=lambda: [time.monotonic()])
-
-    def launched(self, _: Sequence[Comparison]) -> None:
-        self._ends.append(time.monotonic())
-
-    def seconds(self, first: int) -> tuple[float, ...]:
-        return tuple(end - begin for begin, end in itertools.pairwise(self._ends[: first + 1]))
-
-
-def _check(run: Run) -> None:
-    verdicts = run.outcome.verdicts
-    if all(verdict.word == "not measured" for verdict in verdicts):
-        raise BenchError(f"not one row of the self-test could be measured ({verdicts[0].reason}): mend that first.")
+        outcome = judging.gate(
+            played, stage, environment, plan, rule, lambda _: ends.append(time.monotonic()), progress
+        )
+    seconds = tuple(end - begin for begin, end in itertools.pairwise(ends[: ask.launches + 1]))
+    return Run(suite=suite, outcome=outcome, launch_seconds=seconds)
 
 
 @contextmanager
@@ -243,24 +229,17 @@ def in_trees(stage: Stage, start: Path) -> Iterator[tuple[Stage, tuple[Revision,
     Where there is no such checkout both sides run from the same source, and there are no revisions (`ONE_SOURCE`).
     """
     with ExitStack() as stack:
-        root, sides = _two_trees(start, stack)
-        if sides is None:
-            yield stage, None
-            return
-        one, other = (
-            replace(source, tree=side.tree, repository=root)
-            for source, side in zip((stage.baseline, stage.candidate), sides, strict=True)
-        )
-        yield replace(stage, baseline=one, candidate=other), sides
-
-
-def _two_trees(start: Path, stack: ExitStack) -> tuple[Path | None, tuple[Revision, Revision] | None]:
-    try:
-        root = repository(start)
-        one, other = (stack.enter_context(checked_out(root, "HEAD")) for _ in range(2))
-    except BenchError:  # no git, no checkout, no commit: none of them is needed
-        return None, None
-    return root, (one, other)
+        sides = None
+        with suppress(BenchError):  # no git, no checkout, no commit: none of them is needed
+            root = repository(start)
+            baseline, candidate = (stack.enter_context(checked_out(root, "HEAD")) for _ in range(2))
+            sides = baseline, candidate
+            stage = replace(
+                stage,
+                baseline=replace(stage.baseline, tree=baseline.tree, repository=root),
+                candidate=replace(stage.candidate, tree=candidate.tree, repository=root),
+            )
+        yield stage, sides
 
 
 # --- what the runs come to

@@ -9,8 +9,9 @@ and its shapes: that is for the clock to find.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from operator import attrgetter
 
-from visionbench.comparison.fold_names import Fold, fold
+from visionbench.comparison.fold_names import fold
 from visionbench.comparison.structure import (
     UPDATE,
     Layer,
@@ -55,7 +56,11 @@ def compare(
 
     Raises `OtherVersionsError` where the sides were counted with different releases of torch or timm.
     """
-    _comparable(baseline, now)
+    if (baseline.torch, baseline.timm) != (now.torch, now.timm):
+        raise OtherVersionsError(
+            f"the baseline was counted with torch {baseline.torch} and timm {baseline.timm}, and torch {now.torch} and "
+            f"timm {now.timm} here may count differently: install the baseline's, or rewrite it with `{UPDATE}`."
+        )
     changes: list[Change] = []
     for row, before in baseline.rows.items():
         if row in now.rows:
@@ -66,29 +71,15 @@ def compare(
             changes += [_whole(row, "present", "missing", now.untrained[row])]
         elif not _allowed(row, allow_missing):
             changes += [_whole(row, "present", "missing")]
-    new = dict.fromkeys(now.rows, "") | now.failures
-    return (*changes, *(_new(row, why) for row, why in new.items() if _unknown(row, why, baseline, allow_new)))
-
-
-def _comparable(baseline: Structures, now: Structures) -> None:
-    if (baseline.torch, baseline.timm) != (now.torch, now.timm):
-        raise OtherVersionsError(
-            f"the baseline was counted with torch {baseline.torch} and timm {baseline.timm}, and torch {now.torch} and "
-            f"timm {now.timm} here may count differently: install the baseline's, or rewrite it with `{UPDATE}`."
-        )
+    for row, failure in (dict.fromkeys(now.rows, "") | now.failures).items():
+        # What cannot even be counted is nothing that a name could allow.
+        if row not in baseline.rows and (failure or not _allowed(row, allow_new)):
+            changes += [_whole(row, "missing", "cannot be counted" if failure else "new", failure)]
+    return tuple(changes)
 
 
 def _allowed(row: str, names: Collection[str]) -> bool:
     return row in names or model_of(row) in names
-
-
-def _unknown(row: str, failure: str, baseline: Structures, allow_new: Collection[str]) -> bool:
-    """A row that the baseline lacks. One that cannot even be counted is nothing that a name could allow."""
-    return row not in baseline.rows and (bool(failure) or not _allowed(row, allow_new))
-
-
-def _new(row: str, failure: str) -> Change:
-    return _whole(row, "missing", "cannot be counted" if failure else "new", failure)
 
 
 def _whole(row: str, before: str, after: str, reason: str = "") -> Change:
@@ -107,7 +98,11 @@ def _differences(before: Structure, after: Structure) -> tuple[Change, ...]:
         told = f"{number}, {len(renamed):,} renamed"
         found.append(Change(row=after.row, what="layers", before=number, after=told, where=_cut(_renames(renamed))))
     elif not found and before.layers != after.layers:
-        where = _cut(_lines(_operator_entries(before, after)) or _any_lines(before, after))
+        lines = _lines(_operator_entries(before, after))
+        if not lines:  # layers differ in something else, and the totals agree: something moved
+            for what, read in _QUANTITIES.items():
+                lines += _lines(_quantity_entries(before, after, what, read))
+        where = _cut(lines)
         layers = [f"{len(side.layers):,} layers" for side in (before, after)]
         found.append(Change(row=after.row, what="layers", before=layers[0], after=layers[1], where=where))
     return tuple(found)
@@ -199,11 +194,7 @@ def _where(what: str, before: Structure, after: Structure) -> tuple[str, ...]:
 
 
 _QUANTITIES: dict[str, Callable[[Layer], int]] = {
-    "params": lambda layer: layer.params,
-    "buffers": lambda layer: layer.buffers,
-    "MACs": lambda layer: layer.macs,
-    "activations": lambda layer: layer.activations,
-    "bytes": lambda layer: layer.bytes,
+    what: attrgetter(what.lower()) for what in ("params", "buffers", "MACs", "activations", "bytes")
 }
 
 
@@ -224,15 +215,10 @@ def _operator_entries(before: Structure, after: Structure) -> Iterator[Entry]:
     for path, old, new, status in _pairs(before, after):
         names = sorted(old.operators.keys() | new.operators.keys())
         counts = [(name, old.operators.get(name, 0), new.operators.get(name, 0)) for name in names]
-        text = ", ".join(_operator(*count, status) for count in counts if count[1] != count[2])
+        form = {"new": "+ {0} x{2}", "gone": "- {0} x{1}", "": "{0} {1} -> {2}"}[status]
+        text = ", ".join(form.format(*count) for count in counts if count[1] != count[2])
         if text:
             yield path, (text, status)
-
-
-def _operator(name: str, old: int, new: int, status: str) -> str:
-    if status:
-        return f"+ {name} x{new}" if status == "new" else f"- {name} x{old}"
-    return f"{name} {old} -> {new}"
 
 
 def _quantity_entries(before: Structure, after: Structure, what: str, read: Callable[[Layer], int]) -> Iterator[Entry]:
@@ -251,22 +237,17 @@ def _share(whole: int, images: int) -> str:
     return f"{whole // images:,}" if whole % images == 0 else f"{whole / images:,.1f}"
 
 
-def _any_lines(before: Structure, after: Structure) -> list[str]:
-    """Layers that differ in anything but their operators: the totals agree, so something moved."""
-    return [line for what, read in _QUANTITIES.items() for line in _lines(_quantity_entries(before, after, what, read))]
-
-
 def _lines(entries: Iterable[Entry]) -> list[str]:
-    return [_line(one) for one in fold(entries)]
-
-
-def _line(one: Fold[tuple[str, str]]) -> str:
-    text, status = one.value
-    if one.count == 1:
-        note = {"new": " (new layer)", "gone": " (layer gone)", "": ""}[status]
-        return f"{one.pattern}: {text}{note}"
-    layers = {"new": "new layers", "gone": "layers gone", "": "layers"}[status]
-    return f"{one.pattern}: {text} each ({one.count} {layers})"
+    lines = []
+    for alike in fold(entries):
+        text, status = alike.value
+        if alike.count == 1:
+            note = {"new": " (new layer)", "gone": " (layer gone)", "": ""}[status]
+        else:
+            layers = {"new": "new layers", "gone": "layers gone", "": "layers"}[status]
+            note = f" each ({alike.count} {layers})"
+        lines.append(f"{alike.pattern}: {text}{note}")
+    return lines
 
 
 def _cut(lines: list[str]) -> tuple[str, ...]:

@@ -59,10 +59,6 @@ from visionbench.record.statistics import (
 )
 from visionbench.record.units import plural
 
-DOUBTS = tuple(name for name in FLAGS if voids_ratio(name, "cpu"))
-"""Flags that make a launch's ratio one of clocks and not of code: such launches are left out. Where they are more than
-a third, no verdict is better than `inconclusive`. Other flags do so where the wall timed the row (`record.flags`)."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Test:
@@ -85,7 +81,8 @@ def judge(comparisons: Sequence[Comparison], rule: Rule, *, looks: int | Mapping
     rows = zip(measured, logs, slower, faster, strict=True)
     judged = iter([_judge_one(one, values, up, down, rule, len(measured)) for one, values, up, down in rows])
     verdicts = (next(judged) if _is_measured(comparison) else _not_measured(comparison) for comparison in comparisons)
-    return tuple(replace(verdict, looks=_looks(verdict, looks)) for verdict in verdicts)
+    times = dict.fromkeys((one.name for one in comparisons), looks) if isinstance(looks, int) else looks
+    return tuple(replace(verdict, looks=times.get(verdict.comparison.name, 1)) for verdict in verdicts)
 
 
 def needs_second_look(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
@@ -129,10 +126,6 @@ def launches_needed(rule: Rule, rows: int = 1) -> int:
 def _is_measured(comparison: Comparison) -> bool:
     """Whether a row takes part. A side that died on the way leaves launches, but nothing half known is ever `ok`."""
     return bool(comparison.launches) and comparison.failure is None
-
-
-def _looks(verdict: Verdict, looks: int | Mapping[str, int]) -> int:
-    return looks if isinstance(looks, int) else looks.get(verdict.comparison.name, 1)
 
 
 def _tests(rows: Sequence[Sequence[float]], rule: Rule) -> list[_Test]:
@@ -188,7 +181,9 @@ def _judge_one(
         return replace(found, reason=parted)
     if word in ("regressed", "improved") and (moved := _moved(ratio, logs, rule)):
         return replace(found, reason=moved)
-    why = f"{_why(ratio, slower, rule, rows)}{_meanwhile(logs)}" if word == "inconclusive" else ""
+    why = _why(ratio, slower, rule, rows) if word == "inconclusive" else ""
+    if why and spread_of_memory(logs) > 1:  # launches that remember each other have a wider interval
+        why += f"; the ratio moved by {_far(logs)} meanwhile"
     return replace(found, word=word, reason=why)
 
 
@@ -220,11 +215,6 @@ def _moved(ratio: Estimate, logs: Sequence[float], rule: Rule) -> str:
         f"{_between(ratio.low, ratio.high)}, but the ratio moved by {_far(logs)} during the "
         f"{plural(ratio.launches, 'launch', 'launches')}: what moved it may be all of the difference"
     )
-
-
-def _meanwhile(logs: Sequence[float]) -> str:
-    """What has widened the interval of launches that remember each other."""
-    return f"; the ratio moved by {_far(logs)} meanwhile" if spread_of_memory(logs) > 1 else ""
 
 
 def _far(logs: Sequence[float]) -> str:

@@ -28,7 +28,10 @@ def build(folder: Path, tree: Path, name: str) -> str:
     the tree is called `name`.
     """
     python = folder / "bin" / "python"
-    wanted = [*_wanted(tree), *(() if _is_engine(tree) else _needed_by_the_engine())]
+    wanted = [word for path in sorted(tree.glob("requirements*.txt")) for word in ("-r", str(path))]
+    wanted += [str(tree)] if _is_package(tree) else []
+    is_engine = (tree / "bench" / "record" / "spec.py").exists()
+    wanted += [] if is_engine else _needed_by_the_engine()
     uv = shutil.which("uv")
     if uv:
         _run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)], tree, name)
@@ -36,19 +39,11 @@ def build(folder: Path, tree: Path, name: str) -> str:
     else:
         _run([sys.executable, "-m", "venv", str(folder)], tree, name)
         _run([str(python), "-m", "pip", "install", "--quiet", *wanted], tree, name)
-    if not _is_engine(tree) and not _is_checkout():
-        _copy_engine(folder)
+    if not is_engine and not _is_checkout():  # what is installed is copied
+        without = shutil.ignore_patterns("__pycache__")
+        for packages in (folder / "lib").glob("python*/site-packages"):
+            shutil.copytree(Path(visionbench.__file__).parent, packages / "visionbench", ignore=without)
     return str(python)
-
-
-def _wanted(tree: Path) -> list[str]:
-    """The tree's requirement files, and the tree itself where it is a package."""
-    requirements = [word for path in sorted(tree.glob("requirements*.txt")) for word in ("-r", str(path))]
-    return [*requirements, *([str(tree)] if _is_package(tree) else [])]
-
-
-def _is_engine(tree: Path) -> bool:
-    return (tree / "bench" / "record" / "spec.py").exists()
 
 
 def _is_package(tree: Path) -> bool:
@@ -80,14 +75,6 @@ def _needed_by_the_engine() -> list[str]:
             "--environment same."
         ) from error
     return [need for need in needs if "extra ==" not in need]
-
-
-def _copy_engine(environment: Path) -> None:
-    """Put the files of the installed engine into the environment."""
-    for packages in (environment / "lib").glob("python*/site-packages"):
-        shutil.copytree(
-            Path(visionbench.__file__).parent, packages / "visionbench", ignore=shutil.ignore_patterns("__pycache__")
-        )
 
 
 def _run(command: list[str], directory: Path, name: str) -> None:

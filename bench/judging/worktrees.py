@@ -35,20 +35,9 @@ OUR_OWN = ("**/visionbench*.jsonl", "**/__pycache__/**")
 """Files that a gate itself leaves in a checkout: they are no change of it."""
 
 DECLARATIONS = (
-    "pyproject.toml",
-    "setup.cfg",
-    "setup.py",
-    "requirements*.txt",
-    "requirements/*.txt",
-    "constraints*.txt",
-    "uv.lock",
-    "poetry.lock",
-    "pdm.lock",
-    "pixi.lock",
-    "pylock.toml",
-    "Pipfile.lock",
-    "environment.yml",
-)
+    "pyproject.toml", "setup.cfg", "setup.py", "requirements*.txt", "requirements/*.txt", "constraints*.txt", "uv.lock",
+    "poetry.lock", "pdm.lock", "pixi.lock", "pylock.toml", "Pipfile.lock", "environment.yml",
+)  # fmt: skip
 """Files that say what a revision needs installed."""
 
 GIT_SECONDS = 120.0
@@ -94,7 +83,8 @@ def checked_out(root: Path, name: str) -> Iterator[Revision]:
             words = ("-c", "core.hooksPath=/dev/null", "worktree", "add", "--detach", "--force")
             done = _run(root, *words, str(tree), commit)
             if done.returncode != 0:
-                raise BenchError(f"git cannot check out {name} ({_last_line(done.stderr)}): mend that, and try again.")
+                said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+                raise BenchError(f"git cannot check out {name} ({said}): mend that, and try again.")
             yield Revision(name=name, commit=commit, tree=tree)
         finally:
             _remove(root, tree)
@@ -252,7 +242,3 @@ def _run(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
         raise BenchError(f"git cannot be run ({error.strerror}): install it, or use --vary.") from error
     except subprocess.TimeoutExpired as error:
         raise BenchError(f"`git {words[0]}` did not end in {GIT_SECONDS:g} s: see what it waits for.") from error
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no reason given"])[-1]

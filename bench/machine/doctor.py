@@ -459,16 +459,7 @@ def _link(gpu: nvml.Gpu, _: str) -> Finding:
 
 
 LOOKS = (
-    _driver,
-    _company,
-    _compute_mode,
-    _sharing,
-    _ecc,
-    _persistence,
-    _power,
-    _temperature,
-    _clocks,
-    _throttle_counters,
+    _driver, _company, _compute_mode, _sharing, _ecc, _persistence, _power, _temperature, _clocks, _throttle_counters,
     _link,
-)
+)  # fmt: skip
 """The checks of a card that answers, in the order of the output."""

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from visionbench import ROOT
-from visionbench.machine import accelerator, allocator, batch_job, health, host, nvml
+from visionbench.machine import accelerator, allocator, health, host, nvml
 from visionbench.record import devices
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Environment, Health
@@ -82,27 +82,13 @@ CPU_VARIABLES: dict[str, str] = {
 }
 """What changes a CPU's numbers in the same way: of oneDNN (its older names, too), of torch and of MKL."""
 
-_SWITCHES = frozenset(
-    {
-        "CUDA_LAUNCH_BLOCKING",
-        "PYTORCH_NO_CUDA_MEMORY_CACHING",
-        "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
-        "TORCH_BLAS_PREFER_CUBLASLT",
-        "DISABLE_ADDMM_CUDA_LT",
-        "PYTORCH_TUNABLEOP_ENABLED",
-        "TORCH_CUDNN_V8_API_DISABLED",
-        "TORCH_CUDNN_USE_HEURISTIC_MODE_B",
-        "TORCH_CUDNN_SDPA_DEPRIORITIZED",
-        "CUDA_FORCE_PTX_JIT",
-        "HIP_LAUNCH_BLOCKING",
-        "AMD_SERIALIZE_KERNEL",
-        "TORCH_BLAS_PREFER_HIPBLASLT",
-        "PYTORCH_MIOPEN_SUGGEST_NHWC",
-        "PYTORCH_ENABLE_MPS_FALLBACK",
-        "PYTORCH_MPS_FAST_MATH",
-        "PYTORCH_MPS_PREFER_METAL",
-    }
-)
+_SWITCHES = {
+    "CUDA_LAUNCH_BLOCKING", "PYTORCH_NO_CUDA_MEMORY_CACHING", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "TORCH_BLAS_PREFER_CUBLASLT", "DISABLE_ADDMM_CUDA_LT", "PYTORCH_TUNABLEOP_ENABLED", "TORCH_CUDNN_V8_API_DISABLED",
+    "TORCH_CUDNN_USE_HEURISTIC_MODE_B", "TORCH_CUDNN_SDPA_DEPRIORITIZED", "CUDA_FORCE_PTX_JIT", "HIP_LAUNCH_BLOCKING",
+    "AMD_SERIALIZE_KERNEL", "TORCH_BLAS_PREFER_HIPBLASLT", "PYTORCH_MIOPEN_SUGGEST_NHWC",
+    "PYTORCH_ENABLE_MPS_FALLBACK", "PYTORCH_MPS_FAST_MATH", "PYTORCH_MPS_PREFER_METAL",
+}  # fmt: skip
 """Of these "0" is what holds where they are not set."""
 
 
@@ -125,7 +111,7 @@ def describe(device: str, threads: int | None = None) -> Environment:
         torch=str(torch.__version__),
         timm=_version("timm"),
         python=platform.python_version(),
-        platform=_platform(),
+        platform=platform.platform(),
         git_commit=commit,
         git_dirty=dirty,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -137,10 +123,10 @@ def describe(device: str, threads: int | None = None) -> Environment:
         cpu=_cpu_model(),
         cores=len(host.usable_cores()),
         threads=threads or torch.get_num_threads(),
-        node=batch_job.node(),
-        job=batch_job.number(),
-        restarts=batch_job.restarts(),
-        exclusive_node=batch_job.is_alone(),
+        node=host.node(),
+        job=host.job(),
+        restarts=host.restarts(),
+        exclusive_node=host.has_whole_node(),
     )
     if kind == "cuda":
         return _with_cuda(here, device)
@@ -229,11 +215,6 @@ def _cpu_model() -> str:
     except OSError:
         pass  # not Linux
     return platform.processor() or platform.machine()
-
-
-@cache
-def _platform() -> str:
-    return platform.platform()
 
 
 @cache

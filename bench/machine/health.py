@@ -38,14 +38,12 @@ def lacks_lanes(health: Health) -> bool:
 def unfit(device: str) -> tuple[str, ...]:
     """Why nothing may be measured on this card, in clauses; () where nothing forbids it."""
     with nvml.opened(device) as gpu:
-        return tuple(_forbids(gpu, device, read(gpu))) if gpu else ()
-
-
-def _forbids(gpu: nvml.Gpu, device: str, health: Health) -> list[str]:
-    others = nvml.other_processes(gpu, device)
-    mode = nvml.ask(gpu, "nvmlDeviceGetMigMode")
-    count = health.ecc_uncorrected or 0
-    held_down = [cause for cause, bit in nvml.REASONS if (nvml.reasons(gpu) or 0) & bit and cause != "power_cap"]
+        if gpu is None:
+            return ()
+        health, others = read(gpu), nvml.other_processes(gpu, device)
+        mode = nvml.ask(gpu, "nvmlDeviceGetMigMode")
+        count = health.ecc_uncorrected or 0
+        held_down = [cause for cause, bit in nvml.REASONS if (nvml.reasons(gpu) or 0) & bit and cause != "power_cap"]
     reasons = {
         f"other processes are on its GPU ({', '.join(map(str, others))})": bool(others),
         f"its GPU's memory had {plural(count, 'uncorrectable error')}": bool(count),
@@ -53,7 +51,7 @@ def _forbids(gpu: nvml.Gpu, device: str, health: Health) -> list[str]:
         "its GPU is a slice of a card (MIG)": gpu.mig or bool(mode and mode[0]),
         f"its GPU is held down before it has work ({', '.join(held_down).replace('_', ' ')})": bool(held_down),
     }
-    return [reason for reason, holds in reasons.items() if holds]
+    return tuple(reason for reason, holds in reasons.items() if holds)
 
 
 def no_kernels(device: str) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
-"""What any operating system says about the machine, by psutil; what only Linux says is in `linux`. No torch here.
+"""What any operating system says about the machine, by psutil, and a batch system about the job that this process is
+part of; what only Linux says is in `linux`. No torch here.
 
 psutil is imported by the function that asks it: a paired run's parent asks for the cores alone.
 """
@@ -49,3 +50,25 @@ def lineage() -> frozenset[int]:
     with suppress(psutil.Error):  # processes of others may be hidden
         parents = psutil.Process().parents()
     return frozenset({os.getpid(), *(process.pid for process in parents)})
+
+
+def node() -> str | None:
+    """The node's name; None outside of a batch system. VISIONBENCH_NODE names it for Slurm, or in its place."""
+    return os.environ.get("VISIONBENCH_NODE") or os.environ.get("SLURMD_NODENAME") or None
+
+
+def job() -> str | None:
+    """The job's number in Slurm, or the name that VISIONBENCH_JOB gives it in another batch system."""
+    return os.environ.get("SLURM_JOB_ID") or os.environ.get("VISIONBENCH_JOB") or None
+
+
+def restarts() -> int | None:
+    """How often the job had begun before this time; Slurm says nothing the first time."""
+    count = os.environ.get("SLURM_RESTART_COUNT", "0")
+    return int(count) if os.environ.get("SLURM_JOB_ID") and count.isdecimal() else None
+
+
+def has_whole_node() -> bool | None:
+    """Whether the job was given all cores of its node."""
+    cores = os.environ.get("SLURM_CPUS_ON_NODE", "")
+    return int(cores) >= (os.cpu_count() or 1) if job() and cores.isdecimal() else None

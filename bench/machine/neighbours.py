@@ -55,7 +55,11 @@ def claimed(path: Path | None) -> Iterator[None]:
 @contextmanager
 def _mark(name: str) -> Iterator[bool]:
     """Hold a shared lock of that name; whether it is the only one."""
-    descriptor = _open(Path(tempfile.gettempdir()) / f".visionbench-{name}.lock")
+    path, flags = Path(tempfile.gettempdir()) / f".visionbench-{name}.lock", os.O_RDONLY | os.O_NOFOLLOW
+    try:  # Linux refuses O_CREAT for another user's file in /tmp (sysctl fs.protected_regular)
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        descriptor = os.open(path, flags | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,11 +77,3 @@ def _name(device: str) -> str:
     kind, index = torch.device(device).type, torch.device(device).index or 0
     known = accelerator.uuid(device) if kind == "cuda" and accelerator.is_there(device) else ""
     return f"{kind}-{known or index}" if kind != "cpu" else kind
-
-
-def _open(path: Path) -> int:
-    """Open another user's file without `O_CREAT`, which Linux refuses in /tmp (sysctl fs.protected_regular)."""
-    try:
-        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)

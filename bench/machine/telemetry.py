@@ -199,21 +199,25 @@ def _noisy(weathers: Sequence[Weather], threads: int, cores: int) -> bool:
     return stolen > LOST_TIME * threads or competing
 
 
+MEASURED = (
+    "cpu_time",
+    "steal",
+    "idle",
+    "involuntary_switches",
+    "page_faults",
+    "load",
+    "sm_clock",
+    "temperature",
+    "power",
+)
+"""Metrics that a record has of the weather: they are called as its fields, but for `cpu`."""
+
+
 def measurements(weathers: Sequence[Weather], *, iterations: int = 1) -> tuple[Measurement, ...]:
     """The raw values, one per block, of all that is known of every block; `iterations` is a block's length."""
-    series: dict[str, list[float | None]] = {
-        "cpu_time": [weather.cpu for weather in weathers],
-        "steal": [weather.steal for weather in weathers],
-        "idle": [weather.idle for weather in weathers],
-        "involuntary_switches": [weather.involuntary_switches for weather in weathers],
-        "page_faults": [weather.page_faults for weather in weathers],
-        "load": [weather.load for weather in weathers],
-        "sm_clock": [weather.sm_clock for weather in weathers],
-        "temperature": [weather.temperature for weather in weathers],
-        "power": [weather.power for weather in weathers],
-    }
     measured = []
-    for metric, values in series.items():
+    for metric in MEASURED:
+        values = [getattr(weather, "cpu" if metric == "cpu_time" else metric) for weather in weathers]
         known = tuple(value for value in values if value is not None)
         if known and len(known) == len(values):  # a gap would move the later values to the wrong blocks
             spans = iterations if metric in ("cpu_time", "page_faults") else 1  # the others are no sums over steps
@@ -234,37 +238,26 @@ def surroundings(
     Best called before the process holds a context on the GPU: in a container the driver lists this process by a number
     that it does not know as its own.
     """
+    doubts = {"variables_set": bool(environment.variables_that_count(device))}
     if torch.device(device).type == "cpu":
-        return _host_flags(threads or torch.get_num_threads(), proc, cpus)
+        others, wanted = linux.runnable_others(proc), threads or torch.get_num_threads()
+        doubts |= {
+            "busy_machine": others is not None and others + wanted > (os.cpu_count() or 1),
+            "powersave_governor": "powersave" in linux.governors(cpus),
+        }
     with nvml.opened(device, gpu) as card:
-        if card is None:
-            return ("variables_set",) if environment.variables_that_count(device) else ()
-        return _gpu_flags(card, device)
-
-
-def _host_flags(threads: int, proc: Path, cpus: Path) -> tuple[str, ...]:
-    others = linux.runnable_others(proc)
-    told = {
-        "variables_set": bool(environment.variables_that_count("cpu")),
-        "busy_machine": others is not None and others + threads > (os.cpu_count() or 1),
-        "powersave_governor": "powersave" in linux.governors(cpus),
-    }
-    return tuple(flag for flag, holds in told.items() if holds)
-
-
-def _gpu_flags(gpu: nvml.Gpu, device: str) -> tuple[str, ...]:
-    state = health.read(gpu)
-    told = {
-        "variables_set": bool(environment.variables_that_count(device)),
-        "other_gpu_processes": bool(nvml.other_processes(gpu, device)),
-        "mig": gpu.mig,
-        "ecc": nvml.costly_ecc(gpu),
-        "persistence_off": nvml.ask(gpu, "nvmlDeviceGetPersistenceMode") == 0,
-        "power_limit_lowered": nvml.is_power_lowered(gpu),
-        "pcie_degraded": health.lacks_lanes(state),
-        "rows_remapped": bool(state.rows_remapped),
-    }
-    return tuple(flag for flag, holds in told.items() if holds)
+        if card is not None:
+            state = health.read(card)
+            doubts |= {
+                "other_gpu_processes": bool(nvml.other_processes(card, device)),
+                "mig": card.mig,
+                "ecc": nvml.costly_ecc(card),
+                "persistence_off": nvml.ask(card, "nvmlDeviceGetPersistenceMode") == 0,
+                "power_limit_lowered": nvml.is_power_lowered(card),
+                "pcie_degraded": health.lacks_lanes(state),
+                "rows_remapped": bool(state.rows_remapped),
+            }
+    return tuple(flag for flag, holds in doubts.items() if holds)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ driver, the driver is older than the CUDA that torch is built for. Anything else
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,10 @@ HIDES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 def cards(library: Any = None, pci: Path = PCI) -> tuple[str, ...]:
     """The names of NVIDIA's cards in this machine, whether torch sees them or not; or ()."""
-    asked = library or nvml.library()
-    names = _of_the_driver(asked) if asked is not None else ()
-    if names:
-        return names
+    if asked := library or nvml.library():
+        with suppress(asked.NVMLError), nvml.handles(asked) as handles:
+            if names := tuple(str(asked.nvmlDeviceGetName(handle)) for handle in handles):
+                return names
     found = [folder for folder in pci.glob("*") if _read(folder / "vendor") == NVIDIA]
     return ("an NVIDIA GPU",) * sum(_read(folder / "class").startswith(DISPLAY) for folder in found)
 
@@ -68,7 +67,11 @@ def reason(library: Any = None) -> str:
             "MIG is on and no slice of the card is there for this process: make one (`sudo nvidia-smi mig -cgi 0 -C`), "
             "or `sudo nvidia-smi -mig 0`"
         )
-    return f"torch says: {_in_torchs_words()}"
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return f"torch says: {str(error).strip().partition(chr(10))[0]}"
+    return "torch says: nothing; restart the machine, and see that nvidia-smi lists the card"
 
 
 def check(device: str) -> None:
@@ -94,38 +97,11 @@ def numbers(version: str | None) -> tuple[int, ...]:
     return tuple(int(part) for part in (version or "0.0").split(".")[:2])
 
 
-def _of_the_driver(library: Any) -> tuple[str, ...]:
-    try:
-        library.nvmlInit()
-    except library.NVMLError:
-        return ()
-    names: Sequence[str] = ()
-    with suppress(library.NVMLError):
-        handles = [library.nvmlDeviceGetHandleByIndex(index) for index in range(library.nvmlDeviceGetCount())]
-        names = [str(library.nvmlDeviceGetName(handle)) for handle in handles]
-    with suppress(library.NVMLError):
-        library.nvmlShutdown()
-    return tuple(names)
-
-
 def _is_cut_up(library: Any) -> bool:
     """Whether a card of this machine has MIG on; without a slice CUDA counts no device."""
-    with suppress(library.NVMLError, AttributeError):
-        library.nvmlInit()
-        try:
-            handles = [library.nvmlDeviceGetHandleByIndex(index) for index in range(library.nvmlDeviceGetCount())]
-            return any(library.nvmlDeviceGetMigMode(handle)[0] for handle in handles)
-        finally:
-            library.nvmlShutdown()
+    with suppress(library.NVMLError, AttributeError), nvml.handles(library) as handles:
+        return any(library.nvmlDeviceGetMigMode(handle)[0] for handle in handles)
     return False
-
-
-def _in_torchs_words() -> str:
-    try:
-        torch.cuda.init()
-    except (RuntimeError, AssertionError) as error:
-        return str(error).strip().partition("\n")[0]
-    return "nothing; restart the machine, and see that nvidia-smi lists the card"
 
 
 def _read(path: Path) -> str:

@@ -63,9 +63,5 @@ def _message(error: BaseException) -> str:
             "and `sudo nvidia-smi -c DEFAULT` lets them share it"
         )
     lines = [line.strip() for line in text_of(error).splitlines() if line.strip()]
-    return shorten(" ".join([f"{type(error).__name__}:", *lines[:2]]) if lines else type(error).__name__)
-
-
-def shorten(text: str) -> str:
-    """`text` cut to `LONGEST` characters, with an ellipsis if anything is gone."""
+    text = " ".join([f"{type(error).__name__}:", *lines[:2]]) if lines else type(error).__name__
     return text if len(text) <= LONGEST else text[: LONGEST - 1].rstrip() + "…"

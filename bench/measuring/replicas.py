@@ -54,43 +54,24 @@ def wrapped(model: nn.Module, spec: Spec, ranks: Ranks, device: str) -> Distribu
         raise UnsupportedError(f"DistributedDataParallel refuses it: {error}") from error
 
 
-def check_all_arrive(model: nn.Module) -> None:
-    """Raise `UnsupportedError` if a parameter had no gradient after a step; the next one would say so less clearly."""
-    without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    if not without:
-        return
-    names = ", ".join(without[:NAMES_SHOWN]) + (", ..." if len(without) > NAMES_SHOWN else "")
-    raise UnsupportedError(
-        f"{len(without)} parameters get no gradient ({names}), and DDP says 'Expected to have finished reduction in "
-        "the prior iteration': let them take part in the loss, or freeze them by requires_grad_(False)"
-    )
-
-
 def checked_at_first(step: Step, model: nn.Module) -> Step:
-    """The step, whose first call ends with `check_all_arrive`."""
+    """The step, whose first call raises `UnsupportedError` if it gave a parameter no gradient: the second would say so
+    less clearly.
+    """
     checked = False
 
     def checked_step() -> Tensor:
         nonlocal checked
         loss = step()
-        if not checked:
-            check_all_arrive(model)
-            checked = True
+        without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None and not checked]
+        checked = True
+        if without:
+            names = ", ".join(without[:NAMES_SHOWN]) + (", ..." if len(without) > NAMES_SHOWN else "")
+            raise UnsupportedError(
+                f"{len(without)} parameters get no gradient ({names}), and DDP says 'Expected to have finished "
+                "reduction in the prior iteration': let them take part in the loss, or freeze them by "
+                "requires_grad_(False)"
+            )
         return loss
 
     return checked_step
-
-
-def in_turns(model: DistributedDataParallel, synchronised: Step, alone: Step, ranks: Ranks) -> InTurns:
-    """The other two ways of a step, given the two loops; nothing is run."""
-
-    def unsynchronised() -> Tensor:
-        with model.no_sync():
-            return synchronised()
-
-    return InTurns(
-        ranks=ranks,
-        unsynchronised=unsynchronised,
-        alone=alone if ranks.rank == 0 else lambda: None,
-        equal=lambda: ranks.equal(model.parameters()),
-    )

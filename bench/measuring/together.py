@@ -84,8 +84,11 @@ def merged(records: dict[int, Record]) -> Record:
     size = ranks[0].spec.processes or len(ranks)
     if failed := {rank: record.failure for rank, record in records.items() if record.failure is not None}:
         return replace(ranks[0], measurements=(), failure=root_cause(failed, size))
-    measurements = tuple(_of_all(measured, ranks) for measured in ranks[0].measurements if measured.metric != RANK_TIME)
-    return replace(ranks[0], measurements=(*measurements, *_rank_times(ranks)))
+    measurements = [_of_all(measured, ranks) for measured in ranks[0].measurements if measured.metric != RANK_TIME]
+    for rank, record in enumerate(ranks):  # each rank's own time, by its number
+        if (own := record.get(RANK_TIME)) is not None:
+            measurements.append(replace(own, metric=f"{RANK_TIME}.{rank}"))
+    return replace(ranks[0], measurements=tuple(measurements))
 
 
 def _of_all(measured: Measurement, ranks: Sequence[Record]) -> Measurement:
@@ -97,12 +100,3 @@ def _of_all(measured: Measurement, ranks: Sequence[Record]) -> Measurement:
     if measured.unit == "B":
         values = max((other.values for other in alike), key=max)
     return replace(measured, values=values, flags=flags, warnings=warnings)
-
-
-def _rank_times(ranks: Sequence[Record]) -> tuple[Measurement, ...]:
-    """Each rank's own time, by its number."""
-    return tuple(
-        replace(measured, metric=f"{RANK_TIME}.{rank}")
-        for rank, record in enumerate(ranks)
-        if (measured := record.get(RANK_TIME)) is not None
-    )

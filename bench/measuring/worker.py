@@ -27,7 +27,6 @@ from visionbench.measuring.metrics import (
     throughput,
 )
 from visionbench.measuring.ranks import Ranks
-from visionbench.measuring.steady import unsteady
 from visionbench.measuring.timing import Instruments
 from visionbench.measuring.workload import Workload, build
 from visionbench.record.errors import choose
@@ -183,7 +182,7 @@ def _warm(
         return count if ranks is None else int(ranks.largest(count))  # all settle together, or wait for ever
 
     warm = timing.warm_up(workload, protocol, first, tools.now)
-    return timing.settle(workload, protocol, warm, lambda blocks: unsteady(blocks, kind), events, tools.now)
+    return timing.settle(workload, protocol, warm, lambda blocks: timing.unsteady(blocks, kind), events, tools.now)
 
 
 @contextmanager

@@ -94,13 +94,17 @@ def build(
     """
     if spec.processes is not None and ranks is None:
         raise UnsupportedError("several processes are measured by `run` alone: leave --processes out")
+    from visionbench import models
+
     with ExitStack() as stack:
         before = stack.enter_context(torch_flags.kept())
         kind = torch.device(device).type
         stack.enter_context(accelerator.selected(device))
         stack.enter_context(seeded(seed, accelerator.generators(device), kind))
         torch_flags.put(_flags(spec, cudnn_benchmark))  # drawing weights may obey them
-        model = _built(spec, device)
+        # Drawing 350 million weights takes a CPU seconds and a GPU none. A user's factory may rely on the CPU.
+        with nullcontext() if spec.model.startswith("user:") else torch.device(device):
+            model = models.build(spec.model, spec.image_size, spec.channels)
         # Before the hash, which knows the code that is loaded.
         loss = loss_of(spec.model, spec.loss) if spec.task == "train" else None
         network = network_hash(model) if spec.model.startswith("user:") else None
@@ -139,15 +143,6 @@ def _flags(spec: Spec, cudnn_benchmark: bool) -> torch_flags.State:
     flags = {"TF32 in matrix products": tf32, "TF32 in convolutions": tf32, "cudnn.benchmark": cudnn_benchmark}
     # With plain attention torch casts half precision to fp32 first, which no code base of 2022 did.
     return flags | ({"attention's reductions in halves": True} if spec.attention == "math" else {})
-
-
-def _built(spec: Spec, device: str) -> nn.Module:
-    from visionbench import models
-
-    # Drawing 350 million weights takes a CPU seconds and a GPU none. A user's factory may rely on the CPU.
-    born = nullcontext() if spec.model.startswith("user:") else torch.device(device)
-    with born:
-        return models.build(spec.model, spec.image_size, spec.channels)
 
 
 def _prepared(model: nn.Module, spec: Spec, device: str) -> tuple[nn.Module, tuple[str, ...]]:
@@ -274,7 +269,17 @@ def _replica(
     optimizer = adamw(trained(model))
     synchronised, _ = _training(together, inputs, autocast, minimised, seed, optimizer)
     alone, _ = _training(model, inputs, autocast, minimised, seed, optimizer)
-    return replicas.checked_at_first(synchronised, model), replicas.in_turns(together, synchronised, alone, ranks)
+
+    def unsynchronised() -> Tensor:
+        with together.no_sync():
+            return synchronised()
+
+    return replicas.checked_at_first(synchronised, model), InTurns(
+        ranks=ranks,
+        unsynchronised=unsynchronised,
+        alone=alone if ranks.rank == 0 else lambda: None,
+        equal=lambda: ranks.equal(together.parameters()),
+    )
 
 
 def _training(

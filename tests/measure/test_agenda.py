@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from visionbench.measuring.agenda import MAX_LAUNCHES, Agenda, Budget, precise
+from visionbench.measuring.sweep import MAX_LAUNCHES, Agenda, Budget, precise
 from visionbench.record.record import Environment, Failure, Measurement, Record
 from visionbench.record.spec import Protocol, Spec
 

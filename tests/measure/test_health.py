@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.pretended.nvml import NOT_SUPPORTED, FakeNvml, FakeNVMLError, pretend_cuda, process
-from visionbench.machine import batch_job, environment, health, nvml, telemetry
+from visionbench.machine import environment, health, nvml, telemetry
 from visionbench.record.record import Health
 
 REMAPPED, ECC, WIDTH = "nvmlDeviceGetRemappedRows", "nvmlDeviceGetTotalEccErrors", "nvmlDeviceGetCurrPcieLinkWidth"
@@ -111,14 +111,14 @@ def test_a_number_is_flagged(card, answers, flag):
     card(**answers)
     gpu = nvml.open_gpu("cuda")
     assert gpu is not None
-    assert flag in telemetry._gpu_flags(gpu, "cuda")
+    assert flag in telemetry.surroundings("cuda", gpu=gpu)
 
 
 def test_no_flag_on_a_healthy_card(card):
     card(**{REMAPPED: [0, 0, 0, 0]})
     gpu = nvml.open_gpu("cuda")
     assert gpu is not None
-    assert not {"pcie_degraded", "rows_remapped"} & set(telemetry._gpu_flags(gpu, "cuda"))
+    assert not {"pcie_degraded", "rows_remapped"} & set(telemetry.surroundings("cuda", gpu=gpu))
 
 
 # --- the job ---
@@ -133,7 +133,7 @@ SLURM = {
 
 @pytest.fixture
 def outside(monkeypatch):
-    for name in (*SLURM, batch_job.NODE):
+    for name in (*SLURM, "VISIONBENCH_NODE"):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
@@ -155,7 +155,7 @@ def test_a_slurm_job_names_its_node_and_itself(outside):
 
 
 def test_another_batch_system_can_name_the_node_and_a_hidden_name_wins(outside):
-    outside.setenv(batch_job.NODE, "node-ab12")
+    outside.setenv("VISIONBENCH_NODE", "node-ab12")
     assert environment.describe("cpu").node == "node-ab12"
     outside.setenv("SLURMD_NODENAME", "gpu-3")
     assert environment.describe("cpu").node == "node-ab12"

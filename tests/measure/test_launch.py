@@ -16,7 +16,7 @@ import psutil
 import pytest
 import torch
 
-from visionbench.measuring.process import exit_status
+from visionbench.measuring.process import child, exit_status
 from visionbench.measuring.process import launch as launching
 from visionbench.measuring.process.launch import launch
 from visionbench.record.errors import BenchError
@@ -326,5 +326,8 @@ def test_a_kill_is_for_memory_only_where_the_kernel_counted_it(kills, kind, tmp_
 )
 def test_what_is_no_word_of_ours_is_passed_over(line):
     story = launching._Story(deadline=1.0)
-    launching._take(story, line, 1.0)
+    said, end = child.messages(line + b"\n")
+    assert end == b""
+    for message in said:
+        launching._take(story, message, 1.0)
     assert story == launching._Story(deadline=1.0)

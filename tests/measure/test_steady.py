@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from visionbench.measuring.steady import WINDOW, drift, unsteady
+from visionbench.measuring.timing import WINDOW, drift, unsteady
 
 FLAT = [1.0, 1.01, 0.99, 1.0, 1.01, 0.99, 1.0, 1.01, 0.99, 1.0]
 

@@ -16,8 +16,7 @@ import pytest
 from visionbench.command import progress
 from visionbench.machine.environment import describe
 from visionbench.measuring import sweep as sweeping
-from visionbench.measuring.agenda import Budget
-from visionbench.measuring.sweep import plan, sweep
+from visionbench.measuring.sweep import Budget, plan, sweep
 from visionbench.record import store
 from visionbench.record.errors import BenchError
 from visionbench.record.files import ROOM

@@ -206,8 +206,7 @@ def sweep_rows(
     `networks` is as for `sweep`. With `say` also, on a GPU, how long it will take.
     """
     from visionbench.machine.neighbours import marked
-    from visionbench.measuring.agenda import Budget
-    from visionbench.measuring.sweep import sweep
+    from visionbench.measuring.sweep import Budget, sweep
 
     if say and not place.on_cpu:
         announce([seconds_expected(specs, place, records, how_long, networks)], place, how_long)

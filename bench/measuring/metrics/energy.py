@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from visionbench.machine.telemetry import Weather, flags
+from visionbench.machine.telemetry import flags
 from visionbench.measuring.metrics.throughput import NAN_OUTPUT
 from visionbench.measuring.timing import Instruments, Now, Steps, WarmUp, Watch
 from visionbench.record.metrics import measurement
@@ -39,42 +38,17 @@ SETTLE_SECONDS, IDLE_SECONDS = 1.0, 2.0
 """The clock and the sensor's own mean take about a second to come down; then the card is watched doing nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Window:
-    joules: float
-    seconds: float
-    iterations: int
-    weather: Weather
-
-
 def measure(
     workload: Steps, _protocol: Protocol, warm: WarmUp, tools: Instruments, sleep: Callable[[float], None] = time.sleep
 ) -> tuple[Measurement, ...]:
-    """Joules of one window (`iterations` steps) and, where it can be had, the idle card's watts; () without a counter.
+    """Joules of one window (`iterations` steps) and, where it can be had, the idle card's watts; () without a counter,
+    and where it did not move or went backwards (a driver was reloaded).
 
     The protocol has no say in it: the window's length is the counter's affair.
     """
-    watch = tools.watch
+    watch, now = tools.watch, tools.now
     if watch is None or watch.energy() is None:
         return ()
-    window = _window(workload, watch, tools.now)
-    if window is None:
-        return ()
-    doubts = () if warm.finite else (NAN_OUTPUT,)
-    joules = measurement(
-        METRIC,
-        (window.joules,),
-        iterations=window.iterations,
-        warmups=warm.iterations,
-        flags=tuple(dict.fromkeys((*doubts, *flags([window.weather]), *tools.surroundings))),
-    )
-    lasted = measurement(SECONDS, (window.seconds,), iterations=window.iterations)
-    watts = _idle_power(watch, tools.now, sleep)
-    return (joules, lasted) if watts is None else (joules, lasted, measurement(IDLE_POWER, (watts,)))
-
-
-def _window(workload: Steps, watch: Watch, now: Now) -> _Window | None:
-    """Iterate for `WINDOW_SECONDS`; None if the counter did not move, or went backwards (a driver was reloaded)."""
     watch.before()
     before, start = watch.energy(), now()
     iterations, burst, elapsed = 0, 1, 0.0
@@ -88,8 +62,18 @@ def _window(workload: Steps, watch: Watch, now: Now) -> _Window | None:
         burst = 2 * burst if spent < BURST_SECONDS else burst
     after, weather = watch.energy(), watch.after()
     if before is None or after is None or after <= before:
-        return None
-    return _Window(joules=after - before, seconds=elapsed, iterations=iterations, weather=weather)
+        return ()
+    doubts = (*(() if warm.finite else (NAN_OUTPUT,)), *flags([weather]), *tools.surroundings)
+    joules = measurement(
+        METRIC,
+        (after - before,),
+        iterations=iterations,
+        warmups=warm.iterations,
+        flags=tuple(dict.fromkeys(doubts)),
+    )
+    lasted = measurement(SECONDS, (elapsed,), iterations=iterations)
+    watts = _idle_power(watch, now, sleep)
+    return (joules, lasted) if watts is None else (joules, lasted, measurement(IDLE_POWER, (watts,)))
 
 
 def _idle_power(watch: Watch, now: Now, sleep: Callable[[float], None]) -> float | None:

@@ -55,19 +55,18 @@ def time_parts(
     parts: Sequence[Callable[[], object]], synchronize: Callable[[], None], count: int, now: Now
 ) -> tuple[tuple[float, ...], ...]:
     """Run all `parts` in order, `count` times; the seconds of each part, the device idle at each boundary."""
-    return tuple(_time_parts(parts, synchronize, now) for _ in range(count))
-
-
-def _time_parts(parts: Sequence[Callable[[], object]], synchronize: Callable[[], None], now: Now) -> tuple[float, ...]:
-    seconds = []
-    with collector_paused():
-        synchronize()
-        for part in parts:
-            start = now()
-            part()
+    iterations = []
+    for _ in range(count):
+        seconds = []
+        with collector_paused():
             synchronize()
-            seconds.append(now() - start)
-    return tuple(seconds)
+            for part in parts:
+                start = now()
+                part()
+                synchronize()
+                seconds.append(now() - start)
+        iterations.append(tuple(seconds))
+    return tuple(iterations)
 
 
 def doubts(warm: WarmUp) -> tuple[str, ...]:

@@ -54,13 +54,8 @@ def idle(proc: Path = PROC) -> Idle | None:
 
 def driver_bytes(device: str) -> int | None:
     """What NVIDIA's driver counts for this process on `device`; None without NVML, or where it cannot tell us apart."""
-    gpu = nvml.open_gpu(device)
-    if gpu is None:
-        return None
-    try:
-        return of_process(gpu, os.getpid())
-    finally:
-        nvml.close(gpu)
+    with nvml.opened(device) as gpu:
+        return of_process(gpu, os.getpid()) if gpu else None
 
 
 def of_process(gpu: nvml.Gpu, process: int) -> int | None:
@@ -80,9 +75,7 @@ def measure(
     """One value in bytes; nothing where it is unknown. `before` is what `idle()` said before the model was built."""
     kind = torch.device(device).type
     size = ask_driver(device) if kind == "cuda" else _above(before, proc) if kind == "cpu" else None
-    if size is None:
-        return ()
-    return (measurement(METRIC, (size,)),)
+    return () if size is None else (measurement(METRIC, (size,)),)
 
 
 def _above(before: Idle | None, proc: Path) -> int | None:

@@ -19,9 +19,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
+
 from visionbench.machine import device_clock, host, telemetry
 from visionbench.measuring.metrics import throughput
-from visionbench.measuring.replicas import InTurns
 from visionbench.measuring.timing import Blocks, Instruments, WarmUp, block_iterations, time_blocks
 from visionbench.measuring.workload import Workload
 from visionbench.record.metrics import measurement
@@ -67,26 +68,24 @@ def measure(workload: Workload, protocol: Protocol, warm: WarmUp, tools: Instrum
     """Seconds of the three kinds of block in turns. All ranks must call it; `tools` have the common clock."""
     turns = workload.in_turns
     assert turns is not None, "one process has nothing to scale"
-    doubts = () if turns.equal() else (REPLICAS_DIFFER,)
+    doubts: tuple[str, ...] = () if turns.equal() else (REPLICAS_DIFFER,)
     iterations = block_iterations(protocol, warm.iteration_seconds)
     kinds = {
         throughput.METRIC: _Turn(workload.step, workload.synchronize),
         UNSYNCHRONISED: _Turn(turns.unsynchronised, workload.synchronize),
         ALONE: _Turn(turns.alone, workload.synchronize),
     }
-    _warm(kinds, tools)
-    rounds, own = _rounds(kinds, protocol.blocks, iterations, tools)
-    blocks = {kind: _joined([turn[kind] for turn in rounds]) for kind in kinds}
-    return _measurements(blocks, own, iterations, warm, tools, (*doubts, *_shared_cores(turns)))
-
-
-def _warm(kinds: dict[str, _Turn], tools: Instruments) -> None:
-    """Two steps of each kind: what their first call takes is no part of a block."""
-    for turn in kinds.values():
+    for turn in kinds.values():  # what their first call takes is no part of a block
         for _ in range(2):
             turn.step()
         turn.synchronize()
         tools.now()  # no rank goes on before all are here
+    rounds, own = _rounds(kinds, protocol.blocks, iterations, tools)
+    blocks = {kind: _joined([turn[kind] for turn in rounds]) for kind in kinds}
+    # On a CPU, where processes x threads are more than the cores, the processes take them from each other.
+    crowded = turns.ranks.size * torch.get_num_threads() > len(host.usable_cores())
+    doubts += (CORES_SHARED,) if crowded and turns.ranks.backend == "gloo" else ()
+    return _measurements(blocks, own, iterations, warm, tools, doubts)
 
 
 def _rounds(
@@ -136,12 +135,3 @@ def _measurements(
     )
     own_times = measurement(RANK_TIME, own, iterations=iterations)
     return (*times, own_times, *telemetry.measurements(together.weather, iterations=iterations))
-
-
-def _shared_cores(turns: InTurns) -> tuple[str, ...]:
-    """On a CPU, where processes x threads are more than the cores, the processes take them from each other."""
-    import torch
-
-    wanted = turns.ranks.size * torch.get_num_threads()
-    crowded = turns.ranks.backend == "gloo" and wanted > len(host.usable_cores())
-    return (CORES_SHARED,) if crowded else ()

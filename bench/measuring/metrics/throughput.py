@@ -34,6 +34,11 @@ def measure(workload: Steps, protocol: Protocol, warm: WarmUp, tools: Instrument
         workload, blocks=protocol.blocks, iterations=iterations, now=tools.now, watch=tools.watch, clock=tools.clock
     )
     alone = tools.lone(workload.step) if tools.lone else device_clock.Lone()
+    other_times = (
+        ("device_time", blocks.device, iterations),
+        ("enqueue_time", alone.enqueue, 1),
+        ("device_time_unhindered", alone.unhindered, 1),
+    )
     return (
         measurement(
             METRIC,
@@ -43,7 +48,7 @@ def measure(workload: Steps, protocol: Protocol, warm: WarmUp, tools: Instrument
             flags=flags_of(blocks, iterations, warm, alone, tools),
             warnings=warnings_of(blocks, warm),
         ),
-        *_device_times(blocks, iterations, alone),
+        *(measurement(name, values, iterations=n) for name, values, n in other_times if values),
         *telemetry.measurements(blocks.weather, iterations=iterations),
     )
 
@@ -58,20 +63,15 @@ SLOWED = ("throttled", "power_capped", "throttle_unknown", "clock_unsteady")
 """Flags under which a block's iterations may take longer than lone ones without anybody's waiting."""
 
 
-def _scattered(blocks: tuple[float, ...]) -> bool:
-    if len(blocks) < 4:
-        return False
-    low, middle, high = quantiles(blocks, n=4, method="inclusive")
-    return high - low > SCATTER * middle
-
-
 def flags_of(
     blocks: Blocks, iterations: int, warm: WarmUp, alone: device_clock.Lone, tools: Instruments
 ) -> tuple[str, ...]:
     """The doubts about these blocks: of the warm-up, of their scatter, of the clocks and of the machine."""
-    doubts: tuple[str, ...] = () if warm.finite else (NAN_OUTPUT,)
-    doubts += (NO_STEADY_STATE,) if warm.moving else ()
-    doubts += (SCATTERED,) if _scattered(blocks.wall) else ()
+    doubts = [] if warm.finite else [NAN_OUTPUT]
+    doubts += [NO_STEADY_STATE] if warm.moving else []
+    if len(blocks.wall) >= 4:
+        low, middle, high = quantiles(blocks.wall, n=4, method="inclusive")
+        doubts += [SCATTERED] if high - low > SCATTER * middle else []
     weather = telemetry.flags((*blocks.weather, *blocks.bad_weather))
     slowed = any(flag in SLOWED for flag in weather)
     clocks = device_clock.flags(blocks.wall, blocks.device, alone, iterations=iterations, slowed=slowed)
@@ -84,13 +84,3 @@ def warnings_of(blocks: Blocks, warm: WarmUp) -> tuple[str, ...]:
     bad = len(blocks.bad_weather)
     discarded = f"{bad} of {bad + len(blocks.wall)} blocks discarded: the device slowed itself down"
     return (*told, discarded) if bad else told
-
-
-def _device_times(blocks: Blocks, iterations: int, alone: device_clock.Lone) -> tuple[Measurement, ...]:
-    """The same blocks by the device's clock; the host's part of a step, and steps that did not wait for the host."""
-    times = (
-        ("device_time", blocks.device, iterations),
-        ("enqueue_time", alone.enqueue, 1),
-        ("device_time_unhindered", alone.unhindered, 1),
-    )
-    return tuple(measurement(name, values, iterations=n) for name, values, n in times if values)

@@ -56,6 +56,29 @@ def tell(line: socket.socket, message: dict[str, Any]) -> None:
         line.sendall(b"\n" + json.dumps(message).encode() + b"\n")
 
 
+def received(line: socket.socket) -> bytes:
+    """What has come on the line, waited for; nothing once the other end has gone, even before it had read all."""
+    try:
+        return line.recv(65536)
+    except OSError:
+        return b""
+
+
+def messages(text: bytes) -> tuple[list[dict[str, Any]], bytes]:
+    """What whole lines of `text` say, and its unfinished end.
+
+    A line that is no JSON object is passed over: its writer died meanwhile, or a model writes to every descriptor.
+    """
+    *lines, end = text.split(b"\n")
+    said = []
+    for line in lines:
+        with suppress(ValueError, RecursionError):
+            message = json.loads(line)
+            if isinstance(message, dict):
+                said.append(message)
+    return said, end
+
+
 def adopt_orphans() -> None:
     """Become the parent of whatever a child leaves behind, daemons with their own session included."""
     if sys.platform == "linux":

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from visionbench.measuring.metrics.compilation import cold_cache
+from visionbench.measuring.process import child
 from visionbench.measuring.process.exit_status import TAIL, ended, memory_kills, tail, timed_out
 from visionbench.measuring.process.fork_server import ForkServer, import_path
 from visionbench.record.errors import BenchError
@@ -157,15 +158,17 @@ def _follow(channel: socket.socket, log: BinaryIO, story: _Story, seconds: float
         if left <= 0:
             if story.timed_out:  # killed, and still there
                 return
-            _kill(story)
+            if story.pid is not None:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(story.pid, signal.SIGKILL)
             story.timed_out, story.deadline = True, time.monotonic() + KILL_SECONDS
         elif wait([channel], min(left, LOG_SECONDS)):
-            received = _receive(channel)
+            received = child.received(channel)
             if not received:  # the server is gone, and its children with it
                 return
-            *lines, buffer = (buffer + received).split(b"\n")
-            for line in lines:
-                _take(story, line, seconds)
+            messages, buffer = child.messages(buffer + received)
+            for message in messages:
+                _take(story, message, seconds)
         else:
             _cut(log.fileno())
 
@@ -179,25 +182,13 @@ def _cut(log: int) -> None:
         os.write(log, end)
 
 
-def _receive(channel: socket.socket) -> bytes:
-    try:
-        return channel.recv(65536)
-    except OSError:  # reset: the other end went before it had read all
-        return b""
-
-
 _WORDS: dict[str, int | str] = {"pid": 0, "exit": 0, "stage": "", "record": "", "mistake": ""}
-"""What a line may say, by the type of its value."""
+"""What a message may say, by the type of its value. What a model writes is passed over."""
 
 
-def _take(story: _Story, line: bytes, seconds: float) -> None:
-    """Add one line to the story; its clock starts when the child does."""
-    try:
-        message: dict[str, Any] = json.loads(line)
-    except (ValueError, RecursionError):  # empty, or torn: the child died while it wrote
-        return
-    # A model may write to every descriptor that it finds: what is no word of ours is passed over.
-    if not isinstance(message, dict) or not all(isinstance(message.get(k, v), type(v)) for k, v in _WORDS.items()):
+def _take(story: _Story, message: dict[str, Any], seconds: float) -> None:
+    """Add one message to the story; its clock starts when the child does."""
+    if not all(isinstance(message.get(word, value), type(value)) for word, value in _WORDS.items()):
         return
     if "pid" in message and story.pid is None:
         story.pid, story.deadline = message["pid"], time.monotonic() + seconds
@@ -210,12 +201,6 @@ def _take(story: _Story, line: bytes, seconds: float) -> None:
         story.mistake = message["mistake"]
     elif "exit" in message:
         story.exit_code = message["exit"]
-
-
-def _kill(story: _Story) -> None:
-    if story.pid is not None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(story.pid, signal.SIGKILL)
 
 
 def _cause(story: _Story, seconds: float, log: BinaryIO, kills: int) -> Failure:

@@ -31,7 +31,9 @@ def without_compiler() -> Iterator[None]:
         return
     import torch  # before the stand-in is there, for torch itself looks
 
-    utilities = _stand_in(UTILITIES, is_compile_supported=_is_compile_supported)
+    utilities = _stand_in(
+        UTILITIES, is_compile_supported=lambda kind: bool(_real(UTILITIES).is_compile_supported(kind))
+    )
     stand_ins = (_stand_in(COMPILER, utils=utilities, disable=_disable), utilities)
     vars(stand_ins[0])["__path__"] = [str(Path(folder) / "_dynamo") for folder in torch.__path__]
     sys.modules |= {module.__name__: module for module in stand_ins}
@@ -39,10 +41,6 @@ def without_compiler() -> Iterator[None]:
         yield
     finally:
         _remove(stand_ins)
-
-
-def _is_compile_supported(device_type: str) -> bool:
-    return bool(_real(UTILITIES).is_compile_supported(device_type))
 
 
 def _disable(function: Callable[..., Any], *words: Any, **options: Any) -> Callable[..., Any]:

@@ -8,7 +8,6 @@ killed. When the time is up all are, and the failure names where each of them wa
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -19,9 +18,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
-from typing import Any, BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn
 
-from visionbench.measuring.process.child import leave_after, limit_memory, tell
+from visionbench.measuring.process.child import leave_after, limit_memory, messages, received, tell
 from visionbench.measuring.process.exit_status import ended, memory_kills
 from visionbench.record.lifetime import die_with
 from visionbench.record.record import Failure
@@ -77,7 +76,7 @@ def run_together(
     that is free (on a CPU). No rank outlives this call.
     """
     kills, deadline = memory_kills(), time.monotonic() + seconds
-    with _listening() as listener:
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:  # kept, so no other program takes its port
         ranks = [_forked(work, number, processes, listener, limited=limited) for number in range(processes)]
     timed_out = False
     try:
@@ -91,14 +90,6 @@ def run_together(
         return Answers(texts=texts, failure=_hung(ranks, seconds))
     dead = [rank for rank in ranks if rank.answer is None and rank.mistake is None and rank.code is not None]
     return Answers(texts=texts, mistake=mistake, failure=_died(dead[0], processes, kills) if dead else None)
-
-
-def _listening() -> socket.socket:
-    """A socket on a free port of this machine; it is kept, so no other program can take the port meanwhile."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(128)
-    return listener
 
 
 def contract(rank: int, processes: int, port: int) -> dict[str, str]:
@@ -179,25 +170,15 @@ def _has_failed(rank: _Rank, failed: Callable[[str], bool]) -> bool:
 
 def _hear(rank: _Rank) -> None:
     """Take in what a rank says; a line that has been closed is a process that has ended."""
-    try:
-        received = rank.line.recv(65536)
-    except OSError:
-        received = b""
-    if not received:
+    text = received(rank.line)
+    if not text:
         rank.line.close()
         return
-    *lines, rank.rest = (rank.rest + received).split(b"\n")
-    for line in lines:
-        with suppress(ValueError, RecursionError):
-            message = json.loads(line)
-            if isinstance(message, dict):
-                _take(rank, message)
-
-
-def _take(rank: _Rank, message: Mapping[str, Any]) -> None:
-    rank.stage = message.get("stage", rank.stage)
-    rank.answer = message.get("answer", rank.answer)
-    rank.mistake = message.get("mistake", rank.mistake)
+    said, rank.rest = messages(rank.rest + text)
+    for message in said:
+        rank.stage = message.get("stage", rank.stage)
+        rank.answer = message.get("answer", rank.answer)
+        rank.mistake = message.get("mistake", rank.mistake)
 
 
 def _end(rank: _Rank) -> None:

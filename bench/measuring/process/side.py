@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any
 
 from visionbench import ROOT
 from visionbench.measuring.process import keeper
+from visionbench.measuring.process.child import messages, received
 from visionbench.measuring.process.exit_status import ended, memory_kills, timed_out
 from visionbench.measuring.process.fork_server import import_path
 from visionbench.record.record import Failure
@@ -93,7 +95,7 @@ class SideProcess:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the process
         self._line: socket.socket | None = None
         self._mark = ""
-        self._buffer = b""
+        self._buffer, self._heard = b"", deque[dict[str, Any]]()
 
     def __enter__(self) -> SideProcess:
         request = self._source.request(self._device) | {"threads": self._threads}
@@ -146,40 +148,21 @@ class SideProcess:
 
     def answer(self, stage: str, seconds: float) -> dict[str, Any]:
         """The answer to the last order (or to having been started). Raises `SideError`."""
-        message = self._message(stage, seconds)
-        if "failed" in message:
-            raise SideError(Failure(**message["failed"]), died=False)
-        heard: dict[str, Any] = message
-        return heard
-
-    def _message(self, stage: str, seconds: float) -> dict[str, Any]:
-        """The next line that is one: a model may write to every descriptor that it finds."""
-        while True:
-            with suppress(ValueError, RecursionError):
-                message = json.loads(self._hear(stage, seconds))
-                if isinstance(message, dict):
-                    return message
-
-    def _hear(self, stage: str, seconds: float) -> bytes:
         assert self._line is not None, "a side is entered first"
         deadline = time.monotonic() + seconds
-        while True:
-            head, found, self._buffer = self._buffer.partition(b"\n")
-            if found and head.strip():
-                return head
-            if found:
-                continue
-            self._buffer = head
+        while not self._heard:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self._line], [], [], left)[0]:
                 raise SideError(timed_out(seconds, stage, self._log), died=True)
-            try:
-                received = self._line.recv(65536)
-            except OSError:  # reset: the other end went before it had read all
-                received = b""
-            if not received:
+            text = received(self._line)
+            if not text:
                 raise SideError(self._ending(stage), died=True)
-            self._buffer += received
+            said, self._buffer = messages(self._buffer + text)
+            self._heard += said
+        message = self._heard.popleft()
+        if "failed" in message:
+            raise SideError(Failure(**message["failed"]), died=False)
+        return message
 
     def _ending(self, stage: str) -> Failure:
         assert self._process is not None

@@ -56,28 +56,24 @@ def serve(channel: int, parent: int, request: dict[str, Any]) -> None:
     die_with(parent)
     adopt_orphans()
     try:
-        _serve(channel, request)
+        with socket.socket(fileno=channel) as line, line.makefile("r", encoding="utf-8") as orders:
+            try:
+                settle_in(request)
+                side = LiveSide(request["device"], request["threads"], origin_of(request))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                # It imports torch, and whose torch that is was to be settled first.
+                from visionbench.measuring.failures import failure
+
+                tell(line, {"failed": asdict(failure(error, "start"))})
+                return
+            tell(line, {"done": True})
+            for order in orders:
+                if order.strip():
+                    tell(line, side.answer(json.loads(order)))
     finally:
         end_orphans(())
-
-
-def _serve(channel: int, request: dict[str, Any]) -> None:
-    with socket.socket(fileno=channel) as line, line.makefile("r", encoding="utf-8") as orders:
-        try:
-            settle_in(request)
-            side = LiveSide(request["device"], request["threads"], origin_of(request))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            # It imports torch, and whose torch that is was to be settled first.
-            from visionbench.measuring.failures import failure
-
-            tell(line, {"failed": asdict(failure(error, "start"))})
-            return
-        tell(line, {"done": True})
-        for order in orders:
-            if order.strip():
-                tell(line, side.answer(json.loads(order)))
 
 
 def is_ours(tree: Path) -> bool:
@@ -375,13 +371,10 @@ def bind(cores: Sequence[int]) -> None:
     """Bind every thread of this process to those cores; () leaves them as they are."""
     if not cores or not host.can_bind():
         return
-    for thread in _threads():
+    try:
+        threads = [int(entry.name) for entry in Path("/proc/self/task").iterdir()]
+    except OSError:  # no such folder: the calling thread alone
+        threads = [0]
+    for thread in threads:
         with suppress(OSError):  # it ended meanwhile
             os.sched_setaffinity(thread, cores)
-
-
-def _threads() -> Iterator[int]:
-    try:
-        yield from (int(entry.name) for entry in Path("/proc/self/task").iterdir())
-    except OSError:  # no such folder: the calling thread alone
-        yield 0
