@@ -15,6 +15,7 @@ from visionbench.record.statistics import MIN_LAUNCHES, Estimate
 from visionbench.record.units import plural
 from visionbench.reports.launches import Launches
 from visionbench.reports.printed import Number
+from visionbench.reports.settings import failure
 from visionbench.reports.table import Cell
 
 if TYPE_CHECKING:
@@ -71,10 +72,12 @@ def computed(
     """
     if value is None:
         return Cell()
+    shown = value / scale
+    if shown and abs(shown) < 0.5 * 10.0**-digits:  # not nothing, and would be 0.00: two significant digits
+        digits = 1 - math.floor(math.log10(abs(shown)))
     origin = origin_of((record,)) if record else ""
-    digits = _enough(value / scale, digits)
     return Cell(
-        text=decimals(value / scale, digits),
+        text=decimals(shown, digits),
         value=int(value) if float(value).is_integer() else value,
         digits=digits,
         source="computed",
@@ -82,13 +85,6 @@ def computed(
         origin=f"{origin}: {detail}" if detail else origin,
         evidence=(record,) if record else None,
     )
-
-
-def _enough(value: float, digits: int) -> int:
-    """Decimals of an exact count that is not nothing and would be shown as 0.00: two significant digits."""
-    if not value or abs(value) >= 0.5 * 10.0**-digits:
-        return digits
-    return 1 - math.floor(math.log10(abs(value)))
 
 
 def of_count(record: Record | None, metric: str) -> tuple[str, ...]:
@@ -113,7 +109,6 @@ def measured(
     from if the evidence does not.
     """
     low, high, centre = estimate.low, estimate.high, estimate.centre
-    bounded = low is not None and high is not None
     span = short = ""
     if spans and low is not None and high is not None:
         span = f"[{decimals(low / scale, digits)}, {decimals(high / scale, digits)}]"
@@ -132,7 +127,7 @@ def measured(
         source="measured",
         low=low,
         high=high,
-        level=MEASURED_LEVEL if bounded else None,
+        level=None if low is None else MEASURED_LEVEL,
         least=estimate.least if spans else None,
         most=estimate.most if spans else None,
         span=span,
@@ -203,11 +198,10 @@ def predicted(
 
 def failed(launches: Sequence[Record], notes: tuple[str, ...] = ()) -> Cell:
     """The newest failure's cause in place of a number; a dash where nothing was tried, or one launch has numbers."""
-    record = launches[-1] if launches else None
-    why = record.failure if record else None
-    if record is None or why is None or any(launch.failure is None for launch in launches):
+    why = failure(launches)
+    if why is None:
         return Cell()
-    origin = f"{record.spec}: {why.kind} in {why.stage}: {why.message}"
+    origin = f"{launches[-1].spec}: {why.kind} in {why.stage}: {why.message}"
     return Cell(text=CAUSES[why.kind], source="measured", notes=notes, **_behind(launches, origin))
 
 

@@ -125,21 +125,19 @@ class Table:
     caveats: tuple[str, ...] = ()
 
 
-def cleaned(table: Table) -> Table:
-    """The same table without anything that a terminal, a page or GitHub's runner would obey: see `record.clean`."""
-    return _cleaned(table)
+def cleaned(part: T) -> T:
+    """A table, or a part of one, without anything that a terminal, a page or GitHub's runner would obey.
 
-
-def _cleaned(part: T) -> T:
-    """Every text of a part of a table, cleaned; what a cell is made of stays as it is."""
+    See `record.clean`. What a cell is made of stays as it is.
+    """
     if isinstance(part, str):
         return clean(part)  # type: ignore[return-value]
     if isinstance(part, tuple):
-        return tuple(map(_cleaned, part))  # type: ignore[return-value]
+        return tuple(map(cleaned, part))  # type: ignore[return-value]
     if not isinstance(part, Table | Heading | Row | Cell | Note):
         return part
     names = (field.name for field in fields(part) if field.name != "evidence")
-    return replace(part, **{name: _cleaned(getattr(part, name)) for name in names})
+    return replace(part, **{name: cleaned(getattr(part, name)) for name in names})
 
 
 def shortened(table: Table) -> Table:

@@ -182,8 +182,7 @@ def _number(
 def _rate(row: Configuration) -> Cell:
     if row.estimate is not None:
         return cells.measured(row.estimate, row.digits, (), row.launches)
-    record = failure(row.launches)
-    why = record.failure if record else None
+    why = failure(row.launches)
     return cells.failed(row.launches, (cells.sentence(why.message),) if why else ())
 
 

@@ -375,8 +375,7 @@ def _column(metric: Metric, estimates: dict[Run, Estimate | None], common: froze
 
 def _failed(run: Run) -> Cell:
     """The cause in place of the throughput, its message as a footnote; a dash where throughput was not asked for."""
-    record = failure(run.launches)
-    why = record.failure if record else None
+    why = failure(run.launches)
     note = f"{CAUSES[why.kind]} in stage '{why.stage}': {why.message}" if why else ""
     return cells.failed(run.launches, (cells.sentence(note),))
 
