@@ -218,13 +218,12 @@ def origin_of(evidence: tuple[Record, ...] | Comparison | None) -> str:
         launches = plural(len(evidence.launches), "launch", "launches")
         sides = f"{evidence.baseline.spec} against {evidence.candidate.spec}"
         return f"{evidence.environment.device}; {sides}; {launches}; seed {evidence.seed}"
-    last = evidence[-1]
+    launched, last = Launches.of(evidence), evidence[-1]
     if last.source != "measured":
         return f"trace of {last.spec}" if last.source == "computed" else str(last.spec)
-    days = Launches.of(evidence).days
+    days, nodes = launched.days, launched.nodes
     when = f"; {' to '.join(dict.fromkeys((days[0], days[-1])))}" if days else ""
     protocol = f"protocol {last.protocol.name}; " if last.protocol else ""
-    nodes = len({record.environment.node for record in evidence} - {None})
     where = f" on {plural(nodes, 'node')}" if nodes else ""
     launches = plural(len(evidence), "launch", "launches")
     return f"{last.environment.device}; {last.spec}; {protocol}{launches}{where}{when}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from visionbench.reports.launches import Launches
 from visionbench.reports.table import DASH, Table, only
 
 RANGE = "In round brackets is the range over nodes, which are too few for an interval."
@@ -23,7 +24,7 @@ def short_spans(table: Table) -> tuple[str, ...]:
     short = [cell for row in table.rows for cell in row.cells if cell.short_span]
     measured = [cell for cell in short if cell.source == "measured" and cell.low is not None]
     launches = (cell.evidence for cell in measured if isinstance(cell.evidence, tuple))
-    several = any(len({record.environment.node for record in its} - {None}) > 1 for its in launches)
+    several = any(Launches.of(its).nodes > 1 for its in launches)
     over = ", which is over nodes: its wider half" if several else ""
     said = {
         f"± is half of the 95 % interval{over}.": measured,

@@ -94,6 +94,11 @@ class Launches(tuple[Record, ...]):
         return sum(record.failure is None for record in self)
 
     @cached_property
+    def nodes(self) -> int:
+        """How many nodes they name."""
+        return len({record.environment.node for record in self} - {None})
+
+    @cached_property
     def days(self) -> tuple[str, ...]:
         """The days on which they began, as far as it is known, ascending."""
         return tuple(sorted({(record.environment.started or "")[:10] for record in self} - {""}))

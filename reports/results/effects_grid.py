@@ -51,11 +51,6 @@ class Grid:
         """When its last launch began."""
         return max(r.environment.started or "" for records in self.launches.values() for r in records)
 
-    @property
-    def last(self) -> Record:
-        """One of its records, for the machine and the protocol that all share."""
-        return next(iter(self.launches.values()))[-1]
-
 
 def grids(records: Sequence[Record]) -> tuple[Grid, ...]:
     """Per model, task, size and batch the newest grid of at least two configurations. One pass over the records."""
@@ -79,13 +74,13 @@ def grids(records: Sequence[Record]) -> tuple[Grid, ...]:
 def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /) -> Table:
     """One section per model, one row per configuration. Pure."""
     shown, exact = grids(records), index(records)
-    rows = tuple(row for grid in shown for row in _rows(grid, exact))
+    rows = [row for grid in shown for row in _rows(grid, exact)]
     return lay_out(
         NAME,
         TITLE,
         rows,
         tuple(_columns(rows)),
-        section=lambda row: _section(row.grid),
+        section=lambda row: _section(row.grid.base),
         subject=lambda row: row.spec.model,
         remarks=_remarks(shown),
         when_empty=1,
@@ -109,19 +104,24 @@ class Configuration:
         return self.grid.launches[self.spec]
 
     @property
+    def live_memory(self) -> float | None:
+        """The peak of its live tensors, as a trace counts them."""
+        return self.counted.value(PEAK) if self.counted else None
+
+    @property
     def estimate(self) -> Estimate | None:
         """Its images per second."""
         return self.estimates.get(self.spec)
 
 
-def _rows(grid: Grid, exact: Counts) -> Iterator[Configuration]:
-    order = [spec for spec in every_configuration(grid.base) if spec in grid.launches]
-    order += [spec for spec in grid.launches if spec not in order]
+def _rows(grid: Grid, exact: Counts) -> list[Configuration]:
+    usual = [spec for spec in every_configuration(grid.base) if spec in grid.launches]
+    order = list(dict.fromkeys((*usual, *grid.launches)))
     estimates = {spec: rate for spec in order if (rate := throughput(grid.launches[spec]))}
     best = _best(grid, estimates, exact)
     digits = cells.rate_digits(rate.centre for rate in estimates.values())
-    for spec in order:
-        yield Configuration(
+    return [
+        Configuration(
             spec=spec,
             grid=grid,
             estimates=estimates,
@@ -129,6 +129,8 @@ def _rows(grid: Grid, exact: Counts) -> Iterator[Configuration]:
             best=best.get(spec, ""),
             counted=exact.by_spec.get(spec),
         )
+        for spec in order
+    ]
 
 
 def _columns(rows: Sequence[Configuration]) -> Iterator[Column[Configuration]]:
@@ -140,7 +142,7 @@ def _columns(rows: Sequence[Configuration]) -> Iterator[Column[Configuration]]:
         yield _number(
             "memory_measured", memory, "measured", "B", 3, lambda row: _memory(row.launches), scale=GIB / 1024
         )
-    if any(row.counted and row.counted.value(PEAK) for row in rows):
+    if any(row.live_memory for row in rows):
         yield Column(
             key="memory_computed",
             group=memory,
@@ -149,12 +151,18 @@ def _columns(rows: Sequence[Configuration]) -> Iterator[Column[Configuration]]:
             source="computed",
             notes=(MEMORY,),
             rank=3,
-            fill=_live_memory,
+            fill=lambda row: cells.computed(row.live_memory, GIB / 1024, 0, row.counted, PEAK),
         )
     if any(row.spec.compile_mode for row in rows):
         yield _number("compile_seconds", "compiling", "cold, s", "s", 4, _compiling, digits=1)
         yield _number("pays_after", "compiling", "pays after", "count", 4, _pays_after, PAYS)
-    yield Column(key="best", head=("best",), align="left", rank=1, fill=_best_at)
+    yield Column(
+        key="best",
+        head=("best",),
+        align="left",
+        rank=1,
+        fill=lambda row: Cell(text="") if not row.best else cells.word(row.best),
+    )
 
 
 def _number(
@@ -186,15 +194,6 @@ def _rate(row: Configuration) -> Cell:
     return cells.failed(row.launches, (cells.sentence(why.message),) if why else ())
 
 
-def _live_memory(row: Configuration) -> Cell:
-    peak = row.counted.value(PEAK) if row.counted else None
-    return cells.computed(peak, GIB / 1024, 0, row.counted, PEAK)
-
-
-def _best_at(row: Configuration) -> Cell:
-    return cells.word(row.best) if row.best else Cell(text="")
-
-
 def _against_plain(row: Configuration) -> float | None:
     rate, plain_rate = row.estimate, row.estimates.get(row.grid.base)
     return rate.centre / plain_rate.centre if rate and plain_rate else None
@@ -203,8 +202,7 @@ def _against_plain(row: Configuration) -> float | None:
 def _memory(launches: Sequence[Record]) -> float | None:
     """The largest of the launches' peaks: a peak is a bound."""
     for metric in MEASURED_MEMORY:
-        measurements = (record.get(metric) for record in launches)
-        values = [value for measurement in measurements if measurement for value in measurement.values]
+        values = [value for record in launches if (peak := record.get(metric)) for value in peak.values]
         if values:
             return max(values)
     return None
@@ -220,11 +218,9 @@ def _pays_after(row: Configuration) -> float | None:
     return images_to_break_even(eager, row.launches) if row.spec.compile_mode else None
 
 
-def _section(grid: Grid) -> str:
-    spec = grid.base
+def _section(spec: Spec) -> str:
     math = ", math attention" if spec.attention == "math" else ""
-    name = spec.model.removeprefix("timm:")
-    return f"{name}, {spec.task}, {spec.size} px, batch {spec.batch_size}{math}"
+    return f"{spec.model.removeprefix('timm:')}, {spec.task}, {spec.size} px, batch {spec.batch_size}{math}"
 
 
 def _best(grid: Grid, estimates: dict[Spec, Estimate], exact: Counts) -> dict[Spec, str]:
@@ -255,9 +251,10 @@ def _remarks(shown: Sequence[Grid]) -> Iterator[str]:
             "measures all of them on this machine."
         )
         return
-    places = dict.fromkeys((grid.last.environment.device, device_name(grid.last.environment)) for grid in shown)
-    how = dict.fromkeys(grid.last.protocol.name for grid in shown if grid.last.protocol)
-    torch = dict.fromkeys(grid.last.environment.torch or "unknown" for grid in shown)
+    last = [next(iter(grid.launches.values()))[-1] for grid in shown]  # all records of a grid share what is said here
+    places = dict.fromkeys((record.environment.device, device_name(record.environment)) for record in last)
+    how = dict.fromkeys(record.protocol.name for record in last if record.protocol)
+    torch = dict.fromkeys(record.environment.torch or "unknown" for record in last)
     where = " and ".join(name for _, name in places)
     yield f"Measured on {where}, torch {' and '.join(torch)}, protocol {' and '.join(how)}."
 

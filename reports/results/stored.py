@@ -43,36 +43,42 @@ def no_verdict() -> str:
 
 def layouts(compared: StoredComparison) -> tuple[Table, ...]:
     """The tables of what was found: exact counts, if any were recorded, and times, if any were or nothing else was."""
-    counts = [entry for entry in compared.entries if _is_count(entry)]
-    times = [entry for entry in compared.entries if not _is_count(entry)]
+    counts: list[Entry] = []
+    times: list[Entry] = []
+    for entry in compared.entries:
+        is_count = entry.source == "computed" or entry.word in ("equal", "changed")
+        (counts if is_count else times).append(entry)
     tables = (_counts(compared, counts),) if counts else ()
     return (*tables, _times(compared, times)) if times or not counts else tables
 
 
-def _is_count(entry: Entry) -> bool:
-    return entry.source == "computed" or entry.word in ("equal", "changed")
-
-
 def _counts(compared: StoredComparison, entries: Sequence[Entry]) -> Table:
     """What is equal is a number in a sentence; a row is what is not."""
-    remarks = [_equal(entries), *_unlike(entries), *_provenance(compared)]
+    equal = [entry for entry in entries if entry.word == "equal"]
+    rows = plural(len({entry.row for entry in equal}), "row")
+    said = [f"Equal: {len(equal):,} of {len(entries):,} counts, in {rows}."] if equal else []
     return _table(
         COUNTS,
         "Exact counts, compared",
         [entry for entry in entries if entry.word != "equal"],
         _columns("computed", "exact: one value each; a difference is the code's.", _count),
-        [remark for remark in remarks if remark],
+        [*said, *_unlike(entries), *_provenance(compared)],
     )
 
 
 def _times(compared: StoredComparison, entries: Sequence[Entry]) -> Table:
-    jobs = _jobs(compared) if any(entry.word in COMPARED for entry in entries) else ()
-    sides = (side.estimate for entry in entries for side in (entry.baseline, entry.candidate) if side)
-    if any(estimate.nodes > 1 for estimate in sides):
+    known = (side.estimate for entry in entries for side in (entry.baseline, entry.candidate) if side)
+    if any(estimate.nodes > 1 for estimate in known):
         note = "[ ] 95 % interval over nodes, or over the launches of one; ( ) range over nodes too few for that."
     else:
         note = "[ ] 95 % interval over launches; ( ) quartiles of one process's rounds."
-    remarks = [*_unlike(entries), *_provenance(compared), *jobs]
+    remarks = [*_unlike(entries), *_provenance(compared)]
+    if any(entry.word in COMPARED for entry in entries):
+        sides = (compared.baseline, compared.candidate)
+        clean_commits = [side.commits for side in sides if len(side.commits) == 1 and not side.dirty]
+        if len(clean_commits) == 2 and clean_commits[0] == clean_commits[1]:
+            remarks.append(ONE_COMMIT)
+        remarks.append(no_verdict())
     return _table(TIMES, "Recorded numbers, compared", entries, _columns("measured", note, _time), remarks)
 
 
@@ -117,12 +123,12 @@ def _metric(entry: Entry) -> Cell:
 
 def _finding(entry: Entry) -> Cell:
     """What may be said of the two; where there is nothing to compare, why, to machines too."""
-    told = "; ".join((*map(str, entry.differences), *([entry.reason] if entry.reason else ())))
+    told = clean("; ".join((*map(str, entry.differences), *([entry.reason] if entry.reason else ()))))
     text: str = entry.word
     if entry.word in _INTERVALS and entry.baseline and entry.candidate:
         text = f"{_direction(entry)}; {_INTERVALS[entry.word]}"
-    value = f"{entry.word}: {clean(told)}" if told else entry.word
-    return replace(cells.word(text, value), notes=(cells.sentence(clean(told)),) if told else ())
+    value = f"{entry.word}: {told}" if told else entry.word
+    return replace(cells.word(text, value), notes=(cells.sentence(told),) if told else ())
 
 
 def _direction(entry: Entry) -> str:
@@ -147,13 +153,13 @@ def _count(entry: Entry) -> tuple[Cell, ...]:
 
 
 def _time(entry: Entry) -> tuple[Cell, ...]:
-    known = [side for side in (entry.baseline, entry.candidate) if side]
+    sides = (entry.baseline, entry.candidate)
+    known = [side.estimate.centre for side in sides if side]
     if not known:
         return Cell(), Cell(), Cell(), Cell()
-    scale, unit = shown_in(entry.unit, min(side.estimate.centre for side in known))
-    digits = cells.rate_digits(side.estimate.centre / scale for side in known) if entry.unit != "count" else 0
-    sides = (_side(side, scale, digits) for side in (entry.baseline, entry.candidate))
-    return (cells.word(unit, entry.unit), *sides, change(entry.cost))
+    scale, unit = shown_in(entry.unit, min(known))
+    digits = cells.rate_digits(centre / scale for centre in known) if entry.unit != "count" else 0
+    return (cells.word(unit, entry.unit), *(_side(side, scale, digits) for side in sides), change(entry.cost))
 
 
 def change(cost: float | None) -> Cell:
@@ -191,12 +197,6 @@ def shown_in(unit: str, smallest: float) -> tuple[float, str]:
     return next((step for step in steps if smallest >= step[0]), steps[-1])
 
 
-def _equal(entries: Sequence[Entry]) -> str:
-    equal = [entry for entry in entries if entry.word == "equal"]
-    rows = plural(len({entry.row for entry in equal}), "row")
-    return f"Equal: {len(equal):,} of {len(entries):,} counts, in {rows}." if equal else ""
-
-
 def _unlike(entries: Sequence[Entry]) -> Iterator[str]:
     """What could not be compared, and what that means."""
     words = Counter(entry.word for entry in entries)
@@ -213,17 +213,8 @@ def _unlike(entries: Sequence[Entry]) -> Iterator[str]:
 
 def _provenance(compared: StoredComparison) -> Iterator[str]:
     """One sentence per side: how much, when, of which commit."""
-    sides = (compared.baseline, compared.candidate)
-    for name, side in zip(("Baseline", "Candidate"), sides, strict=True):
+    for name, side in (("Baseline", compared.baseline), ("Candidate", compared.candidate)):
         yield f"{name} {clean(side.label)}: {'; '.join(_told(side))}."
-
-
-def _jobs(compared: StoredComparison) -> Iterator[str]:
-    """What holds for every two files of times."""
-    sides = (compared.baseline, compared.candidate)
-    if all(len(side.commits) == 1 and not side.dirty for side in sides) and sides[0].commits == sides[1].commits:
-        yield ONE_COMMIT
-    yield no_verdict()
 
 
 def _told(side: Provenance) -> Iterator[str]:

@@ -19,7 +19,8 @@ from visionbench.reports.column import Column, label, lay_out
 from visionbench.reports.paired_ratio import finding
 from visionbench.reports.paper.report import Report
 from visionbench.reports.printed import Network, PaperRow, convnext
-from visionbench.reports.results.runs import Run, runs_of
+from visionbench.reports.results.metrics import Run
+from visionbench.reports.results.runs import runs_of
 from visionbench.reports.settings import Group, flags, groups, heads
 from visionbench.reports.table import Cell, Note, Table
 
@@ -98,26 +99,21 @@ def _candidates(group: Group, known: dict[Network, PaperRow]) -> tuple[Candidate
 
 
 def _winners(device: str, candidates: Sequence[Candidate]) -> Iterator[Winner]:
-    """From the most accurate; a floor whose answer is that of the one above it is not repeated."""
-    if len(candidates) < 2:
-        return
+    """From the most accurate; a floor whose answer is that of the one above it is not repeated.
+
+    Whom the best is shown to beat has an interval below its own. Without an interval nothing is shown.
+    """
     last: Winner | None = None
-    for floor in sorted({int(one.top1) for one in candidates}, reverse=True):
-        winner = _winner(device, floor, [one for one in candidates if one.top1 >= floor])
+    for floor in sorted({int(one.top1) for one in candidates}, reverse=True) if len(candidates) > 1 else ():
+        best, *others = (one for one in candidates if one.top1 >= floor)
+        low, highs = best.rate.low, [one.rate.high for one in others]
+        rivals = [one for one, high in zip(others, highs, strict=True) if low is None or high is None or low <= high]
+        winner = Winner(
+            device=device, floor=floor, best=best, second=others[0] if others else None, rivals=tuple(rivals)
+        )
         if last is None or (winner.best, winner.finding) != (last.best, last.finding):
             yield winner
         last = winner
-
-
-def _winner(device: str, floor: int, able: Sequence[Candidate]) -> Winner:
-    best, *others = able
-    rivals = tuple(one for one in others if not _beats(best.rate, one.rate))
-    return Winner(device=device, floor=floor, best=best, second=others[0] if others else None, rivals=rivals)
-
-
-def _beats(one: Estimate, other: Estimate) -> bool:
-    """Whether the interval of the first is above that of the second. Without an interval nothing is shown."""
-    return one.low is not None and other.high is not None and one.low > other.high
 
 
 def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /) -> Table:
@@ -166,7 +162,7 @@ def sentences(records: Sequence[Record], comparisons: Sequence[Comparison], *, o
 
     `own`: whether the measurements are the user's; otherwise they came with visionbench.
     """
-    runs = [run for run in runs_of(records) if run.successes]
+    runs = [run for run in runs_of(records) if run.launches.successes]
     said = {
         "Measured": tuple(_measured(runs, own=own)),
         "Fastest": (*_fastest(winners(records)), *_unranked(records)),
@@ -190,10 +186,10 @@ def _measured(runs: Sequence[Run], *, own: bool) -> Iterator[str]:
         places.setdefault(f"{clean(name)}{threads}, torch {where.torch or 'unknown'}", []).append(run)
     for place, its in places.items():
         models = len({run.spec.model for run in its})
-        days = sorted({(record.environment.started or "")[:10] for run in its for record in run.launches} - {""})
-        when = f", newest of {days[-1]}" if days else ""
-        launches = plural(sum(run.successes for run in its), "launch", "launches")
-        yield f"{plural(models, 'network')} in {plural(len(its), 'row')} ({launches}) on {place}{when}."
+        newest = max((day for run in its for day in run.launches.days), default="")
+        launches = plural(sum(run.launches.successes for run in its), "launch", "launches")
+        rows, when = plural(len(its), "row"), f", newest of {newest}" if newest else ""
+        yield f"{plural(models, 'network')} in {rows} ({launches}) on {place}{when}."
 
 
 def _fastest(found: Sequence[Winner]) -> Iterator[str]:
@@ -222,8 +218,8 @@ def _unranked(records: Sequence[Record]) -> Iterator[str]:
 
 def _interval(rate: Estimate) -> str:
     digits = cells.rate_digits([rate.centre])
-    ends = [cells.decimals(end, digits) for end in (rate.low, rate.high) if end is not None]
-    return f"{cells.decimals(rate.centre, digits)} img/s" + (f" [{', '.join(ends)}]" if ends else "")
+    centre, *ends = (cells.decimals(end, digits) for end in (rate.centre, rate.low, rate.high) if end is not None)
+    return f"{centre} img/s" + (f" [{', '.join(ends)}]" if ends else "")
 
 
 def _named(winner: Winner) -> str:
@@ -240,11 +236,9 @@ def _settings(comparisons: Sequence[Comparison]) -> Iterator[str]:
     told = ", ".join(f"{number} {word}" for word, number in counts.most_common() if word)
     where = " and ".join(dict.fromkeys(clean(one.environment.device_name or one.environment.device) for one in its))
     yield f"{plural(len(its), 'setting')} compared in turns on {where}, network by network: {told}."
-    gains = [(ratio.centre, one) for one in its if finding(one) == "faster" and (ratio := speed_up(one))]
+    gains = [(ratio, one) for one in its if finding(one) == "faster" and (ratio := speed_up(one))]
     if gains:
-        _, best = max(gains, key=lambda pair: pair[0])
-        ratio = speed_up(best)
-        assert ratio is not None
+        ratio, best = max(gains, key=lambda pair: pair[0].centre)
         spec = best.baseline.spec
         yield (
             f"The most by {switch_of(best)} for {spec.model.removeprefix('timm:')} ({spec.task}): "
@@ -253,11 +247,11 @@ def _settings(comparisons: Sequence[Comparison]) -> Iterator[str]:
 
 
 def _doubtful(runs: Sequence[Run]) -> Iterator[str]:
-    failed = [run for run in runs if not run.successes]
-    good = [run for run in runs if run.successes]
+    failed = [run for run in runs if not run.launches.successes]
+    good = [run for run in runs if run.launches.successes]
     if failed:
         yield f"{plural(len(failed), 'row')} could not be measured: {_models(failed)}."
-    few = [run for run in good if run.successes < MIN_LAUNCHES]
+    few = [run for run in good if run.launches.successes < MIN_LAUNCHES]
     if few:
         verb = "has" if len(few) == 1 else "have"
         yield f"{len(few)} of {plural(len(good), 'row')} {verb} fewer than {MIN_LAUNCHES} launches, so no interval."

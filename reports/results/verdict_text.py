@@ -27,6 +27,8 @@ ORDER: tuple[Word, ...] = ("regressed", "not measured", "inconclusive", "improve
 LONGEST = 500
 """Characters of a message that are shown: a failure may carry a whole traceback."""
 
+SIDES: tuple[First, First] = ("baseline", "candidate")
+
 NAMED = 3
 """Rows that a sentence names before it counts the rest."""
 
@@ -39,12 +41,12 @@ def clean(text: str) -> str:
 
 def ranked(judgement: Judgement) -> tuple[Verdict, ...]:
     """The verdicts, the worst first: by word, then by how much slower; improved ones by how much faster."""
-    return tuple(sorted(judgement.verdicts, key=_place))
 
+    def place(verdict: Verdict) -> tuple[int, float]:
+        sign = {"regressed": -1, "inconclusive": -1, "improved": 1}.get(verdict.word, 0)
+        return ORDER.index(verdict.word), sign * verdict.ratio.centre if verdict.ratio else 0.0
 
-def _place(verdict: Verdict) -> tuple[int, float]:
-    sign = {"regressed": -1, "inconclusive": -1, "improved": 1}.get(verdict.word, 0)
-    return ORDER.index(verdict.word), sign * verdict.ratio.centre if verdict.ratio else 0.0
+    return tuple(sorted(judgement.verdicts, key=place))
 
 
 def signed(ratio: float) -> str:
@@ -116,25 +118,21 @@ def why(verdict: Verdict) -> Iterator[str]:
 
 def doubts(verdict: Verdict) -> tuple[str, ...]:
     """The flags of its launches, in words; not those that its reason names."""
-    flags = (flag for flag in verdict.comparison.flags if flag not in verdict.reason)
-    return tuple(meaning(flag) for flag in flags)
+    return tuple(meaning(flag) for flag in verdict.comparison.flags if flag not in verdict.reason)
 
 
 def detail(verdict: Verdict) -> str:
     """All numbers of one row in one sentence, without its name and word."""
     comparison, parts = verdict.comparison, []
-    base, head = seconds(verdict, "baseline"), seconds(verdict, "candidate")
+    base, head = (seconds(verdict, side) for side in SIDES)
     if verdict.ratio is not None and base is not None and head is not None:
+        before, after = (significant(side.centre * KILO, 4) for side in (base, head))
         parts.append(change(verdict.ratio))
-        parts.append(f"{_ms(base.centre)} → {_ms(head.centre)} ms per iteration by {TIMER_WORDS[comparison.timer]}")
+        parts.append(f"{before} → {after} ms per iteration by {TIMER_WORDS[comparison.timer]}")
     parts += [plural(len(comparison.launches), "launch", "launches")] if comparison.launches else []
     p = p_of(verdict)
     parts += [f"p {'' if p < 0.00005 else '= '}{p_text(p)}"] if p is not None else []
     return "; ".join(parts)
-
-
-def _ms(value: float) -> str:
-    return significant(value * KILO, 4)
 
 
 # --- the whole ---------------------------------------------------------------------------------------------------
@@ -145,16 +143,9 @@ def headline(judgement: Judgement) -> str:
 
     A budget too small for one full look comes before it: what follows was then hardly asked.
     """
-    shown = _headline(judgement)
-    return f"{clean(judgement.cut)}: {shown[:1].lower()}{shown[1:]}" if judgement.cut else shown
-
-
-def is_undecided(judgement: Judgement) -> bool:
-    """Whether this green build says nothing: no row got another word than inconclusive."""
-    return bool(judgement.verdicts) and len(judgement.rows("inconclusive")) == len(judgement.verdicts)
-
-
-def _headline(judgement: Judgement) -> str:
+    if judgement.cut:
+        shown = headline(replace(judgement, cut=""))
+        return f"{clean(judgement.cut)}: {shown[:1].lower()}{shown[1:]}"
     rows = plural(len(judgement.verdicts), "row")
     slow, lost = len(judgement.rows("regressed")), len(judgement.rows("not measured"))
     parts = [f"{slow} of {rows} regressed"] if slow else []
@@ -169,6 +160,11 @@ def _headline(judgement: Judgement) -> str:
     if vague := len(judgement.rows("inconclusive")):
         return f"No regression shown, but {vague} of {rows} {'is' if vague == 1 else 'are'} inconclusive"
     return "No regression"
+
+
+def is_undecided(judgement: Judgement) -> bool:
+    """Whether this green build says nothing: no row got another word than inconclusive."""
+    return bool(judgement.verdicts) and len(judgement.rows("inconclusive")) == len(judgement.verdicts)
 
 
 def sentence(judgement: Judgement) -> str:
@@ -193,16 +189,21 @@ def tally(judgement: Judgement, which: Iterable[Word] = ORDER) -> str:
     return ", ".join(f"{number} {word}" for word, number in counts if number)
 
 
+def changed_rows(judgement: Judgement) -> dict[str, list[Change]]:
+    """The structural changes by row."""
+    rows: dict[str, list[Change]] = {}
+    for change in judgement.changes:
+        rows.setdefault(change.row, []).append(change)
+    return rows
+
+
 def structure(judgement: Judgement) -> str:
     """How the exact comparison came out; "" where none was asked for."""
-    rows, changed = judgement.structures, len({one.row for one in judgement.changes})
+    rows, changed = judgement.structures, len(changed_rows(judgement))
     if changed:
-        return f"Structure changed in {changed}{f' of {rows}' if rows >= changed else ''} {_row(max(rows, changed))}."
+        of = f" of {rows}" if rows >= changed else ""
+        return f"Structure changed in {changed}{of} {'row' if max(rows, changed) == 1 else 'rows'}."
     return f"Structure unchanged in {plural(rows, 'row')}." if rows else ""
-
-
-def _row(number: int) -> str:
-    return "row" if number == 1 else "rows"
 
 
 def _rows(judgement: Judgement, word: Word) -> Iterator[str]:
@@ -212,10 +213,8 @@ def _rows(judgement: Judgement, word: Word) -> Iterator[str]:
 
 
 def _changed(judgement: Judgement) -> Iterator[str]:
-    rows: dict[str, list[str]] = {}
-    for one in judgement.changes:
-        rows.setdefault(one.row, []).append(difference(one))
-    yield from _first([f"{clean(row)}: {', '.join(its)}" for row, its in rows.items()])
+    rows = changed_rows(judgement).items()
+    yield from _first([f"{clean(row)}: {', '.join(map(difference, its))}" for row, its in rows])
 
 
 def lost(judgement: Judgement) -> Iterator[str]:
@@ -274,7 +273,7 @@ def facts(judgement: Judgement) -> Iterator[str]:
 
 def _sides(sides: Iterable[Side]) -> str:
     told = list(dict.fromkeys(map(_side, sides)))
-    return " and ".join(told) if len(told) <= NAMED else first_of(told, NAMED)
+    return " and ".join(told) if len(told) <= NAMED else first_of(told)
 
 
 def _side(side: Side) -> str:
