@@ -15,7 +15,7 @@ from visionbench.record.statistics import MIN_LAUNCHES, Estimate
 from visionbench.record.units import plural
 from visionbench.reports.launches import Launches
 from visionbench.reports.printed import Number
-from visionbench.reports.settings import failure
+from visionbench.reports.settings import ends, failure
 from visionbench.reports.table import Cell
 
 if TYPE_CHECKING:
@@ -154,8 +154,7 @@ def over(estimates: Iterable[Estimate]) -> str:
     counts = sorted({estimate.nodes for estimate in having})
     if counts[-1] < 2:
         return "over launches, on one node: it is about this card" if counts[-1] else "over launches"
-    nodes = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"over {nodes} nodes, where a node's value is the median of its launches"
+    return f"over {ends(counts)} nodes, where a node's value is the median of its launches"
 
 
 def plain(
@@ -222,7 +221,7 @@ def origin_of(evidence: tuple[Record, ...] | Comparison | None) -> str:
     if last.source != "measured":
         return f"trace of {last.spec}" if last.source == "computed" else str(last.spec)
     days, nodes = launched.days, launched.nodes
-    when = f"; {' to '.join(dict.fromkeys((days[0], days[-1])))}" if days else ""
+    when = f"; {ends(days)}" if days else ""
     protocol = f"protocol {last.protocol.name}; " if last.protocol else ""
     where = f" on {plural(nodes, 'node')}" if nodes else ""
     launches = plural(len(evidence), "launch", "launches")

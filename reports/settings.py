@@ -90,13 +90,12 @@ def describe(group: Group) -> str:
     """What a column's header does not say of its measurements: machine, settings, software, launches, day."""
     seen = group.environments
     numbers = sorted({launches.successes for launches in group.launches.values()} - {0})
-    launches = " to ".join(str(number) for number in dict.fromkeys(numbers[:1] + numbers[-1:]))
     words = [word for field, word in group.setting.words().items() if word and field not in IN_HEAD]
     parts = [
         _all(clean(environment.device_name or environment.cpu or "") for environment in seen),
         ", ".join(words),
         _all(f"CUDA {environment.cuda}" for environment in seen if environment.cuda),
-        f"{launches} launch{'' if numbers == [1] else 'es'} a row" if numbers else "",
+        f"{ends(numbers)} launch{'' if numbers == [1] else 'es'} a row" if numbers else "",
         f"newest of {day}" if (day := group.newest[0][:10]) else "",
     ]
     return "; ".join(part for part in parts if part)
@@ -105,6 +104,11 @@ def describe(group: Group) -> str:
 def _all(words: Iterable[str | None]) -> str:
     """Two versions in one column are said, not hidden."""
     return " and ".join(dict.fromkeys(word for word in words if word))
+
+
+def ends(ascending: Sequence[object]) -> str:
+    """`7 to 10`; `7` where that is the first and the last of them."""
+    return " to ".join(map(str, dict.fromkeys((*ascending[:1], *ascending[-1:]))))
 
 
 def failure(launches: Sequence[Record]) -> Failure | None:

@@ -16,14 +16,14 @@ from visionbench.record.program import program_name
 from visionbench.record.spec import sides
 from visionbench.record.units import GIGA
 from visionbench.reports.cells import of_count
-from visionbench.reports.figures import canvas, labels, panels
+from visionbench.reports.figures import labels, panels
 from visionbench.reports.figures.canvas import Entry, Sheet
 from visionbench.reports.figures.families import FAMILIES, Family, family, short
 from visionbench.reports.figures.figure import Drawing, Evidence, MissingError, Need, lacking
 from visionbench.reports.figures.labels import Tag
 from visionbench.reports.figures.style import POINT, Look, Theme
 from visionbench.reports.paper import counts
-from visionbench.reports.paper.counts import Counts, count_spec
+from visionbench.reports.paper.counts import count_spec
 from visionbench.reports.printed import PaperRow, rows
 from visionbench.reports.settings import doubted
 
@@ -92,29 +92,26 @@ def needs(evidence: Evidence) -> tuple[Need, ...]:
 def data(evidence: Evidence) -> Data:
     """The bubbles of all printed rows whose FLOPs have been counted."""
     exact = counts.index(evidence.records)
-    printed = _printed(evidence)
-    found = [_bubble(panel, label, row, exact) for panel, label, row in printed]
-    missing = [label for (_, label, row), one in zip(printed, found, strict=True) if one is None]
-    bubbles = tuple(one for one in found if one)
+    bubbles: list[Bubble] = []
+    uncounted: dict[str, None] = {}
+    for panel, label, row in _printed(evidence):
+        macs = exact.exact(*row.network, "macs") if row.model else None
+        if macs is None:
+            uncounted[label] = None
+            continue
+        bubble = Bubble(
+            label=short(label, row.image_size),
+            family=family(label),
+            panel=panel,
+            top1=row.printed["top1"].value,
+            macs=macs,
+            row=row,
+            doubts=of_count(exact.by_spec.get(count_spec(*row.network)), "macs"),
+        )
+        bubbles.append(bubble)
     if not bubbles:
         raise MissingError(f"{NAME}: no FLOPs have been counted; `{program_name()} figures {NAME}` counts them.")
-    return Data(bubbles=bubbles, uncounted=tuple(dict.fromkeys(missing)))
-
-
-def _bubble(panel: str, label: str, row: PaperRow, exact: Counts) -> Bubble | None:
-    macs = exact.exact(*row.network, "macs") if row.model else None
-    if macs is None:
-        return None
-    name = short(label, row.image_size)
-    return Bubble(
-        label=name,
-        family=family(label),
-        panel=panel,
-        top1=row.printed["top1"].value,
-        macs=macs,
-        row=row,
-        doubts=of_count(exact.by_spec.get(count_spec(*row.network)), "macs"),
-    )
+    return Data(bubbles=tuple(bubbles), uncounted=tuple(uncounted))
 
 
 def radius(macs: float) -> float:
@@ -125,15 +122,15 @@ def radius(macs: float) -> float:
 def paint(evidence: Evidence, look: Look) -> Figure:
     """The panels, one per training set."""
     shown = data(evidence)
-    held = {bubble.panel: None for bubble in shown.bubbles}
+    held = dict.fromkeys(bubble.panel for bubble in shown.bubbles)
     there = [name for name in dict.fromkeys((*SECTIONS.values(), *held)) if name in held]
     names = panels.chosen(NAME, {name: name for name in there}, evidence.choice.panels, look)
-    body = panels.height(len(names), 78.0 if look.narrow else 92.0, look.narrow)
     shown = replace(shown, bubbles=tuple(bubble for bubble in shown.bubbles if bubble.panel in names))
     title = TITLE.partition(" (")[0] if evidence.alone else TITLE
     legend = legend_of((bubble.family for bubble in shown.bubbles), look.theme)
-    sheet = canvas.sheet(look, title, body, _sentences(shown, evidence), legend, flexible=True)
-    for axes, name in zip(panels.stand(sheet, len(names)), names, strict=True):
+    each = 78.0 if look.narrow else 92.0
+    sheet, stood = panels.sheet(look, title, len(names), each, _sentences(shown, evidence), legend)
+    for axes, name in zip(stood, names, strict=True):
         _panel(sheet, axes, name, [bubble for bubble in shown.bubbles if bubble.panel == name])
     return sheet.figure
 
@@ -147,13 +144,14 @@ def _sentences(shown: Data, evidence: Evidence) -> tuple[str, ...]:
     seen = any(radius(bubble.macs) > DOT for bubble in shown.bubbles)
     disc = "; a disc's area is in proportion to them" if seen else ""
     accuracy, *files = panels.whose_accuracy(evidence, published, (bubble.row for bubble in shown.bubbles))
-    more = (
+    told = (
+        accuracy,
+        f"FLOPs: exact, counted by a trace (multiply-accumulates of one image, the paper's FLOPs){disc}.",
         *files,
         doubted("Hollow", (bubble.doubts for bubble in shown.bubbles)),
         f"Not shown, because not counted: {', '.join(shown.uncounted)}." if shown.uncounted else "",
     )
-    flops = f"FLOPs: exact, counted by a trace (multiply-accumulates of one image, the paper's FLOPs){disc}."
-    return (accuracy, flops, *filter(None, more))
+    return tuple(filter(None, told))
 
 
 def legend_of(families: Iterable[Family], theme: Theme) -> tuple[Entry, ...]:
@@ -164,35 +162,24 @@ def legend_of(families: Iterable[Family], theme: Theme) -> tuple[Entry, ...]:
 
 
 def _panel(sheet: Sheet, axes: Axes, name: str, bubbles: Sequence[Bubble]) -> None:
-    (width, height), radii = panels.inner(sheet, axes), [radius(bubble.macs) for bubble in bubbles]
+    (width, height), radii = panels.inner(axes), [radius(bubble.macs) for bubble in bubbles]
     low, high = panels.around([math.log10(bubble.macs / GIGA) for bubble in bubbles], radii, width)
     panels.logarithmic(axes, 10**low, 10**high)
     panels.linear(axes, *panels.around([bubble.top1 for bubble in bubbles], radii, height), upward=True)
     panels.name(sheet, axes, name, "ImageNet-1K top-1 accuracy, %", "GFLOPs of one image (exact)")
-    lines = [_draw_family(sheet, axes, kin) for kin in _by_family(bubbles)]
-    tags = [
-        Tag(
-            x=b.macs / GIGA,
-            y=b.top1,
-            text=b.label,
-            radius=DOT * (2 if b.row.own else 1),
-            bubble=radius(b.macs),
-            hue=b.family.hue,
-            bold=b.row.own,
-        )
-        for b in bubbles
-    ]
-    for own in (bubble for bubble in bubbles if bubble.row.own):
-        labels.ring(axes, own.macs / GIGA, own.top1, 2 * DOT, sheet.look.theme.ink)
-    labels.left_out(sheet, axes, labels.attach(sheet, axes, tags, lines=lines))
-
-
-def _by_family(bubbles: Sequence[Bubble]) -> list[list[Bubble]]:
-    """One list per family and image-size regime, by FLOPs, so that a line joins what was scaled."""
-    groups: dict[tuple[str, bool], list[Bubble]] = {}
+    # A line joins what was scaled: a family in one regime of image sizes, by FLOPs.
+    families: dict[tuple[str, bool], list[Bubble]] = {}
     for bubble in sorted(bubbles, key=lambda one: (one.macs, one.top1)):
-        groups.setdefault((bubble.family.name, max(sides(bubble.row.image_size)) > 224), []).append(bubble)
-    return list(groups.values())
+        families.setdefault((bubble.family.name, max(sides(bubble.row.image_size)) > 224), []).append(bubble)
+    lines = [_draw_family(sheet, axes, kin) for kin in families.values()]
+    tags = []
+    for b in bubbles:
+        x, mark = b.macs / GIGA, DOT * (2 if b.row.own else 1)
+        tag = Tag(x=x, y=b.top1, text=b.label, radius=mark, bubble=radius(b.macs), hue=b.family.hue, bold=b.row.own)
+        tags.append(tag)
+        if b.row.own:
+            labels.ring(axes, x, b.top1, mark, sheet.look.theme.ink)
+    labels.left_out(sheet, axes, labels.attach(sheet, axes, tags, lines=lines))
 
 
 def _draw_family(sheet: Sheet, axes: Axes, kin: Sequence[Bubble]) -> tuple[tuple[float, float], ...]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from xml.sax.saxutils import escape
 
 from visionbench.record.clean import clean
+from visionbench.reports.figures.place import Box
 from visionbench.reports.figures.style import BODY, FONT, POINT, SLIDE_ASPECT, SMALL, TITLE, Look, settings
 
 if TYPE_CHECKING:
@@ -145,17 +146,14 @@ def sheet(
     figure = Figure(figsize=(look.width / 25.4, height / 25.4), dpi=DPI)
     FigureCanvasAgg(figure)
     made = Sheet(figure=figure, look=look, height=height, bottom=below, top=below + body)
-    _write_lines(made, height - EDGE, heading, TITLE, look.theme.ink, bold=True)
-    _write_lines(made, below - 1.0, notes, SMALL, look.theme.muted)
-    for place, text in enumerate(made.figure.texts):
-        text.set_gid(HEAD if place < len(heading) else NOTE)
+    for number, text in enumerate(heading):
+        top = height - EDGE - number * line(TITLE)
+        write(made, EDGE, top, text, points=TITLE, bold=True, vertical="top", group=HEAD)
+    for number, text in enumerate(notes):
+        top, colour = below - 1.0 - number * line(SMALL), look.theme.muted
+        write(made, EDGE, top, text, points=SMALL, colour=colour, vertical="top", group=NOTE)
     _legend(made, rows, height - EDGE - len(heading) * line(TITLE) - 1.0)
     return made
-
-
-def _write_lines(made: Sheet, top: float, lines: Sequence[str], points: float, colour: str, bold: bool = False) -> None:
-    for number, text in enumerate(lines):
-        write(made, EDGE, top - number * line(points), text, points=points, colour=colour, bold=bold, vertical="top")
 
 
 def write(
@@ -170,8 +168,9 @@ def write(
     across: Literal["left", "center", "right"] = "left",
     vertical: Literal["baseline", "center", "top", "bottom"] = "baseline",
     boxed: bool = False,
+    group: str | None = None,
 ) -> None:
-    """One line of text, at mm of the sheet. `boxed`: it covers the lines below it.
+    """One line of text, at mm of the sheet. `boxed`: it covers the lines below it. `group`: `HEAD` or `NOTE`.
 
     Without control characters: names come from records, records from anywhere, and an SVG with one is no XML.
     """
@@ -187,6 +186,7 @@ def write(
         verticalalignment=vertical,
         parse_math=False,
         bbox=ground if boxed else None,
+        gid=group,
     )
 
 
@@ -195,6 +195,19 @@ def axes(made: Sheet, left: float, bottom: float, width: float, height: float) -
     return made.figure.add_axes(
         (left / made.look.width, bottom / made.height, width / made.look.width, height / made.height)
     )
+
+
+def frame(axes: Axes) -> Box:
+    """The axes' frame in mm of the sheet."""
+    box = axes.get_window_extent()
+    left, bottom, right, top = (float(edge) / DPI * 25.4 for edge in (box.x0, box.y0, box.x1, box.y1))
+    return Box(left=left, bottom=bottom, right=right, top=top)
+
+
+def spot(axes: Axes, x: float, y: float) -> tuple[float, float]:
+    """A point of the axes in mm of the sheet."""
+    across, up = axes.transData.transform((x, y))
+    return float(across) / DPI * 25.4, float(up) / DPI * 25.4
 
 
 _KEY = 4.5
@@ -256,17 +269,18 @@ def encode(figure: Figure, file_format: Format, title: str, description: str, *,
     A `slide` is enlarged to the size at which slides are shown.
     """
     buffer, larger = io.BytesIO(), SHOWN / figure.get_size_inches()[0]
-    dots = {"dpi": SHOWN_DPI * larger, "pil_kwargs": {"dpi": (SHOWN_DPI, SHOWN_DPI)}} if slide else {"dpi": DPI}
     metadata: dict[str, dict[str, str | None]] = {
         "svg": {"Date": None, "Creator": None, "Type": None, "Format": None},
         "pdf": {"CreationDate": None, "Creator": "visionbench", "Title": title, "Subject": description},
         "png": {"Software": None, "Title": title, "Description": description},
     }
-    how: Any = dots if file_format == "png" else {"dpi": DPI}
+    how: dict[str, Any] = {"dpi": DPI}
+    if slide and file_format == "png":
+        how = {"dpi": SHOWN_DPI * larger, "pil_kwargs": {"dpi": (SHOWN_DPI, SHOWN_DPI)}}
     figure.savefig(buffer, format=file_format, metadata=metadata[file_format], **how)
     if file_format != "svg":
         return buffer.getvalue()
-    return _self_contained(_enlarged(buffer.getvalue(), larger) if slide else buffer.getvalue(), title, description)
+    return _self_contained(buffer.getvalue().decode(), title, description, larger if slide else 1.0).encode()
 
 
 def height_of(file: bytes, file_format: Format) -> float:
@@ -277,22 +291,16 @@ def height_of(file: bytes, file_format: Format) -> float:
     return float(found[1]) * POINT if found else 0.0
 
 
-def _enlarged(svg: bytes, factor: float) -> bytes:
-    """The same picture, wider and higher: its `viewBox` stays."""
-    return re.sub(
-        rb'\b(width|height)="([\d.]+)pt"',
-        lambda size: b'%s="%.2fpt"' % (size[1], float(size[2]) * factor),
-        svg,
-        count=2,
-    )
+def _self_contained(text: str, title: str, description: str, larger: float) -> str:
+    """Without the document type and metadata, which name addresses elsewhere; with words for who cannot see it.
 
-
-def _self_contained(svg: bytes, title: str, description: str) -> bytes:
-    """Without the document type and metadata, which name addresses elsewhere; with words for who cannot see it."""
-    text = svg.decode()
+    The picture is `larger` times as wide and high: its `viewBox` stays.
+    """
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
+    opening, rest = text.split(">", 1)
+    if larger != 1.0:
+        sizes = r'\b(width|height)="([\d.]+)pt"'
+        opening = re.sub(sizes, lambda size: f'{size[1]}="{float(size[2]) * larger:.2f}pt"', opening)
     words = f"<title>{escape(title)}</title>\n <desc>{escape(description)}</desc>\n"
-    opening = text.index(">") + 1
-    head = text[: opening - 1] + ' role="img">'
-    return f"{head}\n {words}{text[opening:].lstrip()}".encode()
+    return f'{opening} role="img">\n {words}{rest.lstrip()}'

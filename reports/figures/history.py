@@ -6,7 +6,6 @@ told apart by the hash of its code, because a record's commit is that of visionb
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -101,16 +100,16 @@ def paint(evidence: Evidence, look: Look) -> Figure:
     tracks = data(evidence)
     named = {f"{track.name}, {track.where}": track for track in (tracks if evidence.choice.panels else tracks[:PANELS])}
     shown = panels.chosen(NAME, named, evidence.choice.panels, look)
-    theme = look.theme
-    legend = [Entry(word="launches of one commit", marker="o", colour=theme.hues["blue"])]
+    blue, sky = look.theme.hues["blue"], look.theme.hues["sky"]
     why = [point.doubts for track in shown for point in track.points]
-    if any(why):
-        legend.append(Entry(word="doubtful", marker="o", colour=theme.hues["blue"], hollow=True))
-    legend.append(Entry(word="95 % interval over launches", marker="#", colour=theme.hues["sky"]))
-    body = panels.height(len(shown), 52.0 if look.narrow else 58.0, look.narrow)
+    legend = [
+        Entry(word="launches of one commit", marker="o", colour=blue),
+        *([Entry(word="doubtful", marker="o", colour=blue, hollow=True)] if any(why) else []),
+        Entry(word="95 % interval over launches", marker="#", colour=sky),
+    ]
     sentences = _sentences(len(tracks) - len(shown), doubted("Hollow", why))
-    sheet = canvas.sheet(look, TITLE, body, sentences, legend, flexible=True)
-    for axes, track in zip(panels.stand(sheet, len(shown)), shown, strict=True):
+    sheet, stood = panels.sheet(look, TITLE, len(shown), 52.0 if look.narrow else 58.0, sentences, legend)
+    for axes, track in zip(stood, shown, strict=True):
         _panel(sheet, axes, track)
     return sheet.figure
 
@@ -124,7 +123,7 @@ def _sentences(left_out: int, doubt: str) -> tuple[str, ...]:
         doubt,
         f"Rows left out: {left_out}, with as many commits or fewer." if left_out else "",
     )
-    return tuple(sentence for sentence in sentences if sentence)
+    return tuple(filter(None, sentences))
 
 
 def _panel(sheet: Sheet, axes: Axes, track: Track) -> None:
@@ -133,8 +132,12 @@ def _panel(sheet: Sheet, axes: Axes, track: Track) -> None:
     ends = [end for one in points for end in (one.rate.low, one.rate.high, one.rate.centre) if end is not None]
     panels.linear(axes, *panels.margins(ends, 0.12), upward=True)
     axes.set_xlim(-0.5, len(points) - 0.5)
-    _ticks(sheet, axes, points)
-    room = panels.inner(sheet, axes)[0] + panels.LEFT - canvas.EDGE
+    # As many commits by name as have room beside each other, the newest among them.
+    widest = max(canvas.size(one.label, SMALL)[0] for one in points) + 2.0
+    step = -(-len(points) * widest // panels.inner(axes)[0]) or 1
+    named = [at for at in across if (len(points) - 1 - at) % step == 0]
+    axes.set_xticks(named, [points[at].label for at in named])
+    room = panels.inner(axes)[0] + panels.LEFT - canvas.EDGE
     name = _cut(track.name, BODY, room, bold=True, end=False)  # names differ at their ends
     panels.name(sheet, axes, name, _cut(f"images per second; {track.where}", SMALL, room), "commit")
     low = [one.rate.centre if one.rate.low is None else one.rate.low for one in points]
@@ -146,14 +149,6 @@ def _panel(sheet: Sheet, axes: Axes, track: Track) -> None:
             axes.plot([x, x], [one.rate.low, one.rate.high], color=theme.hues["blue"], linewidth=0.9, zorder=3)
         face = theme.ground if one.doubts else theme.hues["blue"]
         axes.plot([x], [one.rate.centre], "o", color=theme.hues["blue"], markerfacecolor=face, markersize=4, zorder=4)
-
-
-def _ticks(sheet: Sheet, axes: Axes, points: Sequence[Point]) -> None:
-    """As many commits by name as have room beside each other, the newest among them."""
-    widest = max(canvas.size(one.label, SMALL)[0] for one in points) + 2.0
-    step = -(-len(points) * widest // panels.inner(sheet, axes)[0]) or 1
-    named = [at for at in range(len(points)) if (len(points) - 1 - at) % step == 0]
-    axes.set_xticks(named, [points[at].label for at in named])
 
 
 def _cut(text: str, points: float, room: float, *, bold: bool = False, end: bool = True) -> str:

@@ -48,39 +48,26 @@ def attach(
 
     `lines` are polylines in data coordinates that labels had better not cross, `hard` boxes in mm that they may not.
     """
-    spots = [spot(axes, tag.x, tag.y) for tag in tags]
+    spots = [canvas.spot(axes, tag.x, tag.y) for tag in tags]
     marks = [_square(x, y, tag.radius) for (x, y), tag in zip(spots, tags, strict=True)]
     bubbles = [_square(x, y, 0.8 * tag.bubble) for (x, y), tag in zip(spots, tags, strict=True) if tag.bubble]
-    drawn = [[spot(axes, *point) for point in polyline] for polyline in lines]
+    drawn = [[canvas.spot(axes, *point) for point in polyline] for polyline in lines]
     segments = [Segment(x0=a[0], y0=a[1], x1=b[0], y1=b[1]) for line in drawn for a, b in pairwise(line)]
-    scene = Scene(canvas=_frame(axes), hard=(*marks, *hard), soft=tuple(bubbles), lines=tuple(segments))
-    places = place(tuple(_label(tag, at, points) for tag, at in zip(tags, spots, strict=True)), scene)
+    scene = Scene(canvas=canvas.frame(axes), hard=(*marks, *hard), soft=tuple(bubbles), lines=tuple(segments))
+    places = place(tuple(_label(tag, *at, points) for tag, at in zip(tags, spots, strict=True)), scene)
     for tag, found in zip(tags, places, strict=True):
         if found:
             _write(sheet, tag, found, points)
     return tuple(tag.text for tag, found in zip(tags, places, strict=True) if found is None)
 
 
-def spot(axes: Axes, x: float, y: float) -> tuple[float, float]:
-    """A point of the axes in mm of the sheet."""
-    across, up = axes.transData.transform((x, y))
-    return float(across) / canvas.DPI * 25.4, float(up) / canvas.DPI * 25.4
-
-
 def _square(x: float, y: float, radius: float) -> Box:
     return Box(left=x - radius, bottom=y - radius, right=x + radius, top=y + radius)
 
 
-def _frame(axes: Axes) -> Box:
-    """The axes' frame in mm."""
-    box = axes.get_window_extent()
-    left, bottom, right, top = (float(edge) / canvas.DPI * 25.4 for edge in (box.x0, box.y0, box.x1, box.y1))
-    return Box(left=left, bottom=bottom, right=right, top=top)
-
-
-def _label(tag: Tag, at: tuple[float, float], points: float) -> Label:
+def _label(tag: Tag, x: float, y: float, points: float) -> Label:
     width, height = canvas.size(tag.text, points, tag.bold)
-    return Label(x=at[0], y=at[1], width=width + 2 * MARGIN, height=height + 2 * MARGIN, radius=tag.radius)
+    return Label(x=x, y=y, width=width + 2 * MARGIN, height=height + 2 * MARGIN, radius=tag.radius)
 
 
 def _write(sheet: Sheet, tag: Tag, found: Place, points: float) -> None:
@@ -108,6 +95,6 @@ def ring(axes: Axes, x: float, y: float, radius: float, colour: str) -> None:
 def left_out(sheet: Sheet, axes: Axes, missing: Sequence[str]) -> None:
     """Say in the axes' upper corner how many labels found no room; nothing where all did."""
     if missing:
-        frame = _frame(axes)
+        frame = canvas.frame(axes)
         words = f"{len(missing)} more without a label"
         canvas.write(sheet, frame.right, frame.top + 0.5, words, points=SMALL, across="right", vertical="bottom")

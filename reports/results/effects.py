@@ -30,6 +30,7 @@ from visionbench.reports.paired_ratio import (
 )
 from visionbench.reports.paper.counts import Counts, index
 from visionbench.reports.paper.report import Report
+from visionbench.reports.settings import ends
 from visionbench.reports.table import HEADS, Cell, Note, Table
 
 NAME, TITLE = "effects", "What each setting alone does to speed"
@@ -170,8 +171,7 @@ def _remarks(shown: Shown, labels: Sequence[Column[Comparison]]) -> Iterator[str
     same = [COMMON.get(column.key, "{}").format(column.fill(last).text) for column in unsaid]
     same += ["math attention"] if last.baseline.spec.attention == "math" else []
     numbers = sorted({len(row.launches) for row in shown.comparisons if row.launches})
-    fewest = f"{numbers[0]} to " if len(numbers) > 1 else ""
-    launches = f"; {fewest}{plural(numbers[-1], 'launch', 'launches')} a row" if numbers else ""
+    launches = f"; {ends(numbers)} launch{'' if numbers == [1] else 'es'} a row" if numbers else ""
     yield f"Measured on {machine(last)}{launches}. Without: fp32, contiguous, eager."
     if same:
         yield f"Every row: {', '.join(same)}."

@@ -12,7 +12,7 @@ from visionbench.record.units import GIB, plural, significant
 from visionbench.reports.printed import Number, convnext
 from visionbench.reports.render.html import evidence as behind
 from visionbench.reports.render.html.markup import SOURCES, arxiv, link, name, pairs, prose, text
-from visionbench.reports.settings import device_name
+from visionbench.reports.settings import device_name, ends
 from visionbench.reports.table import DASH, HEADS, Table
 
 PAPER = "2201.03545"
@@ -159,7 +159,7 @@ def _when(its: Sequence[Environment]) -> Iterator[tuple[str, str]]:
         f"{one.git_commit[:10]}{' with changes' if one.git_dirty else ''}" for one in its if one.git_commit
     )
     yield "visionbench", ", ".join(commits) or DASH
-    yield "Records", f"{len(its):,}" + (f", {' to '.join(dict.fromkeys((days[0], days[-1])))}" if days else "")
+    yield "Records", f"{len(its):,}" + (f", {ends(days)}" if days else "")
 
 
 # --- protocols -------------------------------------------------------------------------------------------------------
