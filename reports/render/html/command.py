@@ -21,15 +21,10 @@ ROADS = {"10": "t", "11": "b"}
 def line_of(records: Sequence[Record]) -> str:
     """The command that makes these records of one key again."""
     record = records[-1]
-    if record.source == "computed":
-        return traced(record.spec)
-    return predicted(record) if record.source == "predicted" else measured(records)
-
-
-def predicted(record: Record) -> str:
-    """The command that predicts a record again."""
-    card = record.environment.device_key or record.environment.device
-    return _line("predict", record.spec.model, [("gpu", card), *_spec(record.spec)])
+    if record.source == "predicted":
+        card = record.environment.device_key or record.environment.device
+        return _line("predict", record.spec.model, [("gpu", card), *_spec(record.spec)])
+    return traced(record.spec) if record.source == "computed" else measured(records)
 
 
 def traced(spec: Spec) -> str:
@@ -48,7 +43,10 @@ def measured(launches: Sequence[Record]) -> str:
 
 def compared(comparison: Comparison) -> str | None:
     """The command that measures a switch's or a step's effect again; None where a comparison was of something else."""
-    name, road, spec = switch_of(comparison), _road(comparison), comparison.baseline.spec
+    name, spec = switch_of(comparison), comparison.baseline.spec
+    pair = (spec.model, comparison.candidate.spec.model)
+    roads = (road for table, road in ROADS.items() if pair in {(one.model, two.model) for one, two in steps(table)})
+    road = next(roads, None)
     if name is None and road is None:
         return None
     size = [("image-size", spec.image_size)] if name else []  # a road has sizes and models of its own
@@ -58,13 +56,6 @@ def compared(comparison: Comparison) -> str | None:
     where = [("device", comparison.environment.device_type)] if gpu else _where(comparison.environment)
     first: Option = ("switches", name) if name else ("roadmap", road)
     return _line("effects", spec.model if name else None, [first, *what, *where])
-
-
-def _road(comparison: Comparison) -> str | None:
-    """Which road of `effects` a comparison is a step of."""
-    pair = (comparison.baseline.spec.model, comparison.candidate.spec.model)
-    roads = ((road, steps(table)) for table, road in ROADS.items())
-    return next((road for road, its in roads if pair in {(one.model, two.model) for one, two in its}), None)
 
 
 def _spec(spec: Spec, *, always: bool = False) -> list[Option]:

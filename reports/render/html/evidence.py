@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from visionbench.comparison.comparison import Comparison
 from visionbench.record.flags import meaning
 from visionbench.record.record import Environment, Record, Source
 from visionbench.record.spec import SIZE, Spec, image_size
 from visionbench.reports.render.html import command
-from visionbench.reports.table import DASH, Cell, Heading, Row
+from visionbench.reports.table import DASH, HEADS, Cell, Heading, Row
 
-WORDS: dict[Source, str] = {
-    "published": "Published",
-    "computed": "Computed",
-    "measured": "Measured",
-    "predicted": "Predicted",
-}
 UNITS = {"1/s": "images per second", "B": "bytes", "s": "s", "J": "J", "GB": "GB", "%": "%", "px": "pixels"}
 
 
@@ -46,7 +42,7 @@ def lines(column: Heading, cell: Cell) -> Iterator[str]:
     if cell.source is None:
         yield from cell.notes
         return
-    yield f"{WORDS[cell.source]}: {cell.origin}." if cell.origin else f"{WORDS[cell.source]}."
+    yield f"{cell.source.capitalize()}: {cell.origin}." if cell.origin else f"{cell.source.capitalize()}."
     if cell.source != "published" and isinstance(cell.value, (int, float)):
         yield _value(column, cell, cell.value)
     launches = launches_of(cell)
@@ -69,10 +65,8 @@ def _value(column: Heading, cell: Cell, value: float) -> str:
 
 def flags_of(launches: Sequence[Record]) -> tuple[str, ...]:
     """Every flag of these launches, in words."""
-    names = dict.fromkeys(
-        flag for record in launches for measurement in record.measurements for flag in measurement.flags
-    )
-    return tuple(meaning(name) for name in names)
+    flags = (measurement.flags for record in launches for measurement in record.measurements)
+    return tuple(map(meaning, dict.fromkeys(chain.from_iterable(flags))))
 
 
 def commands(row: Row, columns: Sequence[Heading]) -> dict[str, str]:
@@ -82,19 +76,13 @@ def commands(row: Row, columns: Sequence[Heading]) -> dict[str, str]:
         if isinstance(cell.evidence, Comparison):
             line = command.compared(cell.evidence)
             lines |= {line: "measured"} if line else {}
-        for launches in _by_key(launches_of(cell)):
+        keys: dict[object, list[Record]] = {}
+        for record in launches_of(cell):
             # A quotient of two rows is also made of the other row's launches, whose commands stand there.
-            if launches[0].spec.model == row.subject:
-                lines[command.line_of(launches)] = launches[0].source
+            if record.spec.model == row.subject:
+                keys.setdefault(record.key, []).append(record)
+        lines |= {command.line_of(launches): launches[0].source for launches in keys.values()}
     return dict(sorted(lines.items(), key=lambda pair: pair[1], reverse=True)) or _unrecorded(row, columns)
-
-
-def _by_key(records: Sequence[Record]) -> Iterable[list[Record]]:
-    """The launches of each key together."""
-    keys: dict[object, list[Record]] = {}
-    for record in records:
-        keys.setdefault(record.key, []).append(record)
-    return keys.values()
 
 
 def _unrecorded(row: Row, columns: Sequence[Heading]) -> dict[str, str]:
@@ -107,9 +95,5 @@ def _unrecorded(row: Row, columns: Sequence[Heading]) -> dict[str, str]:
 
 def sources(rows: Sequence[Row]) -> dict[Source, int]:
     """How many numbers there are of each source."""
-    found = dict.fromkeys(WORDS, 0)
-    for row in rows:
-        for cell in row.cells:
-            if cell.source and cell.text != DASH:
-                found[cell.source] += 1
-    return {source: number for source, number in found.items() if number}
+    found = Counter(cell.source for row in rows for cell in row.cells if cell.source and cell.text != DASH)
+    return {source: found[source] for source in HEADS if found[source]}
