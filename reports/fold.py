@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from visionbench.reports.launches import Launches
+from visionbench.reports.launches import Launches, grouped
 from visionbench.reports.table import DASH, Table, only
 
 RANGE = "In round brackets is the range over nodes, which are too few for an interval."
@@ -41,18 +41,6 @@ def fold(
 
     Its remarks say what was left out, after what `remarks` says about the columns that stay.
     """
-    kept = _chosen(table, fits)
-    narrow = only(table, kept)
-    gone = "; ".join(column.name for column in table.columns if column.key not in kept)
-    left_out = f"Left out at this width: {gone}. A wider terminal shows all columns, and so does COLUMNS=300."
-    return replace(narrow, remarks=(*table.remarks, *remarks(narrow), *([left_out] if gone else [])))
-
-
-def _chosen(table: Table, fits: Callable[[Table], bool]) -> frozenset[str]:
-    """Columns of one rank and group go together: a gain without its rate says nothing.
-
-    What was left out in vain, because a wide column behind it had to go as well, comes back where it fits.
-    """
     kept = frozenset(column.key for column in table.columns)
     dropped = []
     for unit in _units(table):
@@ -60,20 +48,26 @@ def _chosen(table: Table, fits: Callable[[Table], bool]) -> frozenset[str]:
             break
         kept -= unit
         dropped.append(unit)
+    # What was left out in vain, because a wide column behind it had to go as well, comes back where it fits.
     for unit in reversed(dropped):
-        if fits(only(table, kept | unit)):
-            kept |= unit
-    return kept
+        kept |= unit if fits(only(table, kept | unit)) else frozenset()
+    narrow = only(table, kept)
+    gone = "; ".join(column.name for column in table.columns if column.key not in kept)
+    left_out = f"Left out at this width: {gone}. A wider terminal shows all columns, and so does COLUMNS=300."
+    return replace(narrow, remarks=(*table.remarks, *remarks(narrow), *([left_out] if gone else [])))
 
 
 def _units(table: Table) -> Iterator[frozenset[str]]:
-    """Columns that go together: first each column with hardly a number, then the least important ones."""
+    """Columns that go together: first each column with hardly a number, then the least important ones.
+
+    Those of one rank and group are together: a gain without its rate says nothing.
+    """
     shares: dict[str, float] = {}
     for at, column in enumerate(table.columns):
         if column.rank:
             filled = sum(row.cells[at].text not in ("", DASH) for row in table.rows)
             shares[column.key] = filled / max(len(table.rows), 1)
     yield from (frozenset({key}) for key in sorted(shares, key=shares.__getitem__) if shares[key] < FEW)
-    units = dict.fromkeys((column.rank, column.group) for column in table.columns if column.rank)
-    for rank, group in sorted(units, key=lambda unit: -unit[0]):
-        yield frozenset(column.key for column in table.columns if (column.rank, column.group) == (rank, group))
+    units = grouped((column for column in table.columns if column.rank), lambda column: (column.rank, column.group))
+    for unit in sorted(units, key=lambda unit: -unit[0]):
+        yield frozenset(column.key for column in units[unit])

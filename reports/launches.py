@@ -7,15 +7,19 @@ them: a hundred thousand records are walked over once, and not once a table.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from operator import attrgetter
+from typing import TypeVar
 
 from visionbench.record.record import Environment, Measurement, Record, is_unfit
 from visionbench.record.spec import Spec, Task
 from visionbench.record.statistics import Estimate, scatter_factor, throughput
 from visionbench.reports.printed import Network
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +206,14 @@ def quick_key(record: Record) -> tuple[object, ...]:
     Two keys may stand for equal ones, but never one for two.
     """
     return (id(record.spec), *record.key[1:])
+
+
+def grouped(things: Iterable[T], of: Callable[[T], K]) -> dict[K, list[T]]:
+    """The things that are alike in what `of` says of each, in the order of their first."""
+    groups: dict[K, list[T]] = {}
+    for thing in things:
+        groups.setdefault(of(thing), []).append(thing)
+    return groups
 
 
 def _setting(spec: Spec, record: Record) -> Setting:

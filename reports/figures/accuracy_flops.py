@@ -22,6 +22,7 @@ from visionbench.reports.figures.families import FAMILIES, Family, family, short
 from visionbench.reports.figures.figure import Drawing, Evidence, MissingError, Need, lacking
 from visionbench.reports.figures.labels import Tag
 from visionbench.reports.figures.style import POINT, Look, Theme
+from visionbench.reports.launches import grouped
 from visionbench.reports.paper import counts
 from visionbench.reports.paper.counts import count_spec
 from visionbench.reports.printed import PaperRow, rows
@@ -143,15 +144,14 @@ def _sentences(shown: Data, evidence: Evidence) -> tuple[str, ...]:
     # The marks, all of one size, hide the discs of small networks.
     seen = any(radius(bubble.macs) > DOT for bubble in shown.bubbles)
     disc = "; a disc's area is in proportion to them" if seen else ""
-    accuracy, *files = panels.whose_accuracy(evidence, published, (bubble.row for bubble in shown.bubbles))
-    told = (
+    accuracy, files = panels.whose_accuracy(evidence, published, (bubble.row for bubble in shown.bubbles))
+    return (
         accuracy,
         f"FLOPs: exact, counted by a trace (multiply-accumulates of one image, the paper's FLOPs){disc}.",
-        *files,
+        files,
         doubted("Hollow", (bubble.doubts for bubble in shown.bubbles)),
         f"Not shown, because not counted: {', '.join(shown.uncounted)}." if shown.uncounted else "",
     )
-    return tuple(filter(None, told))
 
 
 def legend_of(families: Iterable[Family], theme: Theme) -> tuple[Entry, ...]:
@@ -168,9 +168,8 @@ def _panel(sheet: Sheet, axes: Axes, name: str, bubbles: Sequence[Bubble]) -> No
     panels.linear(axes, *panels.around([bubble.top1 for bubble in bubbles], radii, height), upward=True)
     panels.name(sheet, axes, name, "ImageNet-1K top-1 accuracy, %", "GFLOPs of one image (exact)")
     # A line joins what was scaled: a family in one regime of image sizes, by FLOPs.
-    families: dict[tuple[str, bool], list[Bubble]] = {}
-    for bubble in sorted(bubbles, key=lambda one: (one.macs, one.top1)):
-        families.setdefault((bubble.family.name, max(sides(bubble.row.image_size)) > 224), []).append(bubble)
+    ascending = sorted(bubbles, key=lambda one: (one.macs, one.top1))
+    families = grouped(ascending, lambda one: (one.family.name, max(sides(one.row.image_size)) > 224))
     lines = [_draw_family(sheet, axes, kin) for kin in families.values()]
     tags = []
     for b in bubbles:

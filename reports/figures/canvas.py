@@ -124,17 +124,19 @@ def sheet(
 ) -> Sheet:
     """An empty sheet around a body of that height: title and legend above it, what is to be known below.
 
-    On a slide nothing is below, and a `flexible` body takes what is left. Raises `TooTallError` where another one is
-    too high.
+    Of the `sentences` those that are empty are left out. On a slide nothing is below, and a `flexible` body takes what
+    is left. Raises `TooTallError` where another one is too high.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     inner = look.width - 2 * EDGE
     heading = wrapped(title, TITLE, inner, bold=True)
-    rows = _rows(legend, inner)
-    notes = [] if look.slide else [one for sentence in sentences for one in wrapped(sentence, SMALL, inner)]
-    above = EDGE + len(heading) * line(TITLE) + len(rows) * line(BODY) + (1.0 if rows else 0.0) + 1.0
+    marks = _placed(legend, inner)
+    said = () if look.slide else sentences
+    notes = [one for sentence in said if sentence for one in wrapped(sentence, SMALL, inner)]
+    rows = marks[-1][0] + 1 if marks else 0
+    above = EDGE + len(heading) * line(TITLE) + rows * line(BODY) + (1.0 if rows else 0.0) + 1.0
     below = EDGE + len(notes) * line(SMALL) + 1.0
     height = above + body + below
     if look.slide:
@@ -152,7 +154,10 @@ def sheet(
     for number, text in enumerate(notes):
         top, colour = below - 1.0 - number * line(SMALL), look.theme.muted
         write(made, EDGE, top, text, points=SMALL, colour=colour, vertical="top", group=NOTE)
-    _legend(made, rows, height - EDGE - len(heading) * line(TITLE) - 1.0)
+    for row, x, entry in marks:
+        y = height - EDGE - len(heading) * line(TITLE) - 1.0 - (row + 0.5) * line(BODY)
+        _mark(made, entry, x, y)
+        write(made, x + _KEY, y, entry.word, vertical="center")
     return made
 
 
@@ -214,26 +219,17 @@ _KEY = 4.5
 """Millimetres of a legend's mark, with the gap to its word."""
 
 
-def _rows(legend: Sequence[Entry], width: float) -> list[list[Entry]]:
-    rows: list[list[Entry]] = []
-    used = width + 1
+def _placed(legend: Sequence[Entry], width: float) -> list[tuple[int, float, Entry]]:
+    """The entries of a legend, each with its row and where it begins, in mm from the left."""
+    placed: list[tuple[int, float, Entry]] = []
+    row, x = 0, EDGE
     for entry in legend:
-        wide = _KEY + size(entry.word, BODY)[0] + 3.5
-        if used + wide - 3.5 > width:
-            rows.append([])
-            used = 0.0
-        rows[-1].append(entry)
-        used += wide
-    return rows
-
-
-def _legend(made: Sheet, rows: Sequence[Sequence[Entry]], top: float) -> None:
-    for number, row in enumerate(rows):
-        x, y = EDGE, top - (number + 0.5) * line(BODY)
-        for entry in row:
-            _mark(made, entry, x, y)
-            write(made, x + _KEY, y, entry.word, vertical="center")
-            x += _KEY + size(entry.word, BODY)[0] + 3.5
+        wide = _KEY + size(entry.word, BODY)[0]
+        if placed and x - EDGE + wide > width:
+            row, x = row + 1, EDGE
+        placed.append((row, x, entry))
+        x += wide + 3.5
+    return placed
 
 
 def _mark(made: Sheet, entry: Entry, x: float, y: float) -> None:

@@ -150,7 +150,7 @@ def _sentences(found: Data) -> tuple[str, ...]:
     launches = ends(numbers) or "no"
     doubts = (tuple(paired_ratio.doubts_of(effect.comparison)) for effect in shown if effect.speedup)
     where = paired_ratio.machine(shown[0].comparison)
-    told = (
+    return (
         f"Measured in turns by two processes beside each other ({where}; {launches} launches a row): time without the "
         "switch over time with it. Bar: exact 95 % interval over launches.",
         f"Tie: all of the interval is within {100 * paired_ratio.TIE:g} % of 1. Cannot tell: it holds 1 and more, "
@@ -158,7 +158,6 @@ def _sentences(found: Data) -> tuple[str, ...]:
         doubted(DOUBTFUL.strip(), doubts),
         f"{plural(found.left_out, 'comparison')} of other machines or software left out." if found.left_out else "",
     )
-    return tuple(sentence for sentence in told if sentence)
 
 
 TICKS = (0.05, 0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0)

@@ -10,7 +10,6 @@ from visionbench.comparison.comparison import Comparison
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Record
 from visionbench.record.spec import ImageSize, Precision, Spec
-from visionbench.record.units import first_of
 from visionbench.reports.figures.style import Look
 from visionbench.reports.printed import PaperRow
 
@@ -52,12 +51,6 @@ class Evidence:
     rows: tuple[PaperRow, ...] = ()
     alone: bool = False
     title: str = ""
-
-    @property
-    def accuracy(self) -> str:
-        """Where the accuracy of rows that are drawn `alone` stands, as a sentence."""
-        sources = dict.fromkeys(row.printed["top1"].source for row in self.rows if "top1" in row.printed)
-        return f"Accuracy: as printed ({first_of(tuple(sources))}); 224 px unless @ says otherwise."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

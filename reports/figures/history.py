@@ -115,7 +115,7 @@ def paint(evidence: Evidence, look: Look) -> Figure:
 
 
 def _sentences(left_out: int, doubt: str) -> tuple[str, ...]:
-    sentences = (
+    return (
         "Measured; commits from left to right in the order in which they were first measured, evenly spaced. Hours "
         "differ, and a machine's speed with them: bands that do not meet may differ for that, too, which a gate, that "
         "measures in turns, rules out.",
@@ -123,7 +123,6 @@ def _sentences(left_out: int, doubt: str) -> tuple[str, ...]:
         doubt,
         f"Rows left out: {left_out}, with as many commits or fewer." if left_out else "",
     )
-    return tuple(filter(None, sentences))
 
 
 def _panel(sheet: Sheet, axes: Axes, track: Track) -> None:

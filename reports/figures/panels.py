@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from visionbench.record.units import first_of
 from visionbench.reports.figures import canvas
 from visionbench.reports.figures.canvas import Entry, Sheet
 from visionbench.reports.figures.figure import MissingError
@@ -59,11 +60,14 @@ def of_files(shown: Iterable[PaperRow]) -> str:
     return f"Emphasised: accuracy as their own table states it: {said}." if said else ""
 
 
-def whose_accuracy(evidence: Evidence, published: str, shown: Iterable[PaperRow]) -> tuple[str, ...]:
+def whose_accuracy(evidence: Evidence, published: str, shown: Iterable[PaperRow]) -> tuple[str, str]:
     """Where the accuracy of what is `shown` stands: in a table that is drawn alone, or as `published` and in the user's
     own tables.
     """
-    return (evidence.accuracy,) if evidence.alone else tuple(filter(None, (published, of_files(shown))))
+    if not evidence.alone:
+        return published, of_files(shown)
+    sources = dict.fromkeys(row.printed["top1"].source for row in evidence.rows if "top1" in row.printed)
+    return f"Accuracy: as printed ({first_of(tuple(sources))}); 224 px unless @ says otherwise.", ""
 
 
 def chosen(figure: str, named: Mapping[str, T], words: Sequence[str], look: Look) -> list[T]:

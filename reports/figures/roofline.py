@@ -26,6 +26,7 @@ from visionbench.reports.figures.figure import Choice, Drawing, Evidence, Missin
 from visionbench.reports.figures.labels import Tag
 from visionbench.reports.figures.place import Box
 from visionbench.reports.figures.style import POINT, SMALL, Look, Theme
+from visionbench.reports.launches import grouped
 from visionbench.reports.settings import doubted, doubts
 
 if TYPE_CHECKING:
@@ -170,14 +171,10 @@ def _kinds(record: Record, peak: float, bandwidth: float) -> tuple[Kind, ...]:
 def _measured(evidence: Evidence, traced: Record, device: DeviceSpec) -> tuple[Measured, ...]:
     """Throughput of the same network in this precision on this very device, as FLOP/s; one per way of running it."""
     wanted = (*traced.spec.network, "inference", precision(evidence.choice))
-    launches: dict[object, list[Record]] = {}
-    for record in evidence.records:
-        spec = record.spec
-        same = (*spec.network, spec.task, spec.precision) == wanted
-        if record.source == "measured" and same and record.environment.device_key == device.key:
-            launches.setdefault(record.key, []).append(record)
+    there = (r for r in evidence.records if r.source == "measured" and r.environment.device_key == device.key)
+    same = (r for r in there if (*r.spec.network, r.spec.task, r.spec.precision) == wanted)
     flops, made = 2 * (traced.value("macs") or 0.0), []
-    for same_key in launches.values():
+    for same_key in grouped(same, lambda record: record.key).values():
         if rate := throughput(same_key):
             reached = Measured(
                 flops=flops * rate.centre,
@@ -233,7 +230,7 @@ def _sentences(shown: Data) -> tuple[str, ...]:
         told.append(f"No measurement of this network on a {shown.device.key} is recorded.")
     for one in shown.measured:
         told.append(f"Measured: {one.spec}; bar: 95 % interval over {one.over}, where there are enough.")
-    return tuple(filter(None, (*told, doubted("Hollow star", (one.doubts for one in shown.measured)))))
+    return (*told, doubted("Hollow star", (one.doubts for one in shown.measured)))
 
 
 def _roof(sheet: Sheet, axes: Axes, shown: Data) -> None:

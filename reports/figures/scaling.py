@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from visionbench.record.program import program_name
-from visionbench.record.record import Record
 from visionbench.record.scaling import communication_efficiency, scaling_efficiency
 from visionbench.record.spec import Spec
 from visionbench.record.statistics import MIN_LAUNCHES, Estimate, over_launches
@@ -19,6 +18,7 @@ from visionbench.reports.figures import panels
 from visionbench.reports.figures.canvas import Entry, Sheet
 from visionbench.reports.figures.figure import Drawing, Evidence, MissingError
 from visionbench.reports.figures.style import POINT, Look
+from visionbench.reports.launches import grouped
 from visionbench.reports.settings import doubted, doubts
 
 if TYPE_CHECKING:
@@ -60,12 +60,10 @@ class Line:
 
 def data(evidence: Evidence) -> tuple[Line, ...]:
     """The lines, the newest last. Raises `MissingError` where nothing was measured on several processes."""
-    keys: dict[object, list[Record]] = {}
-    for record in evidence.records:
-        if record.source == "measured" and record.spec.processes is not None and record.failure is None:
-            keys.setdefault(record.key, []).append(record)
+    measured = (record for record in evidence.records if record.source == "measured" and record.failure is None)
+    together = (record for record in measured if record.spec.processes is not None)
     lines: dict[tuple[object, ...], Line] = {}
-    for launches in keys.values():
+    for launches in grouped(together, lambda record: record.key).values():
         scaling = over_launches(launches, scaling_efficiency)
         if scaling is None:
             continue
@@ -110,7 +108,7 @@ def _name(line: Line, lines: Sequence[Line]) -> str:
 def _sentences(lines: Sequence[Line]) -> tuple[str, ...]:
     devices = ", ".join(dict.fromkeys(line.device for line in lines))
     few = any(point.scaling.low is None for line in lines for point in line.points)
-    sentences = (
+    return (
         f"Measured on {devices}. Weak scaling: the batch (b) is each process's.",
         "Scaling: the rate of N processes over N times one alone. Communication: time of a step under no_sync over "
         "that of a step.",
@@ -118,7 +116,6 @@ def _sentences(lines: Sequence[Line]) -> tuple[str, ...]:
         f"A point without a bar has fewer than {MIN_LAUNCHES} launches." if few else "",
         doubted("Hollow", (point.doubts for line in lines for point in line.points)),
     )
-    return tuple(filter(None, sentences))
 
 
 def _panel(sheet: Sheet, axes: Axes, lines: Sequence[Line], title: str, which: str) -> None:

@@ -70,17 +70,23 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """One device under one protocol. `front` are the points that no other beats in both, fastest last.
-
-    `over` is what its intervals are over.
-    """
+    """One device under one protocol. `over` is what its intervals are over."""
 
     name: str
     source: Source
     points: tuple[Point, ...]
-    front: tuple[Point, ...]
     note: str = ""
     over: str = "launches"
+
+    @property
+    def front(self) -> tuple[Point, ...]:
+        """The Pareto front: points that no other equals or beats in both, most accurate first and fastest last."""
+        kept: list[Point] = []
+        comparable = (point for point in self.points if point.comparable)
+        for point in sorted(comparable, key=lambda point: (-point.top1, -point.rate)):
+            if not kept or point.rate > kept[-1].rate:
+                kept.append(point)
+        return tuple(kept)
 
 
 def data(evidence: Evidence) -> tuple[Panel, ...]:
@@ -122,12 +128,8 @@ def _printed(rows: Sequence[PaperRow]) -> Iterator[Panel]:
     """A panel per card of the rows' printed images per second."""
     timed = [(row, rate) for row in rows for rate in row.of_every_card("throughput")]
     for gpu in dict.fromkeys(rate.gpu for _, rate in timed):
-        points = [_point(row, rate.value) for row, rate in timed if rate.gpu == gpu]
-        yield _panel_of(f"{gpu}, as printed" if gpu else "as printed", "published", points)
-
-
-def _panel_of(name: str, source: Source, points: Sequence[Point], note: str = "", over: str = "launches") -> Panel:
-    return Panel(name=name, source=source, points=tuple(points), front=front(points), note=note, over=over)
+        points = tuple(_point(row, rate.value) for row, rate in timed if rate.gpu == gpu)
+        yield Panel(name=f"{gpu}, as printed" if gpu else "as printed", source="published", points=points)
 
 
 def _published() -> Iterator[Panel]:
@@ -137,7 +139,7 @@ def _published() -> Iterator[Panel]:
             for row in _each_once(_of_paper(tables))
             if (rate := row.printed.get("throughput"))
         ]
-        yield _panel_of(f"{gpu}, as published", "published", points)
+        yield Panel(name=f"{gpu}, as published", source="published", points=tuple(points))
 
 
 def _predicted(card: str, by_network: Mapping[Network, Record], rows: Sequence[PaperRow]) -> Panel:
@@ -148,7 +150,7 @@ def _predicted(card: str, by_network: Mapping[Network, Record], rows: Sequence[P
             points.append(_point(row, estimate.centre, estimate.low, estimate.high))
     spec = next(iter(by_network.values())).spec
     note = f"{card}: predicted for {spec.precision}, {spec.memory_format}, batch {spec.batch_size}; not measured."
-    return _panel_of(f"{card}: predicted", "predicted", points, note)
+    return Panel(name=f"{card}: predicted", source="predicted", points=tuple(points), note=note)
 
 
 def _measured(group: Group, name: tuple[str, ...], rows: Sequence[PaperRow]) -> Panel:
@@ -160,7 +162,8 @@ def _measured(group: Group, name: tuple[str, ...], rows: Sequence[PaperRow]) -> 
             points.append(_point(row, rate.centre, rate.low, rate.high, comparable=together, doubts=why))
             over = "nodes" if rate.nodes > 1 else over
     named = ", ".join(name)
-    return _panel_of(f"{named}: measured", "measured", points, f"{named}: {describe(group)}.", over)
+    note = f"{named}: {describe(group)}."
+    return Panel(name=f"{named}: measured", source="measured", points=tuple(points), note=note, over=over)
 
 
 def _point(
@@ -183,15 +186,6 @@ def _point(
         row=row,
         doubts=doubts,
     )
-
-
-def front(points: Iterable[Point]) -> tuple[Point, ...]:
-    """The Pareto front: points that no other point of the panel equals or beats in both, most accurate first."""
-    kept: list[Point] = []
-    for point in sorted((one for one in points if one.comparable), key=lambda one: (-one.top1, -one.rate)):
-        if not kept or point.rate > kept[-1].rate:
-            kept.append(point)
-    return tuple(kept)
 
 
 def paint(evidence: Evidence, look: Look) -> Figure:
@@ -219,7 +213,7 @@ def _sentences(shown: Sequence[Panel], evidence: Evidence) -> tuple[str, ...]:
     predicted = [panel for panel in shown if panel.source == "predicted"]
     spans = any(point.low is not None for panel in measured for point in panel.points)
     few = dict.fromkeys(panel.over for panel in measured for point in panel.points if point.low is None)
-    told = [
+    return (
         *panels.whose_accuracy(evidence, ACCURACY, (point.row for panel in shown for point in panel.points)),
         "Published throughput: Tables 1 and 2 (V100), Table 12 (A100: TF32, channels_last); no interval is printed."
         if published
@@ -233,16 +227,16 @@ def _sentences(shown: Sequence[Panel], evidence: Evidence) -> tuple[str, ...]:
         _bars(predicted=bool(predicted), over=dict.fromkeys(panel.over for panel in measured) if spans else ()),
         f"A point without a bar has too few {' or '.join(few)} for an interval." if few else "",
         f"Measured, but without an accuracy here: {first_of(unplaced)}." if unplaced and measured else "",
-    ]
-    return tuple(filter(None, told))
+    )
 
 
 def _bars(*, predicted: bool, over: Iterable[str]) -> str:
     """What the bars are, if there are any; those of measurements are `over` launches or nodes."""
+    kinds = ["80 % interval of predictions"] if predicted else []
     measured = " or ".join(over)
-    kinds = {"80 % interval of predictions": predicted, f"95 % interval over {measured}": bool(measured)}
-    shown = " and ".join(kind for kind, there in kinds.items() if there)
-    return f"Bars: {shown}; the front goes through the centres, and is open where bars meet." if shown else ""
+    kinds += [f"95 % interval over {measured}"] if measured else []
+    end = "the front goes through the centres, and is open where bars meet"
+    return f"Bars: {' and '.join(kinds)}; {end}." if kinds else ""
 
 
 def _panel(sheet: Sheet, axes: Axes, panel: Panel) -> None:
@@ -254,8 +248,9 @@ def _panel(sheet: Sheet, axes: Axes, panel: Panel) -> None:
     panels.linear(axes, *panels.around(accuracies, [DOT] * len(accuracies), height, 5.0), upward=True)
     panels.name(sheet, axes, panel.name, "ImageNet-1K top-1 accuracy, % (published)", "images per second")
     # The front is a staircase: at least this fast, at most this accurate.
-    steps = [(panel.front[0].rate, panel.front[0].top1)]
-    for point in panel.front[1:]:
+    first, *others = panel.front
+    steps = [(first.rate, first.top1)]
+    for point in others:
         steps += [(steps[-1][0], point.top1), (point.rate, point.top1)]
     across, up = zip(*steps, strict=True)
     axes.plot(across, up, color=sheet.look.theme.ink, linewidth=0.8, alpha=0.75, zorder=2)

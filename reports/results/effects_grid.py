@@ -89,11 +89,12 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """One row: a configuration of a grid, and what all of the grid's rows share: estimates, digits, the best ones."""
+    """One row: a configuration of a grid, its images per second and those of the plain one, what it is best at."""
 
     spec: Spec
     grid: Grid
-    estimates: dict[Spec, Estimate]
+    rate: Estimate | None
+    plain_rate: Estimate | None
     digits: int
     best: str
     counted: Record | None
@@ -108,11 +109,6 @@ class Configuration:
         """The peak of its live tensors, as a trace counts them."""
         return self.counted.value(PEAK) if self.counted else None
 
-    @property
-    def estimate(self) -> Estimate | None:
-        """Its images per second."""
-        return self.estimates.get(self.spec)
-
 
 def _rows(grid: Grid, exact: Counts) -> list[Configuration]:
     usual = [spec for spec in every_configuration(grid.base) if spec in grid.launches]
@@ -124,7 +120,8 @@ def _rows(grid: Grid, exact: Counts) -> list[Configuration]:
         Configuration(
             spec=spec,
             grid=grid,
-            estimates=estimates,
+            rate=estimates.get(spec),
+            plain_rate=estimates.get(grid.base),
             digits=digits,
             best=best.get(spec, ""),
             counted=exact.by_spec.get(spec),
@@ -136,7 +133,11 @@ def _rows(grid: Grid, exact: Counts) -> list[Configuration]:
 def _columns(rows: Sequence[Configuration]) -> Iterator[Column[Configuration]]:
     yield label("configuration", "configuration", lambda row: configuration(row.spec))
     yield Column(key="throughput", head=("img/s",), unit="1/s", source="measured", fill=_rate)
-    yield _number("against_plain", "", "× plain", "1", 2, _against_plain, AGAINST, mark="×", digits=2)
+
+    def against_plain(row: Configuration) -> float | None:
+        return row.rate.centre / row.plain_rate.centre if row.rate and row.plain_rate else None
+
+    yield _number("against_plain", "", "× plain", "1", 2, against_plain, AGAINST, mark="×", digits=2)
     memory = "memory (MiB)"
     if any(_memory(row.launches) for row in rows):
         yield _number(
@@ -188,15 +189,10 @@ def _number(
 
 
 def _rate(row: Configuration) -> Cell:
-    if row.estimate is not None:
-        return cells.measured(row.estimate, row.digits, (), row.launches)
+    if row.rate is not None:
+        return cells.measured(row.rate, row.digits, (), row.launches)
     why = failure(row.launches)
     return cells.failed(row.launches, (cells.sentence(why.message),) if why else ())
-
-
-def _against_plain(row: Configuration) -> float | None:
-    rate, plain_rate = row.estimate, row.estimates.get(row.grid.base)
-    return rate.centre / plain_rate.centre if rate and plain_rate else None
 
 
 def _memory(launches: Sequence[Record]) -> float | None:

@@ -7,6 +7,7 @@ stands out that is outside of Tukey's fences, one and a half interquartile range
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
@@ -16,7 +17,7 @@ from visionbench.record.record import Health, Record, is_unfit
 from visionbench.record.statistics import images_per_second
 from visionbench.reports import cells
 from visionbench.reports.column import Column, label, lay_out
-from visionbench.reports.launches import unfit_nodes
+from visionbench.reports.launches import grouped, unfit_nodes
 from visionbench.reports.paper.report import Report
 from visionbench.reports.settings import device_name
 from visionbench.reports.table import DASH, Cell, Note, Table
@@ -78,11 +79,13 @@ def layout(records: Sequence[Record], comparisons: Sequence[Comparison] = ()) ->
 
 def cards_of(records: Sequence[Record]) -> tuple[CardRuns, ...]:
     """Every card, by kind, in the order of their nodes' names."""
-    launches: dict[CardKey, list[Record]] = {}
-    for record in records:
+
+    def card(record: Record) -> CardKey:
         where = record.environment
-        if record.source == "measured" and where.node is not None:
-            launches.setdefault((where.device, where.node, where.gpu_uuid or ""), []).append(record)
+        return (where.device, where.node or "", where.gpu_uuid or "")
+
+    named = (record for record in records if record.source == "measured" and record.environment.node is not None)
+    launches = grouped(named, card)
     speeds = _speeds(launches)
     odd = _odd(speeds)
     return tuple(
@@ -91,33 +94,30 @@ def cards_of(records: Sequence[Record]) -> tuple[CardRuns, ...]:
 
 
 def _speeds(launches: dict[CardKey, list[Record]]) -> dict[CardKey, float]:
-    rows: dict[object, dict[CardKey, list[float]]] = {}
+    rows: defaultdict[object, defaultdict[CardKey, list[float]]] = defaultdict(lambda: defaultdict(list))
     for card, its in launches.items():
         for record in its:
             if (rate := images_per_second(record)) is not None:
-                rows.setdefault(record.key, {}).setdefault(card, []).append(rate)
-    ratios: dict[CardKey, list[float]] = {}
+                rows[record.key][card].append(rate)
+    ratios: defaultdict[CardKey, list[float]] = defaultdict(list)
     for by_card in rows.values():
         rates = {card: median(its) for card, its in by_card.items()}
         if len(rates) > 1:
             usual = median(rates.values())
             for card, rate in rates.items():
-                ratios.setdefault(card, []).append(rate / usual)
+                ratios[card].append(rate / usual)
     return {card: median(its) for card, its in ratios.items()}
 
 
 def _odd(speeds: dict[CardKey, float]) -> set[CardKey]:
     """The cards outside of their kind's fences."""
-    kinds: dict[str, list[float]] = {}
-    for (kind, *_), speed in speeds.items():
-        kinds.setdefault(kind, []).append(speed)
     odd: set[CardKey] = set()
-    for card, speed in speeds.items():
-        alike = kinds[card[0]]
-        if len(alike) >= FEWEST and abs(speed - 1) >= AT_LEAST:
-            first, _, third = quantiles(alike, n=4, method="inclusive")
-            reach = FENCE * (third - first)
-            odd |= set() if first - reach <= speed <= third + reach else {card}
+    for cards in grouped(speeds, lambda card: card[0]).values():
+        if len(cards) >= FEWEST:
+            first, _, third = quantiles([speeds[card] for card in cards], n=4, method="inclusive")
+            low, high = first - FENCE * (third - first), third + FENCE * (third - first)
+            off = (card for card in cards if abs(speeds[card] - 1) >= AT_LEAST)
+            odd |= {card for card in off if not low <= speeds[card] <= high}
     return odd
 
 

@@ -16,6 +16,7 @@ from visionbench.record.record import Record
 from visionbench.record.units import GIB
 from visionbench.reports import cells
 from visionbench.reports.column import Column, lay_out
+from visionbench.reports.launches import grouped
 from visionbench.reports.paper.rates import RATE, predicted_rate
 from visionbench.reports.printed import Number, convnext
 from visionbench.reports.table import HEADS, Cell, Note, Table
@@ -71,11 +72,8 @@ class Predicted:
 
 def _places(records: Sequence[Record], found: Sequence[Prediction | None]) -> list[tuple[int, int] | None]:
     """The rank of each record among those of its section."""
-    sections: dict[str, list[int]] = {}
-    for index, record in enumerate(records):
-        sections.setdefault(_section(record), []).append(index)
     places: dict[int, tuple[int, int] | None] = {}
-    for members in sections.values():
+    for members in grouped(range(len(records)), lambda index: _section(records[index])).values():
         places |= dict(zip(members, ranks([found[index] for index in members]), strict=True))
     return [places[index] for index in range(len(records))]
 

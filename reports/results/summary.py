@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from visionbench.comparison.comparison import Comparison, speed_up
 from visionbench.comparison.switches import switch_of
 from visionbench.record.clean import clean
-from visionbench.record.record import Record
+from visionbench.record.record import Environment, Record
 from visionbench.record.statistics import MIN_LAUNCHES, Estimate
 from visionbench.record.units import first_of, plural
 from visionbench.reports import cells
 from visionbench.reports.column import Column, label, lay_out
+from visionbench.reports.launches import grouped
 from visionbench.reports.paired_ratio import finding
 from visionbench.reports.paper.report import Report
 from visionbench.reports.printed import Network, PaperRow, convnext
@@ -178,13 +179,7 @@ def _measured(runs: Sequence[Run], *, own: bool) -> Iterator[str]:
         return
     if not own:
         yield "These measurements came with visionbench and were made on other machines than yours."
-    places: dict[str, list[Run]] = {}
-    for run in runs:
-        where = run.environment
-        name = where.device_name or where.cpu or where.device
-        threads = f" with {plural(where.threads, 'thread')}" if where.device_type == "cpu" and where.threads else ""
-        places.setdefault(f"{clean(name)}{threads}, torch {where.torch or 'unknown'}", []).append(run)
-    for place, its in places.items():
+    for place, its in grouped(runs, lambda run: _place(run.environment)).items():
         models = len({run.spec.model for run in its})
         newest = max((day for run in its for day in run.launches.days), default="")
         launches = plural(sum(run.launches.successes for run in its), "launch", "launches")
@@ -193,12 +188,10 @@ def _measured(runs: Sequence[Run], *, own: bool) -> Iterator[str]:
 
 
 def _fastest(found: Sequence[Winner]) -> Iterator[str]:
-    for device in dict.fromkeys(winner.device for winner in found):
-        its = [winner for winner in found if winner.device == device]
-        clear = [one for one in its if one.finding.startswith("wins")]
-        if clear:
-            yield f"{device}: {'; '.join(_named(one) for one in clear)}. The intervals show it."
-        if tied := [one for one in its if one.rivals and one.finding.startswith("tied")]:
+    for device, its in grouped(found, lambda winner: winner.device).items():
+        if clear := [one for one in its if one.finding.startswith("wins")]:
+            yield f"{device}: {'; '.join(map(_named, clear))}. The intervals show it."
+        if tied := [one for one in its if one.finding.startswith("tied")]:
             yield f"{device}, tied: {'; '.join(f'{_named(one)}, {one.finding}' for one in tied)}."
         if bare := [one for one in its if one.finding.startswith("ahead")]:
             yield f"{device}, ahead, but without an interval: {'; '.join(map(_named, bare))}."
@@ -220,6 +213,12 @@ def _interval(rate: Estimate) -> str:
     digits = cells.rate_digits([rate.centre])
     centre, *ends = (cells.decimals(end, digits) for end in (rate.centre, rate.low, rate.high) if end is not None)
     return f"{centre} img/s" + (f" [{', '.join(ends)}]" if ends else "")
+
+
+def _place(where: Environment) -> str:
+    name = where.device_name or where.cpu or where.device
+    threads = f" with {plural(where.threads, 'thread')}" if where.device_type == "cpu" and where.threads else ""
+    return f"{clean(name)}{threads}, torch {where.torch or 'unknown'}"
 
 
 def _named(winner: Winner) -> str:
@@ -255,12 +254,10 @@ def _doubtful(runs: Sequence[Run]) -> Iterator[str]:
     if few:
         verb = "has" if len(few) == 1 else "have"
         yield f"{len(few)} of {plural(len(good), 'row')} {verb} fewer than {MIN_LAUNCHES} launches, so no interval."
-    doubts: dict[str, list[Run]] = {}
-    for run in good:
-        for flag in flags(run.launches, "throughput"):
-            doubts.setdefault(flag, []).append(run)
+    doubted = ((flag, run) for run in good for flag in flags(run.launches, "throughput"))
+    doubts = grouped(doubted, lambda pair: pair[0])
     for flag, its in sorted(doubts.items(), key=lambda pair: -len(pair[1])):
-        yield f"{len(its)} of {plural(len(good), 'row')}: {flag} ({_models(its)})."
+        yield f"{len(its)} of {plural(len(good), 'row')}: {flag} ({_models([run for _, run in its])})."
     if good and not few and not doubts:
         yield "Every row has an interval and no flag."
 

@@ -19,6 +19,7 @@ from visionbench.record.record import Environment
 from visionbench.record.statistics import Estimate, estimate
 from visionbench.record.units import KILO, duration, first_of, plural, significant
 from visionbench.reports.cells import CAUSES
+from visionbench.reports.launches import grouped
 from visionbench.reports.settings import device_name
 
 ORDER: tuple[Word, ...] = ("regressed", "not measured", "inconclusive", "improved", "ok")
@@ -191,10 +192,7 @@ def tally(judgement: Judgement, which: Iterable[Word] = ORDER) -> str:
 
 def changed_rows(judgement: Judgement) -> dict[str, list[Change]]:
     """The structural changes by row."""
-    rows: dict[str, list[Change]] = {}
-    for change in judgement.changes:
-        rows.setdefault(change.row, []).append(change)
-    return rows
+    return grouped(judgement.changes, lambda change: change.row)
 
 
 def structure(judgement: Judgement) -> str:

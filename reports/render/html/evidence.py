@@ -11,6 +11,7 @@ from visionbench.comparison.comparison import Comparison
 from visionbench.record.flags import meaning
 from visionbench.record.record import Environment, Record, Source
 from visionbench.record.spec import SIZE, Spec, image_size
+from visionbench.reports.launches import grouped
 from visionbench.reports.render.html import command
 from visionbench.reports.table import DASH, HEADS, Cell, Heading, Row
 
@@ -76,11 +77,9 @@ def commands(row: Row, columns: Sequence[Heading]) -> dict[str, str]:
         if isinstance(cell.evidence, Comparison):
             line = command.compared(cell.evidence)
             lines |= {line: "measured"} if line else {}
-        keys: dict[object, list[Record]] = {}
-        for record in launches_of(cell):
-            # A quotient of two rows is also made of the other row's launches, whose commands stand there.
-            if record.spec.model == row.subject:
-                keys.setdefault(record.key, []).append(record)
+        # A quotient of two rows is also made of the other row's launches, whose commands stand there.
+        own = (record for record in launches_of(cell) if record.spec.model == row.subject)
+        keys = grouped(own, lambda record: record.key)
         lines |= {command.line_of(launches): launches[0].source for launches in keys.values()}
     return dict(sorted(lines.items(), key=lambda pair: pair[1], reverse=True)) or _unrecorded(row, columns)
 

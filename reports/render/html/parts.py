@@ -8,6 +8,7 @@ from dataclasses import fields
 from visionbench.comparison.comparison import Comparison
 from visionbench.record.record import Environment, Record, Source
 from visionbench.record.units import GIB, plural, significant
+from visionbench.reports.launches import grouped
 from visionbench.reports.printed import Number, convnext
 from visionbench.reports.render.html import evidence as behind
 from visionbench.reports.render.html.markup import SOURCES, arxiv, link, name, pairs, prose, text
@@ -99,9 +100,7 @@ def environments(records: Sequence[Record], comparisons: Sequence[Comparison], p
     """Every distinct environment, as a list of what is known of it."""
     real = [record for record in records if record.source != "predicted"]
     used = {places[where] for where in behind.environments(real, comparisons)}
-    held: dict[str, list[Environment]] = {}
-    for where in behind.environments(records, comparisons):
-        held.setdefault(places[where], []).append(where)
+    held = grouped(behind.environments(records, comparisons), lambda where: places[where])
     cards = "".join(_environment(ident, its, used=ident in used) for ident, its in held.items())
     return _cards("environments", "Environments", cards or "<p>Nothing recorded.</p>")
 
