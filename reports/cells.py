@@ -21,6 +21,9 @@ from visionbench.reports.table import Cell
 if TYPE_CHECKING:
     from visionbench.comparison.comparison import Comparison
 
+    Evidence = Sequence[Record] | Comparison | None
+    Notes = tuple[str, ...]
+
 DERIVED_DIGITS = 3
 """Significant digits that a rate keeps at least: two launches of one program rarely agree on a fourth."""
 
@@ -97,7 +100,7 @@ def measured(
     estimate: Estimate,
     digits: int,
     notes: Iterable[str] = (),
-    evidence: Sequence[Record] | Comparison | None = None,
+    evidence: Evidence = None,
     *,
     scale: float = 1.0,
     spans: bool = True,
@@ -158,13 +161,7 @@ def over(estimates: Iterable[Estimate]) -> str:
 
 
 def plain(
-    text: str,
-    value: float | None,
-    evidence: Sequence[Record] | Comparison | None = None,
-    *,
-    digits: int = 0,
-    notes: tuple[str, ...] = (),
-    origin: str = "",
+    text: str, value: float | None, evidence: Evidence = None, *, digits: int = 0, notes: Notes = (), origin: str = ""
 ) -> Cell:
     """A measured number without an interval; a dash for None."""
     if value is None:
@@ -195,7 +192,7 @@ def predicted(
     )
 
 
-def failed(launches: Sequence[Record], notes: tuple[str, ...] = ()) -> Cell:
+def failed(launches: Sequence[Record], notes: Notes = ()) -> Cell:
     """The newest failure's cause in place of a number; a dash where nothing was tried, or one launch has numbers."""
     why = failure(launches)
     if why is None:
@@ -204,7 +201,7 @@ def failed(launches: Sequence[Record], notes: tuple[str, ...] = ()) -> Cell:
     return Cell(text=CAUSES[why.kind], source="measured", notes=notes, **_behind(launches, origin))
 
 
-def _behind(evidence: Sequence[Record] | Comparison | None, origin: str) -> dict[str, Any]:
+def _behind(evidence: Evidence, origin: str) -> dict[str, Any]:
     kept = Launches.of(evidence) if isinstance(evidence, Sequence) else evidence
     return {"origin": origin or origin_of(kept), "evidence": kept}
 

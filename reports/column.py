@@ -23,11 +23,6 @@ class Column(Heading, Generic[T]):
 
     fill: Callable[[T], Cell]
 
-    @property
-    def heading(self) -> Heading:
-        """What a laid-out table keeps of it: data without functions."""
-        return Heading(**{field.name: getattr(self, field.name) for field in fields(Heading)})
-
 
 def label(
     key: str,
@@ -63,6 +58,9 @@ def lay_out(
     one. `caveats` are remarks that no format leaves out. A table without rows shows its first `when_empty` columns, or
     all of them for None.
     """
+    shown = columns if rows else columns[:when_empty]
+    # What a laid-out table keeps of a column is data without functions.
+    headings = ({field.name: getattr(column, field.name) for field in fields(Heading)} for column in shown)
     body = tuple(
         Row(
             cells=tuple(column.fill(row) for column in columns),
@@ -76,7 +74,7 @@ def lay_out(
     return Table(
         name=name,
         title=title,
-        columns=tuple(column.heading for column in (columns if rows else columns[:when_empty])),
+        columns=tuple(Heading(**heading) for heading in headings),
         rows=body,
         legend=(*legend(body), *((Note(term=DASH, text=dash),) if dashed else ())),
         remarks=(*remarks, *caveats),

@@ -128,19 +128,15 @@ def export(files: Sequence[Sequence[Record]], form: str) -> bytes:
     if form == "parquet":
         return _parquet(table)
     if form == "csv":
-        return _csv(table).encode()
+        file = io.StringIO()
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for line in table:
+            values = None if line["values"] is None else json.dumps(line["values"])
+            writer.writerow({name: plain(field) for name, field in (line | {"values": values}).items()})
+        return file.getvalue().encode()
     objects = (json.dumps(line, ensure_ascii=False, allow_nan=False) for line in table)
     return clean_json("[" + ",\n".join(objects) + "]\n").encode()
-
-
-def _csv(table: Iterable[dict[str, Any]]) -> str:
-    file = io.StringIO()
-    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for line in table:
-        values = None if line["values"] is None else json.dumps(line["values"])
-        writer.writerow({name: plain(field) for name, field in (line | {"values": values}).items()})
-    return file.getvalue()
 
 
 def history(files: Sequence[Sequence[Record]]) -> str:

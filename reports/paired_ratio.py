@@ -23,7 +23,6 @@ from visionbench.comparison.comparison import (
 from visionbench.comparison.switches import ABOUT
 from visionbench.record.clean import clean
 from visionbench.record.flags import meaning
-from visionbench.record.statistics import MIN_LAUNCHES
 from visionbench.record.units import plural
 from visionbench.reports import cells
 from visionbench.reports.cells import CAUSES
@@ -78,8 +77,7 @@ def ratio_cell(comparison: Comparison, notes: Sequence[str] = ()) -> Cell:
         reason = (cells.sentence(clean(failure.message)),) if failure else ()
         origin = cells.origin_of(comparison)
         return Cell(text=cause, source="measured", notes=reason, origin=origin, evidence=comparison)
-    few = (f"fewer than {MIN_LAUNCHES} launches, so no interval",) if ratio.low is None else ()
-    doubts = (cells.sentence(text) for text in (*few, *doubts_of(comparison)))
+    doubts = (cells.sentence(text) for text in (*cells.few(ratio), *doubts_of(comparison)))
     cell = cells.measured(ratio, 2, [note for note in (*doubts, *notes) if note], comparison)
     return replace(cell, text=f"×{cell.text}")
 

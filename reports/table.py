@@ -142,17 +142,19 @@ def cleaned(part: T) -> T:
 
 def shortened(table: Table) -> Table:
     """The same table with short texts for long ones, which become footnotes: for a narrow page."""
-    rows = tuple(replace(row, cells=tuple(map(_short, row.cells))) for row in table.rows)
-    return replace(table, rows=rows)
 
+    def short(cell: Cell) -> Cell:
+        return replace(cell, text=cell.short, short="", notes=(*cell.notes, cell.text)) if cell.short else cell
 
-def _short(cell: Cell) -> Cell:
-    return replace(cell, text=cell.short, short="", notes=(*cell.notes, cell.text)) if cell.short else cell
+    return replace(table, rows=tuple(replace(row, cells=tuple(map(short, row.cells))) for row in table.rows))
 
 
 def only(table: Table, keys: frozenset[str]) -> Table:
     """The same table with the columns of those keys alone."""
-    kept = [i for i, column in enumerate(table.columns) if column.key in keys]
+    return _at(table, [i for i, column in enumerate(table.columns) if column.key in keys])
+
+
+def _at(table: Table, kept: Sequence[int]) -> Table:
     rows = tuple(replace(row, cells=tuple(row.cells[i] for i in kept)) for row in table.rows)
     return replace(table, columns=tuple(table.columns[i] for i in kept), rows=rows)
 
@@ -180,10 +182,9 @@ def pick(table: Table, words: Sequence[str]) -> Table:
             groups = dict.fromkeys(column.group or column.name for column in table.columns[1:])
             raise BenchError(f"{table.name} has no column '{word}': write some of {', '.join(groups)}, or a key of it.")
         kept += [i for i in named if i not in kept]
-    rows = tuple(replace(row, cells=tuple(row.cells[i] for i in kept)) for row in table.rows)
-    sources = {cell.source for row in rows for cell in row.cells} | {None}
-    legend = tuple(note for note in table.legend if note.source in sources)
-    return replace(table, columns=tuple(table.columns[i] for i in kept), rows=rows, legend=legend)
+    picked = _at(table, kept)
+    sources = {cell.source for row in picked.rows for cell in row.cells} | {None}
+    return replace(picked, legend=tuple(note for note in table.legend if note.source in sources))
 
 
 def _named(column: Heading, word: str) -> bool:

@@ -85,9 +85,7 @@ def _printed(evidence: Evidence) -> tuple[tuple[str, str, PaperRow], ...]:
 
 def needs(evidence: Evidence) -> tuple[Need, ...]:
     """Traces of printed rows that are not recorded."""
-    named = (row.network for _, _, row in _printed(evidence) if row.model)
-    wanted = [Need(spec=count_spec(*network), metric="macs") for network in named]
-    return lacking(evidence.records, tuple(dict.fromkeys(wanted)))
+    return lacking(evidence, (row.network for _, _, row in _printed(evidence) if row.model))
 
 
 def data(evidence: Evidence) -> Data:

@@ -62,29 +62,24 @@ def data(evidence: Evidence) -> tuple[Track, ...]:
             row = (record.spec, protocol, where.device, where.torch, where.node)
             state = (where.git_commit, where.git_dirty, record.network)
             rows.setdefault(row, {}).setdefault(state, []).append(record)
-    tracks = [_track(states) for states in rows.values()]
-    known = [track for track in tracks if sum(point.rate.low is not None for point in track.points) > 1]
-    kept = sorted(known, key=lambda track: -len(track.points))
+    kept = []
+    for states in rows.values():
+        points = tuple(
+            Point(label=_label(launches[0]), rate=rate, doubts=doubts(launches))
+            for launches in states.values()
+            if (rate := throughput(launches))
+        )
+        newest = next(reversed(states.values()))[-1]
+        protocol = newest.protocol.name if newest.protocol else "no protocol"
+        where = f"{device_name(newest.environment)}, torch {clean(newest.environment.torch or 'unknown')}, {protocol}"
+        if sum(point.rate.low is not None for point in points) > 1:
+            kept.append(Track(name=clean(str(newest.spec)).removeprefix("timm:"), where=where, points=points))
     if not kept:
         raise MissingError(
             f"{NAME}: no row was measured at two commits with an interval; "
             f"`{program_name()} run --launches {MIN_LAUNCHES}` at another commit adds one."
         )
-    return tuple(kept)
-
-
-def _track(states: dict[tuple[object, ...], list[Record]]) -> Track:
-    newest = next(reversed(states.values()))[-1]
-    protocol = newest.protocol.name if newest.protocol else "no protocol"
-    return Track(
-        name=clean(str(newest.spec)).removeprefix("timm:"),
-        where=f"{device_name(newest.environment)}, torch {clean(newest.environment.torch or 'unknown')}, {protocol}",
-        points=tuple(
-            Point(label=_label(launches[0]), rate=rate, doubts=doubts(launches))
-            for launches in states.values()
-            if (rate := throughput(launches))
-        ),
-    )
+    return tuple(sorted(kept, key=lambda track: -len(track.points)))
 
 
 def _label(record: Record) -> str:

@@ -17,7 +17,7 @@ from visionbench.reports.figures.canvas import Entry, Sheet
 from visionbench.reports.figures.figure import Drawing, Evidence, MissingError, Need, lacking
 from visionbench.reports.figures.style import SMALL, Look
 from visionbench.reports.paper import counts
-from visionbench.reports.paper.counts import Counts, count_spec
+from visionbench.reports.paper.counts import Counts
 from visionbench.reports.printed import Number, PaperRow, rows
 
 if TYPE_CHECKING:
@@ -86,9 +86,7 @@ class Rung:
 
 def needs(evidence: Evidence) -> tuple[Need, ...]:
     """Traces of the steps' networks that are not recorded."""
-    printed = [row for table, _, _ in REGIMES.values() for row in rows(table)]
-    wanted = [Need(spec=count_spec(*row.network), metric="macs") for row in printed]
-    return lacking(evidence.records, tuple(dict.fromkeys(wanted)))
+    return lacking(evidence, (row.network for table, _, _ in REGIMES.values() for row in rows(table)))
 
 
 def data(evidence: Evidence) -> tuple[Rung, ...]:

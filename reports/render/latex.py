@@ -81,10 +81,8 @@ SIZES = ((90, "footnotesize"), (130, "scriptsize"), (150, "tiny"))
 """Up to how many characters across a table is set in which size. What is wider than the last is folded: it would not
 fit on a page of A4."""
 
-
 TALL = 25
 """A table of more rows is set one size smaller, so that it stays on one page with its footnotes."""
-
 
 PAGE, WHOLE = 50, 60
 """Lines of a page for rows, the headings of sections, and footnotes, and what a table may have that is not divided: the
@@ -92,7 +90,6 @@ lines are estimated, and the others need room for an error. What is more goes on
 
 SECTION, NOTE = 2.0, 95
 """Lines that a section's heading takes with its rule, and characters of a line of footnotes."""
-
 
 COLUMN = 52
 """About how many characters a column of a two-column page holds. A wider table goes over both (`table*`)."""

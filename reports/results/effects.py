@@ -76,7 +76,6 @@ LABELS: tuple[Column[Comparison], ...] = (
 COMMON = {"image_size": "{} px", "batch_size": "batch {}"}
 """How a label reads in a sentence."""
 
-
 SIDES: tuple[tuple[First, str], ...] = (("baseline", "without"), ("candidate", "with it"))
 """The sides of a comparison, and what stands over their columns."""
 

@@ -31,7 +31,6 @@ NAME, TITLE = "runs", "Measured"
 WEAK = "Measured; of several processes: weak scaling, the batch and img/s are each process's"
 """The title where a row is of several processes."""
 
-
 CODE = "network"
 """The label that says which state of a user's code a row is of; shown where nothing else tells two rows apart."""
 

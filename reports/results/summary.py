@@ -22,7 +22,7 @@ from visionbench.reports.paper.report import Report
 from visionbench.reports.printed import Network, PaperRow, convnext
 from visionbench.reports.results.metrics import Run
 from visionbench.reports.results.runs import runs_of
-from visionbench.reports.settings import Group, flags, groups, heads
+from visionbench.reports.settings import flags, groups, heads
 from visionbench.reports.table import Cell, Note, Table
 
 NAME, TITLE = "fastest", "Fastest: which network at which accuracy"
@@ -83,20 +83,15 @@ def winners(records: Sequence[Record]) -> tuple[Winner, ...]:
     """The fastest network for every whole percent of accuracy at which the answer changes, device by device."""
     known = accuracies()
     shown = groups(records, known, "inference")[:GROUPS]
-    return tuple(
-        winner
-        for group, head in zip(shown, heads(shown), strict=True)
-        for winner in _winners(", ".join(head), _candidates(group, known))
-    )
-
-
-def _candidates(group: Group, known: dict[Network, PaperRow]) -> tuple[Candidate, ...]:
-    found = [
-        Candidate(row=known[network], top1=known[network].printed["top1"].value, rate=rate, launches=launches)
-        for network, launches in group.launches.items()
-        if (rate := launches.throughput)
-    ]
-    return tuple(sorted(found, key=lambda one: -one.rate.centre))
+    found: list[Winner] = []
+    for group, head in zip(shown, heads(shown), strict=True):
+        candidates = [
+            Candidate(row=known[network], top1=known[network].printed["top1"].value, rate=rate, launches=launches)
+            for network, launches in group.launches.items()
+            if (rate := launches.throughput)
+        ]
+        found += _winners(", ".join(head), sorted(candidates, key=lambda one: -one.rate.centre))
+    return tuple(found)
 
 
 def _winners(device: str, candidates: Sequence[Candidate]) -> Iterator[Winner]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from visionbench.comparison.comparison import TIMER_WORDS, First, Timer
 from visionbench.comparison.verdict import Change, Judgement, Verdict
-from visionbench.record.statistics import MIN_LAUNCHES, Estimate
+from visionbench.record.statistics import Estimate
 from visionbench.record.units import KILO, plural
 from visionbench.reports import cells
 from visionbench.reports.cells import CAUSES
@@ -118,8 +118,7 @@ def _name(name: str) -> Cell:
 def _ratio(verdict: Verdict) -> Cell:
     """The ratio with its doubts; without one, the cause of its failure."""
     ratio, failure = verdict.ratio, verdict.comparison.failure
-    few = ratio is not None and ratio.low is None and not verdict.reason
-    said = (f"fewer than {MIN_LAUNCHES} launches, so no interval",) if few else ()
+    said = cells.few(ratio) if ratio is not None and not verdict.reason else ()
     notes = tuple(cells.sentence(text) for text in (*words.why(verdict), *said, *words.doubts(verdict)))
     if ratio is not None:
         return _percent(ratio, verdict, notes=notes)

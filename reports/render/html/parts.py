@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 
@@ -11,7 +12,7 @@ from visionbench.record.units import GIB, plural, significant
 from visionbench.reports.launches import grouped
 from visionbench.reports.printed import Number, convnext
 from visionbench.reports.render.html import evidence as behind
-from visionbench.reports.render.html.markup import SOURCES, arxiv, link, name, pairs, prose, text
+from visionbench.reports.render.html.markup import SOURCES, arxiv, link, pairs, prose, text
 from visionbench.reports.settings import device_name, ends
 from visionbench.reports.table import DASH, HEADS, Table
 
@@ -30,10 +31,9 @@ def lead(tables: Sequence[Table]) -> str:
     """What the page is, in two sentences."""
     found = behind.sources([row for table in tables for row in table.rows])
     beside = f": what {_who_prints(tables)}, beside exact counts and measurements" if "published" in found else ""
-    number = sum(found.values())
-    numbers = f"{number:,} {'number' if number == 1 else 'numbers'}"
+    numbers, noun = sum(found.values()), "number" if sum(found.values()) == 1 else "numbers"
     return (
-        f'<p class="lead">{numbers} in {plural(len(tables), "table")}{beside}. '
+        f'<p class="lead">{numbers:,} {noun} in {plural(len(tables), "table")}{beside}. '
         '<span class="screen">Point at a number, or move to it with Tab and the arrow keys, and it says where it comes '
         "from. Follow a row’s name to the command that makes its numbers again.</span></p>"
     )
@@ -116,10 +116,10 @@ def _environment(ident: str, its: Sequence[Environment], *, used: bool) -> str:
     on_none = where.device_type == "meta"
     title = "No hardware: exact counts" if on_none else device_name(where)
     title += "" if used else ": predicted for, not used"
-    facts = [(term, text(what)) for term, what in (_software(where) if on_none else _hardware(where))]
-    facts = facts if used else [(term, what) for term, what in facts if what != DASH and DASH not in what.split(", ")]
-    facts += [(term, text(what)) for term, what in _when(its)]
-    return f'<div class="card" id="{ident}"><h3>{ident.rpartition("-")[2]}. {text(title)}</h3>{pairs(facts)}</div>'
+    known = _software(where) if on_none else _hardware(where)
+    facts = [(term, what) for term, what in known if used or DASH not in what.split(", ")]
+    shown = pairs((term, text(what)) for term, what in (*facts, *_when(its)))
+    return f'<div class="card" id="{ident}"><h3>{ident.rpartition("-")[2]}. {text(title)}</h3>{shown}</div>'
 
 
 def _hardware(where: Environment) -> Iterator[tuple[str, str]]:
@@ -173,7 +173,7 @@ def measuring(records: Sequence[Record], tables: Sequence[Table]) -> str:
 
 
 def _card(title: str, facts: Sequence[tuple[str, str]], before: int) -> str:
-    ident = f"protocol-{name(title)}-{before + 1}"
+    ident = f"protocol-{re.sub('[^a-zA-Z0-9]+', '-', title).strip('-') or 'x'}-{before + 1}"
     return f'<div class="card" id="{ident}"><h3>{text(title)}</h3>{pairs(facts)}</div>'
 
 

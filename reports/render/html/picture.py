@@ -66,7 +66,6 @@ def _bytes(svg: bytes) -> int:
 _GLYPH = re.compile(r'<use xlink:href="#([^"]+)" transform="translate\(([\d.]+) 0(?:\.0*)?\)"/>')
 """A letter behind the first of its line, as matplotlib writes it."""
 
-
 COARSER = 16
 """A letter's outline is drawn on a grid of 1/64 of its font's size over 64; a sixteenth of that is enough."""
 
