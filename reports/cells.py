@@ -9,13 +9,12 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from visionbench.record.flags import meaning
 from visionbench.record.record import Record
 from visionbench.record.statistics import MIN_LAUNCHES, Estimate
 from visionbench.record.units import plural
 from visionbench.reports.launches import Launches
 from visionbench.reports.printed import Number
-from visionbench.reports.settings import ends, failure
+from visionbench.reports.settings import ends, failure, flags
 from visionbench.reports.table import Cell
 
 if TYPE_CHECKING:
@@ -84,16 +83,10 @@ def computed(
         value=int(value) if float(value).is_integer() else value,
         digits=digits,
         source="computed",
-        notes=tuple(map(sentence, of_count(record, metric))),
+        notes=tuple(map(sentence, flags((record,), metric) if record else ())),
         origin=f"{origin}: {detail}" if detail else origin,
         evidence=(record,) if record else None,
     )
-
-
-def of_count(record: Record | None, metric: str) -> tuple[str, ...]:
-    """Why a count is doubtful, as clauses."""
-    measurement = record.get(metric) if record else None
-    return tuple(map(meaning, measurement.flags)) if measurement else ()
 
 
 def measured(

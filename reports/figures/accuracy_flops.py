@@ -13,12 +13,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from visionbench.record.program import program_name
-from visionbench.record.spec import sides
+from visionbench.record.spec import ImageSize, sides
 from visionbench.record.units import GIGA
-from visionbench.reports.cells import of_count
 from visionbench.reports.figures import labels, panels
 from visionbench.reports.figures.canvas import Entry, Sheet
-from visionbench.reports.figures.families import FAMILIES, Family, family, short
 from visionbench.reports.figures.figure import Drawing, Evidence, MissingError, Need, lacking
 from visionbench.reports.figures.labels import Tag
 from visionbench.reports.figures.style import POINT, Look, Theme
@@ -26,7 +24,7 @@ from visionbench.reports.launches import grouped
 from visionbench.reports.paper import counts
 from visionbench.reports.paper.counts import count_spec
 from visionbench.reports.printed import PaperRow, rows
-from visionbench.reports.settings import doubted
+from visionbench.reports.settings import doubted, flags
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,6 +46,51 @@ AREA = 0.28
 
 DOT = 0.85
 """Radius of the mark in the middle of a bubble, mm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """A family's name, the beginnings of its models' printed labels, its hue of the palette and its marker's shape.
+
+    `whole`: its members' labels stay whole, because their beginnings tell them apart.
+    """
+
+    name: str
+    begins: tuple[str, ...]
+    hue: str
+    marker: str
+    whole: bool = False
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family(name="ConvNeXt (isotropic)", begins=(), hue="sky", marker="P"),
+    Family(name="ConvNeXt", begins=("ConvNeXt-",), hue="blue", marker="o"),
+    Family(name="Swin", begins=("Swin-",), hue="vermillion", marker="s"),
+    Family(name="DeiT, ViT", begins=("DeiT-", "ViT-"), hue="green", marker="^", whole=True),
+    Family(name="EfficientNet", begins=("EffNet-", "EffNet"), hue="purple", marker="D"),
+    Family(name="ResNet", begins=("ResNet-", "R-"), hue="grey", marker="v"),
+    Family(name="RegNet", begins=("RegNet",), hue="orange", marker="X"),
+)
+
+OTHER = Family(name="other", begins=(), hue="black", marker="*")
+
+_ISOTROPIC = " (iso.)"
+
+
+def family(label: str) -> Family:
+    """The family of a printed label: `Swin-T` -> Swin. What is none of them is `OTHER`."""
+    if label.endswith(_ISOTROPIC):
+        return FAMILIES[0]
+    return next((one for one in FAMILIES if label.startswith(one.begins or "\0")), OTHER)
+
+
+def short(label: str, image_size: ImageSize) -> str:
+    """What the legend does not say: `ConvNeXt-B` at 384 px -> `B@384`; 224 px goes without saying."""
+    plain = label.removesuffix(_ISOTROPIC)
+    its = family(plain)
+    begin = next((begin for begin in its.begins if plain.startswith(begin)), "")
+    name = plain if its.whole else plain.removeprefix(begin) or plain
+    return name if image_size == 224 else f"{name}@{image_size}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +148,7 @@ def data(evidence: Evidence) -> Data:
             top1=row.printed["top1"].value,
             macs=macs,
             row=row,
-            doubts=of_count(exact.by_spec.get(count_spec(*row.network)), "macs"),
+            doubts=flags((exact.by_spec[count_spec(*row.network)],), "macs"),
         )
         bubbles.append(bubble)
     if not bubbles:

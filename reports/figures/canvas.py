@@ -250,21 +250,20 @@ def _mark(made: Sheet, entry: Entry, x: float, y: float) -> None:
         made.figure.add_artist(Line2D([(x + 1.75) * across], [y * up], linestyle="none", **style))  # type: ignore[arg-type]
 
 
-def words(figure: Figure, group: str = NOTE) -> str:
-    """A figure's title, or the sentences at its foot, for readers who cannot see the rest."""
-    return " ".join(text.get_text() for text in figure.texts if text.get_gid() == group)
-
-
 SHOWN, SHOWN_DPI = 13 + 1 / 3, 300
 """Inches that a slide is wide where it is shown, and dots per inch of its PNG there: 4,000 in a row."""
 
 
-def encode(figure: Figure, file_format: Format, title: str, description: str, *, slide: bool = False) -> bytes:
+def encode(figure: Figure, file_format: Format, *, slide: bool = False) -> bytes:
     """The figure as a file. The same figure gives the same bytes: no date, no random names.
 
-    A `slide` is enlarged to the size at which slides are shown.
+    A `slide` is enlarged to the size at which slides are shown. For readers who cannot see it the file holds its title
+    and the sentences at its foot.
     """
     buffer, larger = io.BytesIO(), SHOWN / figure.get_size_inches()[0]
+    title, description = (
+        " ".join(text.get_text() for text in figure.texts if text.get_gid() == group) for group in (HEAD, NOTE)
+    )
     metadata: dict[str, dict[str, str | None]] = {
         "svg": {"Date": None, "Creator": None, "Type": None, "Format": None},
         "pdf": {"CreationDate": None, "Creator": "visionbench", "Title": title, "Subject": description},

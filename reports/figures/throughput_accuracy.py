@@ -17,9 +17,8 @@ from visionbench.record.program import program_name
 from visionbench.record.record import Record, Source
 from visionbench.record.units import first_of
 from visionbench.reports.figures import labels, panels
-from visionbench.reports.figures.accuracy_flops import legend_of
+from visionbench.reports.figures.accuracy_flops import Family, family, legend_of, short
 from visionbench.reports.figures.canvas import Entry, Sheet
-from visionbench.reports.figures.families import Family, family, short
 from visionbench.reports.figures.figure import Drawing, Evidence, MissingError
 from visionbench.reports.figures.labels import Tag
 from visionbench.reports.figures.style import POINT, Look

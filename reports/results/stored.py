@@ -57,13 +57,10 @@ def _counts(compared: StoredComparison, entries: Sequence[Entry]) -> Table:
     equal = [entry for entry in entries if entry.word == "equal"]
     rows = plural(len({entry.row for entry in equal}), "row")
     said = [f"Equal: {len(equal):,} of {len(entries):,} counts, in {rows}."] if equal else []
-    return _table(
-        COUNTS,
-        "Exact counts, compared",
-        [entry for entry in entries if entry.word != "equal"],
-        _columns("computed", "exact: one value each; a difference is the code's.", _count),
-        [*said, *_unlike(entries), *_provenance(compared)],
-    )
+    remarks = [*said, *_unlike(entries), *_provenance(compared)]
+    differing = [entry for entry in entries if entry.word != "equal"]
+    note = "exact: one value each; a difference is the code's."
+    return _table(COUNTS, "Exact counts, compared", differing, remarks, "computed", note, _count)
 
 
 def _times(compared: StoredComparison, entries: Sequence[Entry]) -> Table:
@@ -79,17 +76,18 @@ def _times(compared: StoredComparison, entries: Sequence[Entry]) -> Table:
         if len(clean_commits) == 2 and clean_commits[0] == clean_commits[1]:
             remarks.append(ONE_COMMIT)
         remarks.append(no_verdict())
-    return _table(TIMES, "Recorded numbers, compared", entries, _columns("measured", note, _time), remarks)
+    return _table(TIMES, "Recorded numbers, compared", entries, remarks, "measured", note, _time)
 
 
 def _table(
-    name: str, title: str, entries: Sequence[Entry], columns: Sequence[Column[Entry]], remarks: Sequence[str]
+    name: str,
+    title: str,
+    entries: Sequence[Entry],
+    remarks: Sequence[str],
+    source: Source,
+    note: str,
+    numbers: Callable[[Entry], tuple[Cell, ...]],
 ) -> Table:
-    dash = "not recorded, or not compared"
-    return lay_out(name, title, entries, columns, subject=lambda e: e.subject, dash=dash, remarks=remarks)
-
-
-def _columns(source: Source, note: str, numbers: Callable[[Entry], tuple[Cell, ...]]) -> tuple[Column[Entry], ...]:
     """`numbers` makes four cells of an entry: its unit, the two sides, the change."""
     # The rows have different units: each says its own, and these columns are in the row's.
     sides = Note(term="baseline, candidate", text=note)
@@ -101,7 +99,7 @@ def _columns(source: Source, note: str, numbers: Callable[[Entry], tuple[Cell, .
             key=key, head=(key,), unit="1", source=source, notes=notes, fill=lambda entry: numbers(entry)[place]
         )
 
-    return (
+    columns = (
         Column(key="row", head=("row",), align="left", fill=_name),
         Column(key="metric", head=("metric",), align="left", fill=_metric),
         Column(key="unit", head=("unit",), align="left", rank=1, fill=lambda entry: numbers(entry)[0]),
@@ -110,6 +108,8 @@ def _columns(source: Source, note: str, numbers: Callable[[Entry], tuple[Cell, .
         number("change", 3, *ratio),
         Column(key="finding", head=("finding",), align="left", fill=_finding),
     )
+    dash = "not recorded, or not compared"
+    return lay_out(name, title, entries, columns, subject=lambda e: e.subject, dash=dash, remarks=remarks)
 
 
 def _name(entry: Entry) -> Cell:

@@ -45,11 +45,11 @@ def pictures(evidence: Evidence, names: Iterable[str] = tuple(FIGURES)) -> tuple
         with suppress(MissingError):
             drawn = _both(name, evidence, WIDTHS["page"])
             wide.append(Picture(name=name, title=FIGURES[name].title, wide=drawn))
-    room = BUDGET - sum(map(_bytes, (svg for one in wide for svg in one.wide)))
+    room = BUDGET - sum(len(_address(svg)) for one in wide for svg in one.wide)
     made = []
     for one in wide:
         narrow = _both(one.name, evidence, WIDTHS["column"]) if room > 0 else ()
-        room -= sum(map(_bytes, narrow))
+        room -= sum(len(_address(svg)) for svg in narrow)
         made.append(replace(one, narrow=narrow) if room >= 0 else one)
     return tuple(made)
 
@@ -57,10 +57,6 @@ def pictures(evidence: Evidence, names: Iterable[str] = tuple(FIGURES)) -> tuple
 def _both(name: str, evidence: Evidence, width: float) -> tuple[bytes, bytes]:
     light, dark = (draw(name, evidence, theme=theme, width=width) for theme in THEMES)
     return light, dark
-
-
-def _bytes(svg: bytes) -> int:
-    return len(_address(svg))
 
 
 _GLYPH = re.compile(r'<use xlink:href="#([^"]+)" transform="translate\(([\d.]+) 0(?:\.0*)?\)"/>')
