@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Generic, Literal, TypeVar
 
+from visionbench.record.record import Source
 from visionbench.reports import cells
-from visionbench.reports.table import DASH, Cell, Heading, Note, Row, Table
+from visionbench.reports.table import DASH, Cell, Heading, Note, Row, Table, Unit
 
 T = TypeVar("T")
 
@@ -35,6 +36,20 @@ def label(
 ) -> Column[T]:
     """A column of words without a source."""
     return Column(key=key, head=(head,), align=align, rank=rank, notes=notes, fill=lambda row: cells.word(text(row)))
+
+
+def number(
+    key: str,
+    head: str,
+    unit: Unit,
+    fill: Callable[[T], Cell],
+    *notes: Note,
+    source: Source = "measured",
+    group: str = "",
+    rank: int = 0,
+) -> Column[T]:
+    """A column of numbers of one source."""
+    return Column(key=key, head=(head,), unit=unit, source=source, group=group, rank=rank, notes=notes, fill=fill)
 
 
 def lay_out(

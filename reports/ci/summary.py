@@ -73,19 +73,17 @@ def _plain(table: Table) -> Table:
 
 def _fitted(table: Table, room: int, *, title: bool = False) -> str:
     """The table in Markdown, cut after as many rows as fit `room` bytes."""
-    whole = _grid(table, title)
-    if _size(whole) <= room:
+
+    def first(number: int) -> str:
+        return _grid(replace(table, rows=table.rows[:number]), title)
+
+    count = len(table.rows)
+    if _size(whole := first(count)) <= room:
         return whole
     room -= 200  # for the sentence
-    kept = bisect_right(range(len(table.rows)), room, key=lambda number: _size(_grid(_first(table, number + 1), title)))
-    left = f"{len(table.rows) - kept:,} of {plural(len(table.rows), 'row')}"
-    return f"{_grid(_first(table, kept), title)}\n{left} are left out: a summary has at most 1 MiB. " + (
-        "The gate's other files hold all of them."
-    )
-
-
-def _first(table: Table, number: int) -> Table:
-    return replace(table, rows=table.rows[:number])
+    kept = bisect_right(range(count), room, key=lambda number: _size(first(number + 1)))
+    left = f"{count - kept:,} of {plural(count, 'row')} are left out: a summary has at most 1 MiB."
+    return f"{first(kept)}\n{left} The gate's other files hold all of them."
 
 
 def _grid(table: Table, title: bool) -> str:

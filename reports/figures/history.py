@@ -71,9 +71,9 @@ def data(evidence: Evidence) -> tuple[Track, ...]:
         )
         newest = next(reversed(states.values()))[-1]
         protocol = newest.protocol.name if newest.protocol else "no protocol"
-        where = f"{device_name(newest.environment)}, torch {clean(newest.environment.torch or 'unknown')}, {protocol}"
+        how = f"{device_name(newest.environment)}, torch {clean(newest.environment.torch or 'unknown')}, {protocol}"
         if sum(point.rate.low is not None for point in points) > 1:
-            kept.append(Track(name=clean(str(newest.spec)).removeprefix("timm:"), where=where, points=points))
+            kept.append(Track(name=clean(str(newest.spec)).removeprefix("timm:"), where=how, points=points))
     if not kept:
         raise MissingError(
             f"{NAME}: no row was measured at two commits with an interval; "

@@ -208,14 +208,13 @@ def paint(evidence: Evidence, look: Look) -> Figure:
     return sheet.figure
 
 
-def _legend(shown: Data, theme: Theme) -> tuple[Entry, ...]:
-    bounds = dict.fromkeys(bound(kind, shown.ridge) for kind in shown.kinds)
-    words = {"arithmetic": "bound by arithmetic", "memory": "bound by memory"}
-    entries = [Entry(word=words.get(word, word), marker="o", colour=theme.hues[hue]) for word, hue in bounds]
+def _legend(shown: Data, theme: Theme) -> list[Entry]:
+    entries = []
+    for word, hue in dict.fromkeys(bound(kind, shown.ridge) for kind in shown.kinds):
+        named = f"bound by {word}" if word in ("arithmetic", "memory") else word
+        entries.append(Entry(word=named, marker="o", colour=theme.hues[hue]))
     entries.append(Entry(word="the whole step", marker="D", colour=theme.ink, hollow=True))
-    if shown.measured:
-        entries.append(Entry(word="measured", marker="*", colour=theme.ink))
-    return tuple(entries)
+    return [*entries, *([Entry(word="measured", marker="*", colour=theme.ink)] if shown.measured else [])]
 
 
 def _sentences(shown: Data) -> tuple[str, ...]:

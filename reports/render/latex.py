@@ -110,7 +110,9 @@ def latex(table: Table, *, notes: bool = True) -> str:
     start += [rf"\centering\{_size(parts[0])}\setlength{{\tabcolsep}}{{4pt}}\renewcommand{{\arraystretch}}{{0.95}}"]
     lines = [r"% needs \usepackage{booktabs}", *_lost(table)]
     for number, part in enumerate(parts, 1):
-        lines += [*start, _caption(table, number, len(parts)), *_body(part, splits), rf"\end{{{float_name}}}"]
+        title = escape(table.title) + (f" ({number} of {len(parts)})" if len(parts) > 1 else "")
+        label = rf"\label{{tab:{table.name}}}" if number == 1 else ""
+        lines += [*start, rf"\caption{{{title}}}{label}", *_body(part, splits), rf"\end{{{float_name}}}"]
         lines += [r"\clearpage"] if notes and len(parts) > 1 else []  # LaTeX keeps only so many floats waiting
     return "\n".join([*lines, *(_notes(table) if notes else ())]) + "\n"
 
@@ -131,12 +133,6 @@ def _lines(rows: Sequence[Row]) -> float:
     sections = sum(row.section != above for row, above in zip(rows, ("", *(row.section for row in rows)), strict=False))
     notes = {note for row in rows for cell in row.cells for note in cell.notes}
     return len(rows) + SECTION * sections + sum(map(len, notes)) / NOTE
-
-
-def _caption(table: Table, number: int, count: int) -> str:
-    part = f" ({number} of {count})" if count > 1 else ""
-    label = rf"\label{{tab:{table.name}}}" if number == 1 else ""
-    return rf"\caption{{{escape(table.title)}{part}}}{label}"
 
 
 def _body(table: Table, splits: Sequence[bool]) -> Iterator[str]:
@@ -190,16 +186,17 @@ def _across(table: Table) -> int:
 
 def _heads(columns: tuple[Heading, ...], splits: Sequence[bool]) -> Iterator[str]:
     starts = [1 + at + sum(splits[:at]) for at in range(len(columns) + 1)]
-    runs = [(group, starts[first], starts[last] - 1) for group, first, last in spans(columns)]
-    if any(group for group, _, _ in runs):
-        yield _line(_over(group, last - first + 1) for group, first, last in runs)
-        yield "".join(rf"\cmidrule(lr){{{first}-{last}}}" for group, first, last in runs if group)
+    if any(column.group for column in columns):
+        over, rules = [], ""
+        for group, begin, end in spans(columns):
+            first, last = starts[begin], starts[end] - 1
+            wide = rf"\multicolumn{{{last - first + 1}}}{{{'c' if last > first else 'r'}}}{{{escape(group)}}}"
+            over.append(wide if group or last > first else "")
+            rules += rf"\cmidrule(lr){{{first}-{last}}}" if group else ""
+        yield _line(over)
+        yield rules
     for line in head_lines(columns):
         yield _line(_wide(escape(text), split) for text, split in zip(line, splits, strict=True))
-
-
-def _over(group: str, count: int) -> str:
-    return rf"\multicolumn{{{count}}}{{{'c' if count > 1 else 'r'}}}{{{escape(group)}}}" if count > 1 or group else ""
 
 
 def _wide(text: str, split: bool) -> str:

@@ -17,7 +17,7 @@ from visionbench.record.record import Record
 from visionbench.record.statistics import over_launches, typical
 from visionbench.record.units import GIB, duration, plural
 from visionbench.reports import cells
-from visionbench.reports.column import Column, label, lay_out
+from visionbench.reports.column import Column, label, lay_out, number
 from visionbench.reports.paired_ratio import (
     TIE,
     Shown,
@@ -90,21 +90,12 @@ def _rates(rows: Sequence[Comparison]) -> Iterator[Column[Comparison]]:
             rate = rates[id(comparison), side]
             return cells.plain(cells.decimals(rate or 0, digits), rate, comparison, digits=digits)
 
-        yield Column(
-            key=f"throughput_{side}", group="img/s", head=(head,), unit="1/s", source="measured", rank=2, fill=fill
-        )
+        yield number(f"throughput_{side}", head, "1/s", fill, group="img/s", rank=2)
 
 
 def _findings(records: Sequence[Record]) -> Iterator[Column[Comparison]]:
     """The speed-up, and what may be said of it in a word."""
-    yield Column(
-        key="speed_up",
-        head=("speed-up",),
-        unit="1",
-        source="measured",
-        notes=(HOW,),
-        fill=lambda comparison: ratio_cell(comparison, (_break_even(comparison, records),)),
-    )
+    yield number("speed_up", "speed-up", "1", lambda row: ratio_cell(row, (_break_even(row, records),)), HOW)
     yield Column(
         key="finding",
         head=("finding",),
@@ -141,16 +132,8 @@ def _memory(rows: Sequence[Comparison], exact: Counts) -> Iterator[Column[Compar
             record = exact.by_spec.get(getattr(comparison, side).spec)
             return cells.computed(record.value(PEAK) if record else None, GIB, 2, record, PEAK)
 
-        yield Column(
-            key=f"memory_{side}",
-            group=f"{HEADS['computed']} memory (GiB)",
-            head=(head,),
-            unit="B",
-            source="computed",
-            rank=1,
-            notes=(MEMORY,),
-            fill=fill,
-        )
+        group = f"{HEADS['computed']} memory (GiB)"
+        yield number(f"memory_{side}", head, "B", fill, MEMORY, source="computed", group=group, rank=1)
 
 
 MEMORY = Note(

@@ -19,7 +19,7 @@ from visionbench.record.spec import Spec
 from visionbench.record.statistics import Estimate, over_launches, throughput, typical
 from visionbench.record.units import GIB
 from visionbench.reports import cells
-from visionbench.reports.column import Column, label, lay_out
+from visionbench.reports.column import Column, label, lay_out, number
 from visionbench.reports.launches import quick_key
 from visionbench.reports.paper.counts import Counts, index
 from visionbench.reports.paper.report import Report
@@ -46,11 +46,6 @@ class Grid:
     base: Spec
     launches: dict[Spec, list[Record]]
 
-    @property
-    def newest(self) -> str:
-        """When its last launch began."""
-        return max(r.environment.started or "" for records in self.launches.values() for r in records)
-
 
 def grids(records: Sequence[Record]) -> tuple[Grid, ...]:
     """Per model, task, size and batch the newest grid of at least two configurations. One pass over the records."""
@@ -60,15 +55,19 @@ def grids(records: Sequence[Record]) -> tuple[Grid, ...]:
         timed = record.source == "measured" and record.protocol and "throughput" in record.protocol.metrics
         if not timed or is_unfit(record):  # no launch that was timed: memory alone makes no grid
             continue
-        if (launches := places.get(key := quick_key(record))) is None:
+        if (key := quick_key(record)) not in places:
             spec, *how = record.key
             base = plain(spec)
             grid = found.setdefault((base, *how), Grid(base=base, launches={}))
-            launches = places[key] = grid.launches.setdefault(spec, [])
-        launches.append(record)
+            places[key] = grid.launches.setdefault(spec, [])
+        places[key].append(record)
     wide = [grid for grid in found.values() if len(grid.launches) > 1]
-    latest = {grid.base: grid for grid in sorted(wide, key=lambda grid: grid.newest)}
-    return tuple(latest.values())
+    return tuple({grid.base: grid for grid in sorted(wide, key=_newest)}.values())
+
+
+def _newest(grid: Grid) -> str:
+    """When its last launch began."""
+    return max(record.environment.started or "" for launches in grid.launches.values() for record in launches)
 
 
 def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /) -> Table:
@@ -93,21 +92,13 @@ class Configuration:
 
     spec: Spec
     grid: Grid
+    launches: Sequence[Record]
     rate: Estimate | None
     plain_rate: Estimate | None
     digits: int
     best: str
     counted: Record | None
-
-    @property
-    def launches(self) -> list[Record]:
-        """Its launches."""
-        return self.grid.launches[self.spec]
-
-    @property
-    def live_memory(self) -> float | None:
-        """The peak of its live tensors, as a trace counts them."""
-        return self.counted.value(PEAK) if self.counted else None
+    live_memory: float | None
 
 
 def _rows(grid: Grid, exact: Counts) -> list[Configuration]:
@@ -120,11 +111,13 @@ def _rows(grid: Grid, exact: Counts) -> list[Configuration]:
         Configuration(
             spec=spec,
             grid=grid,
+            launches=grid.launches[spec],
             rate=estimates.get(spec),
             plain_rate=estimates.get(grid.base),
             digits=digits,
             best=best.get(spec, ""),
             counted=exact.by_spec.get(spec),
+            live_memory=exact.of(spec, PEAK),
         )
         for spec in order
     ]
@@ -132,7 +125,7 @@ def _rows(grid: Grid, exact: Counts) -> list[Configuration]:
 
 def _columns(rows: Sequence[Configuration]) -> Iterator[Column[Configuration]]:
     yield label("configuration", "configuration", lambda row: configuration(row.spec))
-    yield Column(key="throughput", head=("img/s",), unit="1/s", source="measured", fill=_rate)
+    yield number("throughput", "img/s", "1/s", _rate)
 
     def against_plain(row: Configuration) -> float | None:
         return row.rate.centre / row.plain_rate.centre if row.rate and row.plain_rate else None
@@ -144,16 +137,12 @@ def _columns(rows: Sequence[Configuration]) -> Iterator[Column[Configuration]]:
             "memory_measured", memory, "measured", "B", 3, lambda row: _memory(row.launches), scale=GIB / 1024
         )
     if any(row.live_memory for row in rows):
-        yield Column(
-            key="memory_computed",
-            group=memory,
-            head=(HEADS["computed"],),
-            unit="B",
-            source="computed",
-            notes=(MEMORY,),
-            rank=3,
-            fill=lambda row: cells.computed(row.live_memory, GIB / 1024, 0, row.counted, PEAK),
-        )
+
+        def live(row: Configuration) -> Cell:
+            return cells.computed(row.live_memory, GIB / 1024, 0, row.counted, PEAK)
+
+        head = HEADS["computed"]
+        yield number("memory_computed", head, "B", live, MEMORY, source="computed", group=memory, rank=3)
     if any(row.spec.compile_mode for row in rows):
         yield _number("compile_seconds", "compiling", "cold, s", "s", 4, _compiling, digits=1)
         yield _number("pays_after", "compiling", "pays after", "count", 4, _pays_after, PAYS)
@@ -185,7 +174,7 @@ def _number(
         text = mark + cells.decimals((value or 0) / scale, digits)
         return cells.plain(text, value, row.launches, digits=digits)
 
-    return Column(key=key, group=group, head=(head,), unit=unit, source="measured", rank=rank, notes=notes, fill=fill)
+    return number(key, head, unit, fill, *notes, group=group, rank=rank)
 
 
 def _rate(row: Configuration) -> Cell:

@@ -54,27 +54,27 @@ def memory(record: Record, peak_phase: str, curve: Sequence[int]) -> Table:
 
     `curve` is live bytes after every event of one step, in order.
     """
-    peak = record.value("peak_memory_live") or 0
-    parts = [m for m in record.measurements if m.metric.startswith("peak_memory_live.")]
-    rows = tuple(
-        Row(cells=(word(m.metric.partition(".")[2]), _count(m.values[0], "B"), _share(m.values[0], peak)))
-        for m in parts
-    )
+    peak, rows = record.value("peak_memory_live") or 0, []
+    for name, value in _parts(record, "peak_memory_live."):
+        rows.append(Row(cells=(word(name), _count(value, "B"), _share(value, peak))))
     columns = (_column("at the peak", "left"), _column("memory"), _column("share"))
     processes = record.spec.processes
     whose = "" if processes is None else f" of rank 0 of {processes} ({record.spec.parallel}; the batch is each rank's)"
     title = f"Live memory of a training step{whose}, with its peak in {peak_phase}"
     drawn = f"Forward, backward, optimizer, from 0 to {units.size(peak)}: {_sparkline(curve)}"
-    return Table(name="memory", title=title, columns=columns, rows=rows, remarks=(drawn, *_of_a_rank(record)))
+    return Table(name="memory", title=title, columns=columns, rows=tuple(rows), remarks=(drawn, *_of_a_rank(record)))
+
+
+def _parts(record: Record, whole: str) -> list[tuple[str, float]]:
+    return [(m.metric.removeprefix(whole), m.values[0]) for m in record.measurements if m.metric.startswith(whole)]
 
 
 def _of_a_rank(record: Record) -> Iterator[str]:
     """What one of several processes keeps from step to step, and the buckets in which it sends gradients."""
-    kept = [m for m in record.measurements if m.metric.startswith("rank_memory.")]
-    if kept:
-        parts = [f"{units.size(m.values[0])} of {m.metric.partition('.')[2]}" for m in kept if m.values[0]]
-        whole = units.size(sum(m.values[0] for m in kept))
-        yield f"Kept from step to step: {whole} ({', '.join(parts)}); NCCL's own buffers are not counted."
+    if kept := _parts(record, "rank_memory."):
+        whole = units.size(sum(value for _, value in kept))
+        parts = ", ".join(f"{units.size(value)} of {name}" for name, value in kept if value)
+        yield f"Kept from step to step: {whole} ({parts}); NCCL's own buffers are not counted."
     if sent := record.get("gradient_buckets"):
         sizes = ", ".join(units.size(size) for size in sent.values)
         yield f"Gradients are sent in {units.plural(len(sent.values), 'bucket')}: {sizes}."
@@ -93,27 +93,28 @@ def _sparkline(curve: Sequence[int], width: int = 48) -> str:
 def breakdown(title: str, lines: Sequence[Line]) -> Table:
     """Lines with their shares of MACs and of memory traffic."""
     macs, moved = sum(line.macs for line in lines), sum(line.bytes for line in lines)
-    rows = tuple(
-        Row(
-            cells=(
-                word(line.name),
-                _count(line.operators),
-                _count(line.macs) if line.macs else Cell(),
-                _share(line.macs, macs),
-                _count(line.activations) if line.activations else Cell(),
-                _count(line.bytes, "B"),
-                _share(line.bytes, moved),
-            )
+    rows = []
+    for line in lines:
+        multiplied = _count(line.macs) if line.macs else Cell()
+        made = _count(line.activations) if line.activations else Cell()
+        shares = (_share(line.macs, macs), _share(line.bytes, moved))
+        cells = (
+            word(line.name),
+            _count(line.operators),
+            multiplied,
+            shares[0],
+            made,
+            _count(line.bytes, "B"),
+            shares[1],
         )
-        for line in lines
-    )
+        rows.append(Row(cells=cells))
     columns = (
         _column("part", "left"),
         *map(_column, ("operators", "MACs", "MACs, share")),
         _column("activations", rank=1),
         *map(_column, ("traffic", "traffic, share")),
     )
-    return Table(name="breakdown", title=title, columns=columns, rows=rows)
+    return Table(name="breakdown", title=title, columns=columns, rows=tuple(rows))
 
 
 def not_counted(lines: Iterable[Line], record: Record) -> str:

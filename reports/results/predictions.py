@@ -15,7 +15,7 @@ from visionbench.record.prediction import MEMORY_METRICS, Counter, Prediction, p
 from visionbench.record.record import Record
 from visionbench.record.units import GIB
 from visionbench.reports import cells
-from visionbench.reports.column import Column, lay_out
+from visionbench.reports.column import Column, lay_out, number
 from visionbench.reports.launches import grouped
 from visionbench.reports.paper.rates import RATE, predicted_rate
 from visionbench.reports.printed import Number, convnext
@@ -110,25 +110,20 @@ def _columns(rows: Sequence[Predicted]) -> Iterator[Column[Predicted]]:
     cards = {(row.record.environment.device_key or "").partition("-")[0] for row in rows if _printed(row.record)}
     if cards:
         variants = [device.key for device in DEVICES if device.key.partition("-")[0] in cards]
-        yield Column(
-            key="throughput_published",
-            group=RATE,
-            head=(HEADS["published"],),
-            unit="1/s",
-            source="published",
-            rank=1,
-            notes=(PAPERS,) if len(variants) > len(cards) else (),
-            fill=lambda row: cells.published(_printed(row.record)),
-        )
-    yield Column(
-        key="throughput_predicted",
-        group=RATE,
-        head=(HEADS["predicted"],),
-        unit="1/s",
-        source="predicted",
-        notes=(Note(term="img/s, predicted", text="images per second and the 80 % interval."),),
-        fill=lambda row: predicted_rate(row.record, digits),
-    )
+        papers = (PAPERS,) if len(variants) > len(cards) else ()
+
+        def printed(row: Predicted) -> Cell:
+            return cells.published(_printed(row.record))
+
+        head = HEADS["published"]
+        yield number("throughput_published", head, "1/s", printed, *papers, source="published", group=RATE, rank=1)
+
+    def rate(row: Predicted) -> Cell:
+        return predicted_rate(row.record, digits)
+
+    interval = Note(term="img/s, predicted", text="images per second and the 80 % interval.")
+    head = HEADS["predicted"]
+    yield number("throughput_predicted", head, "1/s", rate, interval, source="predicted", group=RATE)
     if any(row.place for row in rows):
         text = (
             "place by predicted img/s within its section; from the best to the worst that it may be, as far as "

@@ -14,7 +14,7 @@ from dataclasses import replace
 from visionbench.comparison.comparison import Comparison
 from visionbench.record.program import program_name
 from visionbench.record.record import Environment, Record, is_unfit
-from visionbench.record.spec import Protocol, Spec
+from visionbench.record.spec import Protocol
 from visionbench.record.statistics import Estimate
 from visionbench.record.units import GIB, plural, significant
 from visionbench.reports import cells
@@ -80,7 +80,8 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
     labels = _labels(runs, together)
     estimates = {metric.key: {run: _estimate(metric, run) for run in runs} for metric in METRICS}
     main = METRICS[0]
-    common = _common([_doubts(run, main, estimate) for run, estimate in estimates[main.key].items()])
+    doubts = [frozenset(_doubts(run, main, estimate)) for run, estimate in estimates[main.key].items()]
+    common = frozenset.intersection(*doubts) if len(doubts) > 1 else frozenset()  # is said once
     # A failure's word stands where the throughput would, so that column is always there.
     shown = [metric for metric in METRICS if metric is main or any(estimates[metric.key].values())]
     return lay_out(
@@ -146,20 +147,16 @@ def runs_of(records: Iterable[Record]) -> tuple[Run, ...]:
     """The measured records by key, in the order of their first appearance. One pass over the records."""
     keys: dict[object, list[Record]] = {}
     places: dict[object, list[Record]] = {}
-    traces: dict[tuple[object, ...], Record] = {}
+    traces: dict[tuple[object, ...], Record] = {}  # by what the MACs of an image depend on
     for record in records:
         if record.source == "measured" and not is_unfit(record):
             if (key := quick_key(record)) not in places:
                 places[key] = keys.setdefault(record.key, [])
             places[key].append(record)
         elif record.source == "computed" and record.failure is None:
-            traces[_step(record.spec)] = record
-    return tuple(Run(launches=Launches(its), counted=traces.get(_step(its[0].spec))) for its in keys.values())
-
-
-def _step(spec: Spec) -> tuple[object, ...]:
-    """What the MACs of an image depend on."""
-    return (*spec.network, spec.task)
+            traces[*record.spec.network, record.spec.task] = record
+    runs = ((its, its[0].spec) for its in keys.values())
+    return tuple(Run(launches=Launches(its), counted=traces.get((*spec.network, spec.task))) for its, spec in runs)
 
 
 _UNITS: dict[str, Callable[[float], tuple[float, str]]] = {
@@ -220,12 +217,6 @@ def _doubts(run: Run, metric: Metric, estimate: Estimate | None) -> tuple[str, .
     return (*cells.few(estimate), *flags(run.launches, metric.flagged), *gone, *dict.fromkeys(warnings))
 
 
-def _common(doubts: Sequence[tuple[str, ...]]) -> frozenset[str]:
-    """The doubts that every row with a throughput has, if there are several."""
-    having = [frozenset(its) for its in doubts if its]
-    return frozenset.intersection(*having) if len(having) == len(doubts) > 1 else frozenset()
-
-
 def _remarks(
     runs: Sequence[Run], labels: Sequence[Column[Run]], common: frozenset[str], rates: Sequence[Estimate]
 ) -> Iterator[str]:
@@ -240,7 +231,9 @@ def _remarks(
     foldable = [column for column in labels if column.rank and column.key in SETTINGS]
     places: dict[str, list[Run]] = {}
     for run in runs:
-        for place in _places(run):
+        # Of one machine the newest environment alone is said.
+        seen = reversed(run.launches.environments) if run.launches.nodes > 1 else (run.environment,)
+        for place in seen:
             places.setdefault(_where(place), []).append(run)
     for machine, here in places.items():
         there = [column.fill(here[0]).text for column in foldable if len({column.fill(run).text for run in here}) == 1]
@@ -248,11 +241,6 @@ def _remarks(
     over = cells.over(rates)
     over = "over launches (n), within this session" if over == "over launches" else over
     yield from dict.fromkeys(_how(run.protocol, over) for run in runs if run.protocol)
-
-
-def _places(run: Run) -> tuple[Environment, ...]:
-    """Where its launches ran, the newest first; of one machine the newest alone is said."""
-    return tuple(reversed(run.launches.environments)) if run.launches.nodes > 1 else (run.environment,)
 
 
 def _where(environment: Environment) -> str:

@@ -16,7 +16,7 @@ from visionbench.record.program import program_name
 from visionbench.record.record import Source
 from visionbench.record.units import GIB, first_of, plural
 from visionbench.reports import cells
-from visionbench.reports.column import Column, lay_out
+from visionbench.reports.column import Column, lay_out, number
 from visionbench.reports.results.verdict_text import clean, signed
 from visionbench.reports.table import Cell, Note, Table
 
@@ -94,31 +94,29 @@ def _table(
     cost = "of the cost, candidate over baseline: time per image for img/s; above zero is worse."
     ratio = (Note(term="change", text=cost),) if source == "measured" else ()
 
-    def number(key: str, place: int, *notes: Note) -> Column[Entry]:
-        return Column(
-            key=key, head=(key,), unit="1", source=source, notes=notes, fill=lambda entry: numbers(entry)[place]
-        )
+    def row(entry: Entry) -> Cell:
+        among = (f"Of those with {clean(entry.among)}.",) if entry.among else ()
+        return replace(cells.word(clean(entry.row.removeprefix("timm:")), entry.row), notes=among)
 
-    columns = (
-        Column(key="row", head=("row",), align="left", fill=_name),
+    def side(key: str, place: int, *notes: Note) -> Column[Entry]:
+        return number(key, key, "1", lambda entry: numbers(entry)[place], *notes, source=source)
+
+    columns: tuple[Column[Entry], ...] = (
+        Column(key="row", head=("row",), align="left", fill=row),
         Column(key="metric", head=("metric",), align="left", fill=_metric),
         Column(key="unit", head=("unit",), align="left", rank=1, fill=lambda entry: numbers(entry)[0]),
-        number("baseline", 1, sides),
-        number("candidate", 2),
-        number("change", 3, *ratio),
+        side("baseline", 1, sides),
+        side("candidate", 2),
+        side("change", 3, *ratio),
         Column(key="finding", head=("finding",), align="left", fill=_finding),
     )
     dash = "not recorded, or not compared"
     return lay_out(name, title, entries, columns, subject=lambda e: e.subject, dash=dash, remarks=remarks)
 
 
-def _name(entry: Entry) -> Cell:
-    among = (f"Of those with {clean(entry.among)}.",) if entry.among else ()
-    return replace(cells.word(clean(entry.row.removeprefix("timm:")), entry.row), notes=among)
-
-
 def _metric(entry: Entry) -> Cell:
-    return cells.word(metric_name(entry.metric), entry.metric) if entry.metric else Cell()
+    name = clean(_NAMES.get(entry.metric, entry.metric.replace("_", " ")))
+    return cells.word(name, entry.metric) if entry.metric else Cell()
 
 
 def _finding(entry: Entry) -> Cell:
@@ -159,12 +157,9 @@ def _time(entry: Entry) -> tuple[Cell, ...]:
         return Cell(), Cell(), Cell(), Cell()
     scale, unit = shown_in(entry.unit, min(known))
     digits = cells.rate_digits(centre / scale for centre in known) if entry.unit != "count" else 0
-    return (cells.word(unit, entry.unit), *(_side(side, scale, digits) for side in sides), change(entry.cost))
-
-
-def change(cost: float | None) -> Cell:
-    """A ratio of costs as percent of the first; a dash without one."""
-    return Cell() if cost is None else cells.plain(f"{signed(cost)} %", cost - 1, digits=1)
+    cost = entry.cost
+    change = Cell() if cost is None else cells.plain(f"{signed(cost)} %", cost - 1, digits=1)
+    return (cells.word(unit, entry.unit), *(_side(side, scale, digits) for side in sides), change)
 
 
 def _side(side: Recorded | None, scale: float, digits: int) -> Cell:
@@ -179,11 +174,6 @@ def _side(side: Recorded | None, scale: float, digits: int) -> Cell:
         return cell
     low, high = (cells.decimals(value / scale, digits) for value in side.spread)
     return replace(cell, span=f"({low}, {high})")
-
-
-def metric_name(metric: str) -> str:
-    """How a metric of a records file is called in a table of files: `peak_memory_allocated` without its underscores."""
-    return clean(_NAMES.get(metric, metric.replace("_", " ")))
 
 
 def shown_in(unit: str, smallest: float) -> tuple[float, str]:

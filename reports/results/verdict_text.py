@@ -206,8 +206,7 @@ def structure(judgement: Judgement) -> str:
 
 def _rows(judgement: Judgement, word: Word) -> Iterator[str]:
     its = [verdict for verdict in ranked(judgement) if verdict.word == word]
-    texts = (change(verdict.ratio) if verdict.ratio else word for verdict in its)
-    yield from _first([f"{clean(verdict.comparison.name)} is {text}" for verdict, text in zip(its, texts, strict=True)])
+    yield from _first([f"{clean(one.comparison.name)} is {change(one.ratio) if one.ratio else word}" for one in its])
 
 
 def _changed(judgement: Judgement) -> Iterator[str]:
@@ -217,9 +216,11 @@ def _changed(judgement: Judgement) -> Iterator[str]:
 
 def lost(judgement: Judgement) -> Iterator[str]:
     """The rows that could not be measured, with their reasons."""
-    missing = judgement.rows("not measured")
-    causes = (next(why(verdict), "no reason given").rstrip(".") for verdict in missing)
-    yield from _first([f"{clean(row.comparison.name)} ({cause})" for row, cause in zip(missing, causes, strict=True)])
+    named = []
+    for verdict in judgement.rows("not measured"):
+        cause = next(why(verdict), "no reason given").rstrip(".")
+        named.append(f"{clean(verdict.comparison.name)} ({cause})")
+    yield from _first(named)
 
 
 def _first(names: Sequence[str]) -> list[str]:
@@ -257,8 +258,8 @@ def facts(judgement: Judgement) -> Iterator[str]:
         yield f"All rows together (geometric mean of their ratios): {change(judgement.suite)}."
     compared = [verdict.comparison for verdict in judgement.verdicts]
     if compared:
-        sides = (("Baseline", [one.baseline for one in compared]), ("candidate", [one.candidate for one in compared]))
-        yield "; ".join(f"{name}: {_sides(its)}" for name, its in sides) + "."
+        baselines, candidates = ([getattr(one, side) for one in compared] for side in SIDES)
+        yield f"Baseline: {_who(baselines)}; candidate: {_who(candidates)}."
     yield from dict.fromkeys(_where(one.environment) for one in compared)
     yield from map(clean, judgement.remarks)
     took = f" It took {duration(judgement.seconds)}." if judgement.seconds is not None else ""
@@ -269,15 +270,13 @@ def facts(judgement: Judgement) -> Iterator[str]:
         yield took.strip()
 
 
-def _sides(sides: Iterable[Side]) -> str:
-    told = list(dict.fromkeys(map(_side, sides)))
-    return " and ".join(told) if len(told) <= NAMED else first_of(told)
-
-
-def _side(side: Side) -> str:
-    known = [side.commit[:12]] if side.commit else []
-    known += ["with uncommitted changes"] if side.dirty else []
-    return clean(side.label) + (f" ({', '.join(known)})" if known else "")
+def _who(sides: Iterable[Side]) -> str:
+    told: dict[str, None] = {}
+    for side in sides:
+        known = [side.commit[:12]] if side.commit else []
+        known += ["with uncommitted changes"] if side.dirty else []
+        told[clean(side.label) + (f" ({', '.join(known)})" if known else "")] = None
+    return " and ".join(told) if len(told) <= NAMED else first_of(tuple(told))
 
 
 def _where(environment: Environment) -> str:

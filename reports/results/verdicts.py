@@ -16,7 +16,7 @@ from visionbench.record.statistics import Estimate
 from visionbench.record.units import KILO, plural
 from visionbench.reports import cells
 from visionbench.reports.cells import CAUSES
-from visionbench.reports.column import Column, label, lay_out
+from visionbench.reports.column import Column, label, lay_out, number
 from visionbench.reports.results import verdict_text as words
 from visionbench.reports.table import Cell, Note, Table
 
@@ -79,19 +79,14 @@ def _columns(judgement: Judgement, verdicts: Sequence[Verdict]) -> Iterator[Colu
         yield _number("wall_ratio", "wall", 5, note, lambda v: _percent(v.wall, v, spans=False) if v.wall else Cell())
     note = "the smallest slow-down that launches which scatter like these would have shown."
     yield _number("detectable", "detectable", 4, note, lambda v: _plain(v.detectable, lambda d: f"{d * 100:.1f} %", v))
-
-    def launches(verdict: Verdict) -> Cell:
-        return _plain(len(verdict.comparison.launches), str, verdict)
-
-    yield Column(key="launches", head=("launches",), unit="count", source="measured", rank=3, fill=launches)
+    yield number("launches", "launches", "count", lambda v: _plain(len(v.comparison.launches), str, v), rank=3)
     margin = words.share(judgement.rule.margin)
     test = f"how often launches look this slow where the candidate is {margin} slower; in improved rows, faster."
     yield _number("p", "p", 6, test, lambda verdict: _plain(words.p_of(verdict), words.p_text, verdict))
 
 
 def _number(key: str, head: str, rank: int, note: str, fill: Callable[[Verdict], Cell]) -> Column[Verdict]:
-    notes = (Note(term=head, text=note),)
-    return Column(key=key, head=(head,), unit="1", source="measured", rank=rank, notes=notes, fill=fill)
+    return number(key, head, "1", fill, Note(term=head, text=note), rank=rank)
 
 
 def _seconds(side: First, digits: int) -> Column[Verdict]:
@@ -102,9 +97,7 @@ def _seconds(side: First, digits: int) -> Column[Verdict]:
         comparison, origin = verdict.comparison, _origin(verdict)
         return cells.measured(seconds, digits, (), comparison, scale=1 / KILO, spans=False, origin=origin)
 
-    return Column(
-        key=f"{side}_time", group="ms per iteration", head=(side,), unit="s", source="measured", rank=2, fill=fill
-    )
+    return number(f"{side}_time", side, "s", fill, group="ms per iteration", rank=2)
 
 
 def _name(name: str) -> Cell:

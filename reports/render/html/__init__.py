@@ -52,7 +52,7 @@ def page(
     named = list(zip(anchors([table.name for table in tables]), tables, strict=True))
     sections = "".join(section(table, places, ident) for ident, table in named)
     protocols = parts.measuring(records, tables)
-    day = parts.newest(records, comparisons)
+    day = max((where.started or "" for where in behind.environments(records, comparisons)), default="")[:10]
     by = ("visionbench " + version).strip() + (f", newest record of {day}" if day else "")
     there = [("summary", "In short", summary), ("figures", "Figures", figures)]
     bar = parts.contents([(ident, words) for ident, words, what in there if what], named, protocol=bool(protocols))

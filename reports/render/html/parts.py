@@ -88,11 +88,6 @@ def _short(title: str) -> str:
     return table if paper == "the ConvNeXt paper" else f"{paper}, {table}"
 
 
-def newest(records: Sequence[Record], comparisons: Sequence[Comparison] = ()) -> str:
-    """The day of the newest record; nothing where no record says when it was made."""
-    return max((where.started or "" for where in behind.environments(records, comparisons)), default="")[:10]
-
-
 # --- environments ----------------------------------------------------------------------------------------------------
 
 
