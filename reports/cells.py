@@ -9,16 +9,19 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from visionbench.record.flags import meaning
 from visionbench.record.record import Record
 from visionbench.record.statistics import MIN_LAUNCHES, Estimate
 from visionbench.record.units import plural
 from visionbench.reports.launches import Launches
 from visionbench.reports.printed import Number
+from visionbench.reports.settings import ends, failure, flags
 from visionbench.reports.table import Cell
 
 if TYPE_CHECKING:
     from visionbench.comparison.comparison import Comparison
+
+    Evidence = Sequence[Record] | Comparison | None
+    Notes = tuple[str, ...]
 
 DERIVED_DIGITS = 3
 """Significant digits that a rate keeps at least: two launches of one program rarely agree on a fourth."""
@@ -71,37 +74,26 @@ def computed(
     """
     if value is None:
         return Cell()
+    shown = value / scale
+    if shown and abs(shown) < 0.5 * 10.0**-digits:  # not nothing, and would be 0.00: two significant digits
+        digits = 1 - math.floor(math.log10(abs(shown)))
     origin = origin_of((record,)) if record else ""
-    digits = _enough(value / scale, digits)
     return Cell(
-        text=decimals(value / scale, digits),
+        text=decimals(shown, digits),
         value=int(value) if float(value).is_integer() else value,
         digits=digits,
         source="computed",
-        notes=tuple(map(sentence, of_count(record, metric))),
+        notes=tuple(map(sentence, flags((record,), metric) if record else ())),
         origin=f"{origin}: {detail}" if detail else origin,
         evidence=(record,) if record else None,
     )
-
-
-def _enough(value: float, digits: int) -> int:
-    """Decimals of an exact count that is not nothing and would be shown as 0.00: two significant digits."""
-    if not value or abs(value) >= 0.5 * 10.0**-digits:
-        return digits
-    return 1 - math.floor(math.log10(abs(value)))
-
-
-def of_count(record: Record | None, metric: str) -> tuple[str, ...]:
-    """Why a count is doubtful, as clauses."""
-    measurement = record.get(metric) if record else None
-    return tuple(map(meaning, measurement.flags)) if measurement else ()
 
 
 def measured(
     estimate: Estimate,
     digits: int,
     notes: Iterable[str] = (),
-    evidence: Sequence[Record] | Comparison | None = None,
+    evidence: Evidence = None,
     *,
     scale: float = 1.0,
     spans: bool = True,
@@ -113,7 +105,6 @@ def measured(
     from if the evidence does not.
     """
     low, high, centre = estimate.low, estimate.high, estimate.centre
-    bounded = low is not None and high is not None
     span = short = ""
     if spans and low is not None and high is not None:
         span = f"[{decimals(low / scale, digits)}, {decimals(high / scale, digits)}]"
@@ -132,7 +123,7 @@ def measured(
         source="measured",
         low=low,
         high=high,
-        level=MEASURED_LEVEL if bounded else None,
+        level=None if low is None else MEASURED_LEVEL,
         least=estimate.least if spans else None,
         most=estimate.most if spans else None,
         span=span,
@@ -159,18 +150,11 @@ def over(estimates: Iterable[Estimate]) -> str:
     counts = sorted({estimate.nodes for estimate in having})
     if counts[-1] < 2:
         return "over launches, on one node: it is about this card" if counts[-1] else "over launches"
-    nodes = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"over {nodes} nodes, where a node's value is the median of its launches"
+    return f"over {ends(counts)} nodes, where a node's value is the median of its launches"
 
 
 def plain(
-    text: str,
-    value: float | None,
-    evidence: Sequence[Record] | Comparison | None = None,
-    *,
-    digits: int = 0,
-    notes: tuple[str, ...] = (),
-    origin: str = "",
+    text: str, value: float | None, evidence: Evidence = None, *, digits: int = 0, notes: Notes = (), origin: str = ""
 ) -> Cell:
     """A measured number without an interval; a dash for None."""
     if value is None:
@@ -201,17 +185,16 @@ def predicted(
     )
 
 
-def failed(launches: Sequence[Record], notes: tuple[str, ...] = ()) -> Cell:
+def failed(launches: Sequence[Record], notes: Notes = ()) -> Cell:
     """The newest failure's cause in place of a number; a dash where nothing was tried, or one launch has numbers."""
-    record = launches[-1] if launches else None
-    why = record.failure if record else None
-    if record is None or why is None or any(launch.failure is None for launch in launches):
+    why = failure(launches)
+    if why is None:
         return Cell()
-    origin = f"{record.spec}: {why.kind} in {why.stage}: {why.message}"
+    origin = f"{launches[-1].spec}: {why.kind} in {why.stage}: {why.message}"
     return Cell(text=CAUSES[why.kind], source="measured", notes=notes, **_behind(launches, origin))
 
 
-def _behind(evidence: Sequence[Record] | Comparison | None, origin: str) -> dict[str, Any]:
+def _behind(evidence: Evidence, origin: str) -> dict[str, Any]:
     kept = Launches.of(evidence) if isinstance(evidence, Sequence) else evidence
     return {"origin": origin or origin_of(kept), "evidence": kept}
 
@@ -224,13 +207,12 @@ def origin_of(evidence: tuple[Record, ...] | Comparison | None) -> str:
         launches = plural(len(evidence.launches), "launch", "launches")
         sides = f"{evidence.baseline.spec} against {evidence.candidate.spec}"
         return f"{evidence.environment.device}; {sides}; {launches}; seed {evidence.seed}"
-    last = evidence[-1]
+    launched, last = Launches.of(evidence), evidence[-1]
     if last.source != "measured":
         return f"trace of {last.spec}" if last.source == "computed" else str(last.spec)
-    days = Launches.of(evidence).days
-    when = f"; {' to '.join(dict.fromkeys((days[0], days[-1])))}" if days else ""
+    days, nodes = launched.days, launched.nodes
+    when = f"; {ends(days)}" if days else ""
     protocol = f"protocol {last.protocol.name}; " if last.protocol else ""
-    nodes = len({record.environment.node for record in evidence} - {None})
     where = f" on {plural(nodes, 'node')}" if nodes else ""
     launches = plural(len(evidence), "launch", "launches")
     return f"{last.environment.device}; {last.spec}; {protocol}{launches}{where}{when}"

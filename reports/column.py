@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Generic, Literal, TypeVar
 
+from visionbench.record.record import Source
 from visionbench.reports import cells
-from visionbench.reports.table import DASH, Cell, Heading, Note, Row, Table
+from visionbench.reports.table import DASH, Cell, Heading, Note, Row, Table, Unit
 
 T = TypeVar("T")
 
@@ -22,11 +23,6 @@ class Column(Heading, Generic[T]):
     """A column of a table whose rows are made of `T`: its heading, and `fill`, which makes the cell of one row."""
 
     fill: Callable[[T], Cell]
-
-    @property
-    def heading(self) -> Heading:
-        """What a laid-out table keeps of it: data without functions."""
-        return Heading(**{field.name: getattr(self, field.name) for field in fields(Heading)})
 
 
 def label(
@@ -40,6 +36,20 @@ def label(
 ) -> Column[T]:
     """A column of words without a source."""
     return Column(key=key, head=(head,), align=align, rank=rank, notes=notes, fill=lambda row: cells.word(text(row)))
+
+
+def number(
+    key: str,
+    head: str,
+    unit: Unit,
+    fill: Callable[[T], Cell],
+    *notes: Note,
+    source: Source = "measured",
+    group: str = "",
+    rank: int = 0,
+) -> Column[T]:
+    """A column of numbers of one source."""
+    return Column(key=key, head=(head,), unit=unit, source=source, group=group, rank=rank, notes=notes, fill=fill)
 
 
 def lay_out(
@@ -63,6 +73,9 @@ def lay_out(
     one. `caveats` are remarks that no format leaves out. A table without rows shows its first `when_empty` columns, or
     all of them for None.
     """
+    shown = columns if rows else columns[:when_empty]
+    # What a laid-out table keeps of a column is data without functions.
+    headings = ({field.name: getattr(column, field.name) for field in fields(Heading)} for column in shown)
     body = tuple(
         Row(
             cells=tuple(column.fill(row) for column in columns),
@@ -76,7 +89,7 @@ def lay_out(
     return Table(
         name=name,
         title=title,
-        columns=tuple(column.heading for column in (columns if rows else columns[:when_empty])),
+        columns=tuple(Heading(**heading) for heading in headings),
         rows=body,
         legend=(*legend(body), *((Note(term=DASH, text=dash),) if dashed else ())),
         remarks=(*remarks, *caveats),

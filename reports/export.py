@@ -124,26 +124,19 @@ def export(files: Sequence[Sequence[Record]], form: str) -> bytes:
     choose("format", form, FORMATS)
     if form == "otava":
         return history(files).encode()
-    records = [record for file in files for record in file]
+    table = lines(record for file in files for record in file)
     if form == "parquet":
-        return _parquet(list(lines(records)))
-    return (_csv(lines(records)) if form == "csv" else _json(lines(records))).encode()
-
-
-def _csv(table: Iterable[dict[str, Any]]) -> str:
-    file = io.StringIO()
-    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for line in table:
-        values = None if line["values"] is None else json.dumps(line["values"])
-        writer.writerow({name: plain(field) for name, field in (line | {"values": values}).items()})
-    return file.getvalue()
-
-
-def _json(table: Iterable[dict[str, Any]]) -> str:
-    """One array, one object a line."""
-    lines = (json.dumps(line, ensure_ascii=False, allow_nan=False) for line in table)
-    return clean_json("[" + ",\n".join(lines) + "]\n")
+        return _parquet(table)
+    if form == "csv":
+        file = io.StringIO()
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for line in table:
+            values = None if line["values"] is None else json.dumps(line["values"])
+            writer.writerow({name: plain(field) for name, field in (line | {"values": values}).items()})
+        return file.getvalue().encode()
+    objects = (json.dumps(line, ensure_ascii=False, allow_nan=False) for line in table)
+    return clean_json("[" + ",\n".join(objects) + "]\n").encode()
 
 
 def history(files: Sequence[Sequence[Record]]) -> str:
@@ -178,7 +171,7 @@ def _session(file: Sequence[Record]) -> tuple[str, str, dict[str, float]]:
     return *newest, rates
 
 
-def _parquet(table: list[dict[str, Any]]) -> bytes:
+def _parquet(table: Iterable[dict[str, Any]]) -> bytes:
     if find_spec("pyarrow") is None:
         raise BenchError("parquet needs pyarrow: pip install 'visionbench[parquet]', or say --format csv.")
     import pandas as pd

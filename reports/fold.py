@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from visionbench.reports.table import DASH, Cell, Table, only
+from visionbench.reports.launches import Launches, grouped
+from visionbench.reports.table import DASH, Table, only
 
 RANGE = "In round brackets is the range over nodes, which are too few for an interval."
 PREDICTED = "Two signed percentages are the ends of the 80 % interval of a prediction."
@@ -22,19 +23,15 @@ def short_spans(table: Table) -> tuple[str, ...]:
     """The sentences that the table's short intervals need."""
     short = [cell for row in table.rows for cell in row.cells if cell.short_span]
     measured = [cell for cell in short if cell.source == "measured" and cell.low is not None]
-    over = ", which is over nodes: its wider half" if any(map(_is_over_nodes, measured)) else ""
+    launches = (cell.evidence for cell in measured if isinstance(cell.evidence, tuple))
+    several = any(Launches.of(its).nodes > 1 for its in launches)
+    over = ", which is over nodes: its wider half" if several else ""
     said = {
         f"± is half of the 95 % interval{over}.": measured,
         RANGE: [cell for cell in short if cell.least is not None],
         PREDICTED: [cell for cell in short if cell.source == "predicted"],
     }
     return tuple(text for text, its in said.items() if its)
-
-
-def _is_over_nodes(cell: Cell) -> bool:
-    """Whether its interval is over nodes: of equal cards, not of one."""
-    launches = cell.evidence if isinstance(cell.evidence, tuple) else ()
-    return len({record.environment.node for record in launches} - {None}) > 1
 
 
 def fold(
@@ -44,18 +41,6 @@ def fold(
 
     Its remarks say what was left out, after what `remarks` says about the columns that stay.
     """
-    kept = _chosen(table, fits)
-    narrow = only(table, kept)
-    gone = "; ".join(column.name for column in table.columns if column.key not in kept)
-    left_out = f"Left out at this width: {gone}. A wider terminal shows all columns, and so does COLUMNS=300."
-    return replace(narrow, remarks=(*table.remarks, *remarks(narrow), *([left_out] if gone else [])))
-
-
-def _chosen(table: Table, fits: Callable[[Table], bool]) -> frozenset[str]:
-    """Columns of one rank and group go together: a gain without its rate says nothing.
-
-    What was left out in vain, because a wide column behind it had to go as well, comes back where it fits.
-    """
     kept = frozenset(column.key for column in table.columns)
     dropped = []
     for unit in _units(table):
@@ -63,21 +48,26 @@ def _chosen(table: Table, fits: Callable[[Table], bool]) -> frozenset[str]:
             break
         kept -= unit
         dropped.append(unit)
+    # What was left out in vain, because a wide column behind it had to go as well, comes back where it fits.
     for unit in reversed(dropped):
-        if fits(only(table, kept | unit)):
-            kept |= unit
-    return kept
+        kept |= unit if fits(only(table, kept | unit)) else frozenset()
+    narrow = only(table, kept)
+    gone = "; ".join(column.name for column in table.columns if column.key not in kept)
+    left_out = f"Left out at this width: {gone}. A wider terminal shows all columns, and so does COLUMNS=300."
+    return replace(narrow, remarks=(*table.remarks, *remarks(narrow), *([left_out] if gone else [])))
 
 
 def _units(table: Table) -> Iterator[frozenset[str]]:
-    """Columns that go together: first each column with hardly a number, then the least important ones."""
-    shares = {column.key: _filled(table, i) for i, column in enumerate(table.columns) if column.rank}
+    """Columns that go together: first each column with hardly a number, then the least important ones.
+
+    Those of one rank and group are together: a gain without its rate says nothing.
+    """
+    shares: dict[str, float] = {}
+    for at, column in enumerate(table.columns):
+        if column.rank:
+            filled = sum(row.cells[at].text not in ("", DASH) for row in table.rows)
+            shares[column.key] = filled / max(len(table.rows), 1)
     yield from (frozenset({key}) for key in sorted(shares, key=shares.__getitem__) if shares[key] < FEW)
-    units = dict.fromkeys((column.rank, column.group) for column in table.columns if column.rank)
-    for rank, group in sorted(units, key=lambda unit: -unit[0]):
-        yield frozenset(column.key for column in table.columns if (column.rank, column.group) == (rank, group))
-
-
-def _filled(table: Table, column: int) -> float:
-    """The share of a column's cells that are not dashes."""
-    return sum(row.cells[column].text not in ("", DASH) for row in table.rows) / max(len(table.rows), 1)
+    units = grouped((column for column in table.columns if column.rank), lambda column: (column.rank, column.group))
+    for unit in sorted(units, key=lambda unit: -unit[0]):
+        yield frozenset(column.key for column in units[unit])

@@ -7,15 +7,19 @@ them: a hundred thousand records are walked over once, and not once a table.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from operator import attrgetter
+from typing import TypeVar
 
 from visionbench.record.record import Environment, Measurement, Record, is_unfit
 from visionbench.record.spec import Spec, Task
 from visionbench.record.statistics import Estimate, scatter_factor, throughput
 from visionbench.reports.printed import Network
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +98,11 @@ class Launches(tuple[Record, ...]):
         return sum(record.failure is None for record in self)
 
     @cached_property
+    def nodes(self) -> int:
+        """How many nodes they name."""
+        return len({record.environment.node for record in self} - {None})
+
+    @cached_property
     def days(self) -> tuple[str, ...]:
         """The days on which they began, as far as it is known, ascending."""
         return tuple(sorted({(record.environment.started or "")[:10] for record in self} - {""}))
@@ -125,20 +134,17 @@ _PLACE = attrgetter(
 )
 
 
-@dataclass(slots=True)
-class _Open:
-    """The launches of one setting and network while they are gathered, and when the newest began."""
-
-    records: list[Record]
-    newest: tuple[str, int]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """The launches of one setting and network; `newest` says when the last began, and where in the file it stands."""
 
     launches: Launches
     newest: tuple[str, int]
+
+
+def _together(placed: Sequence[tuple[int, Record]]) -> Measured:
+    newest = max((record.environment.started or "", place) for place, record in placed)
+    return Measured(launches=Launches(record for _, record in placed), newest=newest)
 
 
 class Records(tuple[Record, ...]):
@@ -167,21 +173,20 @@ class Records(tuple[Record, ...]):
     @cached_property
     def measured(self) -> dict[Setting, dict[Network, Measured]]:
         """The launches of images, by setting and network (model and image size), in the order of the file."""
-        rows: dict[Setting, dict[Network, _Open]] = {}
-        places: dict[tuple[object, ...], _Open | None] = {}
+        rows: dict[Setting, dict[Network, list[tuple[int, Record]]]] = {}
+        places: dict[tuple[object, ...], list[tuple[int, Record]]] = {}
         for place, record in enumerate(self):
-            if record.source != "measured" or is_unfit(record):
+            spec = record.spec
+            # A paper's table is of images and of one GPU.
+            if record.source != "measured" or is_unfit(record) or spec.inputs or spec.processes is not None:
                 continue
             if (key := quick_key(record)) not in places:
-                places[key] = _row_of(record, rows)
-            if (row := places[key]) is not None:
-                row.records.append(record)
-                row.newest = max(row.newest, (record.environment.started or "", place))
+                networks = rows.setdefault(_setting(spec, record), {})
+                places[key] = networks.setdefault((spec.model, spec.image_size), [])
+            places[key].append((place, record))
         return {
-            setting: {
-                network: Measured(launches=Launches(row.records), newest=row.newest) for network, row in found.items()
-            }
-            for setting, found in rows.items()
+            setting: {network: _together(launches) for network, launches in networks.items()}
+            for setting, networks in rows.items()
         }
 
 
@@ -203,14 +208,12 @@ def quick_key(record: Record) -> tuple[object, ...]:
     return (id(record.spec), *record.key[1:])
 
 
-def _row_of(record: Record, rows: dict[Setting, dict[Network, _Open]]) -> _Open | None:
-    """Where a launch belongs; None if a paper's table cannot show it, which is of images and of one GPU."""
-    spec = record.spec
-    if spec.inputs or spec.processes is not None:
-        return None
-    return rows.setdefault(_setting(spec, record), {}).setdefault(
-        (spec.model, spec.image_size), _Open(records=[], newest=("", 0))
-    )
+def grouped(things: Iterable[T], of: Callable[[T], K]) -> dict[K, list[T]]:
+    """The things that are alike in what `of` says of each, in the order of their first."""
+    groups: dict[K, list[T]] = {}
+    for thing in things:
+        groups.setdefault(of(thing), []).append(thing)
+    return groups
 
 
 def _setting(spec: Spec, record: Record) -> Setting:

@@ -20,9 +20,9 @@ from visionbench.comparison.comparison import (
     iteration_seconds,
     speed_up,
 )
+from visionbench.comparison.switches import ABOUT
 from visionbench.record.clean import clean
 from visionbench.record.flags import meaning
-from visionbench.record.statistics import MIN_LAUNCHES
 from visionbench.record.units import plural
 from visionbench.reports import cells
 from visionbench.reports.cells import CAUSES
@@ -56,24 +56,28 @@ def newest(comparisons: Sequence[Comparison]) -> Shown:
     return Shown(comparisons=found, left_out=len(kept) - len(found))
 
 
+def heading(switch: str) -> str:
+    """A switch's name and what it is: the heading of its comparisons."""
+    return f"{switch}: {ABOUT[switch]}"
+
+
 def images_per_second(comparison: Comparison, side: First) -> float | None:
     """The throughput of a side by the comparison's own clock."""
     seconds = iteration_seconds(comparison, side)
-    spec = (comparison.baseline if side == "baseline" else comparison.candidate).spec
-    return spec.batch_size / seconds if seconds else None
+    batch: int = getattr(comparison, side).spec.batch_size
+    return batch / seconds if seconds else None
 
 
 def ratio_cell(comparison: Comparison, notes: Sequence[str] = ()) -> Cell:
     """`×1.31 [1.29, 1.33]`, its doubts as footnotes; a failure's cause where there is no number."""
-    ratio = speed_up(comparison) if comparison.failure is None else None
+    failure = comparison.failure
+    ratio = speed_up(comparison) if failure is None else None
     if ratio is None:
-        cause = CAUSES[comparison.failure.kind] if comparison.failure else "not run"
-        reason = (cells.sentence(clean(comparison.failure.message)),) if comparison.failure else ()
-        return Cell(
-            text=cause, source="measured", notes=reason, origin=cells.origin_of(comparison), evidence=comparison
-        )
-    few = (f"fewer than {MIN_LAUNCHES} launches, so no interval",) if ratio.low is None else ()
-    doubts = (cells.sentence(text) for text in (*few, *doubts_of(comparison)))
+        cause = CAUSES[failure.kind] if failure else "not run"
+        reason = (cells.sentence(clean(failure.message)),) if failure else ()
+        origin = cells.origin_of(comparison)
+        return Cell(text=cause, source="measured", notes=reason, origin=origin, evidence=comparison)
+    doubts = (cells.sentence(text) for text in (*cells.few(ratio), *doubts_of(comparison)))
     cell = cells.measured(ratio, 2, [note for note in (*doubts, *notes) if note], comparison)
     return replace(cell, text=f"×{cell.text}")
 

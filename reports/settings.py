@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from visionbench.record.clean import clean
 from visionbench.record.flags import meaning
-from visionbench.record.record import Environment, Record
+from visionbench.record.record import Environment, Failure, Record
 from visionbench.record.spec import Task
 from visionbench.record.units import plural
 from visionbench.reports.launches import Launches, Records, Setting
@@ -69,11 +69,14 @@ def device_name(environment: Environment) -> str:
 
 def heads(shown: Sequence[Group]) -> list[tuple[str, ...]]:
     """The headers of groups that stand beside each other: what two of them do not share is always in the header."""
-    short = [_head(group) for group in shown]
+    words = [group.setting.words() for group in shown]
+    short = [
+        (device_name(group.environments[-1]), ", ".join(its[field] for field in IN_HEAD))
+        for group, its in zip(shown, words, strict=True)
+    ]
     lines = []
-    for group, head in zip(shown, short, strict=True):
-        twins = [other.setting.words() for other, its in zip(shown, short, strict=True) if its == head]
-        mine = group.setting.words()
+    for mine, head in zip(words, short, strict=True):
+        twins = [its for its, other in zip(words, short, strict=True) if other == head]
         telling = [mine[field] for field in mine if mine[field] and len({twin[field] for twin in twins}) > 1]
         lines.append((*head, *telling))
     return lines
@@ -83,29 +86,19 @@ IN_HEAD = ("precision", "batch_size")
 """What every measured column says of its setting in its header."""
 
 
-def _head(group: Group) -> tuple[str, ...]:
-    words = group.setting.words()
-    return (device_name(group.environments[-1]), ", ".join(words[field] for field in IN_HEAD))
-
-
 def describe(group: Group) -> str:
     """What a column's header does not say of its measurements: machine, settings, software, launches, day."""
     seen = group.environments
-    numbers = {launches.successes for launches in group.launches.values()} - {0}
+    numbers = sorted({launches.successes for launches in group.launches.values()} - {0})
     words = [word for field, word in group.setting.words().items() if word and field not in IN_HEAD]
     parts = [
         _all(clean(environment.device_name or environment.cpu or "") for environment in seen),
         ", ".join(words),
         _all(f"CUDA {environment.cuda}" for environment in seen if environment.cuda),
-        f"{_range(numbers)} launch{'' if numbers == {1} else 'es'} a row" if numbers else "",
+        f"{ends(numbers)} launch{'' if numbers == [1] else 'es'} a row" if numbers else "",
         f"newest of {day}" if (day := group.newest[0][:10]) else "",
     ]
     return "; ".join(part for part in parts if part)
-
-
-def _range(numbers: set[int]) -> str:
-    low, high = min(numbers), max(numbers)
-    return str(low) if low == high else f"{low} to {high}"
 
 
 def _all(words: Iterable[str | None]) -> str:
@@ -113,11 +106,16 @@ def _all(words: Iterable[str | None]) -> str:
     return " and ".join(dict.fromkeys(word for word in words if word))
 
 
-def failure(launches: Sequence[Record]) -> Record | None:
+def ends(ascending: Sequence[object]) -> str:
+    """`7 to 10`; `7` where that is the first and the last of them."""
+    return " to ".join(map(str, dict.fromkeys((*ascending[:1], *ascending[-1:]))))
+
+
+def failure(launches: Sequence[Record]) -> Failure | None:
     """The newest failure among launches of which none has a number; None if one has."""
     if any(record.failure is None for record in launches):
         return None
-    return launches[-1] if launches else None
+    return launches[-1].failure if launches else None
 
 
 def flags(launches: Sequence[Record], metric: str) -> tuple[str, ...]:

@@ -125,36 +125,36 @@ class Table:
     caveats: tuple[str, ...] = ()
 
 
-def cleaned(table: Table) -> Table:
-    """The same table without anything that a terminal, a page or GitHub's runner would obey: see `record.clean`."""
-    return _cleaned(table)
+def cleaned(part: T) -> T:
+    """A table, or a part of one, without anything that a terminal, a page or GitHub's runner would obey.
 
-
-def _cleaned(part: T) -> T:
-    """Every text of a part of a table, cleaned; what a cell is made of stays as it is."""
+    See `record.clean`. What a cell is made of stays as it is.
+    """
     if isinstance(part, str):
         return clean(part)  # type: ignore[return-value]
     if isinstance(part, tuple):
-        return tuple(map(_cleaned, part))  # type: ignore[return-value]
+        return tuple(map(cleaned, part))  # type: ignore[return-value]
     if not isinstance(part, Table | Heading | Row | Cell | Note):
         return part
     names = (field.name for field in fields(part) if field.name != "evidence")
-    return replace(part, **{name: _cleaned(getattr(part, name)) for name in names})
+    return replace(part, **{name: cleaned(getattr(part, name)) for name in names})
 
 
 def shortened(table: Table) -> Table:
     """The same table with short texts for long ones, which become footnotes: for a narrow page."""
-    rows = tuple(replace(row, cells=tuple(map(_short, row.cells))) for row in table.rows)
-    return replace(table, rows=rows)
 
+    def short(cell: Cell) -> Cell:
+        return replace(cell, text=cell.short, short="", notes=(*cell.notes, cell.text)) if cell.short else cell
 
-def _short(cell: Cell) -> Cell:
-    return replace(cell, text=cell.short, short="", notes=(*cell.notes, cell.text)) if cell.short else cell
+    return replace(table, rows=tuple(replace(row, cells=tuple(map(short, row.cells))) for row in table.rows))
 
 
 def only(table: Table, keys: frozenset[str]) -> Table:
     """The same table with the columns of those keys alone."""
-    kept = [i for i, column in enumerate(table.columns) if column.key in keys]
+    return _at(table, [i for i, column in enumerate(table.columns) if column.key in keys])
+
+
+def _at(table: Table, kept: Sequence[int]) -> Table:
     rows = tuple(replace(row, cells=tuple(row.cells[i] for i in kept)) for row in table.rows)
     return replace(table, columns=tuple(table.columns[i] for i in kept), rows=rows)
 
@@ -182,10 +182,9 @@ def pick(table: Table, words: Sequence[str]) -> Table:
             groups = dict.fromkeys(column.group or column.name for column in table.columns[1:])
             raise BenchError(f"{table.name} has no column '{word}': write some of {', '.join(groups)}, or a key of it.")
         kept += [i for i in named if i not in kept]
-    rows = tuple(replace(row, cells=tuple(row.cells[i] for i in kept)) for row in table.rows)
-    sources = {cell.source for row in rows for cell in row.cells} | {None}
-    legend = tuple(note for note in table.legend if note.source in sources)
-    return replace(table, columns=tuple(table.columns[i] for i in kept), rows=rows, legend=legend)
+    picked = _at(table, kept)
+    sources = {cell.source for row in picked.rows for cell in row.cells} | {None}
+    return replace(picked, legend=tuple(note for note in table.legend if note.source in sources))
 
 
 def _named(column: Heading, word: str) -> bool:

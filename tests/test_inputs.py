@@ -21,7 +21,7 @@ from visionbench.record.errors import BenchError
 from visionbench.record.inputs import image_of, parse
 from visionbench.record.record import Environment, Record, from_json, to_json
 from visionbench.record.spec import Spec
-from visionbench.reports.render.html import command
+from visionbench.reports.render.html import evidence
 from visionbench.reports.results import runs
 from visionbench.tracing.step import run as trace_step
 
@@ -191,7 +191,7 @@ def test_inputs_are_part_of_what_is_measured() -> None:
     record = Record(spec=grey, protocol=None, environment=Environment(device_type="meta"), source="computed")
     assert from_json(to_json(record)).key == record.key
     assert '"inputs"' not in to_json(replace(record, spec=plain)), "an older visionbench can read it"
-    assert command.traced(grey).endswith("--image-size 64x96 --input 1x64x96 --batch-size 1")
+    assert evidence.traced(grey).endswith("--image-size 64x96 --input 1x64x96 --batch-size 1")
     assert image_of(("ids=3x4x5:int64:0..9", "3x16x112x96")) == (3, 112, 96)
 
 

@@ -15,7 +15,7 @@ from visionbench.plugin.check import Settings, check
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Rectangle, Spec
 from visionbench.reports import render
-from visionbench.reports.render.html import command
+from visionbench.reports.render.html import evidence
 from visionbench.reports.results import predictions, runs
 from visionbench.tracing import run
 
@@ -125,8 +125,8 @@ def test_it_is_predicted_and_told_with_the_command_that_makes_it_again() -> None
     table = predictions.layout([across], "Predicted")
     for form in ("terminal", "markdown", "latex", "csv"):
         assert "192x256" in render(table, form)
-    assert "--image-size 192x256" in command.line_of([across])
-    assert command.line_of([counted]).endswith("trace timm:resnet18 --image-size 192x256 --batch-size 1")
+    assert "--image-size 192x256" in evidence.line_of([across])
+    assert evidence.line_of([counted]).endswith("trace timm:resnet18 --image-size 192x256 --batch-size 1")
 
 
 @pytest.mark.slow

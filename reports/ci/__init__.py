@@ -13,10 +13,9 @@ from collections.abc import Callable
 from visionbench.comparison.verdict import Judgement
 from visionbench.record.errors import choose
 from visionbench.reports.ci.annotations import commands
-from visionbench.reports.ci.bencher import metrics
-from visionbench.reports.ci.benchmark_action import entries
 from visionbench.reports.ci.junit import document
 from visionbench.reports.ci.summary import page
+from visionbench.reports.ci.trackers import entries, metrics
 
 FORMS: dict[str, Callable[[Judgement], str]] = {
     "summary": page,

@@ -30,16 +30,12 @@ def commands(judgement: Judgement) -> str:
 
 def _command(kind: str, title: str, message: str) -> str:
     """`::error title=...::...`, escaped as GitHub's runner unescapes it: data, and properties, which end at `,`."""
-    return f"::{kind} title={_property(title)}::{_data(message)}"
+    return f"::{kind} title={_data(title).replace(':', '%3A').replace(',', '%2C')}::{_data(message)}"
 
 
 def _data(text: str) -> str:
     # The percent sign first: the others bring new ones.
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def _regressed(judgement: Judgement) -> Iterator[tuple[str, str]]:
@@ -51,19 +47,17 @@ def _regressed(judgement: Judgement) -> Iterator[tuple[str, str]]:
 
 def _changed(judgement: Judgement) -> Iterator[tuple[str, str]]:
     """One per row, however many of its counts changed."""
-    for row in dict.fromkeys(change.row for change in judgement.changes):
-        its = [change for change in judgement.changes if change.row == row]
-        where = dict.fromkeys(words.clean(place) for one in its for place in one.where)
-        named = f" ({'; '.join([*where][: words.NAMED])}{'; …' if len(where) > words.NAMED else ''})" if where else ""
+    for row, its in words.changed_rows(judgement).items():
+        where = list(dict.fromkeys(words.clean(place) for change in its for place in change.where))
+        named = f" ({'; '.join(where[: words.NAMED])}{'; …' if len(where) > words.NAMED else ''})" if where else ""
         yield f"{words.clean(row)} changed its structure", f"{'; '.join(map(words.difference, its))}{named}"
 
 
 def _unmeasured(judgement: Judgement) -> Iterator[tuple[str, str]]:
-    lost = judgement.rows("not measured")
     if judgement.cut or words.is_undecided(judgement):
         yield "The gate could not decide", f"{words.headline(judgement)}. {words.sentence(judgement)}"
-    if lost:
-        told = "; ".join(words.lost(judgement))
-        yield f"{len(lost)} of {plural(len(judgement.verdicts), 'row')} not measured", f"{told}."
+    if lost := judgement.rows("not measured"):
+        title = f"{len(lost)} of {plural(len(judgement.verdicts), 'row')} not measured"
+        yield title, f"{'; '.join(words.lost(judgement))}."
     if not judgement.verdicts and not judgement.structures and not judgement.changes:
         yield "Nothing was compared", "No row was timed and no structure counted, so this says nothing about the code."

@@ -24,20 +24,19 @@ def document(judgement: Judgement) -> str:
     """The document, from its declaration to a newline."""
     cases = [_timed(verdict) for verdict in words.ranked(judgement)] + _structures(judgement)
     if not cases:
-        empty = _case(TIME, "nothing was compared")
-        _outcome(empty, "error", "nothing", "No row was timed and no structure was counted.")
-        cases = [empty]
-    total = {"tests": len(cases)} | {
-        kind: sum(case.find(tag) is not None for case in cases)
-        for kind, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped"))
-    }
+        cases = [_case(TIME, "nothing was compared")]
+        _outcome(cases[0], "error", "nothing", "No row was timed and no structure was counted.")
+    outcomes = [child.tag for case in cases for child in case]
+    counted = {"tests": str(len(cases))}
+    for kind, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        counted[kind] = str(outcomes.count(tag))
     took = f"{judgement.seconds or 0:.3f}"
-    counted = {name: str(number) for name, number in total.items()}
     whole = {name: number for name, number in counted.items() if name != "skipped"}  # the root has no such attribute
     root = ET.Element("testsuites", {"name": "visionbench", **whole, "time": took})
     suite = ET.SubElement(root, "testsuite", {"name": legal(judgement.title), **counted, "time": took})
-    if started := _started(judgement):
-        suite.set("timestamp", started)
+    started = [start for verdict in judgement.verdicts if (start := verdict.comparison.environment.started)]
+    if started:
+        suite.set("timestamp", legal(min(started).removesuffix("Z")))
     _properties(suite, judgement)
     suite.extend(cases)
     ET.indent(root)
@@ -48,11 +47,6 @@ def document(judgement: Judgement) -> str:
 def legal(text: str) -> str:
     """One line, without what XML forbids."""
     return _FORBIDDEN.sub("", words.clean(text))
-
-
-def _started(judgement: Judgement) -> str:
-    found = [start for verdict in judgement.verdicts if (start := verdict.comparison.environment.started)]
-    return legal(min(found).removesuffix("Z")) if found else ""
 
 
 def _properties(suite: ET.Element, judgement: Judgement) -> None:
@@ -80,35 +74,29 @@ def _outcome(case: ET.Element, tag: str, kind: str, message: str, body: str = ""
 
 
 def _timed(verdict: Verdict) -> ET.Element:
-    took = words.seconds(verdict, "candidate")
+    took, failure = words.seconds(verdict, "candidate"), verdict.comparison.failure
     case = _case(TIME, verdict.comparison.name, took.centre if took else 0.0)
     told = "; ".join(words.why(verdict)) or "no reason given"
     if verdict.word == "regressed":
-        _outcome(case, "failure", "regressed", _ratio(verdict), words.detail(verdict))
+        ratio = words.change(verdict.ratio) if verdict.ratio else "slower"
+        _outcome(case, "failure", "regressed", ratio, words.detail(verdict))
     elif verdict.word == "inconclusive":
         _outcome(case, "skipped", "inconclusive", told)
     elif verdict.word == "not measured":
-        failure = verdict.comparison.failure
         _outcome(case, "error", failure.kind if failure else "not measured", told)
     out = ET.SubElement(case, "system-out")
     out.text = legal("; ".join(part for part in (verdict.word, words.detail(verdict), *words.doubts(verdict)) if part))
     return case
 
 
-def _ratio(verdict: Verdict) -> str:
-    return words.change(verdict.ratio) if verdict.ratio else "slower"
-
-
 def _structures(judgement: Judgement) -> list[ET.Element]:
     """One failed case per row that changed; what did not change is one case that passed."""
     cases = []
-    rows = dict.fromkeys(change.row for change in judgement.changes)
-    for row in rows:
-        its = [change for change in judgement.changes if change.row == row]
-        case = _case(STRUCTURE, row)
-        where = "; ".join(dict.fromkeys(place for one in its for place in one.where))
-        _outcome(case, "failure", "structure", "; ".join(map(words.difference, its)), where)
-        cases.append(case)
+    rows = words.changed_rows(judgement)
+    for row, its in rows.items():
+        cases.append(_case(STRUCTURE, row))
+        where = "; ".join(dict.fromkeys(place for change in its for place in change.where))
+        _outcome(cases[-1], "failure", "structure", "; ".join(map(words.difference, its)), where)
     if (same := judgement.structures - len(rows)) > 0:
         cases.append(_case(STRUCTURE, f"structure of {plural(same, 'other row' if rows else 'row')}"))
     return cases

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 
 from visionbench.comparison.verdict import Judgement
@@ -16,7 +16,7 @@ from visionbench.record.units import plural
 from visionbench.reports.render.markdown import escape, markdown
 from visionbench.reports.results import verdict_text as words
 from visionbench.reports.results.verdicts import changes, layout
-from visionbench.reports.table import DASH, Heading, Table, column_notes, only
+from visionbench.reports.table import DASH, Table, column_notes, only
 
 LIMIT = 900 * 1024
 """Bytes of the page; GitHub takes 1 MiB of a step."""
@@ -35,12 +35,15 @@ def page(judgement: Judgement) -> str:
     """The page, under `LIMIT` bytes."""
     table = _plain(layout(judgement))
     passed, rest = (_those(table, ok=ok) for ok in (True, False))
-    parts = [_verdict(judgement)]
+    said = words.sentence(judgement)
+    parts = [f"**{escape(words.headline(judgement))}**" + (f": {escape(said)}" if said else "")]
     parts += [_fitted(only(rest, BRIEF), OPEN)] if rest.rows else []
     structure = changes(judgement)
     parts += [_fitted(structure, STRUCTURE, title=True)] if structure else []
     tail = [_list(words.facts(judgement))] if judgement.verdicts or judgement.remarks or judgement.command else []
-    tail += [_fold("How to read this", _list(_meanings(judgement, table)))] if judgement.verdicts else []
+    if judgement.verdicts:
+        meanings = (*words.rule(judgement.rule), *(f"{note.term}: {note.text}" for note in column_notes(table)))
+        tail.append(_fold("How to read this", _list(meanings)))
     if passed.rows:
         room = LIMIT - sum(_size(part) + 2 for part in (*parts, *tail))
         title = f"{plural(len(passed.rows), 'row')} {'is' if len(passed.rows) == 1 else 'are'} ok"
@@ -48,9 +51,9 @@ def page(judgement: Judgement) -> str:
     return "\n\n".join(part.strip("\n") for part in (*parts, *tail)) + "\n"
 
 
-def _verdict(judgement: Judgement) -> str:
-    said = words.sentence(judgement)
-    return f"**{escape(words.headline(judgement))}**" + (f": {escape(said)}" if said else "")
+def _fold(title: str, inside: str) -> str:
+    body = inside.strip("\n")
+    return f"<details><summary>{html.escape(title)}</summary>\n\n{body}\n\n</details>"
 
 
 def _those(table: Table, *, ok: bool) -> Table:
@@ -62,53 +65,38 @@ def _those(table: Table, *, ok: bool) -> Table:
 
 def _plain(table: Table) -> Table:
     """The same table with its notes elsewhere and without typography: all of its numbers are measured."""
-    rows = (
-        replace(row, gap=False, cells=tuple(replace(cell, source=None) for cell in row.cells)) for row in table.rows
-    )
+    rows = []
+    for row in table.rows:
+        rows.append(replace(row, gap=False, cells=tuple(replace(cell, source=None) for cell in row.cells)))
     return replace(table, rows=tuple(rows), remarks=())
-
-
-def _meanings(judgement: Judgement, table: Table) -> Iterator[str]:
-    yield from words.rule(judgement.rule)
-    yield from (f"{note.term}: {note.text}" for note in column_notes(table))
 
 
 def _fitted(table: Table, room: int, *, title: bool = False) -> str:
     """The table in Markdown, cut after as many rows as fit `room` bytes."""
-    whole = _grid(table, title)
-    if _size(whole) <= room:
+
+    def first(number: int) -> str:
+        return _grid(replace(table, rows=table.rows[:number]), title)
+
+    count = len(table.rows)
+    if _size(whole := first(count)) <= room:
         return whole
     room -= 200  # for the sentence
-    kept = bisect_right(range(len(table.rows)), room, key=lambda number: _size(_grid(_first(table, number + 1), title)))
-    left = f"{len(table.rows) - kept:,} of {plural(len(table.rows), 'row')}"
-    return f"{_grid(_first(table, kept), title)}\n{left} are left out: a summary has at most 1 MiB. " + (
-        "The gate's other files hold all of them."
-    )
-
-
-def _first(table: Table, number: int) -> Table:
-    return replace(table, rows=table.rows[:number])
+    kept = bisect_right(range(count), room, key=lambda number: _size(first(number + 1)))
+    left = f"{count - kept:,} of {plural(count, 'row')} are left out: a summary has at most 1 MiB."
+    return f"{first(kept)}\n{left} The gate's other files hold all of them."
 
 
 def _grid(table: Table, title: bool) -> str:
-    bare = table if title else replace(table, columns=tuple(map(_without_notes, table.columns)))
-    text = markdown(bare)
-    return text if title else text.split("\n", 2)[2]
-
-
-def _without_notes(column: Heading) -> Heading:
-    return replace(column, notes=())
+    if title:
+        return markdown(table)
+    bare = tuple(replace(column, notes=()) for column in table.columns)
+    return markdown(replace(table, columns=bare)).split("\n", 2)[2]
 
 
 def _list(lines: Iterable[str]) -> str:
     # The renderer knows how to keep a remark's commands: a table of remarks alone.
     bare = Table(name="remarks", title="", columns=(), rows=(), remarks=tuple(lines))
     return "\n".join(line for line in markdown(bare).splitlines() if line.startswith("- "))
-
-
-def _fold(title: str, inside: str) -> str:
-    body = inside.strip("\n")
-    return f"<details><summary>{html.escape(title)}</summary>\n\n{body}\n\n</details>"
 
 
 def _size(text: str) -> int:

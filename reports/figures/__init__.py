@@ -75,9 +75,7 @@ def draw(
     chosen = FIGURES[choose("figure", name, FIGURES)]
     look = Look(theme=THEMES[theme], width=SLIDE if slide else width, slide=slide)
     with canvas.styled(look):
-        figure = _painted(chosen, evidence, look)
-        head, notes = canvas.words(figure, canvas.HEAD), canvas.words(figure)
-        return canvas.encode(figure, file_format, head, notes, slide=slide)
+        return canvas.encode(_painted(chosen, evidence, look), file_format, slide=slide)
 
 
 def _painted(drawing: Drawing, evidence: Evidence, look: Look) -> Figure:

@@ -13,19 +13,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from visionbench.record.program import program_name
-from visionbench.record.spec import sides
+from visionbench.record.spec import ImageSize, sides
 from visionbench.record.units import GIGA
-from visionbench.reports.cells import of_count
-from visionbench.reports.figures import canvas, labels, panels
+from visionbench.reports.figures import labels, panels
 from visionbench.reports.figures.canvas import Entry, Sheet
-from visionbench.reports.figures.families import FAMILIES, Family, family, short
 from visionbench.reports.figures.figure import Drawing, Evidence, MissingError, Need, lacking
 from visionbench.reports.figures.labels import Tag
 from visionbench.reports.figures.style import POINT, Look, Theme
+from visionbench.reports.launches import grouped
 from visionbench.reports.paper import counts
-from visionbench.reports.paper.counts import Counts, count_spec
+from visionbench.reports.paper.counts import count_spec
 from visionbench.reports.printed import PaperRow, rows
-from visionbench.reports.settings import doubted
+from visionbench.reports.settings import doubted, flags
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,6 +46,51 @@ AREA = 0.28
 
 DOT = 0.85
 """Radius of the mark in the middle of a bubble, mm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """A family's name, the beginnings of its models' printed labels, its hue of the palette and its marker's shape.
+
+    `whole`: its members' labels stay whole, because their beginnings tell them apart.
+    """
+
+    name: str
+    begins: tuple[str, ...]
+    hue: str
+    marker: str
+    whole: bool = False
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family(name="ConvNeXt (isotropic)", begins=(), hue="sky", marker="P"),
+    Family(name="ConvNeXt", begins=("ConvNeXt-",), hue="blue", marker="o"),
+    Family(name="Swin", begins=("Swin-",), hue="vermillion", marker="s"),
+    Family(name="DeiT, ViT", begins=("DeiT-", "ViT-"), hue="green", marker="^", whole=True),
+    Family(name="EfficientNet", begins=("EffNet-", "EffNet"), hue="purple", marker="D"),
+    Family(name="ResNet", begins=("ResNet-", "R-"), hue="grey", marker="v"),
+    Family(name="RegNet", begins=("RegNet",), hue="orange", marker="X"),
+)
+
+OTHER = Family(name="other", begins=(), hue="black", marker="*")
+
+_ISOTROPIC = " (iso.)"
+
+
+def family(label: str) -> Family:
+    """The family of a printed label: `Swin-T` -> Swin. What is none of them is `OTHER`."""
+    if label.endswith(_ISOTROPIC):
+        return FAMILIES[0]
+    return next((one for one in FAMILIES if label.startswith(one.begins or "\0")), OTHER)
+
+
+def short(label: str, image_size: ImageSize) -> str:
+    """What the legend does not say: `ConvNeXt-B` at 384 px -> `B@384`; 224 px goes without saying."""
+    plain = label.removesuffix(_ISOTROPIC)
+    its = family(plain)
+    begin = next((begin for begin in its.begins if plain.startswith(begin)), "")
+    name = plain if its.whole else plain.removeprefix(begin) or plain
+    return name if image_size == 224 else f"{name}@{image_size}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,37 +128,32 @@ def _printed(evidence: Evidence) -> tuple[tuple[str, str, PaperRow], ...]:
 
 def needs(evidence: Evidence) -> tuple[Need, ...]:
     """Traces of printed rows that are not recorded."""
-    named = (row.network for _, _, row in _printed(evidence) if row.model)
-    wanted = [Need(spec=count_spec(*network), metric="macs") for network in named]
-    return lacking(evidence.records, tuple(dict.fromkeys(wanted)))
+    return lacking(evidence, (row.network for _, _, row in _printed(evidence) if row.model))
 
 
 def data(evidence: Evidence) -> Data:
     """The bubbles of all printed rows whose FLOPs have been counted."""
     exact = counts.index(evidence.records)
-    printed = _printed(evidence)
-    found = [_bubble(panel, label, row, exact) for panel, label, row in printed]
-    missing = [label for (_, label, row), one in zip(printed, found, strict=True) if one is None]
-    bubbles = tuple(one for one in found if one)
+    bubbles: list[Bubble] = []
+    uncounted: dict[str, None] = {}
+    for panel, label, row in _printed(evidence):
+        macs = exact.exact(*row.network, "macs") if row.model else None
+        if macs is None:
+            uncounted[label] = None
+            continue
+        bubble = Bubble(
+            label=short(label, row.image_size),
+            family=family(label),
+            panel=panel,
+            top1=row.printed["top1"].value,
+            macs=macs,
+            row=row,
+            doubts=flags((exact.by_spec[count_spec(*row.network)],), "macs"),
+        )
+        bubbles.append(bubble)
     if not bubbles:
         raise MissingError(f"{NAME}: no FLOPs have been counted; `{program_name()} figures {NAME}` counts them.")
-    return Data(bubbles=bubbles, uncounted=tuple(dict.fromkeys(missing)))
-
-
-def _bubble(panel: str, label: str, row: PaperRow, exact: Counts) -> Bubble | None:
-    macs = exact.exact(*row.network, "macs") if row.model else None
-    if macs is None:
-        return None
-    name = short(label, row.image_size)
-    return Bubble(
-        label=name,
-        family=family(label),
-        panel=panel,
-        top1=row.printed["top1"].value,
-        macs=macs,
-        row=row,
-        doubts=of_count(exact.by_spec.get(count_spec(*row.network)), "macs"),
-    )
+    return Data(bubbles=tuple(bubbles), uncounted=tuple(uncounted))
 
 
 def radius(macs: float) -> float:
@@ -125,15 +164,15 @@ def radius(macs: float) -> float:
 def paint(evidence: Evidence, look: Look) -> Figure:
     """The panels, one per training set."""
     shown = data(evidence)
-    held = {bubble.panel: None for bubble in shown.bubbles}
+    held = dict.fromkeys(bubble.panel for bubble in shown.bubbles)
     there = [name for name in dict.fromkeys((*SECTIONS.values(), *held)) if name in held]
     names = panels.chosen(NAME, {name: name for name in there}, evidence.choice.panels, look)
-    body = panels.height(len(names), 78.0 if look.narrow else 92.0, look.narrow)
     shown = replace(shown, bubbles=tuple(bubble for bubble in shown.bubbles if bubble.panel in names))
     title = TITLE.partition(" (")[0] if evidence.alone else TITLE
     legend = legend_of((bubble.family for bubble in shown.bubbles), look.theme)
-    sheet = canvas.sheet(look, title, body, _sentences(shown, evidence), legend, flexible=True)
-    for axes, name in zip(panels.stand(sheet, len(names)), names, strict=True):
+    each = 78.0 if look.narrow else 92.0
+    sheet, stood = panels.sheet(look, title, len(names), each, _sentences(shown, evidence), legend)
+    for axes, name in zip(stood, names, strict=True):
         _panel(sheet, axes, name, [bubble for bubble in shown.bubbles if bubble.panel == name])
     return sheet.figure
 
@@ -146,14 +185,14 @@ def _sentences(shown: Data, evidence: Evidence) -> tuple[str, ...]:
     # The marks, all of one size, hide the discs of small networks.
     seen = any(radius(bubble.macs) > DOT for bubble in shown.bubbles)
     disc = "; a disc's area is in proportion to them" if seen else ""
-    accuracy, *files = panels.whose_accuracy(evidence, published, (bubble.row for bubble in shown.bubbles))
-    more = (
-        *files,
+    accuracy, files = panels.whose_accuracy(evidence, published, (bubble.row for bubble in shown.bubbles))
+    return (
+        accuracy,
+        f"FLOPs: exact, counted by a trace (multiply-accumulates of one image, the paper's FLOPs){disc}.",
+        files,
         doubted("Hollow", (bubble.doubts for bubble in shown.bubbles)),
         f"Not shown, because not counted: {', '.join(shown.uncounted)}." if shown.uncounted else "",
     )
-    flops = f"FLOPs: exact, counted by a trace (multiply-accumulates of one image, the paper's FLOPs){disc}."
-    return (accuracy, flops, *filter(None, more))
 
 
 def legend_of(families: Iterable[Family], theme: Theme) -> tuple[Entry, ...]:
@@ -164,35 +203,23 @@ def legend_of(families: Iterable[Family], theme: Theme) -> tuple[Entry, ...]:
 
 
 def _panel(sheet: Sheet, axes: Axes, name: str, bubbles: Sequence[Bubble]) -> None:
-    (width, height), radii = panels.inner(sheet, axes), [radius(bubble.macs) for bubble in bubbles]
+    (width, height), radii = panels.inner(axes), [radius(bubble.macs) for bubble in bubbles]
     low, high = panels.around([math.log10(bubble.macs / GIGA) for bubble in bubbles], radii, width)
     panels.logarithmic(axes, 10**low, 10**high)
     panels.linear(axes, *panels.around([bubble.top1 for bubble in bubbles], radii, height), upward=True)
     panels.name(sheet, axes, name, "ImageNet-1K top-1 accuracy, %", "GFLOPs of one image (exact)")
-    lines = [_draw_family(sheet, axes, kin) for kin in _by_family(bubbles)]
-    tags = [
-        Tag(
-            x=b.macs / GIGA,
-            y=b.top1,
-            text=b.label,
-            radius=DOT * (2 if b.row.own else 1),
-            bubble=radius(b.macs),
-            hue=b.family.hue,
-            bold=b.row.own,
-        )
-        for b in bubbles
-    ]
-    for own in (bubble for bubble in bubbles if bubble.row.own):
-        labels.ring(axes, own.macs / GIGA, own.top1, 2 * DOT, sheet.look.theme.ink)
+    # A line joins what was scaled: a family in one regime of image sizes, by FLOPs.
+    ascending = sorted(bubbles, key=lambda one: (one.macs, one.top1))
+    families = grouped(ascending, lambda one: (one.family.name, max(sides(one.row.image_size)) > 224))
+    lines = [_draw_family(sheet, axes, kin) for kin in families.values()]
+    tags = []
+    for b in bubbles:
+        x, mark = b.macs / GIGA, DOT * (2 if b.row.own else 1)
+        tag = Tag(x=x, y=b.top1, text=b.label, radius=mark, bubble=radius(b.macs), hue=b.family.hue, bold=b.row.own)
+        tags.append(tag)
+        if b.row.own:
+            labels.ring(axes, x, b.top1, mark, sheet.look.theme.ink)
     labels.left_out(sheet, axes, labels.attach(sheet, axes, tags, lines=lines))
-
-
-def _by_family(bubbles: Sequence[Bubble]) -> list[list[Bubble]]:
-    """One list per family and image-size regime, by FLOPs, so that a line joins what was scaled."""
-    groups: dict[tuple[str, bool], list[Bubble]] = {}
-    for bubble in sorted(bubbles, key=lambda one: (one.macs, one.top1)):
-        groups.setdefault((bubble.family.name, max(sides(bubble.row.image_size)) > 224), []).append(bubble)
-    return list(groups.values())
 
 
 def _draw_family(sheet: Sheet, axes: Axes, kin: Sequence[Bubble]) -> tuple[tuple[float, float], ...]:

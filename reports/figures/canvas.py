@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from xml.sax.saxutils import escape
 
 from visionbench.record.clean import clean
+from visionbench.reports.figures.place import Box
 from visionbench.reports.figures.style import BODY, FONT, POINT, SLIDE_ASPECT, SMALL, TITLE, Look, settings
 
 if TYPE_CHECKING:
@@ -123,17 +124,19 @@ def sheet(
 ) -> Sheet:
     """An empty sheet around a body of that height: title and legend above it, what is to be known below.
 
-    On a slide nothing is below, and a `flexible` body takes what is left. Raises `TooTallError` where another one is
-    too high.
+    Of the `sentences` those that are empty are left out. On a slide nothing is below, and a `flexible` body takes what
+    is left. Raises `TooTallError` where another one is too high.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     inner = look.width - 2 * EDGE
     heading = wrapped(title, TITLE, inner, bold=True)
-    rows = _rows(legend, inner)
-    notes = [] if look.slide else [one for sentence in sentences for one in wrapped(sentence, SMALL, inner)]
-    above = EDGE + len(heading) * line(TITLE) + len(rows) * line(BODY) + (1.0 if rows else 0.0) + 1.0
+    marks = _placed(legend, inner)
+    said = () if look.slide else sentences
+    notes = [one for sentence in said if sentence for one in wrapped(sentence, SMALL, inner)]
+    rows = marks[-1][0] + 1 if marks else 0
+    above = EDGE + len(heading) * line(TITLE) + rows * line(BODY) + (1.0 if rows else 0.0) + 1.0
     below = EDGE + len(notes) * line(SMALL) + 1.0
     height = above + body + below
     if look.slide:
@@ -145,17 +148,17 @@ def sheet(
     figure = Figure(figsize=(look.width / 25.4, height / 25.4), dpi=DPI)
     FigureCanvasAgg(figure)
     made = Sheet(figure=figure, look=look, height=height, bottom=below, top=below + body)
-    _write_lines(made, height - EDGE, heading, TITLE, look.theme.ink, bold=True)
-    _write_lines(made, below - 1.0, notes, SMALL, look.theme.muted)
-    for place, text in enumerate(made.figure.texts):
-        text.set_gid(HEAD if place < len(heading) else NOTE)
-    _legend(made, rows, height - EDGE - len(heading) * line(TITLE) - 1.0)
+    for number, text in enumerate(heading):
+        top = height - EDGE - number * line(TITLE)
+        write(made, EDGE, top, text, points=TITLE, bold=True, vertical="top", group=HEAD)
+    for number, text in enumerate(notes):
+        top, colour = below - 1.0 - number * line(SMALL), look.theme.muted
+        write(made, EDGE, top, text, points=SMALL, colour=colour, vertical="top", group=NOTE)
+    for row, x, entry in marks:
+        y = height - EDGE - len(heading) * line(TITLE) - 1.0 - (row + 0.5) * line(BODY)
+        _mark(made, entry, x, y)
+        write(made, x + _KEY, y, entry.word, vertical="center")
     return made
-
-
-def _write_lines(made: Sheet, top: float, lines: Sequence[str], points: float, colour: str, bold: bool = False) -> None:
-    for number, text in enumerate(lines):
-        write(made, EDGE, top - number * line(points), text, points=points, colour=colour, bold=bold, vertical="top")
 
 
 def write(
@@ -170,8 +173,9 @@ def write(
     across: Literal["left", "center", "right"] = "left",
     vertical: Literal["baseline", "center", "top", "bottom"] = "baseline",
     boxed: bool = False,
+    group: str | None = None,
 ) -> None:
-    """One line of text, at mm of the sheet. `boxed`: it covers the lines below it.
+    """One line of text, at mm of the sheet. `boxed`: it covers the lines below it. `group`: `HEAD` or `NOTE`.
 
     Without control characters: names come from records, records from anywhere, and an SVG with one is no XML.
     """
@@ -187,6 +191,7 @@ def write(
         verticalalignment=vertical,
         parse_math=False,
         bbox=ground if boxed else None,
+        gid=group,
     )
 
 
@@ -197,30 +202,34 @@ def axes(made: Sheet, left: float, bottom: float, width: float, height: float) -
     )
 
 
+def frame(axes: Axes) -> Box:
+    """The axes' frame in mm of the sheet."""
+    box = axes.get_window_extent()
+    left, bottom, right, top = (float(edge) / DPI * 25.4 for edge in (box.x0, box.y0, box.x1, box.y1))
+    return Box(left=left, bottom=bottom, right=right, top=top)
+
+
+def spot(axes: Axes, x: float, y: float) -> tuple[float, float]:
+    """A point of the axes in mm of the sheet."""
+    across, up = axes.transData.transform((x, y))
+    return float(across) / DPI * 25.4, float(up) / DPI * 25.4
+
+
 _KEY = 4.5
 """Millimetres of a legend's mark, with the gap to its word."""
 
 
-def _rows(legend: Sequence[Entry], width: float) -> list[list[Entry]]:
-    rows: list[list[Entry]] = []
-    used = width + 1
+def _placed(legend: Sequence[Entry], width: float) -> list[tuple[int, float, Entry]]:
+    """The entries of a legend, each with its row and where it begins, in mm from the left."""
+    placed: list[tuple[int, float, Entry]] = []
+    row, x = 0, EDGE
     for entry in legend:
-        wide = _KEY + size(entry.word, BODY)[0] + 3.5
-        if used + wide - 3.5 > width:
-            rows.append([])
-            used = 0.0
-        rows[-1].append(entry)
-        used += wide
-    return rows
-
-
-def _legend(made: Sheet, rows: Sequence[Sequence[Entry]], top: float) -> None:
-    for number, row in enumerate(rows):
-        x, y = EDGE, top - (number + 0.5) * line(BODY)
-        for entry in row:
-            _mark(made, entry, x, y)
-            write(made, x + _KEY, y, entry.word, vertical="center")
-            x += _KEY + size(entry.word, BODY)[0] + 3.5
+        wide = _KEY + size(entry.word, BODY)[0]
+        if placed and x - EDGE + wide > width:
+            row, x = row + 1, EDGE
+        placed.append((row, x, entry))
+        x += wide + 3.5
+    return placed
 
 
 def _mark(made: Sheet, entry: Entry, x: float, y: float) -> None:
@@ -241,32 +250,32 @@ def _mark(made: Sheet, entry: Entry, x: float, y: float) -> None:
         made.figure.add_artist(Line2D([(x + 1.75) * across], [y * up], linestyle="none", **style))  # type: ignore[arg-type]
 
 
-def words(figure: Figure, group: str = NOTE) -> str:
-    """A figure's title, or the sentences at its foot, for readers who cannot see the rest."""
-    return " ".join(text.get_text() for text in figure.texts if text.get_gid() == group)
-
-
 SHOWN, SHOWN_DPI = 13 + 1 / 3, 300
 """Inches that a slide is wide where it is shown, and dots per inch of its PNG there: 4,000 in a row."""
 
 
-def encode(figure: Figure, file_format: Format, title: str, description: str, *, slide: bool = False) -> bytes:
+def encode(figure: Figure, file_format: Format, *, slide: bool = False) -> bytes:
     """The figure as a file. The same figure gives the same bytes: no date, no random names.
 
-    A `slide` is enlarged to the size at which slides are shown.
+    A `slide` is enlarged to the size at which slides are shown. For readers who cannot see it the file holds its title
+    and the sentences at its foot.
     """
     buffer, larger = io.BytesIO(), SHOWN / figure.get_size_inches()[0]
-    dots = {"dpi": SHOWN_DPI * larger, "pil_kwargs": {"dpi": (SHOWN_DPI, SHOWN_DPI)}} if slide else {"dpi": DPI}
+    title, description = (
+        " ".join(text.get_text() for text in figure.texts if text.get_gid() == group) for group in (HEAD, NOTE)
+    )
     metadata: dict[str, dict[str, str | None]] = {
         "svg": {"Date": None, "Creator": None, "Type": None, "Format": None},
         "pdf": {"CreationDate": None, "Creator": "visionbench", "Title": title, "Subject": description},
         "png": {"Software": None, "Title": title, "Description": description},
     }
-    how: Any = dots if file_format == "png" else {"dpi": DPI}
+    how: dict[str, Any] = {"dpi": DPI}
+    if slide and file_format == "png":
+        how = {"dpi": SHOWN_DPI * larger, "pil_kwargs": {"dpi": (SHOWN_DPI, SHOWN_DPI)}}
     figure.savefig(buffer, format=file_format, metadata=metadata[file_format], **how)
     if file_format != "svg":
         return buffer.getvalue()
-    return _self_contained(_enlarged(buffer.getvalue(), larger) if slide else buffer.getvalue(), title, description)
+    return _self_contained(buffer.getvalue().decode(), title, description, larger if slide else 1.0).encode()
 
 
 def height_of(file: bytes, file_format: Format) -> float:
@@ -277,22 +286,16 @@ def height_of(file: bytes, file_format: Format) -> float:
     return float(found[1]) * POINT if found else 0.0
 
 
-def _enlarged(svg: bytes, factor: float) -> bytes:
-    """The same picture, wider and higher: its `viewBox` stays."""
-    return re.sub(
-        rb'\b(width|height)="([\d.]+)pt"',
-        lambda size: b'%s="%.2fpt"' % (size[1], float(size[2]) * factor),
-        svg,
-        count=2,
-    )
+def _self_contained(text: str, title: str, description: str, larger: float) -> str:
+    """Without the document type and metadata, which name addresses elsewhere; with words for who cannot see it.
 
-
-def _self_contained(svg: bytes, title: str, description: str) -> bytes:
-    """Without the document type and metadata, which name addresses elsewhere; with words for who cannot see it."""
-    text = svg.decode()
+    The picture is `larger` times as wide and high: its `viewBox` stays.
+    """
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
+    opening, rest = text.split(">", 1)
+    if larger != 1.0:
+        sizes = r'\b(width|height)="([\d.]+)pt"'
+        opening = re.sub(sizes, lambda size: f'{size[1]}="{float(size[2]) * larger:.2f}pt"', opening)
     words = f"<title>{escape(title)}</title>\n <desc>{escape(description)}</desc>\n"
-    opening = text.index(">") + 1
-    head = text[: opening - 1] + ' role="img">'
-    return f"{head}\n {words}{text[opening:].lstrip()}".encode()
+    return f'{opening} role="img">\n {words}{rest.lstrip()}'

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from visionbench.comparison.comparison import Comparison, speed_up
-from visionbench.comparison.switches import ABOUT, SWITCHES, switch_of
+from visionbench.comparison.switches import SWITCHES, switch_of
 from visionbench.record.clean import clean
 from visionbench.record.program import program_name
 from visionbench.record.spec import Spec
@@ -26,8 +26,8 @@ from visionbench.reports.cells import CAUSES, DOUBTFUL
 from visionbench.reports.figures import canvas, panels
 from visionbench.reports.figures.canvas import Entry, Sheet
 from visionbench.reports.figures.figure import Drawing, Evidence, MissingError
-from visionbench.reports.figures.style import SMALL, Look, Theme
-from visionbench.reports.settings import doubted
+from visionbench.reports.figures.style import SMALL, Look
+from visionbench.reports.settings import doubted, ends
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,36 +71,29 @@ def data(evidence: Evidence) -> Data:
         raise MissingError(
             f"{NAME}: no switch has been compared; `{program_name()} effects convnext_tiny` measures what each does."
         )
-    groups = list(dict.fromkeys([*map(_heading, SWITCHES), *map(switch, shown.comparisons)]))
-    made = sorted(map(_effect, shown.comparisons), key=lambda effect: groups.index(effect.group))
+    groups = list(dict.fromkeys([*map(paired_ratio.heading, SWITCHES), *map(switch, shown.comparisons)]))
+    made = []
+    for one in shown.comparisons:
+        found = speed_up(one) if one.failure is None else None
+        cause = "" if found else "not measured"
+        if one.failure is not None:
+            side = {"baseline": " without it", "candidate": "", None: " on both sides"}[one.failed]
+            cause = f"{CAUSES[one.failure.kind]}{side}"
+        model, finding = _name(one.candidate.spec), paired_ratio.finding(one)
+        made.append(Effect(group=switch(one), model=model, speedup=found, finding=finding, cause=cause, comparison=one))
+    made.sort(key=lambda effect: groups.index(effect.group))
     return Data(effects=tuple(made), left_out=shown.left_out)
 
 
 def switch(one: Comparison) -> str:
     """What the candidate does otherwise, in words; "" if it is another network or revision, or nothing differs."""
     if name := switch_of(one):
-        return _heading(name)
+        return paired_ratio.heading(name)
     a, b = one.baseline, one.candidate
     if a.spec.model != b.spec.model or a.spec.task != b.spec.task or a.commit != b.commit:
         return ""
     pairs = ((field, getattr(a.spec, field), getattr(b.spec, field)) for field in FIELDS)
     return ", ".join(f"{field.replace('_', ' ')} {x or 'eager'} → {y or 'eager'}" for field, x, y in pairs if x != y)
-
-
-def _heading(name: str) -> str:
-    return f"{name}: {ABOUT[name]}"
-
-
-def _effect(one: Comparison) -> Effect:
-    found = speed_up(one) if one.failure is None else None
-    return Effect(
-        group=switch(one),
-        model=_name(one.candidate.spec),
-        speedup=found,
-        finding=paired_ratio.finding(one),
-        cause="" if found else _cause(one),
-        comparison=one,
-    )
 
 
 def _name(spec: Spec) -> str:
@@ -109,13 +102,6 @@ def _name(spec: Spec) -> str:
     name = name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
     task = "" if spec.task == "inference" else ", training"
     return f"{name}{task}" if spec.size == "224" else f"{name}@{spec.size}{task}"
-
-
-def _cause(one: Comparison) -> str:
-    if one.failure is None:
-        return "not measured"
-    side = {"baseline": " without it", "candidate": "", None: " on both sides"}[one.failed]
-    return f"{CAUSES[one.failure.kind]}{side}"
 
 
 ROW, SECTION = 4.4, 5.6
@@ -161,10 +147,10 @@ def _numbers(effect: Effect) -> str:
 def _sentences(found: Data) -> tuple[str, ...]:
     shown = found.effects
     numbers = sorted({len(effect.comparison.launches) for effect in shown if effect.speedup})
-    launches = " to ".join(str(number) for number in dict.fromkeys(numbers[:1] + numbers[-1:])) or "no"
+    launches = ends(numbers) or "no"
     doubts = (tuple(paired_ratio.doubts_of(effect.comparison)) for effect in shown if effect.speedup)
     where = paired_ratio.machine(shown[0].comparison)
-    told = (
+    return (
         f"Measured in turns by two processes beside each other ({where}; {launches} launches a row): time without the "
         "switch over time with it. Bar: exact 95 % interval over launches.",
         f"Tie: all of the interval is within {100 * paired_ratio.TIE:g} % of 1. Cannot tell: it holds 1 and more, "
@@ -172,7 +158,6 @@ def _sentences(found: Data) -> tuple[str, ...]:
         doubted(DOUBTFUL.strip(), doubts),
         f"{plural(found.left_out, 'comparison')} of other machines or software left out." if found.left_out else "",
     )
-    return tuple(sentence for sentence in told if sentence)
 
 
 TICKS = (0.05, 0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0)
@@ -189,20 +174,15 @@ def _scale(sheet: Sheet, axes: Axes, shown: Sequence[Effect], tall: float) -> No
     axes.set_ylim(tall, 0)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    width = panels.inner(sheet, axes)[0]
-    ticks = _thinned([tick for tick in TICKS if low <= tick <= high], low, high, width)
+    ticks = _thinned([tick for tick in TICKS if low <= tick <= high], panels.inner(axes)[0] / math.log(high / low))
     axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.axvline(1.0, color=sheet.look.theme.ink, linewidth=0.9, zorder=2)
-    frame = axes.get_position()
-    middle, below = (frame.x0 + frame.x1) / 2 * sheet.look.width, frame.y0 * sheet.height - panels.BELOW + 1.0
-    words = "speed-up (right of 1: faster)"
-    canvas.write(sheet, middle, below, words, points=SMALL, colour=sheet.look.theme.muted, across="center")
+    panels.below(sheet, axes, "speed-up (right of 1: faster)")
 
 
-def _thinned(ticks: Sequence[float], low: float, high: float, width: float) -> list[float]:
-    """Ticks whose numbers have room beside each other, 1 first."""
-    unit = width / math.log(high / low)
+def _thinned(ticks: Sequence[float], unit: float) -> list[float]:
+    """Ticks whose numbers have room beside each other, 1 first; `unit` is mm of a factor of e."""
     kept: list[float] = []
     for tick in sorted(ticks, key=lambda one: (one != 1.0, abs(math.log(one)))):
         if all(abs(math.log(tick / other)) * unit > 6.0 for other in kept):
@@ -226,9 +206,14 @@ def _rows(sheet: Sheet, axes: Axes, shown: Sequence[Effect], tops: Sequence[floa
 
 
 def _dot(sheet: Sheet, axes: Axes, effect: Effect, middle: float) -> None:
+    """The centre with its bar; of what failed a cross at the left edge, where no speed-up can be meant, and why."""
     theme, one = sheet.look.theme, effect.speedup
     if one is None:
-        _cross(sheet, axes, effect.cause, middle, theme)
+        left = canvas.frame(axes).left
+        at = axes.transData.inverted().transform(((left + 2.0) / 25.4 * canvas.DPI, 0.0))[0]
+        axes.plot([at], [middle], "X", color=theme.hues["vermillion"], markersize=4.5, markeredgewidth=0, zorder=4)
+        y = sheet.top - middle
+        canvas.write(sheet, left + 4.0, y, effect.cause, points=SMALL, vertical="center", boxed=True)
         return
     colour = theme.hues["blue"]
     if one.low is not None and one.high is not None:
@@ -236,16 +221,6 @@ def _dot(sheet: Sheet, axes: Axes, effect: Effect, middle: float) -> None:
     face = colour if effect.finding in FILLED else theme.ground
     marker = "s" if effect.finding == TIE else "o"
     axes.plot([one.centre], [middle], marker, color=colour, markerfacecolor=face, markersize=4.5, zorder=4)
-
-
-def _cross(sheet: Sheet, axes: Axes, cause: str, middle: float, theme: Theme) -> None:
-    """A cross at the left edge, where no speed-up can be meant, and the cause beside it."""
-    frame, width = axes.get_position(), panels.inner(sheet, axes)[0]
-    low, high = axes.get_xlim()
-    at = math.exp(math.log(low) + 2.0 / width * math.log(high / low))
-    axes.plot([at], [middle], "X", color=theme.hues["vermillion"], markersize=4.5, markeredgewidth=0, zorder=4)
-    x = frame.x0 * sheet.look.width + 4.0
-    canvas.write(sheet, x, sheet.top - middle, cause, points=SMALL, vertical="center", boxed=True)
 
 
 DRAWING = Drawing(name=NAME, title=TITLE, paint=paint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,9 +10,9 @@ from visionbench.comparison.comparison import Comparison
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Record
 from visionbench.record.spec import ImageSize, Precision, Spec
-from visionbench.record.units import first_of
 from visionbench.reports.figures.style import Look
-from visionbench.reports.printed import PaperRow
+from visionbench.reports.paper.counts import count_spec
+from visionbench.reports.printed import Network, PaperRow
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,12 +53,6 @@ class Evidence:
     alone: bool = False
     title: str = ""
 
-    @property
-    def accuracy(self) -> str:
-        """Where the accuracy of rows that are drawn `alone` stands, as a sentence."""
-        sources = dict.fromkeys(row.printed["top1"].source for row in self.rows if "top1" in row.printed)
-        return f"Accuracy: as printed ({first_of(tuple(sources))}); 224 px unless @ says otherwise."
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
@@ -85,12 +79,9 @@ class Drawing:
     needs: Callable[[Evidence], tuple[Need, ...]] = lambda _evidence: ()
 
 
-def lacking(records: Sequence[Record], wanted: Sequence[Need]) -> tuple[Need, ...]:
-    """Those of the wanted traces that no record holds."""
-    held = {
-        (record.spec, measurement.metric)
-        for record in records
-        if record.source == "computed"
-        for measurement in record.measurements
-    }
+def lacking(evidence: Evidence, networks: Iterable[Network]) -> tuple[Need, ...]:
+    """The counts of one image of these networks that no record holds."""
+    traces = [record for record in evidence.records if record.source == "computed"]
+    held = {(record.spec, measurement.metric) for record in traces for measurement in record.measurements}
+    wanted = (Need(spec=count_spec(*network), metric="macs") for network in dict.fromkeys(networks))
     return tuple(need for need in wanted if (need.spec, need.metric) not in held)

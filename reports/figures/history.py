@@ -6,7 +6,6 @@ told apart by the hash of its code, because a record's commit is that of visionb
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,29 +62,24 @@ def data(evidence: Evidence) -> tuple[Track, ...]:
             row = (record.spec, protocol, where.device, where.torch, where.node)
             state = (where.git_commit, where.git_dirty, record.network)
             rows.setdefault(row, {}).setdefault(state, []).append(record)
-    tracks = [_track(states) for states in rows.values()]
-    known = [track for track in tracks if sum(point.rate.low is not None for point in track.points) > 1]
-    kept = sorted(known, key=lambda track: -len(track.points))
+    kept = []
+    for states in rows.values():
+        points = tuple(
+            Point(label=_label(launches[0]), rate=rate, doubts=doubts(launches))
+            for launches in states.values()
+            if (rate := throughput(launches))
+        )
+        newest = next(reversed(states.values()))[-1]
+        protocol = newest.protocol.name if newest.protocol else "no protocol"
+        how = f"{device_name(newest.environment)}, torch {clean(newest.environment.torch or 'unknown')}, {protocol}"
+        if sum(point.rate.low is not None for point in points) > 1:
+            kept.append(Track(name=clean(str(newest.spec)).removeprefix("timm:"), where=how, points=points))
     if not kept:
         raise MissingError(
             f"{NAME}: no row was measured at two commits with an interval; "
             f"`{program_name()} run --launches {MIN_LAUNCHES}` at another commit adds one."
         )
-    return tuple(kept)
-
-
-def _track(states: dict[tuple[object, ...], list[Record]]) -> Track:
-    newest = next(reversed(states.values()))[-1]
-    protocol = newest.protocol.name if newest.protocol else "no protocol"
-    return Track(
-        name=clean(str(newest.spec)).removeprefix("timm:"),
-        where=f"{device_name(newest.environment)}, torch {clean(newest.environment.torch or 'unknown')}, {protocol}",
-        points=tuple(
-            Point(label=_label(launches[0]), rate=rate, doubts=doubts(launches))
-            for launches in states.values()
-            if (rate := throughput(launches))
-        ),
-    )
+    return tuple(sorted(kept, key=lambda track: -len(track.points)))
 
 
 def _label(record: Record) -> str:
@@ -101,22 +95,22 @@ def paint(evidence: Evidence, look: Look) -> Figure:
     tracks = data(evidence)
     named = {f"{track.name}, {track.where}": track for track in (tracks if evidence.choice.panels else tracks[:PANELS])}
     shown = panels.chosen(NAME, named, evidence.choice.panels, look)
-    theme = look.theme
-    legend = [Entry(word="launches of one commit", marker="o", colour=theme.hues["blue"])]
+    blue, sky = look.theme.hues["blue"], look.theme.hues["sky"]
     why = [point.doubts for track in shown for point in track.points]
-    if any(why):
-        legend.append(Entry(word="doubtful", marker="o", colour=theme.hues["blue"], hollow=True))
-    legend.append(Entry(word="95 % interval over launches", marker="#", colour=theme.hues["sky"]))
-    body = panels.height(len(shown), 52.0 if look.narrow else 58.0, look.narrow)
+    legend = [
+        Entry(word="launches of one commit", marker="o", colour=blue),
+        *([Entry(word="doubtful", marker="o", colour=blue, hollow=True)] if any(why) else []),
+        Entry(word="95 % interval over launches", marker="#", colour=sky),
+    ]
     sentences = _sentences(len(tracks) - len(shown), doubted("Hollow", why))
-    sheet = canvas.sheet(look, TITLE, body, sentences, legend, flexible=True)
-    for axes, track in zip(panels.stand(sheet, len(shown)), shown, strict=True):
+    sheet, stood = panels.sheet(look, TITLE, len(shown), 52.0 if look.narrow else 58.0, sentences, legend)
+    for axes, track in zip(stood, shown, strict=True):
         _panel(sheet, axes, track)
     return sheet.figure
 
 
 def _sentences(left_out: int, doubt: str) -> tuple[str, ...]:
-    sentences = (
+    return (
         "Measured; commits from left to right in the order in which they were first measured, evenly spaced. Hours "
         "differ, and a machine's speed with them: bands that do not meet may differ for that, too, which a gate, that "
         "measures in turns, rules out.",
@@ -124,7 +118,6 @@ def _sentences(left_out: int, doubt: str) -> tuple[str, ...]:
         doubt,
         f"Rows left out: {left_out}, with as many commits or fewer." if left_out else "",
     )
-    return tuple(sentence for sentence in sentences if sentence)
 
 
 def _panel(sheet: Sheet, axes: Axes, track: Track) -> None:
@@ -133,8 +126,12 @@ def _panel(sheet: Sheet, axes: Axes, track: Track) -> None:
     ends = [end for one in points for end in (one.rate.low, one.rate.high, one.rate.centre) if end is not None]
     panels.linear(axes, *panels.margins(ends, 0.12), upward=True)
     axes.set_xlim(-0.5, len(points) - 0.5)
-    _ticks(sheet, axes, points)
-    room = panels.inner(sheet, axes)[0] + panels.LEFT - canvas.EDGE
+    # As many commits by name as have room beside each other, the newest among them.
+    widest = max(canvas.size(one.label, SMALL)[0] for one in points) + 2.0
+    step = -(-len(points) * widest // panels.inner(axes)[0]) or 1
+    named = [at for at in across if (len(points) - 1 - at) % step == 0]
+    axes.set_xticks(named, [points[at].label for at in named])
+    room = panels.inner(axes)[0] + panels.LEFT - canvas.EDGE
     name = _cut(track.name, BODY, room, bold=True, end=False)  # names differ at their ends
     panels.name(sheet, axes, name, _cut(f"images per second; {track.where}", SMALL, room), "commit")
     low = [one.rate.centre if one.rate.low is None else one.rate.low for one in points]
@@ -146,14 +143,6 @@ def _panel(sheet: Sheet, axes: Axes, track: Track) -> None:
             axes.plot([x, x], [one.rate.low, one.rate.high], color=theme.hues["blue"], linewidth=0.9, zorder=3)
         face = theme.ground if one.doubts else theme.hues["blue"]
         axes.plot([x], [one.rate.centre], "o", color=theme.hues["blue"], markerfacecolor=face, markersize=4, zorder=4)
-
-
-def _ticks(sheet: Sheet, axes: Axes, points: Sequence[Point]) -> None:
-    """As many commits by name as have room beside each other, the newest among them."""
-    widest = max(canvas.size(one.label, SMALL)[0] for one in points) + 2.0
-    step = -(-len(points) * widest // panels.inner(sheet, axes)[0]) or 1
-    named = [at for at in range(len(points)) if (len(points) - 1 - at) % step == 0]
-    axes.set_xticks(named, [points[at].label for at in named])
 
 
 def _cut(text: str, points: float, room: float, *, bold: bool = False, end: bool = True) -> str:

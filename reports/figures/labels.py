@@ -42,61 +42,44 @@ def attach(
     *,
     lines: Sequence[tuple[tuple[float, float], ...]] = (),
     hard: Sequence[Box] = (),
-    points: float = SMALL,
 ) -> tuple[str, ...]:
     """Write the tags' texts onto the axes (whose limits must be final); returns those for which there was no room.
 
     `lines` are polylines in data coordinates that labels had better not cross, `hard` boxes in mm that they may not.
     """
-    spots = [spot(axes, tag.x, tag.y) for tag in tags]
+    spots = [canvas.spot(axes, tag.x, tag.y) for tag in tags]
     marks = [_square(x, y, tag.radius) for (x, y), tag in zip(spots, tags, strict=True)]
     bubbles = [_square(x, y, 0.8 * tag.bubble) for (x, y), tag in zip(spots, tags, strict=True) if tag.bubble]
-    drawn = [[spot(axes, *point) for point in polyline] for polyline in lines]
+    drawn = [[canvas.spot(axes, *point) for point in polyline] for polyline in lines]
     segments = [Segment(x0=a[0], y0=a[1], x1=b[0], y1=b[1]) for line in drawn for a, b in pairwise(line)]
-    scene = Scene(canvas=_frame(axes), hard=(*marks, *hard), soft=tuple(bubbles), lines=tuple(segments))
-    places = place(tuple(_label(tag, at, points) for tag, at in zip(tags, spots, strict=True)), scene)
-    for tag, found in zip(tags, places, strict=True):
+    scene = Scene(canvas=canvas.frame(axes), hard=(*marks, *hard), soft=tuple(bubbles), lines=tuple(segments))
+    wanted = []
+    for tag, (x, y) in zip(tags, spots, strict=True):
+        width, height = (side + 2 * MARGIN for side in canvas.size(tag.text, SMALL, tag.bold))
+        wanted.append(Label(x=x, y=y, width=width, height=height, radius=tag.radius))
+    missing = []
+    for tag, found in zip(tags, place(tuple(wanted), scene), strict=True):
         if found:
-            _write(sheet, tag, found, points)
-    return tuple(tag.text for tag, found in zip(tags, places, strict=True) if found is None)
+            _write(sheet, tag, found)
+        else:
+            missing.append(tag.text)
+    return tuple(missing)
 
 
-def spot(axes: Axes, x: float, y: float) -> tuple[float, float]:
-    """A point of the axes in mm of the sheet."""
-    across, up = axes.transData.transform((x, y))
-    return float(across) / canvas.DPI * 25.4, float(up) / canvas.DPI * 25.4
+def _write(sheet: Sheet, tag: Tag, found: Place) -> None:
+    from matplotlib.lines import Line2D
+
+    box, ends, theme = found.box, found.leader, sheet.look.theme
+    x, y, colour = (box.left + box.right) / 2, (box.bottom + box.top) / 2, tinted(theme, tag.hue)
+    canvas.write(sheet, x, y, tag.text, points=SMALL, colour=colour, bold=tag.bold, across="center", vertical="center")
+    if ends:
+        across = [end / sheet.look.width for end in (ends.x0, ends.x1)]
+        up = [end / sheet.height for end in (ends.y0, ends.y1)]
+        sheet.figure.add_artist(Line2D(across, up, color=theme.muted, linewidth=0.4))
 
 
 def _square(x: float, y: float, radius: float) -> Box:
     return Box(left=x - radius, bottom=y - radius, right=x + radius, top=y + radius)
-
-
-def _frame(axes: Axes) -> Box:
-    """The axes' frame in mm."""
-    box = axes.get_window_extent()
-    left, bottom, right, top = (float(edge) / canvas.DPI * 25.4 for edge in (box.x0, box.y0, box.x1, box.y1))
-    return Box(left=left, bottom=bottom, right=right, top=top)
-
-
-def _label(tag: Tag, at: tuple[float, float], points: float) -> Label:
-    width, height = canvas.size(tag.text, points, tag.bold)
-    return Label(x=at[0], y=at[1], width=width + 2 * MARGIN, height=height + 2 * MARGIN, radius=tag.radius)
-
-
-def _write(sheet: Sheet, tag: Tag, found: Place, points: float) -> None:
-    from matplotlib.lines import Line2D
-
-    box = found.box
-    middle = ((box.left + box.right) / 2, (box.bottom + box.top) / 2)
-    colour = tinted(sheet.look.theme, tag.hue)
-    canvas.write(
-        sheet, *middle, tag.text, points=points, colour=colour, bold=tag.bold, across="center", vertical="center"
-    )
-    if found.leader:
-        ends = found.leader
-        across = [ends.x0 / sheet.look.width, ends.x1 / sheet.look.width]
-        up = [ends.y0 / sheet.height, ends.y1 / sheet.height]
-        sheet.figure.add_artist(Line2D(across, up, color=sheet.look.theme.muted, linewidth=0.4))
 
 
 def ring(axes: Axes, x: float, y: float, radius: float, colour: str) -> None:
@@ -108,6 +91,5 @@ def ring(axes: Axes, x: float, y: float, radius: float, colour: str) -> None:
 def left_out(sheet: Sheet, axes: Axes, missing: Sequence[str]) -> None:
     """Say in the axes' upper corner how many labels found no room; nothing where all did."""
     if missing:
-        frame = _frame(axes)
-        words = f"{len(missing)} more without a label"
+        frame, words = canvas.frame(axes), f"{len(missing)} more without a label"
         canvas.write(sheet, frame.right, frame.top + 0.5, words, points=SMALL, across="right", vertical="bottom")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visionbench.record import units
 from visionbench.record.program import program_name
@@ -64,17 +64,13 @@ class Data:
 def _recorded(evidence: Evidence) -> Record | None:
     """The newest trace of a training step of the chosen model that has a curve."""
     choice = evidence.choice
-    found = [
-        record
-        for record in evidence.records
-        if record.source == "computed"
-        and record.spec.task == "train"
-        and record.spec.parallel is None
-        and record.spec.model == choice.model
-        and choice.image_size in (None, record.spec.image_size)
-        and record.get(f"{CURVE}{PHASES[0]}")
-    ]
-    return found[-1] if found else None
+    for record in reversed(evidence.records):
+        spec = record.spec
+        step = record.source == "computed" and spec.task == "train" and spec.parallel is None
+        chosen = spec.model == choice.model and choice.image_size in (None, spec.image_size)
+        if step and chosen and record.get(f"{CURVE}{PHASES[0]}"):
+            return record
+    return None
 
 
 def needs(evidence: Evidence) -> tuple[Need, ...]:
@@ -136,13 +132,12 @@ def _sentences(shown: Data) -> tuple[str, ...]:
 def _curve(sheet: Sheet, axes: Axes, shown: Data) -> None:
     theme, totals = sheet.look.theme, [value / GIB for value in shown.totals]
     events = range(len(totals))
-    base = dict(shown.parts)
-    floor = [base["parameters"] / GIB] * len(totals)
+    floor = [dict(shown.parts)["parameters"] / GIB] * len(totals)
     standing = [shown.standing / GIB] * len(totals)
     hues = {name: (theme.hues[hue], hatch) for name, hue, hatch in LAYERS}
     axes.fill_between(events, 0, floor, color=hues["parameters"][0], linewidth=0, zorder=2)
-    fill = {"facecolor": hues["optimizer"][0], "hatch": hues["optimizer"][1], "edgecolor": theme.ground}
-    axes.fill_between(events, floor, standing, linewidth=0, zorder=2, **fill)  # type: ignore[arg-type]
+    fill: dict[str, Any] = {"facecolor": hues["optimizer"][0], "hatch": hues["optimizer"][1]}
+    axes.fill_between(events, floor, standing, linewidth=0, zorder=2, edgecolor=theme.ground, **fill)
     axes.fill_between(events, standing, totals, color=hues["activations"][0], alpha=0.35, linewidth=0, zorder=2)
     axes.plot(events, totals, color=theme.ink, linewidth=0.9, zorder=4)
     axes.set_xlim(0, len(totals) - 1)
@@ -152,65 +147,42 @@ def _curve(sheet: Sheet, axes: Axes, shown: Data) -> None:
     spec = shown.spec
     words = f"batch {spec.batch_size}, {spec.image_size} px, {spec.precision}, {spec.attention} attention"
     panels.name(sheet, axes, words, "live tensors, GiB", "")
-    _phases(sheet, axes, shown)
-    _peak(sheet, axes, shown)
-
-
-def _phases(sheet: Sheet, axes: Axes, shown: Data) -> None:
-    """A border where a phase ends, and its name in the middle below."""
-    frame, at = axes.get_position(), 0
-    left, width = frame.x0 * sheet.look.width, frame.width * sheet.look.width
-    last = max(len(shown.totals) - 1, 1)
+    at, border = 0, (0, (3, 2))
     for number, (phase, values) in enumerate(shown.phases):
         if number:
-            there, style = shown.totals[at] / GIB, (0, (3, 2))
-            axes.plot([at, at], [0, there], color=sheet.look.theme.ink, linewidth=0.7, linestyle=style, zorder=3)
-        middle = left + (at + len(values) / 2) / last * width
+            axes.plot([at, at], [0, totals[at]], color=theme.ink, linewidth=0.7, linestyle=border, zorder=3)
+        middle = canvas.spot(axes, at + len(values) / 2, 0)[0]
         canvas.write(sheet, middle, sheet.bottom + panels.BELOW - 4.0, phase, points=BODY, across="center")
         at += len(values)
-
-
-def _peak(sheet: Sheet, axes: Axes, shown: Data) -> None:
-    """A ring on the peak, and above it how much that is."""
-    at = shown.totals.index(max(shown.totals))
-    axes.plot([at], [shown.totals[at] / GIB], "o", color=sheet.look.theme.ink, markersize=4, zorder=5)
-    frame, (width, height) = axes.get_position(), panels.inner(sheet, axes)
-    x = frame.x0 * sheet.look.width + at / max(len(shown.totals) - 1, 1) * width
-    y = frame.y0 * sheet.height + shown.totals[at] / GIB / axes.get_ylim()[1] * height + 1.6
-    text = f"peak {units.size(shown.peak)}"
+    # A ring on the peak, and above it how much that is.
+    top = max(totals)
+    axes.plot([totals.index(top)], [top], "o", color=theme.ink, markersize=4, zorder=5)
+    frame, (x, y), text = (
+        canvas.frame(axes),
+        canvas.spot(axes, totals.index(top), top),
+        f"peak {units.size(shown.peak)}",
+    )
     half = canvas.size(text, BODY, bold=True)[0] / 2
-    left, right = frame.x0 * sheet.look.width, frame.x1 * sheet.look.width
-    canvas.write(sheet, min(max(x, left + half + 1), right - half), y, text, points=BODY, bold=True, across="center")
+    x = min(max(x, frame.left + half + 1), frame.right - half)
+    canvas.write(sheet, x, y + 1.6, text, points=BODY, bold=True, across="center")
 
 
 def _split(sheet: Sheet, axes: Axes, shown: Data, words: float) -> None:
     """The peak's parts as one stacked bar, with their sizes beside it."""
     theme, at = sheet.look.theme, 0.0
-    top = shown.peak / GIB * 1.16
-    axes.set_ylim(0, top)
+    axes.set_ylim(0, shown.peak / GIB * 1.16)
     axes.set_axis_off()
-    frame = axes.get_position()
-    bottom, tall = frame.y0 * sheet.height, frame.height * sheet.height
     middles: list[float] = []
     for (_, value), (_, hue, hatch) in zip(shown.parts, LAYERS, strict=True):
-        axes.bar(
-            0,
-            value / GIB,
-            1,
-            bottom=at / GIB,
-            facecolor=theme.hues[hue],
-            hatch=hatch,
-            edgecolor=theme.ground,
-            linewidth=0.4,
-        )
-        middles.append(bottom + (at + value / 2) / GIB / top * tall)
+        fill: dict[str, Any] = {"facecolor": theme.hues[hue], "hatch": hatch, "edgecolor": theme.ground}
+        axes.bar(0, value / GIB, 1, bottom=at / GIB, linewidth=0.4, **fill)
+        middles.append(canvas.spot(axes, 0, (at + value / 2) / GIB)[1])
         at += value
     for (name, value), y in zip(shown.parts, apart(middles, canvas.line(SMALL)), strict=True):
         text = units.size(value) if sheet.look.narrow else f"{units.size(value)} {name}"
         canvas.write(sheet, words, y, text, points=SMALL, vertical="center")
-    canvas.write(
-        sheet, words - 7.2, bottom + shown.peak / GIB / top * tall + 3.2, "at the peak", points=SMALL, bold=True
-    )
+    top = canvas.spot(axes, 0, shown.peak / GIB)[1] + 3.2
+    canvas.write(sheet, words - 7.2, top, "at the peak", points=SMALL, bold=True)
 
 
 def apart(middles: Sequence[float], distance: float) -> list[float]:

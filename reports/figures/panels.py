@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from visionbench.record.units import first_of
 from visionbench.reports.figures import canvas
-from visionbench.reports.figures.canvas import Sheet
+from visionbench.reports.figures.canvas import Entry, Sheet
 from visionbench.reports.figures.figure import MissingError
 from visionbench.reports.figures.style import BODY, SMALL, Look
 
@@ -23,9 +24,19 @@ LEFT, RIGHT, ABOVE, BELOW, BETWEEN = 9.0, 2.5, 8.0, 8.5, 3.0
 """Millimetres around a panel's frame: tick labels, name and unit, and the distance to its neighbour."""
 
 
-def height(count: int, each: float, narrow: bool) -> float:
-    """Height of a body with panels of `each` mm: side by side, two in a row; above each other where it is narrow."""
-    return each * (count if narrow else math.ceil(count / 2))
+def sheet(
+    look: Look,
+    title: str,
+    count: int,
+    each: float,
+    sentences: Sequence[str],
+    legend: Sequence[Entry],
+    flexible: bool = True,
+) -> tuple[Sheet, list[Axes]]:
+    """A sheet with panels of `each` mm and their axes: two in a row, or above each other where it is narrow."""
+    body = each * (count if look.narrow else math.ceil(count / 2))
+    made = canvas.sheet(look, title, body, sentences, legend, flexible=flexible)
+    return made, _stand(made, count)
 
 
 def tops(sections: Iterable[str], row: float, section: float) -> list[float]:
@@ -49,11 +60,14 @@ def of_files(shown: Iterable[PaperRow]) -> str:
     return f"Emphasised: accuracy as their own table states it: {said}." if said else ""
 
 
-def whose_accuracy(evidence: Evidence, published: str, shown: Iterable[PaperRow]) -> tuple[str, ...]:
+def whose_accuracy(evidence: Evidence, published: str, shown: Iterable[PaperRow]) -> tuple[str, str]:
     """Where the accuracy of what is `shown` stands: in a table that is drawn alone, or as `published` and in the user's
     own tables.
     """
-    return (evidence.accuracy,) if evidence.alone else tuple(filter(None, (published, of_files(shown))))
+    if not evidence.alone:
+        return published, of_files(shown)
+    sources = dict.fromkeys(row.printed["top1"].source for row in evidence.rows if "top1" in row.printed)
+    return f"Accuracy: as printed ({first_of(tuple(sources))}); 224 px unless @ says otherwise.", ""
 
 
 def chosen(figure: str, named: Mapping[str, T], words: Sequence[str], look: Look) -> list[T]:
@@ -75,7 +89,7 @@ def chosen(figure: str, named: Mapping[str, T], words: Sequence[str], look: Look
     return list(found.values())
 
 
-def stand(sheet: Sheet, count: int) -> list[Axes]:
+def _stand(sheet: Sheet, count: int) -> list[Axes]:
     """Axes for that many panels, row by row, in the sheet's body; one that would be alone in its row gets all of it."""
     columns = 1 if sheet.look.narrow or count == 1 else 2
     each = (sheet.top - sheet.bottom) / math.ceil(count / columns)
@@ -92,16 +106,21 @@ def stand(sheet: Sheet, count: int) -> list[Axes]:
 
 def name(sheet: Sheet, axes: Axes, title: str, upward: str, across: str) -> None:
     """A panel's title, the words of its vertical axis below it, and those of its horizontal axis."""
-    frame = axes.get_position()
-    left, top = frame.x0 * sheet.look.width, frame.y1 * sheet.height
-    muted = sheet.look.theme.muted
-    room = frame.x1 * sheet.look.width + RIGHT - (left - LEFT + canvas.EDGE)
+    frame, muted = canvas.frame(axes), sheet.look.theme.muted
+    left = frame.left - LEFT + canvas.EDGE
     sizes = (BODY, (BODY + SMALL) / 2, SMALL)
+    room = frame.right + RIGHT - left
     points = next((size for size in sizes if len(canvas.wrapped(title, size, room, bold=True)) == 1), SMALL)
-    canvas.write(sheet, left - LEFT + canvas.EDGE, top + 4.2, title, points=points, bold=True)
-    canvas.write(sheet, left - LEFT + canvas.EDGE, top + 1.2, upward, points=SMALL, colour=muted)
-    below, middle = frame.y0 * sheet.height, (frame.x0 + frame.x1) / 2 * sheet.look.width
-    canvas.write(sheet, middle, below - BELOW + 1.0, across, points=SMALL, colour=muted, across="center")
+    canvas.write(sheet, left, frame.top + 4.2, title, points=points, bold=True)
+    canvas.write(sheet, left, frame.top + 1.2, upward, points=SMALL, colour=muted)
+    below(sheet, axes, across)
+
+
+def below(sheet: Sheet, axes: Axes, words: str) -> None:
+    """The words of a horizontal axis, in the middle below its ticks."""
+    frame, colour = canvas.frame(axes), sheet.look.theme.muted
+    middle = (frame.left + frame.right) / 2
+    canvas.write(sheet, middle, frame.bottom - BELOW + 1.0, words, points=SMALL, colour=colour, across="center")
 
 
 FEWEST_TICKS = 3
@@ -165,7 +184,7 @@ def around(values: Sequence[float], radii: Sequence[float], length: float, pad: 
     return low, high
 
 
-def inner(sheet: Sheet, axes: Axes) -> tuple[float, float]:
+def inner(axes: Axes) -> tuple[float, float]:
     """Width and height of the frame, in mm."""
-    frame = axes.get_position()
-    return float(frame.width) * sheet.look.width, float(frame.height) * sheet.height
+    frame = canvas.frame(axes)
+    return frame.right - frame.left, frame.top - frame.bottom

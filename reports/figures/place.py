@@ -140,19 +140,19 @@ def _around(label: Label) -> Iterator[Place]:
     for ring in RINGS:
         for step in range(DIRECTIONS):
             angle = 2 * math.pi * step / DIRECTIONS
-            box, distance = _beside(label, angle, ring * label.height)
+            box = _beside(label, angle, ring * label.height)
             leader = _leader(label, box) if ring >= 1.0 else None
-            yield Place(box=box, price=distance + _sideways(angle), leader=leader)
+            yield Place(box=box, price=ring + _sideways(angle), leader=leader)
 
 
-def _beside(label: Label, angle: float, gap: float) -> tuple[Box, float]:
-    """The box whose nearest point is at `angle` and `gap` from the point's edge, and that gap in heights."""
+def _beside(label: Label, angle: float, gap: float) -> Box:
+    """The box whose nearest point is at `angle` and `gap` from the point's edge."""
     reach, cos, sin = label.radius + gap + 0.15 * label.height, math.cos(angle), math.sin(angle)
     # The centre goes out by as much of the half-size as looks that way: beside, above and below are alike.
     x = label.x + cos * reach + label.width / 2 * max(-1.0, min(1.0, 1.6 * cos))
     y = label.y + sin * reach + label.height / 2 * max(-1.0, min(1.0, 1.6 * sin))
     half = (label.width / 2, label.height / 2)
-    return Box(left=x - half[0], bottom=y - half[1], right=x + half[0], top=y + half[1]), gap / label.height
+    return Box(left=x - half[0], bottom=y - half[1], right=x + half[0], top=y + half[1])
 
 
 def _sideways(angle: float) -> float:

@@ -17,7 +17,7 @@ from visionbench.reports.figures.canvas import Entry, Sheet
 from visionbench.reports.figures.figure import Drawing, Evidence, MissingError, Need, lacking
 from visionbench.reports.figures.style import SMALL, Look
 from visionbench.reports.paper import counts
-from visionbench.reports.paper.counts import Counts, count_spec
+from visionbench.reports.paper.counts import Counts
 from visionbench.reports.printed import Number, PaperRow, rows
 
 if TYPE_CHECKING:
@@ -33,27 +33,22 @@ REGIMES: dict[Regime, tuple[str, str, str]] = {
 }
 """Table of the paper, name and hue."""
 
-STEPS: tuple[tuple[str, str], ...] = (
-    ("baseline", "ResNet, original recipe"),
-    ("baseline", "ResNet, enhanced recipe"),
-    ("macro design", "stage ratio"),
-    ("macro design", "patchify stem"),
-    ("ResNeXt-ify", "depthwise conv"),
-    ("ResNeXt-ify", "increase width"),
-    ("inverted bottleneck", "inverting dimensions"),
-    ("large kernel", "move up depthwise conv"),
-    ("large kernel", "kernel size 5"),
-    ("large kernel", "kernel size 7"),
-    ("large kernel", "kernel size 9"),
-    ("large kernel", "kernel size 11"),
-    ("micro design", "ReLU → GELU"),
-    ("micro design", "fewer activations"),
-    ("micro design", "fewer norms"),
-    ("micro design", "BN → LN"),
-    ("micro design", "separate d.s. conv: ConvNeXt"),
-    ("for comparison", "Swin"),
-)
-"""Section and words of each row of Tables 10 and 11, which have the same steps."""
+STEPS: dict[str, tuple[str, ...]] = {
+    "baseline": ("ResNet, original recipe", "ResNet, enhanced recipe"),
+    "macro design": ("stage ratio", "patchify stem"),
+    "ResNeXt-ify": ("depthwise conv", "increase width"),
+    "inverted bottleneck": ("inverting dimensions",),
+    "large kernel": ("move up depthwise conv", *(f"kernel size {size}" for size in (5, 7, 9, 11))),
+    "micro design": (
+        "ReLU → GELU",
+        "fewer activations",
+        "fewer norms",
+        "BN → LN",
+        "separate d.s. conv: ConvNeXt",
+    ),
+    "for comparison": ("Swin",),
+}
+"""Sections of the rows of Tables 10 and 11, which have the same steps, and words of each row."""
 
 TRIED = frozenset({"kernel size 9", "kernel size 11"})
 """Steps that the road does not go on from: they bring nothing, and it goes on from kernel size 7."""
@@ -91,9 +86,7 @@ class Rung:
 
 def needs(evidence: Evidence) -> tuple[Need, ...]:
     """Traces of the steps' networks that are not recorded."""
-    printed = [row for table, _, _ in REGIMES.values() for row in rows(table)]
-    wanted = [Need(spec=count_spec(*row.network), metric="macs") for row in printed]
-    return lacking(evidence.records, tuple(dict.fromkeys(wanted)))
+    return lacking(evidence, (row.network for table, _, _ in REGIMES.values() for row in rows(table)))
 
 
 def data(evidence: Evidence) -> tuple[Rung, ...]:
@@ -104,28 +97,19 @@ def data(evidence: Evidence) -> tuple[Rung, ...]:
             f"{NAME}: {len(missing)} networks of the roadmap have not been counted; "
             f"`{program_name()} figures {NAME}` counts them."
         )
-    printed = {regime: rows(table) for regime, (table, _, _) in REGIMES.items()}
-    return tuple(
-        Rung(
-            section=section,
-            words=words,
-            kept=words not in TRIED,
-            bars=tuple(_bar(regime, its[place], exact) for regime, its in printed.items()),
-        )
-        for place, (section, words) in enumerate(STEPS)
-    )
+    steps = [(section, words) for section, its in STEPS.items() for words in its]
+    printed = [[(regime, row) for row in rows(table)] for regime, (table, _, _) in REGIMES.items()]
+    rungs = []
+    for (section, words), *of_regimes in zip(steps, *printed, strict=True):
+        bars = tuple(_bar(regime, row, exact) for regime, row in of_regimes)
+        rungs.append(Rung(section=section, words=words, kept=words not in TRIED, bars=bars))
+    return tuple(rungs)
 
 
 def _bar(regime: Regime, row: PaperRow, exact: Counts) -> Bar:
-    std, macs = row.printed.get("top1_std"), exact.exact(*row.network, "macs")
-    return Bar(
-        regime=regime,
-        top1=row.printed["top1"].value,
-        std=std.value if std else None,
-        macs=0.0 if macs is None else macs,
-        printed=row.printed["macs"],
-        row=row,
-    )
+    std, macs = row.printed.get("top1_std"), exact.exact(*row.network, "macs") or 0.0
+    top1, printed = row.printed["top1"].value, row.printed["macs"]
+    return Bar(regime=regime, top1=top1, std=std.value if std else None, macs=macs, printed=printed, row=row)
 
 
 STEP, SECTION = 6.2, 3.8
@@ -162,63 +146,46 @@ def _sentences(shown: Sequence[Rung]) -> tuple[str, ...]:
 
 
 def _bars(sheet: Sheet, axes: Axes, shown: Sequence[Rung], heights: Sequence[float]) -> None:
+    """A bar per regime, and the accuracy beyond its end."""
     theme, thick = sheet.look.theme, STEP * 0.4
     axes.set_ylim(heights[-1] + STEP, 0)
     axes.yaxis.set_ticks([])
     panels.linear(axes, START, 88.0 if sheet.look.narrow else 85.5)
     axes.grid(False, axis="y")
     for rung, top in zip(shown, heights, strict=True):
+        hatch = "" if rung.kept else "////////"
         for number, bar in enumerate(rung.bars):
             middle = top + STEP * (0.28 + 0.42 * number)
             colour = theme.hues[REGIMES[bar.regime][2]]
-            axes.barh(
-                middle,
-                bar.top1 - START,
-                thick,
-                left=START,
-                color=colour,
-                hatch="" if rung.kept else "////////",
-                zorder=2,
-            )
+            axes.barh(middle, bar.top1 - START, thick, left=START, color=colour, hatch=hatch, zorder=2)
             if bar.std:
                 axes.errorbar(bar.top1, middle, xerr=bar.std, ecolor=theme.ink, elinewidth=0.7, capsize=1.2, zorder=3)
-            _value(sheet, axes, bar, middle)
-
-
-def _value(sheet: Sheet, axes: Axes, bar: Bar, middle: float) -> None:
-    """The accuracy beyond the bar's end."""
-    frame, (width, height) = axes.get_position(), panels.inner(sheet, axes)
-    low, high = axes.get_xlim()
-    x = frame.x0 * sheet.look.width + (bar.top1 + (bar.std or 0) - low) / (high - low) * width + 0.9
-    y = frame.y1 * sheet.height - middle / axes.get_ylim()[0] * height
-    canvas.write(sheet, x, y, bar.row.printed["top1"].text, points=SMALL, vertical="center")
+            x, y = canvas.spot(axes, bar.top1 + (bar.std or 0), middle)
+            canvas.write(sheet, x + 0.9, y, bar.row.printed["top1"].text, points=SMALL, vertical="center")
 
 
 def _words(sheet: Sheet, shown: Sequence[Rung], heights: Sequence[float], right: float) -> None:
     """Sections, steps and GFLOPs beside the bars."""
     top = sheet.top - 8.0
-    theme, columns = sheet.look.theme, [right + 8.5, sheet.look.width - canvas.EDGE]
+    muted, columns = sheet.look.theme.muted, [right + 8.5, sheet.look.width - canvas.EDGE]
     canvas.write(sheet, columns[1], top + 4.2, "GFLOPs, exact", points=SMALL, bold=True, across="right")
     for (_, name, _), x in zip(REGIMES.values(), columns, strict=True):
         word = name.partition(" ")[0].replace("ResNet-", "R-")
-        canvas.write(sheet, x - 1.4, top + 1.2, word, points=SMALL, colour=theme.muted, across="right")
+        canvas.write(sheet, x - 1.4, top + 1.2, word, points=SMALL, colour=muted, across="right")
     canvas.write(sheet, canvas.EDGE, top + 4.2, "step", points=SMALL, bold=True)
     section = ""
     for rung, at in zip(shown, heights, strict=True):
         if rung.section != section:
             section = rung.section
             y = top - at + SECTION * 0.35
-            canvas.write(sheet, canvas.EDGE, y, section, points=SMALL, bold=True, colour=theme.muted, vertical="center")
-        _row(sheet, rung, top - at, columns)
-
-
-def _row(sheet: Sheet, rung: Rung, top: float, columns: Sequence[float]) -> None:
-    middle = top - STEP * 0.49
-    canvas.write(sheet, canvas.EDGE, middle, rung.words, points=SMALL, vertical="center")
-    for bar, x in zip(rung.bars, columns, strict=True):
-        canvas.write(sheet, x - 1.4, middle, f"{bar.macs / GIGA:.2f}", points=SMALL, across="right", vertical="center")
-        if bar.slip:
-            canvas.write(sheet, x - 1.2, middle, "*", points=SMALL, vertical="center")
+            canvas.write(sheet, canvas.EDGE, y, section, points=SMALL, bold=True, colour=muted, vertical="center")
+        middle = top - at - STEP * 0.49
+        canvas.write(sheet, canvas.EDGE, middle, rung.words, points=SMALL, vertical="center")
+        for bar, x in zip(rung.bars, columns, strict=True):
+            flops = f"{bar.macs / GIGA:.2f}"
+            canvas.write(sheet, x - 1.4, middle, flops, points=SMALL, across="right", vertical="center")
+            if bar.slip:
+                canvas.write(sheet, x - 1.2, middle, "*", points=SMALL, vertical="center")
 
 
 DRAWING = Drawing(name=NAME, title=TITLE, paint=paint, needs=needs)

@@ -20,12 +20,13 @@ from visionbench.record.spec import Precision, Spec
 from visionbench.record.statistics import throughput
 from visionbench.record.units import GIGA, TERA
 from visionbench.record.units import size as in_bytes
-from visionbench.reports.figures import canvas, labels, panels, share_bars
+from visionbench.reports.figures import canvas, labels, panels
 from visionbench.reports.figures.canvas import Entry, Sheet
 from visionbench.reports.figures.figure import Choice, Drawing, Evidence, MissingError, Need
 from visionbench.reports.figures.labels import Tag
 from visionbench.reports.figures.place import Box
 from visionbench.reports.figures.style import POINT, SMALL, Look, Theme
+from visionbench.reports.launches import grouped
 from visionbench.reports.settings import doubted, doubts
 
 if TYPE_CHECKING:
@@ -101,18 +102,16 @@ class Data:
 def _recorded(evidence: Evidence) -> Record | None:
     """The trace of the chosen model's inference at the largest batch that tells its MACs by kind."""
     choice = evidence.choice
-    found = [
-        record
-        for record in evidence.records
-        if record.source == "computed"
-        and record.spec.task == "inference"
-        and record.spec.model == choice.model
-        and record.spec.image_size == (choice.image_size or 224)
-        and not record.spec.inputs
-        and _bytewise(record.spec.precision) == _bytewise(precision(choice))
-        and any(measurement.metric.startswith(MACS) for measurement in record.measurements)
-    ]
-    return max(found, key=lambda record: record.spec.batch_size, default=None)
+    size, as_stored = choice.image_size or 224, _bytewise(precision(choice))
+    largest: Record | None = None
+    for record in evidence.records:
+        spec = record.spec
+        step = record.source == "computed" and spec.task == "inference" and not spec.inputs
+        chosen = (spec.model, spec.image_size, _bytewise(spec.precision)) == (choice.model, size, as_stored)
+        larger = largest is None or spec.batch_size > largest.spec.batch_size
+        if step and chosen and larger and any(its.metric.startswith(MACS) for its in record.measurements):
+            largest = record
+    return largest
 
 
 def precision(choice: Choice) -> Precision:
@@ -161,8 +160,8 @@ def _kinds(record: Record, peak: float, bandwidth: float) -> tuple[Kind, ...]:
     everything = record.value("bytes") or 0.0
     made = []
     for measurement in record.measurements:
-        if measurement.metric.startswith(BYTES) and measurement.values[0]:
-            name, moved = measurement.metric.removeprefix(BYTES), measurement.values[0]
+        if measurement.metric.startswith(BYTES) and (moved := measurement.values[0]):
+            name = measurement.metric.removeprefix(BYTES)
             flops = 2 * (record.value(f"{MACS}{name}") or 0.0) * record.spec.batch_size
             possible = min(peak, bandwidth * flops / moved) if flops else None
             made.append(Kind(name=name, bytes=moved, flops=flops, share=moved / everything, attainable=possible))
@@ -172,26 +171,21 @@ def _kinds(record: Record, peak: float, bandwidth: float) -> tuple[Kind, ...]:
 def _measured(evidence: Evidence, traced: Record, device: DeviceSpec) -> tuple[Measured, ...]:
     """Throughput of the same network in this precision on this very device, as FLOP/s; one per way of running it."""
     wanted = (*traced.spec.network, "inference", precision(evidence.choice))
-    launches: dict[object, list[Record]] = {}
-    for record in evidence.records:
-        spec = record.spec
-        same = (*spec.network, spec.task, spec.precision) == wanted
-        if record.source == "measured" and same and record.environment.device_key == device.key:
-            launches.setdefault(record.key, []).append(record)
-    macs = traced.value("macs") or 0.0
-    rates = [(same[-1].spec, throughput(same), doubts(same)) for same in launches.values()]
-    return tuple(
-        Measured(
-            flops=2 * macs * rate.centre,
-            low=2 * macs * rate.low if rate.low else None,
-            high=2 * macs * rate.high if rate.high else None,
-            spec=spec,
-            doubts=why,
-            over="nodes" if rate.nodes > 1 else "launches",
-        )
-        for spec, rate, why in rates
-        if rate
-    )
+    there = (r for r in evidence.records if r.source == "measured" and r.environment.device_key == device.key)
+    same = (r for r in there if (*r.spec.network, r.spec.task, r.spec.precision) == wanted)
+    flops, made = 2 * (traced.value("macs") or 0.0), []
+    for same_key in grouped(same, lambda record: record.key).values():
+        if rate := throughput(same_key):
+            reached = Measured(
+                flops=flops * rate.centre,
+                low=flops * rate.low if rate.low else None,
+                high=flops * rate.high if rate.high else None,
+                spec=same_key[-1].spec,
+                doubts=doubts(same_key),
+                over="nodes" if rate.nodes > 1 else "launches",
+            )
+            made.append(reached)
+    return tuple(made)
 
 
 def bound(kind: Kind, ridge: float) -> tuple[str, str]:
@@ -205,55 +199,43 @@ def paint(evidence: Evidence, look: Look) -> Figure:
     """The roof with its bubbles, and bars with all kinds' bytes."""
     shown = data(evidence)
     title = f"{TITLE}: {shown.spec.model} on {shown.device.key}, {shown.precision}"
-    body = panels.height(2, 70.0 if look.narrow else 84.0, look.narrow)
-    sheet = canvas.sheet(look, title, body, _sentences(shown), _legend(shown, look.theme), flexible=True)
-    roof, bars = panels.stand(sheet, 2)
+    each, legend = 70.0 if look.narrow else 84.0, _legend(shown, look.theme)
+    sheet, (roof, bars) = panels.sheet(look, title, 2, each, _sentences(shown), legend)
     _roof(sheet, roof, shown)
-    panels.name(sheet, bars, "where the bytes go", _moved(shown), "share of bytes, %")
-    share_bars.draw(
-        sheet, bars, [(kind.name.replace("_", " "), kind.share, bound(kind, shown.ridge)[1]) for kind in shown.kinds]
-    )
+    moved = in_bytes(sum(kind.bytes for kind in shown.kinds))
+    panels.name(sheet, bars, "where the bytes go", f"{moved} a step", "share of bytes, %")
+    _shares(sheet, bars, shown)
     return sheet.figure
 
 
-def _moved(shown: Data) -> str:
-    return f"{in_bytes(sum(kind.bytes for kind in shown.kinds))} a step"
-
-
-def _legend(shown: Data, theme: Theme) -> tuple[Entry, ...]:
-    bounds = dict.fromkeys(bound(kind, shown.ridge) for kind in shown.kinds)
-    words = {"arithmetic": "bound by arithmetic", "memory": "bound by memory"}
-    entries = [Entry(word=words.get(word, word), marker="o", colour=theme.hues[hue]) for word, hue in bounds]
+def _legend(shown: Data, theme: Theme) -> list[Entry]:
+    entries = []
+    for word, hue in dict.fromkeys(bound(kind, shown.ridge) for kind in shown.kinds):
+        named = f"bound by {word}" if word in ("arithmetic", "memory") else word
+        entries.append(Entry(word=named, marker="o", colour=theme.hues[hue]))
     entries.append(Entry(word="the whole step", marker="D", colour=theme.ink, hollow=True))
-    if shown.measured:
-        entries.append(Entry(word="measured", marker="*", colour=theme.ink))
-    return tuple(entries)
+    return [*entries, *([Entry(word="measured", marker="*", colour=theme.ink)] if shown.measured else [])]
 
 
 def _sentences(shown: Data) -> tuple[str, ...]:
-    told = (
+    told = [
         f"FLOPs and bytes: exact, counted by a trace of {shown.spec}; every operator reads its inputs and writes its "
         "outputs once. A disc's area is in proportion to its kind's bytes.",
         f"Roof: the data sheet's dense {shown.precision} peak, {shown.peak / TERA:g} TFLOP/s, and "
         f"{shown.device.bandwidth / GIGA:,.0f} GB/s. Discs mark the best that is possible: nothing on the roof is "
         "measured.",
-    )
+    ]
     if not shown.measured:
-        return (*told, f"No measurement of this network on a {shown.device.key} is recorded.")
-    return (
-        *told,
-        *(
-            f"Measured: {one.spec}; bar: 95 % interval over {one.over}, where there are enough."
-            for one in shown.measured
-        ),
-        *filter(None, (doubted("Hollow star", (one.doubts for one in shown.measured)),)),
-    )
+        told.append(f"No measurement of this network on a {shown.device.key} is recorded.")
+    for one in shown.measured:
+        told.append(f"Measured: {one.spec}; bar: 95 % interval over {one.over}, where there are enough.")
+    return (*told, doubted("Hollow star", (one.doubts for one in shown.measured)))
 
 
 def _roof(sheet: Sheet, axes: Axes, shown: Data) -> None:
     theme = sheet.look.theme
     counted = [kind for kind in shown.kinds if kind.attainable is not None]
-    width, height = panels.inner(sheet, axes)
+    width, height = panels.inner(axes)
     others = (shown.ridge / 10, shown.ridge, shown.intensity)  # a decade of the slope is always in sight
     across = [math.log10(x) for x in (*(kind.intensity for kind in counted), *others)]
     radii = [*(radius(kind) for kind in counted), 1.0, 1.0, 1.0]
@@ -278,7 +260,7 @@ def _ridge(sheet: Sheet, axes: Axes, shown: Data, floor: float) -> Box:
     """A line from the ridge down to the axis, and its number there, clear of the discs on the roof; returns its box."""
     theme, text = sheet.look.theme, f"ridge: {shown.ridge:.0f}"
     axes.plot([shown.ridge] * 2, [floor, shown.peak / TERA], color=theme.muted, linewidth=0.6, linestyle=":", zorder=1)
-    (x, y), (width, height) = labels.spot(axes, shown.ridge, floor), canvas.size(text, SMALL)
+    (x, y), (width, height) = canvas.spot(axes, shown.ridge, floor), canvas.size(text, SMALL)
     canvas.write(sheet, x - 0.8, y + 1.0, text, points=SMALL, colour=theme.muted, across="right", vertical="bottom")
     return Box(left=x - 0.8 - width, bottom=y + 1.0, right=x, top=y + 1.0 + height)
 
@@ -312,6 +294,23 @@ def _star(axes: Axes, shown: Data, one: Measured, theme: Theme) -> Tag:
     [star] = axes.plot([shown.intensity], [at], "*", color=theme.ink, markersize=7, zorder=5)
     star.set(markerfacecolor=face, markeredgewidth=edge)
     return Tag(x=shown.intensity, y=at, text=f"measured, b{one.spec.batch_size}: {at:.3g} TFLOP/s", radius=1.2)
+
+
+def _shares(sheet: Sheet, axes: Axes, shown: Data) -> None:
+    """Bars from the top down, each with its name on the left and its percentage beyond its end."""
+    theme, frame, names = sheet.look.theme, axes.get_position(), [kind.name.replace("_", " ") for kind in shown.kinds]
+    # The frame moves right as far as the names need.
+    shift = (max(canvas.size(name, SMALL)[0] for name in names) - panels.LEFT + 4.0) / sheet.look.width
+    axes.set_position((frame.x0 + shift, frame.y0, frame.width - shift, frame.height))
+    panels.linear(axes, 0, max(kind.share for kind in shown.kinds) * 118)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_yticks(range(len(names)), names, color=theme.ink)
+    axes.grid(False, axis="y")
+    for place, kind in enumerate(shown.kinds):
+        axes.barh(place, kind.share * 100, 0.62, color=theme.hues[bound(kind, shown.ridge)[1]], zorder=2)
+        (x, y), text = canvas.spot(axes, kind.share * 100, place), f"{100 * kind.share:.1f} %"
+        text = text if kind.share >= 0.001 else "< 0.1 %"
+        canvas.write(sheet, x + 0.8, y, text, points=SMALL, vertical="center")
 
 
 DRAWING = Drawing(name=NAME, title=TITLE, paint=paint, needs=needs)

@@ -47,57 +47,30 @@ class Theme:
     hues: Mapping[str, str]
 
 
-LIGHT = Theme(
-    name="light",
-    ground="#ffffff",
-    ink="#1a1a1a",
-    muted="#5c5c5c",
-    grid="#e3e3e3",
-    hues=MappingProxyType(
-        {
-            "blue": "#0072b2",
-            "vermillion": "#d55e00",
-            "green": "#009e73",
-            "purple": "#b5578c",
-            "sky": "#3a9bdc",
-            "orange": "#a87000",
-            "grey": "#767676",
-            "black": "#1a1a1a",
-        }
-    ),
-)
+_HUES = {
+    "blue": ("#0072b2", "#4aa3e0"),
+    "vermillion": ("#d55e00", "#ee7733"),
+    "green": ("#009e73", "#2dbd8e"),
+    "purple": ("#b5578c", "#d98bb8"),
+    "sky": ("#3a9bdc", "#8fd0f7"),
+    "orange": ("#a87000", "#e6b422"),
+    "grey": ("#767676", "#8b949e"),
+    "black": ("#1a1a1a", "#eceff1"),
+}
+"""Each hue on a light and on a dark ground."""
 
-DARK = Theme(
-    name="dark",
-    ground="#15181c",
-    ink="#eceff1",
-    muted="#a9b2ba",
-    grid="#30363d",
-    hues=MappingProxyType(
-        {
-            "blue": "#4aa3e0",
-            "vermillion": "#ee7733",
-            "green": "#2dbd8e",
-            "purple": "#d98bb8",
-            "sky": "#8fd0f7",
-            "orange": "#e6b422",
-            "grey": "#8b949e",
-            "black": "#eceff1",
-        }
-    ),
-)
+_ON_LIGHT, _ON_DARK = (MappingProxyType({name: pair[at] for name, pair in _HUES.items()}) for at in (0, 1))
+LIGHT = Theme(name="light", ground="#ffffff", ink="#1a1a1a", muted="#5c5c5c", grid="#e3e3e3", hues=_ON_LIGHT)
+DARK = Theme(name="dark", ground="#15181c", ink="#eceff1", muted="#a9b2ba", grid="#30363d", hues=_ON_DARK)
 
 THEMES: dict[str, Theme] = {theme.name: theme for theme in (LIGHT, DARK)}
 
 
 def tinted(theme: Theme, hue: str) -> str:
     """A hue halfway to ink: still that hue, and dark (or light) enough for small text."""
-    pairs = zip(_channels(theme.hues[hue]), _channels(theme.ink), strict=True)
-    return "#" + "".join(f"{(a + b) // 2:02x}" for a, b in pairs)
-
-
-def _channels(colour: str) -> tuple[int, ...]:
-    return tuple(int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    hue, ink = theme.hues[hue], theme.ink
+    channels = ((int(hue[at : at + 2], 16), int(ink[at : at + 2], 16)) for at in (1, 3, 5))
+    return "#" + "".join(f"{(a + b) // 2:02x}" for a, b in channels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,12 +114,8 @@ def settings(theme: Theme) -> dict[str, Any]:
         "svg.hashsalt": "visionbench",
         "text.color": theme.ink,
         "text.hinting": "none",
-        "xtick.color": theme.muted,
-        "xtick.labelsize": SMALL,
-        "xtick.major.size": 2.0,
-        "xtick.major.width": 0.5,
-        "ytick.color": theme.muted,
-        "ytick.labelsize": SMALL,
-        "ytick.major.size": 2.0,
-        "ytick.major.width": 0.5,
+        **{f"{axis}tick.color": theme.muted for axis in "xy"},
+        **{f"{axis}tick.labelsize": SMALL for axis in "xy"},
+        **{f"{axis}tick.major.size": 2.0 for axis in "xy"},
+        **{f"{axis}tick.major.width": 0.5 for axis in "xy"},
     }

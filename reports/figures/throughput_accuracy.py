@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from visionbench.record.prediction import Prediction, prediction
+from visionbench.record.prediction import prediction
 from visionbench.record.program import program_name
 from visionbench.record.record import Record, Source
-from visionbench.record.statistics import Estimate
 from visionbench.record.units import first_of
-from visionbench.reports.figures import canvas, labels, panels
-from visionbench.reports.figures.accuracy_flops import legend_of
+from visionbench.reports.figures import labels, panels
+from visionbench.reports.figures.accuracy_flops import Family, family, legend_of, short
 from visionbench.reports.figures.canvas import Entry, Sheet
-from visionbench.reports.figures.families import Family, family, short
 from visionbench.reports.figures.figure import Drawing, Evidence, MissingError
 from visionbench.reports.figures.labels import Tag
 from visionbench.reports.figures.style import POINT, Look
-from visionbench.reports.launches import Launches
 from visionbench.reports.paper.rates import by_card
 from visionbench.reports.printed import Network, PaperRow, rows
 from visionbench.reports.settings import Group, describe, doubted, doubts, groups, heads
@@ -72,22 +69,28 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """One device under one protocol. `front` are the points that no other beats in both, fastest last.
-
-    `over` is what its intervals are over.
-    """
+    """One device under one protocol. `over` is what its intervals are over."""
 
     name: str
     source: Source
     points: tuple[Point, ...]
-    front: tuple[Point, ...]
     note: str = ""
     over: str = "launches"
+
+    @property
+    def front(self) -> tuple[Point, ...]:
+        """The Pareto front: points that no other equals or beats in both, most accurate first and fastest last."""
+        kept: list[Point] = []
+        comparable = (point for point in self.points if point.comparable)
+        for point in sorted(comparable, key=lambda point: (-point.top1, -point.rate)):
+            if not kept or point.rate > kept[-1].rate:
+                kept.append(point)
+        return tuple(kept)
 
 
 def data(evidence: Evidence) -> tuple[Panel, ...]:
     """The paper's two GPUs, then what was predicted, then what was measured, newest first."""
-    rows = _shown(evidence)
+    rows = _rows(evidence)
     measured = groups(evidence.records, (row.network for row in rows), "inference")[:GROUPS]
     names = heads(measured)
     predicted = list(by_card(evidence.records).items())[-GROUPS:]
@@ -104,81 +107,73 @@ def data(evidence: Evidence) -> tuple[Panel, ...]:
     return kept
 
 
-def _shown(evidence: Evidence) -> tuple[PaperRow, ...]:
+def _rows(evidence: Evidence) -> tuple[PaperRow, ...]:
     """The rows of the figure: the paper's with the user's own, or those of a table that is drawn alone."""
-    if evidence.alone:
-        return tuple(row for row in evidence.rows if "top1" in row.printed)
-    return _rows(TABLES, evidence.rows)
+    own = tuple(row for row in evidence.rows if "top1" in row.printed)
+    return own if evidence.alone else _each_once([*(row for row in own if row.model), *_of_paper(TABLES)])
+
+
+def _of_paper(tables: Iterable[str]) -> list[PaperRow]:
+    """Printed rows with an accuracy on ImageNet-1K without further data."""
+    return [row for table in tables for row in rows(table) if row.section != SECTION_22K and "top1" in row.printed]
+
+
+def _each_once(found: Sequence[PaperRow]) -> tuple[PaperRow, ...]:
+    """Each network once, as it stands first."""
+    return tuple({row.network: row for row in reversed(found)}.values())[::-1]
 
 
 def _printed(rows: Sequence[PaperRow]) -> Iterator[Panel]:
     """A panel per card of the rows' printed images per second."""
     timed = [(row, rate) for row in rows for rate in row.of_every_card("throughput")]
     for gpu in dict.fromkeys(rate.gpu for _, rate in timed):
-        points = tuple(_point(row, rate.value, None, None) for row, rate in timed if rate.gpu == gpu)
-        name = f"{gpu}, as printed" if gpu else "as printed"
-        yield Panel(name=name, source="published", points=points, front=front(points))
-
-
-def _rows(tables: Iterable[str], own: Sequence[PaperRow] = ()) -> tuple[PaperRow, ...]:
-    """Rows with an accuracy on ImageNet-1K without further data, each network once: the user's own, or as printed."""
-    printed = [row for table in tables for row in rows(table) if row.section != SECTION_22K and "top1" in row.printed]
-    added = [row for row in own if row.model and "top1" in row.printed]
-    return tuple({row.network: row for row in reversed([*added, *printed])}.values())[::-1]
+        points = tuple(_point(row, rate.value) for row, rate in timed if rate.gpu == gpu)
+        yield Panel(name=f"{gpu}, as printed" if gpu else "as printed", source="published", points=points)
 
 
 def _published() -> Iterator[Panel]:
     for gpu, tables in PUBLISHED:
-        found = [
-            _point(row, rate.value, None, None, comparable=rate.protocol != COPIED)
-            for row in _rows(tables)
+        points = [
+            _point(row, rate.value, comparable=rate.protocol != COPIED)
+            for row in _each_once(_of_paper(tables))
             if (rate := row.printed.get("throughput"))
         ]
-        yield Panel(name=f"{gpu}, as published", source="published", points=tuple(found), front=front(found))
+        yield Panel(name=f"{gpu}, as published", source="published", points=tuple(points))
 
 
 def _predicted(card: str, by_network: Mapping[Network, Record], rows: Sequence[PaperRow]) -> Panel:
-    found = _estimated({network: prediction(record) for network, record in by_network.items()}, rows)
+    points = []
+    for row in rows:
+        record = by_network.get(row.network)
+        if record and (estimate := prediction(record)):
+            points.append(_point(row, estimate.centre, estimate.low, estimate.high))
     spec = next(iter(by_network.values())).spec
-    return Panel(
-        name=f"{card}: predicted",
-        source="predicted",
-        points=found,
-        front=front(found),
-        note=f"{card}: predicted for {spec.precision}, {spec.memory_format}, batch {spec.batch_size}; not measured.",
-    )
+    note = f"{card}: predicted for {spec.precision}, {spec.memory_format}, batch {spec.batch_size}; not measured."
+    return Panel(name=f"{card}: predicted", source="predicted", points=tuple(points), note=note)
 
 
 def _measured(group: Group, name: tuple[str, ...], rows: Sequence[PaperRow]) -> Panel:
-    rates = {network: launches.throughput for network, launches in group.launches.items()}
-    found = _estimated(rates, rows)
-    found = tuple(_looked_at(point, group.launches[point.row.network]) for point in found)
-    return Panel(
-        name=f"{', '.join(name)}: measured",
-        source="measured",
-        points=found,
-        front=front(found),
-        note=f"{', '.join(name)}: {describe(group)}.",
-        over="nodes" if any(rate is not None and rate.nodes > 1 for rate in rates.values()) else "launches",
-    )
+    points, over = [], "launches"
+    for row in rows:
+        launches = group.launches.get(row.network)
+        if launches and (rate := launches.throughput):
+            together, why = not launches.scatter_factor, doubts(launches)
+            points.append(_point(row, rate.centre, rate.low, rate.high, comparable=together, doubts=why))
+            over = "nodes" if rate.nodes > 1 else over
+    named = ", ".join(name)
+    note = f"{named}: {describe(group)}."
+    return Panel(name=f"{named}: measured", source="measured", points=tuple(points), note=note, over=over)
 
 
-def _estimated(
-    estimates: Mapping[Network, Estimate | Prediction | None], rows: Sequence[PaperRow]
-) -> tuple[Point, ...]:
-    """The rows of whose networks there are estimates, with their intervals."""
-    return tuple(
-        _point(row, estimate.centre, estimate.low, estimate.high)
-        for row in rows
-        if (estimate := estimates.get(row.network))
-    )
-
-
-def _looked_at(point: Point, launches: Launches) -> Point:
-    return replace(point, comparable=not launches.scatter_factor, doubts=doubts(launches))
-
-
-def _point(row: PaperRow, rate: float, low: float | None, high: float | None, *, comparable: bool = True) -> Point:
+def _point(
+    row: PaperRow,
+    rate: float,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    comparable: bool = True,
+    doubts: tuple[str, ...] = (),
+) -> Point:
     return Point(
         label=short(row.label, row.image_size),
         family=family(row.label),
@@ -188,51 +183,36 @@ def _point(row: PaperRow, rate: float, low: float | None, high: float | None, *,
         high=high,
         comparable=comparable,
         row=row,
+        doubts=doubts,
     )
-
-
-def front(points: Iterable[Point]) -> tuple[Point, ...]:
-    """The Pareto front: points that no other point of the panel equals or beats in both, most accurate first."""
-    kept: list[Point] = []
-    for point in sorted((one for one in points if one.comparable), key=lambda one: (-one.top1, -one.rate)):
-        if not kept or point.rate > kept[-1].rate:
-            kept.append(point)
-    return tuple(kept)
 
 
 def paint(evidence: Evidence, look: Look) -> Figure:
     """The panels."""
-    everyone = {panel.name: panel for panel in data(evidence)}
-    shown = panels.chosen(NAME, everyone, evidence.choice.panels, look)
-    everything = [point for panel in shown for point in panel.points]
+    shown = panels.chosen(NAME, {panel.name: panel for panel in data(evidence)}, evidence.choice.panels, look)
     legend = (
-        *legend_of((point.family for point in everything), look.theme),
+        *legend_of((point.family for panel in shown for point in panel.points), look.theme),
         Entry(word="nothing is both faster and more accurate", marker="-", colour=look.theme.ink),
     )
-    body = panels.height(len(shown), 68.0 if look.narrow else 78.0, look.narrow)
-    sheet = canvas.sheet(look, TITLE, body, _sentences(shown, evidence), legend, flexible=True)
-    for axes, panel in zip(panels.stand(sheet, len(shown)), shown, strict=True):
+    each = 68.0 if look.narrow else 78.0
+    sheet, stood = panels.sheet(look, TITLE, len(shown), each, _sentences(shown, evidence), legend)
+    for axes, panel in zip(stood, shown, strict=True):
         _panel(sheet, axes, panel)
     return sheet.figure
 
 
-def _unplaced(evidence: Evidence) -> tuple[str, ...]:
-    """Networks that were measured and have no accuracy here, so that they have no place in the figure."""
-    known = {row.network for row in _shown(evidence)}
+def _sentences(shown: Sequence[Panel], evidence: Evidence) -> tuple[str, ...]:
+    known = {row.network for row in _rows(evidence)}
     timed = (record.spec for record in evidence.records if record.source == "measured" and record.failure is None)
     networks = dict.fromkeys((spec.model, spec.image_size) for spec in timed if spec.task == "inference")
-    return tuple(dict.fromkeys(model for model, size in networks if (model, size) not in known))
-
-
-def _sentences(shown: Sequence[Panel], evidence: Evidence) -> tuple[str, ...]:
-    unplaced = _unplaced(evidence)
+    unplaced = tuple(dict.fromkeys(model for model, size in networks if (model, size) not in known))
     published = not evidence.alone and any(panel.source == "published" for panel in shown)
     hollow = {panel.source for panel in shown for point in panel.points if not point.comparable}
     measured = [panel for panel in shown if panel.source == "measured"]
     predicted = [panel for panel in shown if panel.source == "predicted"]
     spans = any(point.low is not None for panel in measured for point in panel.points)
     few = dict.fromkeys(panel.over for panel in measured for point in panel.points if point.low is None)
-    told = [
+    return (
         *panels.whose_accuracy(evidence, ACCURACY, (point.row for panel in shown for point in panel.points)),
         "Published throughput: Tables 1 and 2 (V100), Table 12 (A100: TF32, channels_last); no interval is printed."
         if published
@@ -246,52 +226,40 @@ def _sentences(shown: Sequence[Panel], evidence: Evidence) -> tuple[str, ...]:
         _bars(predicted=bool(predicted), over=dict.fromkeys(panel.over for panel in measured) if spans else ()),
         f"A point without a bar has too few {' or '.join(few)} for an interval." if few else "",
         f"Measured, but without an accuracy here: {first_of(unplaced)}." if unplaced and measured else "",
-    ]
-    return tuple(sentence for sentence in told if sentence)
+    )
 
 
 def _bars(*, predicted: bool, over: Iterable[str]) -> str:
     """What the bars are, if there are any; those of measurements are `over` launches or nodes."""
+    kinds = ["80 % interval of predictions"] if predicted else []
     measured = " or ".join(over)
-    kinds = {"80 % interval of predictions": predicted, f"95 % interval over {measured}": bool(measured)}
-    shown = " and ".join(kind for kind, there in kinds.items() if there)
-    return f"Bars: {shown}; the front goes through the centres, and is open where bars meet." if shown else ""
+    kinds += [f"95 % interval over {measured}"] if measured else []
+    end = "the front goes through the centres, and is open where bars meet"
+    return f"Bars: {' and '.join(kinds)}; {end}." if kinds else ""
 
 
 def _panel(sheet: Sheet, axes: Axes, panel: Panel) -> None:
-    width, height = panels.inner(sheet, axes)
-    radii = [DOT] * len(panel.points)
+    width, height = panels.inner(axes)
     ends = [math.log10(rate) for one in panel.points for rate in (one.low or one.rate, one.high or one.rate)]
     low, high = panels.around(ends, [DOT] * len(ends), width, 6.0)
     panels.logarithmic(axes, 10**low, 10**high)
-    panels.linear(axes, *panels.around([one.top1 for one in panel.points], radii, height, 5.0), upward=True)
+    accuracies = [point.top1 for point in panel.points]
+    panels.linear(axes, *panels.around(accuracies, [DOT] * len(accuracies), height, 5.0), upward=True)
     panels.name(sheet, axes, panel.name, "ImageNet-1K top-1 accuracy, % (published)", "images per second")
-    steps = _steps(panel.front)
+    # The front is a staircase: at least this fast, at most this accurate.
+    first, *others = panel.front
+    steps = [(first.rate, first.top1)]
+    for point in others:
+        steps += [(steps[-1][0], point.top1), (point.rate, point.top1)]
     across, up = zip(*steps, strict=True)
     axes.plot(across, up, color=sheet.look.theme.ink, linewidth=0.8, alpha=0.75, zorder=2)
+    tags = []
     for point in panel.points:
         _draw(sheet, axes, point)
-    tags = [
-        Tag(
-            x=one.rate,
-            y=one.top1,
-            text=one.label,
-            radius=DOT * (2 if one.row.own else 1.1),
-            hue=one.family.hue,
-            bold=one.row.own,
-        )
-        for one in panel.points
-    ]
-    bars = tuple(((one.low, one.top1), (one.high, one.top1)) for one in panel.points if one.low and one.high)
-    labels.left_out(sheet, axes, labels.attach(sheet, axes, tags, lines=(steps, *bars)))
-
-
-def _steps(points: Sequence[Point]) -> tuple[tuple[float, float], ...]:
-    """The front as a staircase: at least this fast, at most this accurate."""
-    corners = [(points[0].rate, points[0].top1)]
-    for point in points[1:]:
-        corners += [(corners[-1][0], point.top1), (point.rate, point.top1)]
-    return tuple(corners)
+        radius, own, hue = DOT * (2 if point.row.own else 1.1), point.row.own, point.family.hue
+        tags.append(Tag(x=point.rate, y=point.top1, text=point.label, radius=radius, hue=hue, bold=own))
+    bars = (((one.low, one.top1), (one.high, one.top1)) for one in panel.points if one.low and one.high)
+    labels.left_out(sheet, axes, labels.attach(sheet, axes, tags, lines=(tuple(steps), *bars)))
 
 
 def _draw(sheet: Sheet, axes: Axes, point: Point) -> None:
@@ -303,10 +271,8 @@ def _draw(sheet: Sheet, axes: Axes, point: Point) -> None:
     face = colour if point.comparable and not point.doubts else theme.ground
     if point.row.own:
         labels.ring(axes, point.rate, point.top1, 2 * DOT, theme.ink)
-    marker = point.family.marker
-    axes.plot(
-        [point.rate], [point.top1], marker, color=colour, markersize=2 * DOT / POINT, markerfacecolor=face, zorder=4
-    )
+    style: dict[str, Any] = {"color": colour, "markersize": 2 * DOT / POINT, "markerfacecolor": face}
+    axes.plot([point.rate], [point.top1], point.family.marker, **style, zorder=4)
 
 
 DRAWING = Drawing(name=NAME, title=TITLE, paint=paint)

@@ -24,27 +24,26 @@ def render(
     below the float. Raises `BenchError` for a format that is not in `FORMATS`.
     """
     choose("format", format, FORMATS)
-    return without_commands(_render(cleaned(table), format, width, colour=colour, notes=notes))
-
-
-def _render(table: Table, format: str, width: int | None, *, colour: bool, notes: bool) -> str:  # noqa: A002
+    table = cleaned(table)
     # Each renderer is imported when it is needed: `--help` and the other formats never pay for rich.
     if format == "terminal":
         from visionbench.reports.render.terminal import terminal
 
-        return terminal(table, width, colour=colour)
-    if format == "markdown":
+        text = terminal(table, width, colour=colour)
+    elif format == "markdown":
         from visionbench.reports.render.markdown import markdown
 
-        return markdown(table)
-    if format == "latex":
+        text = markdown(table)
+    elif format == "latex":
         from visionbench.reports.render.latex import latex
 
-        return latex(table, notes=notes)
-    if format == "html":
+        text = latex(table, notes=notes)
+    elif format == "html":
         from visionbench.reports.render.html import page
 
-        return page((table,))
-    from visionbench.reports.render import flat
+        text = page((table,))
+    else:
+        from visionbench.reports.render import flat
 
-    return flat.to_csv(table) if format == "csv" else flat.to_json(table)
+        text = flat.to_csv(table) if format == "csv" else flat.to_json(table)
+    return without_commands(text)

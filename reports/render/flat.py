@@ -66,7 +66,7 @@ def _field(cell: Cell, part: str) -> object:
     if part == "marker":
         return cell.text.removesuffix(str(cell.value)).strip()
     if part == "note":
-        return " ".join((*((_cause(cell),) if _cause(cell) else ()), *cell.notes))
+        return " ".join(filter(None, (_cause(cell), *cell.notes)))
     found = getattr(cell, part)
     return "" if found is None else found
 
@@ -78,11 +78,10 @@ def _cause(cell: Cell) -> str:
 
 def to_json(table: Table) -> str:
     """The whole table: columns with units and notes, cells with text, value, interval, source, origin and footnotes."""
-    marks = footnotes(table)
     data = {
         "name": table.name,
         "title": table.title,
-        "columns": [_column(column) for column in table.columns],
+        "columns": [_fields(column, "key", "name", "unit", "source") for column in table.columns],
         "rows": [
             {
                 "section": row.section,
@@ -91,25 +90,20 @@ def to_json(table: Table) -> str:
             }
             for row in table.rows
         ],
-        "legend": [_note(note) for note in table.legend],
-        "notes": [_note(note) for note in column_notes(table)],
-        "footnotes": {mark: text for text, mark in marks.items()},
+        "legend": [_fields(note, "term", "text") for note in table.legend],
+        "notes": [_fields(note, "term", "text") for note in column_notes(table)],
+        "footnotes": {mark: text for text, mark in footnotes(table).items()},
         "remarks": table.remarks,
     }
     return json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
+def _fields(part: Cell | Heading | Note, *names: str) -> dict[str, object]:
+    return {name: getattr(part, name) for name in names}
+
+
 def _cell(cell: Cell) -> dict[str, object]:
-    """What a cell knows: its text always, the rest where there is something to say."""
-    known = {"text": cell.text, "value": cell.value, "source": cell.source, "low": cell.low, "high": cell.high}
-    known |= {"level": cell.level, "least": cell.least, "most": cell.most}
-    said = {"notes": cell.notes, "origin": cell.origin}
-    return {key: found for key, found in known.items() if found is not None} | {k: v for k, v in said.items() if v}
-
-
-def _column(column: Heading) -> dict[str, object]:
-    return {"key": column.key, "name": column.name, "unit": column.unit, "source": column.source}
-
-
-def _note(note: Note) -> dict[str, str]:
-    return {"term": note.term, "text": note.text}
+    """What a cell knows, where there is something to say."""
+    known = _fields(cell, "text", "value", "source", "low", "high", "level", "least", "most")
+    known |= {"notes": cell.notes or None, "origin": cell.origin or None}
+    return {name: what for name, what in known.items() if what is not None}

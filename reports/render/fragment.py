@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from visionbench.reports.table import Cell, Heading, Row, Table, column_notes, footnotes
+from visionbench.reports.table import Cell, Heading, Table, column_notes, footnotes
 
 
 def fragment(table: Table) -> str:
     """Caption, table, notes."""
     marks = footnotes(table)
     head = "".join(_head(column) for column in table.columns)
-    body = "".join(line for row in table.rows for line in _lines(row, table, marks))
+    body = ""
+    for row in table.rows:
+        cells = (_cell(column, cell, marks) for column, cell in zip(table.columns, row.cells, strict=True))
+        body += f"<tr>{''.join(cells)}</tr>"
     notes = "".join(f"<li>{line}</li>" for line in _notes(table, marks))
     return (
         f"<table><caption>{escape(table.title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
@@ -23,11 +26,6 @@ def fragment(table: Table) -> str:
 def _head(column: Heading) -> str:
     words = "<br>".join(escape(part) for part in (column.group, *column.head) if part)
     return f'<th style="text-align:{column.align}">{words}</th>'
-
-
-def _lines(row: Row, table: Table, marks: dict[str, str]) -> Iterator[str]:
-    cells = zip(table.columns, row.cells, strict=True)
-    yield "<tr>" + "".join(_cell(column, cell, marks) for column, cell in cells) + "</tr>"
 
 
 def _cell(column: Heading, cell: Cell, marks: dict[str, str]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from visionbench.record.record import Source
 from visionbench.reports.fold import fold, short_spans
@@ -26,7 +26,11 @@ from visionbench.reports.table import (
     spans,
 )
 
-STYLES: dict[Source, str] = {"computed": r"\textsf{{{}}}", "measured": r"\textbf{{{}}}", "predicted": r"\textit{{{}}}"}
+STYLES: dict[Source | None, str] = {
+    "computed": r"\textsf{{{}}}",
+    "measured": r"\textbf{{{}}}",
+    "predicted": r"\textit{{{}}}",
+}
 
 _GREEK = (
     "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
@@ -34,68 +38,17 @@ _GREEK = (
 )  # fmt: skip
 
 _SYMBOLS = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": "$<$",
-    ">": "$>$",
-    "|": "$|$",
-    '"': "''",
-    "`": "`",
-    "●": r"$\bullet$",
-    "○": r"$\circ$",
-    "–": "--",
-    "−": "$-$",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "·": r"$\cdot$",
-    "→": r"$\rightarrow$",
-    "…": r"\dots{}",
-    "—": "---",
-    "‐": "-",
-    "‑": "-",
-    "‘": "`",
-    "’": "'",
-    "“": "``",
-    "”": "''",
-    "†": r"$^{\dagger}$",
-    "‡": r"$^{\ddagger}$",
-    "§": r"\S{}",
-    "¶": r"\P{}",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "≈": r"$\approx$",
-    "≤": r"$\leq$",
-    "≥": r"$\geq$",
-    "≠": r"$\neq$",
-    "∞": r"$\infty$",
-    "⋆": r"$\star$",
-    "★": r"$\star$",
-    "¹": "$^{1}$",
-    "²": "$^{2}$",
-    "³": "$^{3}$",
-    "°": r"$^{\circ}$",
-    "®": r"\textregistered{}",
-    "™": r"\texttrademark{}",
-    "ß": r"\ss{}",
-    "ø": r"\o{}",
-    "Ø": r"\O{}",
-    "ł": r"\l{}",
-    "Ł": r"\L{}",
-    "æ": r"\ae{}",
-    "Æ": r"\AE{}",
-    "Δ": r"$\Delta$",
-    "Σ": r"$\Sigma$",
-    "Ω": r"$\Omega$",
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": "$<$", ">": "$>$", "|": "$|$", '"': "''", "`": "`",
+    "●": r"$\bullet$", "○": r"$\circ$", "–": "--", "—": "---", "‐": "-", "‑": "-", "−": "$-$", "±": r"$\pm$",
+    "×": r"$\times$", "·": r"$\cdot$", "→": r"$\rightarrow$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
+    "…": r"\dots{}", "‘": "`", "’": "'", "“": "``", "”": "''", "†": r"$^{\dagger}$", "‡": r"$^{\ddagger}$",
+    "§": r"\S{}", "¶": r"\P{}", "≈": r"$\approx$", "≤": r"$\leq$", "≥": r"$\geq$", "≠": r"$\neq$", "∞": r"$\infty$",
+    "⋆": r"$\star$", "★": r"$\star$", "¹": "$^{1}$", "²": "$^{2}$", "³": "$^{3}$", "°": r"$^{\circ}$",
+    "®": r"\textregistered{}", "™": r"\texttrademark{}", "ß": r"\ss{}", "ø": r"\o{}", "Ø": r"\O{}", "ł": r"\l{}",
+    "Ł": r"\L{}", "æ": r"\ae{}", "Æ": r"\AE{}", "Δ": r"$\Delta$", "Σ": r"$\Sigma$", "Ω": r"$\Omega$",
     **{chr(ord("α") + i): rf"$\{name}$" for i, name in enumerate(_GREEK) if name},
-}
+}  # fmt: skip
 """What LaTeX would read as a command, what we write ourselves, and the marks and letters of printed labels."""
 
 _ACCENTS = {
@@ -124,34 +77,12 @@ def _ascii(char: str) -> str:
     return "".join(_SYMBOLS.get(part, part) for part in plain) or "?"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
-    """A column in TeX: one column, or two where some of its cells have an interval."""
-
-    column: Heading
-    split: bool
-
-    @property
-    def count(self) -> int:
-        """How many columns it is in TeX."""
-        return 2 if self.split else 1
-
-    @property
-    def align(self) -> str:
-        """Its part of the tabular's preamble."""
-        if self.split:
-            return r"r@{\,}l"
-        return "l" if self.column.align == "left" else "r"
-
-
 SIZES = ((90, "footnotesize"), (130, "scriptsize"), (150, "tiny"))
 """Up to how many characters across a table is set in which size. What is wider than the last is folded: it would not
 fit on a page of A4."""
 
-
 TALL = 25
 """A table of more rows is set one size smaller, so that it stays on one page with its footnotes."""
-
 
 PAGE, WHOLE = 50, 60
 """Lines of a page for rows, the headings of sections, and footnotes, and what a table may have that is not divided: the
@@ -159,7 +90,6 @@ lines are estimated, and the others need room for an error. What is more goes on
 
 SECTION, NOTE = 2.0, 95
 """Lines that a section's heading takes with its rule, and characters of a line of footnotes."""
-
 
 COLUMN = 52
 """About how many characters a column of a two-column page holds. A wider table goes over both (`table*`)."""
@@ -173,17 +103,16 @@ def latex(table: Table, *, notes: bool = True) -> str:
     if _across(table) > SIZES[-1][0]:
         table = shortened(table)
     table = fold(table, lambda narrow: _across(narrow) <= SIZES[-1][0])
-    slots = tuple(
-        Slot(column=column, split=any(row.cells[i].span for row in table.rows))
-        for i, column in enumerate(table.columns)
-    )
+    splits = [any(row.cells[i].span for row in table.rows) for i in range(len(table.columns))]
     parts = [replace(table, rows=rows) for rows in _parts(table.rows)]
     float_name = "table" if notes or _across(table) <= COLUMN else "table*"
     start = [rf"\begin{{{float_name}}}[{'p' if notes else 'tp'}]"]
     start += [rf"\centering\{_size(parts[0])}\setlength{{\tabcolsep}}{{4pt}}\renewcommand{{\arraystretch}}{{0.95}}"]
     lines = [r"% needs \usepackage{booktabs}", *_lost(table)]
     for number, part in enumerate(parts, 1):
-        lines += [*start, _caption(table, number, len(parts)), *_body(part, slots), rf"\end{{{float_name}}}"]
+        title = escape(table.title) + (f" ({number} of {len(parts)})" if len(parts) > 1 else "")
+        label = rf"\label{{tab:{table.name}}}" if number == 1 else ""
+        lines += [*start, rf"\caption{{{title}}}{label}", *_body(part, splits), rf"\end{{{float_name}}}"]
         lines += [r"\clearpage"] if notes and len(parts) > 1 else []  # LaTeX keeps only so many floats waiting
     return "\n".join([*lines, *(_notes(table) if notes else ())]) + "\n"
 
@@ -206,17 +135,14 @@ def _lines(rows: Sequence[Row]) -> float:
     return len(rows) + SECTION * sections + sum(map(len, notes)) / NOTE
 
 
-def _caption(table: Table, number: int, count: int) -> str:
-    part = f" ({number} of {count})" if count > 1 else ""
-    label = rf"\label{{tab:{table.name}}}" if number == 1 else ""
-    return rf"\caption{{{escape(table.title)}{part}}}{label}"
-
-
-def _body(table: Table, slots: Sequence[Slot]) -> Iterator[str]:
-    """The tabular, and its legend below."""
+def _body(table: Table, splits: Sequence[bool]) -> Iterator[str]:
+    """The tabular, and its legend below. A column is `split` into two of TeX's where some cells have an interval."""
+    kinds = zip(table.columns, splits, strict=True)
+    aligns = (r"r@{\,}l" if split else "l" if column.align == "left" else "r" for column, split in kinds)
     # A wide table grows over both margins alike instead of over the right one alone.
-    yield rf"\makebox[\linewidth][c]{{\begin{{tabular}}{{@{{}}{''.join(slot.align for slot in slots)}@{{}}}}"
-    yield from (r"\toprule", *_heads(slots), r"\midrule", *_rows(table, slots), r"\bottomrule", r"\end{tabular}}")
+    yield rf"\makebox[\linewidth][c]{{\begin{{tabular}}{{@{{}}{''.join(aligns)}@{{}}}}"
+    yield from (r"\toprule", *_heads(table.columns, splits), r"\midrule", *_rows(table, splits))
+    yield from (r"\bottomrule", r"\end{tabular}}")
     yield r"\par\medskip\begin{minipage}{\linewidth}\scriptsize\raggedright"
     yield from _legend(table)
     yield r"\end{minipage}"
@@ -258,34 +184,33 @@ def _across(table: Table) -> int:
     return sum(width + 2 for width in widths)
 
 
-def _heads(slots: Sequence[Slot]) -> Iterator[str]:
-    columns = tuple(slot.column for slot in slots)
-    runs = list(spans(columns))
-    starts = [1 + sum(slot.count for slot in slots[:i]) for i in range(len(slots) + 1)]
-    if any(group for group, _, _ in runs):
-        yield _line(_over(group, starts[last] - starts[first]) for group, first, last in runs)
-        rules = (rf"\cmidrule(lr){{{starts[first]}-{starts[last] - 1}}}" for group, first, last in runs if group)
-        yield "".join(rules)
+def _heads(columns: tuple[Heading, ...], splits: Sequence[bool]) -> Iterator[str]:
+    starts = [1 + at + sum(splits[:at]) for at in range(len(columns) + 1)]
+    if any(column.group for column in columns):
+        over, rules = [], ""
+        for group, begin, end in spans(columns):
+            first, last = starts[begin], starts[end] - 1
+            wide = rf"\multicolumn{{{last - first + 1}}}{{{'c' if last > first else 'r'}}}{{{escape(group)}}}"
+            over.append(wide if group or last > first else "")
+            rules += rf"\cmidrule(lr){{{first}-{last}}}" if group else ""
+        yield _line(over)
+        yield rules
     for line in head_lines(columns):
-        yield _line(_wide(escape(text), slot) for text, slot in zip(line, slots, strict=True))
+        yield _line(_wide(escape(text), split) for text, split in zip(line, splits, strict=True))
 
 
-def _over(group: str, count: int) -> str:
-    return rf"\multicolumn{{{count}}}{{{'c' if count > 1 else 'r'}}}{{{escape(group)}}}" if count > 1 or group else ""
-
-
-def _wide(text: str, slot: Slot) -> str:
+def _wide(text: str, split: bool) -> str:
     """A text over the whole of a column, also where that is two in TeX."""
-    return rf"\multicolumn{{2}}{{r}}{{{text}}}" if slot.split else text
+    return rf"\multicolumn{{2}}{{r}}{{{text}}}" if split else text
 
 
 def _line(parts: Iterable[str]) -> str:
     return " & ".join(parts) + r" \\"
 
 
-def _rows(table: Table, slots: Sequence[Slot]) -> Iterator[str]:
+def _rows(table: Table, splits: Sequence[bool]) -> Iterator[str]:
     marks = footnotes(table)
-    across = sum(slot.count for slot in slots)
+    across = len(splits) + sum(splits)
     section = ""
     for row in table.rows:
         if row.section != section:
@@ -295,24 +220,23 @@ def _rows(table: Table, slots: Sequence[Slot]) -> Iterator[str]:
             section = row.section
         elif row.gap:
             yield r"\addlinespace"
-        yield _line(_cell(cell, slot, marks) for cell, slot in zip(row.cells, slots, strict=True))
+        yield _line(_cell(cell, split, marks) for cell, split in zip(row.cells, splits, strict=True))
 
 
-def _cell(cell: Cell, slot: Slot, marks: dict[str, str]) -> str:
+def _cell(cell: Cell, split: bool, marks: dict[str, str]) -> str:
     notes = ",".join(marks[note] for note in cell.notes)
     mark = rf"\rlap{{\smash{{\textsuperscript{{{notes}}}}}}}" if notes else ""
+    if cell.text == DASH and cell.value is None:
+        return escape(DASH) + (" & " if split else "")
     if cell.value is None:
-        return (
-            _wide(escape(cell.text) + mark, slot) if cell.text != DASH else escape(DASH) + (" & " if slot.split else "")
-        )
+        return _wide(escape(cell.text) + mark, split)
     text = dress(cell.text, cell.source)
-    return f"{text} & {escape(cell.short_span)}{mark}" if slot.split else text + mark
+    return f"{text} & {escape(cell.short_span)}{mark}" if split else text + mark
 
 
 def dress(text: str, source: Source | None) -> str:
     """A text in the typography of its source."""
-    style = STYLES.get(source, "{}") if source else "{}"
-    return style.format(escape(text))
+    return STYLES.get(source, "{}").format(escape(text))
 
 
 def _legend(table: Table) -> Iterator[str]:

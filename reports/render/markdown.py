@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import groupby
 
 from visionbench.record.record import Source
-from visionbench.reports.table import Cell, Heading, Row, Table, column_notes, footnotes
+from visionbench.reports.table import Cell, Table, column_notes, footnotes
 
-STYLES: dict[Source, str] = {"computed": "`{}`", "measured": "**{}**", "predicted": "*{}*"}
+STYLES: dict[Source | None, str] = {"computed": "`{}`", "measured": "**{}**", "predicted": "*{}*"}
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~$])")
 
 
@@ -29,36 +30,19 @@ def markdown(table: Table) -> str:
 
 def _grid(table: Table) -> Iterator[str]:
     marks = footnotes(table)
-    head = [_head(column) for column in table.columns]
-    lines = [line for row, section in _sections(table) for line in _lines(row, section, marks)]
+    head = ["<br>".join(escape(part) for part in (column.group, *column.head) if part) for column in table.columns]
+    lines = []
+    for section, rows in groupby(table.rows, key=lambda row: row.section):
+        if section:
+            lines.append([f"**{escape(section)}**"] + [""] * (len(head) - 1))
+        lines += [[_cell(cell, marks) for cell in row.cells] for row in rows]
     widths = [max(3, *(len(line[i]) for line in (head, *lines))) for i in range(len(head))]
     lefts = [column.align == "left" for column in table.columns]
+    rules = [":" + "-" * (w + 1) if left else "-" * (w + 1) + ":" for w, left in zip(widths, lefts, strict=True)]
     yield _join(head, widths, lefts)
-    yield (
-        "|"
-        + "|".join(":" + "-" * (w + 1) if left else "-" * (w + 1) + ":" for w, left in zip(widths, lefts, strict=True))
-        + "|"
-    )
+    yield f"|{'|'.join(rules)}|"
     for line in lines:
         yield _join(line, widths, lefts)
-
-
-def _sections(table: Table) -> Iterator[tuple[Row, str]]:
-    """Each row with its section's heading, where one begins."""
-    section = ""
-    for row in table.rows:
-        yield row, row.section if row.section != section else ""
-        section = row.section
-
-
-def _lines(row: Row, section: str, marks: dict[str, str]) -> Iterator[list[str]]:
-    if section:
-        yield [f"**{escape(section)}**"] + [""] * (len(row.cells) - 1)
-    yield [_cell(cell, marks) for cell in row.cells]
-
-
-def _head(column: Heading) -> str:
-    return "<br>".join(escape(part) for part in (column.group, *column.head) if part)
 
 
 def _cell(cell: Cell, marks: dict[str, str]) -> str:
@@ -70,8 +54,7 @@ def _cell(cell: Cell, marks: dict[str, str]) -> str:
 
 def dress(text: str, source: Source | None) -> str:
     """A text in the typography of its source."""
-    style = STYLES.get(source, "{}") if source else "{}"
-    return style.format(text if source == "computed" else escape(text))
+    return STYLES.get(source, "{}").format(text if source == "computed" else escape(text))
 
 
 def _join(parts: list[str], widths: list[int], lefts: list[bool]) -> str:

@@ -20,7 +20,7 @@ GAP = "  "
 NOTE_WIDTH = 100
 """Notes are set no wider than this even where the table is: long lines are hard to read."""
 
-STYLES: dict[Source, str] = {"computed": "cyan", "measured": "green", "predicted": "italic magenta"}
+STYLES: dict[Source | None, str] = {"computed": "cyan", "measured": "green", "predicted": "italic magenta"}
 SUPERSCRIPTS = str.maketrans("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ")
 
 Segment = tuple[str, str]
@@ -59,24 +59,19 @@ def fit(table: Table, width: int | None) -> tuple[Table, tuple[Block, ...]]:
 
 
 def _blocks(table: Table, compact: bool) -> tuple[Block, ...]:
-    marks = footnotes(table)
-    blocks = [
-        _block(column, [row.cells[i] for row in table.rows], marks, compact) for i, column in enumerate(table.columns)
-    ]
+    marks, blocks = footnotes(table), []
+    for i, column in enumerate(table.columns):
+        cells = [row.cells[i] for row in table.rows]
+        pairs = tuple((cell.text, _behind(cell, marks, compact)) for cell in cells)
+        number = max((len(cell.text) for cell in cells if _is_number(cell)), default=0)
+        behind = max((len(tail) for _, tail in pairs), default=0)
+        texts = (*map(len, column.head), *(len(text) + len(tail) for text, tail in pairs), number + behind)
+        blocks.append(Block(column=column, cells=pairs, number=number, behind=behind, width=max(texts)))
     for group, first, last in spans(table.columns):
         inside = sum(block.width for block in blocks[first:last]) + len(GAP) * (last - first - 1)
         wider = blocks[last - 1].width + max(len(group) - inside, 0)
         blocks[last - 1] = replace(blocks[last - 1], width=wider)
     return tuple(blocks)
-
-
-def _block(column: Heading, cells: list[Cell], marks: dict[str, str], compact: bool) -> Block:
-    pairs = tuple((cell.text, _behind(cell, marks, compact)) for cell in cells)
-    numbers = [len(text) for (text, _), cell in zip(pairs, cells, strict=True) if _is_number(cell)]
-    number = max(numbers, default=0)
-    behind = max((len(tail) for _, tail in pairs), default=0)
-    widest = max((*map(len, column.head), *(len(text) + len(tail) for text, tail in pairs), number + behind), default=0)
-    return Block(column=column, cells=pairs, number=number, behind=behind, width=widest)
 
 
 def _is_number(cell: Cell) -> bool:
@@ -96,68 +91,55 @@ def _width(blocks: Iterable[Block]) -> int:
 
 def _body(table: Table, blocks: tuple[Block, ...]) -> Iterator[list[Segment]]:
     full = _width(blocks)
-    yield [("━" * full, "")]
+    thick, thin = [("━" * full, "")], [("─" * full, "")]
+    yield thick
     yield from _heads(blocks)
-    yield [("─" * full, "")]
+    yield thin
     section = ""
     for i, row in enumerate(table.rows):
         if row.section != section:
-            yield from [[("─" * full, "")]] if section else []
+            yield from [thin] if section else []
             yield [(row.section, "italic")]
             section = row.section
         elif row.gap:
             yield []
         yield _row(row, blocks, i)
-    yield [("━" * full, "")]
+    yield thick
 
 
 def _row(row: Row, blocks: tuple[Block, ...], number: int) -> list[Segment]:
+    """Numbers end where all numbers of their column end; what stands behind them begins there."""
     segments: list[Segment] = []
     for block, cell in zip(blocks, row.cells, strict=True):
         text, behind = block.cells[number]
-        style = STYLES.get(cell.source, "") if cell.source else ""
+        whole = text + behind
+        if block.column.align == "left":
+            whole = whole.ljust(block.width)
+        elif _is_number(cell):
+            whole = text.rjust(block.number) + behind.ljust(block.behind)
         segments += [(GAP, "")] if segments else []
-        segments.append((_set(block, text, behind, _is_number(cell)), style))
+        segments.append((whole.rjust(block.width), STYLES.get(cell.source, "")))
     return segments
-
-
-def _set(block: Block, text: str, behind: str, number: bool) -> str:
-    """Numbers end where all numbers of their column end; what stands behind them begins there."""
-    if block.column.align == "left":
-        return (text + behind).ljust(block.width)
-    if not number:
-        return (text + behind).rjust(block.width)
-    return (text.rjust(block.number) + behind.ljust(block.behind)).rjust(block.width)
 
 
 def _heads(blocks: tuple[Block, ...]) -> Iterator[list[Segment]]:
     columns = tuple(block.column for block in blocks)
     if any(column.group for column in columns):
-        yield [(_groups(blocks, columns), "bold")]
-        yield [(_rules(blocks, columns), "dim")]
+        groups, rules = [], []
+        for group, first, last in spans(columns):
+            room = _width(blocks[first:last])
+            # A group is centred over its columns; a lone one ends where its column ends.
+            groups.append(group.center(room) if last - first > 1 else group.rjust(room))
+            rules.append(("─" if group else " ") * room)
+        yield [(GAP.join(groups), "bold")]
+        yield [(GAP.join(rules), "dim")]
     for line in head_lines(columns):
         segments: list[Segment] = []
         for block, text in zip(blocks, line, strict=True):
             segments += [(GAP, "")] if segments else []
             padded = text.ljust(block.width) if block.column.align == "left" else text.rjust(block.width)
-            segments.append((padded, STYLES.get(block.column.source, "") if block.column.source else ""))
+            segments.append((padded, STYLES.get(block.column.source, "")))
         yield segments
-
-
-def _groups(blocks: tuple[Block, ...], columns: tuple[Heading, ...]) -> str:
-    """The spanning headers, each centred over its columns (a lone one ends where its column ends)."""
-    parts = []
-    for group, first, last in spans(columns):
-        room = _width(blocks[first:last])
-        parts.append(group.center(room) if last - first > 1 else group.rjust(room))
-    return GAP.join(parts)
-
-
-def _rules(blocks: tuple[Block, ...], columns: tuple[Heading, ...]) -> str:
-    parts = []
-    for group, first, last in spans(columns):
-        parts.append(("─" if group else " ") * _width(blocks[first:last]))
-    return GAP.join(parts)
 
 
 def _notes(table: Table, width: int) -> Iterator[str]:

@@ -7,10 +7,9 @@ from a sweep.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 from visionbench.comparison.comparison import Comparison, First
-from visionbench.comparison.switches import ABOUT, SWITCHES, switch_of
+from visionbench.comparison.switches import SWITCHES, switch_of
 from visionbench.record.efficiency import pays_after
 from visionbench.record.memory_protocol import PEAK
 from visionbench.record.program import program_name
@@ -18,10 +17,20 @@ from visionbench.record.record import Record
 from visionbench.record.statistics import over_launches, typical
 from visionbench.record.units import GIB, duration, plural
 from visionbench.reports import cells
-from visionbench.reports.column import Column, label, lay_out
-from visionbench.reports.paired_ratio import TIE, Shown, finding, images_per_second, machine, newest, ratio_cell
+from visionbench.reports.column import Column, label, lay_out, number
+from visionbench.reports.paired_ratio import (
+    TIE,
+    Shown,
+    finding,
+    heading,
+    images_per_second,
+    machine,
+    newest,
+    ratio_cell,
+)
 from visionbench.reports.paper.counts import Counts, index
 from visionbench.reports.paper.report import Report
+from visionbench.reports.settings import ends
 from visionbench.reports.table import HEADS, Cell, Note, Table
 
 NAME, TITLE = "effects", "What each setting alone does to speed"
@@ -48,70 +57,53 @@ def layout(records: Sequence[Record], comparisons: Sequence[Comparison] = (), /)
         NAME,
         TITLE,
         rows,
-        [*labels, *_rates(rows), _ratio(records), FINDING, *_memory(rows, index(records))],
-        section=_section,
+        [*labels, *_rates(rows), *_findings(records), *_memory(rows, index(records))],
+        section=lambda comparison: heading(switch_of(comparison) or ""),
         subject=lambda comparison: comparison.candidate.spec.model,
         remarks=_remarks(shown, labels),
         when_empty=1,
     )
 
 
-def _spec_label(key: str, head: str, align: Literal["left", "right"] = "right") -> Column[Comparison]:
-    return label(key, head, lambda comparison: str(getattr(comparison.candidate.spec, key)), align=align)
-
-
 LABELS: tuple[Column[Comparison], ...] = (
     label("model", "model", lambda comparison: comparison.candidate.spec.model.removeprefix("timm:")),
-    _spec_label("task", "task", "left"),
+    label("task", "task", lambda comparison: comparison.candidate.spec.task),
     label("image_size", "size", lambda comparison: comparison.candidate.spec.size),
-    _spec_label("batch_size", "batch"),
+    label("batch_size", "batch", lambda comparison: str(comparison.candidate.spec.batch_size), align="right"),
 )
 """What tells comparisons apart; what all of them have in common is said below the table."""
 
 COMMON = {"image_size": "{} px", "batch_size": "batch {}"}
 """How a label reads in a sentence."""
 
-
-def _section(comparison: Comparison) -> str:
-    name = switch_of(comparison) or ""
-    return f"{name}: {ABOUT[name]}"
+SIDES: tuple[tuple[First, str], ...] = (("baseline", "without"), ("candidate", "with it"))
+"""The sides of a comparison, and what stands over their columns."""
 
 
 def _rates(rows: Sequence[Comparison]) -> Iterator[Column[Comparison]]:
     """Images per second of both sides, from the turns that the ratio is made of."""
-    sides: tuple[tuple[First, str], ...] = (("baseline", "without"), ("candidate", "with it"))
-    rates = {(id(row), side): images_per_second(row, side) for row in rows for side, _ in sides}
+    rates = {(id(row), side): images_per_second(row, side) for row in rows for side, _ in SIDES}
     digits = cells.rate_digits(rate for rate in rates.values() if rate)
-    for side, head in sides:
+    for side, head in SIDES:
 
         def fill(comparison: Comparison, side: First = side) -> Cell:
             rate = rates[id(comparison), side]
             return cells.plain(cells.decimals(rate or 0, digits), rate, comparison, digits=digits)
 
-        yield Column(
-            key=f"throughput_{side}", group="img/s", head=(head,), unit="1/s", source="measured", rank=2, fill=fill
-        )
+        yield number(f"throughput_{side}", head, "1/s", fill, group="img/s", rank=2)
 
 
-def _ratio(records: Sequence[Record]) -> Column[Comparison]:
-    return Column(
-        key="speed_up",
-        head=("speed-up",),
-        unit="1",
-        source="measured",
-        notes=(HOW,),
-        fill=lambda comparison: ratio_cell(comparison, (_break_even(comparison, records),)),
+def _findings(records: Sequence[Record]) -> Iterator[Column[Comparison]]:
+    """The speed-up, and what may be said of it in a word."""
+    yield number("speed_up", "speed-up", "1", lambda row: ratio_cell(row, (_break_even(row, records),)), HOW)
+    yield Column(
+        key="finding",
+        head=("finding",),
+        align="left",
+        rank=1,
+        notes=(FOUND,),
+        fill=lambda comparison: cells.word(word) if (word := finding(comparison)) else Cell(),
     )
-
-
-def _finding(comparison: Comparison) -> Cell:
-    word = finding(comparison)
-    return cells.word(word) if word else Cell()
-
-
-FINDING: Column[Comparison] = Column(
-    key="finding", head=("finding",), align="left", rank=1, notes=(FOUND,), fill=_finding
-)
 
 
 def _break_even(comparison: Comparison, records: Sequence[Record]) -> str:
@@ -132,25 +124,16 @@ def _break_even(comparison: Comparison, records: Sequence[Record]) -> str:
 
 def _memory(rows: Sequence[Comparison], exact: Counts) -> Iterator[Column[Comparison]]:
     """The live peak of a training step without and with the switch, where both have been traced."""
-    sides: tuple[tuple[First, str], ...] = (("baseline", "without"), ("candidate", "with it"))
     if not any(exact.of(spec, PEAK) for row in rows for spec in (row.baseline.spec, row.candidate.spec)):
         return
-    for side, head in sides:
+    for side, head in SIDES:
 
         def fill(comparison: Comparison, side: First = side) -> Cell:
-            record = exact.by_spec.get((comparison.baseline if side == "baseline" else comparison.candidate).spec)
+            record = exact.by_spec.get(getattr(comparison, side).spec)
             return cells.computed(record.value(PEAK) if record else None, GIB, 2, record, PEAK)
 
-        yield Column(
-            key=f"memory_{side}",
-            group=f"{HEADS['computed']} memory (GiB)",
-            head=(head,),
-            unit="B",
-            source="computed",
-            rank=1,
-            notes=(MEMORY,),
-            fill=fill,
-        )
+        group = f"{HEADS['computed']} memory (GiB)"
+        yield number(f"memory_{side}", head, "B", fill, MEMORY, source="computed", group=group, rank=1)
 
 
 MEMORY = Note(
@@ -170,18 +153,12 @@ def _remarks(shown: Shown, labels: Sequence[Column[Comparison]]) -> Iterator[str
     same = [COMMON.get(column.key, "{}").format(column.fill(last).text) for column in unsaid]
     same += ["math attention"] if last.baseline.spec.attention == "math" else []
     numbers = sorted({len(row.launches) for row in shown.comparisons if row.launches})
-    launches = f"; {_counted(numbers)} a row" if numbers else ""
+    launches = f"; {ends(numbers)} launch{'' if numbers == [1] else 'es'} a row" if numbers else ""
     yield f"Measured on {machine(last)}{launches}. Without: fp32, contiguous, eager."
     if same:
         yield f"Every row: {', '.join(same)}."
     if shown.left_out:
         yield f"{plural(shown.left_out, 'comparison')} of other machines, software or clocks not shown."
-
-
-def _counted(numbers: Sequence[int]) -> str:
-    """`8 launches`, `7 to 10 launches`."""
-    most = plural(numbers[-1], "launch", "launches")
-    return most if len(numbers) == 1 else f"{numbers[0]} to {most}"
 
 
 REPORT = Report(name=NAME, title=TITLE, paper_table="", layout=layout)

@@ -19,7 +19,7 @@ from visionbench.record.spec import Spec
 from visionbench.record.statistics import Estimate, over_launches, throughput, typical
 from visionbench.record.units import GIB
 from visionbench.reports import cells
-from visionbench.reports.column import Column, label, lay_out
+from visionbench.reports.column import Column, label, lay_out, number
 from visionbench.reports.launches import quick_key
 from visionbench.reports.paper.counts import Counts, index
 from visionbench.reports.paper.report import Report
@@ -46,16 +46,6 @@ class Grid:
     base: Spec
     launches: dict[Spec, list[Record]]
 
-    @property
-    def newest(self) -> str:
-        """When its last launch began."""
-        return max(r.environment.started or "" for records in self.launches.values() for r in records)
-
-    @property
-    def last(self) -> Record:
-        """One of its records, for the machine and the protocol that all share."""
-        return next(iter(self.launches.values()))[-1]
-
 
 def grids(records: Sequence[Record]) -> tuple[Grid, ...]:
     """Per model, task, size and batch the newest grid of at least two configurations. One pass over the records."""
@@ -65,27 +55,31 @@ def grids(records: Sequence[Record]) -> tuple[Grid, ...]:
         timed = record.source == "measured" and record.protocol and "throughput" in record.protocol.metrics
         if not timed or is_unfit(record):  # no launch that was timed: memory alone makes no grid
             continue
-        if (launches := places.get(key := quick_key(record))) is None:
+        if (key := quick_key(record)) not in places:
             spec, *how = record.key
             base = plain(spec)
             grid = found.setdefault((base, *how), Grid(base=base, launches={}))
-            launches = places[key] = grid.launches.setdefault(spec, [])
-        launches.append(record)
+            places[key] = grid.launches.setdefault(spec, [])
+        places[key].append(record)
     wide = [grid for grid in found.values() if len(grid.launches) > 1]
-    latest = {grid.base: grid for grid in sorted(wide, key=lambda grid: grid.newest)}
-    return tuple(latest.values())
+    return tuple({grid.base: grid for grid in sorted(wide, key=_newest)}.values())
+
+
+def _newest(grid: Grid) -> str:
+    """When its last launch began."""
+    return max(record.environment.started or "" for launches in grid.launches.values() for record in launches)
 
 
 def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /) -> Table:
     """One section per model, one row per configuration. Pure."""
     shown, exact = grids(records), index(records)
-    rows = tuple(row for grid in shown for row in _rows(grid, exact))
+    rows = [row for grid in shown for row in _rows(grid, exact)]
     return lay_out(
         NAME,
         TITLE,
         rows,
         tuple(_columns(rows)),
-        section=lambda row: _section(row.grid),
+        section=lambda row: _section(row.grid.base),
         subject=lambda row: row.spec.model,
         remarks=_remarks(shown),
         when_empty=1,
@@ -94,67 +88,71 @@ def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """One row: a configuration of a grid, and what all of the grid's rows share: estimates, digits, the best ones."""
+    """One row: a configuration of a grid, its images per second and those of the plain one, what it is best at."""
 
     spec: Spec
     grid: Grid
-    estimates: dict[Spec, Estimate]
+    launches: Sequence[Record]
+    rate: Estimate | None
+    plain_rate: Estimate | None
     digits: int
     best: str
     counted: Record | None
-
-    @property
-    def launches(self) -> list[Record]:
-        """Its launches."""
-        return self.grid.launches[self.spec]
-
-    @property
-    def estimate(self) -> Estimate | None:
-        """Its images per second."""
-        return self.estimates.get(self.spec)
+    live_memory: float | None
 
 
-def _rows(grid: Grid, exact: Counts) -> Iterator[Configuration]:
-    order = [spec for spec in every_configuration(grid.base) if spec in grid.launches]
-    order += [spec for spec in grid.launches if spec not in order]
+def _rows(grid: Grid, exact: Counts) -> list[Configuration]:
+    usual = [spec for spec in every_configuration(grid.base) if spec in grid.launches]
+    order = list(dict.fromkeys((*usual, *grid.launches)))
     estimates = {spec: rate for spec in order if (rate := throughput(grid.launches[spec]))}
     best = _best(grid, estimates, exact)
     digits = cells.rate_digits(rate.centre for rate in estimates.values())
-    for spec in order:
-        yield Configuration(
+    return [
+        Configuration(
             spec=spec,
             grid=grid,
-            estimates=estimates,
+            launches=grid.launches[spec],
+            rate=estimates.get(spec),
+            plain_rate=estimates.get(grid.base),
             digits=digits,
             best=best.get(spec, ""),
             counted=exact.by_spec.get(spec),
+            live_memory=exact.of(spec, PEAK),
         )
+        for spec in order
+    ]
 
 
 def _columns(rows: Sequence[Configuration]) -> Iterator[Column[Configuration]]:
     yield label("configuration", "configuration", lambda row: configuration(row.spec))
-    yield Column(key="throughput", head=("img/s",), unit="1/s", source="measured", fill=_rate)
-    yield _number("against_plain", "", "× plain", "1", 2, _against_plain, AGAINST, mark="×", digits=2)
+    yield number("throughput", "img/s", "1/s", _rate)
+
+    def against_plain(row: Configuration) -> float | None:
+        return row.rate.centre / row.plain_rate.centre if row.rate and row.plain_rate else None
+
+    yield _number("against_plain", "", "× plain", "1", 2, against_plain, AGAINST, mark="×", digits=2)
     memory = "memory (MiB)"
     if any(_memory(row.launches) for row in rows):
         yield _number(
             "memory_measured", memory, "measured", "B", 3, lambda row: _memory(row.launches), scale=GIB / 1024
         )
-    if any(row.counted and row.counted.value(PEAK) for row in rows):
-        yield Column(
-            key="memory_computed",
-            group=memory,
-            head=(HEADS["computed"],),
-            unit="B",
-            source="computed",
-            notes=(MEMORY,),
-            rank=3,
-            fill=_live_memory,
-        )
+    if any(row.live_memory for row in rows):
+
+        def live(row: Configuration) -> Cell:
+            return cells.computed(row.live_memory, GIB / 1024, 0, row.counted, PEAK)
+
+        head = HEADS["computed"]
+        yield number("memory_computed", head, "B", live, MEMORY, source="computed", group=memory, rank=3)
     if any(row.spec.compile_mode for row in rows):
         yield _number("compile_seconds", "compiling", "cold, s", "s", 4, _compiling, digits=1)
         yield _number("pays_after", "compiling", "pays after", "count", 4, _pays_after, PAYS)
-    yield Column(key="best", head=("best",), align="left", rank=1, fill=_best_at)
+    yield Column(
+        key="best",
+        head=("best",),
+        align="left",
+        rank=1,
+        fill=lambda row: Cell(text="") if not row.best else cells.word(row.best),
+    )
 
 
 def _number(
@@ -176,36 +174,20 @@ def _number(
         text = mark + cells.decimals((value or 0) / scale, digits)
         return cells.plain(text, value, row.launches, digits=digits)
 
-    return Column(key=key, group=group, head=(head,), unit=unit, source="measured", rank=rank, notes=notes, fill=fill)
+    return number(key, head, unit, fill, *notes, group=group, rank=rank)
 
 
 def _rate(row: Configuration) -> Cell:
-    if row.estimate is not None:
-        return cells.measured(row.estimate, row.digits, (), row.launches)
-    record = failure(row.launches)
-    why = record.failure if record else None
+    if row.rate is not None:
+        return cells.measured(row.rate, row.digits, (), row.launches)
+    why = failure(row.launches)
     return cells.failed(row.launches, (cells.sentence(why.message),) if why else ())
-
-
-def _live_memory(row: Configuration) -> Cell:
-    peak = row.counted.value(PEAK) if row.counted else None
-    return cells.computed(peak, GIB / 1024, 0, row.counted, PEAK)
-
-
-def _best_at(row: Configuration) -> Cell:
-    return cells.word(row.best) if row.best else Cell(text="")
-
-
-def _against_plain(row: Configuration) -> float | None:
-    rate, plain_rate = row.estimate, row.estimates.get(row.grid.base)
-    return rate.centre / plain_rate.centre if rate and plain_rate else None
 
 
 def _memory(launches: Sequence[Record]) -> float | None:
     """The largest of the launches' peaks: a peak is a bound."""
     for metric in MEASURED_MEMORY:
-        measurements = (record.get(metric) for record in launches)
-        values = [value for measurement in measurements if measurement for value in measurement.values]
+        values = [value for record in launches if (peak := record.get(metric)) for value in peak.values]
         if values:
             return max(values)
     return None
@@ -221,11 +203,9 @@ def _pays_after(row: Configuration) -> float | None:
     return images_to_break_even(eager, row.launches) if row.spec.compile_mode else None
 
 
-def _section(grid: Grid) -> str:
-    spec = grid.base
+def _section(spec: Spec) -> str:
     math = ", math attention" if spec.attention == "math" else ""
-    name = spec.model.removeprefix("timm:")
-    return f"{name}, {spec.task}, {spec.size} px, batch {spec.batch_size}{math}"
+    return f"{spec.model.removeprefix('timm:')}, {spec.task}, {spec.size} px, batch {spec.batch_size}{math}"
 
 
 def _best(grid: Grid, estimates: dict[Spec, Estimate], exact: Counts) -> dict[Spec, str]:
@@ -256,9 +236,10 @@ def _remarks(shown: Sequence[Grid]) -> Iterator[str]:
             "measures all of them on this machine."
         )
         return
-    places = dict.fromkeys((grid.last.environment.device, device_name(grid.last.environment)) for grid in shown)
-    how = dict.fromkeys(grid.last.protocol.name for grid in shown if grid.last.protocol)
-    torch = dict.fromkeys(grid.last.environment.torch or "unknown" for grid in shown)
+    last = [next(iter(grid.launches.values()))[-1] for grid in shown]  # all records of a grid share what is said here
+    places = dict.fromkeys((record.environment.device, device_name(record.environment)) for record in last)
+    how = dict.fromkeys(record.protocol.name for record in last if record.protocol)
+    torch = dict.fromkeys(record.environment.torch or "unknown" for record in last)
     where = " and ".join(name for _, name in places)
     yield f"Measured on {where}, torch {' and '.join(torch)}, protocol {' and '.join(how)}."
 

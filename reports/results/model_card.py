@@ -7,6 +7,7 @@ The card is a few tables over one computed record and its breakdowns. All number
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 from visionbench.record import counters, units
 from visionbench.record.counters import Line
@@ -21,29 +22,31 @@ def facts(record: Record, title: str, origin: str, lines: Sequence[Line] = ()) -
     step = "forward" if record.spec.task == "inference" else "forward, backward and AdamW"
     image = f"one image, {step}" if batch == 1 else f"one image of {batch}, {step}"
     peak = f"live tensors, {record.spec.attention} attention; a lower bound of the allocator's"
-    shown = (
-        ("params", "params", "count", "all parameters, tied ones once"),
-        ("MACs", "macs", "count", f"{image}; convolutions, linear layers, both attention products"),
-        ("FLOPs", "flops", "count", f"{image}; 2 x MACs"),
-        ("activations", "activations", "count", f"{image}; output elements of the operators that have MACs"),
-        ("operators", "operators", "count", f"one batch of {batch}, {step}; views not counted"),
-        ("memory traffic", "bytes", "B", "the same batch; every operator reads its inputs and writes its outputs"),
-        ("peak memory", "peak_memory_live", "B", peak),
-    )
-    rows = [_fact(name, record.value(metric), unit, note) for name, metric, unit, note in shown]
+    shown = [
+        ("params", record.value("params"), "all parameters, tied ones once"),
+        ("MACs", record.value("macs"), f"{image}; convolutions, linear layers, both attention products"),
+        ("FLOPs", record.value("flops"), f"{image}; 2 x MACs"),
+        ("activations", record.value("activations"), f"{image}; output elements of the operators that have MACs"),
+        ("operators", record.value("operators"), f"one batch of {batch}, {step}; views not counted"),
+        (TRAFFIC, record.value("bytes"), "the same batch; every operator reads its inputs and writes its outputs"),
+        (MEMORY, record.value("peak_memory_live"), peak),
+    ]
     if batch > 1:  # what the breakdowns below are parts of
         macs, activations = sum(line.macs for line in lines), sum(line.activations for line in lines)
         whole = (("MACs, step", macs), ("act., step", activations))
-        at = next(place for place, (_, metric, *_) in enumerate(shown) if metric == "operators")
-        rows[at:at] = [_fact(name, value, "count", f"all {batch} images, {step}") for name, value in whole if value]
+        shown[4:4] = [(name, value, f"all {batch} images, {step}") for name, value in whole if value]
+    rows = []
+    for name, value, note in shown:
+        if value is not None:
+            unit = "B" if name in (TRAFFIC, MEMORY) else "count"
+            exactly = Cell(text=f"{value:,.0f}{' B' if unit == 'B' else ''}", value=int(value), source="computed")
+            rows.append(Row(cells=(word(name), _count(value, unit), exactly, word(note))))
     columns = (_column("count", "left"), _column("value"), _column("exactly"), _column("of what", "left", rank=1))
-    return Table(name="facts", title=title, columns=columns, rows=tuple(filter(None, rows)), remarks=(origin,))
+    return Table(name="facts", title=title, columns=columns, rows=tuple(rows), remarks=(origin,))
 
 
-def _fact(name: str, value: float | None, unit: str, note: str) -> Row | None:
-    if value is None:
-        return None
-    return Row(cells=(word(name), _count(value, unit), _exactly(value, unit), word(note)))
+TRAFFIC, MEMORY = "memory traffic", "peak memory"
+"""The facts that are bytes."""
 
 
 def memory(record: Record, peak_phase: str, curve: Sequence[int]) -> Table:
@@ -51,27 +54,27 @@ def memory(record: Record, peak_phase: str, curve: Sequence[int]) -> Table:
 
     `curve` is live bytes after every event of one step, in order.
     """
-    peak = record.value("peak_memory_live") or 0
-    parts = [m for m in record.measurements if m.metric.startswith("peak_memory_live.")]
-    rows = tuple(
-        Row(cells=(word(m.metric.partition(".")[2]), _count(m.values[0], "B"), _share(m.values[0], peak)))
-        for m in parts
-    )
+    peak, rows = record.value("peak_memory_live") or 0, []
+    for name, value in _parts(record, "peak_memory_live."):
+        rows.append(Row(cells=(word(name), _count(value, "B"), _share(value, peak))))
     columns = (_column("at the peak", "left"), _column("memory"), _column("share"))
     processes = record.spec.processes
     whose = "" if processes is None else f" of rank 0 of {processes} ({record.spec.parallel}; the batch is each rank's)"
     title = f"Live memory of a training step{whose}, with its peak in {peak_phase}"
     drawn = f"Forward, backward, optimizer, from 0 to {units.size(peak)}: {_sparkline(curve)}"
-    return Table(name="memory", title=title, columns=columns, rows=rows, remarks=(drawn, *_of_a_rank(record)))
+    return Table(name="memory", title=title, columns=columns, rows=tuple(rows), remarks=(drawn, *_of_a_rank(record)))
+
+
+def _parts(record: Record, whole: str) -> list[tuple[str, float]]:
+    return [(m.metric.removeprefix(whole), m.values[0]) for m in record.measurements if m.metric.startswith(whole)]
 
 
 def _of_a_rank(record: Record) -> Iterator[str]:
     """What one of several processes keeps from step to step, and the buckets in which it sends gradients."""
-    kept = [m for m in record.measurements if m.metric.startswith("rank_memory.")]
-    if kept:
-        parts = [f"{units.size(m.values[0])} of {m.metric.partition('.')[2]}" for m in kept if m.values[0]]
-        whole = units.size(sum(m.values[0] for m in kept))
-        yield f"Kept from step to step: {whole} ({', '.join(parts)}); NCCL's own buffers are not counted."
+    if kept := _parts(record, "rank_memory."):
+        whole = units.size(sum(value for _, value in kept))
+        parts = ", ".join(f"{units.size(value)} of {name}" for name, value in kept if value)
+        yield f"Kept from step to step: {whole} ({parts}); NCCL's own buffers are not counted."
     if sent := record.get("gradient_buckets"):
         sizes = ", ".join(units.size(size) for size in sent.values)
         yield f"Gradients are sent in {units.plural(len(sent.values), 'bucket')}: {sizes}."
@@ -90,27 +93,28 @@ def _sparkline(curve: Sequence[int], width: int = 48) -> str:
 def breakdown(title: str, lines: Sequence[Line]) -> Table:
     """Lines with their shares of MACs and of memory traffic."""
     macs, moved = sum(line.macs for line in lines), sum(line.bytes for line in lines)
-    rows = tuple(
-        Row(
-            cells=(
-                word(line.name),
-                _count(line.operators, "count"),
-                _count(line.macs, "count") if line.macs else Cell(),
-                _share(line.macs, macs),
-                _count(line.activations, "count") if line.activations else Cell(),
-                _count(line.bytes, "B"),
-                _share(line.bytes, moved),
-            )
+    rows = []
+    for line in lines:
+        multiplied = _count(line.macs) if line.macs else Cell()
+        made = _count(line.activations) if line.activations else Cell()
+        shares = (_share(line.macs, macs), _share(line.bytes, moved))
+        cells = (
+            word(line.name),
+            _count(line.operators),
+            multiplied,
+            shares[0],
+            made,
+            _count(line.bytes, "B"),
+            shares[1],
         )
-        for line in lines
-    )
+        rows.append(Row(cells=cells))
     columns = (
         _column("part", "left"),
         *map(_column, ("operators", "MACs", "MACs, share")),
         _column("activations", rank=1),
         *map(_column, ("traffic", "traffic, share")),
     )
-    return Table(name="breakdown", title=title, columns=columns, rows=rows)
+    return Table(name="breakdown", title=title, columns=columns, rows=tuple(rows))
 
 
 def not_counted(lines: Iterable[Line], record: Record) -> str:
@@ -134,21 +138,13 @@ def by_other_rules(record: Record) -> tuple[str, ...]:
     return (f"By the detection toolbox's counter, which papers print: {text}.",)
 
 
-def _column(name: str, align: str = "right", rank: int = 0) -> Heading:
-    return Heading(key=name, head=(name,), align="left" if align == "left" else "right", rank=rank)
+def _column(name: str, align: Literal["left", "right"] = "right", rank: int = 0) -> Heading:
+    return Heading(key=name, head=(name,), align=align, rank=rank)
 
 
-def _count(value: float | None, unit: str) -> Cell:
-    if value is None:
-        return Cell()
+def _count(value: float, unit: str = "count") -> Cell:
     text = units.size(value) if unit == "B" else units.count(value)
     return Cell(text=text, value=int(value), source="computed")
-
-
-def _exactly(value: float | None, unit: str) -> Cell:
-    if value is None:
-        return Cell()
-    return Cell(text=f"{value:,.0f}{' B' if unit == 'B' else ''}", value=int(value), source="computed")
 
 
 def _share(part: float, whole: float) -> Cell:

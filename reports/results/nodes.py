@@ -7,6 +7,7 @@ stands out that is outside of Tukey's fences, one and a half interquartile range
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
@@ -16,7 +17,7 @@ from visionbench.record.record import Health, Record, is_unfit
 from visionbench.record.statistics import images_per_second
 from visionbench.reports import cells
 from visionbench.reports.column import Column, label, lay_out
-from visionbench.reports.launches import unfit_nodes
+from visionbench.reports.launches import grouped, unfit_nodes
 from visionbench.reports.paper.report import Report
 from visionbench.reports.settings import device_name
 from visionbench.reports.table import DASH, Cell, Note, Table
@@ -66,17 +67,25 @@ def layout(records: Sequence[Record], comparisons: Sequence[Comparison] = ()) ->
     """One row per card that a record names the node of. Pure."""
     cards = cards_of(records)
     return lay_out(
-        NAME, TITLE, cards, COLUMNS, section=_kind, subject=lambda card: card.node, caveats=tuple(_remarks(cards))
+        NAME,
+        TITLE,
+        cards,
+        COLUMNS,
+        section=lambda card: device_name(card.launches[-1].environment),
+        subject=lambda card: card.node,
+        caveats=tuple(_remarks(cards)),
     )
 
 
 def cards_of(records: Sequence[Record]) -> tuple[CardRuns, ...]:
     """Every card, by kind, in the order of their nodes' names."""
-    launches: dict[CardKey, list[Record]] = {}
-    for record in records:
+
+    def card(record: Record) -> CardKey:
         where = record.environment
-        if record.source == "measured" and where.node is not None:
-            launches.setdefault((where.device, where.node, where.gpu_uuid or ""), []).append(record)
+        return (where.device, where.node or "", where.gpu_uuid or "")
+
+    named = (record for record in records if record.source == "measured" and record.environment.node is not None)
+    launches = grouped(named, card)
     speeds = _speeds(launches)
     odd = _odd(speeds)
     return tuple(
@@ -85,41 +94,31 @@ def cards_of(records: Sequence[Record]) -> tuple[CardRuns, ...]:
 
 
 def _speeds(launches: dict[CardKey, list[Record]]) -> dict[CardKey, float]:
-    rows: dict[object, dict[CardKey, list[float]]] = {}
+    rows: defaultdict[object, defaultdict[CardKey, list[float]]] = defaultdict(lambda: defaultdict(list))
     for card, its in launches.items():
         for record in its:
             if (rate := images_per_second(record)) is not None:
-                rows.setdefault(record.key, {}).setdefault(card, []).append(rate)
-    ratios: dict[CardKey, list[float]] = {}
+                rows[record.key][card].append(rate)
+    ratios: defaultdict[CardKey, list[float]] = defaultdict(list)
     for by_card in rows.values():
         rates = {card: median(its) for card, its in by_card.items()}
         if len(rates) > 1:
             usual = median(rates.values())
             for card, rate in rates.items():
-                ratios.setdefault(card, []).append(rate / usual)
+                ratios[card].append(rate / usual)
     return {card: median(its) for card, its in ratios.items()}
 
 
 def _odd(speeds: dict[CardKey, float]) -> set[CardKey]:
     """The cards outside of their kind's fences."""
-    kinds: dict[str, dict[CardKey, float]] = {}
-    for card, speed in speeds.items():
-        kinds.setdefault(card[0], {})[card] = speed
     odd: set[CardKey] = set()
-    for its in kinds.values():
-        if len(its) >= FEWEST:
-            first, _, third = quantiles(its.values(), n=4, method="inclusive")
-            reach = FENCE * (third - first)
-            odd |= {
-                card
-                for card, speed in its.items()
-                if not first - reach <= speed <= third + reach and abs(speed - 1) >= AT_LEAST
-            }
+    for cards in grouped(speeds, lambda card: card[0]).values():
+        if len(cards) >= FEWEST:
+            first, _, third = quantiles([speeds[card] for card in cards], n=4, method="inclusive")
+            low, high = first - FENCE * (third - first), third + FENCE * (third - first)
+            off = (card for card in cards if abs(speeds[card] - 1) >= AT_LEAST)
+            odd |= {card for card in off if not low <= speeds[card] <= high}
     return odd
-
-
-def _kind(card: CardRuns) -> str:
-    return device_name(card.launches[-1].environment)
 
 
 def _speed(card: CardRuns) -> Cell:
@@ -131,13 +130,10 @@ def _speed(card: CardRuns) -> Cell:
     return cells.plain(text, card.speed, card.launches, digits=1, notes=notes)
 
 
-def _counted(value: float | None) -> str:
-    return DASH if value is None else f"{value:g}"
-
-
-def _of(now: float | None, most: float | None) -> str:
+def _of(now: float | None, most: float | None = None) -> str:
     """`8 of 16`; the number alone where it is the most that can be."""
-    return _counted(now) if most is None or now == most else f"{_counted(now)} of {most:g}"
+    counted = DASH if now is None else f"{now:g}"
+    return counted if most is None or now == most else f"{counted} of {most:g}"
 
 
 COLUMNS: tuple[Column[CardRuns], ...] = (
@@ -145,8 +141,8 @@ COLUMNS: tuple[Column[CardRuns], ...] = (
     label("gpu_uuid", "card", lambda card: (card.launches[-1].environment.gpu_uuid or DASH)[:8], rank=5),
     label("launches", "n", lambda card: str(sum(not is_unfit(r) for r in card.launches)), align="right", rank=3),
     Column(key="speed", head=("speed",), unit="1", source="measured", notes=(SPEED,), fill=_speed),
-    label("ecc_uncorrected", "ECC errors", lambda card: _counted(card.health.ecc_uncorrected), align="right", rank=2),
-    label("rows_remapped", "rows remapped", lambda card: _counted(card.health.rows_remapped), align="right", rank=2),
+    label("ecc_uncorrected", "ECC errors", lambda card: _of(card.health.ecc_uncorrected), align="right", rank=2),
+    label("rows_remapped", "rows remapped", lambda card: _of(card.health.rows_remapped), align="right", rank=2),
     label(
         "pcie_width",
         "PCIe lanes",
@@ -169,12 +165,11 @@ def _remarks(cards: Sequence[CardRuns]) -> Iterator[str]:
         yield "No record names a node: jobs of --cluster do, and runs inside a Slurm job."
         return
     yield from unfit_nodes(record for card in cards for record in card.launches)
-    odd = [card for card in cards if card.odd and card.speed is not None]
-    for card in odd:
-        speed = card.speed or 1.0
-        word = "slower" if speed < 1 else "faster"
-        yield f"The odd one: {card.node}, {abs(speed - 1) * 100:.1f} % {word} than its likes."
-    if not odd and any(card.speed is not None for card in cards):
+    for card in cards:
+        if card.odd and card.speed is not None:
+            word = "slower" if card.speed < 1 else "faster"
+            yield f"The odd one: {card.node}, {abs(card.speed - 1) * 100:.1f} % {word} than its likes."
+    if any(card.speed is not None for card in cards) and not any(card.odd for card in cards):
         yield f"No card stands out (a kind needs {FEWEST} cards for that to be said)."
 
 

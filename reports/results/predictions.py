@@ -15,7 +15,8 @@ from visionbench.record.prediction import MEMORY_METRICS, Counter, Prediction, p
 from visionbench.record.record import Record
 from visionbench.record.units import GIB
 from visionbench.reports import cells
-from visionbench.reports.column import Column, lay_out
+from visionbench.reports.column import Column, lay_out, number
+from visionbench.reports.launches import grouped
 from visionbench.reports.paper.rates import RATE, predicted_rate
 from visionbench.reports.printed import Number, convnext
 from visionbench.reports.table import HEADS, Cell, Note, Table
@@ -60,12 +61,6 @@ PAPERS = Note(
 )
 
 
-def _variants(record: Record) -> int:
-    """How many cards share the first word of this one's name."""
-    card = (record.environment.device_key or "").partition("-")[0]
-    return sum(device.key.partition("-")[0] == card for device in DEVICES)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predicted:
     """One row: a predicted record, its estimate (None for a refusal) and its place, from the best to the worst."""
@@ -77,11 +72,8 @@ class Predicted:
 
 def _places(records: Sequence[Record], found: Sequence[Prediction | None]) -> list[tuple[int, int] | None]:
     """The rank of each record among those of its section."""
-    sections: dict[str, list[int]] = {}
-    for index, record in enumerate(records):
-        sections.setdefault(_section(record), []).append(index)
     places: dict[int, tuple[int, int] | None] = {}
-    for members in sections.values():
+    for members in grouped(range(len(records)), lambda index: _section(records[index])).values():
         places |= dict(zip(members, ranks([found[index] for index in members]), strict=True))
     return [places[index] for index in range(len(records))]
 
@@ -113,28 +105,25 @@ def _columns(rows: Sequence[Predicted]) -> Iterator[Column[Predicted]]:
         head=("batch",),
         unit="count",
         rank=0 if memory else 4,
-        fill=lambda row: _of_spec(row, "batch_size"),
+        fill=lambda row: cells.word(str(row.record.spec.batch_size), row.record.spec.batch_size),
     )
-    if any(_printed(row.record) for row in rows):
-        yield Column(
-            key="throughput_published",
-            group=RATE,
-            head=(HEADS["published"],),
-            unit="1/s",
-            source="published",
-            rank=1,
-            notes=(PAPERS,) if any(_printed(row.record) and _variants(row.record) > 1 for row in rows) else (),
-            fill=lambda row: cells.published(_printed(row.record)),
-        )
-    yield Column(
-        key="throughput_predicted",
-        group=RATE,
-        head=(HEADS["predicted"],),
-        unit="1/s",
-        source="predicted",
-        notes=(Note(term="img/s, predicted", text="images per second and the 80 % interval."),),
-        fill=lambda row: predicted_rate(row.record, digits),
-    )
+    cards = {(row.record.environment.device_key or "").partition("-")[0] for row in rows if _printed(row.record)}
+    if cards:
+        variants = [device.key for device in DEVICES if device.key.partition("-")[0] in cards]
+        papers = (PAPERS,) if len(variants) > len(cards) else ()
+
+        def printed(row: Predicted) -> Cell:
+            return cells.published(_printed(row.record))
+
+        head = HEADS["published"]
+        yield number("throughput_published", head, "1/s", printed, *papers, source="published", group=RATE, rank=1)
+
+    def rate(row: Predicted) -> Cell:
+        return predicted_rate(row.record, digits)
+
+    interval = Note(term="img/s, predicted", text="images per second and the 80 % interval.")
+    head = HEADS["predicted"]
+    yield number("throughput_predicted", head, "1/s", rate, interval, source="predicted", group=RATE)
     if any(row.place for row in rows):
         text = (
             "place by predicted img/s within its section; from the best to the worst that it may be, as far as "
@@ -165,11 +154,6 @@ def _size(row: Predicted) -> Cell:
     return cells.word(spec.pixels, spec.image_size if isinstance(spec.image_size, int) else None)
 
 
-def _of_spec(row: Predicted, field: str) -> Cell:
-    value = getattr(row.record.spec, field)
-    return cells.word(str(value), value if isinstance(value, int) else None)
-
-
 def _rank(row: Predicted) -> Cell:
     if row.place is None:
         return Cell()
@@ -181,11 +165,10 @@ def _printed(record: Record) -> Number | None:
     """What a paper printed for this network on this kind of card, run in that way."""
     spec = record.spec
     card = record.environment.device.partition("-")[0].upper()
-    if (spec.task, spec.batch_size, spec.compile_mode, spec.precision, spec.memory_format) != PRINTED.get(card):
+    how = (spec.task, spec.batch_size, spec.compile_mode, spec.precision, spec.memory_format)
+    if how != PRINTED.get(card) or spec.inputs:
         return None
-    if spec.inputs:
-        return None
-    rows = convnext().prints("throughput", (record.spec.model, record.spec.image_size))
+    rows = convnext().prints("throughput", (spec.model, spec.image_size))
     numbers = (row.printed["throughput"] for row in rows)
     return next((number for number in numbers if number.gpu == card), None)
 
@@ -217,10 +200,9 @@ def _memory(counter: Counter) -> Column[Predicted]:
 
 
 def _tier(row: Predicted) -> Cell:
-    refusal, estimate = row.record.failure, row.estimate
-    if refusal is not None:
-        return Cell(text="refused", value="refused", notes=(cells.sentence(refusal.message),))
-    if estimate is None:
-        return Cell()
-    reason = (cells.sentence(estimate.reason),) if estimate.reason else ()
-    return Cell(text=estimate.tier, value=estimate.tier, notes=reason)
+    tier, why = "", ""
+    if row.record.failure is not None:
+        tier, why = "refused", row.record.failure.message
+    elif row.estimate is not None:
+        tier, why = row.estimate.tier, row.estimate.reason
+    return Cell(text=tier, value=tier, notes=(cells.sentence(why),) if why else ()) if tier else Cell()

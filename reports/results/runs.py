@@ -3,87 +3,33 @@
 Nothing here is about a paper: the rows are the records' own keys, in the order of the file. What all rows share (the
 precision, the device, the protocol) is said once below the table, what tells them apart is a column; so two rows are
 comparable where those columns agree. A number is over the launches of one key (`visionbench.record.statistics`), a
-failure is a word with its cause in a footnote, and a doubt that holds for every row is said once. A new metric's column
-is one entry of `METRICS`; it is shown as soon as one row has a value for it.
+failure is a word with its cause in a footnote, and a doubt that holds for every row is said once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 from visionbench.comparison.comparison import Comparison
-from visionbench.record import devices
-from visionbench.record.efficiency import joules_per_image, mfu
-from visionbench.record.metrics import DENSE_PHASES, POST_PHASES
 from visionbench.record.program import program_name
 from visionbench.record.record import Environment, Record, is_unfit
-from visionbench.record.spec import Protocol, Spec
-from visionbench.record.statistics import Estimate, end_to_end, latency, over_launches, typical
+from visionbench.record.spec import Protocol
+from visionbench.record.statistics import Estimate
 from visionbench.record.units import GIB, plural, significant
 from visionbench.reports import cells
 from visionbench.reports.cells import CAUSES
 from visionbench.reports.column import Column, label, lay_out
 from visionbench.reports.launches import Launches, quick_key, unfit_nodes
 from visionbench.reports.paper.report import Report
-from visionbench.reports.results import scaling
+from visionbench.reports.results.metrics import METRICS, NOTES, Metric, Run
 from visionbench.reports.settings import device_name, failure, flags
 from visionbench.reports.table import DASH, Cell, Note, Table
 
 NAME, TITLE = "runs", "Measured"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Run:
-    """The launches of one key, in the order of the file, and the newest trace of the same step, if there is one."""
-
-    launches: Launches
-    counted: Record | None
-
-    @property
-    def spec(self) -> Spec:
-        """What was run."""
-        return self.launches[-1].spec
-
-    @property
-    def environment(self) -> Environment:
-        """Where the newest launch ran."""
-        return self.launches[-1].environment
-
-    @property
-    def protocol(self) -> Protocol | None:
-        """How it was measured."""
-        return self.launches[-1].protocol
-
-    @property
-    def nodes(self) -> int:
-        """How many nodes they name."""
-        return len({record.environment.node for record in self.launches} - {None})
-
-    @property
-    def successes(self) -> int:
-        """How many launches have numbers."""
-        return self.launches.successes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """A column of numbers in base units. `flagged` is the measurement whose flags are its footnotes.
-
-    `spans`: its interval is printed where there is one, not only stored.
-    """
-
-    key: str
-    head: str
-    unit: Literal["1/s", "s", "B", "count", "1", "J"]
-    of: Callable[[Run], Estimate | None]
-    flagged: str
-    group: str = ""
-    spans: bool = False
-    rank: int = 1
-    note: str = ""
-
+WEAK = "Measured; of several processes: weak scaling, the batch and img/s are each process's"
+"""The title where a row is of several processes."""
 
 CODE = "network"
 """The label that says which state of a user's code a row is of; shown where nothing else tells two rows apart."""
@@ -120,158 +66,44 @@ LABELS: tuple[Column[Run], ...] = (
     _label("torch", "torch", lambda run: run.environment.torch or DASH),
     _label("malloc", "malloc", lambda run: f"malloc {run.environment.malloc}" if run.environment.malloc else ""),
     _label("variables", "variables", lambda run: run.environment.variables or ""),
-    _label("nodes", "nodes", lambda run: str(run.nodes or ""), rank=3),
+    _label("nodes", "nodes", lambda run: str(run.launches.nodes or ""), rank=3),
     replace(_label("network", "code", lambda run: (run.launches[-1].network or DASH)[:7]), notes=(OF_CODE,)),
-    _label("launches", "n", lambda run: str(run.successes), rank=3),
+    _label("launches", "n", lambda run: str(run.launches.successes), rank=3),
 )
 """What says which run a row is."""
-
-
-def _largest(metric: str) -> Callable[[Run], Estimate | None]:
-    """The largest of all launches: a peak is a bound, and a count that should be zero shows its worst."""
-
-    def of(run: Run) -> Estimate | None:
-        found = [value for measurement in run.launches.measurements(metric) for value in measurement.values]
-        return _exactly(max(found), run) if found else None
-
-    return of
-
-
-def _exactly(value: float, run: Run) -> Estimate:
-    return Estimate(centre=value, low=None, high=None, launches=run.successes)
-
-
-def _mfu(run: Run) -> Estimate | None:
-    found = mfu(run.launches, run.counted, devices.find(run.environment.device_key or ""))
-    return None if found is None else _exactly(found, run)
-
-
-def _peak(counter: str, rank: int, note: str = "") -> Metric:
-    key = "process_memory" if counter == "process" else f"peak_memory_{counter}"
-    return Metric(key=key, group="memory", head=counter, unit="B", of=_largest(key), flagged=key, rank=rank, note=note)
-
-
-def _percentile(percent: int, *, spans: bool, rank: int) -> Metric:
-    return Metric(
-        key=f"latency_p{percent}",
-        group="latency",
-        head=f"p{percent}",
-        unit="s",
-        of=lambda run: latency(run.launches, percent / 100),
-        flagged="latency",
-        spans=spans,
-        rank=rank,
-        note="one batch, the device idle before and after it; a percentile is of one launch's iterations."
-        if spans
-        else "",
-    )
-
-
-def _seconds(key: str, head: str, rank: int, group: str = "", note: str = "") -> Metric:
-    def of(run: Run) -> Estimate | None:
-        return over_launches(run.launches, lambda record: typical(record, key))
-
-    return Metric(key=key, group=group, head=head, unit="s", of=of, flagged=key, rank=rank, note=note)
-
-
-def _count(key: str, head: str) -> Metric:
-    return Metric(key=key, group="compiler", head=head, unit="count", of=_largest(key), flagged=key, rank=6)
-
-
-def _scaling(quantity: scaling.Quantity) -> Metric:
-    return Metric(
-        key=quantity.key,
-        group="processes",
-        head=quantity.head,
-        unit=quantity.unit,
-        of=lambda run: quantity.of(run.launches) if run.spec.processes is not None else None,
-        flagged="throughput",
-        spans=quantity.spans,
-        rank=quantity.rank,
-        note=quantity.note,
-    )
-
-
-METRICS = (
-    Metric(
-        key="throughput",
-        head="img/s",
-        unit="1/s",
-        of=lambda run: run.launches.throughput,
-        flagged="throughput",
-        spans=True,
-        rank=0,
-        note="images per second over blocks of back-to-back iterations, one synchronisation at each block's end.",
-    ),
-    *map(_scaling, scaling.QUANTITIES),
-    _percentile(50, spans=True, rank=1),
-    _percentile(90, spans=False, rank=5),
-    _peak("allocated", 2),
-    _peak("reserved", 7),
-    _peak("process", 6, "on a CPU the peak above what the idle process held; on a GPU what the driver counts for it."),
-    _seconds("first_call", "first call", 5),
-    _seconds("compile_seconds", "cold", 3, "compiler"),
-    _count("graph_breaks", "breaks"),
-    _count("recompiles", "recompiles"),
-    *(_seconds(phase, phase, 4, "phases of a step") for phase in ("forward", "backward", "optimizer")),
-    *(_seconds(phase, phase, 4, "dense part") for phase in DENSE_PHASES),
-    *(_seconds(phase, phase, 3, "post-processing") for phase in POST_PHASES),
-    Metric(
-        key="end_to_end",
-        head="end to end",
-        unit="s",
-        of=lambda run: over_launches(run.launches, end_to_end),
-        flagged="backbone",
-        rank=3,
-        note="a detector's phases added up, on given boxes: not the time of a real image.",
-    ),
-    Metric(
-        key="mfu",
-        head="MFU",
-        unit="1",
-        of=_mfu,
-        flagged="",
-        rank=2,
-        note="2 x MACs x images/s over the device's dense peak for that precision; MACs by a trace.",
-    ),
-    Metric(
-        key="joules_per_image",
-        head="energy/img",
-        unit="J",
-        of=lambda run: joules_per_image(run.launches),
-        flagged="energy",
-        rank=2,
-        note="all that the board drew, its idle share included.",
-    ),
-)
 
 
 def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /) -> Table:
     """The table of all that was measured; computed records among `records` give the MACs. Pure."""
     runs = runs_of(records)
     together = any(run.spec.processes is not None for run in runs)
-    always = (*ALWAYS, "processes") if together else ALWAYS
-    always = (*always, "nodes") if any(run.nodes > 1 for run in runs) else always
-    said = {column.key: [column.fill(run).text for run in runs] for column in LABELS}
-    told = [key for key in said if key != CODE]
-    if len(set(zip(*(said[key] for key in told if key != "launches"), strict=True))) < len(runs):
-        told.append(CODE)  # nothing else tells two rows apart
-    labels = [c for c in LABELS if c.key in always or (c.key in told and len(set(said[c.key])) > 1)]
-    labels = list(_foldable(labels, said))
+    labels = _labels(runs, together)
     estimates = {metric.key: {run: _estimate(metric, run) for run in runs} for metric in METRICS}
     main = METRICS[0]
-    common = _common([_doubts(run, main, estimate) for run, estimate in estimates[main.key].items()])
+    doubts = [frozenset(_doubts(run, main, estimate)) for run, estimate in estimates[main.key].items()]
+    common = frozenset.intersection(*doubts) if len(doubts) > 1 else frozenset()  # is said once
     # A failure's word stands where the throughput would, so that column is always there.
     shown = [metric for metric in METRICS if metric is main or any(estimates[metric.key].values())]
     return lay_out(
         NAME,
-        scaling.TITLE if together else TITLE,
+        WEAK if together else TITLE,
         runs,
         [*labels, *(_column(metric, estimates[metric.key], common) for metric in shown)],
         subject=lambda run: run.spec.model,
         remarks=_remarks(runs, labels, common, [found for found in estimates[main.key].values() if found]),
         caveats=unfit_nodes(records),
     )
+
+
+def _labels(runs: Sequence[Run], together: bool) -> list[Column[Run]]:
+    """The labels that are always there, and those in which two runs differ."""
+    always = (*ALWAYS, "processes") if together else ALWAYS
+    always = (*always, "nodes") if any(run.launches.nodes > 1 for run in runs) else always
+    said = {column.key: [column.fill(run).text for run in runs] for column in LABELS}
+    telling = {key for key, texts in said.items() if len(set(texts)) > 1}
+    if len(set(zip(*(said[key] for key in said if key not in ("launches", CODE)), strict=True))) == len(runs):
+        telling.discard(CODE)  # something else tells all rows apart
+    return list(_foldable([c for c in LABELS if c.key in always or c.key in telling], said))
 
 
 FOLDED = {
@@ -315,27 +147,16 @@ def runs_of(records: Iterable[Record]) -> tuple[Run, ...]:
     """The measured records by key, in the order of their first appearance. One pass over the records."""
     keys: dict[object, list[Record]] = {}
     places: dict[object, list[Record]] = {}
-    traces: dict[tuple[object, ...], Record] = {}
+    traces: dict[tuple[object, ...], Record] = {}  # by what the MACs of an image depend on
     for record in records:
         if record.source == "measured" and not is_unfit(record):
-            if (launches := places.get(key := quick_key(record))) is None:
-                launches = places[key] = keys.setdefault(record.key, [])
-            launches.append(record)
+            if (key := quick_key(record)) not in places:
+                places[key] = keys.setdefault(record.key, [])
+            places[key].append(record)
         elif record.source == "computed" and record.failure is None:
-            traces[_step(record.spec)] = record
-    return tuple(Run(launches=Launches(its), counted=traces.get(_step(its[0].spec))) for its in keys.values())
-
-
-def _step(spec: Spec) -> tuple[object, ...]:
-    """What the MACs of an image depend on."""
-    return (*spec.network, spec.task)
-
-
-def _measure(metric: Metric, estimates: Iterable[Estimate | None]) -> tuple[float, str, int]:
-    """What a whole column is shown in: its unit in base units, that unit's name, and decimals."""
-    values = [abs(estimate.centre) for estimate in estimates if estimate is not None]  # a difference may be negative
-    scale, unit = _UNITS[metric.unit](min((value for value in values if value > 0), default=1.0))
-    return scale, unit, 0 if metric.unit == "count" else cells.rate_digits(value / scale for value in values)
+            traces[*record.spec.network, record.spec.task] = record
+    runs = ((its, its[0].spec) for its in keys.values())
+    return tuple(Run(launches=Launches(its), counted=traces.get((*spec.network, spec.task))) for its, spec in runs)
 
 
 _UNITS: dict[str, Callable[[float], tuple[float, str]]] = {
@@ -350,9 +171,10 @@ _UNITS: dict[str, Callable[[float], tuple[float, str]]] = {
 
 
 def _column(metric: Metric, estimates: dict[Run, Estimate | None], common: frozenset[str]) -> Column[Run]:
-    """The column of one metric, rounded alike in all of its cells."""
-    scale, unit, digits = _measure(metric, estimates.values())
-    term = ", ".join(part for part in (metric.group, metric.head) if part)
+    """The column of one metric, in one unit and rounded alike in all of its cells."""
+    values = [abs(estimate.centre) for estimate in estimates.values() if estimate]  # a difference may be negative
+    scale, unit = _UNITS[metric.unit](min((value for value in values if value > 0), default=1.0))
+    digits = 0 if metric.unit == "count" else cells.rate_digits(value / scale for value in values)
 
     def fill(run: Run) -> Cell:
         estimate = estimates[run]
@@ -361,6 +183,7 @@ def _column(metric: Metric, estimates: dict[Run, Estimate | None], common: froze
         notes = [cells.sentence(doubt) for doubt in _doubts(run, metric, estimate) if doubt not in common]
         return cells.measured(estimate, digits, notes, run.launches, scale=scale, spans=metric.spans)
 
+    term = ", ".join(part for part in (metric.group, metric.head) if part)
     return Column(
         key=metric.key,
         group=metric.group,
@@ -368,15 +191,14 @@ def _column(metric: Metric, estimates: dict[Run, Estimate | None], common: froze
         unit=metric.unit,
         source="measured",
         rank=metric.rank,
-        notes=(Note(term=term, text=metric.note),) if metric.note else (),
+        notes=(Note(term=term, text=NOTES[metric.key]),) if metric.key in NOTES else (),
         fill=fill,
     )
 
 
 def _failed(run: Run) -> Cell:
     """The cause in place of the throughput, its message as a footnote; a dash where throughput was not asked for."""
-    record = failure(run.launches)
-    why = record.failure if record else None
+    why = failure(run.launches)
     note = f"{CAUSES[why.kind]} in stage '{why.stage}': {why.message}" if why else ""
     return cells.failed(run.launches, (cells.sentence(note),))
 
@@ -395,12 +217,6 @@ def _doubts(run: Run, metric: Metric, estimate: Estimate | None) -> tuple[str, .
     return (*cells.few(estimate), *flags(run.launches, metric.flagged), *gone, *dict.fromkeys(warnings))
 
 
-def _common(doubts: Sequence[tuple[str, ...]]) -> frozenset[str]:
-    """The doubts that every row with a throughput has, if there are several."""
-    having = [frozenset(its) for its in doubts if its]
-    return frozenset.intersection(*having) if len(having) == len(doubts) > 1 else frozenset()
-
-
 def _remarks(
     runs: Sequence[Run], labels: Sequence[Column[Run]], common: frozenset[str], rates: Sequence[Estimate]
 ) -> Iterator[str]:
@@ -415,7 +231,9 @@ def _remarks(
     foldable = [column for column in labels if column.rank and column.key in SETTINGS]
     places: dict[str, list[Run]] = {}
     for run in runs:
-        for place in _places(run):
+        # Of one machine the newest environment alone is said.
+        seen = reversed(run.launches.environments) if run.launches.nodes > 1 else (run.environment,)
+        for place in seen:
             places.setdefault(_where(place), []).append(run)
     for machine, here in places.items():
         there = [column.fill(here[0]).text for column in foldable if len({column.fill(run).text for run in here}) == 1]
@@ -423,11 +241,6 @@ def _remarks(
     over = cells.over(rates)
     over = "over launches (n), within this session" if over == "over launches" else over
     yield from dict.fromkeys(_how(run.protocol, over) for run in runs if run.protocol)
-
-
-def _places(run: Run) -> tuple[Environment, ...]:
-    """Where its launches ran, the newest first; of one machine the newest alone is said."""
-    return tuple(reversed(run.launches.environments)) if run.nodes > 1 else (run.environment,)
 
 
 def _where(environment: Environment) -> str:
@@ -452,11 +265,10 @@ def _how(protocol: Protocol, over: str) -> str:
     """One line about the protocol, and what intervals are over; the rest of it is in the records."""
     warm = f"{protocol.warmup_iterations} warm-up iterations"
     warm += f" and at least {protocol.warmup_seconds:g} s" if protocol.warmup_seconds else ""
-    length = f"{protocol.block_seconds:g} s"
-    if protocol.block_iterations is not None:
-        length = f"{protocol.block_iterations} iterations"
-    blocks = f"{plural(protocol.blocks, 'block')} of {length}"
-    return f"Protocol {protocol.name}: {warm}, then {blocks}{f'; interval: 95 %, {over}' if over else ''}."
+    iterations = protocol.block_iterations
+    length = f"{protocol.block_seconds:g} s" if iterations is None else f"{iterations} iterations"
+    interval = f"; interval: 95 %, {over}" if over else ""
+    return f"Protocol {protocol.name}: {warm}, then {plural(protocol.blocks, 'block')} of {length}{interval}."
 
 
 REPORT = Report(name=NAME, title=TITLE, paper_table="", layout=layout)

@@ -36,68 +36,44 @@ def layout(profiles: Sequence[Profile]) -> Table:
     )
 
 
+BOUND = Note(term="≤, ≥", text="one-sided 95 % bound of the rate (Clopper-Pearson).")
+SAME = Note(
+    term="equal sides",
+    text="rows whose two sides are the same code, in two work trees. Called regressed or improved is wrong; open "
+    "is left undecided. runs: suites of such rows that would have failed a build.",
+)
+SLOWER = Note(
+    term="exact cost",
+    text="rows whose candidate has a few more of its equal blocks. Called regressed is right. measured: the "
+    "median of the rows' ratios.",
+)
+HOLDS = Note(term="interval holds the truth", text="of the 95 % intervals of the ratio, in both kinds of rows.")
+
+
 def _columns() -> tuple[Column[Tested], ...]:
-    bound = Note(term="≤, ≥", text="one-sided 95 % bound of the rate (Clopper-Pearson).")
-    same = Note(
-        term="equal sides",
-        text="rows whose two sides are the same code, in two work trees. Called regressed or improved is wrong; open "
-        "is left undecided. runs: suites of such rows that would have failed a build.",
-    )
-    slower = Note(
-        term="exact cost",
-        text="rows whose candidate has a few more of its equal blocks. Called regressed is right. measured: the "
-        "median of the rows' ratios.",
-    )
-    holds = Note(term="interval holds the truth", text="of the 95 % intervals of the ratio, in both kinds of rows.")
     equal, cost = "equal sides", "exact cost"
     return (
-        Column(key="condition", head=("machine is",), align="left", fill=_condition),
+        Column(
+            key="condition",
+            head=("machine is",),
+            align="left",
+            fill=lambda row: cells.word(CONDITION_WORDS[row[1].condition], row[1].condition),
+        ),
         label("date", "date", lambda row: row[0].date, rank=1),
-        _column(
-            "regressed",
-            equal,
-            "regressed",
-            0,
-            lambda f: _rate(f.regressed, f.same, "≤", f.regressed_at_most),
-            same,
-            bound,
-        ),
-        _column("improved", equal, "improved", 4, lambda f: _rate(f.improved, f.same)),
-        _column("inconclusive", equal, "open", 5, lambda f: _rate(f.inconclusive, f.same)),
-        _column(
-            "failed_suites", equal, "runs", 6, lambda f: _rate(f.failed_suites, f.suites, "≤", f.failed_suites_at_most)
-        ),
-        Column(key="share", group=cost, head=("cost",), notes=(slower,), fill=_share),
-        _column(
-            "slower_ratio", cost, "measured", 3, lambda f: _number(f.slower_ratio, lambda v: f"{words.signed(v)} %")
-        ),
-        _column("found", cost, "regressed", 0, lambda f: _rate(f.found, f.slower, "≥", f.found_at_least)),
-        _column("covered", "interval holds", "the truth", 2, lambda f: _rate(f.covered, f.intervals), holds),
-        _column(
-            "detectable",
-            "smallest",
-            "detectable",
-            7,
-            lambda f: _number(f.detectable, lambda v: words.share(round(v, 3))),
-        ),
-        _column("launch_seconds", "one", "launch", 8, lambda f: _number(f.launch_seconds, duration)),
+        _rate("regressed", "same", equal, "regressed", 0, "regressed_at_most", SAME, BOUND),
+        _rate("improved", "same", equal, "improved", 4),
+        _rate("inconclusive", "same", equal, "open", 5),
+        _rate("failed_suites", "suites", equal, "runs", 6, "failed_suites_at_most"),
+        Column(key="share", group=cost, head=("cost",), notes=(SLOWER,), fill=lambda row: _share(row[1])),
+        _number("slower_ratio", cost, "measured", 3, lambda ratio: f"{words.signed(ratio)} %"),
+        _rate("found", "slower", cost, "regressed", 0, "found_at_least"),
+        _rate("covered", "intervals", "interval holds", "the truth", 2, "", HOLDS),
+        _number("detectable", "smallest", "detectable", 7, lambda loss: words.share(round(loss, 3))),
+        _number("launch_seconds", "one", "launch", 8, duration),
     )
 
 
-def _column(
-    key: str, group: str, head: str, rank: int, fill: Callable[[Findings], Cell], *notes: Note
-) -> Column[Tested]:
-    return Column(
-        key=key, group=group, head=(head,), source="measured", rank=rank, notes=notes, fill=lambda row: fill(row[1])
-    )
-
-
-def _condition(row: Tested) -> Cell:
-    return cells.word(CONDITION_WORDS[row[1].condition], row[1].condition)
-
-
-def _share(row: Tested) -> Cell:
-    findings = row[1]
+def _share(findings: Findings) -> Cell:
     return cells.word(f"+{words.share(findings.share)}", findings.share) if findings.slower else Cell()
 
 
@@ -105,17 +81,29 @@ def _machine(profile: Profile) -> str:
     return profile.device + (f", torch {profile.torch}" if profile.torch else "")
 
 
-def _rate(hits: int, tries: int, side: str = "", bound: float | None = None) -> Cell:
-    """`0 of 60 (≤ 4.9 %)`; a dash where nothing was tried."""
-    if tries == 0:
-        return Cell()
-    limit = f" ({side} {bound * 100:.1f} %)" if bound is not None else ""
-    return cells.plain(f"{hits} of {tries}{limit}", hits / tries)
+def _rate(hits: str, tries: str, group: str, head: str, rank: int, bound: str = "", *notes: Note) -> Column[Tested]:
+    """`0 of 60 (≤ 4.9 %)`, by the names of the findings' fields; a dash where nothing was tried."""
+
+    def fill(row: Tested) -> Cell:
+        hit, tried = getattr(row[1], hits), getattr(row[1], tries)
+        if tried == 0:
+            return Cell()
+        limit = getattr(row[1], bound) if bound else None
+        side = "≤" if bound.endswith("at_most") else "≥"
+        said = f" ({side} {limit * 100:.1f} %)" if limit is not None else ""
+        return cells.plain(f"{hit} of {tried}{said}", hit / tried)
+
+    return Column(key=hits, group=group, head=(head,), source="measured", rank=rank, notes=notes, fill=fill)
 
 
-def _number(value: float | None, text: Callable[[float], str]) -> Cell:
-    """A number that was measured; a dash for none."""
-    return cells.plain(text(value), value) if value else Cell()
+def _number(key: str, group: str, head: str, rank: int, text: Callable[[float], str]) -> Column[Tested]:
+    """A number that was measured, by its field's name; a dash for none."""
+
+    def fill(row: Tested) -> Cell:
+        value = getattr(row[1], key)
+        return cells.plain(text(value), value) if value else Cell()
+
+    return Column(key=key, group=group, head=(head,), source="measured", rank=rank, fill=fill)
 
 
 def _remarks(profiles: Sequence[Profile]) -> Iterator[str]:

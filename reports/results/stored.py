@@ -16,7 +16,7 @@ from visionbench.record.program import program_name
 from visionbench.record.record import Source
 from visionbench.record.units import GIB, first_of, plural
 from visionbench.reports import cells
-from visionbench.reports.column import Column, lay_out
+from visionbench.reports.column import Column, lay_out, number
 from visionbench.reports.results.verdict_text import clean, signed
 from visionbench.reports.table import Cell, Note, Table
 
@@ -43,86 +43,90 @@ def no_verdict() -> str:
 
 def layouts(compared: StoredComparison) -> tuple[Table, ...]:
     """The tables of what was found: exact counts, if any were recorded, and times, if any were or nothing else was."""
-    counts = [entry for entry in compared.entries if _is_count(entry)]
-    times = [entry for entry in compared.entries if not _is_count(entry)]
+    counts: list[Entry] = []
+    times: list[Entry] = []
+    for entry in compared.entries:
+        is_count = entry.source == "computed" or entry.word in ("equal", "changed")
+        (counts if is_count else times).append(entry)
     tables = (_counts(compared, counts),) if counts else ()
     return (*tables, _times(compared, times)) if times or not counts else tables
 
 
-def _is_count(entry: Entry) -> bool:
-    return entry.source == "computed" or entry.word in ("equal", "changed")
-
-
 def _counts(compared: StoredComparison, entries: Sequence[Entry]) -> Table:
     """What is equal is a number in a sentence; a row is what is not."""
-    remarks = [_equal(entries), *_unlike(entries), *_provenance(compared)]
-    return _table(
-        COUNTS,
-        "Exact counts, compared",
-        [entry for entry in entries if entry.word != "equal"],
-        _columns("computed", "exact: one value each; a difference is the code's.", _count),
-        [remark for remark in remarks if remark],
-    )
+    equal = [entry for entry in entries if entry.word == "equal"]
+    rows = plural(len({entry.row for entry in equal}), "row")
+    said = [f"Equal: {len(equal):,} of {len(entries):,} counts, in {rows}."] if equal else []
+    remarks = [*said, *_unlike(entries), *_provenance(compared)]
+    differing = [entry for entry in entries if entry.word != "equal"]
+    note = "exact: one value each; a difference is the code's."
+    return _table(COUNTS, "Exact counts, compared", differing, remarks, "computed", note, _count)
 
 
 def _times(compared: StoredComparison, entries: Sequence[Entry]) -> Table:
-    jobs = _jobs(compared) if any(entry.word in COMPARED for entry in entries) else ()
-    sides = (side.estimate for entry in entries for side in (entry.baseline, entry.candidate) if side)
-    if any(estimate.nodes > 1 for estimate in sides):
+    known = (side.estimate for entry in entries for side in (entry.baseline, entry.candidate) if side)
+    if any(estimate.nodes > 1 for estimate in known):
         note = "[ ] 95 % interval over nodes, or over the launches of one; ( ) range over nodes too few for that."
     else:
         note = "[ ] 95 % interval over launches; ( ) quartiles of one process's rounds."
-    remarks = [*_unlike(entries), *_provenance(compared), *jobs]
-    return _table(TIMES, "Recorded numbers, compared", entries, _columns("measured", note, _time), remarks)
+    remarks = [*_unlike(entries), *_provenance(compared)]
+    if any(entry.word in COMPARED for entry in entries):
+        sides = (compared.baseline, compared.candidate)
+        clean_commits = [side.commits for side in sides if len(side.commits) == 1 and not side.dirty]
+        if len(clean_commits) == 2 and clean_commits[0] == clean_commits[1]:
+            remarks.append(ONE_COMMIT)
+        remarks.append(no_verdict())
+    return _table(TIMES, "Recorded numbers, compared", entries, remarks, "measured", note, _time)
 
 
 def _table(
-    name: str, title: str, entries: Sequence[Entry], columns: Sequence[Column[Entry]], remarks: Sequence[str]
+    name: str,
+    title: str,
+    entries: Sequence[Entry],
+    remarks: Sequence[str],
+    source: Source,
+    note: str,
+    numbers: Callable[[Entry], tuple[Cell, ...]],
 ) -> Table:
-    dash = "not recorded, or not compared"
-    return lay_out(name, title, entries, columns, subject=lambda e: e.subject, dash=dash, remarks=remarks)
-
-
-def _columns(source: Source, note: str, numbers: Callable[[Entry], tuple[Cell, ...]]) -> tuple[Column[Entry], ...]:
     """`numbers` makes four cells of an entry: its unit, the two sides, the change."""
     # The rows have different units: each says its own, and these columns are in the row's.
     sides = Note(term="baseline, candidate", text=note)
     cost = "of the cost, candidate over baseline: time per image for img/s; above zero is worse."
     ratio = (Note(term="change", text=cost),) if source == "measured" else ()
 
-    def number(key: str, place: int, *notes: Note) -> Column[Entry]:
-        return Column(
-            key=key, head=(key,), unit="1", source=source, notes=notes, fill=lambda entry: numbers(entry)[place]
-        )
+    def row(entry: Entry) -> Cell:
+        among = (f"Of those with {clean(entry.among)}.",) if entry.among else ()
+        return replace(cells.word(clean(entry.row.removeprefix("timm:")), entry.row), notes=among)
 
-    return (
-        Column(key="row", head=("row",), align="left", fill=_name),
+    def side(key: str, place: int, *notes: Note) -> Column[Entry]:
+        return number(key, key, "1", lambda entry: numbers(entry)[place], *notes, source=source)
+
+    columns: tuple[Column[Entry], ...] = (
+        Column(key="row", head=("row",), align="left", fill=row),
         Column(key="metric", head=("metric",), align="left", fill=_metric),
         Column(key="unit", head=("unit",), align="left", rank=1, fill=lambda entry: numbers(entry)[0]),
-        number("baseline", 1, sides),
-        number("candidate", 2),
-        number("change", 3, *ratio),
+        side("baseline", 1, sides),
+        side("candidate", 2),
+        side("change", 3, *ratio),
         Column(key="finding", head=("finding",), align="left", fill=_finding),
     )
-
-
-def _name(entry: Entry) -> Cell:
-    among = (f"Of those with {clean(entry.among)}.",) if entry.among else ()
-    return replace(cells.word(clean(entry.row.removeprefix("timm:")), entry.row), notes=among)
+    dash = "not recorded, or not compared"
+    return lay_out(name, title, entries, columns, subject=lambda e: e.subject, dash=dash, remarks=remarks)
 
 
 def _metric(entry: Entry) -> Cell:
-    return cells.word(metric_name(entry.metric), entry.metric) if entry.metric else Cell()
+    name = clean(_NAMES.get(entry.metric, entry.metric.replace("_", " ")))
+    return cells.word(name, entry.metric) if entry.metric else Cell()
 
 
 def _finding(entry: Entry) -> Cell:
     """What may be said of the two; where there is nothing to compare, why, to machines too."""
-    told = "; ".join((*map(str, entry.differences), *([entry.reason] if entry.reason else ())))
+    told = clean("; ".join((*map(str, entry.differences), *([entry.reason] if entry.reason else ()))))
     text: str = entry.word
     if entry.word in _INTERVALS and entry.baseline and entry.candidate:
         text = f"{_direction(entry)}; {_INTERVALS[entry.word]}"
-    value = f"{entry.word}: {clean(told)}" if told else entry.word
-    return replace(cells.word(text, value), notes=(cells.sentence(clean(told)),) if told else ())
+    value = f"{entry.word}: {told}" if told else entry.word
+    return replace(cells.word(text, value), notes=(cells.sentence(told),) if told else ())
 
 
 def _direction(entry: Entry) -> str:
@@ -147,18 +151,15 @@ def _count(entry: Entry) -> tuple[Cell, ...]:
 
 
 def _time(entry: Entry) -> tuple[Cell, ...]:
-    known = [side for side in (entry.baseline, entry.candidate) if side]
+    sides = (entry.baseline, entry.candidate)
+    known = [side.estimate.centre for side in sides if side]
     if not known:
         return Cell(), Cell(), Cell(), Cell()
-    scale, unit = shown_in(entry.unit, min(side.estimate.centre for side in known))
-    digits = cells.rate_digits(side.estimate.centre / scale for side in known) if entry.unit != "count" else 0
-    sides = (_side(side, scale, digits) for side in (entry.baseline, entry.candidate))
-    return (cells.word(unit, entry.unit), *sides, change(entry.cost))
-
-
-def change(cost: float | None) -> Cell:
-    """A ratio of costs as percent of the first; a dash without one."""
-    return Cell() if cost is None else cells.plain(f"{signed(cost)} %", cost - 1, digits=1)
+    scale, unit = shown_in(entry.unit, min(known))
+    digits = cells.rate_digits(centre / scale for centre in known) if entry.unit != "count" else 0
+    cost = entry.cost
+    change = Cell() if cost is None else cells.plain(f"{signed(cost)} %", cost - 1, digits=1)
+    return (cells.word(unit, entry.unit), *(_side(side, scale, digits) for side in sides), change)
 
 
 def _side(side: Recorded | None, scale: float, digits: int) -> Cell:
@@ -175,11 +176,6 @@ def _side(side: Recorded | None, scale: float, digits: int) -> Cell:
     return replace(cell, span=f"({low}, {high})")
 
 
-def metric_name(metric: str) -> str:
-    """How a metric of a records file is called in a table of files: `peak_memory_allocated` without its underscores."""
-    return clean(_NAMES.get(metric, metric.replace("_", " ")))
-
-
 def shown_in(unit: str, smallest: float) -> tuple[float, str]:
     """In which unit a number is shown, in base units, and that unit's name: by the smaller of two sides."""
     if unit == "s":
@@ -189,12 +185,6 @@ def shown_in(unit: str, smallest: float) -> tuple[float, str]:
     else:
         steps = ((1.0, "1/s" if unit == "1/s" else unit),)
     return next((step for step in steps if smallest >= step[0]), steps[-1])
-
-
-def _equal(entries: Sequence[Entry]) -> str:
-    equal = [entry for entry in entries if entry.word == "equal"]
-    rows = plural(len({entry.row for entry in equal}), "row")
-    return f"Equal: {len(equal):,} of {len(entries):,} counts, in {rows}." if equal else ""
 
 
 def _unlike(entries: Sequence[Entry]) -> Iterator[str]:
@@ -213,17 +203,8 @@ def _unlike(entries: Sequence[Entry]) -> Iterator[str]:
 
 def _provenance(compared: StoredComparison) -> Iterator[str]:
     """One sentence per side: how much, when, of which commit."""
-    sides = (compared.baseline, compared.candidate)
-    for name, side in zip(("Baseline", "Candidate"), sides, strict=True):
+    for name, side in (("Baseline", compared.baseline), ("Candidate", compared.candidate)):
         yield f"{name} {clean(side.label)}: {'; '.join(_told(side))}."
-
-
-def _jobs(compared: StoredComparison) -> Iterator[str]:
-    """What holds for every two files of times."""
-    sides = (compared.baseline, compared.candidate)
-    if all(len(side.commits) == 1 and not side.dirty for side in sides) and sides[0].commits == sides[1].commits:
-        yield ONE_COMMIT
-    yield no_verdict()
 
 
 def _told(side: Provenance) -> Iterator[str]:

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from visionbench.comparison.comparison import Comparison, speed_up
 from visionbench.comparison.switches import switch_of
 from visionbench.record.clean import clean
-from visionbench.record.record import Record
+from visionbench.record.record import Environment, Record
 from visionbench.record.statistics import MIN_LAUNCHES, Estimate
 from visionbench.record.units import first_of, plural
 from visionbench.reports import cells
 from visionbench.reports.column import Column, label, lay_out
+from visionbench.reports.launches import grouped
 from visionbench.reports.paired_ratio import finding
 from visionbench.reports.paper.report import Report
 from visionbench.reports.printed import Network, PaperRow, convnext
-from visionbench.reports.results.runs import Run, runs_of
-from visionbench.reports.settings import Group, flags, groups, heads
+from visionbench.reports.results.metrics import Run
+from visionbench.reports.results.runs import runs_of
+from visionbench.reports.settings import flags, groups, heads
 from visionbench.reports.table import Cell, Note, Table
 
 NAME, TITLE = "fastest", "Fastest: which network at which accuracy"
@@ -81,43 +83,33 @@ def winners(records: Sequence[Record]) -> tuple[Winner, ...]:
     """The fastest network for every whole percent of accuracy at which the answer changes, device by device."""
     known = accuracies()
     shown = groups(records, known, "inference")[:GROUPS]
-    return tuple(
-        winner
-        for group, head in zip(shown, heads(shown), strict=True)
-        for winner in _winners(", ".join(head), _candidates(group, known))
-    )
-
-
-def _candidates(group: Group, known: dict[Network, PaperRow]) -> tuple[Candidate, ...]:
-    found = [
-        Candidate(row=known[network], top1=known[network].printed["top1"].value, rate=rate, launches=launches)
-        for network, launches in group.launches.items()
-        if (rate := launches.throughput)
-    ]
-    return tuple(sorted(found, key=lambda one: -one.rate.centre))
+    found: list[Winner] = []
+    for group, head in zip(shown, heads(shown), strict=True):
+        candidates = [
+            Candidate(row=known[network], top1=known[network].printed["top1"].value, rate=rate, launches=launches)
+            for network, launches in group.launches.items()
+            if (rate := launches.throughput)
+        ]
+        found += _winners(", ".join(head), sorted(candidates, key=lambda one: -one.rate.centre))
+    return tuple(found)
 
 
 def _winners(device: str, candidates: Sequence[Candidate]) -> Iterator[Winner]:
-    """From the most accurate; a floor whose answer is that of the one above it is not repeated."""
-    if len(candidates) < 2:
-        return
+    """From the most accurate; a floor whose answer is that of the one above it is not repeated.
+
+    Whom the best is shown to beat has an interval below its own. Without an interval nothing is shown.
+    """
     last: Winner | None = None
-    for floor in sorted({int(one.top1) for one in candidates}, reverse=True):
-        winner = _winner(device, floor, [one for one in candidates if one.top1 >= floor])
+    for floor in sorted({int(one.top1) for one in candidates}, reverse=True) if len(candidates) > 1 else ():
+        best, *others = (one for one in candidates if one.top1 >= floor)
+        low, highs = best.rate.low, [one.rate.high for one in others]
+        rivals = [one for one, high in zip(others, highs, strict=True) if low is None or high is None or low <= high]
+        winner = Winner(
+            device=device, floor=floor, best=best, second=others[0] if others else None, rivals=tuple(rivals)
+        )
         if last is None or (winner.best, winner.finding) != (last.best, last.finding):
             yield winner
         last = winner
-
-
-def _winner(device: str, floor: int, able: Sequence[Candidate]) -> Winner:
-    best, *others = able
-    rivals = tuple(one for one in others if not _beats(best.rate, one.rate))
-    return Winner(device=device, floor=floor, best=best, second=others[0] if others else None, rivals=rivals)
-
-
-def _beats(one: Estimate, other: Estimate) -> bool:
-    """Whether the interval of the first is above that of the second. Without an interval nothing is shown."""
-    return one.low is not None and other.high is not None and one.low > other.high
 
 
 def layout(records: Sequence[Record], _comparisons: Sequence[Comparison] = (), /) -> Table:
@@ -166,7 +158,7 @@ def sentences(records: Sequence[Record], comparisons: Sequence[Comparison], *, o
 
     `own`: whether the measurements are the user's; otherwise they came with visionbench.
     """
-    runs = [run for run in runs_of(records) if run.successes]
+    runs = [run for run in runs_of(records) if run.launches.successes]
     said = {
         "Measured": tuple(_measured(runs, own=own)),
         "Fastest": (*_fastest(winners(records)), *_unranked(records)),
@@ -182,27 +174,19 @@ def _measured(runs: Sequence[Run], *, own: bool) -> Iterator[str]:
         return
     if not own:
         yield "These measurements came with visionbench and were made on other machines than yours."
-    places: dict[str, list[Run]] = {}
-    for run in runs:
-        where = run.environment
-        name = where.device_name or where.cpu or where.device
-        threads = f" with {plural(where.threads, 'thread')}" if where.device_type == "cpu" and where.threads else ""
-        places.setdefault(f"{clean(name)}{threads}, torch {where.torch or 'unknown'}", []).append(run)
-    for place, its in places.items():
+    for place, its in grouped(runs, lambda run: _place(run.environment)).items():
         models = len({run.spec.model for run in its})
-        days = sorted({(record.environment.started or "")[:10] for run in its for record in run.launches} - {""})
-        when = f", newest of {days[-1]}" if days else ""
-        launches = plural(sum(run.successes for run in its), "launch", "launches")
-        yield f"{plural(models, 'network')} in {plural(len(its), 'row')} ({launches}) on {place}{when}."
+        newest = max((day for run in its for day in run.launches.days), default="")
+        launches = plural(sum(run.launches.successes for run in its), "launch", "launches")
+        rows, when = plural(len(its), "row"), f", newest of {newest}" if newest else ""
+        yield f"{plural(models, 'network')} in {rows} ({launches}) on {place}{when}."
 
 
 def _fastest(found: Sequence[Winner]) -> Iterator[str]:
-    for device in dict.fromkeys(winner.device for winner in found):
-        its = [winner for winner in found if winner.device == device]
-        clear = [one for one in its if one.finding.startswith("wins")]
-        if clear:
-            yield f"{device}: {'; '.join(_named(one) for one in clear)}. The intervals show it."
-        if tied := [one for one in its if one.rivals and one.finding.startswith("tied")]:
+    for device, its in grouped(found, lambda winner: winner.device).items():
+        if clear := [one for one in its if one.finding.startswith("wins")]:
+            yield f"{device}: {'; '.join(map(_named, clear))}. The intervals show it."
+        if tied := [one for one in its if one.finding.startswith("tied")]:
             yield f"{device}, tied: {'; '.join(f'{_named(one)}, {one.finding}' for one in tied)}."
         if bare := [one for one in its if one.finding.startswith("ahead")]:
             yield f"{device}, ahead, but without an interval: {'; '.join(map(_named, bare))}."
@@ -222,8 +206,14 @@ def _unranked(records: Sequence[Record]) -> Iterator[str]:
 
 def _interval(rate: Estimate) -> str:
     digits = cells.rate_digits([rate.centre])
-    ends = [cells.decimals(end, digits) for end in (rate.low, rate.high) if end is not None]
-    return f"{cells.decimals(rate.centre, digits)} img/s" + (f" [{', '.join(ends)}]" if ends else "")
+    centre, *ends = (cells.decimals(end, digits) for end in (rate.centre, rate.low, rate.high) if end is not None)
+    return f"{centre} img/s" + (f" [{', '.join(ends)}]" if ends else "")
+
+
+def _place(where: Environment) -> str:
+    name = where.device_name or where.cpu or where.device
+    threads = f" with {plural(where.threads, 'thread')}" if where.device_type == "cpu" and where.threads else ""
+    return f"{clean(name)}{threads}, torch {where.torch or 'unknown'}"
 
 
 def _named(winner: Winner) -> str:
@@ -240,11 +230,9 @@ def _settings(comparisons: Sequence[Comparison]) -> Iterator[str]:
     told = ", ".join(f"{number} {word}" for word, number in counts.most_common() if word)
     where = " and ".join(dict.fromkeys(clean(one.environment.device_name or one.environment.device) for one in its))
     yield f"{plural(len(its), 'setting')} compared in turns on {where}, network by network: {told}."
-    gains = [(ratio.centre, one) for one in its if finding(one) == "faster" and (ratio := speed_up(one))]
+    gains = [(ratio, one) for one in its if finding(one) == "faster" and (ratio := speed_up(one))]
     if gains:
-        _, best = max(gains, key=lambda pair: pair[0])
-        ratio = speed_up(best)
-        assert ratio is not None
+        ratio, best = max(gains, key=lambda pair: pair[0].centre)
         spec = best.baseline.spec
         yield (
             f"The most by {switch_of(best)} for {spec.model.removeprefix('timm:')} ({spec.task}): "
@@ -253,20 +241,18 @@ def _settings(comparisons: Sequence[Comparison]) -> Iterator[str]:
 
 
 def _doubtful(runs: Sequence[Run]) -> Iterator[str]:
-    failed = [run for run in runs if not run.successes]
-    good = [run for run in runs if run.successes]
+    failed = [run for run in runs if not run.launches.successes]
+    good = [run for run in runs if run.launches.successes]
     if failed:
         yield f"{plural(len(failed), 'row')} could not be measured: {_models(failed)}."
-    few = [run for run in good if run.successes < MIN_LAUNCHES]
+    few = [run for run in good if run.launches.successes < MIN_LAUNCHES]
     if few:
         verb = "has" if len(few) == 1 else "have"
         yield f"{len(few)} of {plural(len(good), 'row')} {verb} fewer than {MIN_LAUNCHES} launches, so no interval."
-    doubts: dict[str, list[Run]] = {}
-    for run in good:
-        for flag in flags(run.launches, "throughput"):
-            doubts.setdefault(flag, []).append(run)
+    doubted = ((flag, run) for run in good for flag in flags(run.launches, "throughput"))
+    doubts = grouped(doubted, lambda pair: pair[0])
     for flag, its in sorted(doubts.items(), key=lambda pair: -len(pair[1])):
-        yield f"{len(its)} of {plural(len(good), 'row')}: {flag} ({_models(its)})."
+        yield f"{len(its)} of {plural(len(good), 'row')}: {flag} ({_models([run for _, run in its])})."
     if good and not few and not doubts:
         yield "Every row has an interval and no flag."
 

@@ -61,48 +61,37 @@ def _columns(*keys: str) -> tuple[Heading, ...]:
 
 def held_out(calibrations: Sequence[Calibration]) -> Table:
     """How wrong predictions were on families of networks that they were not fitted on."""
-    figures = ("rows", "families", "mean", "median", "p90", "rank", "coverage")
-    rows = tuple(
-        Row(
-            cells=(
-                cells.word(known.device),
-                cells.word(known.how),
-                *(_cell(getattr(known.held_out["model"], key), key) for key in figures),
-                *(_cell(known.held_out[baseline].mean, baseline) for baseline in ("flops", "activations")),
-            ),
-            subject=known.device,
+    figures, baselines = ("rows", "families", "mean", "median", "p90", "rank", "coverage"), ("flops", "activations")
+    rows = []
+    for known in calibrations:
+        errors = [_cell(getattr(known.held_out["model"], key), key) for key in figures]
+        others = [_cell(known.held_out[baseline].mean, baseline) for baseline in baselines]
+        rows.append(
+            Row(cells=(cells.word(known.device), cells.word(known.how), *errors, *others), subject=known.device)
         )
-        for known in calibrations
-    )
-    remarks = (
+    remark = (
         "Errors are |predicted / measured - 1| of a step's time. Each family (module of networks) was left out of the "
-        "fit in turn, and the 80 % interval comes from the other families. Rank is Spearman's correlation.",
+        "fit in turn, and the 80 % interval comes from the other families. Rank is Spearman's correlation."
     )
-    columns = _columns("device", "how", *figures, "flops", "activations")
+    columns = _columns("device", "how", *figures, *baselines)
     title = "Predictions on families they were not fitted on"
-    return Table(name="validation", title=title, columns=columns, rows=rows, remarks=remarks)
+    return Table(name="validation", title=title, columns=columns, rows=tuple(rows), remarks=(remark,))
 
 
 def by_publication(calibrations: Sequence[Calibration]) -> Table:
     """The held-out errors of printed rows, publication by publication."""
     figures = (*COUNTS, *ERRORS, "rank")
-    rows = tuple(
-        Row(
-            cells=(_named(source), *(_cell(getattr(errors, key), key) for key in figures)),
-            section=f"{known.device}, {known.how}",
-            subject=known.device,
-        )
-        for known in calibrations
-        for source, errors in known.by_source.items()
-    )
-    remarks = (
+    rows = []
+    for known in calibrations:
+        for source, errors in known.by_source.items():
+            found = (_named(source), *(_cell(getattr(errors, key), key) for key in figures))
+            rows.append(Row(cells=found, section=f"{known.device}, {known.how}", subject=known.device))
+    remark = (
         "The same errors, of those rows alone; publications with fewer than 8 rows are left out. A network's family is "
-        "held out with all its rows, no matter who printed them.",
+        "held out with all its rows, no matter who printed them."
     )
-    columns = _columns("source", *figures)
-    return Table(
-        name="validation_publications", title="The same by publication", columns=columns, rows=rows, remarks=remarks
-    )
+    name, title, columns = "validation_publications", "The same by publication", _columns("source", *figures)
+    return Table(name=name, title=title, columns=columns, rows=tuple(rows), remarks=(remark,))
 
 
 def _named(source: str) -> Cell:

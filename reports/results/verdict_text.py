@@ -19,6 +19,7 @@ from visionbench.record.record import Environment
 from visionbench.record.statistics import Estimate, estimate
 from visionbench.record.units import KILO, duration, first_of, plural, significant
 from visionbench.reports.cells import CAUSES
+from visionbench.reports.launches import grouped
 from visionbench.reports.settings import device_name
 
 ORDER: tuple[Word, ...] = ("regressed", "not measured", "inconclusive", "improved", "ok")
@@ -26,6 +27,8 @@ ORDER: tuple[Word, ...] = ("regressed", "not measured", "inconclusive", "improve
 
 LONGEST = 500
 """Characters of a message that are shown: a failure may carry a whole traceback."""
+
+SIDES: tuple[First, First] = ("baseline", "candidate")
 
 NAMED = 3
 """Rows that a sentence names before it counts the rest."""
@@ -39,12 +42,12 @@ def clean(text: str) -> str:
 
 def ranked(judgement: Judgement) -> tuple[Verdict, ...]:
     """The verdicts, the worst first: by word, then by how much slower; improved ones by how much faster."""
-    return tuple(sorted(judgement.verdicts, key=_place))
 
+    def place(verdict: Verdict) -> tuple[int, float]:
+        sign = {"regressed": -1, "inconclusive": -1, "improved": 1}.get(verdict.word, 0)
+        return ORDER.index(verdict.word), sign * verdict.ratio.centre if verdict.ratio else 0.0
 
-def _place(verdict: Verdict) -> tuple[int, float]:
-    sign = {"regressed": -1, "inconclusive": -1, "improved": 1}.get(verdict.word, 0)
-    return ORDER.index(verdict.word), sign * verdict.ratio.centre if verdict.ratio else 0.0
+    return tuple(sorted(judgement.verdicts, key=place))
 
 
 def signed(ratio: float) -> str:
@@ -116,25 +119,21 @@ def why(verdict: Verdict) -> Iterator[str]:
 
 def doubts(verdict: Verdict) -> tuple[str, ...]:
     """The flags of its launches, in words; not those that its reason names."""
-    flags = (flag for flag in verdict.comparison.flags if flag not in verdict.reason)
-    return tuple(meaning(flag) for flag in flags)
+    return tuple(meaning(flag) for flag in verdict.comparison.flags if flag not in verdict.reason)
 
 
 def detail(verdict: Verdict) -> str:
     """All numbers of one row in one sentence, without its name and word."""
     comparison, parts = verdict.comparison, []
-    base, head = seconds(verdict, "baseline"), seconds(verdict, "candidate")
+    base, head = (seconds(verdict, side) for side in SIDES)
     if verdict.ratio is not None and base is not None and head is not None:
+        before, after = (significant(side.centre * KILO, 4) for side in (base, head))
         parts.append(change(verdict.ratio))
-        parts.append(f"{_ms(base.centre)} → {_ms(head.centre)} ms per iteration by {TIMER_WORDS[comparison.timer]}")
+        parts.append(f"{before} → {after} ms per iteration by {TIMER_WORDS[comparison.timer]}")
     parts += [plural(len(comparison.launches), "launch", "launches")] if comparison.launches else []
     p = p_of(verdict)
     parts += [f"p {'' if p < 0.00005 else '= '}{p_text(p)}"] if p is not None else []
     return "; ".join(parts)
-
-
-def _ms(value: float) -> str:
-    return significant(value * KILO, 4)
 
 
 # --- the whole ---------------------------------------------------------------------------------------------------
@@ -145,16 +144,9 @@ def headline(judgement: Judgement) -> str:
 
     A budget too small for one full look comes before it: what follows was then hardly asked.
     """
-    shown = _headline(judgement)
-    return f"{clean(judgement.cut)}: {shown[:1].lower()}{shown[1:]}" if judgement.cut else shown
-
-
-def is_undecided(judgement: Judgement) -> bool:
-    """Whether this green build says nothing: no row got another word than inconclusive."""
-    return bool(judgement.verdicts) and len(judgement.rows("inconclusive")) == len(judgement.verdicts)
-
-
-def _headline(judgement: Judgement) -> str:
+    if judgement.cut:
+        shown = headline(replace(judgement, cut=""))
+        return f"{clean(judgement.cut)}: {shown[:1].lower()}{shown[1:]}"
     rows = plural(len(judgement.verdicts), "row")
     slow, lost = len(judgement.rows("regressed")), len(judgement.rows("not measured"))
     parts = [f"{slow} of {rows} regressed"] if slow else []
@@ -169,6 +161,11 @@ def _headline(judgement: Judgement) -> str:
     if vague := len(judgement.rows("inconclusive")):
         return f"No regression shown, but {vague} of {rows} {'is' if vague == 1 else 'are'} inconclusive"
     return "No regression"
+
+
+def is_undecided(judgement: Judgement) -> bool:
+    """Whether this green build says nothing: no row got another word than inconclusive."""
+    return bool(judgement.verdicts) and len(judgement.rows("inconclusive")) == len(judgement.verdicts)
 
 
 def sentence(judgement: Judgement) -> str:
@@ -193,36 +190,37 @@ def tally(judgement: Judgement, which: Iterable[Word] = ORDER) -> str:
     return ", ".join(f"{number} {word}" for word, number in counts if number)
 
 
+def changed_rows(judgement: Judgement) -> dict[str, list[Change]]:
+    """The structural changes by row."""
+    return grouped(judgement.changes, lambda change: change.row)
+
+
 def structure(judgement: Judgement) -> str:
     """How the exact comparison came out; "" where none was asked for."""
-    rows, changed = judgement.structures, len({one.row for one in judgement.changes})
+    rows, changed = judgement.structures, len(changed_rows(judgement))
     if changed:
-        return f"Structure changed in {changed}{f' of {rows}' if rows >= changed else ''} {_row(max(rows, changed))}."
+        of = f" of {rows}" if rows >= changed else ""
+        return f"Structure changed in {changed}{of} {'row' if max(rows, changed) == 1 else 'rows'}."
     return f"Structure unchanged in {plural(rows, 'row')}." if rows else ""
-
-
-def _row(number: int) -> str:
-    return "row" if number == 1 else "rows"
 
 
 def _rows(judgement: Judgement, word: Word) -> Iterator[str]:
     its = [verdict for verdict in ranked(judgement) if verdict.word == word]
-    texts = (change(verdict.ratio) if verdict.ratio else word for verdict in its)
-    yield from _first([f"{clean(verdict.comparison.name)} is {text}" for verdict, text in zip(its, texts, strict=True)])
+    yield from _first([f"{clean(one.comparison.name)} is {change(one.ratio) if one.ratio else word}" for one in its])
 
 
 def _changed(judgement: Judgement) -> Iterator[str]:
-    rows: dict[str, list[str]] = {}
-    for one in judgement.changes:
-        rows.setdefault(one.row, []).append(difference(one))
-    yield from _first([f"{clean(row)}: {', '.join(its)}" for row, its in rows.items()])
+    rows = changed_rows(judgement).items()
+    yield from _first([f"{clean(row)}: {', '.join(map(difference, its))}" for row, its in rows])
 
 
 def lost(judgement: Judgement) -> Iterator[str]:
     """The rows that could not be measured, with their reasons."""
-    missing = judgement.rows("not measured")
-    causes = (next(why(verdict), "no reason given").rstrip(".") for verdict in missing)
-    yield from _first([f"{clean(row.comparison.name)} ({cause})" for row, cause in zip(missing, causes, strict=True)])
+    named = []
+    for verdict in judgement.rows("not measured"):
+        cause = next(why(verdict), "no reason given").rstrip(".")
+        named.append(f"{clean(verdict.comparison.name)} ({cause})")
+    yield from _first(named)
 
 
 def _first(names: Sequence[str]) -> list[str]:
@@ -260,8 +258,8 @@ def facts(judgement: Judgement) -> Iterator[str]:
         yield f"All rows together (geometric mean of their ratios): {change(judgement.suite)}."
     compared = [verdict.comparison for verdict in judgement.verdicts]
     if compared:
-        sides = (("Baseline", [one.baseline for one in compared]), ("candidate", [one.candidate for one in compared]))
-        yield "; ".join(f"{name}: {_sides(its)}" for name, its in sides) + "."
+        baselines, candidates = ([getattr(one, side) for one in compared] for side in SIDES)
+        yield f"Baseline: {_who(baselines)}; candidate: {_who(candidates)}."
     yield from dict.fromkeys(_where(one.environment) for one in compared)
     yield from map(clean, judgement.remarks)
     took = f" It took {duration(judgement.seconds)}." if judgement.seconds is not None else ""
@@ -272,15 +270,13 @@ def facts(judgement: Judgement) -> Iterator[str]:
         yield took.strip()
 
 
-def _sides(sides: Iterable[Side]) -> str:
-    told = list(dict.fromkeys(map(_side, sides)))
-    return " and ".join(told) if len(told) <= NAMED else first_of(told, NAMED)
-
-
-def _side(side: Side) -> str:
-    known = [side.commit[:12]] if side.commit else []
-    known += ["with uncommitted changes"] if side.dirty else []
-    return clean(side.label) + (f" ({', '.join(known)})" if known else "")
+def _who(sides: Iterable[Side]) -> str:
+    told: dict[str, None] = {}
+    for side in sides:
+        known = [side.commit[:12]] if side.commit else []
+        known += ["with uncommitted changes"] if side.dirty else []
+        told[clean(side.label) + (f" ({', '.join(known)})" if known else "")] = None
+    return " and ".join(told) if len(told) <= NAMED else first_of(tuple(told))
 
 
 def _where(environment: Environment) -> str:

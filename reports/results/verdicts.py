@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from visionbench.comparison.comparison import TIMER_WORDS, First, Timer
 from visionbench.comparison.verdict import Change, Judgement, Verdict
-from visionbench.record.statistics import MIN_LAUNCHES, Estimate
+from visionbench.record.statistics import Estimate
 from visionbench.record.units import KILO, plural
 from visionbench.reports import cells
 from visionbench.reports.cells import CAUSES
-from visionbench.reports.column import Column, label, lay_out
+from visionbench.reports.column import Column, label, lay_out, number
 from visionbench.reports.results import verdict_text as words
 from visionbench.reports.table import Cell, Note, Table
+
+T = TypeVar("T", int, float)
 
 NAME, CHANGES = "verdicts", "changes"
 
@@ -27,8 +30,6 @@ NAME_WIDTH = 40
 PLACES = 8
 """Places of a structural change that a footnote names before it counts the rest."""
 
-SIDES: tuple[First, First] = ("baseline", "candidate")
-
 _SHORT: dict[Timer, str] = {"cpu": "CPU", "wall": "wall", "device": "device"}
 
 
@@ -37,6 +38,7 @@ def layout(judgement: Judgement) -> Table:
     verdicts, headline = words.ranked(judgement), words.headline(judgement)
     first_ok = next((verdict for verdict in verdicts[1:] if verdict.word == "ok"), None)
     gap = first_ok if verdicts and verdicts[0].word != "ok" else None
+    timed = f"{plural(len(verdicts), 'row')}: {words.tally(judgement)}." if verdicts else "No row was timed."
     return lay_out(
         NAME,
         f"{words.clean(judgement.title)}: {headline[:1].lower()}{headline[1:]}",
@@ -44,15 +46,13 @@ def layout(judgement: Judgement) -> Table:
         tuple(_columns(judgement, verdicts)),
         subject=lambda verdict: verdict.comparison.candidate.spec.model,
         gap=lambda verdict: verdict is gap,
-        remarks=(_counted(judgement), *words.facts(judgement), *(words.rule(judgement.rule) if verdicts else ())),
+        remarks=(
+            f"{timed} {words.structure(judgement)}".rstrip(),
+            *words.facts(judgement),
+            *(words.rule(judgement.rule) if verdicts else ()),
+        ),
         when_empty=2,
     )
-
-
-def _counted(judgement: Judgement) -> str:
-    """`12 rows: 1 regressed, 11 ok. Structure unchanged in 12 rows.`"""
-    timed = f"{plural(len(judgement.verdicts), 'row')}: {words.tally(judgement)}." if judgement.verdicts else ""
-    return " ".join(part for part in (timed or "No row was timed.", words.structure(judgement)) if part)
 
 
 def _columns(judgement: Judgement, verdicts: Sequence[Verdict]) -> Iterator[Column[Verdict]]:
@@ -66,23 +66,27 @@ def _columns(judgement: Judgement, verdicts: Sequence[Verdict]) -> Iterator[Colu
     )
     yield _number("time_ratio", "time", 0, text, _ratio)
     if len(timers) > 1:
-        yield Column(key="clock", head=("clock",), align="left", rank=1, fill=_clock)
-    digits = _digits(verdicts)
-    yield from (_seconds(side, digits) for side in SIDES)
+
+        def timer(verdict: Verdict) -> Cell:
+            return cells.word(_SHORT[verdict.comparison.timer], verdict.comparison.timer)
+
+        yield Column(key="clock", head=("clock",), align="left", rank=1, fill=timer)
+    times = [words.seconds(verdict, side) for verdict in verdicts for side in words.SIDES]
+    digits = cells.rate_digits(time.centre * KILO for time in times if time is not None)
+    yield from (_seconds(side, digits) for side in words.SIDES)
     if any(verdict.wall for verdict in judgement.verdicts) and set(timers) != {"wall"}:
         note = "the same ratio by the wall clock; where the two part, the verdict is not ok."
-        yield _number("wall_ratio", "wall", 5, note, _wall)
-    detectable = "the smallest slow-down that launches which scatter like these would have shown."
-    yield _number("detectable", "detectable", 4, detectable, _detectable)
-    yield Column(key="launches", head=("launches",), unit="count", source="measured", rank=3, fill=_launches)
+        yield _number("wall_ratio", "wall", 5, note, lambda v: _percent(v.wall, v, spans=False) if v.wall else Cell())
+    note = "the smallest slow-down that launches which scatter like these would have shown."
+    yield _number("detectable", "detectable", 4, note, lambda v: _plain(v.detectable, lambda d: f"{d * 100:.1f} %", v))
+    yield number("launches", "launches", "count", lambda v: _plain(len(v.comparison.launches), str, v), rank=3)
     margin = words.share(judgement.rule.margin)
     test = f"how often launches look this slow where the candidate is {margin} slower; in improved rows, faster."
-    yield _number("p", "p", 6, test, _p)
+    yield _number("p", "p", 6, test, lambda verdict: _plain(words.p_of(verdict), words.p_text, verdict))
 
 
 def _number(key: str, head: str, rank: int, note: str, fill: Callable[[Verdict], Cell]) -> Column[Verdict]:
-    notes = (Note(term=head, text=note),)
-    return Column(key=key, head=(head,), unit="1", source="measured", rank=rank, notes=notes, fill=fill)
+    return number(key, head, "1", fill, Note(term=head, text=note), rank=rank)
 
 
 def _seconds(side: First, digits: int) -> Column[Verdict]:
@@ -93,37 +97,7 @@ def _seconds(side: First, digits: int) -> Column[Verdict]:
         comparison, origin = verdict.comparison, _origin(verdict)
         return cells.measured(seconds, digits, (), comparison, scale=1 / KILO, spans=False, origin=origin)
 
-    return Column(
-        key=f"{side}_time", group="ms per iteration", head=(side,), unit="s", source="measured", rank=2, fill=fill
-    )
-
-
-def _digits(verdicts: Sequence[Verdict]) -> int:
-    times = [words.seconds(verdict, side) for verdict in verdicts for side in SIDES]
-    return cells.rate_digits(time.centre * KILO for time in times if time is not None)
-
-
-def _clock(verdict: Verdict) -> Cell:
-    return cells.word(_SHORT[verdict.comparison.timer], verdict.comparison.timer)
-
-
-def _wall(verdict: Verdict) -> Cell:
-    return _percent(verdict.wall, verdict, spans=False) if verdict.wall else Cell()
-
-
-def _detectable(verdict: Verdict) -> Cell:
-    least = verdict.detectable
-    return _plain(f"{(least or 0) * 100:.1f} %", least, verdict)
-
-
-def _launches(verdict: Verdict) -> Cell:
-    launches = len(verdict.comparison.launches)
-    return _plain(str(launches), launches, verdict)
-
-
-def _p(verdict: Verdict) -> Cell:
-    p = words.p_of(verdict)
-    return _plain(words.p_text(p or 0), p, verdict)
+    return number(f"{side}_time", side, "s", fill, group="ms per iteration", rank=2)
 
 
 def _name(name: str) -> Cell:
@@ -136,19 +110,13 @@ def _name(name: str) -> Cell:
 
 def _ratio(verdict: Verdict) -> Cell:
     """The ratio with its doubts; without one, the cause of its failure."""
-    few = verdict.ratio is not None and verdict.ratio.low is None and not verdict.reason
-    said = (f"fewer than {MIN_LAUNCHES} launches, so no interval",) if few else ()
+    ratio, failure = verdict.ratio, verdict.comparison.failure
+    said = cells.few(ratio) if ratio is not None and not verdict.reason else ()
     notes = tuple(cells.sentence(text) for text in (*words.why(verdict), *said, *words.doubts(verdict)))
-    if verdict.ratio is not None:
-        return _percent(verdict.ratio, verdict, notes=notes)
-    failure = verdict.comparison.failure
-    return Cell(
-        text=CAUSES[failure.kind] if failure else "none",
-        source="measured",
-        notes=notes,
-        origin=_origin(verdict),
-        evidence=verdict.comparison,
-    )
+    if ratio is not None:
+        return _percent(ratio, verdict, notes=notes)
+    text, origin = CAUSES[failure.kind] if failure else "none", _origin(verdict)
+    return Cell(text=text, source="measured", notes=notes, origin=origin, evidence=verdict.comparison)
 
 
 def _percent(ratio: Estimate, verdict: Verdict, *, spans: bool = True, notes: tuple[str, ...] = ()) -> Cell:
@@ -161,8 +129,10 @@ def _percent(ratio: Estimate, verdict: Verdict, *, spans: bool = True, notes: tu
     return replace(cell, text=text, span=span, short_span=f"±{words.half_width(ratio)}")
 
 
-def _plain(text: str, value: float | None, verdict: Verdict) -> Cell:
-    return cells.plain(text, value, verdict.comparison, origin=_origin(verdict))
+def _plain(value: T | None, text: Callable[[T], str], verdict: Verdict) -> Cell:
+    if value is None:
+        return Cell()
+    return cells.plain(text(value), value, verdict.comparison, origin=_origin(verdict))
 
 
 def _origin(verdict: Verdict) -> str:
@@ -180,12 +150,12 @@ def _origin(verdict: Verdict) -> str:
 
 def changes(judgement: Judgement) -> Table | None:
     """The exact differences of structure, row by row, with the layers behind them; None without any."""
-    if not judgement.changes:
+    rows = words.changed_rows(judgement)
+    if not rows:
         return None
-    places = list(dict.fromkeys(change.row for change in judgement.changes))
-    grouped = sorted(judgement.changes, key=lambda change: places.index(change.row))
-    compared = f" of {judgement.structures}" if judgement.structures >= len(places) else ""
-    where = f"{len(places)}{compared} {'row' if (judgement.structures or len(places)) == 1 else 'rows'}"
+    grouped = [change for its in rows.values() for change in its]
+    compared = f" of {judgement.structures}" if judgement.structures >= len(rows) else ""
+    where = f"{len(rows)}{compared} {'row' if (judgement.structures or len(rows)) == 1 else 'rows'}"
     columns: tuple[Column[Change], ...] = (
         label("what", "what changed", lambda change: words.clean(change.what)),
         Column(key="before", head=("baseline",), source="computed", fill=lambda change: _exact(change.before)),

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from visionbench.reports.figures.families import FAMILIES, OTHER, family, short
+from visionbench.reports.figures.accuracy_flops import FAMILIES, OTHER, family, short
 from visionbench.reports.figures.panels import log_ticks
 from visionbench.reports.figures.style import LIGHT, THEMES, tinted
 

@@ -20,9 +20,8 @@ from visionbench.command.main import command_line
 from visionbench.record.spec import Spec
 from visionbench.reports import REPORTS, render
 from visionbench.reports.figures import Evidence as Drawable
-from visionbench.reports.render.html import Picture, page, parts, pictures
+from visionbench.reports.render.html import FOLDER, Picture, anchors, page, parts, pictures
 from visionbench.reports.render.html import evidence as behind
-from visionbench.reports.render.html.page import FOLDER, anchors
 from visionbench.reports.render.html.picture import BUDGET
 from visionbench.reports.results.runs import layout as runs
 from visionbench.reports.results.verdicts import layout as verdicts

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from visionbench.comparison.comparison import Comparison
+from visionbench.comparison.switches import switch_of
 from visionbench.record.flags import meaning
+from visionbench.record.program import program_name
 from visionbench.record.record import Environment, Record, Source
-from visionbench.record.spec import SIZE, Spec, image_size
-from visionbench.reports.render.html import command
-from visionbench.reports.table import DASH, Cell, Heading, Row
+from visionbench.record.spec import PROTOCOLS, SIZE, Spec, image_size
+from visionbench.reports.launches import grouped
+from visionbench.reports.paper.roadmap import steps
+from visionbench.reports.table import DASH, HEADS, Cell, Heading, Row
 
-WORDS: dict[Source, str] = {
-    "published": "Published",
-    "computed": "Computed",
-    "measured": "Measured",
-    "predicted": "Predicted",
-}
 UNITS = {"1/s": "images per second", "B": "bytes", "s": "s", "J": "J", "GB": "GB", "%": "%", "px": "pixels"}
 
 
@@ -46,7 +46,7 @@ def lines(column: Heading, cell: Cell) -> Iterator[str]:
     if cell.source is None:
         yield from cell.notes
         return
-    yield f"{WORDS[cell.source]}: {cell.origin}." if cell.origin else f"{WORDS[cell.source]}."
+    yield f"{cell.source.capitalize()}: {cell.origin}." if cell.origin else f"{cell.source.capitalize()}."
     if cell.source != "published" and isinstance(cell.value, (int, float)):
         yield _value(column, cell, cell.value)
     launches = launches_of(cell)
@@ -69,10 +69,8 @@ def _value(column: Heading, cell: Cell, value: float) -> str:
 
 def flags_of(launches: Sequence[Record]) -> tuple[str, ...]:
     """Every flag of these launches, in words."""
-    names = dict.fromkeys(
-        flag for record in launches for measurement in record.measurements for flag in measurement.flags
-    )
-    return tuple(meaning(name) for name in names)
+    flags = (measurement.flags for record in launches for measurement in record.measurements)
+    return tuple(map(meaning, dict.fromkeys(chain.from_iterable(flags))))
 
 
 def commands(row: Row, columns: Sequence[Heading]) -> dict[str, str]:
@@ -80,21 +78,13 @@ def commands(row: Row, columns: Sequence[Heading]) -> dict[str, str]:
     lines: dict[str, str] = {}
     for cell in row.cells:
         if isinstance(cell.evidence, Comparison):
-            line = command.compared(cell.evidence)
+            line = compared(cell.evidence)
             lines |= {line: "measured"} if line else {}
-        for launches in _by_key(launches_of(cell)):
-            # A quotient of two rows is also made of the other row's launches, whose commands stand there.
-            if launches[0].spec.model == row.subject:
-                lines[command.line_of(launches)] = launches[0].source
+        # A quotient of two rows is also made of the other row's launches, whose commands stand there.
+        own = (record for record in launches_of(cell) if record.spec.model == row.subject)
+        keys = grouped(own, lambda record: record.key)
+        lines |= {line_of(launches): launches[0].source for launches in keys.values()}
     return dict(sorted(lines.items(), key=lambda pair: pair[1], reverse=True)) or _unrecorded(row, columns)
-
-
-def _by_key(records: Sequence[Record]) -> Iterable[list[Record]]:
-    """The launches of each key together."""
-    keys: dict[object, list[Record]] = {}
-    for record in records:
-        keys.setdefault(record.key, []).append(record)
-    return keys.values()
 
 
 def _unrecorded(row: Row, columns: Sequence[Heading]) -> dict[str, str]:
@@ -102,14 +92,86 @@ def _unrecorded(row: Row, columns: Sequence[Heading]) -> dict[str, str]:
     sizes = [cell.text for column, cell in zip(columns, row.cells, strict=True) if column.key == "image_size"]
     if ":" not in row.subject or not sizes or not SIZE.fullmatch(sizes[0]):
         return {}
-    return {command.traced(Spec(model=row.subject, image_size=image_size(sizes[0]))): "computed"}
+    return {traced(Spec(model=row.subject, image_size=image_size(sizes[0]))): "computed"}
 
 
 def sources(rows: Sequence[Row]) -> dict[Source, int]:
     """How many numbers there are of each source."""
-    found = dict.fromkeys(WORDS, 0)
-    for row in rows:
-        for cell in row.cells:
-            if cell.source and cell.text != DASH:
-                found[cell.source] += 1
-    return {source: number for source, number in found.items() if number}
+    found = Counter(cell.source for row in rows for cell in row.cells if cell.source and cell.text != DASH)
+    return {source: found[source] for source in HEADS if found[source]}
+
+
+# --- from a spec to the command that makes its number again ----------------------------------------------------------
+
+Option = tuple[str, object]
+
+ROADS = {"10": "t", "11": "b"}
+"""The paper's table of a road -> its name for `effects --roadmap`."""
+
+
+def line_of(records: Sequence[Record]) -> str:
+    """The command that makes these records of one key again."""
+    record = records[-1]
+    if record.source == "predicted":
+        card = record.environment.device_key or record.environment.device
+        return _line("predict", record.spec.model, [("gpu", card), *_spec(record.spec)])
+    return traced(record.spec) if record.source == "computed" else measured(records)
+
+
+def traced(spec: Spec) -> str:
+    """The command that counts a spec."""
+    return _line("trace", spec.model, _spec(spec))
+
+
+def measured(launches: Sequence[Record]) -> str:
+    """The command that measures the spec of these launches in the same way. It insists on the GPU, if it was one."""
+    last = launches[-1]
+    options: list[Option] = [*_spec(last.spec, always=True)]
+    if last.protocol and last.protocol.name in PROTOCOLS:
+        options.append(("protocol", last.protocol.name))
+    return _line("run", last.spec.model, [*options, ("launches", len(launches)), *_where(last.environment)])
+
+
+def compared(comparison: Comparison) -> str | None:
+    """The command that measures a switch's or a step's effect again; None where a comparison was of something else."""
+    name, spec = switch_of(comparison), comparison.baseline.spec
+    pair = (spec.model, comparison.candidate.spec.model)
+    roads = (road for table, road in ROADS.items() if pair in {(one.model, two.model) for one, two in steps(table)})
+    road = next(roads, None)
+    if name is None and road is None:
+        return None
+    size = [("image-size", spec.image_size)] if name else []  # a road has sizes and models of its own
+    launches = [("launches", len(comparison.launches))] if comparison.launches else []
+    what = [*size, *_spec(spec)[1:], *launches, ("seed", comparison.seed)]
+    gpu = comparison.environment.device_type != "cpu"
+    where = [("device", comparison.environment.device_type)] if gpu else _where(comparison.environment)
+    first: Option = ("switches", name) if name else ("roadmap", road)
+    return _line("effects", spec.model if name else None, [first, *what, *where])
+
+
+def _spec(spec: Spec, *, always: bool = False) -> list[Option]:
+    """What a spec is; `always`: also what a command would take for granted on some machine and not on another."""
+    plain = Spec(model=spec.model)
+    fields = [
+        ("task", spec.task, plain.task),
+        ("precision", spec.precision, None if always else plain.precision),
+        ("memory-format", spec.memory_format, None if always else plain.memory_format),
+        ("compile", spec.compile_mode, None),
+        ("attention", spec.attention, plain.attention),
+        ("processes", spec.processes, None),
+        ("parallel", spec.parallel, None),
+    ]
+    told = [(name, value) for name, value, granted in fields if value not in (None, granted)]
+    given = [*(("input", one) for one in spec.inputs or ()), *([("loss", spec.loss)] if spec.loss else [])]
+    return [("image-size", spec.image_size), *given, ("batch-size", spec.batch_size), *told]
+
+
+def _where(environment: Environment) -> list[Option]:
+    if environment.device_type == "cpu":
+        return [("device", "cpu"), *([("threads", environment.threads)] if environment.threads else [])]
+    return [("gpu", environment.device_key)] if environment.device_key else [("device", environment.device_type)]
+
+
+def _line(verb: str, model: str | None, options: Sequence[Option]) -> str:
+    words = [word for name, value in options for word in (f"--{name}", str(value))]
+    return shlex.join([*program_name().split(), verb, *([model] if model else []), *words])

@@ -8,16 +8,16 @@ keeps apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import count, groupby
 from urllib.parse import quote
 
 from visionbench.record.record import Environment
 from visionbench.reports.render.flat import to_csv
 from visionbench.reports.render.html import evidence as behind
 from visionbench.reports.render.html.markup import dress, head, identifier, is_number, pairs, prose, text
-from visionbench.reports.table import DASH, Cell, Heading, Note, Row, Table, column_notes, footnotes, spans
+from visionbench.reports.table import DASH, Cell, Heading, Row, Table, column_notes, footnotes, spans
 
 WIDEST = 40
 """Characters that the place behind a number may take; page.css has a class for each width."""
@@ -40,20 +40,17 @@ def section(table: Table, places: dict[Environment, str], ident: str = "") -> st
     """The section of one table. `ident` is its id, by default the table's name."""
     ident, marks = ident or identifier(table.name), footnotes(table)
     # A colon stands in no table's id, so that what is inside a table has ids of its own.
-    widths = tuple(
-        min(max((_width(row.cells[at], marks) for row in table.rows), default=0), WIDEST)
-        for at in range(len(table.columns))
-    )
-    frame = Frame(table=table, places=places, id=ident, marks=marks, behind=widths)
+    widths = [0] * len(table.columns)
+    for row in table.rows:
+        for at, cell in enumerate(row.cells):
+            if is_number(cell):
+                after = len(cell.span) + len(",".join(marks[note] for note in cell.notes))
+                widths[at] = min(max(widths[at], after), WIDEST)
+    frame = Frame(table=table, places=places, id=ident, marks=marks, behind=tuple(widths))
     parts = (_tools(table), _grid(frame), _notes(frame), _sources(frame)) if table.rows else (_notes(frame),)
     title = f'<h2 id="{ident}:title">{text(table.title)}</h2>'
     opening = f'<section class="table" id="{ident}" aria-labelledby="{ident}:title">'
     return f"{opening}\n{title}\n{''.join(parts)}</section>\n"
-
-
-def _width(cell: Cell, marks: dict[str, str]) -> int:
-    mark = ",".join(marks[note] for note in cell.notes)
-    return len(cell.span) + len(mark) if is_number(cell) else 0
 
 
 def _tools(table: Table) -> str:
@@ -73,11 +70,15 @@ _PLAIN = " ,:;/()[]=+*@!$?'{}|^~\u2013\u00d7\u2192"
 
 
 def _grid(frame: Frame) -> str:
-    body = "".join(_bodies(frame))
-    caption = f"<caption>{text(frame.table.title)}</caption>"
+    table, body, numbers = frame.table, "", count(1)
+    for heading, rows in groupby(table.rows, key=lambda row: row.section):
+        wide = len(table.columns)
+        top = f'<tr class="section"><th scope="rowgroup" colspan="{wide}"><span>{text(heading)}</span></th></tr>'
+        lines = "\n".join(_row(frame, row, next(numbers)) for row in rows)
+        body += f"<tbody>{top if heading else ''}\n{lines}</tbody>\n"
     return (
         f'<div class="scroll" role="region" aria-labelledby="{frame.id}:title" tabindex="0">\n'
-        f"<table>{caption}\n<thead>{_heads(frame.table.columns)}</thead>\n{body}</table></div>\n"
+        f"<table><caption>{text(table.title)}</caption>\n<thead>{_heads(table.columns)}</thead>\n{body}</table></div>\n"
     )
 
 
@@ -104,17 +105,8 @@ def _head(column: Heading, at: int, *, tall: bool) -> str:
     return f'<th scope="col"{left}{rows} data-col="{at}"{rank} data-name="{text(column.name)}"{first}>{inner}</th>'
 
 
-def _bodies(frame: Frame) -> Iterator[str]:
-    numbered = enumerate(frame.table.rows)
-    for heading, its in groupby(numbered, key=lambda one: one[1].section):
-        wide = len(frame.table.columns)
-        top = f'<tr class="section"><th scope="rowgroup" colspan="{wide}"><span>{text(heading)}</span></th></tr>'
-        rows = "\n".join(_row(frame, row, number) for number, row in its)
-        yield f"<tbody>{top if heading else ''}\n{rows}</tbody>\n"
-
-
 def _row(frame: Frame, row: Row, number: int) -> str:
-    ident = f"{frame.id}:{number + 1}"
+    ident = f"{frame.id}:{number}"
     labels = [cell.text for cell in row.cells if cell.source is None]
     found = text(" ".join((row.section, row.subject, *labels)).lower())
     cells = [
@@ -136,25 +128,17 @@ def _cell(frame: Frame, column: Heading, cell: Cell, at: int, how: str) -> str:
         if cell.low is not None and cell.high is not None:
             attributes += f' data-low="{cell.low!r}" data-high="{cell.high!r}"'
             attributes += f' data-level="{cell.level * 100:g}"' if cell.level else ""
-    css = " ".join(word for word in ("l" if column.align == "left" else "", _kind(cell)) if word)
-    dressed = f' class="{css}"' if css else ""
-    return f"<td{dressed}{attributes}>{_inner(frame, cell, at)}</td>"
-
-
-def _kind(cell: Cell) -> str:
+    css = ["l"] if column.align == "left" else []
     if cell.text == DASH:
-        return "none"
-    return "fail" if cell.source == "measured" and cell.value is None else ""
-
-
-def _inner(frame: Frame, cell: Cell, at: int) -> str:
-    """The number, and a place of equal width for what follows it."""
+        css.append("none")
+    elif cell.source == "measured" and cell.value is None:
+        css.append("fail")
+    dressed = f' class="{" ".join(css)}"' if css else ""
     shown = text(cell.text) if cell.value is None else dress(cell.text, cell.source)
-    span = f"<small>{text(cell.span)}</small>" if cell.span else ""
-    after = span + _marks(frame, cell)
-    if frame.behind[at] and (is_number(cell) or cell.text == DASH):
-        return f'{shown}<span class="a w{frame.behind[at]}">{after}</span>'
-    return shown + after
+    after = (f"<small>{text(cell.span)}</small>" if cell.span else "") + _marks(frame, cell)
+    if frame.behind[at] and (is_number(cell) or cell.text == DASH):  # a place of equal width for what follows a number
+        after = f'<span class="a w{frame.behind[at]}">{after}</span>'
+    return f"<td{dressed}{attributes}>{shown}{after}</td>"
 
 
 def _marks(frame: Frame, cell: Cell) -> str:
@@ -166,7 +150,10 @@ def _marks(frame: Frame, cell: Cell) -> str:
 
 
 def _notes(frame: Frame) -> str:
-    legend = " ".join(f"<span>{_term(note)} {text(note.text)}</span>" for note in frame.table.legend)
+    legend = ""
+    for note in frame.table.legend:
+        term = dress(note.term, note.source) if note.source else f"<b>{text(note.term)}</b>"
+        legend += f"{' ' if legend else ''}<span>{term} {text(note.text)}</span>"
     columns = [(note.term, prose(note.text)) for note in column_notes(frame.table)]
     marks = "".join(
         f'<li id="{frame.id}:note-{mark}"><sup>{mark}</sup> {prose(note)}</li>' for note, mark in frame.marks.items()
@@ -178,10 +165,6 @@ def _notes(frame: Frame) -> str:
         f"<ul>{marks}</ul>" if marks else "",
     )
     return f'<div class="notes">{"".join(parts)}</div>\n'
-
-
-def _term(note: Note) -> str:
-    return f"{dress(note.term, note.source)}" if note.source else f"<b>{text(note.term)}</b>"
 
 
 def _sources(frame: Frame) -> str:
@@ -212,16 +195,9 @@ def _command(line: str) -> str:
     return f'<code class="cmd">{words}</code>'
 
 
-def _environment(cell: Cell) -> Environment | None:
-    """Where a cell's number was made."""
-    launches = behind.launches_of(cell)
-    return launches[-1].environment if launches else None
-
-
 def _provenance(frame: Frame, column: Heading, cell: Cell) -> str:
-    told = " ".join(behind.lines(column, cell))
-    environment = _environment(cell)
-    place = frame.places.get(environment) if environment else None
+    told, launches = " ".join(behind.lines(column, cell)), behind.launches_of(cell)
+    place = frame.places.get(launches[-1].environment) if launches else None
     where = f' <a href="#{place}">Environment {place.rpartition("-")[2]}</a>' if place else ""
     shown = dress(cell.text, cell.source) if cell.value is not None else text(cell.text)
     span = f" <small>{text(cell.span)}</small>" if cell.span else ""

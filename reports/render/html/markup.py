@@ -47,11 +47,6 @@ def link(address: str, words: str) -> str:
     return f'<a href="{text(address)}" rel="noreferrer">{text(words)}</a>'
 
 
-def name(words: str) -> str:
-    """A part of an id: letters, digits, dashes."""
-    return re.sub(r"[^a-zA-Z0-9]+", "-", words).strip("-") or "x"
-
-
 def identifier(words: str) -> str:
     """A table's name as an id and as a file's name: `convnext_table12` stays as it is."""
     return re.sub(r"[^\w-]+", "-", words, flags=re.ASCII).strip("-") or "x"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 
 from visionbench.comparison.comparison import Comparison
 from visionbench.record.record import Environment, Record, Source
-from visionbench.record.spec import Protocol
 from visionbench.record.units import GIB, plural, significant
+from visionbench.reports.launches import grouped
 from visionbench.reports.printed import Number, convnext
 from visionbench.reports.render.html import evidence as behind
-from visionbench.reports.render.html.markup import SOURCES, arxiv, link, name, pairs, prose, text
-from visionbench.reports.settings import device_name
+from visionbench.reports.render.html.markup import SOURCES, arxiv, link, pairs, prose, text
+from visionbench.reports.settings import device_name, ends
 from visionbench.reports.table import DASH, HEADS, Table
 
 PAPER = "2201.03545"
@@ -30,10 +31,9 @@ def lead(tables: Sequence[Table]) -> str:
     """What the page is, in two sentences."""
     found = behind.sources([row for table in tables for row in table.rows])
     beside = f": what {_who_prints(tables)}, beside exact counts and measurements" if "published" in found else ""
-    number = sum(found.values())
-    numbers = f"{number:,} {'number' if number == 1 else 'numbers'}"
+    numbers, noun = sum(found.values()), "number" if sum(found.values()) == 1 else "numbers"
     return (
-        f'<p class="lead">{numbers} in {plural(len(tables), "table")}{beside}. '
+        f'<p class="lead">{numbers:,} {noun} in {plural(len(tables), "table")}{beside}. '
         '<span class="screen">Point at a number, or move to it with Tab and the arrow keys, and it says where it comes '
         "from. Follow a row’s name to the command that makes its numbers again.</span></p>"
     )
@@ -51,34 +51,28 @@ def _who_prints(tables: Sequence[Table]) -> str:
 
 def tiles(tables: Sequence[Table]) -> str:
     """How to read the numbers: one tile per source that occurs."""
-    found = behind.sources([row for table in tables for row in table.rows])
-    body = "".join(_tile(source, number) for source, number in found.items())
-    return f'<ul class="tiles">{body}</ul>\n' if found else ""
-
-
-def _tile(source: Source, number: int) -> str:
-    css, element = SOURCES[source]
-    figure = f'<{element} class="{css}">{number:,}</{element}> <span>{HEADS[source]}</span>'
-    return f'<li class="tile-{css}"><p>{figure}</p><p>{text(MEANINGS[source])}</p></li>'
+    body = ""
+    for source, number in behind.sources([row for table in tables for row in table.rows]).items():
+        css, element = SOURCES[source]
+        figure = f'<{element} class="{css}">{number:,}</{element}> <span>{HEADS[source]}</span>'
+        body += f'<li class="tile-{css}"><p>{figure}</p><p>{text(MEANINGS[source])}</p></li>'
+    return f'<ul class="tiles">{body}</ul>\n' if body else ""
 
 
 def summary(said: Mapping[str, Sequence[str]]) -> str:
     """The answers on top of a page, each under its heading; nothing for none."""
-    if not said:
-        return ""
-    body = pairs(
-        (heading, "<ul>" + "".join(f"<li>{prose(sentence)}</li>" for sentence in sentences) + "</ul>")
-        for heading, sentences in said.items()
-    )
+    facts = []
+    for heading, sentences in said.items():
+        items = "".join(f"<li>{prose(sentence)}</li>" for sentence in sentences)
+        facts.append((heading, f"<ul>{items}</ul>"))
     title = '<h2 id="summary-title">In short</h2>'
-    return f'<section id="summary" aria-labelledby="summary-title">{title}{body}</section>\n'
+    return f'<section id="summary" aria-labelledby="summary-title">{title}{pairs(facts)}</section>\n' if said else ""
 
 
 def contents(parts: Sequence[tuple[str, str]], tables: Sequence[tuple[str, Table]], *, protocol: bool) -> str:
     """The bar of links that stays at the top of the window: `parts` before the tables."""
-    entries = list(parts)
-    entries += [(ident, _short(table.title)) for ident, table in tables]
-    entries += [("environments", "Environments")] + ([("protocols", "Protocols")] if protocol else [])
+    entries = [*parts, *((ident, _short(table.title)) for ident, table in tables), ("environments", "Environments")]
+    entries += [("protocols", "Protocols")] if protocol else []
     links = "".join(f'<li><a href="#{ident}">{text(words)}</a></li>' for ident, words in entries)
     return f'<nav aria-label="Contents"><a class="brand" href="#top">visionbench</a><ul>{links}</ul></nav>'
 
@@ -94,30 +88,21 @@ def _short(title: str) -> str:
     return table if paper == "the ConvNeXt paper" else f"{paper}, {table}"
 
 
-def newest(records: Sequence[Record], comparisons: Sequence[Comparison] = ()) -> str:
-    """The day of the newest record; nothing where no record says when it was made."""
-    return max((where.started or "" for where in behind.environments(records, comparisons)), default="")[:10]
-
-
 # --- environments ----------------------------------------------------------------------------------------------------
 
 
 def environments(records: Sequence[Record], comparisons: Sequence[Comparison], places: dict[Environment, str]) -> str:
     """Every distinct environment, as a list of what is known of it."""
-    used = {
-        places[where] for where in behind.environments([r for r in records if r.source != "predicted"], comparisons)
-    }
-    held: dict[str, list[Environment]] = {}
-    for where in behind.environments(records, comparisons):
-        held.setdefault(places[where], []).append(where)
-    body = (
-        "".join(_environment(ident, its, used=ident in used) for ident, its in held.items())
-        or "<p>Nothing recorded.</p>"
-    )
-    return (
-        '<section id="environments" aria-labelledby="environments-title"><h2 id="environments-title">Environments</h2>'
-        f'<div class="cards">{body}</div></section>\n'
-    )
+    real = [record for record in records if record.source != "predicted"]
+    used = {places[where] for where in behind.environments(real, comparisons)}
+    held = grouped(behind.environments(records, comparisons), lambda where: places[where])
+    cards = "".join(_environment(ident, its, used=ident in used) for ident, its in held.items())
+    return _cards("environments", "Environments", cards or "<p>Nothing recorded.</p>")
+
+
+def _cards(ident: str, title: str, body: str) -> str:
+    heading = f'<h2 id="{ident}-title">{title}</h2>'
+    return f'<section id="{ident}" aria-labelledby="{ident}-title">{heading}<div class="cards">{body}</div></section>\n'
 
 
 def _environment(ident: str, its: Sequence[Environment], *, used: bool) -> str:
@@ -126,10 +111,10 @@ def _environment(ident: str, its: Sequence[Environment], *, used: bool) -> str:
     on_none = where.device_type == "meta"
     title = "No hardware: exact counts" if on_none else device_name(where)
     title += "" if used else ": predicted for, not used"
-    facts = [(term, text(what)) for term, what in (_software(where) if on_none else _hardware(where))]
-    facts = facts if used else [(term, what) for term, what in facts if what != DASH and DASH not in what.split(", ")]
-    facts += [(term, text(what)) for term, what in _when(its)]
-    return f'<div class="card" id="{ident}"><h3>{ident.rpartition("-")[2]}. {text(title)}</h3>{pairs(facts)}</div>'
+    known = _software(where) if on_none else _hardware(where)
+    facts = [(term, what) for term, what in known if used or DASH not in what.split(", ")]
+    shown = pairs((term, text(what)) for term, what in (*facts, *_when(its)))
+    return f'<div class="card" id="{ident}"><h3>{ident.rpartition("-")[2]}. {text(title)}</h3>{shown}</div>'
 
 
 def _hardware(where: Environment) -> Iterator[tuple[str, str]]:
@@ -159,7 +144,7 @@ def _when(its: Sequence[Environment]) -> Iterator[tuple[str, str]]:
         f"{one.git_commit[:10]}{' with changes' if one.git_dirty else ''}" for one in its if one.git_commit
     )
     yield "visionbench", ", ".join(commits) or DASH
-    yield "Records", f"{len(its):,}" + (f", {' to '.join(dict.fromkeys((days[0], days[-1])))}" if days else "")
+    yield "Records", f"{len(its):,}" + (f", {ends(days)}" if days else "")
 
 
 # --- protocols -------------------------------------------------------------------------------------------------------
@@ -170,38 +155,24 @@ def measuring(records: Sequence[Record], tables: Sequence[Table]) -> str:
     ours = dict.fromkeys(record.protocol for record in records if record.protocol and record.source == "measured")
     cells = (cell for table in tables for row in table.rows for cell in row.cells)
     named = {cell.evidence.protocol for cell in cells if isinstance(cell.evidence, Number)}
-    known = convnext().protocols
-    theirs = [key for key in known if key in named]
-    cards = [_card(f"{one.name}, ours", _fields(one), number) for number, one in enumerate(ours, start=1)]
-    cards += [_card(f"{key}, published", _stated(key), len(cards) + 1) for key in theirs]
-    if not cards:
-        return ""
-    title = '<h2 id="protocols-title">Protocols</h2>'
-    body = f'<div class="cards">{"".join(cards)}</div>'
-    return f'<section id="protocols" aria-labelledby="protocols-title">{title}{body}</section>\n'
+    cards: list[str] = []
+    for protocol in ours:
+        facts = [(field.name.replace("_", " "), getattr(protocol, field.name)) for field in fields(protocol)[1:]]
+        cards.append(_card(f"{protocol.name}, ours", [(term, text(_word(value))) for term, value in facts], len(cards)))
+    for key, known in convnext().protocols.items():
+        said = {"stated": known.stated, "inferred": known.inferred, "not stated": known.unknown, "source": known.source}
+        if key in named:
+            stated = [(term, prose(what)) for term, what in said.items() if what]
+            cards.append(_card(f"{key}, published", stated, len(ours)))
+    return _cards("protocols", "Protocols", "".join(cards)) if cards else ""
 
 
-def _card(title: str, facts: str, number: int) -> str:
-    return f'<div class="card" id="protocol-{name(title)}-{number}"><h3>{text(title)}</h3>{facts}</div>'
-
-
-def _fields(protocol: Protocol) -> str:
-    facts = [(field.name.replace("_", " "), getattr(protocol, field.name)) for field in fields(protocol)[1:]]
-    return pairs((term, text(_word(value))) for term, value in facts)
+def _card(title: str, facts: Sequence[tuple[str, str]], before: int) -> str:
+    ident = f"protocol-{re.sub('[^a-zA-Z0-9]+', '-', title).strip('-') or 'x'}-{before + 1}"
+    return f'<div class="card" id="{ident}"><h3>{text(title)}</h3>{pairs(facts)}</div>'
 
 
 def _word(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or DASH
     return DASH if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _stated(key: str) -> str:
-    stated = convnext().protocols[key]
-    facts = (
-        ("stated", stated.stated),
-        ("inferred", stated.inferred),
-        ("not stated", stated.unknown),
-        ("source", stated.source),
-    )
-    return pairs((term, prose(what)) for term, what in facts if what)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from visionbench.reports.figures import FIGURES, WIDTHS, Evidence, MissingError, ThemeName, draw
@@ -39,21 +40,18 @@ class Picture:
 
 def pictures(evidence: Evidence, names: Iterable[str] = tuple(FIGURES)) -> tuple[Picture, ...]:
     """The figures of those names for which there is something to draw."""
-    wide = [one for name in names if (one := _drawn(name, evidence))]
-    room = BUDGET - sum(map(_bytes, (svg for one in wide for svg in one.wide)))
+    wide = []
+    for name in names:
+        with suppress(MissingError):
+            drawn = _both(name, evidence, WIDTHS["page"])
+            wide.append(Picture(name=name, title=FIGURES[name].title, wide=drawn))
+    room = BUDGET - sum(len(_address(svg)) for one in wide for svg in one.wide)
     made = []
     for one in wide:
         narrow = _both(one.name, evidence, WIDTHS["column"]) if room > 0 else ()
-        room -= sum(map(_bytes, narrow))
+        room -= sum(len(_address(svg)) for svg in narrow)
         made.append(replace(one, narrow=narrow) if room >= 0 else one)
     return tuple(made)
-
-
-def _drawn(name: str, evidence: Evidence) -> Picture | None:
-    try:
-        return Picture(name=name, title=FIGURES[name].title, wide=_both(name, evidence, WIDTHS["page"]))
-    except MissingError:
-        return None
 
 
 def _both(name: str, evidence: Evidence, width: float) -> tuple[bytes, bytes]:
@@ -61,13 +59,8 @@ def _both(name: str, evidence: Evidence, width: float) -> tuple[bytes, bytes]:
     return light, dark
 
 
-def _bytes(svg: bytes) -> int:
-    return len(_address(svg))
-
-
 _GLYPH = re.compile(r'<use xlink:href="#([^"]+)" transform="translate\(([\d.]+) 0(?:\.0*)?\)"/>')
 """A letter behind the first of its line, as matplotlib writes it."""
-
 
 COARSER = 16
 """A letter's outline is drawn on a grid of 1/64 of its font's size over 64; a sixteenth of that is enough."""
@@ -101,23 +94,17 @@ def _address(svg: bytes) -> str:
 
 def section(shown: Sequence[Picture]) -> str:
     """The section of all figures; nothing for none."""
-    if not shown:
-        return ""
-    figures = "".join(_figure(one) for one in shown)
-    title = '<h2 id="figures-title">Figures</h2>'
-    return f'<section id="figures" aria-labelledby="figures-title">{title}{figures}</section>'
+    title, body = '<h2 id="figures-title">Figures</h2>', "".join(map(_figure, shown))
+    return f'<section id="figures" aria-labelledby="figures-title">{title}{body}</section>' if shown else ""
 
 
 def _figure(one: Picture) -> str:
-    css = "" if one.narrow else ' class="scrolls" tabindex="0"'
-    hint = "" if one.narrow else "<figcaption>Wider than this window: scroll it sideways.</figcaption>"
-    return f'<figure id="figure-{text(one.name)}"{css}>{hint}{"".join(_images(one))}</figure>\n'
-
-
-def _images(one: Picture) -> Iterator[str]:
     """One image per dress and width; the style sheet shows the one that fits, and hides the others from everybody."""
-    alt = text(f"{one.title}. {one.description}")
+    alt, images = text(f"{one.title}. {one.description}"), ""
     for width, pair in (("wide", one.wide), ("narrow", one.narrow)):
         for theme, svg in zip(THEMES, pair, strict=False):
             css = f"{theme} {width if one.narrow else 'only'}"
-            yield f'<img class="{css}" alt="{alt}" src="{_address(svg)}">'
+            images += f'<img class="{css}" alt="{alt}" src="{_address(svg)}">'
+    css = "" if one.narrow else ' class="scrolls" tabindex="0"'
+    hint = "" if one.narrow else "<figcaption>Wider than this window: scroll it sideways.</figcaption>"
+    return f'<figure id="figure-{text(one.name)}"{css}>{hint}{images}</figure>\n'
