@@ -2,7 +2,7 @@
 
 Source: arXiv 2201.03545v2, section 3 (depths and widths), and what github.com/facebookresearch/ConvNeXt computes
 (models/convnext.py: order of operators, LayerNorm, no stochastic depth unless a recipe asks for it, as in timm); the
-end of the road of `visionbench.models.rungs`, in five sizes.
+end of the road of `visionbench.models.roadmap`, in five sizes.
 
 timm's ConvNeXt (`timm:convnext_tiny`) computes the same function with the same MACs. But its LayerNorm permutes and its
 sum is branch + shortcut, so that a contiguous network's maps are channels last from the stem on: its depthwise
@@ -12,8 +12,7 @@ the LayerNorm between stages is written out, which takes more kernels.
 
 from dataclasses import replace
 
-from visionbench.models.roadmap import Roadmap
-from visionbench.models.rungs import RUNGS, Rung
+from visionbench.models.roadmap import RUNGS, Roadmap, Rung
 
 
 def _sized(depths: tuple[int, int, int, int], width: int) -> Rung:

@@ -1,11 +1,12 @@
-"""What a training step minimises where a user says so: a named function, or `loss` beside the factory."""
+"""What a training step minimises (a named function, `loss` beside the factory, or the rule for outputs), and AdamW."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from visionbench.models.building import own_function, users_object
@@ -68,3 +69,21 @@ def _number(name: str, value: object) -> Tensor:
             raise UntrainableError(f"what {name} returns does not depend on a parameter that is trained")
         raise ModelError(f"{name} returned {type(value).__name__}; a loss returns a number as a tensor, or several")
     return sum_of(numbers)
+
+
+ASKS = ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check")
+"""What an optimizer of torch calls first in a step, in 2.14 and before."""
+
+
+def adamw(parameters: Sequence[nn.Parameter], **options: Any) -> torch.optim.AdamW:
+    """AdamW at torch's defaults. Where no parameter is on a GPU, its steps ask none whether a graph is being captured.
+
+    From 2.14 on torch asks the current stream of the accelerator that is here, also for parameters on the CPU or on the
+    meta device. To ask may make a context: half a gigabyte of the card for a process that only counts, which its
+    launches would take for another program's, and which a card for one process would refuse to them.
+    """
+    optimizer = torch.optim.AdamW(parameters, **options)
+    if all(parameter.device.type in ("cpu", "meta") for parameter in parameters):
+        for name in ASKS:
+            setattr(optimizer, name, lambda: None)
+    return optimizer

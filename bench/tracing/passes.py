@@ -11,10 +11,8 @@ from typing import Any
 import torch
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from visionbench.models.loss import loss_of
-from visionbench.models.modes import set_mode
-from visionbench.models.numbers import foreign_numbers, mismatch
-from visionbench.models.optimizer import adamw
+from visionbench.models.loss import adamw, loss_of
+from visionbench.models.modes import foreign_numbers, mismatch, set_mode
 from visionbench.models.outputs import UntrainableError, first_tensor, labels_shape, trained
 from visionbench.models.randomness import drawn_since, seed_all, seeded, states
 from visionbench.models.reasons import reason_of, sentence, text_of
