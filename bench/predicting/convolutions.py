@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING
 from visionbench.predicting.peaks import Peaks
 
 if TYPE_CHECKING:
-    from visionbench.tracing.call_cache import Operand
-    from visionbench.tracing.operators import Operator
+    from visionbench.tracing.call_cache import Operand, Operator
 
 Column = tuple[str, float]
 """A feature's name and its ideal seconds."""

@@ -22,8 +22,7 @@ from visionbench.predicting.peaks import Peaks
 
 if TYPE_CHECKING:
     from visionbench.tracing import Trace
-    from visionbench.tracing.call_cache import Operand
-    from visionbench.tracing.operators import Operator
+    from visionbench.tracing.call_cache import Operand, Operator
 
 LAUNCH = "launches"
 LAUNCH_SECONDS = 5e-6

@@ -17,8 +17,7 @@ from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec
 from visionbench.tracing import Trace, run
 from visionbench.tracing.apart import guarded
-from visionbench.tracing.call_cache import Operand
-from visionbench.tracing.operators import Operator
+from visionbench.tracing.call_cache import Operand, Operator
 
 MARK = 1009
 

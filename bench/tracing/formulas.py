@@ -36,24 +36,14 @@ Formula = Callable[[Sequence[Any], Any], Cost]
 """(arguments of the operator, its output) -> Cost."""
 
 
-def _mm(args: Sequence[Any], out: Any) -> Cost:
-    """(m, k) @ (k, n): m k n."""
-    return _product(args[0], out)
+def _mm(args: Sequence[Any], out: torch.Tensor) -> Cost:
+    """(m, k) @ (k, n): m k n. A linear layer is (..., k) @ (n, k)^T: k per output element."""
+    return Cost(kind="matmul", macs=out.numel() * args[0].shape[-1], activations=out.numel())
 
 
-def _addmm(args: Sequence[Any], out: Any) -> Cost:
+def _addmm(args: Sequence[Any], out: torch.Tensor) -> Cost:
     """As `_mm`: c + (m, k) @ (k, n); adding c is the bias and not counted."""
-    return _product(args[1], out)
-
-
-def _product(left: torch.Tensor, out: torch.Tensor) -> Cost:
-    elements = out.numel()
-    return Cost(kind="matmul", macs=elements * left.shape[-1], activations=elements)
-
-
-def _linear(args: Sequence[Any], out: torch.Tensor) -> Cost:
-    """(..., k) @ (n, k)^T: k per output element."""
-    return _product(args[0], out)
+    return _mm(args[1:], out)
 
 
 def _addbmm(args: Sequence[Any], out: torch.Tensor) -> Cost:
@@ -133,57 +123,18 @@ def _conv_kind(weight: torch.Tensor, groups: int, transposed: bool) -> Kind:
     return "depthwise_conv" if per_group == 1 else "grouped_conv"
 
 
-def attention_cost(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Cost:
+def attention_cost(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, backward: bool = False) -> Cost:
     """softmax(Q K^T) V: N_q N_k (d + d_v) MACs per head (Vaswani et al. 2017, section 3.2.1), activations of both
-    products.
+    products. Backward five products: Q K^T again, which was not kept, then dV, dP, dQ, dK (Dao et al. 2022, algorithm
+    4).
 
     Shapes: query (..., N_q, d), key (..., N_k, d), value (..., N_k, d_v).
     """
     heads, n_query, depth = math.prod(query.shape[:-2]), query.shape[-2], query.shape[-1]
     n_key, depth_value = key.shape[-2], value.shape[-1]
-    return Cost(
-        kind="attention",
-        macs=heads * n_query * n_key * (depth + depth_value),
-        activations=heads * n_query * (n_key + depth_value),
-    )
-
-
-def attention_backward_cost(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Cost:
-    """Five products: Q K^T again (it was not kept), then dV, dP, dQ, dK (Dao et al. 2022, algorithm 4)."""
-    heads, n_query, depth = math.prod(query.shape[:-2]), query.shape[-2], query.shape[-1]
-    n_key, depth_value = key.shape[-2], value.shape[-1]
-    return Cost(
-        kind="attention",
-        macs=heads * n_query * n_key * (3 * depth + 2 * depth_value),
-        activations=query.numel() + key.numel() + value.numel(),
-    )
-
-
-_aten = torch.ops.aten
-
-FORMULAS: dict[Any, Formula] = {
-    _aten.mm: _mm,
-    _aten.bmm: _mm,
-    _aten.mv: _mm,
-    _aten.addmm: _addmm,
-    _aten.baddbmm: _addmm,
-    _aten.addmv: _addmm,
-    _aten.addmm_: _addmm,
-    _aten.baddbmm_: _addmm,
-    _aten.addmv_: _addmm,
-    _aten.addbmm_: _addbmm,
-    _aten.linear: _linear,
-    _aten.addbmm: _addbmm,
-    _aten._addmm_activation: _addmm,
-    _aten.affine_grid_generator: _affine_grid,
-    _aten.conv_tbc: _conv_tbc,
-    _aten._trilinear: _trilinear,
-    _aten.dot: _dot,
-    _aten.vdot: _dot,
-    _aten.convolution: _convolution,
-    _aten._convolution: _convolution,
-    _aten.convolution_backward: _convolution_backward,
-}
+    per_score = 3 * depth + 2 * depth_value if backward else depth + depth_value
+    outputs = query.numel() + key.numel() + value.numel() if backward else heads * n_query * (n_key + depth_value)
+    return Cost(kind="attention", macs=heads * n_query * n_key * per_score, activations=outputs)
 
 
 def _deformable(args: Sequence[Any], out: torch.Tensor) -> Cost:
@@ -201,16 +152,26 @@ def _deformable_backward(args: Sequence[Any], out: Sequence[torch.Tensor]) -> Co
     return Cost(kind=_conv_kind(weight, x.shape[1] // weight.shape[1], False), macs=macs, activations=elements)
 
 
-# By name, for they exist in some releases or with some libraries only.
-_NAMED: dict[str, Formula] = {
-    "aten::_int_mm": _mm,
-    "aten::_scaled_mm": _mm,
-    "aten::_scaled_mm_v2": _mm,
-    "aten::_grouped_mm": _grouped,
-    "aten::_scaled_grouped_mm": _grouped,
-    "aten::_scaled_grouped_mm_v2": _grouped,
-    "aten::_weight_int8pack_mm": _mm,
-    "aten::_weight_int4pack_mm": _mm,
+def _named(names: str, formula: Formula) -> dict[str, Formula]:
+    return dict.fromkeys((f"aten::{name}" for name in names.split()), formula)
+
+
+FORMULAS: dict[str, Formula] = {
+    **_named("mm bmm mv linear", _mm),
+    **_named("addmm baddbmm addmv addmm_ baddbmm_ addmv_ _addmm_activation", _addmm),
+    **_named("addbmm addbmm_", _addbmm),
+    **_named("affine_grid_generator", _affine_grid),
+    **_named("conv_tbc", _conv_tbc),
+    **_named("_trilinear", _trilinear),
+    **_named("dot vdot", _dot),
+    **_named("convolution _convolution", _convolution),
+    **_named("convolution_backward", _convolution_backward),
+}
+"""By the name in the operator's schema."""
+
+_OF_SOME_RELEASES: dict[str, Formula] = {
+    **_named("_int_mm _scaled_mm _scaled_mm_v2 _weight_int8pack_mm _weight_int4pack_mm", _mm),
+    **_named("_grouped_mm _scaled_grouped_mm _scaled_grouped_mm_v2", _grouped),
     "torchvision::deform_conv2d": _deformable,
     "torchvision::_deform_conv2d_backward": _deformable_backward,
 }
@@ -234,7 +195,7 @@ def cost_of(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) ->
 
     A product of complex numbers is several of real ones, and how many depends on the kernel: it has no formula.
     """
-    formula = FORMULAS.get(func.overloadpacket) or _NAMED.get(func._schema.name)
+    formula = FORMULAS.get(func._schema.name) or _OF_SOME_RELEASES.get(func._schema.name)
     if formula:
         return None if any(isinstance(a, torch.Tensor) and a.is_complex() for a in args) else formula(args, out)
     registered = flop_registry.get(func.overloadpacket)

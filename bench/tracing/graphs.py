@@ -33,8 +33,7 @@ from visionbench.models.modes import set_mode
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import ImageSize, Spec
 from visionbench.tracing.apart import LIMIT, apart, end, forks
-from visionbench.tracing.inputs import inputs_on
-from visionbench.tracing.skeleton import skeleton, values_as_zero
+from visionbench.tracing.skeleton import inputs_on, skeleton, values_as_zero
 
 _PROCESSES = 4
 """Children at most: each takes some 500 MB."""

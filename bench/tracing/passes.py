@@ -18,12 +18,12 @@ from visionbench.models.randomness import drawn_since, seed_all, seeded, states
 from visionbench.models.reasons import reason_of, sentence, text_of
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec
+from visionbench.tracing.autocast import replaced
 from visionbench.tracing.call_cache import empty_as
-from visionbench.tracing.inputs import DTYPES, inputs_on
 from visionbench.tracing.live import LiveTensors
 from visionbench.tracing.operators import Recorder
 from visionbench.tracing.overrides import overrides
-from visionbench.tracing.skeleton import skeleton, to_meta
+from visionbench.tracing.skeleton import DTYPES, inputs_on, skeleton, to_meta
 
 SEED = 0
 """What a network draws at random in a trace, it draws from this."""
@@ -96,11 +96,8 @@ def _threads() -> Iterator[list[str]]:
         begun.append(self.name)
         before(self)
 
-    threading.Thread.start = start  # type: ignore[method-assign]
-    try:
+    with replaced(threading.Thread, start=start):
         yield begun
-    finally:
-        threading.Thread.start = before  # type: ignore[method-assign]
 
 
 def _call_first(model: torch.nn.Module, spec: Spec, former: bool) -> tuple[Products, tuple[str, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 
 import torch
@@ -15,9 +15,9 @@ from visionbench.record.errors import BenchError
 from visionbench.record.fingerprint import minor_version
 from visionbench.record.spec import Spec
 from visionbench.tracing.apart import guarded
+from visionbench.tracing.call_cache import Operator
 from visionbench.tracing.graphs import Graphs, count, counting
 from visionbench.tracing.live import CATEGORIES
-from visionbench.tracing.operators import Operator
 from visionbench.tracing.passes import UntrainableStepError
 from visionbench.tracing.skeleton import values_as_zero
 from visionbench.tracing.step import Trace, run_with_model
@@ -67,7 +67,7 @@ def _traced(spec: Spec) -> Structure:
     return Structure(
         row=str(spec),
         totals=_totals(traced) | {"values_read": readings.count},
-        layers=_layers_of_training(traced) if spec.task == "train" else _layers(traced, _owned(model)),
+        layers=_layers_of_training(traced) if spec.task == "train" else _layers(traced, model),
     )
 
 
@@ -96,39 +96,30 @@ def _with_graphs(traced: Structure, graphs: Graphs) -> Structure:
     return replace(traced, totals=traced.totals | counts, breaks=graphs.breaks, remark=graphs.remark)
 
 
-@dataclass(slots=True)
-class _Owned:
-    """Elements of the parameters and buffers of one module itself."""
+def _layers(traced: Trace, model: torch.nn.Module) -> dict[str, Layer]:
+    """Layers in the order of execution, then those that own something and call no operator.
 
-    params: int = 0
-    buffers: int = 0
-
-
-def _owned(model: torch.nn.Module) -> dict[str, _Owned]:
-    """Who owns what; a tensor of several owners belongs to the first, as it is counted once."""
-    owned: dict[str, _Owned] = {}
+    A tensor of several owners belongs to the first, as it is counted once.
+    """
+    params, buffers = Counter[str](), Counter[str]()
     for name, parameter in model.named_parameters():
-        owned.setdefault(_owner(name), _Owned()).params += parameter.numel()
+        params[_owner(name)] += parameter.numel()
     for name, buffer in model.named_buffers():
-        owned.setdefault(_owner(name), _Owned()).buffers += buffer.numel()
-    return owned
+        buffers[_owner(name)] += buffer.numel()
+    members = _by_layer(traced)
+    paths = dict.fromkeys((*members, *params, *buffers))
+    return {path: _layer(members.get(path, []), params[path], buffers[path]) for path in paths}
 
 
 def _owner(name: str) -> str:
     return name.rpartition(".")[0] or MODEL
 
 
-def _layers(traced: Trace, owned: dict[str, _Owned]) -> dict[str, Layer]:
-    """Layers in the order of execution, then those that own something and call no operator."""
-    members = _by_layer(traced)
-    return {path: _layer(members.get(path, []), owned.get(path, _Owned())) for path in members | owned}
-
-
 def _layers_of_training(traced: Trace) -> dict[str, Layer]:
     """Of the forward pass the operators alone: the inference has the rest, and so all blocks fold into one line."""
     later = set(_PHASES.values())
     return {
-        path: _layer(members, _Owned()) if path in later else Layer(operators=_names(members))
+        path: _layer(members) if path in later else Layer(operators=_names(members))
         for path, members in _by_layer(traced).items()
     }
 
@@ -144,11 +135,11 @@ def _names(operators: list[Operator]) -> dict[str, int]:
     return dict(sorted(Counter(op.name for op in operators).items()))
 
 
-def _layer(operators: list[Operator], owned: _Owned) -> Layer:
+def _layer(operators: list[Operator], params: int = 0, buffers: int = 0) -> Layer:
     return Layer(
         operators=_names(operators),
-        params=owned.params,
-        buffers=owned.buffers,
+        params=params,
+        buffers=buffers,
         macs=sum(op.macs for op in operators),
         activations=sum(op.activations for op in operators),
         bytes=sum(op.bytes for op in operators),

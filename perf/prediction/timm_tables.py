@@ -27,7 +27,7 @@ from visionbench.record.devices import DEVICES, DeviceSpec
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import MemoryFormat, Spec, Task
 from visionbench.tracing import Trace
-from visionbench.tracing.operators import Operator
+from visionbench.tracing.call_cache import Operator
 
 _NAME = re.compile(
     r"benchmark-(?P<task>infer|train)-amp-(?P<layout>nchw|nhwc)-pt(?P<torch>\d+)-cu(?P<cuda>\d+)-(?P<gpu>[a-z0-9_]+)"

@@ -16,7 +16,8 @@ from torch import nn
 
 from tests.dense_networks import NETWORKS, PARTS, Size
 from visionbench.models import ModelError, backbones, boxes, detection, paper, segmentation
-from visionbench.tracing.operators import Operator, Recorder
+from visionbench.tracing.call_cache import Operator
+from visionbench.tracing.operators import Recorder
 from visionbench.tracing.skeleton import _untouched
 
 PART_OF = {"box_heads": "boxes", "mask_heads": "masks", "box_regions": "boxes", "mask_regions": "masks"}

@@ -12,8 +12,8 @@ import torch
 
 from visionbench.record.spec import Spec
 from visionbench.tracing import Trace, call_cache, kinds, run
+from visionbench.tracing.call_cache import Operator
 from visionbench.tracing.kinds import KINDS, kind_of
-from visionbench.tracing.operators import Operator
 
 Network = Callable[..., str]
 
