@@ -16,7 +16,8 @@ from typing import Any
 
 from visionbench.predicting.basis import StartingPoint, starting_point
 from visionbench.predicting.calibration import Calibration, shipped
-from visionbench.predicting.fit import common_factor, fit, fit_anchors
+from visionbench.predicting.features import peaks_of
+from visionbench.predicting.fit import Array, common_factor, fit, fit_anchors, priors
 from visionbench.predicting.held_out import (
     Fitting,
     baseline_predictions,
@@ -25,8 +26,6 @@ from visionbench.predicting.held_out import (
     interval,
     resolution,
 )
-from visionbench.predicting.peaks import peaks_of
-from visionbench.predicting.priors import Array, priors
 from visionbench.predicting.samples import (
     Progress,
     Sample,

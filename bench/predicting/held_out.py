@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from visionbench.predicting.fit import fit
-from visionbench.predicting.priors import Array
+from visionbench.predicting.fit import Array, fit
 from visionbench.predicting.samples import Sample, design_matrix, measured_seconds
 from visionbench.record.prediction import Figures
 
