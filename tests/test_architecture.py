@@ -248,9 +248,9 @@ PLANTED = {
     ),
     "bench/measuring/timing.py": ("import pynvml", "visionbench.measuring.timing -> pynvml"),
     "bench/tracing/step.py": ("from fvcore.nn import FlopCountAnalysis", "visionbench.tracing.step -> fvcore"),
-    "bench/tracing/kinds.py": (
+    "bench/tracing/formulas.py": (
         "import visionbench.measuring.workload",
-        "tracing.kinds -> visionbench.measuring.workload",
+        "tracing.formulas -> visionbench.measuring.workload",
     ),
     "bench/judging/verdict.py": (
         "from visionbench.measuring import timing",

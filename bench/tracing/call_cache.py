@@ -18,8 +18,7 @@ from torch._ops import HigherOrderOperator
 from torch._prims_common import suggest_memory_format
 from torch.utils._pytree import tree_any, tree_map_only
 
-from visionbench.tracing.formulas import cost_of, multiplies
-from visionbench.tracing.kinds import Kind, kind_of
+from visionbench.tracing.formulas import Kind, cost_of, kind_of, multiplies
 
 Template = tuple[tuple[int, ...], tuple[int, ...], torch.dtype] | None
 """Shape, strides and type of one output; None for an output that was not asked for."""

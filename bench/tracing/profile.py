@@ -53,11 +53,16 @@ def profiles(model: str, size: ImageSize) -> Iterator[Profile]:
 
     Raises as `step.run`, before the first is yielded.
     """
+    from timm.utils.model import reparameterize_model
+
     spec = Spec(model=model, image_size=size)
     traced, network = run_with_model(spec)
     yield profiled(network, traced.operators, spec, "")
-    fusable = any(hasattr(module, method) for module in network.modules() for method in _FUSABLE)
-    if fusable and (fused := _fused(model, size)) is not None:
+    if any(hasattr(module, method) for module in network.modules() for method in _FUSABLE):
+        try:
+            fused = reparameterize_model(weightless(model, size).eval()).to("meta").eval()
+        except (RuntimeError, AttributeError, ValueError, TypeError):  # weights that nobody has set merge or do not
+            return
         yield _stepped(fused, spec, FUSED)
 
 
@@ -66,16 +71,6 @@ def _stepped(network: nn.Module, spec: Spec, variant: str) -> Profile:
     with collector_paused(), seeded(passes.SEED):
         recorder, _ = passes._step(network, spec, False)
     return profiled(network, recorder.operators, spec, variant)
-
-
-def _fused(model: str, size: ImageSize) -> nn.Module | None:
-    """The network as it is deployed; None where merging its branches fails."""
-    from timm.utils.model import reparameterize_model
-
-    try:
-        return reparameterize_model(weightless(model, size).eval()).to("meta").eval()
-    except (RuntimeError, AttributeError, ValueError, TypeError):  # weights that nobody has set merge or do not
-        return None
 
 
 def profiled(network: nn.Module, operators: Sequence[Operator], spec: Spec, variant: str) -> Profile:

@@ -15,7 +15,7 @@ lower bound, as it is of one process, and NCCL's own buffers are in neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -144,28 +144,20 @@ def buckets(gradients: Sequence[tuple[int, object]]) -> tuple[int, ...]:
     return (*closed, *open_buckets.values())
 
 
-def blocks(model: nn.Module) -> list[nn.Module]:
+def blocks(module: nn.Module) -> list[nn.Module]:
     """The modules to each of which `fully_shard` is applied: elements of the network's outermost lists (`Sequential`,
     `ModuleList`) with parameters; of an element that is a list, or has one called blocks or layers, the elements of
     that.
     """
-    return list(_blocks(model))
-
-
-def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    if isinstance(module, (nn.Sequential, nn.ModuleList)):
-        for element in module:
-            if not any(True for _ in element.parameters()):
-                continue
-            inner = [getattr(element, name, None) for name in BLOCK_LISTS]
-            lists = [one for one in (element, *inner) if isinstance(one, (nn.Sequential, nn.ModuleList))]
-            if lists:
-                yield from _blocks(lists[-1])
-            else:
-                yield element
-        return
-    for child in module.children():
-        yield from _blocks(child)
+    if not isinstance(module, (nn.Sequential, nn.ModuleList)):
+        return [block for child in module.children() for block in blocks(child)]
+    whole: list[nn.Module] = []
+    for element in module:
+        if any(True for _ in element.parameters()):
+            candidates = [element, *(getattr(element, name, None) for name in BLOCK_LISTS)]
+            lists = [inner for inner in candidates if isinstance(inner, (nn.Sequential, nn.ModuleList))]
+            whole += blocks(lists[-1]) if lists else [element]
+    return whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,16 +177,15 @@ def _sharded(history: History, model: nn.Module, parameters: Sequence[nn.Paramet
     everything = list(model.parameters())
     if any(parameter.dim() == 0 for parameter in everything):
         raise BenchError("FSDP2 cannot shard a parameter without dimensions: make it a vector of one element.")
-    root, *others = _units(history, model, parameters, ranks)
+    root, units = _units(history, model, parameters, ranks)
     shards = sum(in_blocks(_rows(parameter, ranks)) for parameter in everything)
     moments = 2 * sum(in_blocks(_rows(parameter, ranks)) for parameter in parameters)
-    units = [*others, *([root] if root is not None else [])]
     kept = {
         "parameters": shards,
-        "gradients": sum(in_blocks(unit.rows) for unit in units if unit is not None),
+        "gradients": sum(in_blocks(unit.rows) for unit in (*units, root) if unit),
         "optimizer": moments,
     }
-    changes = _gathering(history, root, [unit for unit in others if unit is not None], ranks)
+    changes = _gathering(history, root, units, ranks)
     return Share(curve=_curve(history, {"parameters": shards, "optimizer": moments}, changes), buckets=(), kept=kept)
 
 
@@ -203,7 +194,9 @@ def _rows(parameter: nn.Parameter, ranks: int) -> int:
     return -(-parameter.shape[0] // ranks) * prod(parameter.shape[1:]) * parameter.element_size()
 
 
-def _units(history: History, model: nn.Module, parameters: Sequence[nn.Parameter], ranks: int) -> list[_Unit | None]:
+def _units(
+    history: History, model: nn.Module, parameters: Sequence[nn.Parameter], ranks: int
+) -> tuple[_Unit | None, list[_Unit]]:
     """The network's own unit (None where blocks have all parameters), and the blocks', in the order of their gradients'
     arrival.
     """
@@ -214,22 +207,18 @@ def _units(history: History, model: nn.Module, parameters: Sequence[nn.Parameter
     members: dict[int, list[int]] = {}
     for number in history.arrivals:
         members.setdefault(owner.get(id(parameters[number]), 0), []).append(number)
-    root = members.pop(0, None)
-    return [
-        None if numbers is None else _unit(history, [parameters[n] for n in numbers], numbers, ranks)
-        for numbers in (root, *members.values())
-    ]
-
-
-def _unit(history: History, parameters: Sequence[nn.Parameter], numbers: Sequence[int], ranks: int) -> _Unit:
-    events = [history.arrivals[number] for number in numbers]
-    return _Unit(
-        whole=sum(in_blocks(ranks * _rows(parameter, ranks)) for parameter in parameters),
-        rows=sum(_rows(parameter, ranks) for parameter in parameters),
-        storages=frozenset(history.gradients[number] for number in numbers),
-        first=min(events),
-        last=max(events),
-    )
+    units = {}
+    for place, numbers in members.items():
+        events = [history.arrivals[number] for number in numbers]
+        rows = [_rows(parameters[number], ranks) for number in numbers]
+        units[place] = _Unit(
+            whole=sum(in_blocks(ranks * size) for size in rows),
+            rows=sum(rows),
+            storages=frozenset(history.gradients[number] for number in numbers),
+            first=min(events),
+            last=max(events),
+        )
+    return units.pop(0, None), list(units.values())
 
 
 def _gathering(history: History, root: _Unit | None, units: Sequence[_Unit], ranks: int) -> _Changes:

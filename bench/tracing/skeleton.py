@@ -114,12 +114,12 @@ _MOST_READINGS = 1000
 
 @dataclass(slots=True)
 class Readings:
-    """How many values have been read so far."""
+    """How many values have been read since the last `restart`: a first call, which a network makes once, is none."""
 
     count: int = 0
 
     def restart(self) -> None:
-        """What has been read so far is of a first call, which a network makes once."""
+        """Begin anew."""
         self.count = 0
 
 

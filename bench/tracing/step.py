@@ -19,7 +19,7 @@ from visionbench.record.record import Environment, Record
 from visionbench.record.spec import Spec, check_parallel
 from visionbench.tracing import hooks
 from visionbench.tracing.call_cache import Operator
-from visionbench.tracing.kinds import KINDS
+from visionbench.tracing.formulas import KINDS
 from visionbench.tracing.live import Curve
 from visionbench.tracing.operators import Recorder
 from visionbench.tracing.passes import failed, stepped

@@ -14,10 +14,9 @@ import torch._dynamo
 from visionbench.comparison.structure import Structure, Structures, from_text, read, structure_specs, to_text
 from visionbench.judging.structure import compare
 from visionbench.record.spec import Spec
-from visionbench.tracing.graphs import Graphs, count
 from visionbench.tracing.skeleton import values_as_zero
 from visionbench.tracing.step import run, to_record
-from visionbench.tracing.structure import structure, structures
+from visionbench.tracing.structure import Graphs, count, structure, structures
 
 ROOT = Path(__file__).parents[2]
 
