@@ -1,12 +1,12 @@
 """Backbones: networks that give four feature maps, at strides 4, 8, 16 and 32, and no logits.
 
-Detectors and segmentors stand on them. Every backbone here is a module with `channels`, the four widths, whose
-`forward` turns images (N, 3, H, W) into four maps (N, channels[i], H / 4 / 2^i, W / 4 / 2^i), the finest first.
-`visionbench.models.detection.mask_rcnn` and its neighbours take such a module from anybody.
+Every backbone is a module with `channels`, the four widths, whose `forward` turns images (N, 3, H, W) into four maps
+(N, channels[i], H / 4 / 2^i, W / 4 / 2^i), the finest first. `visionbench.models.detection.mask_rcnn` and its
+neighbours take such a module from anybody.
 
-ConvNeXt and Swin have a LayerNorm on each of the maps that they hand on, ResNet and ResNeXt have none (Swin's and
-ConvNeXt's detection code: github.com/SwinTransformer/Swin-Transformer-Object-Detection, c7b2011, and
-github.com/facebookresearch/ConvNeXt, 048efce, object_detection).
+ConvNeXt and Swin have a LayerNorm on each of the maps that they hand on, ResNet and ResNeXt have none (their detection
+code: github.com/SwinTransformer/Swin-Transformer-Object-Detection, c7b2011, and github.com/facebookresearch/ConvNeXt,
+048efce, object_detection).
 """
 
 from collections.abc import Sequence

@@ -1,11 +1,7 @@
 """From a name to a network: `build`. Nothing is downloaded and no size is adjusted silently.
 
-Weights are random: time, memory and MACs do not depend on them. The module lands on the default device of the
-caller, who may be on the meta device, where tensors have shapes and no values: a network of 300 million
-parameters then takes milliseconds and no memory.
-
-`torch.hub.load` is never used: it downloads and runs code, and it puts foreign directories in front of
-`sys.path`.
+Weights are random: time, memory and MACs do not depend on them. The module lands on the default device of the caller,
+who may be on the meta device, where a network of 300 million parameters takes milliseconds and no memory.
 """
 
 import importlib

@@ -1,9 +1,8 @@
 """Which models there are, and what a name means: from what a user types to one `ModelCard`.
 
-A name is *qualified* (`timm:convnext_tiny`) because two implementations of one architecture can differ
-several times in speed: a row that says `convnext_tiny` alone does not say what was timed. Users may type the
-bare name as long as only one implementation has it. torch and timm are imported inside the functions, so this
-module costs nothing to import.
+A name is *qualified* (`timm:convnext_tiny`), because two implementations of one architecture can differ several times
+in speed. Users may type the bare name as long as only one implementation has it. Importing this module imports neither
+torch nor timm.
 """
 
 import difflib

@@ -1,7 +1,7 @@
 """From measured steps to a calibration, and from a user's own records: a dozen or two of anchors will do.
 
-So few rows cannot say what each kernel costs. The fit therefore starts from what a prediction for that card would use
-without them, and corrects the factor that all networks have in common and, held firmly, each multiplier.
+So few rows cannot say what each kernel costs. The fit starts from what a prediction for that card would use without
+them, and corrects the factor that all networks have in common and, held firmly, each multiplier.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Fitted multipliers with their provenance: one JSON file per device, precision, memory format, task and compiler.
 
-A file is read strictly: an unknown or missing field, a negative multiplier or a broken interval is an error, because it
-would silently change a prediction.
+A file is read strictly: what is unknown, missing, negative or broken would silently change a prediction.
 """
 
 from __future__ import annotations

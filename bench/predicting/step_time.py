@@ -1,8 +1,7 @@
 """Predict a step on a card: its seconds and its training memory, each with an 80 % interval and a tier, as a record.
 
 The record says `predicted`, has no protocol, and names the card in its environment; it is never used as a baseline. Its
-measurements are `step_time` (s) and, for training, `peak_memory_allocated`, `peak_memory_reserved` and `process_memory`
-(B), each with its interval; its `basis` says the tier, the calibration and the reason.
+`basis` says the tier, the calibration and the reason.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Each different operator call is worked out once.
 
 The output of an operator that aliases nothing depends on the shapes, strides and types of its inputs alone. Models
-repeat their blocks, and torch's shape functions for meta tensors are slow Python (about 100 us for an addition), so
-what a call returns and costs is remembered under its signature, and a repetition allocates its (dataless) outputs
-directly. This is what makes a trace faster than counting FLOPs alone with torch's own counter.
+repeat their blocks, and torch's shape functions for meta tensors are slow Python, so what a call returns and costs is
+remembered under its signature, and a repetition allocates its (dataless) outputs directly.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
 """The recorder: every operator that torch dispatches, with its kind, its cost and the layer that called it.
 
 A `TorchDispatchMode` sits below autograd and sees forward, backward and optimizer alike, after torch has taken
-composite operators apart; so whatever a model is written with, it arrives here as the few hundred operators that
-have kernels. Views move no data and are counted apart.
-
-The physics behind `bytes`: a kernel must read its inputs and write its outputs at least once, so their sizes are a
-lower bound of its memory traffic (the roofline's horizontal axis; Williams et al. 2009), exact for unfused element-
-wise kernels.
+composite operators apart. Views move no data and are counted apart. A kernel must read its inputs and write its outputs
+at least once, so their `bytes` are a lower bound of its memory traffic (Williams et al. 2009), exact for unfused
+element-wise kernels.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """What a GPU would do, on tensors that are on none: fused attention and automatic mixed precision for the meta device.
 
 On the meta device torch takes `scaled_dot_product_attention` apart into matrix products and a softmax that keeps the N
-x N matrix, and autocast does not exist. Both matter: for memory above all. So while a trace runs, those operators get
-our implementation for meta tensors, registered one level above autograd (dispatch key `AutogradMeta`). There every
-caller finds it, `nn.MultiheadAttention` included, and nothing but meta tensors ever sees it. It is taken out again at
-the end of the trace.
+x N matrix, and autocast does not exist. So while a trace runs, those operators get our implementation for meta tensors,
+registered one level above autograd (dispatch key `AutogradMeta`). There every caller finds it, and nothing but meta
+tensors ever sees it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The same count by another library: fvcore, on real tensors.
 
 fvcore (Meta, last released 2022) walks a `torch.jit` trace instead of the dispatcher, so it shares no code and no
-method with our recorder: where the two agree, both are probably right. Where they differ the operator that explains
-it is named. It needs real tensors (its convolution check refuses the meta device), counts norms and pools too, and
-does not know `scaled_dot_product_attention` (ViT-B comes out 4 % low), for which we hand it the formula.
+method with our recorder. Where they differ the operator that explains it is named. It needs real tensors (its
+convolution check refuses the meta device), counts norms and pools too, and does not know
+`scaled_dot_product_attention` (ViT-B comes out 4 % low), for which we hand it the formula.
 """
 
 from __future__ import annotations

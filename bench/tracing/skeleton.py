@@ -1,7 +1,7 @@
 """A model without its weights, every parameter on the meta device, and inputs that have a shape and no values.
 
-A trace needs shapes, not values. torch's meta device gives tensors without data; what is left of a model's construction
-time is then its random initialisation, which on meta tensors does nothing at some cost per call, so it is skipped.
+What is left of a model's construction time is its random initialisation, which on meta tensors does nothing at some
+cost per call, so it is skipped.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ _MOST_READINGS = 1000
 
 @dataclass(slots=True)
 class Readings:
-    """How many values have been read since the last `restart`: a first call, which a network makes once, is none."""
+    """How many values have been read since the last `restart`, which leaves out a call that a network makes once."""
 
     count: int = 0
 

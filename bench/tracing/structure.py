@@ -33,15 +33,6 @@ from visionbench.tracing.step import Trace, run_with_model
 _PHASES = {"backward": BACKWARD, "optimizer": OPTIMIZER}
 
 
-def structure(spec: Spec) -> Structure:
-    """The structure of one row, graphs included if it is an inference. Raises as `run`.
-
-    The compiler runs in this process, which forgets what it has compiled; `structures` leaves it alone.
-    """
-    traced = _traced(spec)
-    return _with_graphs(traced, count(*spec.network)) if spec.task == "inference" else traced
-
-
 def structures(specs: Iterable[Spec], progress: Callable[[str], None] | None = None) -> Structures:
     """The structure of many rows. A row that cannot be counted is among the failures, with its reason.
 
