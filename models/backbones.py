@@ -1,12 +1,12 @@
 """Backbones: networks that give four feature maps, at strides 4, 8, 16 and 32, and no logits.
 
-Detectors and segmentors stand on them. Every backbone here is a module with `channels`, the four widths, whose
-`forward` turns images (N, 3, H, W) into four maps (N, channels[i], H / 4 / 2^i, W / 4 / 2^i), the finest first.
-`visionbench.models.detection.mask_rcnn` and its neighbours take such a module from anybody.
+Every backbone is a module with `channels`, the four widths, whose `forward` turns images (N, 3, H, W) into four maps
+(N, channels[i], H / 4 / 2^i, W / 4 / 2^i), the finest first. `visionbench.models.detection.mask_rcnn` and its
+neighbours take such a module from anybody.
 
-ConvNeXt and Swin have a LayerNorm on each of the maps that they hand on, ResNet and ResNeXt have none (Swin's and
-ConvNeXt's detection code: github.com/SwinTransformer/Swin-Transformer-Object-Detection, c7b2011, and
-github.com/facebookresearch/ConvNeXt, 048efce, object_detection).
+ConvNeXt and Swin have a LayerNorm on each of the maps that they hand on, ResNet and ResNeXt have none (their detection
+code: github.com/SwinTransformer/Swin-Transformer-Object-Detection, c7b2011, and github.com/facebookresearch/ConvNeXt,
+048efce, object_detection).
 """
 
 from collections.abc import Sequence
@@ -59,25 +59,17 @@ class _ConvNeXtMaps(nn.Module):
         return maps
 
 
-class _NormToChannelsFirst(nn.Module):
-    """Torch's LayerNorm on a channels-last map, then the map in the order that convolutions take."""
+class _ToChannelsFirst(nn.Module):
+    """A channels-last map through a norm of torch's, and then in the order that convolutions take."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, norm: nn.Module) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
+        self.norm = norm
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, H, W, C) -> (N, C, H, W), contiguous."""
         normed: Tensor = self.norm(features)
         return normed.permute(0, 3, 1, 2).contiguous()
-
-
-class _ToChannelsFirst(nn.Module):
-    """(N, H, W, C) -> (N, C, H, W), contiguous."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Only the order changes."""
-        return features.permute(0, 3, 1, 2).contiguous()
 
 
 def original_convnext(size: str, _image_size: Size | None = None) -> Backbone:
@@ -94,7 +86,7 @@ def swin(size: str, image_size: Size) -> Backbone:
     """
     body = _features(f"swin_{size}_patch4_window7_224", img_size=image_size, always_partition=True)
     channels = body.feature_info.channels()
-    return Backbone(body, [_NormToChannelsFirst(c) for c in channels], channels)
+    return Backbone(body, [_ToChannelsFirst(nn.LayerNorm(c)) for c in channels], channels)
 
 
 def from_timm(name: str, image_size: Size) -> Backbone:
@@ -119,8 +111,10 @@ def from_timm(name: str, image_size: Size) -> Backbone:
     if tuple(body.feature_info.reduction()) != STRIDES:
         raise ModelError(f"timm:{bare} has maps at strides {strides}: a pyramid needs {STRIDES}; take another")
     channels = body.feature_info.channels()
-    last_dimension = getattr(body, "output_fmt", None) == "NHWC"
-    return Backbone(body, [_ToChannelsFirst() if last_dimension else nn.Identity() for _ in channels], channels)
+    norms: list[nn.Module] = [nn.Identity() for _ in channels]
+    if getattr(body, "output_fmt", None) == "NHWC":
+        norms = [_ToChannelsFirst(norm) for norm in norms]
+    return Backbone(body, norms, channels)
 
 
 def _features(name: str, **options: Any) -> Any:

@@ -1,11 +1,7 @@
 """From a name to a network: `build`. Nothing is downloaded and no size is adjusted silently.
 
-Weights are random: time, memory and MACs do not depend on them. The module lands on the default device of the
-caller, who may be on the meta device, where tensors have shapes and no values: a network of 300 million
-parameters then takes milliseconds and no memory.
-
-`torch.hub.load` is never used: it downloads and runs code, and it puts foreign directories in front of
-`sys.path`.
+Weights are random: time, memory and MACs do not depend on them. The module lands on the default device of the caller,
+who may be on the meta device, where a network of 300 million parameters takes milliseconds and no memory.
 """
 
 import importlib
@@ -69,34 +65,37 @@ def _build_timm(card: ModelCard, image_size: ImageSize, channels: int) -> "nn.Mo
     # Only where the size is part of the weights (position embeddings, windows) does a factory take it.
     if defaults is None or not defaults.fixed_input_size:
         return timm.create_model(arch, pretrained=False, num_classes=CLASSES, **other)
-    try:
+    with _refusing(card, image_size):
         return timm.create_model(arch, pretrained=False, num_classes=CLASSES, img_size=image_size, **other)
-    except Exception as refusal:  # assertions, value and shape errors: every family refuses in its own way
-        # A failure at the model's own size, or one that no size can cause, is not the user's mistake.
-        if image_size == card.image_size or _out_of_memory(refusal) or isinstance(refusal, NotImplementedError):
-            raise
-        raise _refused(card, image_size, said(refusal)) from refusal
 
 
 def _build_torchvision(card: ModelCard, image_size: ImageSize) -> "nn.Module":
     from visionbench.models import torchvision_models
 
-    try:
+    with _refusing(card, image_size):
         return torchvision_models.build(card.name.removeprefix("torchvision:"), image_size)
-    except Exception as refusal:  # as above
+
+
+@contextmanager
+def _refusing(card: ModelCard, image_size: ImageSize) -> Iterator[None]:
+    """Say of what a factory raises that it refuses the size, which is the user's mistake.
+
+    A failure at the model's own size, or one that no size can cause, is not, and passes through.
+    """
+    try:
+        yield
+    except Exception as refusal:  # assertions, value and shape errors: every family refuses in its own way
         if image_size == card.image_size or _out_of_memory(refusal) or isinstance(refusal, NotImplementedError):
             raise
         raise _refused(card, image_size, said(refusal)) from refusal
 
 
 def _build_paper(card: ModelCard, image_size: ImageSize) -> "nn.Module":
-    from visionbench.models.paper import DENSE, PAPER, SMALLEST_IMAGE
+    from visionbench.models.paper import DENSE, PAPER, SMALLEST_IMAGE, build_dense
 
     bare = card.name.removeprefix("paper:")
     if bare in DENSE:
-        from visionbench.models import dense
-
-        return dense.build(bare, image_size)
+        return build_dense(bare, image_size)
     if min(sides(image_size)) < SMALLEST_IMAGE:
         raise _refused(card, image_size, f"nothing is left of an image under {SMALLEST_IMAGE} pixels")
     return PAPER[bare](bare)
@@ -227,8 +226,7 @@ def _factory(module: ModuleType, name: str) -> Callable[..., Any]:
     """The function `name` of a user's module."""
     factory = getattr(module, name, None)
     if callable(factory):
-        found: Callable[..., Any] = factory
-        return found
+        return factory  # type: ignore[no-any-return]
     near = near_misses(name, (known for known in vars(module) if callable(getattr(module, known))))
     remedy = f"did you mean {', '.join(near)}?" if near else "define a function that returns the network"
     raise ModelError(f"{module.__name__!r} has no factory {name!r}; {remedy}")
@@ -243,11 +241,6 @@ def _size_argument(factory: Callable[..., Any], image_size: ImageSize) -> dict[s
     return next(({name: image_size} for name in ("image_size", "img_size") if name in taken), {})
 
 
-def _written(image_size: ImageSize) -> str:
-    """As one types it: `224`, or `800x1280`."""
-    return str(image_size) if isinstance(image_size, int) else "x".join(map(str, image_size))
-
-
 def _out_of_memory(error: BaseException) -> bool:
     """Whether the machine is to blame, and not the model or its user."""
     import torch
@@ -256,5 +249,5 @@ def _out_of_memory(error: BaseException) -> bool:
 
 
 def _refused(card: ModelCard, image_size: ImageSize, reason: str) -> ModelError:
-    size = _written(image_size)
-    return ModelError(f"{card.name} refuses image size {size} ({reason}); its own size is {_written(card.image_size)}")
+    size, own = ("x".join(map(str, s)) if isinstance(s, tuple) else s for s in (image_size, card.image_size))
+    return ModelError(f"{card.name} refuses image size {size} ({reason}); its own size is {own}")

@@ -1,9 +1,8 @@
 """Which models there are, and what a name means: from what a user types to one `ModelCard`.
 
-A name is *qualified* (`timm:convnext_tiny`) because two implementations of one architecture can differ
-several times in speed: a row that says `convnext_tiny` alone does not say what was timed. Users may type the
-bare name as long as only one implementation has it. torch and timm are imported inside the functions, so this
-module costs nothing to import.
+A name is *qualified* (`timm:convnext_tiny`), because two implementations of one architecture can differ several times
+in speed. Users may type the bare name as long as only one implementation has it. Importing this module imports neither
+torch nor timm.
 """
 
 import difflib
@@ -127,7 +126,8 @@ def near_misses(typed: str, known: Iterable[str]) -> list[str]:
     groups = [re.escape(bare), "[_-]?".join(map(re.escape, parts)), "[_-]?".join(spelt), ".*".join(spelt)]
     ranks = [re.compile(f"(?:{group})(?![a-z])") for group in groups] if bare else []
     ranked = [
-        (rank, *_usual(name), name)
+        # The sizes that papers mean come first, then short names.
+        (rank, not name.endswith(("patch16_224", "patch4_window7_224")), len(name), name)
         for name in listed
         if (rank := next((i for i, one in enumerate(ranks) if one.match(_bare(name).lower())), None)) is not None
     ]
@@ -137,11 +137,6 @@ def near_misses(typed: str, known: Iterable[str]) -> list[str]:
     for name in listed:
         by_bare.setdefault(_bare(name).lower(), name)
     return [by_bare[bare] for bare in difflib.get_close_matches(bare, by_bare, n=3)]
-
-
-def _usual(name: str) -> tuple[bool, int]:
-    """A sort key in which the sizes that papers mean come first, then short names."""
-    return (not name.endswith(("patch16_224", "patch4_window7_224")), len(name))
 
 
 def _qualify(bare: str) -> str:
@@ -180,9 +175,9 @@ def _architecture(typed: str, rest: str) -> str:
 def _torchvision_card(bare: str) -> ModelCard:
     from visionbench.models import torchvision_models
 
-    if not torchvision_models.is_there(bare):
-        raise ModelError(_unknown(f"torchvision:{bare}", (f"torchvision:{name}" for name in _torchvision_names())))
-    return torchvision_models.card(bare)
+    if card := torchvision_models.card(bare):
+        return card
+    raise ModelError(_unknown(f"torchvision:{bare}", (f"torchvision:{name}" for name in _torchvision_names())))
 
 
 def _torchvision_names() -> list[str]:
@@ -193,6 +188,7 @@ def _torchvision_names() -> list[str]:
 
 def _timm_card(bare: str) -> ModelCard:
     import timm
+    from timm.models import get_pretrained_cfg
 
     arch, dot, tag = bare.partition(".")
     if dot and timm.is_model(arch):
@@ -202,21 +198,14 @@ def _timm_card(bare: str) -> ModelCard:
         raise ModelError(_unknown(f"timm:{bare}", (f"timm:{name}" for name in _timm_names())))
 
     family = timm.models.model_entrypoint(bare).__module__.rpartition(".")[2]
+    defaults = get_pretrained_cfg(bare)  # its `input_size` is of training
+    height, width = defaults.input_size[1:] if defaults else (DEFAULT_IMAGE_SIZE, DEFAULT_IMAGE_SIZE)
     return ModelCard(
         name=f"timm:{bare}",
         family=family,
-        image_size=_timm_image_size(bare),
+        image_size=height if height == width else (height, width),
         origin=f"timm {timm.__version__}, timm/models/{family}.py",
     )
-
-
-def _timm_image_size(bare: str) -> ImageSize:
-    """The training size in pixels."""
-    from timm.models import get_pretrained_cfg
-
-    defaults = get_pretrained_cfg(bare)
-    height, width = defaults.input_size[1:] if defaults else (DEFAULT_IMAGE_SIZE, DEFAULT_IMAGE_SIZE)
-    return height if height == width else (height, width)
 
 
 def _paper_card(bare: str) -> ModelCard:

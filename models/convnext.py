@@ -1,19 +1,18 @@
 """ConvNeXt as its authors wrote it: timm's networks weight for weight, and another program.
 
-Source: arXiv 2201.03545v2, section 3 (depths and widths), and what github.com/facebookresearch/ConvNeXt computes
-(models/convnext.py: order of operators, LayerNorm, no stochastic depth unless a recipe asks for it, as in timm); the
-end of the road of `visionbench.models.rungs`, in five sizes.
+Sources: arXiv 2201.03545v2, section 3 (depths and widths), and github.com/facebookresearch/ConvNeXt, models/convnext.py
+(order of operators, LayerNorm, no stochastic depth unless a recipe asks for it); the end of the road of
+`visionbench.models.roadmap`, in five sizes.
 
 timm's ConvNeXt (`timm:convnext_tiny`) computes the same function with the same MACs. But its LayerNorm permutes and its
 sum is branch + shortcut, so that a contiguous network's maps are channels last from the stem on: its depthwise
-convolutions go to cuDNN, and these to PyTorch's own kernel (ATen/native/Convolution.cpp, `use_cudnn_depthwise`). Here
-the LayerNorm between stages is written out, which takes more kernels.
+convolutions go to cuDNN, and these to PyTorch's own kernel. Here the LayerNorm between stages is written out, which
+takes more kernels.
 """
 
 from dataclasses import replace
 
-from visionbench.models.roadmap import Roadmap
-from visionbench.models.rungs import RUNGS, Rung
+from visionbench.models.roadmap import RUNGS, Roadmap, Rung
 
 
 def _sized(depths: tuple[int, int, int, int], width: int) -> Rung:

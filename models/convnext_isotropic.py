@@ -1,14 +1,8 @@
-"""Isotropic ConvNeXt: a ViT whose attention is a 7 x 7 depthwise convolution.
+"""Isotropic ConvNeXt (arXiv 2201.03545v2, section 3.3, Table 2), a ViT with a 7 x 7 depthwise convolution as attention.
 
-Source: arXiv 2201.03545v2, section 3.3 and Table 2.
-
-The image is cut into 16 x 16 patches once and keeps that resolution (14 x 14 at 224 pixels) through all
-blocks, as in a ViT; there is no down-sampling. Depths and widths are chosen to match ViT-S/B/L in parameters
-and MACs, so the two differ only in how positions talk to each other: 49 neighbours against all 196. That is
-why the paper measures its training memory: a convolution keeps no N x N matrix for the backward pass.
-
-Facts that are easy to get wrong: no norm after the stem, one LN after the pooling, layer scale in L only.
-timm does not have these networks.
+The image is cut into 16 x 16 patches once and keeps that resolution (14 x 14 at 224 pixels) through all blocks. Depths
+and widths match ViT-S/B/L in parameters and MACs, so the two differ only in how positions talk to each other. Facts
+that are easy to get wrong: no norm after the stem, one LN after the pooling, layer scale in L only.
 """
 
 from dataclasses import dataclass

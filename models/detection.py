@@ -3,16 +3,14 @@
 Sources: Mask R-CNN (arXiv 1703.06870), FPN (1612.03144), Cascade R-CNN (1712.00726); the widths and the order of layers
 are those of the toolbox that ConvNeXt and Swin were measured with (mmdetection 2.11 in Swin's fork,
 github.com/SwinTransformer/Swin-Transformer-Object-Detection, c7b2011; configs of github.com/facebookresearch/ConvNeXt,
-048efce, object_detection).
+048efce, object_detection). So is where a ReLU is a module and where a function, and which class a norm has: the program
+that counted the papers' FLOPs sees modules of some exact types only (`visionbench.tracing.hooks`).
 
 `Detector.forward` is the *dense part*, what the papers' FLOPs are of: backbone, pyramid, region proposals on five
 levels; 1,000 boxes of each image through every box head; 100 through every mask head. The boxes are given
 (`visionbench.models.boxes`), the same for every stage and image: with random weights a detector's own proposals mean
-nothing, and real weights would make time depend on a photo. No shape depends on a value, so it compiles to one graph.
-What turns its outputs into detections is `visionbench.models.postprocessing`, timed apart.
-
-Where a ReLU is a module and where a function, and which class a norm has, follows that toolbox too, because the
-program that counted the papers' FLOPs sees modules of some exact types only (`visionbench.tracing.hooks`).
+nothing, and real weights would make time depend on a photo. What turns its outputs into detections is
+`visionbench.models.postprocessing`, timed apart.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -50,12 +50,7 @@ def _is_simple(value: object) -> bool:
 
 
 def _sources(folder: Path) -> Iterator[str]:
-    for name, path in sources(folder):
-        yield f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
-
-
-def sources(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Each loaded module whose file is below `folder`, and that file; not what is installed, nor this program's own."""
+    """A line for each loaded module whose file is below `folder`; not for what is installed, nor this program's own."""
     installed = [Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix)]
     inside, folders = folder.resolve(), dict[str, str]()
     for name, module in sorted(sys.modules.items()):
@@ -68,7 +63,7 @@ def sources(folder: Path) -> Iterator[tuple[str, Path]]:
         path = Path(real)
         is_own = (path.is_relative_to(inside) and not _INSTALLED & set(path.parts)) or name.startswith(FILE)
         if is_own and not any(path.is_relative_to(prefix) for prefix in installed) and path.is_file():
-            yield name, path
+            yield f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 def _real(file: str, folders: dict[str, str]) -> str:

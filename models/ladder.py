@@ -1,12 +1,10 @@
 """Ladders: networks of `depth` identical blocks and next to nothing else, so that one block more is an exact cost.
 
-What a gate finds must be tested on a difference whose size is known. A `sleep` has no cost here (a sleeping process
-leaves the core to others, and CPU time does not see it), and "a slower network" has no exact ratio. But 21 equal blocks
-take 21/20 of the time of 20, to the last cache line, as long as nothing else takes time: there is no head, the output
-of the last block is the network's, and the stem deals the image's rows out as channels, which computes nothing.
-
-Each kind is a block of some vision model, sized to take about a third of a millisecond on one core for one image of 64
-pixels. Weights stay small, for a second reason: a block more must not be the one with which they outgrow a cache.
+What a gate finds must be tested on a difference whose size is known: 21 equal blocks take 21/20 of the time of 20, as
+long as nothing else takes time. So there is no head, the output of the last block is the network's, and the stem deals
+the image's rows out as channels, which computes nothing. Each kind is a block of some vision model, sized to take about
+a third of a millisecond on one core for one image of 64 pixels. Weights stay small: a block more must not be the one
+with which they outgrow a cache.
 
 Ladders are for `selftest` and no benchmark's subject, so no list of models shows them; `ladder:conv3x3_20` names one.
 """

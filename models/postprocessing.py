@@ -1,8 +1,7 @@
 """From a detector's outputs to boxes, classes and masks, with fixed sizes where the toolboxes have thresholds.
 
-With random weights no score passes a threshold, or all do, and sorting 80,000 boxes out takes ten times as long as what
-a trained network leaves. So a fixed number goes into each step (mmdetection 2.11, the test configs of Swin and
-ConvNeXt, give the numbers): non-maximum suppression costs what goes in, hardly what comes out.
+With random weights no score passes a threshold, or all do. So a fixed number goes into each step (mmdetection 2.11, the
+test configs of Swin and ConvNeXt, give the numbers): non-maximum suppression costs what goes in, hardly what comes out.
 
     proposals    the best 1,000 anchors a level, decoded, NMS at 0.7 by level, the first 1,000
     detections   the best 500 of 80,000 boxes with their classes, decoded, NMS at 0.5 by class, the first 100

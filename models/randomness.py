@@ -38,8 +38,14 @@ def seed_all(seed: int, *, on_gpu: bool = False) -> None:
 
 def drawn_since(before: dict[str, Any]) -> tuple[str, ...]:
     """Who has been asked for random numbers since `states()` were taken: of Python, NumPy and torch."""
+
+    def is_same(a: Any, b: Any) -> bool:
+        if isinstance(a, dict):
+            return bool(a["pos"] == b["pos"] and (a["key"] == b["key"]).all())
+        return torch.equal(a, b) if isinstance(a, torch.Tensor) else bool(a == b)
+
     now = states()
-    return tuple(name for name, state in before.items() if not _equal(state, now[name]))
+    return tuple(name for name, state in before.items() if not is_same(state, now[name]))
 
 
 def states() -> dict[str, Any]:
@@ -47,12 +53,6 @@ def states() -> dict[str, Any]:
     numpy = _numpy()
     of_numpy = {"NumPy": numpy.get_state(legacy=False)["state"]} if numpy else {}
     return {"Python": random.getstate(), **of_numpy, "torch": torch.default_generator.get_state()}
-
-
-def _equal(a: Any, b: Any) -> bool:
-    if isinstance(a, dict):
-        return bool(a["pos"] == b["pos"] and (a["key"] == b["key"]).all())
-    return torch.equal(a, b) if isinstance(a, torch.Tensor) else bool(a == b)
 
 
 def _numpy() -> Any:

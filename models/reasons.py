@@ -16,23 +16,19 @@ Cause = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Reason:
-    """A cause, a clause that says what is wrong, and the remedy. `untraceable`: only a trace stumbles over it."""
+    """A cause, the words of an exception that it is known by, and the remedy. `untraceable`: only a trace meets it."""
 
     cause: Cause
+    words: str
     remedy: str
     untraceable: bool = False
 
 
-def _row(cause: Cause, words: str, remedy: str, *, untraceable: bool = False) -> tuple[str, Reason]:
-    return words, Reason(cause=cause, remedy=remedy, untraceable=untraceable)
+_traced = partial(Reason, untraceable=True)
 
-
-_traced = partial(_row, untraceable=True)
-
-# A reason behind the words of an exception that it is known by.
-_REASONS: tuple[tuple[str, Reason], ...] = (
+_REASONS = (
     _traced(
         "layout", r"(?i:sparse.*(meta|backend))|SparseC\w+", "sparse tensors cannot be traced: measure it with `run`"
     ),
@@ -53,12 +49,12 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
         r"no fake impl|could not find the fake impl|from the 'Meta' backend|no meta kernel|Meta' backend",
         "this operator has no meta kernel: register one with torch.library.register_fake, or measure it with `run`",
     ),
-    _row(
+    Reason(
         "device",
         r"NVIDIA driver|not compiled with CUDA|No CUDA GPUs|No HIP GPUs",
         "it asks for a GPU by itself: take the device from its input",
     ),
-    _row(
+    Reason(
         "shape",
         r"Guard failed|Expected input at \*args",
         "it was exported for inputs of another shape: choose its own --batch-size and --image-size",
@@ -80,36 +76,36 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
         r"unallocated storage|data-independent|CPU int64 tensor",
         "its forward pass reads tensor values: measure it with `run`",
     ),
-    _row(
+    Reason(
         "arguments",
         r"Input type \(.+\) and (bias|weight) type \(.+\) should be the same|must have the same dtype|"
         r"have the same dtype, but got|expected scalar type \w+ but found",
         "its inputs and its weights are of different types: cast one of them, or choose another --precision",
     ),
-    _row(
+    Reason(
         "batch",
         r"Expected more than 1 value per channel when training",
         "it trains on two images or more: choose another --batch-size",
     ),
-    _row(
+    Reason(
         "targets",
         r"targets should not be none|(?i:targets?|boxes|labels)\W.*(None|missing|required)|"
         r"missing.*'(targets?|labels?)'",
         "it trains by its own loss, on targets: use --task inference",
     ),
-    _row(
+    Reason(
         "arguments",
         r"missing \d+ required|takes \d+ positional arguments? but|takes from \d+ to \d+ positional|"
         r"unexpected keyword argument|required keyword-only",
         "it is given one image tensor (N, 3, H, W): give its inputs with --input",
     ),
-    _row(
+    Reason(
         "channels",
         r"Invalid channel dimensions|to have \d+ channels, but got \d+ channels|"
         r"Expected \d[-D]*.*(unbatched|batched|[345]D).*input|expected \d+D.*input",
         "it takes inputs of another shape, which --input gives (without it: images of three channels)",
     ),
-    _row(
+    Reason(
         "size",
         r"(?i)\b(sizes?|shapes?|height|width|resolution|divisible|dimensions?|kernel size|out of range|img_size|"
         r"image size|patch|window|multiple of|must match|too small|non-?empty|negative|view|reshape|pixels)\b",
@@ -120,8 +116,7 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
 LONGEST = 200
 """Characters of a line that is repeated whole."""
 
-_SIZE = _REASONS[-1][1]
-_OTHER = Reason(cause="other", remedy="mend the model")
+_OTHER = Reason("other", "", "mend the model")
 
 
 def reason_of(error: BaseException) -> Reason:
@@ -134,12 +129,12 @@ def reason_of_text(text: str, *, traced: bool = False) -> Reason:
 
     What only a trace stumbles over is no reason for what was not `traced`.
     """
-    known = ((words, reason) for words, reason in _REASONS if traced or not reason.untraceable)
-    reason = next((reason for words, reason in known if re.search(words, text)), _OTHER)
+    known = (reason for reason in _REASONS if traced or not reason.untraceable)
+    reason = next((reason for reason in known if re.search(reason.words, text)), _OTHER)
     # Python's own mistakes speak of sizes and shapes too, and no image size mends them.
     by_python = re.match(r"(Type|Attribute|Name|Key|Import|ModuleNotFound)Error\b", text)
     if reason is _OTHER and re.fullmatch(r"AssertionError:? *", text):
-        return _SIZE  # an assertion without words: most are about shapes
+        return _REASONS[-1]  # an assertion without words: most are about shapes
     return _OTHER if by_python and reason.cause == "size" else reason
 
 

@@ -1,13 +1,12 @@
 """What our ConvNeXts, isotropic ones and roadmap networks share: one residual sum and what stands in it.
 
-Each of our networks is a chain of `Residual` modules: shortcut + branch, and only the branch differs. The
-operand order of that sum is part of the implementation, not of the mathematics: an elementwise sum takes the
-memory order of its *first* operand. The shortcut comes first here, as in the authors' ConvNeXt, so that a
-contiguous run stays contiguous although the branch computes with channels last. timm adds the other way round,
-and stays channels last once its stem's norm has made it so; the two can differ several times in speed.
+Each network is a chain of `Residual` modules: shortcut + branch, and only the branch differs. A sum takes the memory
+order of its *first* operand. The shortcut comes first here, as in the authors' ConvNeXt, so a contiguous run stays
+contiguous although the branch computes with channels last. timm adds the other way round; the two can differ several
+times in speed.
 
-Weights keep PyTorch's default initialisation: a benchmark's arithmetic does not depend on their values, and
-nothing here reads a tensor, so every module can be built on the meta device.
+Weights keep PyTorch's default initialisation, and nothing here reads a tensor: every module can be built on the meta
+device.
 """
 
 import torch

@@ -2,11 +2,8 @@
 
 Widths and order of layers are those of the toolbox that ConvNeXt and Swin were measured with (mmsegmentation 0.11 in
 Swin's fork, github.com/SwinTransformer/Swin-Transformer-Semantic-Segmentation, 87e6f90; configs of
-github.com/facebookresearch/ConvNeXt, 048efce, semantic_segmentation). No part of it depends on data: it is timed as
-any network is.
-
-The auxiliary head learns beside the decoder and is left out in inference: the papers' parameters hold it, their FLOPs
-do not.
+github.com/facebookresearch/ConvNeXt, 048efce, semantic_segmentation). The auxiliary head learns beside the decoder and
+is left out in inference: the papers' parameters hold it, their FLOPs do not.
 """
 
 from collections.abc import Sequence

@@ -37,29 +37,27 @@ def listed() -> list[str]:
     return [name for name in names if _module(name).partition(".")[0] not in _REFUSED]
 
 
-def card(bare: str) -> ModelCard:
-    """The card of a network that `bare` names exactly. Raises `ModelError` for one that takes no batch of images."""
-    import torchvision
+def card(bare: str) -> ModelCard | None:
+    """The card of a network that `bare` names exactly; None if torchvision has none of that name.
 
+    Raises `ModelError` where torchvision is not installed, and for a network that takes no batch of images.
+    """
+    try:
+        import torchvision
+    except ImportError as error:
+        raise ModelError(f"torchvision:{bare} needs torchvision: install it (pip install torchvision)") from error
+    if bare not in torchvision.models.list_models():
+        return None
     module = _module(bare)
     if reason := _REFUSED.get(module.partition(".")[0]):
         raise ModelError(f"torchvision:{bare} {reason.format(bare.removeprefix('quantized_'))}")
     return ModelCard(
         name=f"torchvision:{bare}",
         family=module.rpartition(".")[2],
-        image_size=_image_size(bare),
+        image_size=_image_size(bare, module),
         origin=f"torchvision {metadata.version('torchvision')}, {torchvision.models.__name__.replace('.', '/')}/"
         f"{module.replace('.', '/')}.py",
     )
-
-
-def is_there(bare: str) -> bool:
-    """Whether torchvision has a network of that name. Raises `ModelError` where torchvision is not installed."""
-    try:
-        import torchvision
-    except ImportError as error:
-        raise ModelError(f"torchvision:{bare} needs torchvision: install it (pip install torchvision)") from error
-    return bare in torchvision.models.list_models()
 
 
 def build(bare: str, image_size: ImageSize) -> "nn.Module":
@@ -97,11 +95,10 @@ def _module(bare: str) -> str:
     return module.removeprefix("torchvision.models.")
 
 
-def _image_size(bare: str) -> ImageSize:
+def _image_size(bare: str, module: str) -> ImageSize:
     """The pixels that its weights are made for."""
     import torchvision
 
-    module = _module(bare)
     if module.startswith("segmentation."):
         return SEGMENTED
     if module.startswith("optical_flow."):

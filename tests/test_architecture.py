@@ -248,15 +248,15 @@ PLANTED = {
     ),
     "bench/measuring/timing.py": ("import pynvml", "visionbench.measuring.timing -> pynvml"),
     "bench/tracing/step.py": ("from fvcore.nn import FlopCountAnalysis", "visionbench.tracing.step -> fvcore"),
-    "bench/tracing/kinds.py": (
+    "bench/tracing/formulas.py": (
         "import visionbench.measuring.workload",
-        "tracing.kinds -> visionbench.measuring.workload",
+        "tracing.formulas -> visionbench.measuring.workload",
     ),
     "bench/judging/verdict.py": (
         "from visionbench.measuring import timing",
         "judging.verdict -> visionbench.measuring",
     ),
-    "bench/predicting/peaks.py": ("import torch", "visionbench.predicting.peaks -> torch"),
+    "bench/predicting/features.py": ("import torch", "visionbench.predicting.features -> torch"),
     "bench/attic/__init__.py": ("", "attic"),
 }
 """Broken walls: a file, a line that is added to it, and what import-linter must say of it."""

@@ -21,7 +21,7 @@ from visionbench.comparison.verdict import NOT_MEASURED
 from visionbench.judging import duet
 from visionbench.machine import support, unseen
 from visionbench.machine.environment import describe
-from visionbench.models.optimizer import adamw
+from visionbench.models.outputs import adamw
 from visionbench.record import store
 from visionbench.record.metrics import measurement
 from visionbench.record.record import Failure, Record

@@ -151,9 +151,9 @@ def count_one(network: Network | Form) -> list[Profile]:
 
 def _profiles(model: str, size: ImageSize, variant: str) -> list[Profile]:
     from visionbench.models import resolve
-    from visionbench.tracing import forms, profile
+    from visionbench.tracing import profile
 
     own = resolve(model).image_size
     size = size or own
-    counted = [forms.profile_of(model, size, variant)] if variant else profile.profiles(model, size)
+    counted = [profile.profile_of(model, size, variant)] if variant else profile.profiles(model, size)
     return [replace(each, own_size=own) for each in counted]

@@ -27,11 +27,8 @@ from visionbench.measuring.replicas import InTurns
 from visionbench.models.detection import Detector
 from visionbench.models.identity import network_hash
 from visionbench.models.inputs import Arguments, Maker, arguments
-from visionbench.models.loss import Loss, loss_of
-from visionbench.models.modes import set_mode
-from visionbench.models.numbers import foreign_numbers, mismatch
-from visionbench.models.optimizer import adamw
-from visionbench.models.outputs import first_tensor, labels_shape, trained
+from visionbench.models.modes import foreign_numbers, mismatch, set_mode
+from visionbench.models.outputs import Loss, adamw, first_tensor, labels_shape, loss_of, trained
 from visionbench.models.randomness import seed_all, seeded
 from visionbench.record.inputs import INTEGERS
 from visionbench.record.spec import Spec

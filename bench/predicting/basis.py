@@ -10,14 +10,10 @@
 
 The data-sheet interval is wide and leans to the slow side because power limits forbid what data sheets promise: four
 GeForce and workstation cards predicted from each other were off by a factor common to all models with a standard
-deviation of 0.21 in the logarithm, on top of the model's own.
-
-For data-centre cards that factor is known (`_SLOWDOWNS`). GeForce tensor cores run at half rate and above the sheet's
-clock, so their multipliers are below 1; V100, T4 and A100 reach less of what their sheets promise, by a factor that
-hardly depends on the model: printed AMP inference rows were 1.3 to 2 times slower than predicted, with a scatter of 0.1
-around that. The factors are medians of printed rows that no multiplier was fitted on (`perf/prediction`), so those rows
-are evidence of the scatter only. H100's factor is A100's, so its 116 rows are evidence of the factor, too. Training
-factors are of all such chips together and rougher. docs/predictions.md shows all of it.
+deviation of 0.21 in the logarithm, on top of the model's own. For data-centre cards that factor is known
+(`_SLOWDOWNS`): medians of printed rows that no multiplier was fitted on (`perf/prediction`), so those rows are evidence
+of the scatter only. H100's factor is A100's, so its rows are evidence of the factor, too. docs/predictions.md shows
+all of it.
 """
 
 from __future__ import annotations
@@ -28,9 +24,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from visionbench.predicting.calibration import Calibration, average, best, chip
-from visionbench.predicting.features import LAUNCH, LAUNCH_SECONDS
-from visionbench.predicting.peaks import Peaks, peaks_of
-from visionbench.predicting.priors import prior
+from visionbench.predicting.features import LAUNCH, LAUNCH_SECONDS, Peaks, peaks_of
+from visionbench.predicting.fit import prior
 from visionbench.record.devices import DEVICES, DeviceSpec
 from visionbench.record.errors import BenchError
 from visionbench.record.record import Tier
@@ -137,14 +132,11 @@ def basis_of(spec: Spec, device: DeviceSpec, calibrations: Sequence[Calibration]
         raise BenchError(
             f"{device.key} is older than every card that rows were measured on: `run anchors` there, and `calibrate`."
         )
-    return replace(_basis_of_data_sheet(spec, device, peaks, calibrations), limit=_limit(spec, device, calibrations))
-
-
-def _limit(spec: Spec, device: DeviceSpec, calibrations: Sequence[Calibration]) -> Basis | None:
-    """TF32 makes products faster than fp32 and changes nothing else, so fp32 is never faster."""
+    basis = _basis_of_data_sheet(spec, device, peaks, calibrations)
     if spec.precision != "fp32" or device.tf32 is None:
-        return None
-    return basis_of(replace(spec, precision="tf32"), device, calibrations)
+        return basis
+    # TF32 makes products faster than fp32 and changes nothing else, so fp32 is never faster.
+    return replace(basis, limit=basis_of(replace(spec, precision="tf32"), device, calibrations))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,9 +186,14 @@ def _basis_of_data_sheet(spec: Spec, device: DeviceSpec, peaks: Peaks, calibrati
     slowdown = None if related else _slowdown(spec, device)
     alike = related and all(other.memory_format == spec.memory_format for other in others)
     low, high = slowdown.interval if slowdown else OF_THE_CHIP if alike else DATA_SHEET
+    cards = ", ".join(sorted({other.device for other in others}))
+    where = f"multipliers of {cards}" if cards else "believed multipliers"
+    reason = f"no rows of {device.key} for {spec.precision} {spec.memory_format} {spec.task}; {where}"
+    if slowdown and slowdown.factor != 1.0:
+        reason += f", slowed {slowdown.factor:.3g} times as printed rows of {slowdown.of} are"
     return Basis(
         tier="data sheet",
-        reason=_reason(spec, device, others, slowdown),
+        reason=reason,
         calibration="+".join(other.id for other in others) or "priors",
         multipliers=_transferable(average(others), spec),
         factor=slowdown.factor if slowdown else 1.0,
@@ -224,16 +221,6 @@ def _transferable(multipliers: dict[str, float], spec: Spec) -> dict[str, float]
     }
 
 
-def _reason(spec: Spec, device: DeviceSpec, others: Sequence[Calibration], slowdown: Slowdown | None) -> str:
-    where = (
-        f"multipliers of {', '.join(sorted({other.device for other in others}))}" if others else "believed multipliers"
-    )
-    reason = f"no rows of {device.key} for {spec.precision} {spec.memory_format} {spec.task}; {where}"
-    if slowdown is None or slowdown.factor == 1.0:
-        return reason
-    return f"{reason}, slowed {slowdown.factor:.3g} times as printed rows of {slowdown.of} are"
-
-
 def _of_other_cards(calibrations: Iterable[Calibration], spec: Spec, device: DeviceSpec) -> list[Calibration]:
     """Calibrations of other cards for the same task, kind of arithmetic and compiler.
 
@@ -241,17 +228,13 @@ def _of_other_cards(calibrations: Iterable[Calibration], spec: Spec, device: Dev
     rows, because printed rows contain what is particular to their chip.
     """
     compiled, wanted = spec.compile_mode is not None, _arithmetic(spec.precision)
-    if wanted == "tf32" and spec.task == "inference" and not _stacked(device):
+    if wanted == "tf32" and spec.task == "inference" and not device.memory_type.startswith("HBM"):
         # The only TF32 rows are of an A100, and contain what makes cards with stacked memory slow.
         wanted = "two bytes"
     alike = [c for c in calibrations if (c.task, c.compiled, _arithmetic(c.precision)) == (spec.task, compiled, wanted)]
     same = [c for c in alike if c.memory_format == spec.memory_format] or alike
     own = [c for c in same if chip(c.device) == chip(device.key)]
     return own or [c for c in same if c.origin == "timm"] or same
-
-
-def _stacked(device: DeviceSpec) -> bool:
-    return device.memory_type.startswith("HBM")
 
 
 def _arithmetic(precision: str) -> str:
@@ -276,9 +259,7 @@ def _sustained(peaks: Peaks, device: DeviceSpec) -> Peaks:
         for other in (device, *DEVICES)
         if chip(other.key) == chip(device.key) and other.achieved_bf16 and other.bf16
     ]
-    if not shares:
-        return peaks
-    share = shares[0]
+    share = shares[0] if shares else 1.0
     on_tensor_cores = peaks.single != device.fp32
     return replace(peaks, half=peaks.half * share, single=peaks.single * (share if on_tensor_cores else 1))
 

@@ -1,7 +1,7 @@
 """From measured steps to a calibration, and from a user's own records: a dozen or two of anchors will do.
 
-So few rows cannot say what each kernel costs. The fit therefore starts from what a prediction for that card would use
-without them, and corrects the factor that all networks have in common and, held firmly, each multiplier.
+So few rows cannot say what each kernel costs. The fit starts from what a prediction for that card would use without
+them, and corrects the factor that all networks have in common and, held firmly, each multiplier.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 
 from visionbench.predicting.basis import StartingPoint, starting_point
 from visionbench.predicting.calibration import Calibration, shipped
-from visionbench.predicting.fit import common_factor, fit, fit_anchors
+from visionbench.predicting.features import peaks_of
+from visionbench.predicting.fit import Array, common_factor, fit, fit_anchors, priors
 from visionbench.predicting.held_out import (
     Fitting,
     baseline_predictions,
@@ -25,8 +26,6 @@ from visionbench.predicting.held_out import (
     interval,
     resolution,
 )
-from visionbench.predicting.peaks import peaks_of
-from visionbench.predicting.priors import Array, priors
 from visionbench.predicting.samples import (
     Progress,
     Sample,

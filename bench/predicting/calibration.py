@@ -1,7 +1,6 @@
 """Fitted multipliers with their provenance: one JSON file per device, precision, memory format, task and compiler.
 
-A file is read strictly: an unknown or missing field, a negative multiplier or a broken interval is an error, because it
-would silently change a prediction.
+A file is read strictly: what is unknown, missing, negative or broken would silently change a prediction.
 """
 
 from __future__ import annotations
@@ -86,17 +85,12 @@ def write(calibration: Calibration, folder: Path = FOLDER) -> Path:
     path = folder / f"{calibration.id}.json"
     text = json.dumps(_rounded(asdict(calibration)), indent=1, sort_keys=True, allow_nan=False)
     with locked(path, folders=True):
-        if _is_newer(path):
-            raise BenchError(f"{path} is of a newer visionbench and stays: upgrade, or name another folder.")
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            data = decode(text_of(path))
+            if isinstance(data, dict) and data["schema"] > SCHEMA:
+                raise BenchError(f"{path} is of a newer visionbench and stays: upgrade, or name another folder.")
         write_whole(path, text + "\n", remedy="name another folder")
     return path
-
-
-def _is_newer(path: Path) -> bool:
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        data = decode(text_of(path))
-        return bool(isinstance(data, dict) and data["schema"] > SCHEMA)
-    return False
 
 
 def _rounded(value: Any) -> Any:

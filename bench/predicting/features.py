@@ -14,22 +14,24 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from visionbench.predicting.convolutions import Column, convolution_columns, elements, innermost, rounded_up, size
-from visionbench.predicting.peaks import Peaks
+from visionbench.record.devices import DeviceSpec
+from visionbench.record.errors import BenchError
 
 if TYPE_CHECKING:
     from visionbench.tracing import Trace
-    from visionbench.tracing.call_cache import Operand
-    from visionbench.tracing.operators import Operator
+    from visionbench.tracing.call_cache import Operand, Operator
+
+Column = tuple[str, float]
+"""A feature's name and its ideal seconds."""
 
 LAUNCH = "launches"
 LAUNCH_SECONDS = 5e-6
 """The least time that enqueuing one kernel takes: about 5 us of the host's time."""
 
-_TILE = 128
+TILE = 128
 _ALIGNED = 8
 # Tensor cores read 16 bytes at a time: rows of 2-byte numbers whose length is no multiple of 8 go slower ways.
 
@@ -39,6 +41,42 @@ _UPCAST = frozenset(("pow", "exp", "reciprocal", "rsqrt", "log", "softplus", "pr
 _BILINEAR_BLOCK = 16384
 _BILINEAR_SECONDS = 1e-7
 # torch's bilinear kernel has one thread per output position, which loops over all images and channels.
+
+_CUDNN_KERNELS = (1, 3, 5)
+_CUDNN_MIN_CHANNELS, _CUDNN_MIN_WIDTH = 32, 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peaks:
+    """FLOP/s of matrix products on 2-byte and on 4-byte operands and of everything else, bytes/s, bytes of L2 cache.
+
+    4-byte products run on the tensor cores under TF32 and on the ordinary cores without.
+    """
+
+    half: float
+    single: float
+    scalar: float
+    bandwidth: float
+    l2: float
+
+    def of_products(self, itemsize: int) -> float:
+        """FLOP/s of matrix products on operands of so many bytes."""
+        return self.half if itemsize == 2 else self.single
+
+
+def peaks_of(device: DeviceSpec, precision: str) -> Peaks:
+    """The peaks that a spec of that precision meets on a device. Raises `BenchError` where the device lacks it."""
+    peak = device.peak(precision)
+    if peak is None:
+        raise BenchError(f"a {device.key} has no {precision}: choose another --precision.")
+    two_bytes = precision not in ("fp32", "tf32")
+    return Peaks(
+        half=peak if two_bytes else device.fp16,
+        single=peak if precision == "tf32" else device.fp32,
+        scalar=device.fp32,
+        bandwidth=device.bandwidth,
+        l2=device.l2,
+    )
 
 
 def features(trace: Trace, peaks: Peaks) -> dict[str, float]:
@@ -66,11 +104,41 @@ def columns(op: Operator, peaks: Peaks, *, autocast: bool) -> Iterator[Column]:
     if not op.operands:
         return
     if op.phase == "optimizer":
-        yield "optimizer", sum(map(size, op.operands)) / peaks.bandwidth
+        yield "optimizer", _moved(op, peaks)
         return
     if autocast and op.name in _UPCAST and op.operands[0][2] == 2:
         yield "cast", 10 * elements(op.operands[0]) / peaks.bandwidth
     yield from _BY_KIND.get(op.kind, _elementwise)(op, peaks)
+
+
+# --- what the shape and the strides of an operand say about the kernel that reads it ---
+
+
+def elements(tensor: Operand) -> int:
+    """How many elements a tensor has."""
+    return math.prod(tensor[0])
+
+
+def size(tensor: Operand) -> int:
+    """Bytes of a tensor that must be read: an expanded dimension (stride 0) counts as one element."""
+    shape, strides, itemsize = tensor
+    return itemsize * math.prod(1 if stride == 0 else n for n, stride in zip(shape, strides, strict=True))
+
+
+def innermost(tensor: Operand) -> int:
+    """The dimension along which neighbours are adjacent in memory (a warp reads these at once); -1 without one."""
+    shape, strides, _ = tensor
+    return next((i for i, (n, stride) in enumerate(zip(shape, strides, strict=True)) if n > 1 and stride == 1), -1)
+
+
+def is_channels_last(tensor: Operand) -> bool:
+    """Whether an (N, C, H, W) tensor is stored as (N, H, W, C)."""
+    return len(tensor[0]) == 4 and tensor[0][1] > 1 and innermost(tensor) == 1
+
+
+def rounded_up(n: int, multiple: int) -> int:
+    """The next multiple: matrix kernels work in whole tiles."""
+    return -(-n // multiple) * multiple
 
 
 def _moved(op: Operator, peaks: Peaks) -> float:
@@ -94,15 +162,15 @@ def _matmul(op: Operator, peaks: Peaks) -> Iterator[Column]:
 
 def _product(op: Operator, peaks: Peaks) -> Iterator[Column]:
     """(M, K) @ (K, N): a linear layer."""
-    out, peak = op.operands[-1], _matrix_peak(op, peaks)
+    out, peak = op.operands[-1], peaks.of_products(op.operands[-1][2])
     n = out[0][-1]
     m, k = elements(out) // max(n, 1), op.macs // max(elements(out), 1)
     flops, moved = 2 * op.macs / peak, _moved(op, peaks)
     yield "linear.flops", flops
     yield "linear.bytes", moved
     yield "linear.roof", max(flops, moved)
-    yield "linear.tile", 2 * m * (rounded_up(n, _TILE) - n) * k / peak
-    yield "linear.short", 2 * m * rounded_up(n, _TILE) * 64 / peak
+    yield "linear.tile", 2 * m * (rounded_up(n, TILE) - n) * k / peak
+    yield "linear.short", 2 * m * rounded_up(n, TILE) * 64 / peak
     if n % 2 or k % 2:
         yield "linear.odd", flops
     elif n % _ALIGNED or k % _ALIGNED:
@@ -116,17 +184,13 @@ def _batched(op: Operator, peaks: Peaks) -> Iterator[Column]:
         yield from _product(op, peaks)
         return
     batch, m, n = out[0]
-    k, peak = left[0][2], _matrix_peak(op, peaks)
+    k, peak = left[0][2], peaks.of_products(op.operands[-1][2])
     tiles = rounded_up(m, 64) * rounded_up(n, 64) * rounded_up(k, 32)
     yield "batched.flops", 2 * op.macs / peak
     yield "batched.bytes", _moved(op, peaks)
     yield "batched.tile", 2 * batch * (tiles - m * n * k) / peak
     if k % 2 or n % 2:
         yield "batched.odd", _moved(op, peaks)
-
-
-def _matrix_peak(op: Operator, peaks: Peaks) -> float:
-    return peaks.half if op.operands[-1][2] == 2 else peaks.single
 
 
 def _attention(op: Operator, peaks: Peaks) -> Iterator[Column]:
@@ -139,7 +203,7 @@ def _attention(op: Operator, peaks: Peaks) -> Iterator[Column]:
     width = next((w for w in (32, 64, 96, 128) if query[-1] <= w), 256)
     masked = len(op.operands) > (10 if backward else 5)
     suffix = (".masked" if masked else "") + (".backward" if backward else "")
-    peak = peaks.half if op.operands[0][2] == 2 else peaks.single
+    peak = peaks.of_products(op.operands[0][2])
     yield f"attention.flops{suffix}", 4 * scores * width / peak
     yield f"attention.scores{suffix}", 8 * scores / peaks.scalar
     yield "attention.bytes", _moved(op, peaks)
@@ -196,15 +260,12 @@ def _reduction(op: Operator, peaks: Peaks) -> Iterator[Column]:
 
 
 def _elementwise(op: Operator, peaks: Peaks) -> Iterator[Column]:
-    target = op.operands[-1]
     moved = _moved(op, peaks)
-    if moved * peaks.bandwidth < 0.6 * peaks.l2:
-        yield "elementwise.cached", moved
-    else:
-        yield _elementwise_way(op.operands[:-1] or op.operands, target), moved
+    yield _elementwise_way(op) if moved * peaks.bandwidth >= 0.6 * peaks.l2 else "elementwise.cached", moved
 
 
-def _elementwise_way(sources: tuple[Operand, ...], target: Operand) -> str:
+def _elementwise_way(op: Operator) -> str:
+    sources, target = op.operands[:-1] or op.operands, op.operands[-1]
     whole = elements(target)
     mixed = len({tensor[2] for tensor in (*sources, target) if elements(tensor) > 1}) > 1
     if any(elements(tensor) == whole and _crosses(tensor, target) for tensor in sources):
@@ -214,10 +275,143 @@ def _elementwise_way(sources: tuple[Operand, ...], target: Operand) -> str:
     return "elementwise.mixed" if mixed else "elementwise"
 
 
+# --- convolutions: what cuDNN's kernels are known to depend on ---
+#
+# A dense convolution is an implicit matrix product of M = N H W positions, N = output channels and K = input channels x
+# kernel area; it runs in whole tiles, so few output channels waste part of one (`.tile`), and a short K spends its time
+# on entering and leaving the loop (`.short`). Half-precision kernels want channels last: in NCHW the input and output
+# are transposed on the way, so bytes count by memory format. Depthwise convolutions have no products to share and are
+# bound by memory; torch sends them to cuDNN only for channels last or, in half precision, for small square kernels
+# without stride (ATen/native/Convolution.cpp, `use_cudnn_depthwise`), else to a plain kernel that is many times slower.
+# A 3x3 convolution without stride in 4-byte numbers may be computed with fewer products than the rule counts (Winograd;
+# Lavin & Gray 2016), so it has its own column.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Convolution:
+    """One convolution as cuDNN sees it. `flops`, `bytes` and `output` are seconds at the peaks."""
+
+    channels: int
+    filters: int
+    per_group: int
+    positions: int
+    kernel: tuple[int, ...]
+    shrinks: bool
+    last: bool
+    half: bool
+    width: int
+    peak: float
+    flops: float
+    bytes: float
+    output: float
+
+    @property
+    def area(self) -> int:
+        """Positions under the kernel."""
+        return math.prod(self.kernel)
+
+
+def _convolutions(op: Operator, peaks: Peaks) -> Iterator[Column]:
+    """The columns of a forward convolution, or of the gradients of one."""
+    if op.name == "convolution_backward":
+        yield from _backward(op, peaks)
+        return
+    x, weight, out = op.operands[0], op.operands[1], op.operands[-1]
+    conv = _convolution(x, weight, out, peaks)
+    if len(op.operands) > 3 and conv.half:  # cuDNN adds the bias in a kernel that reads and writes the output again
+        yield "conv.bias", 2 * conv.output
+    if op.kind == "depthwise_conv":
+        kernel = _depthwise_kernel(conv)
+        yield f"depthwise.bytes.{kernel}", conv.bytes
+        yield f"depthwise.taps.{kernel}", 2 * conv.positions * conv.filters * conv.area / peaks.scalar
+    elif op.kind == "grouped_conv":
+        yield from _grouped(conv, peaks)
+    else:
+        yield from _dense(conv, size(weight) / peaks.bandwidth)
+
+
+def _convolution(x: Operand, weight: Operand, out: Operand, peaks: Peaks) -> _Convolution:
+    area, peak = math.prod(weight[0][2:]), peaks.of_products(x[2])
+    return _Convolution(
+        channels=x[0][1],
+        filters=out[0][1],
+        per_group=weight[0][1],
+        positions=elements(out) // out[0][1],
+        kernel=weight[0][2:],
+        shrinks=math.prod(x[0][2:]) >= 2.5 * math.prod(out[0][2:]),
+        last=is_channels_last(x),
+        half=x[2] == 2,
+        width=out[0][-1],
+        peak=peak,
+        flops=2 * elements(out) * weight[0][1] * area / peak,
+        bytes=(size(x) + size(out)) / peaks.bandwidth,
+        output=size(out) / peaks.bandwidth,
+    )
+
+
+def _dense(conv: _Convolution, weight: float) -> Iterator[Column]:
+    per_mac = 2 / conv.peak
+    if conv.channels <= 4:  # the picture itself: channels are padded to 8
+        yield "stem.flops", per_mac * conv.positions * rounded_up(conv.filters, 64) * 8 * conv.area
+        yield "stem.bytes", conv.bytes
+        return
+    if conv.area == 1 and conv.width == 1:  # squeeze-and-excitation: little work
+        yield "gate.bytes", conv.bytes + weight
+        return
+    name = "pointwise" if conv.area == 1 else "spatial"
+    winograd = conv.kernel == (3, 3) and not conv.half and not conv.shrinks
+    yield "winograd.flops" if winograd else f"{name}.flops", conv.flops
+    yield f"{name}.bytes.last" if conv.last else f"{name}.bytes", conv.bytes
+    yield f"{name}.roof", max(conv.flops, conv.bytes)
+    waste = rounded_up(conv.filters, TILE) - conv.filters
+    yield f"{name}.tile", per_mac * conv.positions * waste * conv.channels * conv.area
+    yield f"{name}.short", per_mac * conv.positions * rounded_up(conv.filters, 64) * 64
+
+
+def _grouped(conv: _Convolution, peaks: Peaks) -> Iterator[Column]:
+    groups = conv.channels // conv.per_group
+    padded = rounded_up(conv.per_group, 16) * rounded_up(conv.filters // groups, 16)
+    yield "grouped.tile", 2 * conv.positions * groups * padded * conv.area / conv.peak
+    yield "grouped.flops", 2 * conv.positions * conv.filters * conv.per_group * conv.area / peaks.scalar
+    yield "grouped.bytes.last" if conv.last else "grouped.bytes", conv.bytes
+
+
+def _depthwise_kernel(conv: _Convolution) -> str:
+    """The kernel that torch chooses: channels last, strided, cuDNN's or its own plain one."""
+    square = len(conv.kernel) == 2 and conv.kernel[0] == conv.kernel[1] and conv.kernel[0] in _CUDNN_KERNELS
+    if conv.last:
+        return "last"
+    if conv.shrinks:
+        return "strided"
+    fits = conv.channels >= _CUDNN_MIN_CHANNELS and conv.width >= _CUDNN_MIN_WIDTH
+    return "cudnn" if conv.half and square and fits else "plain"
+
+
+def _backward(op: Operator, peaks: Peaks) -> Iterator[Column]:
+    """Two more convolutions, one per gradient; the kernel of the weight's gradient reduces over positions."""
+    grad, x, weight = op.operands[:3]
+    conv = _convolution(x, weight, grad, peaks)
+    moved = _moved(op, peaks)
+    last = ".last" if conv.last or is_channels_last(grad) else ""
+    kind = op.kind.removesuffix("_conv")
+    if kind == "depthwise":
+        kernel = "last" if last else _depthwise_kernel(conv)
+        yield f"depthwise.backward.taps.{kernel}", 2 * op.macs / peaks.scalar
+        yield f"depthwise.backward.bytes.{kernel}", moved
+        return
+    products = 2 * op.macs / conv.peak
+    yield f"{kind}.backward.flops{last}", products
+    yield f"{kind}.backward.bytes{last}", moved
+    if kind == "grouped":
+        yield f"grouped.backward.scalar{last}", 2 * op.macs / peaks.scalar
+    elif conv.area > 1:
+        yield f"spatial.backward.flops{last}", products
+
+
 _BY_KIND: Mapping[str, Callable[[Operator, Peaks], Iterator[Column]]] = {
-    "conv": convolution_columns,
-    "grouped_conv": convolution_columns,
-    "depthwise_conv": convolution_columns,
+    "conv": _convolutions,
+    "grouped_conv": _convolutions,
+    "depthwise_conv": _convolutions,
     "matmul": _matmul,
     "attention": _attention,
     "norm": _norm,

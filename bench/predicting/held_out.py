@@ -1,9 +1,8 @@
 """How wrong a model is about families that it has not seen: each family is predicted by a fit without it.
 
-Rows of one family share code and kernels, so with a random split the model could look its answer up (the public tables
-then show 3 to 6 points less error). A family is the module that defines the network. The interval is split-conformal
-(Vovk et al. 2005; Lei et al. 2018): the quantiles of the held-out residuals of the *other* families, so that coverage
-is held out too.
+Rows of one family share code and kernels, so with a random split the model could look its answer up. The interval is
+split-conformal (Vovk et al. 2005; Lei et al. 2018): the quantiles of the held-out residuals of the *other* families, so
+that coverage is held out too.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from visionbench.predicting.fit import fit
-from visionbench.predicting.priors import Array
+from visionbench.predicting.fit import Array, fit
 from visionbench.predicting.samples import Sample, design_matrix, measured_seconds
 from visionbench.record.prediction import Figures
 
@@ -44,13 +42,13 @@ def baseline_predictions(samples: Sequence[Sample], work: Callable[[Sample], flo
 
 def _by_family(samples: Sequence[Sample], predict: Callable[[Mask], Array]) -> Array:
     family = np.array([sample.family for sample in samples])
-    predicted = np.zeros(len(samples))
+    values = np.zeros(len(samples))
     for name in sorted(set(family)):
         members = family == name
         if members.all():
             raise ValueError("one family alone cannot be held out")
-        predicted[members] = predict(~members)[members]
-    return predicted
+        values[members] = predict(~members)[members]
+    return values
 
 
 def residuals(samples: Sequence[Sample], predicted: Array) -> Array:
@@ -79,13 +77,12 @@ def _quantiles(values: Array, level: float) -> tuple[float, float]:
 def coverage(samples: Sequence[Sample], predicted: Array, level: float) -> float:
     """The share of rows inside the interval of that nominal level made of the other families' residuals."""
     residual = residuals(samples, predicted)
-    family = np.array([sample.family for sample in samples])
-    inside = np.zeros(len(samples), dtype=bool)
-    for name in sorted(set(family)):
-        members = family == name
-        low, high = _quantiles(residual[~members], level)
-        inside[members] = (residual[members] >= low) & (residual[members] <= high)
-    return float(inside.mean())
+
+    def is_inside(rest: Mask) -> Array:
+        low, high = _quantiles(residual[rest], level)
+        return ((residual >= low) & (residual <= high)).astype(float)
+
+    return float(_by_family(samples, is_inside).mean())
 
 
 def resolution(samples: Sequence[Sample], predicted: Array, pairs: int = 20_000) -> float:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from visionbench.predicting.tracing import traced
+from visionbench.predicting.samples import traced
 from visionbench.record.devices import DeviceSpec
 from visionbench.record.errors import BenchError
 from visionbench.record.prediction import Counter

@@ -1,18 +1,25 @@
-"""Rows that a time model learns from: measured steps, traced, as columns of ideal seconds."""
+"""Rows that a time model learns from: measured steps, traced, as columns of ideal seconds.
+
+Calibrating reads a thousand rows at many batch sizes, and a model's operators do not depend on it but for the sizes of
+tensors. So a model is traced once, at a batch that is a large prime: every dimension that this prime divides is the
+batch, and is replaced by any other batch. (No network's own dimension is a multiple of 1009.)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from visionbench.predicting.peaks import Peaks
-from visionbench.predicting.priors import Array
-from visionbench.predicting.tracing import columns_at, marked
+from visionbench.predicting.features import Peaks, distinct, total
+from visionbench.predicting.fit import Array
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import ImageSize, Spec
-from visionbench.tracing import Trace
+from visionbench.tracing import Trace, run
+from visionbench.tracing.apart import guarded
+from visionbench.tracing.call_cache import Operator
 
 Progress = Callable[[int, int, str], None]
 """(rows done, rows in all, the row's name)."""
@@ -86,23 +93,21 @@ def traced_samples(steps: Sequence[Step], progress: Progress = silent) -> tuple[
         except BenchError as error:
             skipped += [Skipped(row=str(step.spec), reason=str(error)) for step in group]
             continue
-        samples += [_sample(step, trace) for step in group]
+        for step in group:
+            batch, autocast = step.spec.batch_size, step.spec.precision.startswith("amp_")
+            sample = Sample(
+                model=spec.model,
+                family=family_of(trace.family),
+                image_size=spec.image_size,
+                batch_size=batch,
+                seconds=step.seconds,
+                columns=columns_at(trace.operators, batch, step.peaks, autocast=autocast),
+                macs=trace.macs_per_image * batch,
+                activations=trace.activations_per_image * batch,
+                source=step.source,
+            )
+            samples.append(sample)
     return samples, skipped
-
-
-def _sample(step: Step, trace: Trace) -> Sample:
-    spec = step.spec
-    return Sample(
-        model=spec.model,
-        family=family_of(trace.family),
-        image_size=spec.image_size,
-        batch_size=spec.batch_size,
-        seconds=step.seconds,
-        columns=columns_at(trace.operators, spec.batch_size, step.peaks, autocast=spec.precision.startswith("amp_")),
-        macs=trace.macs_per_image * spec.batch_size,
-        activations=trace.activations_per_image * spec.batch_size,
-        source=step.source,
-    )
 
 
 def column_names(samples: Sequence[Sample]) -> tuple[str, ...]:
@@ -118,3 +123,48 @@ def design_matrix(samples: Sequence[Sample], columns: Sequence[str]) -> Array:
 def measured_seconds(samples: Sequence[Sample]) -> Array:
     """The samples' measured seconds per step, of shape (rows,)."""
     return np.array([sample.seconds for sample in samples])
+
+
+# --- what is asked of the tracer: a step, and the same step at another batch size ---
+
+MARK = 1009
+
+
+def traced(spec: Spec) -> Trace:
+    """One step of `spec`, as the tracer sees it. Raises as `visionbench.tracing.run`."""
+    return guarded(spec.model, run, spec)
+
+
+def marked(spec: Spec) -> Trace:
+    """The step of `spec` at a batch of `MARK`, for `columns_at`. Raises `BenchError` if it cannot be built or traced.
+
+    A table holds names that this timm does not know (`models.ModelError`, a ValueError), and old ones that it knows and
+    cannot build (RuntimeError).
+    """
+    try:
+        return run(replace(spec, batch_size=MARK))
+    except (ValueError, RuntimeError) as error:
+        raise BenchError(f"{spec.model} cannot be built: {str(error).splitlines()[0]}.") from error
+
+
+def columns_at(operators: Iterable[Operator], batch_size: int, peaks: Peaks, *, autocast: bool) -> dict[str, float]:
+    """The features of a step at `batch_size` from the operators of one at `MARK`."""
+    scaled: Counter[Operator] = Counter()
+    for op, times in distinct(operators).items():
+        scaled[at_batch(op, batch_size)] += times
+    return total(scaled, peaks, autocast=autocast)
+
+
+def at_batch(op: Operator, batch_size: int) -> Operator:
+    """An operator of a trace at `MARK` as it would be at `batch_size`."""
+    operands = tuple(
+        (tuple(n // MARK * batch_size if n % MARK == 0 else n for n in shape), strides, itemsize)
+        for shape, strides, itemsize in op.operands
+    )
+    return replace(
+        op,
+        operands=operands,
+        macs=op.macs * batch_size // MARK,
+        activations=op.activations * batch_size // MARK,
+        bytes=op.bytes * batch_size // MARK,
+    )

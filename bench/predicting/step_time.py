@@ -1,8 +1,7 @@
 """Predict a step on a card: its seconds and its training memory, each with an 80 % interval and a tier, as a record.
 
 The record says `predicted`, has no protocol, and names the card in its environment; it is never used as a baseline. Its
-measurements are `step_time` (s) and, for training, `peak_memory_allocated`, `peak_memory_reserved` and `process_memory`
-(B), each with its interval; its `basis` says the tier, the calibration and the reason.
+`basis` says the tier, the calibration and the reason.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from visionbench.predicting.basis import RATIO, Basis, basis_of, refusal
 from visionbench.predicting.calibration import Calibration, shipped
 from visionbench.predicting.features import features
 from visionbench.predicting.memory import Memory, bounds, capacity, least, memory
-from visionbench.predicting.tracing import traced
+from visionbench.predicting.samples import traced
 from visionbench.record.devices import DeviceSpec, find
 from visionbench.record.errors import BenchError
 from visionbench.record.metrics import measurement
@@ -66,28 +65,31 @@ def predict_traced(
     if reason is not None:
         return refused(spec, device, "unsupported", reason)
     needed = memory(trace, device)
-    too_much = _too_much(trace, needed, capacity(device))
-    if too_much:
+    room = capacity(device)
+    # For inference only a bound is known: what its largest operator works on.
+    bound = max(least(trace), needed.process * bounds("process")[0] if needed else 0.0)
+    if bound > room:
+        about = "training needs about" if needed else "it needs at least"
+        size, has = (needed.process if needed else bound) / 2**30, room / 2**30
+        too_much = f"{about} {size:.1f} GiB, the card has {has:.1f}: choose a smaller batch or image"
         return refused(spec, device, "out_of_memory", too_much)
     if ratio is not None:
         seconds, basis = _by_ratio(trace, spec, seconds, basis, ratio)
+    interval = (seconds * math.exp(basis.low), seconds * math.exp(basis.high), LEVEL)
     return Record(
         spec=spec,
         protocol=None,
         environment=_environment(device, basis.torch),
-        measurements=(_time(seconds, basis), *_memory(needed)),
+        measurements=(measurement(STEP_TIME, (seconds,), interval=interval), *_memory(needed)),
         source="predicted",
-        basis=_recorded(basis),
+        # Of the resolution no more than three digits are known.
+        basis=RecordedBasis(
+            tier=basis.tier,
+            calibration=basis.calibration,
+            reason=basis.reason,
+            resolution=float(f"{basis.resolution:.3g}"),
+        ),
     )
-
-
-def _too_much(trace: Trace, needed: Memory | None, room: float) -> str:
-    """Why the step does not fit, or "". For inference only a bound is known: what its largest operator works on."""
-    bound = max(least(trace), needed.process * bounds("process")[0] if needed else 0.0)
-    if bound <= room:
-        return ""
-    about = f"training needs about {needed.process / 2**30:.1f}" if needed else f"it needs at least {bound / 2**30:.1f}"
-    return f"{about} GiB, the card has {room / 2**30:.1f}: choose a smaller batch or image"
 
 
 def _ratio(
@@ -117,18 +119,6 @@ def _by_ratio(
     reason = f"measured on {record.environment.device} ({rate:.4g} img/s), times the ratio of two predictions"
     better = replace(here, tier="ratio", reason=reason, low=RATIO[0], high=RATIO[1], resolution=RATIO[1] * math.sqrt(2))
     return seconds * factor, better
-
-
-def _time(seconds: float, basis: Basis) -> Measurement:
-    interval = (seconds * math.exp(basis.low), seconds * math.exp(basis.high), LEVEL)
-    return measurement(STEP_TIME, (seconds,), interval=interval)
-
-
-def _recorded(basis: Basis) -> RecordedBasis:
-    """The basis as a record holds it; the resolution with three digits, as no more are known."""
-    return RecordedBasis(
-        tier=basis.tier, calibration=basis.calibration, reason=basis.reason, resolution=float(f"{basis.resolution:.3g}")
-    )
 
 
 def _memory(needed: Memory | None) -> Iterator[Measurement]:

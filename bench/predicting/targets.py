@@ -78,10 +78,6 @@ def from_toml(path: Path) -> DeviceSpec:
     if set(data) != wanted:
         odd = ", ".join(sorted(set(data) ^ wanted))
         raise BenchError(f"{path} has missing or unknown fields ({odd}): write them as in bench/predicting/targets.py.")
-    return _device(path, data)
-
-
-def _device(path: Path, data: dict[str, Any]) -> DeviceSpec:
     for name, value in data.items():
         wrong = _wrong(name, value)
         if wrong:

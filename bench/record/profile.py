@@ -60,10 +60,10 @@ a training step of `TRAINED` images, only of that variant."""
 
 FUSED, FIRST, LAST, MORE, LESS = "fused", "strided first", "strided last", "a token more", "a token less"
 QUERIES = "queries of every token"
-"""Forms of a network: `tracing.profile` makes the first, `tracing.forms` the others."""
+"""Forms of a network, which `tracing.profile` makes."""
 
 TRAINING, TRAINED = "training", 32
-"""The variant that holds nothing but the memory of a training step (`tracing.forms`), and of how many images that is.
+"""The variant that holds nothing but the memory of a training step (`tracing.profile`), and of how many images that is.
 """
 
 

@@ -125,13 +125,10 @@ def _answer(line: Connection, process: Any) -> Any:
         return line.recv()
     except EOFError:
         process.join()
-        return ChildError(f"it ended the process that counted it ({_how(process.exitcode)}): mend the model.")
-
-
-def _how(code: int) -> str:
-    if code == -signal.SIGKILL:
-        return "killed, perhaps for want of memory"
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        code: int = process.exitcode
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        how = "killed, perhaps for want of memory" if code == -signal.SIGKILL else how
+        return ChildError(f"it ended the process that counted it ({how}): mend the model.")
 
 
 def _serve(line: Connection, parent: int, function: Callable[..., Any], args: Any, options: Any) -> None:

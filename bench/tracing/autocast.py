@@ -7,12 +7,12 @@ own state of the region: nested ones, ones that switch it off, and those that a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from visionbench.tracing.old_torch import GeluOfOld, SoftmaxOfOld
+Operation = Callable[..., torch.Tensor]
 
 _aten = torch.ops.aten
 
@@ -66,7 +66,7 @@ class Casts:
         self._copies.clear()
 
 
-def softmax(casts: Casts, former: bool) -> Callable[..., torch.Tensor]:
+def softmax(casts: Casts, former: bool) -> Operation:
     """Softmax as autocast runs it; `former`: one that keeps its input, too."""
     run = SoftmaxOfOld.apply if former else _aten._softmax.default
 
@@ -80,7 +80,7 @@ def softmax(casts: Casts, former: bool) -> Callable[..., torch.Tensor]:
     return softmax
 
 
-def cast_operators(casts: Casts, attention: Callable[..., torch.Tensor]) -> dict[str, Callable[..., Any]]:
+def cast_operators(casts: Casts, attention: Operation) -> dict[str, Callable[..., Any]]:
     """The operators that autocast casts the operands of; outside a region they are as torch composes them."""
 
     def lowered(run: Callable[..., Any]) -> Callable[..., Any]:
@@ -103,7 +103,7 @@ def cast_operators(casts: Casts, attention: Callable[..., torch.Tensor]) -> dict
     return table
 
 
-def gelu(casts: Casts) -> Callable[..., torch.Tensor]:
+def gelu(casts: Casts) -> Operation:
     """GELU as autocast ran it before torch 1.11: in fp32."""
 
     def gelu(x: torch.Tensor, *, approximate: str = "none") -> torch.Tensor:
@@ -183,23 +183,103 @@ def regions(*, entered: Callable[[], None], left: Callable[[], None]) -> Iterato
     def leave_no_grad(self: Any, *_exception: Any) -> None:
         torch.set_grad_enabled(self.grad_before)
 
-    with ExitStack() as stack:
-        for owner, name, value in (
-            (autocast, "__init__", init),
-            (autocast, "__enter__", enter_region),
-            (autocast, "__exit__", leave_region),
-            (inference_mode, "__enter__", enter_no_grad),
-            (inference_mode, "__exit__", leave_no_grad),
-            (torch, "is_autocast_enabled", _of_cuda(torch.is_autocast_enabled)),
-            (torch, "get_autocast_dtype", _of_cuda(torch.get_autocast_dtype)),
-            (torch.amp, "is_autocast_available", _of_cuda(torch.amp.is_autocast_available)),
-            (torch.amp.autocast_mode, "is_autocast_available", _of_cuda(torch.amp.is_autocast_available)),
-        ):
-            stack.callback(setattr, owner, name, getattr(owner, name))
+    available = _of_cuda(torch.amp.is_autocast_available)
+    of_cuda = {"is_autocast_enabled": _of_cuda(torch.is_autocast_enabled)}
+    of_cuda |= {"get_autocast_dtype": _of_cuda(torch.get_autocast_dtype)}
+    with (
+        replaced(autocast, __init__=init, __enter__=enter_region, __exit__=leave_region),
+        replaced(inference_mode, __enter__=enter_no_grad, __exit__=leave_no_grad),
+        replaced(torch, **of_cuda),
+        replaced(torch.amp, is_autocast_available=available),
+        replaced(torch.amp.autocast_mode, is_autocast_available=available),
+    ):
+        yield
+
+
+@contextmanager
+def replaced(owner: Any, **values: Any) -> Iterator[None]:
+    """For the time of the `with` block these attributes of a class or module have other values."""
+    before = {name: getattr(owner, name) for name in values}
+    try:
+        for name, value in values.items():
             setattr(owner, name, value)
         yield
+    finally:
+        for name, value in before.items():
+            setattr(owner, name, value)
 
 
 def _of_cuda(asked: Callable[..., Any]) -> Callable[..., Any]:
     """What torch says of a kind of device, for "meta" what it says of "cuda"."""
     return lambda *kind: asked(*("cuda" if word == "meta" else word for word in kind))
+
+
+# --- attention written out step by step, and what releases of torch before 1.11 kept for its gradient ---
+#
+# Before `scaled_dot_product_attention` every program multiplied, took a softmax and multiplied again. Under autocast
+# the steps have different types: the products take and give halves, the softmax gives fp32 and keeps that for its
+# gradient, and the second product keeps a copy in halves beside it. Torch's composite operator, one entry of autocast's
+# list, leaves out both the fp32 and the copy.
+#
+# Two savings came later. The softmax kept its input too, of which its gradient needs the type alone (pytorch issue
+# 64000, mended by pull request 65242). And autocast ran GELU in fp32, which keeps its input in fp32 (pull request
+# 59639).
+
+
+def stepwise(softmax: Operation, otherwise: Operation) -> Operation:
+    """Attention in steps, with that softmax; what no program of the time asked for is left to `otherwise`."""
+
+    def attention(
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        *rest: Any,
+        scale: float | None = None,
+        **options: Any,
+    ) -> torch.Tensor:
+        if any(rest) or any(options.values()) or (attn_mask is not None and attn_mask.dtype == torch.bool):
+            return otherwise(query, key, value, attn_mask, *rest, scale=scale, **options)
+        factor = query.shape[-1] ** -0.5 if scale is None else scale
+        scores = torch.matmul(query * factor, key.transpose(-2, -1))
+        return torch.matmul(softmax(scores if attn_mask is None else scores + attn_mask, -1), value)
+
+    return attention
+
+
+class SoftmaxOfOld(torch.autograd.Function):
+    """A softmax that keeps what it was given beside what it gives."""
+
+    @staticmethod
+    def forward(ctx: Any, given: torch.Tensor, dim: int, to_fp32: bool) -> torch.Tensor:
+        """The softmax, in fp32 if asked to."""
+        with torch._C._AutoDispatchBelowAutograd():
+            out: torch.Tensor = _aten._softmax.default(given, dim, to_fp32)
+        ctx.save_for_backward(given, out)
+        ctx.dim = dim
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        """The gradient of what was given."""
+        given, out = ctx.saved_tensors
+        return _aten._softmax_backward_data.default(grads[0], out, ctx.dim, given.dtype), None, None
+
+
+class GeluOfOld(torch.autograd.Function):
+    """GELU with its own gradient, so that it may be replaced by itself on fp32."""
+
+    @staticmethod
+    def forward(ctx: Any, given: torch.Tensor, approximate: str) -> torch.Tensor:
+        """GELU of what was given, which it keeps."""
+        ctx.save_for_backward(given)
+        ctx.approximate = approximate
+        with torch._C._AutoDispatchBelowAutograd():
+            out: torch.Tensor = _aten.gelu.default(given, approximate=approximate)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        """The gradient of what was given."""
+        (given,) = ctx.saved_tensors
+        return _aten.gelu_backward.default(grads[0], given, approximate=ctx.approximate), None

@@ -1,9 +1,8 @@
 """Each different operator call is worked out once.
 
 The output of an operator that aliases nothing depends on the shapes, strides and types of its inputs alone. Models
-repeat their blocks, and torch's shape functions for meta tensors are slow Python (about 100 us for an addition), so
-what a call returns and costs is remembered under its signature, and a repetition allocates its (dataless) outputs
-directly. This is what makes a trace faster than counting FLOPs alone with torch's own counter.
+repeat their blocks, and torch's shape functions for meta tensors are slow Python, so what a call returns and costs is
+remembered under its signature, and a repetition allocates its (dataless) outputs directly.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ from torch._ops import HigherOrderOperator
 from torch._prims_common import suggest_memory_format
 from torch.utils._pytree import tree_any, tree_map_only
 
-from visionbench.tracing.formulas import Cost, cost_of, multiplies
-from visionbench.tracing.kinds import kind_of
+from visionbench.tracing.formulas import Kind, cost_of, kind_of, multiplies
 
 Template = tuple[tuple[int, ...], tuple[int, ...], torch.dtype] | None
 """Shape, strides and type of one output; None for an output that was not asked for."""
@@ -31,35 +29,50 @@ Outcome = Literal["free", "first argument", "nothing", "new", "unknown", "compos
 """What an operator returns. "free": it launches nothing (a view, an allocation); "unknown": only running it tells."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """What a call does: its name, cost and bytes, and the outputs that a repetition of it returns.
+Phase = Literal["forward", "backward", "optimizer"]
 
-    `operands` are the tensors it is called with, in order, then those it returns. `outputs` is None where only running
-    the call gives them; `container` is the type they come in (None: bare).
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """One dispatched operator: whole batch, bytes read plus bytes written.
+
+    `counted` says whether the MAC rule has a formula for it, `missed` whether it multiplies, or may, and has none.
+    `module` is the path of the innermost module whose forward called it ("" for the model itself; for backward and
+    optimizer always ""). `operands` are the tensors it was called with, in order, then those it returned: what the
+    speed of a kernel depends on beside its size.
     """
 
     name: str
-    cost: Cost
-    bytes: int
+    kind: Kind
+    module: str = ""
+    phase: Phase = "forward"
+    macs: int = 0
+    activations: int = 0
+    bytes: int = 0
     counted: bool
-    missed: bool
-    operands: tuple[Operand, ...]
-    outputs: tuple[Template, ...] | None
+    operands: tuple[Operand, ...] = ()
+    missed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What a call does, and the outputs that a repetition of it returns.
+
+    `outputs` is None where only running the call gives them; `container` is the type they come in (None: bare).
+    """
+
+    operator: Operator
+    outputs: list[Template] | None
     container: type | None
 
     def repeat(self) -> Any:
         """Fresh outputs, made without running the call."""
         assert self.outputs is not None
-        made = [_make(template) for template in self.outputs]
+        made = [
+            None if template is None else torch.empty_strided(*template[:2], dtype=template[2], device="meta")
+            for template in self.outputs
+        ]
         return made[0] if self.container is None else self.container(made)
-
-
-def _make(template: Template) -> torch.Tensor | None:
-    if template is None:
-        return None
-    shape, strides, dtype = template
-    return torch.empty_strided(shape, strides, dtype=dtype, device="meta")
 
 
 def empty_as(tensor: torch.Tensor) -> torch.Tensor:
@@ -104,12 +117,18 @@ def on_meta(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str
     A network may keep constants that it does not register, and make tensors on the CPU; beside its parameters they
     are operands like any other. A number as a tensor may be anywhere, on a GPU too, and stays.
     """
-    if not tree_any(_is_meta, (args, kwargs)) or func.overloadpacket.__name__ in _ON_THE_HOST:
+    name = func.overloadpacket.__name__
+    on_any = tree_any(lambda value: isinstance(value, torch.Tensor) and value.is_meta, (args, kwargs))
+    if not on_any or name in _ON_THE_HOST:
         return args, kwargs
-    if func.overloadpacket.__name__ in _INDEXED:
+    if name in _INDEXED:
         args = (args[0], list(_indices(args[1])), *args[2:])
-    moved: tuple[Any, dict[str, Any]] = tree_map_only(torch.Tensor, _moved, (args, kwargs))
-    return moved
+
+    def moved(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor if tensor.is_meta or tensor.dim() == 0 else tensor.to("meta")
+
+    both: tuple[Any, dict[str, Any]] = tree_map_only(torch.Tensor, moved, (args, kwargs))
+    return both
 
 
 # Operators that take lengths on the host, wherever the rest is.
@@ -127,14 +146,6 @@ def _indices(indices: Sequence[Any]) -> Iterator[Any]:
             yield index
 
 
-def _is_meta(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.is_meta
-
-
-def _moved(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor if tensor.is_meta or tensor.dim() == 0 else tensor.to("meta")
-
-
 def _facts(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         if not value.is_meta:
@@ -145,12 +156,6 @@ def _facts(value: Any) -> Any:
     return (type(value), value)  # 1, 1.0 and True are equal, yet give different types
 
 
-def _is_composite(func: Any) -> bool:
-    """Whether every device composes it of others. `silu_backward` has a composition, too, but CPU and CUDA a kernel."""
-    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
-    return has_kernel(func.name(), "CompositeImplicitAutograd") and not has_kernel(func.name(), "CPU")
-
-
 @functools.cache
 def outcome(func: Any) -> Outcome:
     """What an operator returns, by its schema."""
@@ -158,7 +163,9 @@ def outcome(func: Any) -> Outcome:
         return "higher order"
     if func.is_view or torch.Tag.inplace_view in func.tags or func.overloadpacket.__name__ in _FREE:
         return "free"
-    if _is_composite(func):
+    # `silu_backward` has a composition, too, but on CPU and CUDA a kernel.
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    if has_kernel(func.name(), "CompositeImplicitAutograd") and not has_kernel(func.name(), "CPU"):
         return "composite"
     schema = func._schema
     aliases = [output.alias_info for output in schema.returns]
@@ -179,27 +186,6 @@ _FREE = frozenset(
 )
 
 
-def describe(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> Call:
-    """Work out a call from its arguments and the outputs that it returned."""
-    cost = cost_of(func, args, kwargs, out)
-    outputs = out if isinstance(out, (list, tuple)) else (out,)
-    repeatable = outcome(func) == "new" and all(
-        o is None or (isinstance(o, torch.Tensor) and o.is_meta) for o in outputs
-    )
-    return Call(
-        name=str(func.overloadpacket).removeprefix("aten."),
-        cost=cost or Cost(kind=kind_of(func), macs=0, activations=0),
-        bytes=tensor_bytes(_read(func, args))
-        + tensor_bytes(kwargs.values())
-        + tensor_bytes(_written(func, args, outputs)),
-        counted=cost is not None,
-        missed=cost is None and multiplies(func),
-        operands=(*operands(args), *operands(kwargs.values()), *operands(outputs)),
-        outputs=tuple(map(_template, outputs)) if repeatable else None,
-        container=type(out) if outputs is out else None,
-    )
-
-
 # Operators that write their first argument, or one like it, without reading it.
 _WRITE_ONLY = frozenset(
     """
@@ -209,17 +195,27 @@ _WRITE_ONLY = frozenset(
 )
 
 
-def _read(func: Any, args: Sequence[Any]) -> Sequence[Any]:
-    return args[1:] if func.overloadpacket.__name__ in _WRITE_ONLY else args
-
-
-def _written(func: Any, args: Sequence[Any], outputs: Sequence[Any]) -> Sequence[Any]:
-    """What a call writes; an operator that returns nothing (`_foreach_add_`) writes its first argument."""
-    return (args[0],) if outcome(func) == "nothing" and args else outputs
-
-
-def _template(out: torch.Tensor | None) -> Template:
-    return None if out is None else (tuple(out.shape), out.stride(), out.dtype)
+def describe(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> Call:
+    """Work out a call from its arguments and the outputs that it returned."""
+    cost = cost_of(func, args, kwargs, out)
+    outputs = out if isinstance(out, (list, tuple)) else (out,)
+    returns = outcome(func)
+    repeatable = returns == "new" and all(o is None or (isinstance(o, torch.Tensor) and o.is_meta) for o in outputs)
+    read = args[1:] if func.overloadpacket.__name__ in _WRITE_ONLY else args
+    # An operator that returns nothing (`_foreach_add_`) writes its first argument.
+    written = (args[0],) if returns == "nothing" and args else outputs
+    operator = Operator(
+        name=str(func.overloadpacket).removeprefix("aten."),
+        kind=cost.kind if cost else kind_of(func),
+        macs=cost.macs if cost else 0,
+        activations=cost.activations if cost else 0,
+        bytes=tensor_bytes(read) + tensor_bytes(kwargs.values()) + tensor_bytes(written),
+        counted=cost is not None,
+        operands=(*operands(args), *operands(kwargs.values()), *operands(outputs)),
+        missed=cost is None and multiplies(func),
+    )
+    templates = [None if o is None else (tuple(o.shape), o.stride(), o.dtype) for o in outputs] if repeatable else None
+    return Call(operator=operator, outputs=templates, container=type(out) if outputs is out else None)
 
 
 def operands(values: Any) -> tuple[Operand, ...]:
@@ -238,16 +234,12 @@ def tensor_bytes(values: Any) -> int:
     total = 0
     for value in values:
         if isinstance(value, torch.Tensor):
-            total += _elements(value) * value.element_size()
+            elements = value.numel()
+            strides = value.stride()
+            if 0 in strides:
+                for length, stride in zip(value.shape, strides, strict=True):
+                    elements = elements // length if stride == 0 and length else elements
+            total += elements * value.element_size()
         elif isinstance(value, (list, tuple)):
             total += tensor_bytes(value)
     return total
-
-
-def _elements(tensor: torch.Tensor) -> int:
-    elements: int = tensor.numel()
-    strides = tensor.stride()
-    if 0 in strides:
-        for length, stride in zip(tensor.shape, strides, strict=True):
-            elements = elements // length if stride == 0 and length else elements
-    return elements

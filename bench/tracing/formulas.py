@@ -1,4 +1,4 @@
-"""Multiply-accumulates and activations per operator, each formula with its source.
+"""The kind of every operator, its multiply-accumulates and its activations, each formula with its source.
 
 The rule is the paper's (arXiv 2201.03545, "FLOPs" columns; the same as fvcore's and pycls's for these operators): one
 multiply-accumulate of a convolution, a linear layer or a matrix product is one, and nothing else counts: no norm, no
@@ -15,12 +15,90 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch.utils.flop_counter import flop_registry
 
-from visionbench.tracing.kinds import Kind, kind_of
+# --- kinds: the question behind "where does the time go", which MACs alone do not answer ---
+
+Kind = Literal[
+    "matmul", "conv", "grouped_conv", "depthwise_conv", "attention", "norm", "softmax", "elementwise", "reduction",
+    "pool", "copy", "other",
+]  # fmt: skip
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+# aten operators by what they do; an operator in place (`add_`) is of the kind of its plain form.
+_NAMES: dict[Kind, str] = {
+    "softmax": """
+        _softmax _safe_softmax _log_softmax _softmax_backward_data _log_softmax_backward_data
+    """,
+    "copy": """
+        _to_copy copy clone contiguous cat stack roll flip repeat constant_pad_nd reflection_pad2d replication_pad2d
+        pixel_shuffle pixel_unshuffle im2col col2im unfold_backward index index_select index_put _unsafe_index
+        _unsafe_index_put index_add gather scatter scatter_add embedding embedding_dense_backward slice_backward
+        select_backward slice_scatter select_scatter
+    """,
+    "reduction": """
+        mean sum amax amin max min argmax argmin var var_mean std std_mean cumsum cumprod prod topk sort any all
+        logsumexp linalg_vector_norm nll_loss_forward nll_loss_backward
+    """,
+    "pool": """
+        max_pool2d_with_indices max_pool2d_with_indices_backward avg_pool2d avg_pool2d_backward _adaptive_avg_pool2d
+        _adaptive_avg_pool2d_backward adaptive_max_pool2d adaptive_max_pool2d_backward upsample_nearest2d
+        upsample_bilinear2d upsample_bicubic2d upsample_nearest2d_backward upsample_bilinear2d_backward
+        upsample_bicubic2d_backward _upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_2d
+        grid_sampler_2d_backward roi_align _roi_align_backward
+    """,
+    # element by element, though some torch from 2.6 to 2.15 does not tag them so (2.11 tags `hardtanh` and not
+    # `hardtanh_`; none tags most of the derivatives)
+    "elementwise": """
+        relu relu6 prelu _prelu_kernel _prelu_kernel_backward leaky_relu leaky_relu_backward elu elu_backward celu selu
+        gelu gelu_backward silu silu_backward mish mish_backward glu glu_backward hardtanh hardtanh_backward
+        hardsigmoid hardsigmoid_backward hardswish hardswish_backward hardshrink hardshrink_backward softshrink
+        softshrink_backward softplus softplus_backward sigmoid sigmoid_backward tanh tanh_backward log_sigmoid
+        log_sigmoid_forward log_sigmoid_backward logit logit_backward threshold threshold_backward rrelu
+        rrelu_with_noise rrelu_with_noise_functional rrelu_with_noise_backward
+        add sub rsub mul div neg abs pow sqrt rsqrt reciprocal exp log erf clamp clamp_min clamp_max maximum minimum
+        eq ne lt le gt ge mse_loss mse_loss_backward smooth_l1_loss smooth_l1_loss_backward huber_loss
+        huber_loss_backward
+        fill zero bernoulli native_dropout native_dropout_backward uniform normal random rand randn rand_like randn_like
+        zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full arange linspace scalar_tensor lerp
+        addcmul addcdiv where masked_fill tril triu eye masked_fill_backward
+    """,
+}
+
+_BY_NAME: dict[str, Kind] = {name: kind for kind, names in _NAMES.items() for name in names.split()}
+
+
+def kind_of(func: Any) -> Kind:
+    """The kind of an operator that the MAC rule does not count.
+
+    By name where that is listed above; else by torch's own tag `pointwise` (the operator maps element to element).
+    An unclassified operator is "other", and a trace lists it, so that nothing is skipped silently.
+    """
+    name: str = func.overloadpacket.__name__
+    listed = _BY_NAME.get(name) or _BY_NAME.get(name.removesuffix("_"))
+    if listed:
+        return listed
+    if func.namespace == "aten" and "norm" in name:
+        return "norm"
+    if name.startswith("_foreach_") or torch.Tag.pointwise in func.tags or _gradient_of_pointwise(func):
+        return "elementwise"
+    return "other"
+
+
+def _gradient_of_pointwise(func: Any) -> bool:
+    """Whether it is the gradient of an element-wise operator (`hardtanh_backward`): torch tags some of them only."""
+    name: str = func.overloadpacket.__name__
+    packet = getattr(torch.ops.aten, name.removesuffix("_").removesuffix("_backward"), None)
+    if func.namespace != "aten" or "_backward" not in name or packet is None:
+        return False
+    return any(torch.Tag.pointwise in getattr(packet, overload).tags for overload in packet.overloads())
+
+
+# --- costs ---
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,24 +114,14 @@ Formula = Callable[[Sequence[Any], Any], Cost]
 """(arguments of the operator, its output) -> Cost."""
 
 
-def _mm(args: Sequence[Any], out: Any) -> Cost:
-    """(m, k) @ (k, n): m k n."""
-    return _product(args[0], out)
+def _mm(args: Sequence[Any], out: torch.Tensor) -> Cost:
+    """(m, k) @ (k, n): m k n. A linear layer is (..., k) @ (n, k)^T: k per output element."""
+    return Cost(kind="matmul", macs=out.numel() * args[0].shape[-1], activations=out.numel())
 
 
-def _addmm(args: Sequence[Any], out: Any) -> Cost:
+def _addmm(args: Sequence[Any], out: torch.Tensor) -> Cost:
     """As `_mm`: c + (m, k) @ (k, n); adding c is the bias and not counted."""
-    return _product(args[1], out)
-
-
-def _product(left: torch.Tensor, out: torch.Tensor) -> Cost:
-    elements = out.numel()
-    return Cost(kind="matmul", macs=elements * left.shape[-1], activations=elements)
-
-
-def _linear(args: Sequence[Any], out: torch.Tensor) -> Cost:
-    """(..., k) @ (n, k)^T: k per output element."""
-    return _product(args[0], out)
+    return _mm(args[1:], out)
 
 
 def _addbmm(args: Sequence[Any], out: torch.Tensor) -> Cost:
@@ -133,57 +201,18 @@ def _conv_kind(weight: torch.Tensor, groups: int, transposed: bool) -> Kind:
     return "depthwise_conv" if per_group == 1 else "grouped_conv"
 
 
-def attention_cost(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Cost:
+def attention_cost(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, backward: bool = False) -> Cost:
     """softmax(Q K^T) V: N_q N_k (d + d_v) MACs per head (Vaswani et al. 2017, section 3.2.1), activations of both
-    products.
+    products. Backward five products: Q K^T again, which was not kept, then dV, dP, dQ, dK (Dao et al. 2022, algorithm
+    4).
 
     Shapes: query (..., N_q, d), key (..., N_k, d), value (..., N_k, d_v).
     """
     heads, n_query, depth = math.prod(query.shape[:-2]), query.shape[-2], query.shape[-1]
     n_key, depth_value = key.shape[-2], value.shape[-1]
-    return Cost(
-        kind="attention",
-        macs=heads * n_query * n_key * (depth + depth_value),
-        activations=heads * n_query * (n_key + depth_value),
-    )
-
-
-def attention_backward_cost(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Cost:
-    """Five products: Q K^T again (it was not kept), then dV, dP, dQ, dK (Dao et al. 2022, algorithm 4)."""
-    heads, n_query, depth = math.prod(query.shape[:-2]), query.shape[-2], query.shape[-1]
-    n_key, depth_value = key.shape[-2], value.shape[-1]
-    return Cost(
-        kind="attention",
-        macs=heads * n_query * n_key * (3 * depth + 2 * depth_value),
-        activations=query.numel() + key.numel() + value.numel(),
-    )
-
-
-_aten = torch.ops.aten
-
-FORMULAS: dict[Any, Formula] = {
-    _aten.mm: _mm,
-    _aten.bmm: _mm,
-    _aten.mv: _mm,
-    _aten.addmm: _addmm,
-    _aten.baddbmm: _addmm,
-    _aten.addmv: _addmm,
-    _aten.addmm_: _addmm,
-    _aten.baddbmm_: _addmm,
-    _aten.addmv_: _addmm,
-    _aten.addbmm_: _addbmm,
-    _aten.linear: _linear,
-    _aten.addbmm: _addbmm,
-    _aten._addmm_activation: _addmm,
-    _aten.affine_grid_generator: _affine_grid,
-    _aten.conv_tbc: _conv_tbc,
-    _aten._trilinear: _trilinear,
-    _aten.dot: _dot,
-    _aten.vdot: _dot,
-    _aten.convolution: _convolution,
-    _aten._convolution: _convolution,
-    _aten.convolution_backward: _convolution_backward,
-}
+    per_score = 3 * depth + 2 * depth_value if backward else depth + depth_value
+    outputs = query.numel() + key.numel() + value.numel() if backward else heads * n_query * (n_key + depth_value)
+    return Cost(kind="attention", macs=heads * n_query * n_key * per_score, activations=outputs)
 
 
 def _deformable(args: Sequence[Any], out: torch.Tensor) -> Cost:
@@ -201,16 +230,26 @@ def _deformable_backward(args: Sequence[Any], out: Sequence[torch.Tensor]) -> Co
     return Cost(kind=_conv_kind(weight, x.shape[1] // weight.shape[1], False), macs=macs, activations=elements)
 
 
-# By name, for they exist in some releases or with some libraries only.
-_NAMED: dict[str, Formula] = {
-    "aten::_int_mm": _mm,
-    "aten::_scaled_mm": _mm,
-    "aten::_scaled_mm_v2": _mm,
-    "aten::_grouped_mm": _grouped,
-    "aten::_scaled_grouped_mm": _grouped,
-    "aten::_scaled_grouped_mm_v2": _grouped,
-    "aten::_weight_int8pack_mm": _mm,
-    "aten::_weight_int4pack_mm": _mm,
+def _named(names: str, formula: Formula) -> dict[str, Formula]:
+    return dict.fromkeys((f"aten::{name}" for name in names.split()), formula)
+
+
+FORMULAS: dict[str, Formula] = {
+    **_named("mm bmm mv linear", _mm),
+    **_named("addmm baddbmm addmv addmm_ baddbmm_ addmv_ _addmm_activation", _addmm),
+    **_named("addbmm addbmm_", _addbmm),
+    **_named("affine_grid_generator", _affine_grid),
+    **_named("conv_tbc", _conv_tbc),
+    **_named("_trilinear", _trilinear),
+    **_named("dot vdot", _dot),
+    **_named("convolution _convolution", _convolution),
+    **_named("convolution_backward", _convolution_backward),
+}
+"""By the name in the operator's schema."""
+
+_OF_SOME_RELEASES: dict[str, Formula] = {
+    **_named("_int_mm _scaled_mm _scaled_mm_v2 _weight_int8pack_mm _weight_int4pack_mm", _mm),
+    **_named("_grouped_mm _scaled_grouped_mm _scaled_grouped_mm_v2", _grouped),
     "torchvision::deform_conv2d": _deformable,
     "torchvision::_deform_conv2d_backward": _deformable_backward,
 }
@@ -234,7 +273,7 @@ def cost_of(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) ->
 
     A product of complex numbers is several of real ones, and how many depends on the kernel: it has no formula.
     """
-    formula = FORMULAS.get(func.overloadpacket) or _NAMED.get(func._schema.name)
+    formula = FORMULAS.get(func._schema.name) or _OF_SOME_RELEASES.get(func._schema.name)
     if formula:
         return None if any(isinstance(a, torch.Tensor) and a.is_complex() for a in args) else formula(args, out)
     registered = flop_registry.get(func.overloadpacket)

@@ -3,10 +3,8 @@
 The detection and segmentation toolboxes of 2021 count with mmcv (`mmcv/cnn/utils/flops_counter.py`, v1.3.0): every
 module whose class is *exactly* one it knows adds what its inputs and outputs say. It does not see what is a function
 (`relu` in RPN, interpolation, attention's two products), nor a user's class: ConvNeXt's LayerNorm is one, Swin's
-is torch's; nor `SyncBatchNorm`, nor GELU. So its totals are not the multiply-accumulates of our rule, and they are what
-papers print.
-
-Each kind of module is a separate term here, because tables differ in which they hold (`visionbench.record.counters`).
+is torch's; nor `SyncBatchNorm`, nor GELU. Each kind of module is a separate term here, because tables differ in which
+they hold (`visionbench.record.counters`).
 """
 
 from __future__ import annotations
@@ -55,15 +53,14 @@ def counts(terms: Mapping[str, int] | None, macs: int, batch_size: int) -> Itera
     yield "hooks.attention", macs - terms["products"] // batch_size
 
 
-def _convolution(module: nn.Conv2d, _x: torch.Tensor, out: torch.Tensor) -> dict[str, int]:
-    """Of every output element C_in / groups x kernel multiply-accumulates, and one more for a bias."""
-    products = out.numel() * module.in_channels // module.groups * math.prod(module.kernel_size)
-    return {"products": products, "bias": out.numel() if module.bias is not None else 0}
+def _convolution(module: nn.Conv2d | nn.ConvTranspose2d, x: torch.Tensor, out: torch.Tensor) -> dict[str, int]:
+    """Of every output element C_in / groups x kernel multiply-accumulates, and one more for a bias.
 
-
-def _transposed(module: nn.ConvTranspose2d, x: torch.Tensor, out: torch.Tensor) -> dict[str, int]:
-    """The same seen from the input: each of its elements goes into C_out / groups x kernel sums."""
-    products = x.numel() * module.out_channels // module.groups * math.prod(module.kernel_size)
+    A transposed one is the same seen from the input: each of its elements goes into C_out / groups x kernel sums.
+    """
+    turned = isinstance(module, nn.ConvTranspose2d)
+    elements, channels = (x.numel(), module.out_channels) if turned else (out.numel(), module.in_channels)
+    products = elements * channels // module.groups * math.prod(module.kernel_size)
     return {"products": products, "bias": out.numel() if module.bias is not None else 0}
 
 
@@ -77,21 +74,17 @@ def _elements(term: str, each: int = 1) -> Terms:
     return lambda _module, _x, out: {term: each * out.numel()}
 
 
-def _inputs(_module: nn.Module, x: torch.Tensor, _out: torch.Tensor) -> dict[str, int]:
-    """One of every element that is pooled."""
-    return {"pooling": x.numel()}
-
-
 _SEEN: dict[type[nn.Module], Terms] = {
     nn.Conv2d: _convolution,
-    nn.ConvTranspose2d: _transposed,
+    nn.ConvTranspose2d: _convolution,
     nn.Linear: _linear,
     nn.ReLU: _elements("relu"),
     nn.BatchNorm2d: _elements("batch_norm", 2),
     nn.LayerNorm: _elements("layer_norm", 2),
-    nn.MaxPool2d: _inputs,
-    nn.AvgPool2d: _inputs,
-    nn.AdaptiveAvgPool2d: _inputs,
+    # One of every element that is pooled.
+    **dict.fromkeys(
+        (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d), lambda _module, x, _out: {"pooling": x.numel()}
+    ),
     # Not seen by that counter: what it would add, for prints that no rule explains.
     SyncedNorm: _elements("synced_norm", 2),
     nn.GELU: _elements("gelu"),

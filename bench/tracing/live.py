@@ -48,14 +48,6 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Arrival:
-    """When a parameter's gradient was there, as the number of events before, and its own bytes."""
-
-    event: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class History:
     """What happened in a step, for those who ask what would happen otherwise (`replicas`).
 
@@ -86,7 +78,8 @@ class LiveTensors:
         self._alive: dict[int, int] = {}
         self._category: dict[int, Category] = {}
         self._phases: list[tuple[int, str]] = []
-        self._arrivals: dict[int, _Arrival] = {}
+        # Of a storage that is to hold a gradient: the number of events before, and the gradient's own bytes.
+        self._arrivals: dict[int, tuple[int, int]] = {}
         self._weightless: set[int] = set()
         self._order: dict[int, int] = {}
         self._next = 0
@@ -95,24 +88,21 @@ class LiveTensors:
         """Start to follow the storages of all tensors in `out` (a tensor, or nested lists of them)."""
         if isinstance(out, torch.Tensor):
             if out.is_meta:  # what a network makes or keeps on the host takes none of a device's memory
-                self._add_storage(out.untyped_storage(), category)
+                self._follow(out.untyped_storage(), category)
         elif isinstance(out, (list, tuple)):
             for item in out:
                 self.add(item, category)
 
-    def _add_storage(self, storage: torch.UntypedStorage, category: Category | None) -> None:
+    def _follow(self, storage: torch.UntypedStorage, category: Category | None) -> None:
         address = storage._cdata
-        if address in self._alive:
-            if category:
-                self._category[self._alive[address]] = category
-            return
-        number, size = self._next, in_blocks(storage.nbytes())
-        self._next += 1
-        self._alive[address] = number
+        if address not in self._alive:
+            number, size = self._next, in_blocks(storage.nbytes())
+            self._next += 1
+            self._alive[address] = number
+            self._events.append((number, size))
+            weakref.finalize(storage, self._release, address, number, size)
         if category:
-            self._category[number] = category
-        self._events.append((number, size))
-        weakref.finalize(storage, self._release, address, number, size)
+            self._category[self._alive[address]] = category
 
     def _release(self, address: int, number: int, size: int) -> None:
         self._events.append((number, 0 if number in self._weightless else -size))
@@ -134,7 +124,7 @@ class LiveTensors:
         self._order.setdefault(parameter, len(self._events))
         number = self._alive.get(gradient.untyped_storage()._cdata)
         if number is not None:
-            self._arrivals[number] = _Arrival(event=len(self._events), size=in_blocks(gradient.nbytes))
+            self._arrivals[number] = (len(self._events), in_blocks(gradient.nbytes))
 
     def never(self, tensors: Iterable[torch.Tensor]) -> None:
         """These were followed, and would not have been there: their storages weigh nothing."""
@@ -155,7 +145,7 @@ class LiveTensors:
             phases=tuple(self._phases),
             arrivals=dict(self._order),
             gradients=number,
-            stolen={storage: arrival.event for storage, arrival in self._arrivals.items()},
+            stolen={storage: event for storage, (event, _) in self._arrivals.items()},
             parameters=frozenset(map(self._number, parameters)),
         )
 
@@ -171,12 +161,15 @@ class LiveTensors:
             totals.append(total)
             if total > peak:
                 peak, peak_event = total, index
+        split: dict[str, int] = dict.fromkeys(CATEGORIES, 0)
+        for number, size in self._events[: peak_event + 1]:
+            split[self._category.get(number, "temporaries")] += size
         return Curve(
             totals=tuple(totals),
             phases=tuple(self._phases),
             peak=peak,
             peak_event=peak_event,
-            split={str(name): size for name, size in self._split(peak_event).items()},
+            split=split,
             peak_kept_gradients=self.peak_kept_gradients(),
         )
 
@@ -191,19 +184,13 @@ class LiveTensors:
         born = {number: size for number, size in self._events if number in kept and size > 0}
         arrivals = {number: self._arrivals[number] for number in born if number in self._arrivals}
         leaving: dict[int, int] = {}
-        for number, arrival in arrivals.items():
-            leaving[arrival.event] = leaving.get(arrival.event, 0) + born[number]
+        for number, (event, _) in arrivals.items():
+            leaving[event] = leaving.get(event, 0) + born[number]
         # One that was stolen may be a slice of a larger storage: kept, it is as large as itself.
-        total = peak = sum(arrivals[n].size if n in arrivals else size for n, size in born.items())
+        total = peak = sum(arrivals[n][1] if n in arrivals else size for n, size in born.items())
         for index, (number, change) in enumerate(self._events):
             total -= leaving.get(index, 0)
             if number not in kept or (change > 0 and number in arrivals):
                 total += change
             peak = max(peak, total)
         return peak
-
-    def _split(self, last: int) -> dict[Category, int]:
-        split: dict[Category, int] = dict.fromkeys(CATEGORIES, 0)
-        for number, size in self._events[: last + 1]:
-            split[self._category.get(number, "temporaries")] += size
-        return split

@@ -1,12 +1,9 @@
 """The recorder: every operator that torch dispatches, with its kind, its cost and the layer that called it.
 
 A `TorchDispatchMode` sits below autograd and sees forward, backward and optimizer alike, after torch has taken
-composite operators apart; so whatever a model is written with, it arrives here as the few hundred operators that
-have kernels. Views move no data and are counted apart.
-
-The physics behind `bytes`: a kernel must read its inputs and write its outputs at least once, so their sizes are a
-lower bound of its memory traffic (the roofline's horizontal axis; Williams et al. 2009), exact for unfused element-
-wise kernels.
+composite operators apart. Views move no data and are counted apart. A kernel must read its inputs and write its outputs
+at least once, so their `bytes` are a lower bound of its memory traffic (Williams et al. 2009), exact for unfused
+element-wise kernels.
 """
 
 from __future__ import annotations
@@ -15,17 +12,19 @@ import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
+from torch._C import DispatchKey
 from torch.nested._internal.nested_tensor import NestedTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from visionbench.tracing.call_cache import (
     Call,
-    Operand,
+    Operator,
     Outcome,
+    Phase,
     describe,
     empty_as,
     empty_resized,
@@ -37,43 +36,15 @@ from visionbench.tracing.call_cache import (
     tensor_bytes,
 )
 from visionbench.tracing.formulas import Cost
-from visionbench.tracing.higher_order import follow
 from visionbench.tracing.hooks import watching as watching_hooks
-from visionbench.tracing.kinds import Kind
 from visionbench.tracing.live import LiveTensors
 
 _TO_COPY = torch.ops.aten._to_copy.default
 
-Phase = Literal["forward", "backward", "optimizer"]
-
-
 # Operators on a list of tensors that return tensors like those.
 _LIKE_FIRST = frozenset(f"_foreach_{name}" for name in ("sqrt", "neg", "mul", "add", "div", "pow"))
 
-
 _RESIZES = frozenset(("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operator:
-    """One dispatched operator: whole batch, bytes read plus bytes written.
-
-    `counted` says whether the MAC rule has a formula for it, `missed` whether it multiplies, or may, and has none.
-    `module` is the path of the innermost module whose forward called it ("" for the model itself; for backward and
-    optimizer always ""). `operands` are the tensors it was called with, in order, then those it returned: what the
-    speed of a kernel depends on beside its size.
-    """
-
-    name: str
-    kind: Kind
-    module: str
-    phase: Phase
-    macs: int
-    activations: int
-    bytes: int
-    counted: bool
-    operands: tuple[Operand, ...] = ()
-    missed: bool = False
 
 
 def _goal(args: Any, kwargs: Any) -> str:
@@ -117,7 +88,7 @@ class Recorder(TorchDispatchMode):
             with self:
                 return func.decompose(*args, **kwargs)
         if how == "higher order":
-            return follow(self, func, args, kwargs)
+            return _follow(self, func, args, kwargs)
         goal = func is _TO_COPY and _goal(args, kwargs)
         if goal:
             kwargs = {**kwargs, "device": torch.device("meta")}
@@ -132,7 +103,7 @@ class Recorder(TorchDispatchMode):
             call = describe(func, args, kwargs, out)
             if key:
                 self._calls[key] = call
-        self._append(call.name, call.cost, call.bytes, call.counted, call.operands, call.missed)
+        self._append(call.operator)
         return self._on_the_host(out) if goal == "cpu" else self._kept(out)
 
     def _on_the_host(self, copy: torch.Tensor) -> torch.Tensor:
@@ -170,30 +141,25 @@ class Recorder(TorchDispatchMode):
         self, name: str, inputs: tuple[torch.Tensor, ...], outputs: tuple[torch.Tensor, ...], cost: Cost
     ) -> None:
         """A kernel that stands for several operators and that the dispatcher does not show (see `overrides`)."""
-        moved = tensor_bytes(inputs) + tensor_bytes(outputs)
-        self._append(name, cost, moved, True, operands(inputs) + operands(outputs))
-
-    def not_counted(self, name: str) -> None:
-        """Name something that multiplies and of which the count is not known."""
-        self._append(name, Cost(kind="other", macs=0, activations=0), 0, False, (), missed=True)
-
-    def _append(
-        self, name: str, cost: Cost, moved: int, counted: bool, tensors: tuple[Operand, ...], missed: bool = False
-    ) -> None:
-        self.operators.append(
+        self._append(
             Operator(
                 name=name,
                 kind=cost.kind,
-                module=self.module if self.phase == "forward" else "",
-                phase=self.phase,
                 macs=cost.macs,
                 activations=cost.activations,
-                bytes=moved,
-                counted=counted,
-                operands=tensors,
-                missed=missed,
+                bytes=tensor_bytes(inputs) + tensor_bytes(outputs),
+                counted=True,
+                operands=operands(inputs) + operands(outputs),
             )
         )
+
+    def not_counted(self, name: str) -> None:
+        """Name something that multiplies and of which the count is not known."""
+        self._append(Operator(name=name, kind="other", counted=False, missed=True))
+
+    def _append(self, operator: Operator) -> None:
+        module = self.module if self.phase == "forward" else ""
+        self.operators.append(replace(operator, module=module, phase=self.phase))
 
     def _kept(self, out: Any) -> Any:
         if self.live is not None:
@@ -223,3 +189,61 @@ class Recorder(TorchDispatchMode):
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+# --- higher-order operators (`torch.cond`, `while_loop`, `scan`), whose arguments are programs ---
+#
+# A counter cannot pass them over, as what is inside multiplies. Loops of known length are run, and of two branches the
+# costlier counts. A loop whose length hangs on values runs once here and is named among what is not counted.
+
+
+class NotFollowedError(RuntimeError):
+    """A higher-order operator that a trace cannot look into."""
+
+
+def _follow(recorder: Recorder, operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Record what a higher-order operator does and return what it returns. Raises `NotFollowedError`."""
+    name = operator.name()
+    # With a gradient, autograd calls it without one: here nobody does, and parameters inside would have none.
+    if recorder.live is not None and torch.is_grad_enabled():
+        raise NotFollowedError(f"no gradient is followed through the higher-order operator {name}")
+    if name in _FOLLOWED:
+        return _FOLLOWED[name](recorder, args, kwargs)
+    composed = operator.py_kernels.get(DispatchKey.CompositeExplicitAutograd)
+    if composed is None:
+        raise NotFollowedError(f"the higher-order operator {name} cannot be followed")
+    # torch's own implementations refuse to run under a mode; this one is meant.
+    names = composed.__globals__
+    mode = names.get("_get_current_dispatch_mode")
+    names["_get_current_dispatch_mode"] = lambda: None
+    try:
+        with recorder:
+            return composed(*args, **kwargs)
+    finally:
+        names["_get_current_dispatch_mode"] = mode
+
+
+def _cond(recorder: Recorder, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
+    """Both branches are run; the operators of the one with more multiply-accumulates are kept."""
+    begin = len(recorder.operators)
+    branches = []
+    for branch in args[1:3]:
+        with recorder:
+            out = branch(*args[3])
+        branches.append((out, recorder.operators[begin:]))
+        del recorder.operators[begin:]
+    out, kept = max(branches, key=lambda outcome: sum(op.macs for op in outcome[1]))
+    recorder.operators += kept
+    return out
+
+
+def _while_loop(recorder: Recorder, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
+    condition, body, carried, others = args[:4]
+    with recorder:
+        condition(*carried, *others)
+        out = body(*carried, *others)
+    recorder.not_counted("while_loop")
+    return out
+
+
+_FOLLOWED = {"cond": _cond, "while_loop": _while_loop}

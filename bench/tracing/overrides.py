@@ -1,10 +1,9 @@
 """What a GPU would do, on tensors that are on none: fused attention and automatic mixed precision for the meta device.
 
 On the meta device torch takes `scaled_dot_product_attention` apart into matrix products and a softmax that keeps the N
-x N matrix, and autocast does not exist. Both matter: for memory above all. So while a trace runs, those operators get
-our implementation for meta tensors, registered one level above autograd (dispatch key `AutogradMeta`). There every
-caller finds it, `nn.MultiheadAttention` included, and nothing but meta tensors ever sees it. It is taken out again at
-the end of the trace.
+x N matrix, and autocast does not exist. So while a trace runs, those operators get our implementation for meta tensors,
+registered one level above autograd (dispatch key `AutogradMeta`). There every caller finds it, and nothing but meta
+tensors ever sees it.
 """
 
 from __future__ import annotations
@@ -16,9 +15,8 @@ from typing import Any
 
 import torch
 
-from visionbench.tracing.autocast import Casts, cast_operators, gelu, regions, softmax
-from visionbench.tracing.formulas import Cost, attention_backward_cost, attention_cost
-from visionbench.tracing.old_torch import stepwise
+from visionbench.tracing.autocast import Casts, Operation, cast_operators, gelu, regions, replaced, softmax, stepwise
+from visionbench.tracing.formulas import Cost, attention_cost
 
 Kernel = Callable[[str, tuple[torch.Tensor, ...], tuple[torch.Tensor, ...], Cost], None]
 """Receives a kernel that torch's dispatcher does not show: (name, inputs, outputs, cost)."""
@@ -52,7 +50,8 @@ class _FusedAttention(torch.autograd.Function):
         # The mask of window attention is a parameter's gather: it has a gradient of its own shape.
         masks = (torch.empty_like(mask),) if ctx.needs_input_grad[3] else ()
         inputs = _present(grads[0], query, key, value, mask, out, lse)
-        ctx.seen("fused_attention_backward", inputs, gradients + masks, attention_backward_cost(query, key, value))
+        cost = attention_cost(query, key, value, backward=True)
+        ctx.seen("fused_attention_backward", inputs, gradients + masks, cost)
         return (*gradients, masks[0] if masks else None, None)
 
 
@@ -66,7 +65,7 @@ def _in_steps(*args: Any, **options: Any) -> torch.Tensor:
     return out
 
 
-def _fused(seen: Kernel) -> Callable[..., torch.Tensor]:
+def _fused(seen: Kernel) -> Operation:
     def attention(
         query: torch.Tensor,
         key: torch.Tensor,
@@ -107,19 +106,13 @@ def _flexible(seen: Kernel) -> Iterator[None]:
         "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG": True,
         "flex_attention_hop": attention,
     }
-    before = {name: getattr(module, name) for name in ours if hasattr(module, name)}
-    try:
-        vars(module).update({name: ours[name] for name in before})
+    with replaced(module, **{name: value for name, value in ours.items() if hasattr(module, name)}):
         yield
-    finally:
-        vars(module).update(before)
 
 
 @contextmanager
 def _offloaded() -> Iterator[None]:
     """`save_on_cpu` keeps what the backward pass needs on the host: a meta tensor's place there is never touched."""
-    owner = torch.autograd.graph.save_on_cpu
-    before = owner.__init__
 
     def init(self: Any, *_how: Any, **_more: Any) -> None:
         def pack(tensor: torch.Tensor) -> tuple[torch.device, torch.Tensor]:
@@ -132,11 +125,8 @@ def _offloaded() -> Iterator[None]:
 
         torch.autograd.graph.saved_tensors_hooks.__init__(self, pack, unpack)
 
-    owner.__init__ = init  # type: ignore[method-assign]
-    try:
+    with replaced(torch.autograd.graph.save_on_cpu, __init__=init):
         yield
-    finally:
-        owner.__init__ = before  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -163,13 +153,23 @@ def overrides(*, fused: bool, seen: Kernel, former: bool = False) -> Iterator[No
         for name in names:
             library.impl(name, table.pop(name), "AutogradMeta")
 
-    # torch's fast path for encoders packs a padded batch by the values of its mask; here nothing is padding.
-    fast = torch.backends.mha.get_fastpath_enabled()
+    autocast = regions(entered=lambda: replace(list(table)), left=casts.forget)
     try:
         replace(at_once)
-        torch.backends.mha.set_fastpath_enabled(False)
-        with regions(entered=lambda: replace(list(table)), left=casts.forget), _flexible(seen), _offloaded():
+        with whole_encoders(), autocast, _flexible(seen), _offloaded():
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
         library._destroy()
+
+
+@contextmanager
+def whole_encoders() -> Iterator[None]:
+    """Without torch's fast path for encoders in eval: one operator that no counter looks into, and that packs a padded
+    batch by the values of its mask.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)

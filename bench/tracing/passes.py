@@ -11,21 +11,18 @@ from typing import Any
 import torch
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from visionbench.models.loss import loss_of
-from visionbench.models.modes import set_mode
-from visionbench.models.numbers import foreign_numbers, mismatch
-from visionbench.models.optimizer import adamw
-from visionbench.models.outputs import UntrainableError, first_tensor, labels_shape, trained
+from visionbench.models.modes import foreign_numbers, mismatch, set_mode
+from visionbench.models.outputs import UntrainableError, adamw, first_tensor, labels_shape, loss_of, trained
 from visionbench.models.randomness import drawn_since, seed_all, seeded, states
 from visionbench.models.reasons import reason_of, sentence, text_of
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec
+from visionbench.tracing.autocast import replaced
 from visionbench.tracing.call_cache import empty_as
-from visionbench.tracing.inputs import DTYPES, inputs_on
 from visionbench.tracing.live import LiveTensors
 from visionbench.tracing.operators import Recorder
 from visionbench.tracing.overrides import overrides
-from visionbench.tracing.skeleton import skeleton, to_meta
+from visionbench.tracing.skeleton import DTYPES, inputs_on, skeleton, to_meta
 
 SEED = 0
 """What a network draws at random in a trace, it draws from this."""
@@ -65,7 +62,10 @@ def _stepped(spec: Spec, former: bool, begins: Callable[[], None]) -> tuple[torc
         model.train(spec.task == "train")
     elif numbers := foreign_numbers(model, spec.precision):
         raise BenchError(f"{spec.model} {mismatch(numbers, spec.precision)}.")
-    _set_dtypes(model, spec)
+    if (dtype := DTYPES.get(spec.precision, torch.float32)) != torch.float32:
+        model.to(dtype)
+    if spec.memory_format == "channels_last":
+        model.to(memory_format=torch.channels_last)
     with seeded(SEED), torch.enable_grad(), torch.compiler.set_stance("force_eager"), _threads() as begun:
         before = None if is_foreign else _attributes(model)
         first, seen = _call_first(model, spec, former) if before is None else ([], ())
@@ -98,11 +98,8 @@ def _threads() -> Iterator[list[str]]:
         begun.append(self.name)
         before(self)
 
-    threading.Thread.start = start  # type: ignore[method-assign]
-    try:
+    with replaced(threading.Thread, start=start):
         yield begun
-    finally:
-        threading.Thread.start = before  # type: ignore[method-assign]
 
 
 def _call_first(model: torch.nn.Module, spec: Spec, former: bool) -> tuple[Products, tuple[str, ...]]:
@@ -190,7 +187,7 @@ def _step(model: torch.nn.Module, spec: Spec, former: bool) -> tuple[Recorder, t
     model.zero_grad(set_to_none=True)
     seed_all(SEED)
     before = states()
-    _STEPS[spec.task](model, spec, recorder, former)
+    (_train if spec.task == "train" else _infer)(model, spec, recorder, former)
     return recorder, drawn_since(before)
 
 
@@ -207,14 +204,6 @@ def failed(spec: Spec, error: BaseException) -> BenchError:
         return UntraceableError(f"{spec.model} cannot be traced ({sentence(error)}): {reason.remedy}.")
     kind = UntrainableStepError if reason.cause == "targets" and spec.task == "train" else BenchError
     return kind(f"{spec.model} does not run {spec.fed} ({sentence(error)}): {reason.remedy}.")
-
-
-def _set_dtypes(model: torch.nn.Module, spec: Spec) -> None:
-    dtype = DTYPES.get(spec.precision, torch.float32)
-    if dtype != torch.float32:
-        model.to(dtype)
-    if spec.memory_format == "channels_last":
-        model.to(memory_format=torch.channels_last)
 
 
 def _autocast(spec: Spec) -> AbstractContextManager[Any]:
@@ -244,6 +233,10 @@ def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool)
     live = recorder.live
     assert live is not None
     optimizer = _optimizer_in_steady_state(model)
+
+    def labels(logits: torch.Tensor) -> torch.Tensor:
+        return torch.empty(labels_shape(logits), dtype=torch.long, device="meta")
+
     given, minimised = inputs_on(spec), loss_of(spec.model, spec.loss)
     for number, parameter in enumerate(optimizer.param_groups[0]["params"]):
         parameter.register_hook(partial(live.arrive, number))
@@ -254,7 +247,7 @@ def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool)
     live.add([p.grad for p in model.parameters() if p.grad is not None], "gradients")
     with _on_a_gpu(spec, recorder, former), recorder.watching(model), recorder:
         with _autocast(spec):
-            loss = minimised(given.call(model), _labels, given)[1]
+            loss = minimised(given.call(model), labels, given)[1]
         live.keep()
         recorder.phase = "backward"
         live.phase("backward")
@@ -265,13 +258,6 @@ def _train(model: torch.nn.Module, spec: Spec, recorder: Recorder, former: bool)
         optimizer.step()
     without = [parameter for parameter in optimizer.param_groups[0]["params"] if parameter.grad is None]
     live.never(t for parameter in without for t in optimizer.state[parameter].values() if t.is_meta)
-
-
-_STEPS: dict[str, Callable[[torch.nn.Module, Spec, Recorder, bool], None]] = {"inference": _infer, "train": _train}
-
-
-def _labels(logits: torch.Tensor) -> torch.Tensor:
-    return torch.empty(labels_shape(logits), dtype=torch.long, device="meta")
 
 
 def _optimizer_in_steady_state(model: torch.nn.Module) -> torch.optim.Optimizer:

@@ -15,7 +15,8 @@ lower bound, as it is of one process, and NCCL's own buffers are in neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -75,32 +76,26 @@ def _bytes(parameters: Sequence[nn.Parameter]) -> int:
 class _Changes:
     """How a step of one rank differs from that of one process.
 
-    `weigh(event, storage, bytes)` is what an event weighs; `at[event]` are bytes by category that come or go just
+    `weigh(storage, bytes)` is what an event weighs; `at[event]` are bytes by category that come or go just
     before an event, and `brief[event]` bytes that are there for a moment before it, and then no more.
     """
 
-    weigh: Callable[[int, int, int], int] = lambda _event, _storage, change: change
-    at: dict[int, dict[str, int]] = field(default_factory=dict)
+    weigh: Callable[[int, int], int] = lambda _storage, change: change
+    at: defaultdict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     brief: dict[int, int] = field(default_factory=dict)
-
-    def add(self, event: int, category: str, change: int) -> None:
-        """More or fewer bytes of a category from an event on."""
-        changes = self.at.setdefault(event, {})
-        changes[category] = changes.get(category, 0) + change
 
 
 def _curve(history: History, standing: Mapping[str, int], changes: _Changes) -> Curve:
     """The step played again, with what stands from the beginning and what changes."""
-    held: dict[str, int] = dict(standing)
+    held = Counter(standing)
     totals: list[int] = []
     peak = peak_event = 0
     split: dict[str, int] = {}
     for event, (storage, change) in enumerate(history.events):
-        category: str = history.categories.get(storage, "temporaries")
         for name, bytes_ in changes.at.get(event, {}).items():
-            held[name] = held.get(name, 0) + bytes_
+            held[name] += bytes_
         before, brief = dict(held), changes.brief.get(event, 0)
-        held[category] = held.get(category, 0) + changes.weigh(event, storage, change)
+        held[history.categories.get(storage, "temporaries")] += changes.weigh(storage, change)
         now = before | {"gathered": before.get("gathered", 0) + brief} if brief else held
         total = max(sum(held.values()), sum(now.values()))
         totals.append(total)
@@ -122,12 +117,10 @@ def _in_buckets(history: History) -> _Changes:
     kept = set(history.gradients.values())
     sizes = {storage: size for storage, size in history.events if storage in kept and size > 0}
     changes = _Changes(
-        weigh=lambda _event, storage, change: (
-            change if storage not in kept or (change > 0 and storage in history.stolen) else 0
-        )
+        weigh=lambda storage, change: change if storage not in kept or (change > 0 and storage in history.stolen) else 0
     )
     for storage in kept & history.stolen.keys():
-        changes.add(history.stolen[storage], "gradients", -sizes[storage])
+        changes.at[history.stolen[storage]]["gradients"] -= sizes[storage]
     return changes
 
 
@@ -144,40 +137,31 @@ def buckets(gradients: Sequence[tuple[int, object]]) -> tuple[int, ...]:
     return (*closed, *open_buckets.values())
 
 
-def blocks(model: nn.Module) -> list[nn.Module]:
+def blocks(module: nn.Module) -> list[nn.Module]:
     """The modules to each of which `fully_shard` is applied: elements of the network's outermost lists (`Sequential`,
     `ModuleList`) with parameters; of an element that is a list, or has one called blocks or layers, the elements of
     that.
     """
-    return list(_blocks(model))
-
-
-def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    if isinstance(module, (nn.Sequential, nn.ModuleList)):
-        for element in module:
-            if not any(True for _ in element.parameters()):
-                continue
-            inner = [getattr(element, name, None) for name in BLOCK_LISTS]
-            lists = [one for one in (element, *inner) if isinstance(one, (nn.Sequential, nn.ModuleList))]
-            if lists:
-                yield from _blocks(lists[-1])
-            else:
-                yield element
-        return
-    for child in module.children():
-        yield from _blocks(child)
+    if not isinstance(module, (nn.Sequential, nn.ModuleList)):
+        return [block for child in module.children() for block in blocks(child)]
+    whole: list[nn.Module] = []
+    for element in module:
+        if any(True for _ in element.parameters()):
+            candidates = [element, *(getattr(element, name, None) for name in BLOCK_LISTS)]
+            lists = [inner for inner in candidates if isinstance(inner, (nn.Sequential, nn.ModuleList))]
+            whole += blocks(lists[-1]) if lists else [element]
+    return whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Unit:
     """Parameters that are gathered together: the bytes that they take whole (padded to equal shards), and a rank's rows
-    of them. `storages` hold their gradients, the first and the last of which arrive at these events.
+    of them. `storages` hold their gradients, the last of which arrives at that event.
     """
 
     whole: int
     rows: int
     storages: frozenset[int]
-    first: int
     last: int
 
 
@@ -185,16 +169,15 @@ def _sharded(history: History, model: nn.Module, parameters: Sequence[nn.Paramet
     everything = list(model.parameters())
     if any(parameter.dim() == 0 for parameter in everything):
         raise BenchError("FSDP2 cannot shard a parameter without dimensions: make it a vector of one element.")
-    root, *others = _units(history, model, parameters, ranks)
+    root, units = _units(history, model, parameters, ranks)
     shards = sum(in_blocks(_rows(parameter, ranks)) for parameter in everything)
     moments = 2 * sum(in_blocks(_rows(parameter, ranks)) for parameter in parameters)
-    units = [*others, *([root] if root is not None else [])]
     kept = {
         "parameters": shards,
-        "gradients": sum(in_blocks(unit.rows) for unit in units if unit is not None),
+        "gradients": sum(in_blocks(unit.rows) for unit in (*units, root) if unit),
         "optimizer": moments,
     }
-    changes = _gathering(history, root, [unit for unit in others if unit is not None], ranks)
+    changes = _gathering(history, root, units, ranks)
     return Share(curve=_curve(history, {"parameters": shards, "optimizer": moments}, changes), buckets=(), kept=kept)
 
 
@@ -203,7 +186,9 @@ def _rows(parameter: nn.Parameter, ranks: int) -> int:
     return -(-parameter.shape[0] // ranks) * prod(parameter.shape[1:]) * parameter.element_size()
 
 
-def _units(history: History, model: nn.Module, parameters: Sequence[nn.Parameter], ranks: int) -> list[_Unit | None]:
+def _units(
+    history: History, model: nn.Module, parameters: Sequence[nn.Parameter], ranks: int
+) -> tuple[_Unit | None, list[_Unit]]:
     """The network's own unit (None where blocks have all parameters), and the blocks', in the order of their gradients'
     arrival.
     """
@@ -214,22 +199,16 @@ def _units(history: History, model: nn.Module, parameters: Sequence[nn.Parameter
     members: dict[int, list[int]] = {}
     for number in history.arrivals:
         members.setdefault(owner.get(id(parameters[number]), 0), []).append(number)
-    root = members.pop(0, None)
-    return [
-        None if numbers is None else _unit(history, [parameters[n] for n in numbers], numbers, ranks)
-        for numbers in (root, *members.values())
-    ]
-
-
-def _unit(history: History, parameters: Sequence[nn.Parameter], numbers: Sequence[int], ranks: int) -> _Unit:
-    events = [history.arrivals[number] for number in numbers]
-    return _Unit(
-        whole=sum(in_blocks(ranks * _rows(parameter, ranks)) for parameter in parameters),
-        rows=sum(_rows(parameter, ranks) for parameter in parameters),
-        storages=frozenset(history.gradients[number] for number in numbers),
-        first=min(events),
-        last=max(events),
-    )
+    units = {}
+    for place, numbers in members.items():
+        rows = [_rows(parameters[number], ranks) for number in numbers]
+        units[place] = _Unit(
+            whole=sum(in_blocks(ranks * size) for size in rows),
+            rows=sum(rows),
+            storages=frozenset(history.gradients[number] for number in numbers),
+            last=max(history.arrivals[number] for number in numbers),
+        )
+    return units.pop(0, None), list(units.values())
 
 
 def _gathering(history: History, root: _Unit | None, units: Sequence[_Unit], ranks: int) -> _Changes:
@@ -239,7 +218,7 @@ def _gathering(history: History, root: _Unit | None, units: Sequence[_Unit], ran
     born = {storage: event for event, (storage, change) in reversed(list(enumerate(history.events))) if change > 0}
     sizes = {storage: change for storage, change in history.events if storage in gradients and change > 0}
 
-    def weigh(_event: int, storage: int, change: int) -> int:
+    def weigh(storage: int, change: int) -> int:
         if storage in history.parameters or history.categories.get(storage) == "optimizer":
             return 0
         if storage in gradients:
@@ -251,17 +230,17 @@ def _gathering(history: History, root: _Unit | None, units: Sequence[_Unit], ran
     changes = _Changes(weigh=weigh)
 
     def reduce(unit: _Unit, event: int) -> None:
-        changes.add(event, "gradients", in_blocks(unit.rows) - sum(sizes[storage] for storage in unit.storages))
+        changes.at[event]["gradients"] += in_blocks(unit.rows) - sum(sizes[storage] for storage in unit.storages)
 
     if root is not None:
-        changes.add(begins["forward"], "gathered", root.whole)
-        changes.add(begins["optimizer"], "gathered", -root.whole)
+        changes.at[begins["forward"]]["gathered"] += root.whole
+        changes.at[begins["optimizer"]]["gathered"] -= root.whole
         reduce(root, begins["optimizer"])
     start = begins["backward"]
     for unit, following in zip(units, [*units[1:], None], strict=True):
         ahead = following.whole if following is not None else 0
-        changes.add(start, "gathered", unit.whole + ahead)
-        changes.add(unit.last, "gathered", -unit.whole - ahead)
+        changes.at[start]["gathered"] += unit.whole + ahead
+        changes.at[unit.last]["gathered"] -= unit.whole + ahead
         changes.brief[unit.last] = in_blocks(ranks * unit.rows)
         reduce(unit, unit.last + 1)
         start = unit.last

@@ -1,14 +1,15 @@
 """The same count by another library: fvcore, on real tensors.
 
 fvcore (Meta, last released 2022) walks a `torch.jit` trace instead of the dispatcher, so it shares no code and no
-method with our recorder: where the two agree, both are probably right. Where they differ the operator that explains
-it is named. It needs real tensors (its convolution check refuses the meta device), counts norms and pools too, and
-does not know `scaled_dot_product_attention` (ViT-B comes out 4 % low), for which we hand it the formula.
+method with our recorder. Where they differ the operator that explains it is named. It needs real tensors (its
+convolution check refuses the meta device), counts norms and pools too, and does not know
+`scaled_dot_product_attention` (ViT-B comes out 4 % low), for which we hand it the formula.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +23,9 @@ import torch
 from visionbench.models.modes import set_mode
 from visionbench.record.spec import Spec
 from visionbench.tracing.formulas import FORMULAS
-from visionbench.tracing.step import Trace, run
+from visionbench.tracing.overrides import whole_encoders
+from visionbench.tracing.skeleton import inputs_on, weightless
+from visionbench.tracing.step import run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,25 +79,15 @@ def second_opinion(spec: Spec) -> Opinion:
     single = Spec(model=spec.model, image_size=spec.image_size, inputs=spec.inputs, attention=spec.attention)
     traced = run(single)
     theirs, unknown, trouble = _fvcore(single)
-    ours = _by_group(traced)
-    unequal = () if trouble else _unequal(ours, theirs)
-    differences = tuple(_difference(name, ours[name], theirs[name], unknown) for name in unequal)
-    theirs_in_all = sum(theirs.values())
-    return Opinion(
-        spec=single, ours=traced.macs_per_image, theirs=theirs_in_all, differences=differences, trouble=trouble
-    )
-
-
-def _by_group(traced: Trace) -> Counter[str]:
     ours: Counter[str] = Counter()
     for op in traced.operators:
         if op.counted:
             ours[_OURS[op.kind]] += op.macs
-    return ours
-
-
-def _unequal(ours: Counter[str], theirs: Counter[str]) -> list[str]:
-    return [name for name in sorted(set(ours) | set(theirs)) if ours[name] != theirs[name]]
+    unequal = [] if trouble else [name for name in sorted(ours | theirs) if ours[name] != theirs[name]]
+    differences = tuple(_difference(name, ours[name], theirs[name], unknown) for name in unequal)
+    return Opinion(
+        spec=single, ours=traced.macs_per_image, theirs=theirs.total(), differences=differences, trouble=trouble
+    )
 
 
 def _difference(name: str, ours: int, theirs: int, unknown: tuple[str, ...]) -> Difference:
@@ -109,21 +102,15 @@ def _difference(name: str, ours: int, theirs: int, unknown: tuple[str, ...]) -> 
     return Difference(operator=name, ours=ours, theirs=theirs, reason=reason)
 
 
-_PRODUCTS = frozenset(packet.__name__ for packet in FORMULAS)
-
-
 def _fvcore(spec: Spec) -> tuple[Counter[str], tuple[str, ...], str]:
     """MACs by group; the products that fvcore has no handle for; and what it stumbled over, if it did."""
-    from visionbench.tracing.inputs import inputs_on
-    from visionbench.tracing.skeleton import weightless
-
     given = inputs_on(spec, "cpu")
     bare = weightless(spec.model, spec.image_size, spec.channels)
     set_mode(bare, training=False)
     model = _ByPosition(bare, tuple(given.named))
     model.training = False
     tensors = (*given.positional, *given.named.values())
-    with torch.no_grad(), _quietly(), _plain_transformer_layers(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), _quietly(), whole_encoders(), torch.random.fork_rng(devices=[]):
         from fvcore.nn import FlopCountAnalysis
 
         analysis = FlopCountAnalysis(model, tensors).set_op_handle("aten::scaled_dot_product_attention", _attention)
@@ -131,11 +118,11 @@ def _fvcore(spec: Spec) -> tuple[Counter[str], tuple[str, ...], str]:
             counted = analysis.by_operator()
         except Exception as error:  # its handles assume shapes, and raise whatever comes of it
             return Counter(), (), f"{type(error).__name__}: {shorten(str(error), 100, placeholder=' ...')}"
-        names = sorted(name.removeprefix("aten::") for name in analysis.unsupported_ops())
+        unknown = sorted(name.removeprefix("aten::") for name in analysis.unsupported_ops() if name in FORMULAS)
     total: Counter[str] = Counter()
     for name, macs in counted.items():
         total[_GROUPS.get(name, name)] += int(macs)
-    return total, tuple(name for name in names if name in _PRODUCTS), ""
+    return total, tuple(unknown), ""
 
 
 class _ByPosition(torch.nn.Module):
@@ -155,21 +142,7 @@ def _attention(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
     from fvcore.nn.jit_handles import get_shape
 
     query, key, value = (get_shape(i) for i in inputs[:3])
-    heads = 1
-    for length in query[:-2]:
-        heads *= length
-    return Counter({"attention": heads * query[-2] * key[-2] * (query[-1] + value[-1])})
-
-
-@contextmanager
-def _plain_transformer_layers() -> Iterator[None]:
-    """`nn.TransformerEncoderLayer` in eval is otherwise one operator that no counter looks into."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+    return Counter({"attention": math.prod(query[:-2]) * query[-2] * key[-2] * (query[-1] + value[-1])})
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""A model without its weights: every parameter on the meta device, nothing initialised, nothing allocated.
+"""A model without its weights, every parameter on the meta device, and inputs that have a shape and no values.
 
-A trace needs shapes, not values. torch's meta device gives tensors without data; what is left of a model's construction
-time is then its random initialisation, which on meta tensors does nothing at some cost per call, so it is skipped.
+What is left of a model's construction time is its random initialisation, which on meta tensors does nothing at some
+cost per call, so it is skipped.
 """
 
 from __future__ import annotations
@@ -15,24 +15,14 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from visionbench.models import ModelError, build, load
+from visionbench.models.inputs import Arguments, Maker, arguments
 from visionbench.models.randomness import seeded
-from visionbench.record.spec import ImageSize
+from visionbench.record.inputs import INTEGERS
+from visionbench.record.spec import ImageSize, Spec
 
-_METHODS = (
-    "normal_",
-    "uniform_",
-    "erfinv_",
-    "bernoulli_",
-    "exponential_",
-    "random_",
-    "fill_",
-    "zero_",
-    "clamp_",
-    "mul_",
-    "add_",
-)
+_METHODS = "normal_ uniform_ erfinv_ bernoulli_ exponential_ random_ fill_ zero_ clamp_ mul_ add_"
 _FILLS = frozenset(
-    [getattr(torch.Tensor, name) for name in _METHODS]
+    [getattr(torch.Tensor, name) for name in _METHODS.split()]
     # torch.nn.init hands itself to a function mode, and what it calls inside is then no longer seen
     + [fill for name, fill in vars(torch.nn.init).items() if name.endswith("_") and callable(fill)]
 )
@@ -124,12 +114,12 @@ _MOST_READINGS = 1000
 
 @dataclass(slots=True)
 class Readings:
-    """How many values have been read so far."""
+    """How many values have been read since the last `restart`, which leaves out a call that a network makes once."""
 
     count: int = 0
 
     def restart(self) -> None:
-        """What has been read so far is of a first call, which a network makes once."""
+        """Begin anew."""
         self.count = 0
 
 
@@ -157,3 +147,32 @@ def values_as_zero() -> Iterator[Readings]:
         yield readings
     finally:
         library._destroy()
+
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+"""What `float` is in a precision, and what `amp_` and a precision cast to; elsewhere it is fp32."""
+
+
+def inputs_on(spec: Spec, device: str = "meta") -> Arguments:
+    """The inputs of one step of `spec`; with values, floats are all zero and integers the lowest of their range.
+
+    Raises `ModelError` for a user's function that fails.
+    """
+    plain = DTYPES.get(spec.precision, torch.float32)
+
+    def draw(shape: tuple[int, ...], dtype: str, low: int, _high: int) -> torch.Tensor:
+        kind = plain if dtype == "float" else getattr(torch, dtype)
+        if device == "meta":
+            return laid_out(torch.empty(shape, dtype=kind, device=device))
+        return laid_out(torch.full(shape, low if dtype in INTEGERS else 0, dtype=kind, device=device))
+
+    def place(tensor: torch.Tensor) -> torch.Tensor:
+        kind = plain if tensor.dtype == torch.float32 else tensor.dtype
+        return laid_out(tensor.detach().to(device=device, dtype=kind))
+
+    def laid_out(tensor: torch.Tensor) -> torch.Tensor:
+        channels_last = spec.memory_format == "channels_last" and tensor.dim() == 4
+        return tensor.to(memory_format=torch.channels_last) if channels_last else tensor
+
+    maker = Maker(draw=draw, place=place, born=device)
+    return arguments(spec.model, spec.described, spec.batch_size, spec.image_size, maker)

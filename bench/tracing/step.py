@@ -6,22 +6,24 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
 from visionbench.models import ModelError
 from visionbench.record.collector import collector_paused
+from visionbench.record.counters import Line
 from visionbench.record.errors import BenchError
 from visionbench.record.metrics import measurement
 from visionbench.record.record import Environment, Record
 from visionbench.record.spec import Spec, check_parallel
 from visionbench.tracing import hooks
-from visionbench.tracing.kinds import KINDS, Kind
+from visionbench.tracing.call_cache import Operator
+from visionbench.tracing.formulas import KINDS
 from visionbench.tracing.live import Curve
-from visionbench.tracing.operators import Operator, Recorder
+from visionbench.tracing.operators import Recorder
 from visionbench.tracing.passes import failed, stepped
 from visionbench.tracing.replicas import Share, share
-from visionbench.tracing.sampling import measurements as curve_measurements
 
 PRODUCTS_MISSED = "products_missed"
 """The flag of counts that leave out operators that multiply."""
@@ -95,9 +97,7 @@ def run_with_model(
     with collector_paused(), redirect_stdout(sys.stderr):
         try:
             model, recorder, remarks = stepped(spec, former, begins)
-        except (BenchError, ModelError, MemoryError):
-            raise
-        except KeyboardInterrupt:
+        except (BenchError, ModelError, MemoryError, KeyboardInterrupt):
             raise
         except BaseException as error:  # any model may raise anything, and a script may well exit
             raise failed(spec, error) from error
@@ -110,10 +110,10 @@ def _trace(spec: Spec, model: torch.nn.Module, recorder: Recorder, remarks: tupl
     curve = rank.curve if rank else recorder.live.curve() if recorder.live else None
     return Trace(
         spec=spec,
-        params=_elements(parameters),
-        param_bytes=_bytes(parameters),
-        buffers=_elements(buffers),
-        buffer_bytes=_bytes(buffers),
+        params=sum(parameter.numel() for parameter in parameters),
+        param_bytes=sum(parameter.nbytes for parameter in parameters),
+        buffers=sum(buffer.numel() for buffer in buffers),
+        buffer_bytes=sum(buffer.nbytes for buffer in buffers),
         operators=tuple(recorder.operators),
         views=recorder.views,
         curve=curve,
@@ -124,21 +124,13 @@ def _trace(spec: Spec, model: torch.nn.Module, recorder: Recorder, remarks: tupl
     )
 
 
-def _elements(tensors: Iterable[torch.Tensor]) -> int:
-    return sum(t.numel() for t in tensors)
-
-
-def _bytes(tensors: Iterable[torch.Tensor]) -> int:
-    return sum(t.numel() * t.element_size() for t in tensors)
-
-
 def trace(spec: Spec, environment: Environment) -> Record:
     """The exact counts of one step as a record of source "computed". Raises as `run`.
 
     Per image: `macs`, `flops` (2 x MACs), `activations`. Per step: `operators`, `views`, `bytes`, each also by kind
     (`operators.conv`, `bytes.conv`; `macs.conv` per image), and what the MAC rule does not count
     (`uncounted_operators`, `uncounted_bytes`). A training step adds `peak_memory_live` with its split, its curve
-    (`live_memory.forward` and so on: `sampling`), and `peak_memory_kept_gradients` (`record.memory`). Per model:
+    (`live_memory.forward` and so on: `sampled`), and `peak_memory_kept_gradients` (`record.memory`). Per model:
     `params`, `param_bytes`, `buffers`, `buffer_bytes`.
     """
     return to_record(run(spec), environment)
@@ -155,7 +147,10 @@ def to_record(traced: Trace, environment: Environment) -> Record:
     )
     sizes = traced.share.buckets if traced.share else ()
     sent = (measurement("gradient_buckets", sizes),) if sizes else ()
-    measurements = (*exact, *sent, *curve_measurements(traced.curve))
+    curve = sampled(traced.curve) if traced.curve else {}
+    # They describe: no direction is better.
+    samples = (measurement(f"live_memory.{phase}", values) for phase, values in curve.items())
+    measurements = (*exact, *sent, *samples)
     return Record(
         spec=traced.spec, protocol=None, environment=environment, measurements=measurements, source="computed"
     )
@@ -177,7 +172,12 @@ def _counts(traced: Trace) -> Iterator[tuple[str, int]]:
     yield "uncounted_bytes", sum(op.bytes for op in uncounted)
     yield from hooks.counts(traced.hooks, traced.macs_per_image, traced.spec.batch_size)
     for kind in KINDS:
-        yield from _counts_of_kind(kind, [op for op in traced.operators if op.kind == kind], traced.spec.batch_size)
+        operators = [op for op in traced.operators if op.kind == kind]
+        if operators:
+            yield f"operators.{kind}", len(operators)
+            yield f"bytes.{kind}", sum(op.bytes for op in operators)
+        if macs := sum(op.macs for op in operators):
+            yield f"macs.{kind}", macs // traced.spec.batch_size
     if traced.curve:
         yield "peak_memory_live", traced.curve.peak
         if traced.share is None:
@@ -188,9 +188,72 @@ def _counts(traced: Trace) -> Iterator[tuple[str, int]]:
         yield f"rank_memory.{category}", size
 
 
-def _counts_of_kind(kind: Kind, operators: list[Operator], batch_size: int) -> Iterator[tuple[str, int]]:
-    if operators:
-        yield f"operators.{kind}", len(operators)
-        yield f"bytes.{kind}", sum(op.bytes for op in operators)
-    if macs := sum(op.macs for op in operators):
-        yield f"macs.{kind}", macs // batch_size
+SAMPLES: dict[str, int] = {"forward": 80, "backward": 80, "optimizer": 40}
+"""At most so many of each phase: 200 in all."""
+
+
+def sampled(curve: Curve) -> dict[str, tuple[int, ...]]:
+    """The curve of live memory by phase, in order, as few enough numbers for a record.
+
+    Every sample is the *highest* total of an equal share of its phase's events, so the peak is always among them, and
+    the curve is an envelope from above. It begins where parameters and optimizer state are in place, because they are
+    there before the step is, and ends with the last allocation, because what is released later may be the trace itself
+    being put away.
+    """
+    standing = curve.split["parameters"] + curve.split["optimizer"]
+    begin = next(event for event, total in enumerate(curve.totals) if total >= standing)
+    grows = (event for event in range(len(curve.totals) - 1, 0, -1) if curve.totals[event] > curve.totals[event - 1])
+    starts = [max(first, begin) for first, _ in curve.phases] + [next(grows, 0) + 1]
+    return {
+        name: _highest(curve.totals[first:end], SAMPLES[name])
+        for (_, name), first, end in zip(curve.phases, starts, starts[1:], strict=False)
+        if end > first
+    }
+
+
+def _highest(totals: tuple[int, ...], samples: int) -> tuple[int, ...]:
+    if len(totals) <= samples:
+        return totals
+    borders = [place * len(totals) // samples for place in range(samples + 1)]
+    return tuple(max(totals[a:b]) for a, b in pairwise(borders))
+
+
+def by_kind(traced: Trace) -> tuple[Line, ...]:
+    """One line per kind, most bytes first: bytes, not MACs, are what an element-wise operator costs."""
+    lines = _grouped(traced.operators, lambda op: op.kind)
+    return tuple(sorted(lines, key=lambda line: -line.bytes))
+
+
+def by_stage(traced: Trace, depth: int = 2) -> tuple[Line, ...]:
+    """One line per module at `depth` steps below the model, in the order of execution.
+
+    What the model calls itself is `(model)`; backward and optimizer, which no module calls, are separate lines.
+    """
+    return _grouped(traced.operators, lambda op: _stage(op, depth))
+
+
+def _stage(op: Operator, depth: int) -> str:
+    if op.phase != "forward":
+        return f"({op.phase})"
+    return ".".join(op.module.split(".")[:depth]) if op.module else "(model)"
+
+
+def uncounted_lines(traced: Trace) -> tuple[Line, ...]:
+    """What the MAC rule has no formula for, by operator, most bytes first."""
+    return tuple(sorted(_grouped(traced.uncounted(), lambda op: op.name), key=lambda line: -line.bytes))
+
+
+def _grouped(operators: Iterable[Operator], name: Callable[[Operator], str]) -> tuple[Line, ...]:
+    groups: dict[str, list[Operator]] = {}
+    for op in operators:
+        groups.setdefault(name(op), []).append(op)
+    return tuple(
+        Line(
+            name=group,
+            operators=len(members),
+            macs=sum(op.macs for op in members),
+            activations=sum(op.activations for op in members),
+            bytes=sum(op.bytes for op in members),
+        )
+        for group, members in groups.items()
+    )

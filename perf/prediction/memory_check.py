@@ -53,7 +53,7 @@ class PrintedMemory:
 
     `states` are numbers per parameter that the optimizer keeps (SGD 0, with momentum 1, AdamW 2); below 2 the peak is
     before its step. `copies` of the parameters are in memory, too. `as_before_torch_1_11`: that release kept more for
-    the backward pass (`visionbench.tracing.old_torch`).
+    the backward pass (`visionbench.tracing.autocast`).
     """
 
     spec: Spec

@@ -10,9 +10,8 @@ from statistics import fmean, median
 from perf.prediction.published import published
 from visionbench.predicting.basis import basis_of
 from visionbench.predicting.calibration import Calibration, shipped
-from visionbench.predicting.samples import Progress, silent
+from visionbench.predicting.samples import Progress, silent, traced
 from visionbench.predicting.step_time import predict_traced
-from visionbench.predicting.tracing import traced
 from visionbench.record.devices import find
 from visionbench.record.errors import BenchError
 from visionbench.record.prediction import prediction

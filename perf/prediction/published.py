@@ -26,9 +26,8 @@ from typing import cast
 
 from visionbench.predicting.calibrate import fit_calibration
 from visionbench.predicting.calibration import Calibration, average, chip, shipped
-from visionbench.predicting.fit import common_factor, fit
-from visionbench.predicting.peaks import Peaks, peaks_of
-from visionbench.predicting.priors import Array
+from visionbench.predicting.features import Peaks, peaks_of
+from visionbench.predicting.fit import Array, common_factor, fit
 from visionbench.predicting.samples import Progress, Sample, Skipped, Step, silent, traced_samples
 from visionbench.record.devices import find
 from visionbench.record.errors import BenchError

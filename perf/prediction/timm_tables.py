@@ -20,14 +20,13 @@ from typing import Any, TypeAlias
 
 from visionbench.predicting.calibrate import fit_calibration
 from visionbench.predicting.calibration import Calibration
-from visionbench.predicting.peaks import Peaks, peaks_of
-from visionbench.predicting.samples import Progress, Sample, Skipped, silent
-from visionbench.predicting.tracing import MARK, columns_at, marked
+from visionbench.predicting.features import Peaks, peaks_of
+from visionbench.predicting.samples import MARK, Progress, Sample, Skipped, columns_at, marked, silent
 from visionbench.record.devices import DEVICES, DeviceSpec
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import MemoryFormat, Spec, Task
 from visionbench.tracing import Trace
-from visionbench.tracing.operators import Operator
+from visionbench.tracing.call_cache import Operator
 
 _NAME = re.compile(
     r"benchmark-(?P<task>infer|train)-amp-(?P<layout>nchw|nhwc)-pt(?P<torch>\d+)-cu(?P<cuda>\d+)-(?P<gpu>[a-z0-9_]+)"

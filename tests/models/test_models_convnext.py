@@ -8,7 +8,7 @@ from torch import nn
 
 from visionbench.models import build, resolve
 from visionbench.models.convnext import SIZES
-from visionbench.models.rungs import RUNGS
+from visionbench.models.roadmap import RUNGS
 from visionbench.tracing.skeleton import skeleton
 
 

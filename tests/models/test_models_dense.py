@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from tests.dense_networks import NETWORKS, PARTS, Size
-from visionbench.models import ModelError, backbones, boxes, dense, detection, segmentation
-from visionbench.tracing.operators import Operator, Recorder
+from visionbench.models import ModelError, backbones, boxes, detection, paper, segmentation
+from visionbench.tracing.call_cache import Operator
+from visionbench.tracing.operators import Recorder
 from visionbench.tracing.skeleton import _untouched
 
 PART_OF = {"box_heads": "boxes", "mask_heads": "masks", "box_regions": "boxes", "mask_regions": "masks"}
@@ -24,7 +25,7 @@ PART_OF = {"box_heads": "boxes", "mask_heads": "masks", "box_regions": "boxes", 
 
 def built(name: str, size: Size) -> nn.Module:
     with _untouched(), torch.device("meta"):
-        return dense.build(name, size).eval()
+        return paper.build_dense(name, size).eval()
 
 
 def traced(network: nn.Module, size: Size, images: int = 1) -> list[Operator]:
@@ -160,9 +161,9 @@ def test_each_network_has_its_golden_counts(name: str, size: Size) -> None:
 
 
 def test_all_23_networks_of_the_two_tables_are_there() -> None:
-    assert {name for name, _ in NETWORKS} == set(dense.NETWORKS)
-    assert len(dense.NETWORKS) == 14 + 9
-    assert {(name, network.image_size) for name, network in dense.NETWORKS.items()} <= set(NETWORKS)
+    assert {name for name, _ in NETWORKS} == set(paper.DENSE)
+    assert len(paper.DENSE) == 14 + 9
+    assert {(name, network.image_size) for name, network in paper.DENSE.items()} <= set(NETWORKS)
 
 
 def test_two_images_cost_twice_as_much() -> None:
@@ -226,4 +227,4 @@ def test_a_backbone_without_four_maps_is_refused() -> None:
 @pytest.mark.parametrize("name", ["mask_rcnn_swin_tiny", "upernet_convnext_tiny"])
 def test_a_size_that_does_not_fit_the_pyramid_is_refused(name: str, size: int | Size, remedy: str) -> None:
     with pytest.raises(ModelError, match=f"try {remedy}$"):
-        dense.build(name, size)
+        paper.build_dense(name, size)

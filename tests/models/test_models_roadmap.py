@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.roadmap_rows import ROWS, Row
 from visionbench.models import build
-from visionbench.models.rungs import ROWS, RUNGS, Row
+from visionbench.models.roadmap import RUNGS
 from visionbench.tracing.skeleton import skeleton
 
 # Label and printed "FLOPs" in G (multiply-adds) at 224 pixels; arXiv 2201.03545v2 Tables 10 and 11.

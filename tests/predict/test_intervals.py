@@ -13,7 +13,7 @@ from perf.prediction.published import published
 from visionbench.predicting import basis as module
 from visionbench.predicting.basis import OF_HBM, OF_THE_CHIP, RESOLUTION, Basis, basis_of
 from visionbench.predicting.calibration import shipped
-from visionbench.predicting.tracing import columns_at, marked
+from visionbench.predicting.samples import columns_at, marked
 from visionbench.record.devices import find
 from visionbench.record.spec import Spec
 from visionbench.tracing import Trace

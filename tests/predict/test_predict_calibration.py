@@ -9,7 +9,7 @@ import pytest
 
 from perf.prediction.timm_tables import difference, rows, sample, table
 from visionbench.predicting.calibration import FOLDER, SCHEMA, best, chip, from_json, known, read, shipped, write
-from visionbench.predicting.tracing import marked
+from visionbench.predicting.samples import marked
 from visionbench.record.devices import DEVICES, find
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec

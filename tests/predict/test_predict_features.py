@@ -6,13 +6,12 @@ import math
 
 import pytest
 
-from visionbench.predicting.features import columns, features
-from visionbench.predicting.peaks import Peaks, peaks_of
-from visionbench.predicting.tracing import MARK, columns_at, marked, traced
+from visionbench.predicting.features import Peaks, columns, features, peaks_of
+from visionbench.predicting.samples import MARK, columns_at, marked, traced
 from visionbench.record.devices import find
 from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec
-from visionbench.tracing.operators import Operator
+from visionbench.tracing.call_cache import Operator
 
 ONE = Peaks(half=1.0, single=1.0, scalar=1.0, bandwidth=1.0, l2=0.0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from visionbench.predicting.fit import fit, fit_anchors
+from visionbench.predicting.fit import fit, fit_anchors, prior, priors
 from visionbench.predicting.held_out import (
     baseline_predictions,
     coverage,
@@ -14,7 +14,6 @@ from visionbench.predicting.held_out import (
     interval,
     resolution,
 )
-from visionbench.predicting.priors import prior, priors
 from visionbench.predicting.samples import Sample, column_names, design_matrix, measured_seconds
 
 COLUMNS = ("conv", "elementwise", "launches", "linear")

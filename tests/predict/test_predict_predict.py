@@ -13,16 +13,15 @@ import torch
 
 from perf.prediction import published
 from tests.cards import TOML
-from visionbench.predicting import calibrate, tracing
+from visionbench.predicting import calibrate
+from visionbench.predicting import samples as room
 from visionbench.predicting.basis import DATA_SHEET, VOLTA, basis_of, refusal
 from visionbench.predicting.calibration import Calibration, read, shipped, write
-from visionbench.predicting.features import features
+from visionbench.predicting.features import features, peaks_of
 from visionbench.predicting.memory import CONTEXT, FRAGMENTATION, capacity, largest_batch, memory
-from visionbench.predicting.peaks import peaks_of
-from visionbench.predicting.samples import Step, traced_samples
+from visionbench.predicting.samples import Step, traced, traced_samples
 from visionbench.predicting.step_time import predict_step, predict_traced
 from visionbench.predicting.targets import from_toml, target
-from visionbench.predicting.tracing import traced
 from visionbench.record.devices import DEVICES, find
 from visionbench.record.errors import BenchError
 from visionbench.record.prediction import distinguishable, prediction
@@ -63,8 +62,8 @@ def test_a_prediction_traces_its_step_once_and_uses_no_hardware(monkeypatch):
         specs.append(spec)
         return run(spec)
 
-    run = tracing.run
-    monkeypatch.setattr(tracing, "run", traced_once)
+    run = room.run
+    monkeypatch.setattr(room, "run", traced_once)
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: pytest.fail("a prediction must not touch a GPU"))
     spec = replace(VIT, model="timm:resnet18", task="train")
     assert prediction(predict_step(spec, V100))
@@ -218,7 +217,7 @@ def _flagged(record: Record, *flags: str) -> Record:
 def rows() -> Iterator[list[Record]]:
     """Nine measured networks. Each is traced once for all tests that fit something to them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracing, "run", functools.cache(tracing.run))
+        patch.setattr(room, "run", functools.cache(room.run))
         yield [_measured(replace(VIT, model=f"timm:{n}", precision="amp_fp16"), "rtx-4090", 0.1) for n in NETWORKS]
 
 
@@ -262,8 +261,8 @@ def test_a_row_whose_model_cannot_be_built_is_left_out_and_takes_nothing_along(t
     names = ["no_such_network_at_all", "resnet18"]
     if trouble:
         names[0] = "resnet34"
-        plain = tracing.run
-        monkeypatch.setattr(tracing, "run", lambda spec: plain(spec) if "18" in spec.model else _raise(trouble))
+        plain = room.run
+        monkeypatch.setattr(room, "run", lambda spec: plain(spec) if "18" in spec.model else _raise(trouble))
     peaks = peaks_of(V100, "fp32")
     steps = [Step(spec=Spec(model=f"timm:{name}", batch_size=8), seconds=0.1, peaks=peaks) for name in names]
     samples, skipped = traced_samples(steps)

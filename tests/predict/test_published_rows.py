@@ -14,9 +14,8 @@ from visionbench.predicting.basis import DATA_SHEET, OF_HBM, OF_THE_CHIP, basis_
 from visionbench.predicting.calibration import average, chip, shipped
 from visionbench.predicting.features import LAUNCH, features
 from visionbench.predicting.fit import fit
-from visionbench.predicting.samples import family_of
+from visionbench.predicting.samples import family_of, traced
 from visionbench.predicting.step_time import predict_step
-from visionbench.predicting.tracing import traced
 from visionbench.record.devices import find
 from visionbench.record.spec import Spec
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from visionbench.models.rungs import ROWS as RUNGS
+from tests.roadmap_rows import ROWS as RUNGS
 from visionbench.reports import REPORTS
 from visionbench.reports import printed as paper
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from tests import dense_networks
 from tests.dense_networks import NETWORKS, Size
-from visionbench.models import dense, detection
+from visionbench.models import detection, paper
 from visionbench.models.backbones import swin
 from visionbench.models.residual import ChannelsLastNorm
 from visionbench.record import counters
@@ -72,7 +72,7 @@ def test_each_module_counts_by_its_exact_class(
 def test_every_term_of_a_network_is_the_pencils(network: tuple[str, Size]) -> None:
     name, size = network
     with _untouched(), torch.device("meta"):
-        built = dense.build(name, size).eval()
+        built = paper.build_dense(name, size).eval()
     by_hand = {key: value for key, value in dense_networks.terms(network).items() if key != "attention"}
     assert hooked(built, size) == Counter({key: value for key, value in by_hand.items() if value})
 
@@ -122,7 +122,7 @@ def test_totals_that_others_published() -> None:
     assert round(by_rule(of("cascade_mask_rcnn_swin_tiny", (800, 1280)), "hooks") / 1e9, 2) == 742.36
     with _untouched(), torch.device("meta"):
         small = detection.mask_rcnn(swin("small", (800, 1280)), (800, 1280)).eval()
-        upernet = dense.build("upernet_swin_tiny", 512).eval()
+        upernet = paper.build_dense("upernet_swin_tiny", 512).eval()
     attention = NETWORKS["cascade_mask_rcnn_swin_small", (800, 1280)]["attention"]
     counted = {**hooked(small, (800, 1280)), "attention": attention}
     assert round(by_rule(counted, "hooks + attention") / 1e9) == 359

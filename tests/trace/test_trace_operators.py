@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from visionbench.record.spec import Spec
-from visionbench.tracing import Trace, call_cache, kinds, run
-from visionbench.tracing.kinds import KINDS, kind_of
-from visionbench.tracing.operators import Operator
+from visionbench.tracing import Trace, call_cache, formulas, run
+from visionbench.tracing.call_cache import Operator
+from visionbench.tracing.formulas import KINDS, kind_of
 
 Network = Callable[..., str]
 
@@ -365,7 +365,7 @@ def test_an_activation_is_known_by_name_in_every_torch(name: str) -> None:
 @pytest.mark.parametrize("model", ["timm:mobilenetv2_100", "timm:mobilenetv3_large_100", "timm:efficientnet_b0",
                                    "timm:swin_tiny_patch4_window7_224"])  # fmt: skip
 def test_nothing_of_an_anchor_depends_on_a_tag(monkeypatch: pytest.MonkeyPatch, model: str, task: str) -> None:
-    plain = kinds.kind_of
+    plain = formulas.kind_of
 
     def untagged(func: Any) -> str:
         kind = plain(SimpleNamespace(overloadpacket=func.overloadpacket, namespace=func.namespace, tags=()))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from visionbench.record.record import Environment
 from visionbench.record.spec import Spec
 from visionbench.tracing.live import CATEGORIES
-from visionbench.tracing.sampling import SAMPLES
-from visionbench.tracing.step import run, to_record, trace
+from visionbench.tracing.step import SAMPLES, run, to_record, trace
 
 META = Environment(device_type="meta")
 

@@ -14,12 +14,18 @@ import torch._dynamo
 from visionbench.comparison.structure import Structure, Structures, from_text, read, structure_specs, to_text
 from visionbench.judging.structure import compare
 from visionbench.record.spec import Spec
-from visionbench.tracing.graphs import Graphs, count
 from visionbench.tracing.skeleton import values_as_zero
 from visionbench.tracing.step import run, to_record
-from visionbench.tracing.structure import structure, structures
+from visionbench.tracing.structure import Graphs, _traced, _with_graphs, count, structures
 
 ROOT = Path(__file__).parents[2]
+
+
+def structure(spec: Spec) -> Structure:
+    """The structure of one row, graphs included if it is an inference, by the compiler in this process."""
+    traced = _traced(spec)
+    return _with_graphs(traced, count(*spec.network)) if spec.task == "inference" else traced
+
 
 BLOCKS = """
 class Block(nn.Module):

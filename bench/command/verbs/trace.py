@@ -216,7 +216,7 @@ def _card(trace: Trace, record: Record, depth: int) -> str:
     from visionbench.models import resolve
     from visionbench.reports import render
     from visionbench.reports.results import model_card
-    from visionbench.tracing.summary import by_kind, by_stage, uncounted
+    from visionbench.tracing.step import by_kind, by_stage, uncounted_lines
 
     batch = trace.spec.batch_size
     whole = "one step" if batch == 1 else f"one step of all {batch} images"
@@ -233,7 +233,7 @@ def _card(trace: Trace, record: Record, depth: int) -> str:
         parts.insert(1, model_card.memory(record, trace.curve.peak_phase, trace.curve.totals))
     width = output.width(None)
     tables = [render(part, "terminal", width, colour=output.colour()) for part in parts]
-    said = [model_card.not_counted(uncounted(trace), record), *model_card.by_other_rules(record)]
+    said = [model_card.not_counted(uncounted_lines(trace), record), *model_card.by_other_rules(record)]
     return "\n".join([*tables, *(textwrap.fill(line, width) if width else line for line in said)])
 
 
