@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -79,13 +79,13 @@ class PaperRow:
 
     table: str
     number: int
-    section: str
-    marker: str
+    section: str = ""
+    marker: str = ""
     label: str
     model: str
     image_size: ImageSize
-    check_sizes: tuple[ImageSize, ...]
-    printed: dict[str, Number]
+    check_sizes: tuple[ImageSize, ...] = ()
+    printed: dict[str, Number] = field(default_factory=dict)
     counter: str = ""
     own: bool = False
     has_size: bool = True

@@ -21,7 +21,7 @@ from visionbench.reports.cells import CAUSES
 from visionbench.reports.column import Column
 from visionbench.reports.launches import Launches
 from visionbench.reports.paper import columns
-from visionbench.reports.paper.material import Maker, Material
+from visionbench.reports.paper.material import Maker, Material, sourced
 from visionbench.reports.printed import Network, PaperRow
 from visionbench.reports.settings import Group, describe, failure, flags, heads, of_every_card
 from visionbench.reports.table import HEADS, Cell, Note
@@ -151,16 +151,7 @@ def _measured(rates: Rates) -> Column[PaperRow]:
 
 def _heading(key: str, head: tuple[str, ...], rank: int, notes: tuple[Note, ...]) -> Column[PaperRow]:
     """A column of dashes, until it is given something to fill it with."""
-    return Column(
-        key=key,
-        group=RATE,
-        head=(HEADS["measured"], *head),
-        unit="1/s",
-        source="measured",
-        rank=rank,
-        notes=notes,
-        fill=lambda _row: Cell(),
-    )
+    return sourced("measured", key, RATE, head, "1/s", rank, lambda _row: Cell(), notes)
 
 
 def measured_gains(material: Material) -> Iterator[Column[PaperRow]]:
@@ -182,13 +173,12 @@ def _gain(material: Material, rates: Rates, group: str) -> Column[PaperRow]:
         mine, other = rates.estimates.get(row.network), rates.estimates.get(above.network) if above else None
         if above is None or mine is None or other is None:
             return Cell()
-        ratio = _per_card(rates, row.network, above.network)
-        if ratio is not None:
+        mine_of, others = rates.group.launches[row.network], rates.group.launches[above.network]
+        if (ratio := ratio_over_nodes(mine_of, others, images_per_second)) is not None:  # each card against itself
             return _spanned(ratio, rates, row, above)
         quotient = mine.centre / other.centre
         origin = f"{row.model} over {above.model} at {row.image_size} px; {rates.group.setting.device}"
-        launches = Launches((*rates.group.launches[above.network], *rates.group.launches[row.network]))
-        return cells.plain(f"{(quotient - 1) * 100:+.0f} %", quotient, launches, origin=origin)
+        return cells.plain(f"{(quotient - 1) * 100:+.0f} %", quotient, [*others, *mine_of], origin=origin)
 
     per_card = any(estimate.nodes > 1 for estimate in rates.estimates.values())
     return Column(
@@ -201,11 +191,6 @@ def _gain(material: Material, rates: Rates, group: str) -> Column[PaperRow]:
         notes=(GAIN_PER_CARD if per_card else GAIN,),
         fill=fill,
     )
-
-
-def _per_card(rates: Rates, network: Network, above: Network) -> Estimate | None:
-    """The ratio over nodes, each card against itself; None where one node measured."""
-    return ratio_over_nodes(rates.group.launches[network], rates.group.launches[above], images_per_second)
 
 
 def _spanned(ratio: Estimate, rates: Rates, row: PaperRow, above: PaperRow) -> Cell:
@@ -275,14 +260,15 @@ def by_card(records: Iterable[Record]) -> dict[str, dict[Network, Record]]:
     for record in records:
         if record.source == "predicted" and record.spec.task == "inference":
             cards.setdefault(record.environment.device_key or "", []).append(record)
-    return {card: _run_alike(predictions) for card, predictions in cards.items()}
-
-
-def _run_alike(predictions: Sequence[Record]) -> dict[Network, Record]:
-    last = predictions[-1].spec
-    specs = ((record.spec, record) for record in predictions)
-    alike = ((spec, r) for spec, r in specs if replace(spec, model=last.model, image_size=last.image_size) == last)
-    return {(spec.model, spec.image_size): record for spec, record in alike}
+    by_network: dict[str, dict[Network, Record]] = {}
+    for card, predictions in cards.items():
+        last = predictions[-1].spec
+        by_network[card] = {
+            (spec.model, spec.image_size): record
+            for record in predictions
+            if replace(spec := record.spec, model=last.model, image_size=last.image_size) == last
+        }
+    return by_network
 
 
 def _predicted(gpu: str, by_network: dict[Network, Record]) -> Column[PaperRow]:
@@ -293,15 +279,9 @@ def _predicted(gpu: str, by_network: dict[Network, Record]) -> Column[PaperRow]:
         f"{spec.attention} attention, batch {spec.batch_size}, with its 80 % interval. Not measured; fitted to "
         "printed rows of this card (`predict`, `validate-predictions`).",
     )
-    return Column(
-        key=f"throughput_predicted_{gpu.lower()}",
-        group=RATE,
-        head=(HEADS["predicted"], gpu),
-        unit="1/s",
-        source="predicted",
-        rank=6,
-        notes=(note,),
-        fill=lambda row: predicted_rate(by_network.get(row.network), 1),
+    key = f"throughput_predicted_{gpu.lower()}"
+    return sourced(
+        "predicted", key, RATE, (gpu,), "1/s", 6, lambda row: predicted_rate(by_network.get(row.network), 1), (note,)
     )
 
 

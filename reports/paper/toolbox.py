@@ -18,7 +18,7 @@ from visionbench.reports.column import Column
 from visionbench.reports.launches import Launches
 from visionbench.reports.paper.columns import FLOPS, counts_of, exact
 from visionbench.reports.paper.counts import count_spec
-from visionbench.reports.paper.material import Maker, Material
+from visionbench.reports.paper.material import Maker, Material, sourced
 from visionbench.reports.paper.rates import Rates, shown
 from visionbench.reports.paper.slips import agrees
 from visionbench.reports.printed import PaperRow
@@ -48,8 +48,7 @@ def by_rule(material: Material) -> Iterator[Column[PaperRow]]:
 
     def printed(row: PaperRow) -> Cell:
         record = record_of(row)
-        notes = _notes(row, record) if record else ()
-        return cells.published(row.printed.get("macs"), notes=notes)
+        return cells.published(row.printed.get("macs"), _notes(row, record) if record else ())
 
     def again(row: PaperRow) -> Cell:
         record = record_of(row)
@@ -59,16 +58,7 @@ def by_rule(material: Material) -> Iterator[Column[PaperRow]]:
     def rule(row: PaperRow) -> Cell:
         return cells.word(row.counter) if row.counter else Cell()
 
-    yield Column(
-        key="macs_published",
-        group=GROUP,
-        head=(HEADS["published"],),
-        unit="count",
-        source="published",
-        rank=3,
-        notes=(FLOPS,),
-        fill=printed,
-    )
+    yield sourced("published", "macs_published", GROUP, (), "count", 3, printed, (FLOPS,))
     yield from exact(material, "macs", GROUP, 4, scale=GIGA)
     yield Column(
         key="macs_by_rule",
