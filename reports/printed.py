@@ -20,10 +20,8 @@ FOLDER = Path(__file__).parent / "published"
 
 SCALES: dict[str, int] = {"M": 10**6, "G": 10**9}
 
-
 Network = tuple[str, ImageSize]
 """What counts depend on: a model's qualified name and its image size."""
-
 
 DIGITS = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 """How a number is printed."""
@@ -63,6 +61,11 @@ class Number:
     def half_unit(self) -> float:
         """Half a unit of the last printed digit, in base units: what rounding may hide."""
         return float(0.5 * 10.0**-self.decimals * SCALES.get(self.unit, 1))
+
+
+def count_of(text: str, unit: str, source: str) -> Number:
+    """A printed count, which depends on no card and no protocol."""
+    return Number(text=text, unit=unit, gpu="", protocol="", source=source, note="", remark="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

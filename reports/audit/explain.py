@@ -108,32 +108,40 @@ def _finding(
     profiles: Counted,
     stated: str,
 ) -> Finding:
-    profile = profiles.of(figure.row)
-    if profile is None:
+    own = profiles.of(figure.row)
+    if own is None:
         return Finding(figure=figure, kind="not built", text=profiles.cause(figure.row))
-    exact = profile.parts[figure.metric]
+    exact = own.parts[figure.metric]
     if fits(figure.printed, exact):
         return Finding(figure=figure, kind="reproduced", exact=exact, explained=exact)
-    if figure.metric == "macs" and stated and (finding := _as_stated(figure, profile, profiles, stated)):
-        return finding
+    found = _of_this_network(figure, explanations, votes, profiles, stated)
+    for test in (_another_size, _another_row, _another_network):
+        found = found or test(figure, rows, profiles, votes)
+    kind, text, explained = found or ("unexplained", "", None)
+    return Finding(figure=figure, kind=kind, text=text, exact=exact, explained=explained)
+
+
+Found = tuple[Kind, str, float]
+"""The kind of a finding, its words, and the count that explains the print."""
+
+
+def _of_this_network(
+    figure: Figure, explanations: Sequence[Explanation], votes: Votes, profiles: Counted, stated: str
+) -> Found | None:
+    """What the print is of the row's network at its size, as it is built or fused."""
+    of_macs = figure.metric == "macs"
+    if of_macs and stated and (found := _as_stated(figure, profiles, stated)):
+        return found
     fused = profiles.of(figure.row, FUSED)
     if fused and _is_fused(figure.row, fused, stated):
-        text, value = FORMS[FUSED], fused.parts[figure.metric]
-        return Finding(figure=figure, kind="network", text=text, exact=exact, explained=value)
+        return "network", FORMS[FUSED], fused.parts[figure.metric]
     believed = [e for e in explanations if e.sure or votes.believes(figure, e)]
     if believed:
         best = min(believed, key=lambda e: votes.order(figure, e))
-        return Finding(figure=figure, kind=best.kind, text=best.name, exact=exact, explained=best.value)
-    if fused and figure.metric == "macs" and figure.share <= FINE and _is_fused(figure.row, fused, stated, ALIKE):
-        text, value = f"{FORMS[FUSED]}, within 0.1 %", fused.parts["macs"]
-        return Finding(figure=figure, kind="network", text=text, exact=exact, explained=value)
-    if figure.metric == "macs" and (finding := _nearly_so(figure, profile, profiles, votes, stated)):
-        return finding
-    for test in (_another_size, _another_row, _another_network):
-        if (found := test(figure, rows, profiles, votes)) is not None:
-            kind, text, explained = found
-            return Finding(figure=figure, kind=kind, text=text, exact=exact, explained=explained)
-    return Finding(figure=figure, kind="unexplained", exact=exact)
+        return best.kind, best.name, best.value
+    if fused and of_macs and figure.share <= FINE and _is_fused(figure.row, fused, stated, ALIKE):
+        return "network", f"{FORMS[FUSED]}, within 0.1 %", fused.parts["macs"]
+    return _nearly_so(figure, profiles, votes, stated) if of_macs else None
 
 
 def _is_fused(row: PaperRow, fused: Profile, stated: str, near: float = 0.0) -> bool:
@@ -144,39 +152,35 @@ def _is_fused(row: PaperRow, fused: Profile, stated: str, near: float = 0.0) -> 
     return any(fits(row.printed["macs"], count, near=near) for count in counts)
 
 
-def _as_stated(figure: Figure, own: Profile, profiles: Counted, stated: str) -> Finding | None:
+def _as_stated(figure: Figure, profiles: Counted, stated: str) -> Found | None:
     """The print by the convention that its paper states, of the network as it is built or fused."""
     convention = conventions.STATED[stated]
-    forms: tuple[tuple[Profile | None, Kind, str], ...] = (
-        (own, "convention", ""),
-        (profiles.of(figure.row, FUSED), "network", "the fused form: "),
-    )
-    for profile, kind, prefix in forms:
+    forms: tuple[tuple[str, Kind, str], ...] = (("", "convention", ""), (FUSED, "network", "the fused form: "))
+    for form, kind, prefix in forms:
+        profile = profiles.of(figure.row, form)
         if profile and fits(figure.printed, value := convention.count(profile.parts)):
-            text = f"{prefix}{convention.name}, {AS_STATED}"
-            return Finding(figure=figure, kind=kind, text=text, exact=own.parts["macs"], explained=value)
+            return kind, f"{prefix}{convention.name}, {AS_STATED}", value
     return None
 
 
-def _nearly_so(figure: Figure, own: Profile, profiles: Counted, votes: Votes, stated: str) -> Finding | None:
+def _nearly_so(figure: Figure, profiles: Counted, votes: Votes, stated: str) -> Found | None:
     """FLOPs by a convention of their paper, rounded once more: with zeros added to what it states, or a long print
     within 0.1 % of what its other networks have, as another program of this one gives it.
     """
+    own = profiles.of(figure.row)
     found: list[tuple[float, str, float]] = []
-    if stated:
+    if own and stated:
         value, name = conventions.STATED[stated].count(own.parts), conventions.STATED[stated].name
         for rounding in zeros_added(figure.printed, value):
             if rounding.sure or votes.believes(figure, rounding):
                 found.append((0, f"{name}, {AS_STATED}: {rounding.name}", value))
-    for convention, value in profiles.macs(own, composed=False):
+    for convention, value in profiles.macs(own, composed=False) if own else ():
         off = abs(value - figure.printed.value)
         alike = figure.share <= LONG and fits(figure.printed, value, near=ALIKE)
         if (alike or off <= figure.printed.half_unit + NEAR * value) and votes.is_usual(figure, convention.name):
             found.append((off, f"{convention.name}, within {'0.1' if alike else '0.01'} %", value))
-    if not found:
-        return None
-    _, text, explained = min(found)
-    return Finding(figure=figure, kind="convention", text=text, exact=own.parts["macs"], explained=explained)
+    _, text, explained = min(found, default=(0, "", 0.0))
+    return ("convention", text, explained) if found else None
 
 
 # --- conventions and roundings ---------------------------------------------------------------------------------------
@@ -230,8 +234,6 @@ def _far(value: float, exact: float) -> bool:
 
 
 # --- another size, network or row ------------------------------------------------------------------------------------
-
-Found = tuple[Kind, str, float]
 
 SIZES = (160, 192, 224, 240, 256, 260, 288, 299, 300, 320, 336, 380, 384, 448, 456, 475, 480, 512, 528, 576, 600, 800)
 """Sides of images, in pixels, at which papers count."""
@@ -311,17 +313,15 @@ def _another_network(figure: Figure, _rows: Sequence[PaperRow], profiles: Counte
     shares = [Figure(paper=figure.paper, row=row, metric=metric).share for metric in METRICS if metric in row.printed]
     if max(shares) > 0.02 or (len(shares) < 2 and figure.share > COARSE):
         return None
-    fitting = [p for p in profiles.kin(row) if p.model != row.model and _fits_all(row, p)]
+    printed = [(metric, row.printed[metric]) for metric in METRICS if metric in row.printed]
+    kin = (p for p in profiles.kin(row) if p.model != row.model)
+    fitting = [p for p in kin if all(fits(number, p.parts[metric]) for metric, number in printed)]
     if not fitting:
         return None
     other = min(fitting, key=lambda p: (_apart(p, row), bool(p.variant), p.model))
     at = f" at {other.size} px" if other.size != row.image_size else ""
     form = f", {other.variant}" if other.variant else ""
     return "network", f"{other.model}{form}{at}", other.parts[figure.metric]
-
-
-def _fits_all(row: PaperRow, profile: Profile) -> bool:
-    return all(fits(row.printed[metric], profile.parts[metric]) for metric in METRICS if metric in row.printed)
 
 
 def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted, votes: Votes) -> Found | None:
@@ -368,8 +368,8 @@ def _twin(figure: Figure, rows: Sequence[PaperRow], profiles: Counted, own: Prof
             if fits(figure.printed, count):
                 return "row", text, count
             theirs = Figure(paper=figure.paper, row=other, metric=figure.metric)
-            if figure.metric == "macs" and (near := _nearly_so(theirs, profile, profiles, votes, "")) is not None:
-                return "row", f"{text}: {near.text}", near.explained or count
+            if figure.metric == "macs" and (near := _nearly_so(theirs, profiles, votes, "")):
+                return "row", f"{text}: {near[1]}", near[2] or count
     return None
 
 

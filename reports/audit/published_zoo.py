@@ -15,7 +15,7 @@ from pathlib import Path
 
 from visionbench.record.errors import BenchError
 from visionbench.record.files import reason, text_of
-from visionbench.reports.printed import DIGITS, Network, Number
+from visionbench.reports.printed import DIGITS, Network, Number, count_of
 
 FIGURES = {"params": ("param_count", "M"), "macs": ("gmacs", "G"), "activations": ("macts", "M")}
 """What a line may publish: the column's name, after `infer_` or `train_`, and the unit."""
@@ -89,8 +89,7 @@ def _numbers(
     for metric, column in columns.items():
         text = (line[column] or "").strip()
         if DIGITS.fullmatch(text):
-            unit = FIGURES[metric][1]
-            numbers[metric] = Number(text=text, unit=unit, gpu="", protocol="", source=source, note="", remark="")
+            numbers[metric] = count_of(text, FIGURES[metric][1], source)
         elif text:
             problems.append(f"{where}: {column} = '{text[:40]}' is no number")
     return numbers

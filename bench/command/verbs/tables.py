@@ -92,7 +92,7 @@ def run(request: Request) -> int:
     measured = [record for outcome in outcomes for record in outcome.records]
     records = [*elsewhere, *log.records, *computed, *measured]
     comparisons = inputs.read_comparisons()
-    if _is_first_look(request):
+    if not request.tables and request.output.format == "terminal":  # a table in short is enough for a screen or two
         _print_first_look(reports, records, request.output)
     else:
         tables = [report.layout(records, comparisons) for report in reports]
@@ -186,11 +186,6 @@ def _on_a_gpu(
     if soon and rest:
         progress.say(f"First {' and '.join(report.name for report in first)}, about {duration(soon)}.")
     return [(where, specs) for where, specs in sweeps if specs]
-
-
-def _is_first_look(request: Request) -> bool:
-    """Whether nothing was asked for by name: then one table in short is enough for a screen or two."""
-    return not request.tables and request.output.format == "terminal"
 
 
 def _print_first_look(reports: Sequence[Report], records: Sequence[Record], how: Output) -> None:
