@@ -279,8 +279,6 @@ def is_dense(head: Head) -> bool:
     return "top1" not in keys and "error" not in keys and any(DENSE.search(word) for word in head.words)
 
 
-# --- units that nobody states ----------------------------------------------------------------------------------------
-
 _MILLIONS = 20
 """FLOPs in G over params in M: classifiers have 0.02 to 2, so where the quotient is larger, the FLOPs are in M."""
 

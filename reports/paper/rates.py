@@ -49,9 +49,6 @@ GAIN_PER_CARD = Note(
 )
 
 
-# --- printed ---------------------------------------------------------------------------------------------------------
-
-
 def printed(material: Material, gpu: str, protocol: str, table: str = "", rank: int = 2) -> Iterator[Column[PaperRow]]:
     """The paper's images per second on its GPU, with how they came about; of another `table`'s row of the network."""
     key, term = f"throughput_published_{gpu.lower()}", f"{RATE}, {HEADS['published']}, {gpu}"
@@ -63,10 +60,15 @@ def printed_gains(material: Material, gpu: str, protocol: str) -> Iterator[Colum
     """The paper's throughput and gain, under one header; where it prints no gain, the quotient of what it prints."""
 
     def fill(row: PaperRow) -> Cell:
-        number = row.printed.get("gain")
-        if number is None:
-            return _printed_quotient(material, row)
-        return replace(cells.published(number), text=f"+{number.text} %", value=1 + number.value / 100)
+        if (number := row.printed.get("gain")) is not None:
+            return replace(cells.published(number), text=f"+{number.text} %", value=1 + number.value / 100)
+        above = material.publication.rival(row)
+        mine, other = row.printed.get("throughput"), above.printed.get("throughput") if above else None
+        if above is None or mine is None or other is None:
+            return Cell()
+        ratio = mine.value / other.value
+        origin = f"{mine.text} over {other.text} {mine.unit}, as printed for {row.label} and {above.label}"
+        return Cell(text=f"{(ratio - 1) * 100:+.0f} %", value=ratio, source="published", origin=origin)
 
     group = f"{HEADS['published']}, {gpu}"
     for rate in printed(material, gpu, protocol):
@@ -81,19 +83,6 @@ def printed_gains(material: Material, gpu: str, protocol: str) -> Iterator[Colum
         notes=(GAIN,),
         fill=fill,
     )
-
-
-def _printed_quotient(material: Material, row: PaperRow) -> Cell:
-    above = material.publication.rival(row)
-    mine, other = row.printed.get("throughput"), above.printed.get("throughput") if above else None
-    if above is None or mine is None or other is None:
-        return Cell()
-    ratio = mine.value / other.value
-    origin = f"{mine.text} over {other.text} {mine.unit}, as printed for {row.label} and {above.label}"
-    return Cell(text=f"{(ratio - 1) * 100:+.0f} %", value=ratio, source="published", origin=origin)
-
-
-# --- measured --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,14 +100,14 @@ def shown(found: Sequence[Group]) -> tuple[Rates, ...]:
     newest = of_every_card(found, len(RANKS), 1)
     ranks = (*RANKS, *[RANKS[-1]] * len(newest))
     return tuple(
-        Rates(group=group, head=head, rank=rank, estimates=_estimates(group))
+        Rates(
+            group=group,
+            head=head,
+            rank=rank,
+            estimates={network: row.throughput for network, row in group.launches.items() if row.throughput},
+        )
         for group, head, rank in zip(newest, heads(newest), ranks, strict=False)
     )
-
-
-def _estimates(group: Group) -> dict[Network, Estimate]:
-    made = ((network, launches.throughput) for network, launches in group.launches.items())
-    return {network: estimate for network, estimate in made if estimate}
 
 
 def measured(material: Material, groups: int = 0) -> Iterator[Column[PaperRow]]:
@@ -132,16 +121,21 @@ def measured(material: Material, groups: int = 0) -> Iterator[Column[PaperRow]]:
 def _measured(rates: Rates) -> Column[PaperRow]:
     """The column of one group."""
     group, estimates = rates.group, rates.estimates
-    digits = cells.rate_digits(estimate.centre for estimate in estimates.values())
-    common = _common(group, list(estimates.values()))
-    term = ", ".join((RATE, HEADS["measured"], *rates.head))
-    note = Note(term=term, text=f"{describe(group)}.{_remark(common, list(estimates.values()))}")
+    numbers = list(estimates.values())
+    digits = cells.rate_digits(estimate.centre for estimate in numbers)
+    common, over = _common(group, numbers), cells.over(numbers)
+    text = f"{describe(group)}." + (f" Interval: 95 %, {over}." if over else "")
+    text += f" Every row: {'; '.join(sorted(common))}." if common else ""
+    note = Note(term=", ".join((RATE, HEADS["measured"], *rates.head)), text=text)
 
     def fill(row: PaperRow) -> Cell:
         launches, estimate = group.launches.get(row.network, Launches()), estimates.get(row.network)
         if estimate is None:
             return cells.failed(launches)
-        doubts = (*cells.few(estimate), *flags(launches, "throughput"), *_lost(launches))
+        lost = [record.failure.kind for record in launches if record.failure]
+        causes = ", ".join(dict.fromkeys(CAUSES[kind] for kind in lost))
+        failed = (f"{len(lost)} of {len(launches)} launches failed ({causes})",) if lost else ()
+        doubts = (*cells.few(estimate), *flags(launches, "throughput"), *failed)
         notes = tuple(cells.sentence(doubt) for doubt in doubts if doubt not in common)
         return cells.measured(estimate, digits, notes, launches)
 
@@ -208,14 +202,6 @@ def _spanned(ratio: Estimate, rates: Rates, row: PaperRow, above: PaperRow) -> C
     )
 
 
-def _lost(launches: Launches) -> tuple[str, ...]:
-    if launches.successes == len(launches):
-        return ()
-    lost = [record.failure for record in launches if record.failure]
-    causes = ", ".join(dict.fromkeys(CAUSES[why.kind] for why in lost))
-    return (f"{len(lost)} of {len(launches)} launches failed ({causes})",) if lost else ()
-
-
 def _common(group: Group, estimates: Sequence[Estimate]) -> frozenset[str]:
     """The doubts that hold for every number of the column."""
     having = [launches for network, launches in group.launches.items() if not failure(launches)]
@@ -223,12 +209,6 @@ def _common(group: Group, estimates: Sequence[Estimate]) -> frozenset[str]:
     common = frozenset.intersection(*doubts) if doubts else frozenset()
     few = {cells.few(estimate) for estimate in estimates}
     return common | frozenset(*few) if len(few) == 1 else common
-
-
-def _remark(common: frozenset[str], estimates: Sequence[Estimate]) -> str:
-    over = cells.over(estimates)
-    interval = f" Interval: 95 %, {over}." if over else ""
-    return f"{interval} Every row: {'; '.join(sorted(common))}." if common else interval
 
 
 def left_out(material: Material, **_arguments: object) -> tuple[str, ...]:
@@ -240,9 +220,6 @@ def left_out(material: Material, **_arguments: object) -> tuple[str, ...]:
     if more < 1:
         return ()
     return (f"{plural(more, 'older group')} of measurements (other devices or settings) not shown.",)
-
-
-# --- predicted -------------------------------------------------------------------------------------------------------
 
 
 def predicted(material: Material, gpus: Sequence[str]) -> Iterator[Column[PaperRow]]:

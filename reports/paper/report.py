@@ -112,9 +112,6 @@ class Report:
 OWN = "Measured here, not in the paper"
 
 
-# --- a paper's file --------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperTable:
     """One table of a paper's file. `entries` are its columns: each a maker with the arguments of its entry.

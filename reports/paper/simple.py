@@ -176,9 +176,6 @@ def _columns(file: TomlFile, index: int, entry: Mapping[str, Any], rows: Sequenc
     return tuple(entry["columns"])
 
 
-# --- rows ------------------------------------------------------------------------------------------------------------
-
-
 def _csv_entries(path: Path, asked: str) -> list[Entry]:
     """The lines of the CSV file. Its first line names the columns."""
     try:

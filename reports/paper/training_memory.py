@@ -17,6 +17,7 @@ from visionbench.record.spec import Spec
 from visionbench.record.units import GIB, plural
 from visionbench.reports import cells
 from visionbench.reports.column import Column
+from visionbench.reports.paper.columns import printed
 from visionbench.reports.paper.counts import TRAIN_BATCH
 from visionbench.reports.paper.material import Maker, Material, sourced
 from visionbench.reports.printed import PaperRow
@@ -62,11 +63,15 @@ def specs_of(row: PaperRow) -> tuple[Spec, ...]:
 def columns(material: Material, protocol: str) -> Iterator[Column[PaperRow]]:
     """The memory columns, then the ratios; `protocol` is the printed column's. Of each card the newest groups."""
     trained = of_every_card(material.training, GROUPS, GROUPS)
-    yield _published(material, protocol)
+    note = f"GB; {material.publication.protocols[protocol]}."
+    term = f"{GROUP}, {HEADS['published']}"
+    yield from printed(material, "train_memory", "GB", "GB", 2, group=GROUP, term=term, note=note)
     for ours, key, rank in SHOWN:
         yield _computed(material, ours, key, rank)
     yield from counters(trained, ("allocated", "reserved"))
-    yield _ratio(material, "published", "published", _printed, 2)
+    yield _ratio(
+        material, "published", "published", lambda r: (n.value, ()) if (n := r.printed.get("train_memory")) else None, 2
+    )
     for ours, key, rank in SHOWN:
         yield _ratio(material, "computed", key, _peak(material, ours), rank, ours.name)
     for group, head in zip(trained, heads(trained), strict=True):
@@ -109,14 +114,6 @@ def _peak(material: Material, protocol: MemoryProtocol) -> Memory:
     return peak
 
 
-def _published(material: Material, protocol: str) -> Column[PaperRow]:
-    def fill(row: PaperRow) -> Cell:
-        return cells.published(row.printed.get("train_memory"))
-
-    note = Note(term=f"{GROUP}, {HEADS['published']}", text=f"GB; {material.publication.protocols[protocol]}.")
-    return sourced("published", "train_memory_published", GROUP, ("GB",), "GB", 2, fill, (note,))
-
-
 def _computed(material: Material, protocol: MemoryProtocol, key: str, rank: int) -> Column[PaperRow]:
     peak = _peak(material, protocol)
 
@@ -155,11 +152,6 @@ def _counted(group: Group, counter: str) -> Memory:
         return (max(values), launches) if values else None
 
     return memory
-
-
-def _printed(row: PaperRow) -> Bytes | None:
-    number = row.printed.get("train_memory")
-    return (number.value, ()) if number else None
 
 
 def _ratio(material: Material, source: Source, key: str, memory: Memory, rank: int, *head: str) -> Column[PaperRow]:
