@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 
 from visionbench.record.files import text_of
 from visionbench.record.spec import image_size
-from visionbench.reports.audit.figures import METRICS, Counted, Figure, Finding
-from visionbench.reports.audit.roundings import fits
+from visionbench.reports.audit.figures import METRICS, Counted, Figure, Finding, fits
 from visionbench.reports.paper.profiles import qualified
 from visionbench.reports.printed import Number, PaperRow, count_of
 

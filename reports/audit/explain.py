@@ -16,12 +16,15 @@ from collections.abc import Callable, Iterator, Sequence
 from visionbench.record.profile import FIRST, FUSED, LAST, LESS, MORE, QUERIES, Profile
 from visionbench.record.spec import sides
 from visionbench.reports.audit import conventions
-from visionbench.reports.audit.conventions import Convention
-from visionbench.reports.audit.figures import METRICS, Counted, Figure, Finding, differs
-from visionbench.reports.audit.roundings import (
+from visionbench.reports.audit.figures import (
+    METRICS,
     ROUNDED_UP,
+    Counted,
     Explanation,
+    Figure,
+    Finding,
     Kind,
+    differs,
     fits,
     roundings,
     tolerance_of,
@@ -77,10 +80,10 @@ def audit(
     ]
     tried = [list(_explanations(figure, profiles)) for figure in figures]
     for metric in METRICS:
-        if any(_is_rounded_down(figure, profiles) for figure in figures if figure.metric == metric):
-            for figure, explanations in zip(figures, tried, strict=True):
-                if figure.metric == metric:
-                    explanations[:] = [e for e in explanations if e.name != ROUNDED_UP]
+        of_metric = [(figure, each) for figure, each in zip(figures, tried, strict=True) if figure.metric == metric]
+        if any(_is_rounded_down(figure, profiles) for figure, _ in of_metric):
+            for _, explanations in of_metric:
+                explanations[:] = [e for e in explanations if e.name != ROUNDED_UP]
     votes = votes_of(figures, tried, profiles)
     findings = []
     for figure, explanations in zip(figures, tried, strict=True):
@@ -210,11 +213,8 @@ def _counted(figure: Figure, profile: Profile, prefix: str, profiles: Counted) -
     exact = profile.parts[figure.metric]
     if fine and not prefix and fits(figure.printed, exact, near=ALIKE):
         yield Explanation(name="the same within 0.1 %", value=exact, cost=0, sure=True)
-    tried: Iterator[tuple[Convention, float]]
-    if figure.metric == "params":
-        tried = ((each, each.count(profile.parts)) for each in conventions.PARAMS if differs(each, profile))
-    else:
-        tried = profiles.macs(profile, composed=fine)
+    params = ((each, each.count(profile.parts)) for each in conventions.PARAMS if differs(each, profile))
+    tried = params if figure.metric == "params" else profiles.macs(profile, composed=fine)
     target, tolerance = figure.printed.value, tolerance_of(figure.printed, NEAR if fine else 0.0)
     seen = {float(exact)}  # what adds nothing, as ReLUs do where there are none, is not said
     for convention, value in tried:
@@ -342,9 +342,7 @@ def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted, vo
         theirs = profile.parts[figure.metric] if profile else None
         both = all(metric in off and _same(row, neighbour, metric) for metric in METRICS)
         beside = neighbour.table == row.table and abs(neighbour.number - row.number) == 1
-        if (both and theirs is None) or (
-            theirs is not None and fits(printed, theirs) and (both or (beside and figure.share <= COARSE))
-        ):
+        if both if theirs is None else fits(printed, theirs) and (both or (beside and figure.share <= COARSE)):
             at = f" at {neighbour.image_size} px" if neighbour.image_size != row.image_size else ""
             return "row", f"the number of {neighbour.label}{at} ({neighbour.table})", printed.value
     return None

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from visionbench.record.spec import ImageSize
 from visionbench.record.units import GIGA, MEGA, plural
 from visionbench.reports import cells
-from visionbench.reports.audit.figures import Finding
-from visionbench.reports.audit.roundings import KINDS, Kind
+from visionbench.reports.audit.figures import KINDS, Finding, Kind
 from visionbench.reports.column import Column, label, lay_out
 from visionbench.reports.table import Cell, Table
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from visionbench.record.profile import Profile
 from visionbench.reports.audit import conventions
-from visionbench.reports.audit.figures import METRICS, Counted, Figure
-from visionbench.reports.audit.roundings import IN_NAME, Explanation, fits
+from visionbench.reports.audit.figures import IN_NAME, METRICS, Counted, Explanation, Figure, fits
 from visionbench.reports.printed import Network
 
 EXACT = 2e-6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from statistics import median
 
 from visionbench.reports.paper.markup import SPAN, Cells
@@ -110,19 +110,14 @@ def turned(lines: Sequence[Cells]) -> list[Cells]:
         return []
     *kinds, (number, names) = lines[: metrics[0]]
     columns: list[tuple[str, Sequence[str]]] = [("Model", names)]
-    columns += [("Type", _spread(cells)) for _, cells in kinds[-1:] if SPAN in cells]
+    for _, cells in kinds[-1:]:
+        # A wide cell is of all its places.
+        spread = list(accumulate(cells, lambda before, cell: before if cell == SPAN else cell))
+        columns += [("Type", spread)] if SPAN in cells else []
     columns += [(cells[0], cells) for _, cells in lines[metrics[0] :] if cells[0] and SPAN not in cells]
     width = len(names)
     body = [[cells[i] if i < len(cells) else "" for _, cells in columns] for i in range(1, width)]
     return [(number, [word for word, _ in columns]), *((number, cells) for cells in body if cells[0])]
-
-
-def _spread(cells: Sequence[str]) -> list[str]:
-    """The cells with each wide one in all its places."""
-    spread = list(cells)
-    for i, cell in enumerate(spread):
-        spread[i] = spread[i - 1] if i and cell == SPAN else cell
-    return spread
 
 
 _MEASURED = frozenset(("size", "params", "flops", "img/s", "train img/s", "error", "top1", "memory"))
@@ -194,26 +189,22 @@ def _parts(word: str) -> list[str]:
 def heading(lines: Sequence[Cells], body: Sequence[Cells]) -> Head:
     """The columns of a header: one group of them for each network that a line holds."""
     words = [word[:200] for word in _joined(lines)]
-    starts = _starts(words)
+    # Where the columns of each network of a line begin: at the label, where the header says it again.
+    labels = [i for i, word in enumerate(words) if _key_of(word) == "label"]
+    same = [i for i in labels if words[i] == words[labels[0]]]
+    again = len(same) > 1 and all(b - a > 1 for a, b in pairwise(same))
+    starts = [0, *same[1:]] if again else [0]
+    mixed = any(OTHER_TASK.search(word.lower()) for word in words)
     groups: list[Group] = []
     left_out: list[str] = []
     said: list[str] = []
     for first, last in zip(starts, [*starts[1:], len(words)], strict=True):
-        group, rest = _group(words, first, last, mixed=any(OTHER_TASK.search(word.lower()) for word in words))
+        group, rest = _group(words, first, last, mixed=mixed)
         group, taken = _stated(group, body)
         groups.append(group)
         left_out += rest if first == starts[0] else []
         said += taken
     return Head(tuple(groups), tuple(dict.fromkeys(left_out)), tuple(dict.fromkeys(said)), tuple(words))
-
-
-def _starts(words: Sequence[str]) -> list[int]:
-    """Where the columns of each network of a line begin: at the label, where the header says it again."""
-    labels = [i for i, word in enumerate(words) if _key_of(word) == "label"]
-    same = [i for i in labels if words[i] == words[labels[0]]]
-    if len(same) > 1 and all(b - a > 1 for a, b in pairwise(same)):
-        return [0, *same[1:]]
-    return [0]
 
 
 def _group(words: Sequence[str], first: int, last: int, *, mixed: bool) -> tuple[Group, list[str]]:
@@ -240,12 +231,11 @@ def _group(words: Sequence[str], first: int, last: int, *, mixed: bool) -> tuple
             seen[key] = i
             group.setdefault(i, []).append(Column(key, word, _exponent(word), part, len(parts)))
     if "label" not in seen:
-        free = [i for i in range(first, last) if i not in group and not words[i]] or [
-            i for i in range(first, last) if i not in group
-        ]
+        free = [i for i in range(first, last) if i not in group]
         if free:
-            group[free[0]] = [Column("label", words[free[0]], None)]
-            left_out = [word for word in left_out if word != words[free[0]]]
+            place = next((i for i in free if not words[i]), free[0])
+            group[place] = [Column("label", words[place], None)]
+            left_out = [word for word in left_out if word != words[place]]
     return group, left_out
 
 

@@ -124,19 +124,20 @@ POST = Note(
 
 def _post(rates: Rates) -> Iterator[Column[PaperRow]]:
     batch = rates.group.setting.batch_size
-    yield _measured(rates, "post_processing", "post, ms", post_processing, POST)
-    yield _measured(
-        rates, "end_to_end", "end to end", lambda r: batch / total if (total := end_to_end(r)) else None, END_TO_END
-    )
+    yield _measured(rates, "post_processing", "s", "post, ms", post_processing, POST)
+
+    def rate(record: Record) -> float | None:
+        return batch / total if (total := end_to_end(record)) else None
+
+    yield _measured(rates, "end_to_end", "1/s", "end to end", rate, END_TO_END)
 
 
 def _measured(
-    rates: Rates, key: str, head: str, value: Callable[[Record], float | None], note: Note
+    rates: Rates, key: str, unit: Unit, head: str, value: Callable[[Record], float | None], note: Note
 ) -> Column[PaperRow]:
-    """What is timed with post-processing, in ms, or the rate with it."""
+    """A column of what each launch's phases give; seconds are shown in ms."""
     device, *settings = rates.head
-    unit: Unit = "s" if note is POST else "1/s"
-    scale = 1e-3 if note is POST else 1.0
+    scale = 1e-3 if unit == "s" else 1.0
 
     def fill(row: PaperRow) -> Cell:
         launches = rates.group.launches.get(row.network, Launches())

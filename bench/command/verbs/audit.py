@@ -118,8 +118,7 @@ ZOO = "timm"
 
 def zoo_table(published: Sequence[Path], *, memory: bool) -> Table:
     """Every network of timm, counted exactly, beside the figures of timm's files that are named."""
-    from visionbench.reports.audit.published_zoo import read_published
-    from visionbench.reports.audit.zoo import zoo
+    from visionbench.reports.audit.zoo import read_published, zoo
 
     theirs = read_published(published) if published else None
     problems = theirs.problems if theirs else ()
@@ -175,8 +174,7 @@ def audit_papers(names: Sequence[str], *, user_models: bool = False) -> list[Aud
     may fit.
     """
     from visionbench.reports.audit.explain import forms_worth_counting, sizes_worth_counting
-    from visionbench.reports.audit.figures import Counted
-    from visionbench.reports.audit.roundings import ROUNDED_UP
+    from visionbench.reports.audit.figures import ROUNDED_UP, Counted
 
     papers = _papers(names, user_models=user_models)
     known = counting.count(network for _, reports in papers for report in reports for network in report.measured_rows())

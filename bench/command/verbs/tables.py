@@ -79,7 +79,10 @@ def run(request: Request) -> int:
     if request.dry_run:
         raise BenchError("--dry-run is for --cluster here; `run --table NAME --dry-run` says what would be measured.")
     start_early()
-    place = _place(request)
+    place, asked = place_to_measure(request.where, request.how_long), request.how_long
+    said = asked.protocol or asked.effort or asked.launches or asked.target_ci
+    if place.on_cpu and not request.tables and not said:  # a first look, of which nothing is said, is a quick one
+        place = replace(place, protocol=QUICK)
     log = store.read_if_there(request.records)
     store.check_writable(request.records)
     output.check(request.output)
@@ -101,14 +104,6 @@ def run(request: Request) -> int:
     if any(outcome.interrupted for outcome in outcomes):
         return INTERRUPTED
     return NOT_MEASURED if any(outcome.lost for outcome in outcomes) else 0
-
-
-def _place(request: Request) -> Place:
-    """Where and how rows are measured. On a CPU a first look, of which nothing is said, is a quick one."""
-    place = place_to_measure(request.where, request.how_long)
-    how_long = request.how_long
-    said = how_long.protocol or how_long.effort or how_long.launches or how_long.target_ci
-    return replace(place, protocol=QUICK) if place.on_cpu and not request.tables and not said else place
 
 
 def _run_queued(reports: Sequence[Report], request: Request, queue: Queue) -> int:
