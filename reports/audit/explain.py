@@ -238,24 +238,26 @@ def _far(value: float, exact: float) -> bool:
 SIZES = (160, 192, 224, 240, 256, 260, 288, 299, 300, 320, 336, 380, 384, 448, 456, 475, 480, 512, 528, 576, 600, 800)
 """Sides of images, in pixels, at which papers count."""
 
-
 USUAL = 224
 """The side at which a count is taken that no size is given for, in pixels."""
 
 
+def _ratio(finding: Finding) -> float:
+    """Printed FLOPs over the exact ones; 0 where another size or form explains nothing."""
+    if finding.figure.metric != "macs" or not finding.exact:
+        return 0.0
+    return finding.figure.printed.value / finding.exact
+
+
 def sizes_worth_counting(finding: Finding) -> tuple[int, ...]:
     """At which other sizes the network of an unexplained print would have about its count."""
-    figure, exact = finding.figure, finding.exact
-    if figure.metric != "macs" or not exact or not figure.printed.value:
-        return ()
-    pixels = math.prod(sides(figure.row.image_size))
-    ratios = {size: exact * size**2 / pixels / figure.printed.value for size in SIZES if size**2 != pixels}
-    return tuple(size for size, ratio in ratios.items() if 0.8 < ratio < 1.1)
+    ratio, pixels = _ratio(finding), math.prod(sides(finding.figure.row.image_size))
+    others = [size for size in SIZES if size**2 != pixels and ratio]
+    return tuple(size for size in others if 0.8 < size**2 / pixels / ratio < 1.1)
 
 
 TOKEN = 0.02
 """A token more or less of at least a hundred, squared in attention, changes a count by no more."""
-
 
 CLASS_ATTENTION = ("timm:cait_", "timm:xcit_")
 """Networks whose last layers have one query, the class token's."""
@@ -263,13 +265,15 @@ CLASS_ATTENTION = ("timm:cait_", "timm:xcit_")
 
 def forms_worth_counting(finding: Finding) -> tuple[str, ...]:
     """In which forms, strided elsewhere or with a token more or less, the network may have the count."""
-    figure, exact = finding.figure, finding.exact
-    if figure.metric != "macs" or not exact or not figure.printed.value:
+    ratio = _ratio(finding)
+    if not 0.7 < ratio < 1.5:
         return ()
-    ratio = figure.printed.value / exact  # an early stride saves, a late one costs
-    token: tuple[str, ...] = () if abs(ratio - 1) > TOKEN else (LESS,) if ratio < 1 else (MORE,)
-    token += (QUERIES,) if 1 < ratio < 1 + 2 * TOKEN and figure.row.model.startswith(CLASS_ATTENTION) else ()
-    return ((FIRST, *token) if 0.7 < ratio < 1 else (LAST, *token)) if 0.7 < ratio < 1.5 else ()
+    forms = [FIRST if ratio < 1 else LAST]  # an early stride saves, a late one costs
+    if abs(ratio - 1) <= TOKEN:
+        forms.append(LESS if ratio < 1 else MORE)
+    if 1 < ratio < 1 + 2 * TOKEN and finding.figure.row.model.startswith(CLASS_ATTENTION):
+        forms.append(QUERIES)
+    return tuple(forms)
 
 
 def _another_size(figure: Figure, _rows: Sequence[PaperRow], profiles: Counted, votes: Votes) -> Found | None:

@@ -30,9 +30,6 @@ FVCORE = STATED["fvcore"]
 SCALES = {"params": MEGA, "macs": GIGA, "activations": MEGA}
 WORDS = {"params": "params (M)", "macs": "FLOPs (G)", "activations": "activations (M)"}
 
-Steps = Mapping[Network, Profile]
-"""What a training step needs, by network."""
-
 
 FIGURES = {"params": ("param_count", "M"), "macs": ("gmacs", "G"), "activations": ("macts", "M")}
 """What a line may publish: the column's name, after `infer_` or `train_`, and the unit."""
@@ -116,7 +113,16 @@ def zoo(profiles: Sequence[Profile], trained: Sequence[Profile] = (), published:
     """Every network of a zoo with its exact counts and fvcore's, with what is `published` of it, and with the memory of
     a training step of those `trained`; one that cannot be counted is a row with its cause.
     """
-    steps = {(each.model, each.size): each for each in trained}
+    steps: Mapping[Network, Profile] = {(each.model, each.size): each for each in trained}
+
+    def memory(profile: Profile) -> Cell:
+        step = steps.get((profile.model, profile.size))
+        return cells.computed(step.parts.get("peak_memory_live") if step else None, GIB, 2)
+
+    def cause(profile: Profile) -> str:
+        step = steps.get((profile.model, profile.size))
+        return profile.error or (f"training: {step.error}" if step and step.error else "")
+
     columns: list[Column[Profile]] = [
         label("model", "model", lambda profile: profile.model.partition(":")[2]),
         label("family", "family", lambda profile: profile.family.rpartition(".")[2]),
@@ -126,8 +132,10 @@ def zoo(profiles: Sequence[Profile], trained: Sequence[Profile] = (), published:
         columns.append(_exact(metric))
         columns += _published(metric, published) if published else ()
         columns += [_fvcore()] if metric == "macs" else []
-    columns += [_training_memory(steps)] if steps else []
-    columns.append(label("cause", "cause", lambda profile: profile.error or _untrained(profile, steps)))
+    if steps:
+        head = ("training memory (GiB)",)
+        columns.append(Column(key="train_memory", head=head, unit="B", source="computed", fill=memory))
+    columns.append(label("cause", "cause", cause))
     failed = sum(bool(profile.error) for profile in profiles)
     networks = len({profile.model for profile in profiles})
     return lay_out(
@@ -202,10 +210,8 @@ def _compared(profiles: Sequence[Profile], published: PublishedZoo) -> tuple[str
     ]
     exact = []
     for metric, word in (("params", "params"), ("macs", "FLOPs"), ("activations", "activations")):
-        of_metric = [(printed, profile) for name, printed, profile in pairs if name == metric]
-        if of_metric:
-            same = sum(fits(printed, profile.parts[metric]) for printed, profile in of_metric)
-            exact.append(f"{same} of {len(of_metric)} {word}")
+        if same := [fits(printed, profile.parts[metric]) for name, printed, profile in pairs if name == metric]:
+            exact.append(f"{sum(same)} of {len(same)} {word}")
     others = [
         fits(printed, FVCORE.count(profile.parts))
         for metric, printed, profile in pairs
@@ -214,24 +220,11 @@ def _compared(profiles: Sequence[Profile], published: PublishedZoo) -> tuple[str
     known = {profile.model for profile in profiles}
     unknown = list(dict.fromkeys(model.partition(":")[2] for model, _ in published.figures if model not in known))
     named = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+    fvcore = (
+        f" Of the other {plural(len(others), 'FLOPs figure')} fvcore's count gives {sum(others)}." if others else ""
+    )
     return (
         f"timm: {names}. Its FLOPs are counted with fvcore or deepspeed, which count norms and global pools, too.",
-        f"To the digit that timm prints, the exact counts are {', '.join(exact) or 'none'}."
-        + (
-            f" Of the other {plural(len(others), 'FLOPs figure')} fvcore's count gives {sum(others)}." if others else ""
-        ),
+        f"To the digit that timm prints, the exact counts are {', '.join(exact) or 'none'}.{fvcore}",
         *([f"{plural(len(unknown), 'network')} of {names} not in this timm: {named}."] if unknown else []),
     )
-
-
-def _training_memory(steps: Steps) -> Column[Profile]:
-    def fill(profile: Profile) -> Cell:
-        step = steps.get((profile.model, profile.size))
-        return cells.computed(step.parts.get("peak_memory_live") if step else None, GIB, 2)
-
-    return Column(key="train_memory", head=("training memory (GiB)",), unit="B", source="computed", fill=fill)
-
-
-def _untrained(profile: Profile, steps: Steps) -> str:
-    step = steps.get((profile.model, profile.size))
-    return f"training: {step.error}" if step and step.error else ""

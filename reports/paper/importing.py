@@ -23,10 +23,11 @@ from visionbench.reports.paper.headers import (
     heading,
     is_dense,
     other_images,
+    part_of,
     turned,
+    value_of,
 )
 from visionbench.reports.paper.markup import MOST_COLUMNS, MOST_TABLES, SPAN, Block, with_decimal_points
-from visionbench.reports.paper.printed_cells import part_of, value_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

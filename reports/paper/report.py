@@ -137,13 +137,12 @@ class PaperTable:
         """Published, computed, predicted and measured numbers side by side. Pure."""
         rows = (*self.publication.rows(self.printed), *self.own)
         first_own = next((row for row in rows if row.own), None)
-        counted = profiles.records([row.network for row in rows]) if self.paper else []
         material = Material(
             name=self.name,
             publication=self.publication,
             rows=rows,
             records=(read := Records.of(records)),
-            counted=counted,
+            counted=profiles.records([row.network for row in rows]) if self.paper else [],
             comparisons=comparisons,
         )
         said = (sentence for maker, arguments in self.entries for sentence in maker.remarks(material, **arguments))
@@ -201,9 +200,9 @@ _MEANINGS: dict[Source, str] = {
 def _legend(body: Sequence[Row], cite: str) -> Iterator[Note]:
     markers = {row.cells[0].text[:1] for row in body}
     sources = {cell.source for row in body for cell in row.cells}
-    yield from (
-        Note(term=mark, text=text) for mark, text in (("●", "ConvNet"), ("○", "Transformer")) if mark in markers
-    )
+    for mark, text in (("●", "ConvNet"), ("○", "Transformer")):
+        if mark in markers:
+            yield Note(term=mark, text=text)
     for source, text in _MEANINGS.items():
         if source in sources:
             yield Note(term=HEADS[source], text=text.format(cite=cite), source=source)
@@ -267,12 +266,11 @@ _OPTIONAL = {"gap": str, "remarks": list, "others": bool}
 
 def _table(path: Path, cite: str, entry: Any, printed: Publication) -> PaperTable:
     name = entry.get("name", "?") if isinstance(entry, dict) else "?"
-    check(f"{path}, table '{name}'", entry, _TABLE, _OPTIONAL)
-    gap = _gap(f"{path}, table '{name}'", entry.get("gap", "none"))
+    place = f"{path}, table '{name}'"
+    check(place, entry, _TABLE, _OPTIONAL)
+    gap = _gap(place, entry.get("gap", "none"))
     if not printed.rows(entry["printed"]):
-        raise BenchError(
-            f"{path}, table '{name}': the rows have no table '{entry['printed']}': name one that they have."
-        )
+        raise BenchError(f"{place}: the rows have no table '{entry['printed']}': name one that they have.")
     return PaperTable(
         name=entry["name"],
         title=entry["title"],
@@ -294,13 +292,12 @@ def _column(path: Path, table: str, entry: Any, printed: Publication) -> Asked:
     if maker is None:
         known = ", ".join(sorted(COLUMNS))
         raise BenchError(f"{path}, table '{table}': column '{name}' is unknown: write one of {known}.")
-    parameters = [
-        parameter
-        for parameter in list(inspect.signature(maker.columns).parameters.values())[1:]
-        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-    ]
-    required = {p.name: _KINDS[p.annotation] for p in parameters if p.default is p.empty}
-    optional = {p.name: _KINDS[p.annotation] for p in parameters if p.default is not p.empty}
+    required: dict[str, type] = {}
+    optional: dict[str, type] = {}
+    for parameter in list(inspect.signature(maker.columns).parameters.values())[1:]:
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            kinds = required if parameter.default is parameter.empty else optional
+            kinds[parameter.name] = _KINDS[parameter.annotation]
     place = f"{path}, table '{table}', column '{name}'"
     check(place, arguments, required, optional)
     unit, protocol = arguments.get("unit", ""), arguments.get("protocol")

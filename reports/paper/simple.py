@@ -143,11 +143,11 @@ def _tables(file: TomlFile, listed: Sequence[Entry]) -> Iterator[SimpleTable]:
         before += len(inline)
         printed = entry.get("printed", "")
         chosen = [row for row in listed if row.text("table") == printed] if printed or not inline else []
-        if not chosen and not inline and not printed:
-            raise BenchError(f"{where}: the table has no rows: write [[table.row]] below it.")
-        if not chosen and not inline:
-            raise BenchError(f"{where}: no row has table = '{printed}': add rows, or name the table that they have.")
         entries = [*chosen, *inline]
+        if not entries and not printed:
+            raise BenchError(f"{where}: the table has no rows: write [[table.row]] below it.")
+        if not entries:
+            raise BenchError(f"{where}: no row has table = '{printed}': add rows, or name the table that they have.")
         rows = _rows(entries, entry, file.data["cite"])
         yield SimpleTable(
             name=name,

@@ -31,6 +31,7 @@ from visionbench.record.spec import MEMORY, QUICK, SMOKE_MODELS, Spec
 from visionbench.record.units import duration
 
 if TYPE_CHECKING:
+    from visionbench.comparison.comparison import Comparison
     from visionbench.measuring.sweep import Networks, Outcome
     from visionbench.record.record import Record
     from visionbench.reports import Report
@@ -98,8 +99,7 @@ def run(request: Request) -> int:
     if not request.tables and request.output.format == "terminal":  # a table in short is enough for a screen or two
         _print_first_look(reports, records, request.output)
     else:
-        tables = [report.layout(records, comparisons) for report in reports]
-        output.print_tables(tables, request.output, lambda: output.document(tables, records, comparisons))
+        _print(reports, records, comparisons, request.output)
     _say_what_is_left(reports, place)
     if any(outcome.interrupted for outcome in outcomes):
         return INTERRUPTED
@@ -127,11 +127,17 @@ def _run_queued(reports: Sequence[Report], request: Request, queue: Queue) -> in
     file = folder / "records" / "computed.jsonl"
     known = store.read_if_there(file).records
     records = [*outcome.records, *known, *queued.apart(partial(count_missing, specs, known, file))]
-    tables = [report.layout(records, inputs.read_comparisons()) for report in reports]
-    output.print_tables(tables, request.output, lambda: output.document(tables, records, inputs.read_comparisons()))
+    _print(reports, records, inputs.read_comparisons(), request.output)
     if request.output.format == "terminal":
         queued.print_nodes(records)
     return 0
+
+
+def _print(
+    reports: Sequence[Report], records: Sequence[Record], comparisons: Sequence[Comparison], how: Output
+) -> None:
+    tables = [report.layout(records, comparisons) for report in reports]
+    output.print_tables(tables, how, lambda: output.document(tables, records, comparisons))
 
 
 def _measure(reports: Sequence[Report], place: Place, request: Request) -> list[Outcome]:
