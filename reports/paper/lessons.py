@@ -18,9 +18,6 @@ from visionbench.reports.table import Table
 BUSY = "busy_machine"
 """The flag of a launch beside which other programs wanted the cores: it changes the order of rows."""
 
-COUNTED = ("params", "macs")
-"""Printed numbers that a trace can check."""
-
 
 def brief(table: Table) -> Table:
     """The table with the notes of its measured columns only: what is printed and counted is explained elsewhere."""
@@ -45,7 +42,7 @@ def _of_counts(rows: tuple[PaperRow, ...], exact: counts.Counts) -> Iterator[str
     checked = [
         agrees(row.printed[metric], count)
         for row in rows
-        for metric in COUNTED
+        for metric in ("params", "macs")
         if metric in row.printed and (count := _count(row, metric, exact)) is not None
     ]
     if checked:

@@ -285,12 +285,16 @@ def _head(path: Path, title: str, cite: str = "this paper") -> str:
     from visionbench.reports.paper.simple import METRICS
 
     file = clean(shlex.quote(path.name))
+    said = (
+        f"# Your own table. `{program_name()} report {file}` prints it (--format latex, markdown, csv, html).",
+        f"# `{program_name()} run --table {file}` measures its rows here.",
+        f"# `{program_name()} audit {file}` checks its counts.",
+        '# A row has model (a bare name is timm\'s, "" names no network), label, section and size. It may print',
+        f"# {', '.join(map(_key, METRICS))} (in M, G, img/s, %, GB, as printed). own = true sets a row apart.",
+    )
+    lines = "\n".join(said)
     return f"""\
-# Your own table. `{program_name()} report {file}` prints it (--format latex, markdown, csv, html).
-# `{program_name()} run --table {file}` measures its rows here.
-# `{program_name()} audit {file}` checks its counts.
-# A row has model (a bare name is timm's, "" names no network), label, section and size. It may print
-# {", ".join(map(_key, METRICS))} (in M, G, img/s, %, GB, as printed). own = true sets a row apart.
+{lines}
 
 title = {_quoted(title)}
 cite = {_quoted(cite)}  # where the printed numbers stand, such as arXiv 2103.14030; a row may have another `source`
