@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,10 +20,8 @@ FOLDER = Path(__file__).parent / "published"
 
 SCALES: dict[str, int] = {"M": 10**6, "G": 10**9}
 
-
 Network = tuple[str, ImageSize]
 """What counts depend on: a model's qualified name and its image size."""
-
 
 DIGITS = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 """How a number is printed."""
@@ -65,6 +63,11 @@ class Number:
         return float(0.5 * 10.0**-self.decimals * SCALES.get(self.unit, 1))
 
 
+def count_of(text: str, unit: str, source: str) -> Number:
+    """A printed count, which depends on no card and no protocol."""
+    return Number(text=text, unit=unit, gpu="", protocol="", source=source, note="", remark="")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperRow:
     """A printed row: its place, its words, and the model (qualified name) and image size (pixels) that it
@@ -79,13 +82,13 @@ class PaperRow:
 
     table: str
     number: int
-    section: str
-    marker: str
+    section: str = ""
+    marker: str = ""
     label: str
     model: str
     image_size: ImageSize
-    check_sizes: tuple[ImageSize, ...]
-    printed: dict[str, Number]
+    check_sizes: tuple[ImageSize, ...] = ()
+    printed: dict[str, Number] = field(default_factory=dict)
     counter: str = ""
     own: bool = False
     has_size: bool = True

@@ -87,30 +87,29 @@ class Choice:
             total -= parts["macs_depthwise"] + (parts["elements_bias_depthwise"] if self.biases else 0)
         return total + (parts["elements_pool"] if self.pools == "pools" else 0)
 
+    def _left_out(self) -> list[str]:
+        words = {
+            "attention's products": self.products,
+            "position networks": self.position,
+            "depthwise convolutions": self.depthwise,
+            "the classifier": self.classifier,
+        }
+        return [word for word, counted in words.items() if not counted]
+
+    def _added(self) -> list[str]:
+        words = {"resizing": self.resizing, "softmax": self.softmax, "multiplications": self.multiplications}
+        counted = [self.norms, "biases" * self.biases, self.activations, self.pools]
+        return [word for word in (*counted, *(word for word, has in words.items() if has)) if word]
+
     @property
     def cost(self) -> int:
         """How many choices differ from plain multiply-accumulates."""
-        left_out = (not self.products) + (not self.position) + (not self.classifier) + self.hooks + (not self.depthwise)
-        counted = (self.norms, self.biases, self.activations, self.pools, self.resizing)
-        return left_out + sum(map(bool, (*counted, self.softmax, self.multiplications)))
+        return len(self._left_out()) + self.hooks + len(self._added())
 
     def __str__(self) -> str:
-        left_out = [
-            word
-            for word, out in (
-                ("attention's products", not self.products),
-                ("position networks", not self.position),
-                ("depthwise convolutions", not self.depthwise),
-                ("the classifier", not self.classifier),
-            )
-            if out
-        ]
-        counted = (self.norms, "biases" * self.biases, self.activations, self.pools, "resizing" * self.resizing)
-        others = ("softmax" * bool(self.softmax), "multiplications" * self.multiplications)
-        added = [part for part in (*counted, *others) if part]
         base = "hooks on convolutions and linear layers" if self.hooks else "MACs"
-        without = f" without {' and '.join(left_out)}" if left_out else ""
-        return f"{base}{without}{' plus ' if added else ''}{', '.join(added)}"
+        without = " without " * bool(self._left_out()) + " and ".join(self._left_out())
+        return base + without + " plus " * bool(self._added()) + ", ".join(self._added())
 
 
 def _convention(choice: Choice, name: str = "", factor: float = 1.0, needs: str = "") -> Convention:
@@ -120,6 +119,8 @@ def _convention(choice: Choice, name: str = "", factor: float = 1.0, needs: str 
 
 
 MACS = Choice()
+_THOP = Choice(hooks=True, norms="two operations per element of norms", pools="pools")
+_MMCV = replace(_THOP, activations="ReLUs")
 _FVCORE = Choice(norms="norms as fvcore", pools="global pools", resizing=True)
 _fvcore = _FVCORE.count
 
@@ -135,6 +136,7 @@ def _tensorflow(parts: Parts) -> float:
     return Choice(norms="norms").count(parts) + halves / 2
 
 
+# fmt: off
 NAMED: tuple[Convention, ...] = (
     _convention(MACS, "2 x MACs", 2.0),
     _convention(Choice(products=False), "MACs without attention's products"),
@@ -148,39 +150,19 @@ NAMED: tuple[Convention, ...] = (
     _convention(Choice(biases=True)),
     _convention(Choice(hooks=True)),
     _convention(
-        Choice(
-            hooks=True, norms="two operations per element of norms", biases=True, activations="ReLUs", pools="pools"
-        ),
+        replace(_MMCV, biases=True),
         "a hook counter's, as mmcv and ptflops (biases, norms, ReLUs and pools, too)",
     ),
+    _convention(_MMCV, "a hook counter's, as mmcv (norms, ReLUs and pools, too)"),
     _convention(
-        Choice(hooks=True, norms="two operations per element of norms", activations="ReLUs", pools="pools"),
-        "a hook counter's, as mmcv (norms, ReLUs and pools, too)",
-    ),
-    _convention(
-        Choice(
-            hooks=True,
-            classifier=False,
-            norms="two operations per element of norms",
-            activations="ReLUs",
-            pools="pools",
-            resizing=True,
-        ),
+        replace(_MMCV, classifier=False, resizing=True),
         "a hook counter's, as mmcv, without the classifier (norms, ReLUs, pools and resizing, too)",
     ),
+    _convention(_THOP, "a hook counter's, as thop (norms and pools, too)"),
     _convention(
-        Choice(hooks=True, norms="two operations per element of norms", pools="pools"),
-        "a hook counter's, as thop (norms and pools, too)",
-    ),
-    _convention(
-        Choice(
-            hooks=True,
-            classifier=False,
-            depthwise=False,
+        replace(
+            _MMCV, classifier=False, depthwise=False, biases=True, pools="global pools",
             norms="two operations per element of batch norms",
-            biases=True,
-            activations="ReLUs",
-            pools="global pools",
         ),
         "a hook counter's, as mmcv, without the classifier and depthwise convolutions (biases, norms, ReLUs, too)",
         needs="macs_depthwise",
@@ -188,11 +170,7 @@ NAMED: tuple[Convention, ...] = (
     _convention(Choice(classifier=False)),
     _convention(
         Choice(
-            position=False,
-            norms="norms as fvcore",
-            biases=True,
-            activations="activations",
-            softmax=SOFTMAX,
+            position=False, norms="norms as fvcore", biases=True, activations="activations", softmax=SOFTMAX,
             multiplications=True,
         ),
         "MACs without the lookup of positions plus norms as fvcore, five operations per element of softmax, "
@@ -209,6 +187,7 @@ NAMED: tuple[Convention, ...] = (
     Convention(name="MACs plus one operation per element of everything else", count=_every_element, cost=3),
     Convention(name="MACs in units of 2^30", count=lambda p: p["macs"] / 2**30 * 1e9),
 )
+# fmt: on
 """The conventions of FLOPs that are tried on any print."""
 
 STATED: Mapping[str, Convention] = {
@@ -269,20 +248,13 @@ def composed() -> tuple[Convention, ...]:
 
 
 def _choices() -> Iterator[Choice]:
-    for hooks, products, classifier in product((False, True), repeat=3):
-        if hooks and products:
-            continue  # a hook sees no product of activations anyway
-        pooling = (("", False), ("global pools", False), ("pools", False), ("global pools", True), ("pools", True))
-        for norms, biases, activations, (pools, resizing) in product(
-            NORMS, (False, True), ("", "ReLUs", "activations"), pooling
-        ):
-            yield Choice(
-                products=products or hooks,
-                classifier=classifier,
-                hooks=hooks,
-                norms=norms,
-                biases=biases,
-                activations=activations,
-                pools=pools,
-                resizing=resizing,
-            )
+    pooling = (("", False), ("global pools", False), ("pools", False), ("global pools", True), ("pools", True))
+    # A hook sees no product of activations anyway.
+    for (hooks, products), classifier, norms, biases, activations, (pools, resizing) in product(
+        ((False, False), (False, True), (True, True)), (False, True), NORMS, (False, True),
+        ("", "ReLUs", "activations"), pooling,
+    ):  # fmt: skip
+        yield Choice(
+            products=products, classifier=classifier, hooks=hooks, norms=norms, biases=biases, activations=activations,
+            pools=pools, resizing=resizing,
+        )  # fmt: skip

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING
 
 from visionbench.record.files import text_of
 from visionbench.record.spec import image_size
-from visionbench.reports.audit.figures import METRICS, Counted, Figure, Finding
-from visionbench.reports.audit.roundings import fits
+from visionbench.reports.audit.figures import METRICS, Counted, Figure, Finding, fits
 from visionbench.reports.paper.profiles import qualified
-from visionbench.reports.printed import Number, PaperRow
+from visionbench.reports.printed import Number, PaperRow, count_of
 
 if TYPE_CHECKING:
     from visionbench.reports import Report
@@ -72,9 +71,8 @@ def first_prints(papers: Sequence[Sequence[Report]], counted: Counted) -> Prints
 
 def _printed(papers: Sequence[Sequence[Report]]) -> Iterator[tuple[PaperRow, str, Earlier]]:
     for reports in papers:
-        if not (date := appeared(reports[0].cite)):
-            continue
-        for report in reports:
+        date = appeared(reports[0].cite)
+        for report in reports if date else ():
             for row in report.rows:
                 for metric in METRICS if row.model else ():
                     if metric in row.printed:
@@ -96,26 +94,20 @@ def origins() -> tuple[tuple[PaperRow, str, Earlier], ...]:
     figures: list[tuple[PaperRow, str, Earlier]] = []
     for number, line in enumerate(csv.DictReader(text_of(ORIGINS).splitlines()), 1):
         table = f"arXiv {line['arxiv']}, {line['table']}" if line["arxiv"] else line["table"]
-        row = PaperRow(
-            table=table, number=number, section="", marker="", label=line["model"], model=qualified(line["model"]),
-            image_size=image_size(line["size"]) if line["size"] else 0, check_sizes=(), printed={},
-        )  # fmt: skip
+        label, size = line["model"], image_size(line["size"]) if line["size"] else 0
+        row = PaperRow(table=table, number=number, label=label, model=qualified(label), image_size=size)
         for metric, word, unit in (("params", "params", "M"), ("macs", "flops", "G")):
             if line[word]:
-                printed = Number(
-                    text=line[word], unit=unit, gpu="", protocol="", source=line["source"], note="", remark=""
-                )
+                printed = count_of(line[word], unit, line["source"])
                 figures.append((row, metric, Earlier(line["arxiv"], line["title"], table, printed, first=True)))
     return tuple(figures)
 
 
 def _network(row: PaperRow, metric: str, counted: Counted) -> object:
     """What a count depends on: two names of one network have the same module and counts."""
-    profile = counted.of(row)
-    if profile is None:
+    if (profile := counted.of(row)) is None:
         return row.network
-    counts = (profile.parts["params"], profile.parts["macs"] if metric == "macs" else 0)
-    return (profile.family, *counts)
+    return (profile.family, profile.parts["params"], profile.parts["macs"] if metric == "macs" else 0)
 
 
 TODAY = "9999"
@@ -140,9 +132,9 @@ def _copy(finding: Finding, first: Prints, date: str, counted: Counted) -> Findi
     printed = finding.figure.printed
     for earlier in _earlier(finding.figure, first, date, counted):
         if _is_copy(printed, earlier):
-            rounded = "" if earlier.number.value == printed.value else ", rounded"
-            text = f"the number that {earlier.title} prints ({earlier.table}){rounded}"
             value = earlier.number.value
+            rounded = "" if value == printed.value else ", rounded"
+            text = f"the number that {earlier.title} prints ({earlier.table}){rounded}"
             return replace(finding, kind="copied", text=text, explained=value, settled=earlier.first)
     return finding
 

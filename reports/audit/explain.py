@@ -16,12 +16,15 @@ from collections.abc import Callable, Iterator, Sequence
 from visionbench.record.profile import FIRST, FUSED, LAST, LESS, MORE, QUERIES, Profile
 from visionbench.record.spec import sides
 from visionbench.reports.audit import conventions
-from visionbench.reports.audit.conventions import Convention
-from visionbench.reports.audit.figures import METRICS, Counted, Figure, Finding, differs
-from visionbench.reports.audit.roundings import (
+from visionbench.reports.audit.figures import (
+    METRICS,
     ROUNDED_UP,
+    Counted,
     Explanation,
+    Figure,
+    Finding,
     Kind,
+    differs,
     fits,
     roundings,
     tolerance_of,
@@ -77,10 +80,10 @@ def audit(
     ]
     tried = [list(_explanations(figure, profiles)) for figure in figures]
     for metric in METRICS:
-        if any(_is_rounded_down(figure, profiles) for figure in figures if figure.metric == metric):
-            for figure, explanations in zip(figures, tried, strict=True):
-                if figure.metric == metric:
-                    explanations[:] = [e for e in explanations if e.name != ROUNDED_UP]
+        of_metric = [(figure, each) for figure, each in zip(figures, tried, strict=True) if figure.metric == metric]
+        if any(_is_rounded_down(figure, profiles) for figure, _ in of_metric):
+            for _, explanations in of_metric:
+                explanations[:] = [e for e in explanations if e.name != ROUNDED_UP]
     votes = votes_of(figures, tried, profiles)
     findings = []
     for figure, explanations in zip(figures, tried, strict=True):
@@ -108,32 +111,40 @@ def _finding(
     profiles: Counted,
     stated: str,
 ) -> Finding:
-    profile = profiles.of(figure.row)
-    if profile is None:
+    own = profiles.of(figure.row)
+    if own is None:
         return Finding(figure=figure, kind="not built", text=profiles.cause(figure.row))
-    exact = profile.parts[figure.metric]
+    exact = own.parts[figure.metric]
     if fits(figure.printed, exact):
         return Finding(figure=figure, kind="reproduced", exact=exact, explained=exact)
-    if figure.metric == "macs" and stated and (finding := _as_stated(figure, profile, profiles, stated)):
-        return finding
+    found = _of_this_network(figure, explanations, votes, profiles, stated)
+    for test in (_another_size, _another_row, _another_network):
+        found = found or test(figure, rows, profiles, votes)
+    kind, text, explained = found or ("unexplained", "", None)
+    return Finding(figure=figure, kind=kind, text=text, exact=exact, explained=explained)
+
+
+Found = tuple[Kind, str, float]
+"""The kind of a finding, its words, and the count that explains the print."""
+
+
+def _of_this_network(
+    figure: Figure, explanations: Sequence[Explanation], votes: Votes, profiles: Counted, stated: str
+) -> Found | None:
+    """What the print is of the row's network at its size, as it is built or fused."""
+    of_macs = figure.metric == "macs"
+    if of_macs and stated and (found := _as_stated(figure, profiles, stated)):
+        return found
     fused = profiles.of(figure.row, FUSED)
     if fused and _is_fused(figure.row, fused, stated):
-        text, value = FORMS[FUSED], fused.parts[figure.metric]
-        return Finding(figure=figure, kind="network", text=text, exact=exact, explained=value)
+        return "network", FORMS[FUSED], fused.parts[figure.metric]
     believed = [e for e in explanations if e.sure or votes.believes(figure, e)]
     if believed:
         best = min(believed, key=lambda e: votes.order(figure, e))
-        return Finding(figure=figure, kind=best.kind, text=best.name, exact=exact, explained=best.value)
-    if fused and figure.metric == "macs" and figure.share <= FINE and _is_fused(figure.row, fused, stated, ALIKE):
-        text, value = f"{FORMS[FUSED]}, within 0.1 %", fused.parts["macs"]
-        return Finding(figure=figure, kind="network", text=text, exact=exact, explained=value)
-    if figure.metric == "macs" and (finding := _nearly_so(figure, profile, profiles, votes, stated)):
-        return finding
-    for test in (_another_size, _another_row, _another_network):
-        if (found := test(figure, rows, profiles, votes)) is not None:
-            kind, text, explained = found
-            return Finding(figure=figure, kind=kind, text=text, exact=exact, explained=explained)
-    return Finding(figure=figure, kind="unexplained", exact=exact)
+        return best.kind, best.name, best.value
+    if fused and of_macs and figure.share <= FINE and _is_fused(figure.row, fused, stated, ALIKE):
+        return "network", f"{FORMS[FUSED]}, within 0.1 %", fused.parts["macs"]
+    return _nearly_so(figure, profiles, votes, stated) if of_macs else None
 
 
 def _is_fused(row: PaperRow, fused: Profile, stated: str, near: float = 0.0) -> bool:
@@ -144,39 +155,35 @@ def _is_fused(row: PaperRow, fused: Profile, stated: str, near: float = 0.0) -> 
     return any(fits(row.printed["macs"], count, near=near) for count in counts)
 
 
-def _as_stated(figure: Figure, own: Profile, profiles: Counted, stated: str) -> Finding | None:
+def _as_stated(figure: Figure, profiles: Counted, stated: str) -> Found | None:
     """The print by the convention that its paper states, of the network as it is built or fused."""
     convention = conventions.STATED[stated]
-    forms: tuple[tuple[Profile | None, Kind, str], ...] = (
-        (own, "convention", ""),
-        (profiles.of(figure.row, FUSED), "network", "the fused form: "),
-    )
-    for profile, kind, prefix in forms:
+    forms: tuple[tuple[str, Kind, str], ...] = (("", "convention", ""), (FUSED, "network", "the fused form: "))
+    for form, kind, prefix in forms:
+        profile = profiles.of(figure.row, form)
         if profile and fits(figure.printed, value := convention.count(profile.parts)):
-            text = f"{prefix}{convention.name}, {AS_STATED}"
-            return Finding(figure=figure, kind=kind, text=text, exact=own.parts["macs"], explained=value)
+            return kind, f"{prefix}{convention.name}, {AS_STATED}", value
     return None
 
 
-def _nearly_so(figure: Figure, own: Profile, profiles: Counted, votes: Votes, stated: str) -> Finding | None:
+def _nearly_so(figure: Figure, profiles: Counted, votes: Votes, stated: str) -> Found | None:
     """FLOPs by a convention of their paper, rounded once more: with zeros added to what it states, or a long print
     within 0.1 % of what its other networks have, as another program of this one gives it.
     """
+    own = profiles.of(figure.row)
     found: list[tuple[float, str, float]] = []
-    if stated:
+    if own and stated:
         value, name = conventions.STATED[stated].count(own.parts), conventions.STATED[stated].name
         for rounding in zeros_added(figure.printed, value):
             if rounding.sure or votes.believes(figure, rounding):
                 found.append((0, f"{name}, {AS_STATED}: {rounding.name}", value))
-    for convention, value in profiles.macs(own, composed=False):
+    for convention, value in profiles.macs(own, composed=False) if own else ():
         off = abs(value - figure.printed.value)
         alike = figure.share <= LONG and fits(figure.printed, value, near=ALIKE)
         if (alike or off <= figure.printed.half_unit + NEAR * value) and votes.is_usual(figure, convention.name):
             found.append((off, f"{convention.name}, within {'0.1' if alike else '0.01'} %", value))
-    if not found:
-        return None
-    _, text, explained = min(found)
-    return Finding(figure=figure, kind="convention", text=text, exact=own.parts["macs"], explained=explained)
+    _, text, explained = min(found, default=(0, "", 0.0))
+    return ("convention", text, explained) if found else None
 
 
 # --- conventions and roundings ---------------------------------------------------------------------------------------
@@ -206,11 +213,8 @@ def _counted(figure: Figure, profile: Profile, prefix: str, profiles: Counted) -
     exact = profile.parts[figure.metric]
     if fine and not prefix and fits(figure.printed, exact, near=ALIKE):
         yield Explanation(name="the same within 0.1 %", value=exact, cost=0, sure=True)
-    tried: Iterator[tuple[Convention, float]]
-    if figure.metric == "params":
-        tried = ((each, each.count(profile.parts)) for each in conventions.PARAMS if differs(each, profile))
-    else:
-        tried = profiles.macs(profile, composed=fine)
+    params = ((each, each.count(profile.parts)) for each in conventions.PARAMS if differs(each, profile))
+    tried = params if figure.metric == "params" else profiles.macs(profile, composed=fine)
     target, tolerance = figure.printed.value, tolerance_of(figure.printed, NEAR if fine else 0.0)
     seen = {float(exact)}  # what adds nothing, as ReLUs do where there are none, is not said
     for convention, value in tried:
@@ -231,29 +235,29 @@ def _far(value: float, exact: float) -> bool:
 
 # --- another size, network or row ------------------------------------------------------------------------------------
 
-Found = tuple[Kind, str, float]
-
 SIZES = (160, 192, 224, 240, 256, 260, 288, 299, 300, 320, 336, 380, 384, 448, 456, 475, 480, 512, 528, 576, 600, 800)
 """Sides of images, in pixels, at which papers count."""
-
 
 USUAL = 224
 """The side at which a count is taken that no size is given for, in pixels."""
 
 
+def _ratio(finding: Finding) -> float:
+    """Printed FLOPs over the exact ones; 0 where another size or form explains nothing."""
+    if finding.figure.metric != "macs" or not finding.exact:
+        return 0.0
+    return finding.figure.printed.value / finding.exact
+
+
 def sizes_worth_counting(finding: Finding) -> tuple[int, ...]:
     """At which other sizes the network of an unexplained print would have about its count."""
-    figure, exact = finding.figure, finding.exact
-    if figure.metric != "macs" or not exact or not figure.printed.value:
-        return ()
-    pixels = math.prod(sides(figure.row.image_size))
-    ratios = {size: exact * size**2 / pixels / figure.printed.value for size in SIZES if size**2 != pixels}
-    return tuple(size for size, ratio in ratios.items() if 0.8 < ratio < 1.1)
+    ratio, pixels = _ratio(finding), math.prod(sides(finding.figure.row.image_size))
+    others = [size for size in SIZES if size**2 != pixels and ratio]
+    return tuple(size for size in others if 0.8 < size**2 / pixels / ratio < 1.1)
 
 
 TOKEN = 0.02
 """A token more or less of at least a hundred, squared in attention, changes a count by no more."""
-
 
 CLASS_ATTENTION = ("timm:cait_", "timm:xcit_")
 """Networks whose last layers have one query, the class token's."""
@@ -261,13 +265,15 @@ CLASS_ATTENTION = ("timm:cait_", "timm:xcit_")
 
 def forms_worth_counting(finding: Finding) -> tuple[str, ...]:
     """In which forms, strided elsewhere or with a token more or less, the network may have the count."""
-    figure, exact = finding.figure, finding.exact
-    if figure.metric != "macs" or not exact or not figure.printed.value:
+    ratio = _ratio(finding)
+    if not 0.7 < ratio < 1.5:
         return ()
-    ratio = figure.printed.value / exact  # an early stride saves, a late one costs
-    token: tuple[str, ...] = () if abs(ratio - 1) > TOKEN else (LESS,) if ratio < 1 else (MORE,)
-    token += (QUERIES,) if 1 < ratio < 1 + 2 * TOKEN and figure.row.model.startswith(CLASS_ATTENTION) else ()
-    return ((FIRST, *token) if 0.7 < ratio < 1 else (LAST, *token)) if 0.7 < ratio < 1.5 else ()
+    forms = [FIRST if ratio < 1 else LAST]  # an early stride saves, a late one costs
+    if abs(ratio - 1) <= TOKEN:
+        forms.append(LESS if ratio < 1 else MORE)
+    if 1 < ratio < 1 + 2 * TOKEN and finding.figure.row.model.startswith(CLASS_ATTENTION):
+        forms.append(QUERIES)
+    return tuple(forms)
 
 
 def _another_size(figure: Figure, _rows: Sequence[PaperRow], profiles: Counted, votes: Votes) -> Found | None:
@@ -311,17 +317,15 @@ def _another_network(figure: Figure, _rows: Sequence[PaperRow], profiles: Counte
     shares = [Figure(paper=figure.paper, row=row, metric=metric).share for metric in METRICS if metric in row.printed]
     if max(shares) > 0.02 or (len(shares) < 2 and figure.share > COARSE):
         return None
-    fitting = [p for p in profiles.kin(row) if p.model != row.model and _fits_all(row, p)]
+    printed = [(metric, row.printed[metric]) for metric in METRICS if metric in row.printed]
+    kin = (p for p in profiles.kin(row) if p.model != row.model)
+    fitting = [p for p in kin if all(fits(number, p.parts[metric]) for metric, number in printed)]
     if not fitting:
         return None
     other = min(fitting, key=lambda p: (_apart(p, row), bool(p.variant), p.model))
     at = f" at {other.size} px" if other.size != row.image_size else ""
     form = f", {other.variant}" if other.variant else ""
     return "network", f"{other.model}{form}{at}", other.parts[figure.metric]
-
-
-def _fits_all(row: PaperRow, profile: Profile) -> bool:
-    return all(fits(row.printed[metric], profile.parts[metric]) for metric in METRICS if metric in row.printed)
 
 
 def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted, votes: Votes) -> Found | None:
@@ -342,9 +346,7 @@ def _another_row(figure: Figure, rows: Sequence[PaperRow], profiles: Counted, vo
         theirs = profile.parts[figure.metric] if profile else None
         both = all(metric in off and _same(row, neighbour, metric) for metric in METRICS)
         beside = neighbour.table == row.table and abs(neighbour.number - row.number) == 1
-        if (both and theirs is None) or (
-            theirs is not None and fits(printed, theirs) and (both or (beside and figure.share <= COARSE))
-        ):
+        if both if theirs is None else fits(printed, theirs) and (both or (beside and figure.share <= COARSE)):
             at = f" at {neighbour.image_size} px" if neighbour.image_size != row.image_size else ""
             return "row", f"the number of {neighbour.label}{at} ({neighbour.table})", printed.value
     return None
@@ -368,8 +370,8 @@ def _twin(figure: Figure, rows: Sequence[PaperRow], profiles: Counted, own: Prof
             if fits(figure.printed, count):
                 return "row", text, count
             theirs = Figure(paper=figure.paper, row=other, metric=figure.metric)
-            if figure.metric == "macs" and (near := _nearly_so(theirs, profile, profiles, votes, "")) is not None:
-                return "row", f"{text}: {near.text}", near.explained or count
+            if figure.metric == "macs" and (near := _nearly_so(theirs, profiles, votes, "")):
+                return "row", f"{text}: {near[1]}", near[2] or count
     return None
 
 

@@ -12,8 +12,9 @@ from visionbench.record.units import plural
 from visionbench.reports import cells
 from visionbench.reports.audit.copied import appeared
 from visionbench.reports.column import Column, label, lay_out
+from visionbench.reports.paper.rates import predicted_rate
 from visionbench.reports.printed import Network, Number, PaperRow
-from visionbench.reports.table import Cell, Table
+from visionbench.reports.table import Table
 
 DIGITS = 3
 """A print with fewer digits is met by chance and is no copy."""
@@ -79,12 +80,18 @@ def rates(paper: Paper, papers: Sequence[Paper], predictions: Predictions) -> Ta
         ),
         Column(
             key="predicted", head=("predicted",), unit="1/s", source="predicted",
-            fill=lambda row: _predicted(predictions.get((row.printed[RATE].gpu, row.network))),
+            fill=lambda row: predicted_rate(predictions.get((row.printed[RATE].gpu, row.network)), 1),
         ),
         label("copied", "in an earlier paper", source),
     ]  # fmt: skip
     said = f"{len(first)} of {plural(len(paper.rows), 'figure')} can be read in an earlier paper with the same digits."
-    programs = dict.fromkeys(_program(card, record) for (card, _), record in predictions.items())
+    # What a card's predictions are of: the paper may have run another program.
+    programs = dict.fromkeys(
+        f"Predicted for {card}: {record.environment.device_key}, {spec.precision}, {spec.memory_format}, "
+        f"batch {spec.batch_size}; the paper's program may be another."
+        for (card, _), record in predictions.items()
+        for spec in (record.spec,)
+    )
     return lay_out(
         f"speed_{paper.stem}",
         f"{paper.title}: printed images per second",
@@ -94,19 +101,6 @@ def rates(paper: Paper, papers: Sequence[Paper], predictions: Predictions) -> Ta
         subject=lambda row: row.model,
         remarks=(said, *(f"Protocol: {protocol.rstrip('.')}." for protocol in paper.protocols), *programs),
     )
-
-
-def _program(card: str, record: Record) -> str:
-    """What a card's predictions are of: the paper may have run another program."""
-    spec = record.spec
-    how = f"{spec.precision}, {spec.memory_format}, batch {spec.batch_size}"
-    return f"Predicted for {card}: {record.environment.device_key}, {how}; the paper's program may be another."
-
-
-def _predicted(record: Record | None) -> Cell:
-    if record is None or (estimate := prediction(record)) is None:
-        return Cell()
-    return cells.predicted(estimate.centre, estimate.low, estimate.high, 1, record)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,10 +139,16 @@ def pairs(paper: Paper, papers: Sequence[Paper], predictions: Predictions) -> Ta
         rows = [row.label for row in (pair.faster, pair.slower) if copies(paper, row, papers)]
         return "both" if len(rows) == 2 else "".join(rows)
 
+    def named(row: PaperRow) -> str:
+        return f"{row.label} ({row.image_size} px, {row.printed[RATE].text})"
+
+    def quotient(pair: Pair) -> str:
+        return f"x {pair.faster.printed[RATE].value / pair.slower.printed[RATE].value:.2f}"
+
     columns: list[Column[Pair]] = [
-        label("faster", "faster in print", lambda pair: _named(pair.faster)),
-        label("slower", "slower in print", lambda pair: _named(pair.slower)),
-        label("printed", "paper", lambda pair: _quotient(pair), align="right"),
+        label("faster", "faster in print", lambda pair: named(pair.faster)),
+        label("slower", "slower in print", lambda pair: named(pair.slower)),
+        label("printed", "paper", quotient, align="right"),
         label("predicted", "predicted", lambda pair: f"x {1 / pair.ratio:.2f}", align="right"),
         label("copied", "in an earlier paper", copied),
     ]
@@ -164,11 +164,3 @@ def pairs(paper: Paper, papers: Sequence[Paper], predictions: Predictions) -> Ta
             "earlier paper may be. A measurement can tell.",
         ),
     )
-
-
-def _named(row: PaperRow) -> str:
-    return f"{row.label} ({row.image_size} px, {row.printed[RATE].text})"
-
-
-def _quotient(pair: Pair) -> str:
-    return f"x {pair.faster.printed[RATE].value / pair.slower.printed[RATE].value:.2f}"

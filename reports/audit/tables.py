@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from visionbench.record.spec import ImageSize
 from visionbench.record.units import GIGA, MEGA, plural
 from visionbench.reports import cells
-from visionbench.reports.audit.figures import Finding
-from visionbench.reports.audit.roundings import KINDS, Kind
+from visionbench.reports.audit.figures import KINDS, Finding, Kind
 from visionbench.reports.column import Column, label, lay_out
 from visionbench.reports.table import Cell, Table
 
 if TYPE_CHECKING:
     from visionbench.reports.audit.copied import Earlier
-    from visionbench.reports.printed import PaperRow
+    from visionbench.reports.printed import Number, PaperRow
 
 SCALES = {"params": MEGA, "macs": GIGA}
 WORDS = {"params": "params (M)", "macs": "FLOPs (G)"}
@@ -64,23 +64,13 @@ def _figure(finding: Finding) -> tuple[str, ImageSize, str, float]:
 def summary(audited: Sequence[Audited]) -> Table:
     """One row per paper: how many of its figures are what."""
 
-    def counted(kind: Kind) -> Column[Audited]:
-        return Column(
-            key=kind.replace(" ", "_"),
-            head=(KINDS[kind],),
-            unit="count",
-            fill=lambda paper: cells.word(str(paper.count(kind)), paper.count(kind)),
-        )
+    def counted(key: str, head: str, count: Callable[[Audited], int]) -> Column[Audited]:
+        return Column(key=key, head=(head,), unit="count", fill=lambda p: cells.word(str(count(p)), count(p)))
 
     columns = [
         label("paper", "paper", lambda paper: paper.stem),
-        Column(
-            key="figures",
-            head=("figures",),
-            unit="count",
-            fill=lambda paper: cells.word(str(len(paper.findings)), len(paper.findings)),
-        ),
-        *map(counted, KINDS),
+        counted("figures", "figures", lambda paper: len(paper.findings)),
+        *(counted(k.replace(" ", "_"), KINDS[k], partial(Audited.count, kind=k)) for k in KINDS),
         label("mostly", "its most frequent convention", _mostly),
     ]
     total = Audited(stem="all", title="", cite="", findings=tuple(f for paper in audited for f in paper.findings))
@@ -108,17 +98,17 @@ def details(paper: Audited, others: Elsewhere, *, every: bool = False) -> Table:
         label("image_size", "size", lambda finding: str(finding.figure.row.image_size), align="right"),
         label("figure", "figure", lambda finding: WORDS[finding.figure.metric]),
         Column(
-            key="printed",
-            head=("paper",),
-            unit="count",
-            source="published",
+            key="printed", head=("paper",), unit="count", source="published",
             fill=lambda finding: cells.published(finding.figure.printed),
         ),
-        Column(key="exact", head=("exact",), unit="count", source="computed", fill=_exact),
-        label("difference", "paper - exact", difference, align="right"),
+        Column(
+            key="exact", head=("exact",), unit="count", source="computed",
+            fill=lambda finding: _exact(finding.figure.printed, finding.figure.metric, finding.exact),
+        ),
+        label("difference", "paper - exact", lambda f: _percent(f.figure.printed, f.exact), align="right"),
         label("finding", "finding", lambda finding: KINDS[finding.kind]),
         label("explanation", "explanation", lambda finding: said(finding, paper, others)),
-    ]
+    ]  # fmt: skip
     absent = paper.count("not built")
     left_out = f"{plural(absent, 'figure')} of networks that are not built here are left out." if absent else ""
     return lay_out(
@@ -132,14 +122,13 @@ def details(paper: Audited, others: Elsewhere, *, every: bool = False) -> Table:
     )
 
 
-def _exact(finding: Finding) -> Cell:
-    digits = finding.figure.printed.decimals + 2
-    return cells.computed(finding.exact, SCALES[finding.figure.metric], min(digits, 9))
+def _exact(printed: Number, metric: str, exact: float | None) -> Cell:
+    return cells.computed(exact, SCALES[metric], min(printed.decimals + 2, 9))
 
 
-def difference(finding: Finding) -> str:
-    """By how much the print differs from the exact count, in percent."""
-    return f"{(finding.figure.printed.value / finding.exact - 1) * 100:+.1f} %" if finding.exact else ""
+def _percent(printed: Number, exact: float | None) -> str:
+    """By how much the print differs from the exact count."""
+    return f"{(printed.value / exact - 1) * 100:+.1f} %" if exact else ""
 
 
 def said(finding: Finding, paper: Audited, others: Elsewhere) -> str:
@@ -150,7 +139,7 @@ def said(finding: Finding, paper: Audited, others: Elsewhere) -> str:
     return f"the same figure: {', '.join(names)}" if names else ""
 
 
-def errata(audited: Sequence[Audited], program: str, counted_by: str, firsts: Sequence[First] = ()) -> str:
+def errata(audited: Sequence[Audited], counted_by: str, firsts: Sequence[First]) -> str:
     """The page `docs/errata.md`: every paper's figures that are not its networks' exact counts, and the first prints of
     papers whose tables don't come along.
     """
@@ -165,7 +154,7 @@ def errata(audited: Sequence[Audited], program: str, counted_by: str, firsts: Se
         f"""\
 # Printed counts and exact ones
 
-Made by `{program} audit --errata`: {plural(len(audited), "paper")}, {total} printed figures, {counted_by}.
+Made by `python bench.py audit --errata`: {plural(len(audited), "paper")}, {total} printed figures, {counted_by}.
 
 A printed count is checked against a trace of the network that the row names. Where the two differ, what a count can be
 instead was tried on the row: other conventions, roundings, sizes, networks and rows. What none of them gives may stand
@@ -185,7 +174,7 @@ Of {built:,} figures of networks that are built here, {unexplained} ({share:.1f}
         table = details(paper, others)
         if not table.rows:
             continue
-        lines += [f"## {paper.title}", "", f"Source: {paper.cite}. Show it: `{program} audit {paper.stem}`.", ""]
+        lines += [f"## {paper.title}", "", f"Source: {paper.cite}. Show it: `python bench.py audit {paper.stem}`.", ""]
         lines += [_errata_rows(paper, others), ""]
     if firsts:
         lines += [_FIRSTS, _first_rows(firsts)]
@@ -204,32 +193,34 @@ counts them. Here they are beside the exact counts.
 
 
 def _first_rows(firsts: Sequence[First]) -> str:
-    head = "| paper | network | figure | paper | exact | difference | source |"
-    lines = [head, "|:---|:---|:---|---:|---:|---:|:---|"]
+    lines = []
     for row, metric, earlier, exact in firsts:
         number = earlier.number
-        shown = cells.computed(exact, SCALES[metric], min(number.decimals + 2, 9)).text if exact else ""
-        off = f"{(number.value / exact - 1) * 100:+.1f} %" if exact else ""
         at = f", {row.image_size} px" if row.image_size else ""
-        cells_of = (
-            f"{earlier.title}, {earlier.table}", f"{row.model}{at}", WORDS[metric], number.text, shown, off,
-            number.source,
-        )  # fmt: skip
-        lines.append("| " + " | ".join(cells_of) + " |")
-    return "\n".join(lines)
+        lines.append((
+            f"{earlier.title}, {earlier.table}", f"{row.model}{at}", WORDS[metric], number.text,
+            _exact(number, metric, exact).text if exact else "", _percent(number, exact), number.source,
+        ))  # fmt: skip
+    return _table("| paper | network | figure | paper | exact | difference | source |", lines)
 
 
 def _errata_rows(paper: Audited, others: Elsewhere) -> str:
     """One line per figure; equal ones of one table share a line."""
-    lines: dict[str, None] = {}
+    lines: dict[tuple[str, ...], None] = {}
     for finding in paper.findings:
         if finding.kind in ("reproduced", "not built"):
             continue
-        row, printed = finding.figure.row, finding.figure.printed
-        cells_of = (
-            row.table, f"{row.label} ({row.model}, {row.image_size} px)", f"{WORDS[finding.figure.metric]}",
-            printed.text, _exact(finding).text, difference(finding), KINDS[finding.kind], said(finding, paper, others),
-        )  # fmt: skip
-        lines["| " + " | ".join(text.replace("|", "\\|") for text in cells_of) + " |"] = None
-    head = "| table | row | figure | paper | exact | difference | finding | explanation |"
-    return "\n".join([head, "|:---|:---|:---|---:|---:|---:|:---|:---|", *lines])
+        row, printed, metric = finding.figure.row, finding.figure.printed, finding.figure.metric
+        lines[
+            row.table, f"{row.label} ({row.model}, {row.image_size} px)", WORDS[metric], printed.text,
+            _exact(printed, metric, finding.exact).text, _percent(printed, finding.exact), KINDS[finding.kind],
+            said(finding, paper, others),
+        ] = None  # fmt: skip
+    return _table("| table | row | figure | paper | exact | difference | finding | explanation |", lines)
+
+
+def _table(head: str, lines: Iterable[tuple[str, ...]]) -> str:
+    """A table in Markdown: three columns of words, three of numbers, and words."""
+    rows = ("| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |" for texts in lines)
+    align = "|:---|:---|:---|---:|---:|---:|" + ":---|" * (head.count("|") - 7)
+    return "\n".join([head, align, *rows])

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from visionbench.record.profile import Profile
 from visionbench.reports.audit import conventions
-from visionbench.reports.audit.figures import METRICS, Counted, Figure
-from visionbench.reports.audit.roundings import IN_NAME, Explanation, fits
+from visionbench.reports.audit.figures import IN_NAME, METRICS, Counted, Explanation, Figure, fits
 from visionbench.reports.printed import Network
 
 EXACT = 2e-6
@@ -26,38 +25,37 @@ PAIR = 2
 """So many networks of a section have a convention that a long print there meets nearly."""
 
 
+Key = tuple[str | Network, ...]
+"""A metric and a convention's name, of a paper; with a section behind them, of that; or with a table and a network."""
+
+
 @dataclass(frozen=True, slots=True)
 class Votes:
-    """How many networks a convention explains: of the paper, and of one section of it; and where these are enough."""
+    """How many networks a convention explains, of the paper and of one section of it; and where these are enough."""
 
-    paper: Mapping[tuple[str, str], int]
-    section: Mapping[tuple[str, str, str], int]
-    believed: frozenset[tuple[str, str]]
-    mostly: frozenset[tuple[str, str]]
-    believed_in_section: frozenset[tuple[str, str, str]]
-    believed_in_family: frozenset[tuple[str, str, str, Network]]
+    networks: Mapping[Key, int]
+    believed: frozenset[Key]
+    mostly: frozenset[Key]
 
     def believes(self, figure: Figure, explanation: Explanation) -> bool:
         """Whether enough networks of the paper are explained so, or of its section all that can be explained, or a
         program's count fits a family in a table.
         """
-        key = (figure.metric, explanation.name)
-        if key in self.believed or (*key, figure.row.section) in self.believed_in_section:
-            return True
-        return (*key, figure.row.table, figure.row.network) in self.believed_in_family
+        key, row = (figure.metric, explanation.name), figure.row
+        return not self.believed.isdisjoint((key, (*key, row.section), (*key, row.table, row.network)))
 
     def is_usual(self, figure: Figure, name: str) -> bool:
         """Whether a believed convention has two networks of the section, or most of the paper."""
         key = (figure.metric, name)
-        company = self.section.get((*key, figure.row.section), 0) >= PAIR or key in self.mostly
+        company = self.networks.get((*key, figure.row.section), 0) >= PAIR or key in self.mostly
         return key in self.believed and company
 
     def order(self, figure: Figure, explanation: Explanation) -> tuple[bool, bool, int, int, int, float]:
         """The better explanation is the smaller: it meets every digit; more networks of its section, of its paper have
         it; it is nearer to the usual.
         """
-        paper = self.paper[figure.metric, explanation.name]
-        section = self.section[figure.metric, explanation.name, figure.row.section]
+        key = (figure.metric, explanation.name)
+        paper, section = self.networks[key], self.networks[*key, figure.row.section]
         off = abs(explanation.value - figure.printed.value)
         every_digit = figure.share <= EXACT and fits(figure.printed, explanation.value)
         return (not every_digit, explanation.name != IN_NAME, -section, -paper, explanation.cost, off)
@@ -83,27 +81,22 @@ def votes_of(
             key = (figure.metric, explanation.name)
             paper.setdefault(key, set()).add(figure.row.network)
             section.setdefault((*key, figure.row.section), set()).add(figure.row.network)
+    of_paper = {
+        key
+        for key, networks in paper.items()
+        if len(networks) >= MANY or ENOUGH <= len(networks) >= SHARE * len(whole[key[0]])
+    }
+    of_section = {
+        key for key, networks in section.items() if len(networks) >= ENOUGH and networks == differing[key[0], key[2]]
+    }
     return Votes(
-        paper={key: len(networks) for key, networks in paper.items()},
-        section={key: len(networks) for key, networks in section.items()},
-        believed=frozenset(
-            key
-            for key, networks in paper.items()
-            if len(networks) >= MANY or ENOUGH <= len(networks) >= SHARE * len(whole[key[0]])
-        ),
+        networks={key: len(networks) for key, networks in (*paper.items(), *section.items())},
+        believed=frozenset((*of_paper, *of_section, *_in_families(figures, tried, profiles))),
         mostly=frozenset(key for key, networks in paper.items() if len(networks) >= len(whole[key[0]]) / 2),
-        believed_in_section=frozenset(
-            key
-            for key, networks in section.items()
-            if len(networks) >= ENOUGH and networks == differing[key[0], key[2]]
-        ),
-        believed_in_family=_in_families(figures, tried, profiles),
     )
 
 
-def _in_families(
-    figures: Sequence[Figure], tried: Sequence[Sequence[Explanation]], profiles: Counted
-) -> frozenset[tuple[str, str, str, Network]]:
+def _in_families(figures: Sequence[Figure], tried: Sequence[Sequence[Explanation]], profiles: Counted) -> set[Key]:
     """The networks of a family in a table whose FLOPs are all fvcore's, of the network or of one form of it, where two
     at least are not the exact ones: which program counted them is then no guess from one print.
     """
@@ -116,9 +109,9 @@ def _in_families(
             if fits(figure.printed, fvcore.count(own.parts)):
                 names.add(fvcore.name)
             groups.setdefault((figure.row.table, own.family), []).append((figure, names, own))
-    believed = set()
+    believed: set[Key] = set()
     for (table, _), group in groups.items():
         differing = {f.row.network for f, _, own in group if not fits(f.printed, own.parts["macs"])}
         for name in set.intersection(*(names for _, names, _ in group)) if len(differing) >= PAIR else ():
             believed |= {("macs", name, table, figure.row.network) for figure, *_ in group}
-    return frozenset(believed)
+    return believed

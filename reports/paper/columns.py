@@ -9,10 +9,10 @@ from visionbench.record.units import GIGA, MEGA
 from visionbench.reports import cells
 from visionbench.reports.column import Column
 from visionbench.reports.paper.counts import count_spec
-from visionbench.reports.paper.material import Maker, Material, noted
+from visionbench.reports.paper.material import Maker, Material, noted, sourced
 from visionbench.reports.paper.slips import footnote
 from visionbench.reports.printed import PaperRow
-from visionbench.reports.table import HEADS, Cell, Note, Unit
+from visionbench.reports.table import Cell, Note, Unit
 
 FLOPS = Note(
     term="FLOPs",
@@ -54,16 +54,7 @@ def counted(material: Material, metric: str) -> Iterator[Column[PaperRow]]:
         said = footnote(row, metric, material.counts, material.publication)
         return cells.published(row.printed.get(metric), notes=[said])
 
-    yield Column(
-        key=f"{metric}_published",
-        group=group,
-        head=(HEADS["published"],),
-        unit="count",
-        source="published",
-        rank=4,
-        notes=notes,
-        fill=printed_count,
-    )
+    yield sourced("published", f"{metric}_published", group, (), "count", 4, printed_count, notes)
     yield from exact(material, metric, group, 3, scale=GIGA if metric == "macs" else MEGA, notes=notes)
 
 
@@ -84,16 +75,7 @@ def exact(
         record = material.counts.by_spec.get(count_spec(*row.network))
         return cells.computed(record.value(metric) if record else None, scale, 2, record, metric=metric)
 
-    yield Column(
-        key=f"{metric}_computed",
-        group=group,
-        head=(HEADS["computed"],),
-        unit="count",
-        source="computed",
-        rank=rank,
-        notes=notes or noted(term, note),
-        fill=fill,
-    )
+    yield sourced("computed", f"{metric}_computed", group, (), "count", rank, fill, notes or noted(term, note))
 
 
 def printed(
@@ -116,16 +98,8 @@ def printed(
         others = (other for other in material.publication.prints(metric, row.network) if other.table == table)
         return cells.published(next((other.printed[metric] for other in others), None))
 
-    yield Column(
-        key=key or f"{metric}_published",
-        group=group,
-        head=(HEADS["published"], head),
-        unit=unit,
-        source="published",
-        rank=rank,
-        notes=noted(term, note),
-        fill=fill,
-    )
+    key = key or f"{metric}_published"
+    yield sourced("published", key, group, (head,), unit, rank, fill, noted(term, note))
 
 
 COLUMNS: dict[str, Maker] = {

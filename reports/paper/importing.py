@@ -23,10 +23,11 @@ from visionbench.reports.paper.headers import (
     heading,
     is_dense,
     other_images,
+    part_of,
     turned,
+    value_of,
 )
 from visionbench.reports.paper.markup import MOST_COLUMNS, MOST_TABLES, SPAN, Block, with_decimal_points
-from visionbench.reports.paper.printed_cells import part_of, value_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,19 +79,19 @@ def parse(text: str, name: str) -> tuple[Printed, ...]:
     readable = [printed for _, printed in tables if printed and printed.rows]
     if not readable:
         first = blocks[0].lines[0][0] if blocks else 1
-        if said := next((printed.problems[0] for _, printed in tables if printed and printed.problems), ""):
-            raise BenchError(f"{name}, {said}; no other column has a number: give a table of classifiers.")
+        if problem := next((printed.problems[0] for _, printed in tables if printed and printed.problems), ""):
+            raise BenchError(f"{name}, {problem}; no other column has a number: give a table of classifiers.")
         if any(printed for _, printed in tables):
             raise BenchError(f"{name}, line {first}: no row stands below the header: give the whole table.")
         raise BenchError(f"{name}, line {first}: no line names columns such as model, params, FLOPs: add a header.")
-    for block, printed in tables:
-        if not (printed and printed.rows):
-            said = f"line {block.lines[0][0]}: the table has no columns such as model, params, FLOPs: it is left out"
-            readable.append(Printed(title="", rows=(), problems=(said,)))
+    said = [
+        f"line {block.lines[0][0]}: the table has no columns such as model, params, FLOPs: it is left out"
+        for block, printed in tables
+        if not (printed and printed.rows)
+    ]
     for block in blocks[MOST_TABLES : MOST_TABLES + 1]:
-        said = f"line {block.lines[0][0]}: only the first {MOST_TABLES} tables are read: give the others alone"
-        readable.append(Printed(title="", rows=(), problems=(said,)))
-    return tuple(readable)
+        said.append(f"line {block.lines[0][0]}: only the first {MOST_TABLES} tables are read: give the others alone")
+    return (*readable, *(Printed(title="", rows=(), problems=(problem,)) for problem in said))
 
 
 def _blocks(text: str, name: str) -> list[Block]:
@@ -110,7 +111,11 @@ def _blocks(text: str, name: str) -> list[Block]:
 def _read(block: Block) -> Printed | None:
     """The table of a block; None where no line names columns."""
     rows: list[Line] = []
-    problems = [*block.problems, *_too_wide(block)]
+    problems = list(block.problems)
+    number, widest = max(((number, len(cells)) for number, cells in block.lines), key=itemgetter(1))
+    if widest > MOST_COLUMNS:
+        said = f"the table has {widest:,} columns: those behind the first {MOST_COLUMNS} are left out"
+        problems.append((number, said))
     head: Head | None = None
     section, at, gpu = "", 0, ""
     decimals = with_decimal_points(block.lines)
@@ -120,13 +125,12 @@ def _read(block: Block) -> Printed | None:
     lines = [line for line in lines if any(cell not in ("", SPAN) for cell in line[1])]
     while at < len(lines):
         if deep := header_at(lines, at):
-            said = head
-            head = heading(lines[at : at + deep], lines[at + deep :])
-            if said is None or head.words != said.words:
+            before, head = head, heading(lines[at : at + deep], lines[at + deep :])
+            if before is None or head.words != before.words:
                 head, left_out = other_images(head, block.title)
-                problems += [*_remarks(head, lines[at][0]), *((lines[at][0], text) for text in left_out)]
+                problems += [(lines[at][0], text) for text in (*_remarks(head), *left_out)]
                 gpu = gpu or card(head)
-                section = section if said is None else ""
+                section = section if before is None else ""
             at += deep
             continue
         number, cells = lines[at]
@@ -145,13 +149,6 @@ def _read(block: Block) -> Printed | None:
     problems += [(row.number, said) for row in rows for said in row.unread]
     sentences = tuple(f"line {number}: {said}" for number, said in sorted(problems, key=lambda problem: problem[0]))
     return Printed(title=block.title, rows=tuple(rows), problems=sentences, gpu=gpu)
-
-
-def _too_wide(block: Block) -> Iterator[tuple[int, str]]:
-    """What to say of a table with more columns than are read."""
-    number, widest = max(((number, len(cells)) for number, cells in block.lines), key=itemgetter(1))
-    if widest > MOST_COLUMNS:
-        yield number, f"the table has {widest:,} columns: those behind the first {MOST_COLUMNS} are left out"
 
 
 def _has_figures(row: Line) -> bool:
@@ -175,14 +172,13 @@ def _sectioned(rows: Sequence[Line]) -> list[Line]:
     ]
 
 
-def _remarks(head: Head, number: int) -> list[tuple[int, str]]:
+def _remarks(head: Head) -> Iterator[str]:
     """What a reader should know of a header: what is left out of it, and what its numbers are taken for."""
-    said = [(number, text) for text in head.said]
+    yield from head.said
     if head.left_out:
         names = ", ".join(f"'{word}'" for word in head.left_out)
         noun, verb = ("column", "is") if len(head.left_out) == 1 else ("columns", "are")
-        said.append((number, f"{noun} {names} {verb} left out: a row has one each of {SAID}"))
-    return said
+        yield f"{noun} {names} {verb} left out: a row has one each of {SAID}"
 
 
 def _lines_of(number: int, cells: Sequence[str], head: Head, section: str, above: Line | None) -> Iterator[Line]:

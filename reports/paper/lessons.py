@@ -7,30 +7,26 @@ from dataclasses import replace
 
 from visionbench.record import counters
 from visionbench.record.record import Record
-from visionbench.record.statistics import MIN_LAUNCHES, Estimate
+from visionbench.record.statistics import MIN_LAUNCHES
 from visionbench.record.units import plural, significant
 from visionbench.reports.paper import counts
 from visionbench.reports.paper.slips import agrees
 from visionbench.reports.printed import PaperRow
 from visionbench.reports.settings import Group, device_name, groups
-from visionbench.reports.table import Row, Table
+from visionbench.reports.table import Table
 
 BUSY = "busy_machine"
 """The flag of a launch beside which other programs wanted the cores: it changes the order of rows."""
-
-COUNTED = ("params", "macs")
-"""Printed numbers that a trace can check."""
 
 
 def brief(table: Table) -> Table:
     """The table with the notes of its measured columns only: what is printed and counted is explained elsewhere."""
     columns = tuple(c if c.source == "measured" else replace(c, notes=()) for c in table.columns)
-    return replace(table, columns=columns, rows=tuple(map(_without_notes, table.rows)), remarks=())
-
-
-def _without_notes(row: Row) -> Row:
-    cells = (cell if cell.source == "measured" else replace(cell, notes=()) for cell in row.cells)
-    return replace(row, cells=tuple(cells))
+    rows = (
+        replace(row, cells=tuple(c if c.source == "measured" else replace(c, notes=()) for c in row.cells))
+        for row in table.rows
+    )
+    return replace(table, columns=columns, rows=tuple(rows), remarks=())
 
 
 def learned(rows: Iterable[PaperRow], records: Sequence[Record]) -> Iterator[str]:
@@ -46,7 +42,7 @@ def _of_counts(rows: tuple[PaperRow, ...], exact: counts.Counts) -> Iterator[str
     checked = [
         agrees(row.printed[metric], count)
         for row in rows
-        for metric in COUNTED
+        for metric in ("params", "macs")
         if metric in row.printed and (count := _count(row, metric, exact)) is not None
     ]
     if checked:
@@ -81,11 +77,9 @@ def _of_speed(rows: tuple[PaperRow, ...], group: Group) -> Iterator[str]:
         )
         return
     fastest, slowest = (choose(measured, key=lambda label: measured[label].centre) for choose in (max, min))
-    slow = f", the slowest {slowest} with {_rate(measured[slowest])}" if len(measured) > 1 else ""
-    yield (
-        f"Of {plural(len(measured), 'row')} measured on {where}, the fastest is {fastest} with "
-        f"{_rate(measured[fastest])}{slow}."
-    )
+    fast, slow = (f"{label} with {significant(measured[label].centre, 3)} img/s" for label in (fastest, slowest))
+    other = f", the slowest {slow}" if len(measured) > 1 else ""
+    yield f"Of {plural(len(measured), 'row')} measured on {where}, the fastest is {fast}{other}."
     fewest = min(map(len, group.launches.values()))
     if any(estimate.low is None for estimate in measured.values()):
         yield (
@@ -95,7 +89,3 @@ def _of_speed(rows: tuple[PaperRow, ...], group: Group) -> Iterator[str]:
     else:
         nodes = any(estimate.nodes > 1 for estimate in measured.values())
         yield f"Every measured number has a 95 % interval over its {'nodes' if nodes else 'launches'}."
-
-
-def _rate(estimate: Estimate) -> str:
-    return f"{significant(estimate.centre, 3)} img/s"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from visionbench.comparison.comparison import Comparison
-from visionbench.record.record import Record
+from visionbench.record.record import Record, Source
 from visionbench.record.spec import Spec
 from visionbench.reports.column import Column
 from visionbench.reports.launches import Records
@@ -15,7 +16,7 @@ from visionbench.reports.paper import counts
 from visionbench.reports.paper.counts import Counts
 from visionbench.reports.printed import PaperRow, Publication
 from visionbench.reports.settings import Group, groups
-from visionbench.reports.table import Note
+from visionbench.reports.table import HEADS, Cell, Note, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,25 @@ class Maker:
     columns: Callable[..., Iterable[Column[PaperRow]]]
     specs: Callable[[PaperRow], tuple[Spec, ...]] = lambda _row: ()
     remarks: Callable[..., Iterable[str]] = lambda _material, **_arguments: ()
+
+
+Asked = tuple[Maker, dict[str, Any]]
+"""A maker of columns, with the arguments of the file's entry."""
+
+
+def sourced(
+    source: Source,
+    key: str,
+    group: str,
+    head: tuple[str, ...],
+    unit: Unit,
+    rank: int,
+    fill: Callable[[PaperRow], Cell],
+    notes: tuple[Note, ...] = (),
+) -> Column[PaperRow]:
+    """A column of numbers of one source, whose word is the first line of its header; `head` are the others."""
+    lines = (HEADS[source], *head)
+    return Column(key=key, group=group, head=lines, unit=unit, source=source, rank=rank, notes=notes, fill=fill)
 
 
 def noted(term: str, note: str) -> tuple[Note, ...]:

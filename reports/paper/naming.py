@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from visionbench.record.spec import ImageSize
@@ -47,10 +47,13 @@ _SPELLINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """The model that a label names, "" for none that is certain; `candidates` are those that it may mean."""
+    """The model that a label names, "" for none that is certain; `candidates` are those that it may mean, and `size` is
+    the image size that stands in the label, 0 for none.
+    """
 
     model: str
     candidates: tuple[str, ...] = ()
+    size: int = 0
 
 
 @lru_cache(maxsize=4096)
@@ -79,7 +82,6 @@ _FILLING = frozenset(
 )
 """Parts of a name that a label mostly leaves out."""
 
-
 _CITED = re.compile(
     r"[(\[][^()\[\]]*(?:et al|\b(?:19|20)\d\d)[^()\[\]]*[)\]]|,?\s+[A-Z]\w+(?: and [A-Z]\w+| et al)\b.*"
     r"|\[\d[\d,\s–-]*\]|[(\[][^()\[\]]*(?:epochs?|scratch|fine-?tuned?|recipe|converted)[^()\[\]]*[)\]]"
@@ -96,7 +98,6 @@ _AT = re.compile(
 )
 _BEHIND = re.compile(r"[-_/ ](192|2[0-9][0468]|3[0-9][0468]|4[0-9][0468]|5[0-9][0268]|6[04]0|800)$")
 """An image size behind a name: said as such, `@384`, or with a hyphen alone, which may be part of the name."""
-
 
 _SAME = r"mae|moco[- ]?v3|dino(?![-v ]*[23])|ibot|aug-?reg|supervised|scratch"
 """How a plain ViT was trained: it is the same network."""
@@ -153,15 +154,7 @@ _ANOTHER_TASK = re.compile(
 """A checkpoint's name that ends so is of a network with another head, and mostly of other images."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
-    """What a printed label says: the network's model, and the image size that stands in it, 0 for none."""
-
-    match: Match
-    size: int = 0
-
-
-def read_label(label: str, size: int, names: Sequence[str]) -> Named:
+def read_label(label: str, size: int, names: Sequence[str]) -> Match:
     """The model and the size of a label as it is printed, with citations, marks and sizes. `size`: the row's own."""
     text = re.sub(r"(?i)(crossvit[-_ ]?\d+)\s*†", r"\1 dagger", label.replace("^+", "+"))
     text = _of_family(_CITED.sub("", text).strip())
@@ -176,19 +169,19 @@ def read_label(label: str, size: int, names: Sequence[str]) -> Named:
         said = int(next(filter(None, at.groups())))
         said = said if 64 <= said <= 2000 else 0
         text = text[: at.start()] + text[at.end() :] if said else text
-    text = re.sub(
-        r"_(?:3rdparty|\d+xb\d+|fcmae|in2[12]\w*|in1k|\d+px).*", "", text
-    )  # what a checkpoint was trained with
+    # What a checkpoint was trained with.
+    text = re.sub(r"_(?:3rdparty|\d+xb\d+|fcmae|in2[12]\w*|in1k|\d+px).*", "", text)
     text = re.sub(r"[-_](clip|eva02)(?:[-_](?:laion2b|openai|in12k|in21k|m38m|pre|medft))*$", r"-\1", text)
     text = re.sub(r"^vit-(.*)-eva02$", r"eva02-\1", text)
     text = re.sub(r"_x?(\d)_(\d\d?)$", r" \1.\2", text)  # a width without a point
-    match = resolve(text, size or said, names)
+    match = replace(resolve(text, size or said, names), size=said)
     if _ANOTHER_TASK.search(label):
-        return Named(match=Match(model="", candidates=tuple(filter(None, (match.model,)))), size=said)
+        return Match(model="", candidates=tuple(filter(None, (match.model,))), size=said)
     if match.model or said or not (behind := _BEHIND.search(text)):
-        return Named(match=match, size=said)
-    at_size = resolve(text[: behind.start()], size or int(behind.group(1)), names)
-    return Named(match=at_size, size=int(behind.group(1))) if at_size.model else Named(match=match)
+        return match
+    behind_size = int(behind.group(1))
+    at_size = resolve(text[: behind.start()], size or behind_size, names)
+    return replace(at_size, size=behind_size) if at_size.model else match
 
 
 _OTHER_KIND = re.compile(
@@ -202,7 +195,7 @@ def resolve(label: str, size: int, names: Iterable[str]) -> Match:
     known = tuple(name for name in names if not _OTHER_KIND.match(name))
     match = _resolved(label, size, known)
     at_size = f"{_without_size(match.model)}_{size}"
-    return Match(model=at_size, candidates=match.candidates) if match.model and at_size in known else match
+    return replace(match, model=at_size) if match.model and at_size in known else match
 
 
 def _resolved(label: str, size: int, known: Sequence[str]) -> Match:
@@ -221,7 +214,8 @@ def _resolved(label: str, size: int, known: Sequence[str]) -> Match:
         fitting = fitting or list(printed)
         usual = [model for model in fitting if model.startswith("timm:")] or fitting
         # A paper may print another network's name by mistake: then the name itself is right.
-        mistaken = len(best) == 1 and tokens(usual[0])[:1] == wanted[:1] and not _holds_numbers(usual[0], wanted)
+        numbers, parts = {part for part in wanted if part.isdigit()}, tokens(usual[0])
+        mistaken = len(best) == 1 and parts[:1] == wanted[:1] and not numbers <= set(parts)
         other_home = len(best) == 1 and best[0].startswith("timm:") > usual[0].startswith("timm:")
         if len(usual) == 1 and not (mistaken or other_size or other_home):
             return Match(model=usual[0])
@@ -242,11 +236,6 @@ def _spellings(name: str) -> tuple[str, ...]:
     """A model's name without what parts its words, and with sizes written out; `1_6gf` is 1.6, and not 16."""
     bare = name.partition(":")[2]
     return _plain(re.sub(r"(?<!\d)(\d)_(\d)(?!\d)", r"\1.\2", bare)), "".join(tokens(name))
-
-
-def _holds_numbers(model: str, wanted: Sequence[str]) -> bool:
-    """Whether each number of a label stands in the name of a model."""
-    return {part for part in wanted if part.isdigit()} <= set(tokens(model))
 
 
 def _left(name: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...] | None:

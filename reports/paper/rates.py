@@ -21,7 +21,7 @@ from visionbench.reports.cells import CAUSES
 from visionbench.reports.column import Column
 from visionbench.reports.launches import Launches
 from visionbench.reports.paper import columns
-from visionbench.reports.paper.material import Maker, Material
+from visionbench.reports.paper.material import Maker, Material, sourced
 from visionbench.reports.printed import Network, PaperRow
 from visionbench.reports.settings import Group, describe, failure, flags, heads, of_every_card
 from visionbench.reports.table import HEADS, Cell, Note
@@ -49,9 +49,6 @@ GAIN_PER_CARD = Note(
 )
 
 
-# --- printed ---------------------------------------------------------------------------------------------------------
-
-
 def printed(material: Material, gpu: str, protocol: str, table: str = "", rank: int = 2) -> Iterator[Column[PaperRow]]:
     """The paper's images per second on its GPU, with how they came about; of another `table`'s row of the network."""
     key, term = f"throughput_published_{gpu.lower()}", f"{RATE}, {HEADS['published']}, {gpu}"
@@ -63,10 +60,15 @@ def printed_gains(material: Material, gpu: str, protocol: str) -> Iterator[Colum
     """The paper's throughput and gain, under one header; where it prints no gain, the quotient of what it prints."""
 
     def fill(row: PaperRow) -> Cell:
-        number = row.printed.get("gain")
-        if number is None:
-            return _printed_quotient(material, row)
-        return replace(cells.published(number), text=f"+{number.text} %", value=1 + number.value / 100)
+        if (number := row.printed.get("gain")) is not None:
+            return replace(cells.published(number), text=f"+{number.text} %", value=1 + number.value / 100)
+        above = material.publication.rival(row)
+        mine, other = row.printed.get("throughput"), above.printed.get("throughput") if above else None
+        if above is None or mine is None or other is None:
+            return Cell()
+        ratio = mine.value / other.value
+        origin = f"{mine.text} over {other.text} {mine.unit}, as printed for {row.label} and {above.label}"
+        return Cell(text=f"{(ratio - 1) * 100:+.0f} %", value=ratio, source="published", origin=origin)
 
     group = f"{HEADS['published']}, {gpu}"
     for rate in printed(material, gpu, protocol):
@@ -81,19 +83,6 @@ def printed_gains(material: Material, gpu: str, protocol: str) -> Iterator[Colum
         notes=(GAIN,),
         fill=fill,
     )
-
-
-def _printed_quotient(material: Material, row: PaperRow) -> Cell:
-    above = material.publication.rival(row)
-    mine, other = row.printed.get("throughput"), above.printed.get("throughput") if above else None
-    if above is None or mine is None or other is None:
-        return Cell()
-    ratio = mine.value / other.value
-    origin = f"{mine.text} over {other.text} {mine.unit}, as printed for {row.label} and {above.label}"
-    return Cell(text=f"{(ratio - 1) * 100:+.0f} %", value=ratio, source="published", origin=origin)
-
-
-# --- measured --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,14 +100,14 @@ def shown(found: Sequence[Group]) -> tuple[Rates, ...]:
     newest = of_every_card(found, len(RANKS), 1)
     ranks = (*RANKS, *[RANKS[-1]] * len(newest))
     return tuple(
-        Rates(group=group, head=head, rank=rank, estimates=_estimates(group))
+        Rates(
+            group=group,
+            head=head,
+            rank=rank,
+            estimates={network: row.throughput for network, row in group.launches.items() if row.throughput},
+        )
         for group, head, rank in zip(newest, heads(newest), ranks, strict=False)
     )
-
-
-def _estimates(group: Group) -> dict[Network, Estimate]:
-    made = ((network, launches.throughput) for network, launches in group.launches.items())
-    return {network: estimate for network, estimate in made if estimate}
 
 
 def measured(material: Material, groups: int = 0) -> Iterator[Column[PaperRow]]:
@@ -132,16 +121,21 @@ def measured(material: Material, groups: int = 0) -> Iterator[Column[PaperRow]]:
 def _measured(rates: Rates) -> Column[PaperRow]:
     """The column of one group."""
     group, estimates = rates.group, rates.estimates
-    digits = cells.rate_digits(estimate.centre for estimate in estimates.values())
-    common = _common(group, list(estimates.values()))
-    term = ", ".join((RATE, HEADS["measured"], *rates.head))
-    note = Note(term=term, text=f"{describe(group)}.{_remark(common, list(estimates.values()))}")
+    numbers = list(estimates.values())
+    digits = cells.rate_digits(estimate.centre for estimate in numbers)
+    common, over = _common(group, numbers), cells.over(numbers)
+    text = f"{describe(group)}." + (f" Interval: 95 %, {over}." if over else "")
+    text += f" Every row: {'; '.join(sorted(common))}." if common else ""
+    note = Note(term=", ".join((RATE, HEADS["measured"], *rates.head)), text=text)
 
     def fill(row: PaperRow) -> Cell:
         launches, estimate = group.launches.get(row.network, Launches()), estimates.get(row.network)
         if estimate is None:
             return cells.failed(launches)
-        doubts = (*cells.few(estimate), *flags(launches, "throughput"), *_lost(launches))
+        lost = [record.failure.kind for record in launches if record.failure]
+        causes = ", ".join(dict.fromkeys(CAUSES[kind] for kind in lost))
+        failed = (f"{len(lost)} of {len(launches)} launches failed ({causes})",) if lost else ()
+        doubts = (*cells.few(estimate), *flags(launches, "throughput"), *failed)
         notes = tuple(cells.sentence(doubt) for doubt in doubts if doubt not in common)
         return cells.measured(estimate, digits, notes, launches)
 
@@ -151,16 +145,7 @@ def _measured(rates: Rates) -> Column[PaperRow]:
 
 def _heading(key: str, head: tuple[str, ...], rank: int, notes: tuple[Note, ...]) -> Column[PaperRow]:
     """A column of dashes, until it is given something to fill it with."""
-    return Column(
-        key=key,
-        group=RATE,
-        head=(HEADS["measured"], *head),
-        unit="1/s",
-        source="measured",
-        rank=rank,
-        notes=notes,
-        fill=lambda _row: Cell(),
-    )
+    return sourced("measured", key, RATE, head, "1/s", rank, lambda _row: Cell(), notes)
 
 
 def measured_gains(material: Material) -> Iterator[Column[PaperRow]]:
@@ -182,13 +167,12 @@ def _gain(material: Material, rates: Rates, group: str) -> Column[PaperRow]:
         mine, other = rates.estimates.get(row.network), rates.estimates.get(above.network) if above else None
         if above is None or mine is None or other is None:
             return Cell()
-        ratio = _per_card(rates, row.network, above.network)
-        if ratio is not None:
+        mine_of, others = rates.group.launches[row.network], rates.group.launches[above.network]
+        if (ratio := ratio_over_nodes(mine_of, others, images_per_second)) is not None:  # each card against itself
             return _spanned(ratio, rates, row, above)
         quotient = mine.centre / other.centre
         origin = f"{row.model} over {above.model} at {row.image_size} px; {rates.group.setting.device}"
-        launches = Launches((*rates.group.launches[above.network], *rates.group.launches[row.network]))
-        return cells.plain(f"{(quotient - 1) * 100:+.0f} %", quotient, launches, origin=origin)
+        return cells.plain(f"{(quotient - 1) * 100:+.0f} %", quotient, [*others, *mine_of], origin=origin)
 
     per_card = any(estimate.nodes > 1 for estimate in rates.estimates.values())
     return Column(
@@ -201,11 +185,6 @@ def _gain(material: Material, rates: Rates, group: str) -> Column[PaperRow]:
         notes=(GAIN_PER_CARD if per_card else GAIN,),
         fill=fill,
     )
-
-
-def _per_card(rates: Rates, network: Network, above: Network) -> Estimate | None:
-    """The ratio over nodes, each card against itself; None where one node measured."""
-    return ratio_over_nodes(rates.group.launches[network], rates.group.launches[above], images_per_second)
 
 
 def _spanned(ratio: Estimate, rates: Rates, row: PaperRow, above: PaperRow) -> Cell:
@@ -223,14 +202,6 @@ def _spanned(ratio: Estimate, rates: Rates, row: PaperRow, above: PaperRow) -> C
     )
 
 
-def _lost(launches: Launches) -> tuple[str, ...]:
-    if launches.successes == len(launches):
-        return ()
-    lost = [record.failure for record in launches if record.failure]
-    causes = ", ".join(dict.fromkeys(CAUSES[why.kind] for why in lost))
-    return (f"{len(lost)} of {len(launches)} launches failed ({causes})",) if lost else ()
-
-
 def _common(group: Group, estimates: Sequence[Estimate]) -> frozenset[str]:
     """The doubts that hold for every number of the column."""
     having = [launches for network, launches in group.launches.items() if not failure(launches)]
@@ -238,12 +209,6 @@ def _common(group: Group, estimates: Sequence[Estimate]) -> frozenset[str]:
     common = frozenset.intersection(*doubts) if doubts else frozenset()
     few = {cells.few(estimate) for estimate in estimates}
     return common | frozenset(*few) if len(few) == 1 else common
-
-
-def _remark(common: frozenset[str], estimates: Sequence[Estimate]) -> str:
-    over = cells.over(estimates)
-    interval = f" Interval: 95 %, {over}." if over else ""
-    return f"{interval} Every row: {'; '.join(sorted(common))}." if common else interval
 
 
 def left_out(material: Material, **_arguments: object) -> tuple[str, ...]:
@@ -255,9 +220,6 @@ def left_out(material: Material, **_arguments: object) -> tuple[str, ...]:
     if more < 1:
         return ()
     return (f"{plural(more, 'older group')} of measurements (other devices or settings) not shown.",)
-
-
-# --- predicted -------------------------------------------------------------------------------------------------------
 
 
 def predicted(material: Material, gpus: Sequence[str]) -> Iterator[Column[PaperRow]]:
@@ -275,14 +237,15 @@ def by_card(records: Iterable[Record]) -> dict[str, dict[Network, Record]]:
     for record in records:
         if record.source == "predicted" and record.spec.task == "inference":
             cards.setdefault(record.environment.device_key or "", []).append(record)
-    return {card: _run_alike(predictions) for card, predictions in cards.items()}
-
-
-def _run_alike(predictions: Sequence[Record]) -> dict[Network, Record]:
-    last = predictions[-1].spec
-    specs = ((record.spec, record) for record in predictions)
-    alike = ((spec, r) for spec, r in specs if replace(spec, model=last.model, image_size=last.image_size) == last)
-    return {(spec.model, spec.image_size): record for spec, record in alike}
+    by_network: dict[str, dict[Network, Record]] = {}
+    for card, predictions in cards.items():
+        last = predictions[-1].spec
+        by_network[card] = {
+            (spec.model, spec.image_size): record
+            for record in predictions
+            if replace(spec := record.spec, model=last.model, image_size=last.image_size) == last
+        }
+    return by_network
 
 
 def _predicted(gpu: str, by_network: dict[Network, Record]) -> Column[PaperRow]:
@@ -293,15 +256,9 @@ def _predicted(gpu: str, by_network: dict[Network, Record]) -> Column[PaperRow]:
         f"{spec.attention} attention, batch {spec.batch_size}, with its 80 % interval. Not measured; fitted to "
         "printed rows of this card (`predict`, `validate-predictions`).",
     )
-    return Column(
-        key=f"throughput_predicted_{gpu.lower()}",
-        group=RATE,
-        head=(HEADS["predicted"], gpu),
-        unit="1/s",
-        source="predicted",
-        rank=6,
-        notes=(note,),
-        fill=lambda row: predicted_rate(by_network.get(row.network), 1),
+    key = f"throughput_predicted_{gpu.lower()}"
+    return sourced(
+        "predicted", key, RATE, (gpu,), "1/s", 6, lambda row: predicted_rate(by_network.get(row.network), 1), (note,)
     )
 
 

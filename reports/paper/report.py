@@ -33,8 +33,7 @@ from visionbench.record.spec import Spec
 from visionbench.reports.column import lay_out
 from visionbench.reports.launches import Records
 from visionbench.reports.paper import columns, profiles, rates, roadmap, simple_columns, toolbox, training_memory
-from visionbench.reports.paper.material import Maker, Material
-from visionbench.reports.paper.simple import SimpleTable, is_simple
+from visionbench.reports.paper.material import Asked, Maker, Material
 from visionbench.reports.paper.simple import read as read_simple
 from visionbench.reports.paper.toml import TomlFile, check, read_toml
 from visionbench.reports.printed import Network, PaperRow, Publication, publication
@@ -87,9 +86,17 @@ class Report:
             return self
         printed = {row.network for row in self.table.publication.every_row}
         rows = [
-            _own_row(self.table.printed, number, network)
-            for number, network in enumerate(dict.fromkeys(networks), start=len(self.rows) + 1)
-            if network not in printed
+            PaperRow(
+                table=self.table.printed,
+                number=number,
+                section=OWN,
+                label=clean(model).removeprefix("timm:"),
+                model=model,
+                image_size=size,
+                own=True,
+            )
+            for number, (model, size) in enumerate(dict.fromkeys(networks), start=len(self.rows) + 1)
+            if (model, size) not in printed
         ]
         return replace(self.table, own=tuple(rows)).report() if rows else self
 
@@ -105,25 +112,6 @@ class Report:
 OWN = "Measured here, not in the paper"
 
 
-def _own_row(table: str, number: int, network: Network) -> PaperRow:
-    model, size = network
-    return PaperRow(
-        table=table,
-        number=number,
-        section=OWN,
-        marker="",
-        label=clean(model).removeprefix("timm:"),
-        model=model,
-        image_size=size,
-        check_sizes=(),
-        printed={},
-        own=True,
-    )
-
-
-# --- a paper's file --------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperTable:
     """One table of a paper's file. `entries` are its columns: each a maker with the arguments of its entry.
@@ -137,7 +125,7 @@ class PaperTable:
     gap: str
     cite: str
     remarks: tuple[str, ...]
-    entries: tuple[tuple[Maker, dict[str, Any]], ...]
+    entries: tuple[Asked, ...]
     publication: Publication
     paper: str = ""
     stated: str = ""
@@ -149,13 +137,12 @@ class PaperTable:
         """Published, computed, predicted and measured numbers side by side. Pure."""
         rows = (*self.publication.rows(self.printed), *self.own)
         first_own = next((row for row in rows if row.own), None)
-        counted = profiles.records([row.network for row in rows]) if self.paper else []
         material = Material(
             name=self.name,
             publication=self.publication,
             rows=rows,
             records=(read := Records.of(records)),
-            counted=counted,
+            counted=profiles.records([row.network for row in rows]) if self.paper else [],
             comparisons=comparisons,
         )
         said = (sentence for maker, arguments in self.entries for sentence in maker.remarks(material, **arguments))
@@ -213,9 +200,9 @@ _MEANINGS: dict[Source, str] = {
 def _legend(body: Sequence[Row], cite: str) -> Iterator[Note]:
     markers = {row.cells[0].text[:1] for row in body}
     sources = {cell.source for row in body for cell in row.cells}
-    yield from (
-        Note(term=mark, text=text) for mark, text in (("●", "ConvNet"), ("○", "Transformer")) if mark in markers
-    )
+    for mark, text in (("●", "ConvNet"), ("○", "Transformer")):
+        if mark in markers:
+            yield Note(term=mark, text=text)
     for source, text in _MEANINGS.items():
         if source in sources:
             yield Note(term=HEADS[source], text=text.format(cite=cite), source=source)
@@ -224,9 +211,12 @@ def _legend(body: Sequence[Row], cite: str) -> Iterator[Note]:
 def load_paper(path: Path) -> dict[str, Report]:
     """The reports of a paper's file, by name. Raises `BenchError` for a file that is not one, with what to change."""
     file = read_toml(path)
-    if is_simple(file.data):
-        return _simple(file)
-    data = file.data
+    names_files = {"numbers", "protocols"} & set(file.data)
+    return {table.name: table.report() for table in (_of_files(path, file.data) if names_files else _simple(file))}
+
+
+def _of_files(path: Path, data: dict[str, Any]) -> list[PaperTable]:
+    """The tables of a file that names three CSV files of printed numbers."""
     check(f"{path}, the file", data, {"cite": str, "rows": str, "numbers": str, "protocols": str, "table": list})
     files = [path.parent / data[name] for name in ("rows", "numbers", "protocols")]
     try:
@@ -236,42 +226,32 @@ def load_paper(path: Path) -> dict[str, Report]:
     except (KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise BenchError(f"a CSV file of {path} is wrong ({reason}): see reports/published/README.md.") from error
-    tables = [_table(path, data["cite"], entry, printed) for entry in data["table"]]
-    return {table.name: table.report() for table in tables}
+    return [_table(path, data["cite"], entry, printed) for entry in data["table"]]
 
 
-def _simple(file: TomlFile) -> dict[str, Report]:
-    """The reports of a file that holds its own rows."""
-    paper = read_simple(file)
-    tables = [
+def _simple(file: TomlFile) -> list[PaperTable]:
+    """The tables of a file that holds its own rows. A column is a word, or an entry with arguments."""
+    tables, printed = read_simple(file)
+    known = simple_columns.BY_WORD
+    return [
         PaperTable(
             name=table.name,
             title=table.title,
             printed=table.name,
-            paper=paper.title,
-            stated=paper.convention,
+            paper=file.data["title"],
+            stated=file.data.get("flops", ""),
             gap=_gap(table.where, table.gap),
-            cite=paper.cite,
+            cite=file.data["cite"],
             remarks=table.remarks,
-            entries=_entries(file.path, table, paper.publication),
-            publication=paper.publication,
+            entries=tuple(
+                known[entry] if isinstance(entry, str) else _column(file.path, table.name, entry, printed)
+                for entry in ("model", *table.columns)
+            ),
+            publication=printed,
             places=table.places,
         )
-        for table in paper.tables
+        for table in tables
     ]
-    return {table.name: table.report() for table in tables}
-
-
-def _entries(path: Path, table: SimpleTable, printed: Publication) -> tuple[tuple[Maker, dict[str, Any]], ...]:
-    """The columns of a simple file's table: words, or makers with arguments."""
-    known = simple_columns.BY_WORD
-    return (
-        *simple_columns.asked(()),
-        *(
-            known[entry] if isinstance(entry, str) else _column(path, table.name, entry, printed)
-            for entry in table.columns
-        ),
-    )
 
 
 def _gap(place: str, gap: str) -> str:
@@ -286,12 +266,11 @@ _OPTIONAL = {"gap": str, "remarks": list, "others": bool}
 
 def _table(path: Path, cite: str, entry: Any, printed: Publication) -> PaperTable:
     name = entry.get("name", "?") if isinstance(entry, dict) else "?"
-    check(f"{path}, table '{name}'", entry, _TABLE, _OPTIONAL)
-    gap = _gap(f"{path}, table '{name}'", entry.get("gap", "none"))
+    place = f"{path}, table '{name}'"
+    check(place, entry, _TABLE, _OPTIONAL)
+    gap = _gap(place, entry.get("gap", "none"))
     if not printed.rows(entry["printed"]):
-        raise BenchError(
-            f"{path}, table '{name}': the rows have no table '{entry['printed']}': name one that they have."
-        )
+        raise BenchError(f"{place}: the rows have no table '{entry['printed']}': name one that they have.")
     return PaperTable(
         name=entry["name"],
         title=entry["title"],
@@ -305,7 +284,7 @@ def _table(path: Path, cite: str, entry: Any, printed: Publication) -> PaperTabl
     )
 
 
-def _column(path: Path, table: str, entry: Any, printed: Publication) -> tuple[Maker, dict[str, Any]]:
+def _column(path: Path, table: str, entry: Any, printed: Publication) -> Asked:
     """A column's maker with its arguments, checked against the parameters of its function."""
     arguments = {"column": entry} if isinstance(entry, str) else dict(entry) if isinstance(entry, dict) else {}
     name = arguments.pop("column", None)
@@ -313,21 +292,20 @@ def _column(path: Path, table: str, entry: Any, printed: Publication) -> tuple[M
     if maker is None:
         known = ", ".join(sorted(COLUMNS))
         raise BenchError(f"{path}, table '{table}': column '{name}' is unknown: write one of {known}.")
-    parameters = [
-        parameter
-        for parameter in list(inspect.signature(maker.columns).parameters.values())[1:]
-        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-    ]
-    required = {p.name: _KINDS[p.annotation] for p in parameters if p.default is p.empty}
-    optional = {p.name: _KINDS[p.annotation] for p in parameters if p.default is not p.empty}
-    place = f"table '{table}', column '{name}'"
-    check(f"{path}, {place}", arguments, required, optional)
+    required: dict[str, type] = {}
+    optional: dict[str, type] = {}
+    for parameter in list(inspect.signature(maker.columns).parameters.values())[1:]:
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            kinds = required if parameter.default is parameter.empty else optional
+            kinds[parameter.name] = _KINDS[parameter.annotation]
+    place = f"{path}, table '{table}', column '{name}'"
+    check(place, arguments, required, optional)
     unit, protocol = arguments.get("unit", ""), arguments.get("protocol")
     if unit not in get_args(Unit):
-        raise BenchError(f"{path}, {place}: unit = '{unit}' is unknown: write one of {', '.join(get_args(Unit)[1:])}.")
+        raise BenchError(f"{place}: unit = '{unit}' is unknown: write one of {', '.join(get_args(Unit)[1:])}.")
     if protocol is not None and protocol not in printed.protocols:
         known = ", ".join(printed.protocols)
-        raise BenchError(f"{path}, {place}: protocol = '{protocol}' is unknown: write one of {known}.")
+        raise BenchError(f"{place}: protocol = '{protocol}' is unknown: write one of {known}.")
     return maker, arguments
 
 

@@ -15,9 +15,9 @@ from visionbench.record.program import program_name
 from visionbench.record.units import plural
 from visionbench.reports import paired_ratio
 from visionbench.reports.column import Column
-from visionbench.reports.paper.material import Maker, Material
+from visionbench.reports.paper.material import Maker, Material, sourced
 from visionbench.reports.printed import PaperRow, rows
-from visionbench.reports.table import HEADS, Cell, Note
+from visionbench.reports.table import Cell, Note
 
 BRANCHES = {13: 10}
 """Row -> the row that it starts from, where that is not the one above: kernels of 9 and 11 bring nothing, and the road
@@ -64,11 +64,10 @@ class Steps:
 def compared(table: str, comparisons: Sequence[Comparison]) -> Steps:
     """The comparisons of this table's steps: per task those of the newest setting."""
     pairs = {(before.model, row.model): row.number for before, row in steps(table)}
-    found = [
-        one
-        for one in {comparison.key: comparison for comparison in comparisons}.values()
-        if _pair(one) in pairs and _is_step(one)
-    ]
+    newest = {comparison.key: comparison for comparison in comparisons}.values()
+    # The two sides of a step differ in their network alone.
+    alone = [one for one in newest if replace(one.baseline.spec, model=one.candidate.spec.model) == one.candidate.spec]
+    found = [one for one in alone if _pair(one) in pairs]
     last: dict[str, tuple[object, ...]] = {}
     for one in sorted(found, key=lambda one: one.environment.started or ""):
         last[one.baseline.spec.task] = _setting(one)
@@ -81,11 +80,6 @@ def _pair(one: Comparison) -> tuple[str, str]:
     return (one.baseline.spec.model, one.candidate.spec.model)
 
 
-def _is_step(one: Comparison) -> bool:
-    """Whether the two sides differ in their network alone."""
-    return replace(one.baseline.spec, model=one.candidate.spec.model) == one.candidate.spec
-
-
 def _setting(one: Comparison) -> tuple[object, ...]:
     where = one.environment
     return (replace(one.baseline.spec, model=""), where.device, where.torch, one.timer)
@@ -93,13 +87,9 @@ def _setting(one: Comparison) -> tuple[object, ...]:
 
 def columns(material: Material, road: str) -> Iterator[Column[PaperRow]]:  # noqa: ARG001
     """What each step does to speed, one column per task that was compared."""
-    steps_of_table = _compared(material)
+    steps_of_table = compared(material.rows[0].table, material.comparisons)
     for task in steps_of_table.tasks:
         yield _effect(task, steps_of_table)
-
-
-def _compared(material: Material) -> Steps:
-    return compared(material.rows[0].table, material.comparisons)
 
 
 def _effect(task: str, measured: Steps) -> Column[PaperRow]:
@@ -112,16 +102,9 @@ def _effect(task: str, measured: Steps) -> Column[PaperRow]:
         return replace(cell, notes=(*cell.notes, TIE)) if tie else cell
 
     spec = measured.example(task).baseline.spec
-    return Column(
-        key=f"step_{task}",
-        group="speed of the step",
-        head=(HEADS["measured"], task, f"{spec.image_size} px, batch {spec.batch_size}"),
-        unit="1",
-        source="measured",
-        rank=1 if task == "inference" else 2,
-        notes=(STEP,),
-        fill=fill,
-    )
+    head = (task, f"{spec.image_size} px, batch {spec.batch_size}")
+    rank = 1 if task == "inference" else 2
+    return sourced("measured", f"step_{task}", "speed of the step", head, "1", rank, fill, (STEP,))
 
 
 TIE = f"A tie: all of the interval is within {paired_ratio.TIE * 100:g} % of 1."
@@ -129,7 +112,7 @@ TIE = f"A tie: all of the interval is within {paired_ratio.TIE * 100:g} % of 1."
 
 def remarks(material: Material, road: str) -> Iterator[str]:
     """How the steps were measured, or the command that measures them."""
-    measured = _compared(material)
+    measured = compared(material.rows[0].table, material.comparisons)
     if not measured.by_row:
         yield f"No step compared yet: `{program_name()} effects --roadmap {road}` measures them on this machine."
     for task in measured.tasks:

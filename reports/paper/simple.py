@@ -74,8 +74,6 @@ _TABLE_OPTIONAL = {
     **dict.fromkeys(("printed", "gpu", "protocol", "gap"), str),
     **dict.fromkeys(("columns", "remarks", "row"), list),
 }
-_SMALLEST, _LARGEST = 8, 10_000
-"""Pixels: no image is smaller or larger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +100,6 @@ class SimpleTable:
 
     name: str
     title: str
-    gpu: str
     gap: str
     where: str
     columns: tuple[Any, ...]
@@ -111,24 +108,8 @@ class SimpleTable:
     places: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimplePaper:
-    """A whole file. `convention` is what the paper states about its FLOPs, "" where it states nothing."""
-
-    title: str
-    cite: str
-    convention: str
-    tables: tuple[SimpleTable, ...]
-    publication: Publication
-
-
-def is_simple(data: Mapping[str, Any]) -> bool:
-    """Whether this is such a file, and not one that names three CSV files of printed numbers."""
-    return not {"numbers", "protocols"} & set(data)
-
-
-def read(file: TomlFile) -> SimplePaper:
-    """The paper of a file. Raises `BenchError`: one sentence with file, line and remedy."""
+def read(file: TomlFile) -> tuple[tuple[SimpleTable, ...], Publication]:
+    """The tables of a file, and all that it prints. Raises `BenchError`: one sentence with file, line and remedy."""
     data = file.data
     for key in data:
         check(file.where(key=key), {key: data[key]}, {}, {**_FILE, **_FILE_OPTIONAL})
@@ -141,13 +122,7 @@ def read(file: TomlFile) -> SimplePaper:
     every_row = tuple(row for table in tables for row in table.rows)
     protocols = {n.protocol for row in every_row for n in row.printed.values() if n.protocol}
     stated = {text: PublishedProtocol(stated=text, inferred="", unknown="", source=data["cite"]) for text in protocols}
-    return SimplePaper(
-        title=data["title"],
-        cite=data["cite"],
-        convention=data.get("flops", ""),
-        tables=tables,
-        publication=Publication(every_row=every_row, protocols=stated),
-    )
+    return tables, Publication(every_row=every_row, protocols=stated)
 
 
 def _tables(file: TomlFile, listed: Sequence[Entry]) -> Iterator[SimpleTable]:
@@ -168,16 +143,15 @@ def _tables(file: TomlFile, listed: Sequence[Entry]) -> Iterator[SimpleTable]:
         before += len(inline)
         printed = entry.get("printed", "")
         chosen = [row for row in listed if row.text("table") == printed] if printed or not inline else []
-        if not chosen and not inline and not printed:
-            raise BenchError(f"{where}: the table has no rows: write [[table.row]] below it.")
-        if not chosen and not inline:
-            raise BenchError(f"{where}: no row has table = '{printed}': add rows, or name the table that they have.")
         entries = [*chosen, *inline]
+        if not entries and not printed:
+            raise BenchError(f"{where}: the table has no rows: write [[table.row]] below it.")
+        if not entries:
+            raise BenchError(f"{where}: no row has table = '{printed}': add rows, or name the table that they have.")
         rows = _rows(entries, entry, file.data["cite"])
         yield SimpleTable(
             name=name,
             title=entry["title"],
-            gpu=entry.get("gpu", ""),
             gap=entry.get("gap", "none"),
             where=where,
             columns=_columns(file, index, entry, rows),
@@ -200,9 +174,6 @@ def _columns(file: TomlFile, index: int, entry: Mapping[str, Any], rows: Sequenc
         if entry["columns"].count(word) > 1:
             raise BenchError(f"{where}: column '{word}' is there twice: delete one.")
     return tuple(entry["columns"])
-
-
-# --- rows ------------------------------------------------------------------------------------------------------------
 
 
 def _csv_entries(path: Path, asked: str) -> list[Entry]:
@@ -258,11 +229,9 @@ def _inline_entries(file: TomlFile, rows: Sequence[Any], before: int) -> list[En
 def _rows(entries: Sequence[Entry], table: Mapping[str, Any], cite: str) -> tuple[PaperRow, ...]:
     """The rows, in order. Raises `BenchError` for two alike."""
     seen: dict[tuple[tuple[str, str], ...], str] = {}
+    compared = {"section", "label", "model", "size", "gpu", *METRICS, "note"}
     for entry in entries:
-        compared = {"section", "label", "model", "size", "gpu", *METRICS, "note"}
-        alike = tuple(
-            pair for pair in sorted(entry.values.items()) if pair[0] in compared or RATE_ON.fullmatch(pair[0])
-        )
+        alike = tuple(sorted((k, v) for k, v in entry.values.items() if k in compared or RATE_ON.fullmatch(k)))
         if alike in seen:
             raise BenchError(f"{entry.where}: the row is the same as that of {seen[alike]}: delete one of them.")
         seen[alike] = entry.where
@@ -281,7 +250,6 @@ def _row(entry: Entry, number: int, table: Mapping[str, Any], cite: str) -> Pape
         label=label or model.rpartition(":")[2],
         model=model,
         image_size=_size(entry, model),
-        check_sizes=(),
         printed=_printed(entry, table, cite),
         own=entry.own,
         has_size=bool(model or entry.text("size")),
@@ -302,7 +270,7 @@ def _size(entry: Entry, model: str) -> ImageSize:
     text = entry.text("size")
     if not text:
         return profiles.own_size(model)
-    if not SIZE.fullmatch(text) or not all(_SMALLEST <= int(side) <= _LARGEST for side in text.split("x")):
+    if not SIZE.fullmatch(text) or not all(8 <= int(side) <= 10_000 for side in text.split("x")):
         raise BenchError(f"{entry.at('size')}: size = '{text}' is no number of pixels: write 224, or 800x1280.")
     return image_size(text)
 

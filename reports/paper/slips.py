@@ -55,18 +55,12 @@ def footnote(row: PaperRow, metric: str, counts: Counts, publication: Publicatio
         row=row, metric=metric, printed=printed, exact=exact, counts=counts, publication=publication or convnext()
     )
     reasons = (reason for test in HYPOTHESES if (reason := test(slip)))
-    parts = (_difference(slip), next(reasons, None) or _nothing_found(slip), sentence(printed.remark))
+    relative = printed.value / exact - 1
+    off, side = significant(abs(relative) * 100, 2), "above" if relative > 0 else "below"
+    at = f" at {row.image_size} px" if metric != "params" else ""
+    difference = f"Printed {printed.text} {printed.unit}, {off} % {side} the exact {slip.show(exact)}{at}."
+    parts = (difference, next(reasons, None) or _nothing_found(slip), sentence(printed.remark))
     return " ".join(part for part in parts if part)
-
-
-def _difference(slip: Slip) -> str:
-    relative = slip.printed.value / slip.exact - 1
-    side = "above" if relative > 0 else "below"
-    at = f" at {slip.row.image_size} px" if slip.metric != "params" else ""
-    return (
-        f"Printed {slip.printed.text} {slip.printed.unit}, {significant(abs(relative) * 100, 2)} % {side} the exact "
-        f"{slip.show(slip.exact)}{at}."
-    )
 
 
 def another_size(slip: Slip) -> str | None:
@@ -105,14 +99,14 @@ def printed_otherwise(slip: Slip) -> str | None:
     for row in slip.publication.prints(slip.metric, slip.row.network):
         if row.printed[slip.metric].value != slip.printed.value:
             others.setdefault(row.printed[slip.metric].text, []).append(row)
-    return " ".join(_other_print(slip, text, found) for text, found in others.items()) or None
-
-
-def _other_print(slip: Slip, text: str, found: list[PaperRow]) -> str:
-    places = dict.fromkeys(f"Table {row.table}" + (f" ({row.section})" if row.section else "") for row in found)
-    right = agrees(found[0].printed[slip.metric], slip.exact)
-    verdict = ", which is the exact count rounded" if right else "; neither is the exact count rounded"
-    return f"The same network is printed as {text} {slip.printed.unit} in {' and in '.join(places)}{verdict}."
+    said = []
+    for text, rows in others.items():
+        places = dict.fromkeys(f"Table {row.table}" + (f" ({row.section})" if row.section else "") for row in rows)
+        right = agrees(rows[0].printed[slip.metric], slip.exact)
+        verdict = ", which is the exact count rounded" if right else "; neither is the exact count rounded"
+        where = " and in ".join(places)
+        said.append(f"The same network is printed as {text} {slip.printed.unit} in {where}{verdict}.")
+    return " ".join(said) or None
 
 
 def coarser_rounding(slip: Slip) -> str | None:

@@ -90,18 +90,13 @@ def check(place: str, data: Any, required: Mapping[str, type], optional: Mapping
         if key not in known:
             raise BenchError(f"{place}: key '{key}' is unknown: write one of {', '.join(known) or 'none'}.")
         if type(value) is not known[key]:
-            raise BenchError(f"{place}: {key} = {_shortly(value)} is wrong: write {_written(key, value, known[key])}.")
+            shown = "{...}" if isinstance(value, dict) else shorten(repr(value), 80, placeholder=" ...")
+            # A list of tables has two brackets, and one is easily forgotten.
+            as_list = known[key] is list and isinstance(value, dict)
+            remedy = f"[[{key}]]" if as_list else _WORDS[known[key]]
+            raise BenchError(f"{place}: {key} = {shown} is wrong: write {remedy}.")
     if missing := [key for key in required if key not in data]:
         raise BenchError(f"{place}: key '{missing[0]}' is missing: add it, {_WORDS[required[missing[0]]]}.")
-
-
-def _shortly(value: Any) -> str:
-    return "{...}" if isinstance(value, dict) else shorten(repr(value), 80, placeholder=" ...")
-
-
-def _written(key: str, value: Any, kind: type) -> str:
-    """What to write instead. A list of tables has two brackets, and one is easily forgotten."""
-    return f"[[{key}]]" if kind is list and isinstance(value, dict) else _WORDS[kind]
 
 
 def texts(place: str, key: str, values: Sequence[Any]) -> tuple[str, ...]:

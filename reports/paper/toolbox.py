@@ -6,24 +6,24 @@ names; so the print is not only footnoted but counted again, by its own rule.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from visionbench.record import counters
 from visionbench.record.metrics import POST_PHASES
 from visionbench.record.record import Record
-from visionbench.record.statistics import Estimate, end_to_end, over_launches, post_processing
+from visionbench.record.statistics import end_to_end, over_launches, post_processing
 from visionbench.record.units import GIGA, significant
 from visionbench.reports import cells
 from visionbench.reports.column import Column
 from visionbench.reports.launches import Launches
 from visionbench.reports.paper.columns import FLOPS, counts_of, exact
 from visionbench.reports.paper.counts import count_spec
-from visionbench.reports.paper.material import Maker, Material
+from visionbench.reports.paper.material import Maker, Material, sourced
 from visionbench.reports.paper.rates import Rates, shown
 from visionbench.reports.paper.slips import agrees
 from visionbench.reports.printed import PaperRow
 from visionbench.reports.settings import failure
-from visionbench.reports.table import HEADS, Cell, Note
+from visionbench.reports.table import HEADS, Cell, Note, Unit
 
 GROUP = "FLOPs (G)"
 
@@ -37,9 +37,6 @@ COUNTER = Note(
 )
 
 
-# --- counts ----------------------------------------------------------------------------------------------------------
-
-
 def by_rule(material: Material) -> Iterator[Column[PaperRow]]:
     """The printed FLOPs, our exact count, the count by the row's own rule, and that rule's name."""
 
@@ -48,8 +45,7 @@ def by_rule(material: Material) -> Iterator[Column[PaperRow]]:
 
     def printed(row: PaperRow) -> Cell:
         record = record_of(row)
-        notes = _notes(row, record) if record else ()
-        return cells.published(row.printed.get("macs"), notes=notes)
+        return cells.published(row.printed.get("macs"), _notes(row, record) if record else ())
 
     def again(row: PaperRow) -> Cell:
         record = record_of(row)
@@ -59,16 +55,7 @@ def by_rule(material: Material) -> Iterator[Column[PaperRow]]:
     def rule(row: PaperRow) -> Cell:
         return cells.word(row.counter) if row.counter else Cell()
 
-    yield Column(
-        key="macs_published",
-        group=GROUP,
-        head=(HEADS["published"],),
-        unit="count",
-        source="published",
-        rank=3,
-        notes=(FLOPS,),
-        fill=printed,
-    )
+    yield sourced("published", "macs_published", GROUP, (), "count", 3, printed, (FLOPS,))
     yield from exact(material, "macs", GROUP, 4, scale=GIGA)
     yield Column(
         key="macs_by_rule",
@@ -114,71 +101,57 @@ def _unexplained(row: PaperRow, record: Record, count: float) -> str:
     )
 
 
-# --- time ------------------------------------------------------------------------------------------------------------
-
-
 def post(material: Material) -> Iterator[Column[PaperRow]]:
     """Of the newest group: milliseconds of post-processing, and images per second with it."""
-    rates = shown(material.inference)[:1]
-    for newest in rates:
+    for newest in shown(material.inference)[:1]:
         timed = [one for one in newest.group.launches.values() if one.metrics.issuperset(POST_PHASES)]
         if any(post_processing(record) for launches in timed for record in launches):
             yield from _post(newest)
 
 
-def _post(newest: Rates) -> Iterator[Column[PaperRow]]:
-    device, *settings = newest.head
-    group = f"{HEADS['measured']}, {device}"
-    batch = newest.group.setting.batch_size
-    yield _measured(
-        newest,
-        "post_processing",
-        (*settings, "post, ms"),
-        lambda launches: over_launches(launches, post_processing),
-        1e-3,
-        Note(
-            term="post",
-            text="proposals, detections and pasting of masks, of fixed sizes (`docs/tables.md`), one batch, the device "
-            "idle before and after each. The rate img/s leaves them out: it is of the dense part on given boxes.",
-        ),
-        group,
-    )
-    yield _measured(
-        newest,
-        "end_to_end",
-        (*settings, "end to end"),
-        lambda launches: over_launches(launches, lambda r: batch / total if (total := end_to_end(r)) else None),
-        1.0,
-        Note(
-            term="end to end",
-            text="images per second of the phases' sum, dense part and post-processing, on given boxes. The paper's "
-            "FPS is of real photos, trained weights and another program: compare gains, not values.",
-        ),
-        group,
-    )
+END_TO_END = Note(
+    term="end to end",
+    text="images per second of the phases' sum, dense part and post-processing, on given boxes. The paper's FPS is of "
+    "real photos, trained weights and another program: compare gains, not values.",
+)
+
+POST = Note(
+    term="post",
+    text="proposals, detections and pasting of masks, of fixed sizes (`docs/tables.md`), one batch, the device "
+    "idle before and after each. The rate img/s leaves them out: it is of the dense part on given boxes.",
+)
+
+
+def _post(rates: Rates) -> Iterator[Column[PaperRow]]:
+    batch = rates.group.setting.batch_size
+    yield _measured(rates, "post_processing", "s", "post, ms", post_processing, POST)
+
+    def rate(record: Record) -> float | None:
+        return batch / total if (total := end_to_end(record)) else None
+
+    yield _measured(rates, "end_to_end", "1/s", "end to end", rate, END_TO_END)
 
 
 def _measured(
-    rates: Rates,
-    key: str,
-    head: tuple[str, ...],
-    estimate: Callable[[Sequence[Record]], Estimate | None],
-    scale: float,
-    note: Note,
-    group: str,
+    rates: Rates, key: str, unit: Unit, head: str, value: Callable[[Record], float | None], note: Note
 ) -> Column[PaperRow]:
+    """A column of what each launch's phases give; seconds are shown in ms."""
+    device, *settings = rates.head
+    scale = 1e-3 if unit == "s" else 1.0
+
     def fill(row: PaperRow) -> Cell:
         launches = rates.group.launches.get(row.network, Launches())
-        value = estimate(launches)
-        if value is None or failure(launches):
+        estimate = over_launches(launches, value)
+        if estimate is None or failure(launches):
             return Cell()
-        return cells.measured(value, cells.rate_digits((value.centre / scale,)), (), launches, scale=scale, spans=False)
+        digits = cells.rate_digits((estimate.centre / scale,))
+        return cells.measured(estimate, digits, (), launches, scale=scale, spans=False)
 
     return Column(
         key=f"{key}_measured_{rates.group.setting.slug}",
-        group=group,
-        head=head,
-        unit="s" if scale != 1.0 else "1/s",
+        group=f"{HEADS['measured']}, {device}",
+        head=(*settings, head),
+        unit=unit,
         source="measured",
         rank=rates.rank + 1,
         notes=(note,),

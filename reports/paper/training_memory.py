@@ -17,8 +17,9 @@ from visionbench.record.spec import Spec
 from visionbench.record.units import GIB, plural
 from visionbench.reports import cells
 from visionbench.reports.column import Column
+from visionbench.reports.paper.columns import printed
 from visionbench.reports.paper.counts import TRAIN_BATCH
-from visionbench.reports.paper.material import Maker, Material
+from visionbench.reports.paper.material import Maker, Material, sourced
 from visionbench.reports.printed import PaperRow
 from visionbench.reports.settings import Group, describe, heads, of_every_card
 from visionbench.reports.table import HEADS, Cell, Note
@@ -49,7 +50,8 @@ RATIO = Note(
 GROUPS = 2
 """How many groups of measured training are shown of a card: as in 2022, and as today."""
 
-Memory = Callable[[PaperRow], tuple[float, tuple[Record, ...]] | None]
+Bytes = tuple[float, tuple[Record, ...]]
+Memory = Callable[[PaperRow], Bytes | None]
 """A row's bytes and the records that say so; or None."""
 
 
@@ -61,11 +63,15 @@ def specs_of(row: PaperRow) -> tuple[Spec, ...]:
 def columns(material: Material, protocol: str) -> Iterator[Column[PaperRow]]:
     """The memory columns, then the ratios; `protocol` is the printed column's. Of each card the newest groups."""
     trained = of_every_card(material.training, GROUPS, GROUPS)
-    yield _published(material, protocol)
+    note = f"GB; {material.publication.protocols[protocol]}."
+    term = f"{GROUP}, {HEADS['published']}"
+    yield from printed(material, "train_memory", "GB", "GB", 2, group=GROUP, term=term, note=note)
     for ours, key, rank in SHOWN:
         yield _computed(material, ours, key, rank)
     yield from counters(trained, ("allocated", "reserved"))
-    yield _ratio(material, "published", "published", _printed, 2)
+    yield _ratio(
+        material, "published", "published", lambda r: (n.value, ()) if (n := r.printed.get("train_memory")) else None, 2
+    )
     for ours, key, rank in SHOWN:
         yield _ratio(material, "computed", key, _peak(material, ours), rank, ours.name)
     for group, head in zip(trained, heads(trained), strict=True):
@@ -90,16 +96,7 @@ def live(material: Material) -> Iterator[Column[PaperRow]]:
         record = material.counts.by_spec.get(PAPER_2022.spec(*row.network, TRAIN_BATCH))
         return cells.computed(record.value(PEAK) if record else None, GIB, 2, record, PEAK)
 
-    yield Column(
-        key="train_memory_computed",
-        group="memory",
-        head=(HEADS["computed"], "GiB"),
-        unit="B",
-        source="computed",
-        rank=3,
-        notes=(note,),
-        fill=fill,
-    )
+    yield sourced("computed", "train_memory_computed", "memory", ("GiB",), "B", 3, fill, (note,))
 
 
 def counters(trained: Sequence[Group], which: Sequence[str]) -> Iterator[Column[PaperRow]]:
@@ -109,26 +106,12 @@ def counters(trained: Sequence[Group], which: Sequence[str]) -> Iterator[Column[
 
 
 def _peak(material: Material, protocol: MemoryProtocol) -> Memory:
-    def peak(row: PaperRow) -> tuple[float, tuple[Record, ...]] | None:
+    def peak(row: PaperRow) -> Bytes | None:
         record = material.counts.by_spec.get(protocol.spec(*row.network, TRAIN_BATCH))
         value = protocol.peak(record) if record else None
         return (value, (record,)) if record and value is not None else None
 
     return peak
-
-
-def _published(material: Material, protocol: str) -> Column[PaperRow]:
-    note = Note(term=f"{GROUP}, {HEADS['published']}", text=f"GB; {material.publication.protocols[protocol]}.")
-    return Column(
-        key="train_memory_published",
-        group=GROUP,
-        head=(HEADS["published"], "GB"),
-        unit="GB",
-        source="published",
-        rank=2,
-        notes=(note,),
-        fill=lambda row: cells.published(row.printed.get("train_memory")),
-    )
 
 
 def _computed(material: Material, protocol: MemoryProtocol, key: str, rank: int) -> Column[PaperRow]:
@@ -138,16 +121,8 @@ def _computed(material: Material, protocol: MemoryProtocol, key: str, rank: int)
         value, (record,) = peak(row) or (None, (None,))
         return cells.computed(value, GIB, 2, record, f"{PEAK}, {protocol}")
 
-    return Column(
-        key=f"train_memory_{key}",
-        group=GROUP,
-        head=(HEADS["computed"], *re.split(" (?=with)", protocol.name), "GiB"),
-        unit="B",
-        source="computed",
-        rank=rank,
-        notes=(LIVE,),
-        fill=fill,
-    )
+    head = (*re.split(" (?=with)", protocol.name), "GiB")
+    return sourced("computed", f"train_memory_{key}", GROUP, head, "B", rank, fill, (LIVE,))
 
 
 def _counter(group: Group, head: tuple[str, ...], counter: str) -> Column[PaperRow]:
@@ -165,31 +140,18 @@ def _counter(group: Group, head: tuple[str, ...], counter: str) -> Column[PaperR
         value, launches = peak
         return cells.plain(cells.decimals(value / GIB, 2), value, launches, digits=2)
 
-    return Column(
-        key=f"train_memory_{counter}_{group.setting.slug}",
-        group=GROUP,
-        head=(HEADS["measured"], *head, f"{counter}, GiB"),
-        unit="B",
-        source="measured",
-        rank=4 if counter == "allocated" else 8,
-        notes=(note,),
-        fill=fill,
-    )
+    key, rank = f"train_memory_{counter}_{group.setting.slug}", 4 if counter == "allocated" else 8
+    return sourced("measured", key, GROUP, (*head, f"{counter}, GiB"), "B", rank, fill, (note,))
 
 
 def _counted(group: Group, counter: str) -> Memory:
-    def memory(row: PaperRow) -> tuple[float, tuple[Record, ...]] | None:
+    def memory(row: PaperRow) -> Bytes | None:
         launches = tuple(group.launches.get(row.network, ()))
         measurements = (record.get(f"peak_memory_{counter}") for record in launches)
         values = [value for measurement in measurements if measurement for value in measurement.values]
         return (max(values), launches) if values else None
 
     return memory
-
-
-def _printed(row: PaperRow) -> tuple[float, tuple[Record, ...]] | None:
-    number = row.printed.get("train_memory")
-    return (number.value, ()) if number else None
 
 
 def _ratio(material: Material, source: Source, key: str, memory: Memory, rank: int, *head: str) -> Column[PaperRow]:
@@ -210,16 +172,8 @@ def _ratio(material: Material, source: Source, key: str, memory: Memory, rank: i
             evidence=(*other[1], *mine[1]) or None,
         )
 
-    return Column(
-        key=f"memory_ratio_{key}",
-        group=RATIO_GROUP,
-        head=(HEADS[source], *(line for part in head for line in part.split(" + "))),
-        unit="1",
-        source=source,
-        rank=rank,
-        notes=(RATIO,),
-        fill=fill,
-    )
+    lines = tuple(line for part in head for line in part.split(" + "))
+    return sourced(source, f"memory_ratio_{key}", RATIO_GROUP, lines, "1", rank, fill, (RATIO,))
 
 
 def left_out(material: Material, **_arguments: object) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import pytest
 
 from visionbench.command import counting
 from visionbench.record.profile import FIRST, LAST, LESS, MORE, PARTS, QUERIES, Profile, format_lines
-from visionbench.reports.audit.roundings import roundings
+from visionbench.reports.audit.figures import roundings
 from visionbench.reports.printed import Number
 
 

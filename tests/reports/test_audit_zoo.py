@@ -10,8 +10,7 @@ from tests.reports.test_audit import profile
 from visionbench.command.main import main
 from visionbench.command.verbs import audit
 from visionbench.record.errors import BenchError
-from visionbench.reports.audit.published_zoo import read_published
-from visionbench.reports.audit.zoo import zoo
+from visionbench.reports.audit.zoo import read_published, zoo
 
 RESULTS = (
     "model,top1,top1_err,param_count,img_size,crop_pct\nnet.a1_in1k,80,20,25.56,224,0.9\nnet.b,79,21,25.70,224,1\n"

@@ -216,7 +216,7 @@ SIZED = (
 )
 def test_a_label_is_read_with_its_marks_and_its_size(label, size, model, read):
     named = read_label(label, size, NAMES)
-    assert (named.match.model, named.size) == (model, read)
+    assert (named.model, named.size) == (model, read)
 
 
 @pytest.mark.parametrize("second", ["Backbone", "Arch.", "Variant"])
@@ -334,7 +334,7 @@ def test_an_accuracy_on_other_images_is_left_out_and_that_is_said(text, expected
     ],
 )
 def test_labels_of_families_with_networks_of_their_own(label, model):
-    assert read_label(label, 0, FAMILIES).match.model == model
+    assert read_label(label, 0, FAMILIES).model == model
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from visionbench.reports import Report
     from visionbench.reports.audit import speed
     from visionbench.reports.audit.figures import Counted
-    from visionbench.reports.audit.tables import Audited, First
+    from visionbench.reports.audit.tables import Audited
     from visionbench.reports.printed import Network
     from visionbench.reports.table import Table
 
@@ -79,52 +79,53 @@ def add(parser: ArgumentParser) -> None:
 
 def run(request: Request) -> int:
     """Print the summary, and for papers that are named the figures that are not reproduced."""
-    from visionbench.reports.audit import tables
-
     if ZOO in request.papers and len(request.papers) > 1:
         raise BenchError(f"`audit {ZOO}` counts the whole zoo and has one table: leave the papers out.")
-    if request.memory and request.papers != (ZOO,):
+    zoo = request.papers == (ZOO,)
+    if request.memory and not zoo:
         raise BenchError(f"--memory is about the whole zoo: write `audit {ZOO} --memory`.")
-    if request.published and request.papers != (ZOO,):
+    if request.published and not zoo:
         raise BenchError(f"--published is about timm's own figures: write `audit {ZOO} --published FILE`.")
-    if (request.speed or request.papers == (ZOO,)) and (request.errata or request.every):
+    if (request.speed or zoo) and (request.errata or request.every):
         raise BenchError("--errata and --every are about papers' params and FLOPs: leave them out here.")
-    if request.papers == (ZOO,):
-        output.print_tables([zoo_table(request.published, memory=request.memory)], request.output)
+    if not request.errata:
+        output.print_tables(_tables(request, zoo=zoo), request.output)
         return 0
-    if request.speed:
-        output.print_tables(speed_tables(request.papers, user_models=request.user_models), request.output)
-        return 0
-    audited = audit_papers(request.papers, user_models=request.user_models)
-    if request.errata:
-        text = tables.errata(audited, "python bench.py", _counted_by(), () if request.papers else _firsts())
-        if request.output.file:
-            output.write(request.output.file, text.encode())
-        else:
-            print(text, end="")
-        return 0
-    shown = [tables.summary(audited)]
-    if request.papers:
-        others = tables.elsewhere(audited)
-        shown = [*(tables.details(paper, others, every=request.every) for paper in audited), *shown]
-    output.print_tables(shown, request.output)
+    text = _errata(request)
+    if request.output.file:
+        output.write(request.output.file, text.encode())
+    else:
+        print(text, end="")
     return 0
+
+
+def _tables(request: Request, *, zoo: bool) -> list[Table]:
+    from visionbench.reports.audit import tables
+
+    if zoo:
+        return [zoo_table(request.published, memory=request.memory)]
+    if request.speed:
+        return speed_tables(request.papers, user_models=request.user_models)
+    audited = audit_papers(request.papers, user_models=request.user_models)
+    others = tables.elsewhere(audited)
+    details = [tables.details(paper, others, every=request.every) for paper in audited if request.papers]
+    return [*details, tables.summary(audited)]
 
 
 ZOO = "timm"
 """The word for every network of timm."""
 
 
-def zoo_table(published: Sequence[Path] = (), *, memory: bool = False) -> Table:
+def zoo_table(published: Sequence[Path], *, memory: bool) -> Table:
     """Every network of timm, counted exactly, beside the figures of timm's files that are named."""
-    from visionbench.reports.audit.published_zoo import read_published
-    from visionbench.reports.audit.zoo import zoo
+    from visionbench.reports.audit.zoo import read_published, zoo
 
     theirs = read_published(published) if published else None
-    for problem in (theirs.problems if theirs else ())[:MOST_PROBLEMS]:
+    problems = theirs.problems if theirs else ()
+    for problem in problems[:MOST_PROBLEMS]:
         progress.complain(f"{problem}.")
-    if theirs and (left := len(theirs.problems) - MOST_PROBLEMS) > 0:
-        progress.complain(f"{plural(left, 'line')} more cannot be taken as they stand.")
+    if left := problems[MOST_PROBLEMS:]:
+        progress.complain(f"{plural(len(left), 'line')} more cannot be taken as they stand.")
     profiles, trained = count_zoo(theirs.figures if theirs else (), memory=memory)
     return zoo(profiles, trained, theirs)
 
@@ -150,22 +151,20 @@ def count_zoo(also: Iterable[Network] = (), *, memory: bool = False) -> tuple[li
     return [each for each in profiles if not each.variant], [each for each in profiles if each.variant]
 
 
-def _counted_by() -> str:
-    """What the shipped counts were made with; for others what is here."""
-    from visionbench.reports.paper.profiles import shipped
-
-    versions = {(profile.torch, profile.timm) for profile in shipped().values()} or {counting.versions()}
-    return " and ".join(f"counted with torch {torch} and timm {timm}" for torch, timm in sorted(versions))
-
-
-def _firsts() -> list[First]:
-    """The first prints of papers whose tables don't come along, with the exact counts that are known."""
+def _errata(request: Request) -> str:
+    """The page docs/errata.md. It says what the shipped counts were made with; without any, what is here."""
+    from visionbench.reports.audit import tables
     from visionbench.reports.audit.copied import origins
     from visionbench.reports.paper.profiles import shipped
 
-    known = shipped()
-    counted = [(*entry, known.get((*entry[0].network, ""))) for entry in origins()]
-    return [(row, metric, earlier, own.parts[metric] if own else None) for row, metric, earlier, own in counted]
+    audited, known = audit_papers(request.papers, user_models=request.user_models), shipped()
+    versions = {(profile.torch, profile.timm) for profile in known.values()} or {counting.versions()}
+    counted_by = " and ".join(f"counted with torch {torch} and timm {timm}" for torch, timm in sorted(versions))
+    firsts: list[tables.First] = []
+    for row, metric, earlier in () if request.papers else origins():
+        own = known.get((*row.network, ""))
+        firsts.append((row, metric, earlier, own.parts[metric] if own else None))
+    return tables.errata(audited, counted_by, firsts)
 
 
 def audit_papers(names: Sequence[str], *, user_models: bool = False) -> list[Audited]:
@@ -175,13 +174,11 @@ def audit_papers(names: Sequence[str], *, user_models: bool = False) -> list[Aud
     may fit.
     """
     from visionbench.reports.audit.explain import forms_worth_counting, sizes_worth_counting
-    from visionbench.reports.audit.figures import Counted
-    from visionbench.reports.audit.roundings import ROUNDED_UP
+    from visionbench.reports.audit.figures import ROUNDED_UP, Counted
 
     papers = _papers(names, user_models=user_models)
     known = counting.count(network for _, reports in papers for report in reports for network in report.measured_rows())
-    profiles = Counted(known)
-    audited = _audited(papers, profiles)
+    audited = _audited(papers, Counted(known))
     findings = [f for paper in audited for f in paper.findings]
     unexplained = [f for f in findings if f.kind in ("unexplained", "copied") and not f.settled]
     forms: dict[counting.Form, None] = dict.fromkeys(
@@ -189,10 +186,9 @@ def audit_papers(names: Sequence[str], *, user_models: bool = False) -> list[Aud
     )
     unsure = [*unexplained, *(f for f in findings if f.text == ROUNDED_UP)]
     forms |= dict.fromkeys((*f.figure.row.network, form) for f in unsure for form in forms_worth_counting(f))
-    if any(form not in known for form in forms):
-        profiles = Counted({**known, **counting.count(forms, again=False)})
-        audited = _audited(papers, profiles)
-    return audited
+    if all(form in known for form in forms):
+        return audited
+    return _audited(papers, Counted({**known, **counting.count(forms, again=False)}))
 
 
 def speed_tables(names: Sequence[str], *, user_models: bool = False) -> list[Table]:
@@ -201,13 +197,12 @@ def speed_tables(names: Sequence[str], *, user_models: bool = False) -> list[Tab
 
     if not names:
         raise BenchError("--speed is about a paper's printed img/s: name one, such as `audit swin --speed`.")
-    known = {paper.stem: paper for paper in map(_rated, _papers(()))}
+    others = list(map(_rated, _papers(())))
     tables: list[Table] = []
     for paper in map(_rated, _papers(names, user_models=user_models)):
         if not paper.rows:
             raise BenchError(f"{paper.stem} prints no img/s: name a paper that does (`list tables`).")
         predictions = _predictions(paper)
-        others = list(known.values())
         tables += [speed.rates(paper, others, predictions), speed.pairs(paper, others, predictions)]
     return [table for table in tables if table.rows]
 
@@ -255,16 +250,14 @@ def _papers(names: Sequence[str], *, user_models: bool = False) -> list[tuple[st
     files = {name: inputs.reports_of(name) for name in names if name.endswith(".toml")}
     if not user_models:
         inputs.refuse_user_models(row.model for reports in files.values() for report in reports for row in report.rows)
-        files = {name: [_without_user_models(report) for report in reports] for name, reports in files.items()}
+        for reports in files.values():
+            for at, report in enumerate(reports):
+                rows = (replace(row, model="") if row.model.startswith("user:") else row for row in report.rows)
+                reports[at] = replace(report, rows=tuple(rows))
     return [
         (Path(name).stem, files[name]) if name in files else (name, shipped[choose("paper", name, shipped)])
         for name in names
     ]
-
-
-def _without_user_models(report: Report) -> Report:
-    rows = tuple(replace(row, model="") if row.model.startswith("user:") else row for row in report.rows)
-    return replace(report, rows=rows)
 
 
 def _audited(papers: Sequence[tuple[str, list[Report]]], profiles: Counted) -> list[Audited]:

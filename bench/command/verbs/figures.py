@@ -159,26 +159,22 @@ def _with_rows(request: Request) -> Evidence:
 
 
 def _choice(request: Request) -> Choice:
+    from visionbench import models
     from visionbench.record.devices import select
     from visionbench.reports.figures import Choice
 
     keys = [device.key for device in select(request.gpu)]
     if len(keys) > 1:
         progress.say(f"--gpu {request.gpu}: drawn for {keys[0]}; others of that name: {', '.join(keys[1:])}.")
+    # A qualified name is not looked up before it must be: that loads timm.
+    model = request.model if ":" in request.model else models.resolve(request.model).name
     return Choice(
-        model=_qualified(request.model),
+        model=model,
         image_size=request.image_size,
         device=keys[0],
         precision=request.precision,
         panels=request.panels,
     )
-
-
-def _qualified(model: str) -> str:
-    """`convnext_tiny` -> `timm:convnext_tiny`. A qualified name is not looked up before it must be: that loads timm."""
-    from visionbench import models
-
-    return model if ":" in model else models.resolve(model).name
 
 
 def _draw(drawing: Drawing, evidence: Evidence, request: Request) -> Path | None:
@@ -198,7 +194,13 @@ def _draw(drawing: Drawing, evidence: Evidence, request: Request) -> Path | None
         progress.complain(str(nothing))
         return None
     path = request.folder / f"{drawing.name}.{request.format}"
-    _make_folder(request.folder)
+    try:
+        request.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = files.reason(error)
+        raise BenchError(
+            f"cannot make the folder {request.folder} ({reason}): name another one with --output."
+        ) from error
     output.write(path, file)
     if not slide and (tall := height_of(file, request.format)) > TALLEST:
         progress.say(
@@ -228,11 +230,3 @@ def _traced(name: str, needs: Sequence[Need]) -> list[Record]:
     environment = describe("meta")
     with redirect_stdout(sys.stderr):  # what a user's factory prints is no result of ours
         return [trace(need.spec, environment) for need in needs]
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = files.reason(error)
-        raise BenchError(f"cannot make the folder {folder} ({reason}): name another one with --output.") from error

@@ -84,39 +84,34 @@ def _starter(path: Path, names: Sequence[str]) -> str:
 def _rows_of(names: Sequence[str], section: str = "") -> Iterator[str]:
     from visionbench.models import expand, resolve
 
-    cards = [resolve(model) for name in names for model in expand(name)]
-    return (_row_of(card.name, card.image_size, section) for card in dict.fromkeys(cards))
+    for card in dict.fromkeys(resolve(model) for name in names for model in expand(name)):
+        own = card.name.startswith("user:")
+        lines = [
+            f"\n[[table.row]]\nmodel = {_quoted(card.name)}",
+            'label = "Ours"  # its name' if own else f"label = {_quoted(card.name.rpartition(':')[2])}",
+            f"size = {_toml_size(card.image_size)}",
+        ]
+        lines += [f"section = {_quoted(section)}"] if section else []
+        lines += ["own = true", 'source = "this paper"'] if own else []
+        lines += _printed_elsewhere(card.name, card.image_size) or ["# params = 28.6", "# flops = 4.5", "# top1 = 82.1"]
+        yield "\n".join(lines) + "\n"
 
 
-def _row_of(model: str, size: ImageSize, section: str) -> str:
-    own = model.startswith("user:")
-    lines = [
-        f"model = {_quoted(model)}",
-        'label = "Ours"  # its name' if own else f"label = {_quoted(model.rpartition(':')[2])}",
-        f"size = {size}" if isinstance(size, int) else f'size = "{size}"',
-    ]
-    lines += [f"section = {_quoted(section)}"] if section else []
-    lines += ["own = true", 'source = "this paper"'] if own else []
-    prints = list(_printed_elsewhere(model, size))
-    lines += prints or ["# params = 28.6", "# flops = 4.5", "# top1 = 82.1"]
-    return "\n[[table.row]]\n" + "\n".join(lines) + "\n"
-
-
-def _printed_elsewhere(model: str, size: ImageSize) -> Iterator[str]:
+def _printed_elsewhere(model: str, size: ImageSize) -> list[str]:
     """What shipped papers print of that network, as comments with their sources."""
     from visionbench.reports import REPORTS
     from visionbench.reports.paper.simple import METRICS
 
-    keys = {metric: key for key, (metric, _) in METRICS.items()}
     printed: dict[str, dict[str, str]] = {}
-    for report in (report for tables in REPORTS.papers().values() for report in tables.values()):
-        for row in report.rows:
-            for metric, number in row.printed.items() if row.network == (model, size) else ():
-                where = ", ".join(part for part in (number.source, number.gpu) if part)
-                printed.setdefault(metric, {}).setdefault(number.text, where)
-    for metric in (metric for metric in keys if metric in printed):
-        for text, where in list(printed[metric].items())[:MOST_PRINTS]:
-            yield f"# {_key(keys[metric])} = {text}  # {where}"
+    for row in (row for tables in REPORTS.papers().values() for report in tables.values() for row in report.rows):
+        for metric, number in row.printed.items() if row.network == (model, size) else ():
+            where = ", ".join(part for part in (number.source, number.gpu) if part)
+            printed.setdefault(metric, {}).setdefault(number.text, where)
+    return [
+        f"# {_key(key)} = {text}  # {where}"
+        for key, (metric, _) in METRICS.items()
+        for text, where in list(printed.get(metric, {}).items())[:MOST_PRINTS]
+    ]
 
 
 MOST_PRINTS = 5
@@ -190,13 +185,11 @@ def _imported_row(path: Path, row: Line, names: Sequence[str]) -> str:
 
     printed = row.values.get("size", "")
     label, variant = row.values.get("label", ""), row.values.get("variant", "")
-    read = [
-        read_label(text, int(printed) if printed.isdigit() else 0, names)
-        for text in spellings(label, variant, row.section)
-    ]
-    named = next((each for each in read if each.match.model), read[0])
+    at = int(printed) if printed.isdigit() else 0
+    read = [read_label(text, at, names) for text in spellings(label, variant, row.section)]
+    named = next((each for each in read if each.model), read[0])
     label = f"{label} ({variant})" if label and variant and variant != label else label or variant
-    model, candidates = named.match.model, named.match.candidates
+    model, candidates = named.model, named.candidates
     lines = [f"\n[[table.row]]  # {clean(path.name)}, line {row.number}"]
     if row.dense:
         model = ""
@@ -215,7 +208,7 @@ def _imported_row(path: Path, row: Line, names: Sequence[str]) -> str:
     if size := printed or str(named.size or ""):
         lines.append(f"size = {size if size.isdigit() else _quoted(size)}")
     elif model:
-        lines.append(f"size = {_own_size(model)}  # the model's own: none is printed")
+        lines.append(f"size = {_toml_size(_own_size(model))}  # the model's own: none is printed")
     lines += [f"{_key(key)} = {value}" for key, value in row.values.items() if key not in ("label", "variant", "size")]
     lines += ["own = true"] if re.search(r"\bours?\b", label, re.IGNORECASE) else []
     lines += [f"# not read: {clean(problem)[:200]}" for problem in row.unread]
@@ -265,17 +258,16 @@ def _params(model: str) -> list[tuple[float, float]]:
     return [(whole, head)]
 
 
-def _own_size(model: str) -> int | str:
-    """The size that a model is trained on, in pixels, as TOML has it."""
+def _own_size(model: str) -> ImageSize:
+    """The size that a model is trained on."""
     from visionbench.reports.paper import profiles
 
     try:
         from visionbench.models import resolve
 
-        size = resolve(model).image_size
+        return resolve(model).image_size
     except ImportError:
-        size = profiles.own_size(model)
-    return size if isinstance(size, int) else _quoted("x".join(map(str, size)))
+        return profiles.own_size(model)
 
 
 # --- both ------------------------------------------------------------------------------------------------------------
@@ -323,6 +315,11 @@ columns = [{listed}]
 {card:<32}   # of the rows' img/s
 # protocol = "batch 64, fp32"      # how they were measured
 """
+
+
+def _toml_size(size: ImageSize) -> str:
+    """Pixels as TOML has them."""
+    return str(size) if isinstance(size, int) else _quoted("x".join(map(str, size)))
 
 
 def _key(key: str) -> str:

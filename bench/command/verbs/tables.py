@@ -31,6 +31,7 @@ from visionbench.record.spec import MEMORY, QUICK, SMOKE_MODELS, Spec
 from visionbench.record.units import duration
 
 if TYPE_CHECKING:
+    from visionbench.comparison.comparison import Comparison
     from visionbench.measuring.sweep import Networks, Outcome
     from visionbench.record.record import Record
     from visionbench.reports import Report
@@ -79,7 +80,10 @@ def run(request: Request) -> int:
     if request.dry_run:
         raise BenchError("--dry-run is for --cluster here; `run --table NAME --dry-run` says what would be measured.")
     start_early()
-    place = _place(request)
+    place, asked = place_to_measure(request.where, request.how_long), request.how_long
+    said = asked.protocol or asked.effort or asked.launches or asked.target_ci
+    if place.on_cpu and not request.tables and not said:  # a first look, of which nothing is said, is a quick one
+        place = replace(place, protocol=QUICK)
     log = store.read_if_there(request.records)
     store.check_writable(request.records)
     output.check(request.output)
@@ -92,23 +96,14 @@ def run(request: Request) -> int:
     measured = [record for outcome in outcomes for record in outcome.records]
     records = [*elsewhere, *log.records, *computed, *measured]
     comparisons = inputs.read_comparisons()
-    if _is_first_look(request):
+    if not request.tables and request.output.format == "terminal":  # a table in short is enough for a screen or two
         _print_first_look(reports, records, request.output)
     else:
-        tables = [report.layout(records, comparisons) for report in reports]
-        output.print_tables(tables, request.output, lambda: output.document(tables, records, comparisons))
+        _print(reports, records, comparisons, request.output)
     _say_what_is_left(reports, place)
     if any(outcome.interrupted for outcome in outcomes):
         return INTERRUPTED
     return NOT_MEASURED if any(outcome.lost for outcome in outcomes) else 0
-
-
-def _place(request: Request) -> Place:
-    """Where and how rows are measured. On a CPU a first look, of which nothing is said, is a quick one."""
-    place = place_to_measure(request.where, request.how_long)
-    how_long = request.how_long
-    said = how_long.protocol or how_long.effort or how_long.launches or how_long.target_ci
-    return replace(place, protocol=QUICK) if place.on_cpu and not request.tables and not said else place
 
 
 def _run_queued(reports: Sequence[Report], request: Request, queue: Queue) -> int:
@@ -132,11 +127,17 @@ def _run_queued(reports: Sequence[Report], request: Request, queue: Queue) -> in
     file = folder / "records" / "computed.jsonl"
     known = store.read_if_there(file).records
     records = [*outcome.records, *known, *queued.apart(partial(count_missing, specs, known, file))]
-    tables = [report.layout(records, inputs.read_comparisons()) for report in reports]
-    output.print_tables(tables, request.output, lambda: output.document(tables, records, inputs.read_comparisons()))
+    _print(reports, records, inputs.read_comparisons(), request.output)
     if request.output.format == "terminal":
         queued.print_nodes(records)
     return 0
+
+
+def _print(
+    reports: Sequence[Report], records: Sequence[Record], comparisons: Sequence[Comparison], how: Output
+) -> None:
+    tables = [report.layout(records, comparisons) for report in reports]
+    output.print_tables(tables, how, lambda: output.document(tables, records, comparisons))
 
 
 def _measure(reports: Sequence[Report], place: Place, request: Request) -> list[Outcome]:
@@ -186,11 +187,6 @@ def _on_a_gpu(
     if soon and rest:
         progress.say(f"First {' and '.join(report.name for report in first)}, about {duration(soon)}.")
     return [(where, specs) for where, specs in sweeps if specs]
-
-
-def _is_first_look(request: Request) -> bool:
-    """Whether nothing was asked for by name: then one table in short is enough for a screen or two."""
-    return not request.tables and request.output.format == "terminal"
 
 
 def _print_first_look(reports: Sequence[Report], records: Sequence[Record], how: Output) -> None:
