@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from math import prod
 
 from torch import nn
@@ -237,7 +238,7 @@ def _gathering(history: History, root: _Unit | None, units: Sequence[_Unit], ran
         changes.at[begins["optimizer"]]["gathered"] -= root.whole
         reduce(root, begins["optimizer"])
     start = begins["backward"]
-    for unit, following in zip(units, [*units[1:], None], strict=True):
+    for unit, following in zip_longest(units, units[1:]):
         ahead = following.whole if following is not None else 0
         changes.at[start]["gathered"] += unit.whole + ahead
         changes.at[unit.last]["gathered"] -= unit.whole + ahead

@@ -78,6 +78,21 @@ def test_shards_shrink_with_the_ranks_and_the_parts_of_a_peak_add_up():
     assert traces[2].curve.peak < run(PLAIN).curve.peak
 
 
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_network_without_blocks_is_sharded_as_a_whole(tmp_path, layers):
+    """It is one unit, which stays gathered until the optimizer begins."""
+    (tmp_path / f"blockless_{layers}.py").write_text(
+        f"from torch import nn\n\ndef make():\n"
+        f"    convolutions = [nn.Conv2d(3, 3, 3, padding=1) for _ in range({layers})]\n"
+        f"    return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(3072, 10))\n"
+    )
+    traces = [_traced("fsdp2", ranks, model=f"user:{tmp_path}/blockless_{layers}.py:make") for ranks in (1, 4)]
+    one, four = (traced.share.kept for traced in traces)
+    assert traces[0].param_bytes <= one["parameters"] < 1.05 * traces[0].param_bytes  # in blocks of 512 bytes
+    assert four["parameters"] < one["parameters"] / 2
+    assert all(sum(traced.curve.split.values()) == traced.curve.peak == max(traced.curve.totals) for traced in traces)
+
+
 def test_a_record_says_what_a_rank_keeps_and_sends():
     traced = _traced("ddp")
     record = to_record(traced, Environment(device_type="meta"))
