@@ -22,6 +22,7 @@ from visionbench.record.errors import BenchError
 from visionbench.record.inputs import texts_of
 from visionbench.record.record import Record
 from visionbench.record.spec import Attention, CompileMode, MemoryFormat, Parallel, Precision, Task
+from visionbench.record.units import first_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,8 +198,11 @@ def trace(
         [network] = _objects([model], settings, "cpu")  # type: ignore[arg-type]
         with known(*filter(None, (network.given,))):
             return counted(network.spec)
-    [spec] = specs_to_trace(*_asked((model,), settings))  # type: ignore[arg-type]
-    return counted(spec)
+    specs = specs_to_trace(*_asked((model,), settings))  # type: ignore[arg-type]
+    if len(specs) > 1:
+        names = first_of([spec.model for spec in specs])
+        raise BenchError(f"'{model}' is {len(specs)} models: name one of them ({names}), or call trace for each.")
+    return counted(specs[0])
 
 
 @in_python

@@ -92,6 +92,8 @@ def test_all_tables_leave_out_our_own_that_have_nothing_to_say(here: Path, capsy
 MISTAKES = {
     "nothing to compare": (["effects"], "--roadmap t"),
     "models and a road": (["effects", "resnet18", "--roadmap", "t"], "--roadmap"),
+    "a precision without a road": (["effects", "resnet18", "--precision", "bf16"], "--switches"),
+    "a format without a road": (["effects", "resnet18", "--memory-format", "channels_last"], "--switches"),
     "no such switch": (["effects", "resnet18", "--switches", "chanels_last"], "channels_last"),
     "comparisons are missing": (["report", "effects", "--comparisons", "missing.jsonl"], "effects"),
     "comparisons are records": (["report", "effects", "--comparisons", "net_of_effects.py"], "holds no comparisons"),

@@ -28,20 +28,20 @@ def check(record: Record) -> None:
     check_environment(record.environment)
     if record.protocol:
         _check_protocol(record.protocol)
-    names = set()
-    for measurement in record.measurements:  # a file may hold a million
-        name, values = measurement.metric, measurement.values
-        is_known = _check_kind(name, measurement.unit, measurement.better)
-        if is_known and values and min(values) < 0 and name not in _BELOW_ZERO:
-            raise ValueError(f"{name} is negative")
-        names.add(name)
-    if len(names) < len(record.measurements):
+    measurements = record.measurements  # a file may hold a million
+    for measurement in measurements:
+        values = measurement.values
+        if _check_kind(measurement.metric, measurement.unit, measurement.better) and values and min(values) < 0:
+            raise ValueError(f"{measurement.metric} is negative")
+    if len({measurement.metric for measurement in measurements}) < len(measurements):
         raise ValueError("a metric stands twice in a record")
 
 
 @lru_cache(maxsize=1024)
 def _check_kind(name: str, unit: str, better: str) -> bool:
-    """Whether the metric is one of the registry's; raises ValueError where its unit or its direction is another."""
+    """Whether the metric is one of the registry's that cannot be negative; raises ValueError where its unit or its
+    direction is another.
+    """
     known = METRICS.get(name) or METRICS.get(name.partition(".")[0])
     if known is None:
         return False
@@ -49,12 +49,17 @@ def _check_kind(name: str, unit: str, better: str) -> bool:
         raise ValueError(f"{name} is in {known.unit}, and not in '{unit[:20]}'")
     if better != known.better:
         raise ValueError(f"of {name} {known.better} is better, and not {better}")
-    return True
+    return name not in _BELOW_ZERO
 
 
 def check_environment(environment: Environment) -> None:
     """As `check`, of the part that comparisons have, too."""
-    for name, least, value in zip(_LEAST, _LEAST.values(), _limited(environment), strict=True):
+    _check_limits(*_limited(environment))
+
+
+@lru_cache(maxsize=1024)
+def _check_limits(*values: float | None) -> None:
+    for (name, least), value in zip(_LEAST.items(), values, strict=True):
         if value is not None and value < least:
             raise ValueError(f"its environment has {name} = {value}")
 

@@ -118,6 +118,11 @@ def run(request: Request) -> int:
     """Compare in turns, keep what was measured, and print it as a table."""
     if request.roadmap and (request.selection.words or request.grid):
         raise BenchError("--roadmap chooses its models: name none, and don't add --grid.")
+    if not request.roadmap and (request.how.precision, request.how.memory_format) != ("fp32", "contiguous"):
+        raise BenchError(
+            "--precision and --memory-format are for --roadmap: without it every setting is compared with fp32 and "
+            f"contiguous; choose settings with --switches ({', '.join(SWITCHES)})."
+        )
     output.check(request.output, request.turns.keep)
     device = device_or_usual(request.turns.device)
     store.check_writable(request.records)

@@ -208,8 +208,8 @@ def _judgement(outcome: Outcome, sides: Sides, request: Request, seed: int) -> J
     from visionbench.judging.gate import LAUNCHES
     from visionbench.judging.verdict import suite_ratio
 
-    unknown_there = [row for row in outcome.comparisons if _is_unknown_there(row)]
     allowed = set(request.allow_new)
+    unknown_there = filter(_is_unknown_there, outcome.comparisons)
     new = tuple(row.name for row in unknown_there if allowed & {row.name, row.candidate.spec.model})
     first = outcome.comparisons[0] if outcome.comparisons else None
     unknown = noise_profile.remark(request.profile, first.environment, datetime.now(UTC).date()) if first else ""
@@ -221,7 +221,7 @@ def _judgement(outcome: Outcome, sides: Sides, request: Request, seed: int) -> J
         cut = f"the GPU {progress.STOPPED}, and what was measured is kept"
     ended = [f"{budget} ended before all launches were made."] if outcome.cut_short and not cut else []
     called_new = [f"{', '.join(new)}: new, the baseline cannot build it, so nothing was compared."] if new else []
-    perhaps: Iterable[str] = () if request.vary else _perhaps_new(unknown_there, new)
+    perhaps: Iterable[str] = () if request.vary else _perhaps_new(outcome.comparisons, new)
     drawn = "" if request.turns.seed is not None or not request.ci.command else f" --seed {seed}"
     return Judgement(
         title=sides.title,
@@ -243,7 +243,7 @@ def _is_unknown_there(row: comparison.Comparison) -> bool:
 
 def _perhaps_new(rows: Sequence[comparison.Comparison], new: Sequence[str]) -> Iterator[str]:
     """What to do about models that the base cannot build, and that no option has called new."""
-    models = dict.fromkeys(row.candidate.spec.model for row in rows if row.name not in new)
+    models = dict.fromkeys(row.candidate.spec.model for row in rows if row.name not in new and _is_unknown_there(row))
     for model in models:
         yield f"The baseline cannot build {model}: if it is new, --allow-new {model} lets it pass."
 
