@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -135,9 +136,20 @@ def describe(device: str, threads: int | None = None) -> Environment:
     return replace(here, device_name=_cpu_model(), malloc=allocator.state(), variables=_variables(device))
 
 
+COMPILER = re.compile(r"TORCHINDUCTOR_|TORCH_COMPILE_OVERRIDE_|TORCHDYNAMO_PREPARE_FREEZING$")
+"""Variables that change what `torch.compile` makes: torch 2.14 has some 170 of them (`torch/_inductor/config.py`)."""
+
+_ASIDE = re.compile(
+    r"CACHE|LOG|DEBUG|PROFIL|TIMEOUT|WORKER|COMPILE_THREADS|_DIR$|UNIQUE_|METRIC_TABLES|REPORT|SAVE_ARGS"
+)
+"""Of these, what says where and how the compiler works, and not what it makes."""
+
+
 def variables_of(device: str) -> dict[str, str]:
-    """What changes that device's numbers from outside, and how."""
-    return CPU_VARIABLES if device_type(device) == "cpu" else VARIABLES
+    """What changes that device's numbers from outside, and how; of the compiler's variables those that are set."""
+    compiler = [name for name in sorted(os.environ) if COMPILER.match(name) and not _ASIDE.search(name)]
+    known = CPU_VARIABLES if device_type(device) == "cpu" else VARIABLES
+    return known | dict.fromkeys(compiler, "torch.compile makes other kernels")
 
 
 def variables_that_count(device: str) -> dict[str, str]:

@@ -99,9 +99,12 @@ def numbers(version: str | None) -> tuple[int, ...]:
 
 def _is_cut_up(library: Any) -> bool:
     """Whether a card of this machine has MIG on; without a slice CUDA counts no device."""
+    modes = []
     with suppress(library.NVMLError, AttributeError), nvml.handles(library) as handles:
-        return any(library.nvmlDeviceGetMigMode(handle)[0] for handle in handles)
-    return False
+        for handle in handles:
+            with suppress(library.NVMLError):  # a card of a kind that has no slices does not know the question
+                modes.append(library.nvmlDeviceGetMigMode(handle)[0])
+    return any(modes)
 
 
 def _read(path: Path) -> str:

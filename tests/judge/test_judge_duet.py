@@ -41,12 +41,26 @@ def test_the_clock_is_the_devices(device: str, threads: int | None, timer: str) 
     assert timer_of(device, threads) == timer
 
 
-def test_variables_that_change_a_cpus_numbers_are_said_of_a_launch(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in environment.CPU_VARIABLES:
-        monkeypatch.delenv(name, raising=False)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ONEDNN_DEFAULT_FPMATH_MODE", "BF16"),
+        ("TORCHINDUCTOR_FREEZING", "1"),
+        ("TORCHINDUCTOR_LAYOUT_OPTIMIZATION", "0"),
+        ("TORCH_COMPILE_OVERRIDE_INDUCTOR_CONFIGS", "max_autotune=True"),
+    ],
+)
+def test_variables_that_change_a_cpus_numbers_are_said_of_a_launch(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for known in environment.CPU_VARIABLES:
+        monkeypatch.delenv(known, raising=False)
+    for aside in ("TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS", "TORCHINDUCTOR_WORKER_LOGPATH"):
+        monkeypatch.setenv(aside, "1")
     assert duet._surroundings(STAGE) == ()
-    monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "BF16")
+    monkeypatch.setenv(name, value)
     assert duet._surroundings(STAGE) == ("variables_set",)
+    assert environment.describe("cpu").variables == f"{name}={value}"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import torch
 
 from tests.pretended.nvml import NOT_SUPPORTED, WIDE, FakeNvml, FakeNVMLError, process
 from tests.pretended.nvml import pretend_cuda as pretend
-from visionbench.machine import doctor, environment, host, nvml, telemetry
+from visionbench.machine import doctor, environment, host, nvml, telemetry, unseen
 from visionbench.machine.doctor import Finding
 from visionbench.record.errors import BenchError
 
@@ -435,3 +435,18 @@ def test_a_compiler_that_is_named_is_the_one(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(doctor.shutil, "which", lambda name: name if name == "icx" else None)
     monkeypatch.setenv("CXX", "icx -O2")
     assert doctor.compiler("cpu", tmp_path).found == "icx -O2"
+
+
+def test_a_card_without_slices_does_not_hide_that_another_is_cut_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nvml:
+        class NVMLError(Exception):
+            pass
+
+        def nvmlDeviceGetMigMode(self, handle: int) -> tuple[int, int]:  # noqa: N802
+            if handle == 0:
+                raise self.NVMLError("not supported")
+            return (1, 1) if handle == 1 else (0, 0)
+
+    for handles, is_cut_up in (([0, 1], True), ([0, 2], False), ([], False)):
+        monkeypatch.setattr("visionbench.machine.nvml.handles", lambda _library, handles=handles: nullcontext(handles))
+        assert unseen._is_cut_up(Nvml()) == is_cut_up
