@@ -28,9 +28,11 @@ HIDES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 def cards(library: Any = None, pci: Path = PCI) -> tuple[str, ...]:
     """The names of NVIDIA's cards in this machine, whether torch sees them or not; or ()."""
     if asked := library or nvml.library():
+        names: tuple[str, ...] = ()
         with suppress(asked.NVMLError), nvml.handles(asked) as handles:
-            if names := tuple(str(asked.nvmlDeviceGetName(handle)) for handle in handles):
-                return names
+            names = tuple(str(asked.nvmlDeviceGetName(handle)) for handle in handles)
+        if names:
+            return names
     found = [folder for folder in pci.glob("*") if _read(folder / "vendor") == NVIDIA]
     return ("an NVIDIA GPU",) * sum(_read(folder / "class").startswith(DISPLAY) for folder in found)
 

@@ -63,8 +63,9 @@ def checked_at_first(step: Step, model: nn.Module) -> Step:
     def checked_step() -> Tensor:
         nonlocal checked
         loss = step()
-        without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None and not checked]
-        checked = True
+        if checked:  # no step that is timed walks through the parameters
+            return loss
+        without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
         if without:
             names = ", ".join(without[:NAMES_SHOWN]) + (", ..." if len(without) > NAMES_SHOWN else "")
             raise UnsupportedError(
@@ -72,6 +73,7 @@ def checked_at_first(step: Step, model: nn.Module) -> Step:
                 "reduction in the prior iteration': let them take part in the loss, or freeze them by "
                 "requires_grad_(False)"
             )
+        checked = True
         return loss
 
     return checked_step

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from visionbench.machine.support import UnsupportedError
 from visionbench.measuring import together
 from visionbench.measuring.metrics import scaling
 from visionbench.measuring.process import rank_processes
@@ -21,7 +22,7 @@ from visionbench.measuring.process.fork_server import PRELOAD
 from visionbench.measuring.process.launch import launch
 from visionbench.measuring.process.rank_processes import Answers, Tell, run_together
 from visionbench.measuring.ranks import Ranks, join
-from visionbench.measuring.replicas import wrapped
+from visionbench.measuring.replicas import checked_at_first, wrapped
 from visionbench.measuring.workload import build
 from visionbench.record.efficiency import (
     communication_efficiency,
@@ -209,3 +210,32 @@ def test_ranks_are_forked_by_a_launch_and_end_with_it(factories):
     assert (hung.failure.kind, hung.failure.stage) == ("timeout", "first call")
     pythons = [child for child in psutil.Process().children() if "python" in child.name()]
     assert not [child for python in pythons for child in python.children()], "the fork server has children left"
+
+
+class Asked(nn.Linear):
+    """A layer that counts how often its parameters are walked through."""
+
+    times = 0
+
+    def named_parameters(self, *words, **options):
+        self.times += 1
+        return super().named_parameters(*words, **options)
+
+
+def test_only_a_first_step_walks_through_the_parameters_and_refusing_is_not_once() -> None:
+    layer = Asked(3, 2)
+
+    def step() -> torch.Tensor:
+        loss = layer(torch.ones(1, 3)).sum()
+        loss.backward()
+        return loss
+
+    checked = checked_at_first(step, layer)
+    for _ in range(3):
+        checked()
+    assert layer.times == 1
+
+    idle = checked_at_first(lambda: torch.zeros(()), Asked(3, 2))
+    for _ in range(2):
+        with pytest.raises(UnsupportedError, match="2 parameters get no gradient"):
+            idle()

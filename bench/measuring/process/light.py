@@ -32,7 +32,7 @@ def without_compiler() -> Iterator[None]:
     import torch  # before the stand-in is there, for torch itself looks
 
     utilities = _stand_in(
-        UTILITIES, is_compile_supported=lambda kind: bool(_real(UTILITIES).is_compile_supported(kind))
+        UTILITIES, is_compile_supported=lambda device_type: bool(_real(UTILITIES).is_compile_supported(device_type))
     )
     stand_ins = (_stand_in(COMPILER, utils=utilities, disable=_disable), utilities)
     vars(stand_ins[0])["__path__"] = [str(Path(folder) / "_dynamo") for folder in torch.__path__]
