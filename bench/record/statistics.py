@@ -47,7 +47,7 @@ class Estimate:
 def images_per_second(record: Record) -> float | None:
     """The throughput of one launch: batch size / (median block's time / iterations), a rate of a cost.
 
-    Of several processes that train together it is the rate of each, by its own batch (`scaling` has that of all).
+    Of several processes that train together it is the rate of each, by its own batch (`efficiency` has that of all).
     Never a mean of rates (Hoefler & Belli 2015, rule 3). None if the record has no throughput, or one that no machine
     has (`POSSIBLE`): its square, its inverse or its axis may be beyond a float.
     """
