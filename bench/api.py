@@ -200,8 +200,7 @@ def trace(
             return counted(network.spec)
     specs = specs_to_trace(*_asked((model,), settings))  # type: ignore[arg-type]
     if len(specs) > 1:
-        names = first_of([spec.model for spec in specs])
-        raise BenchError(f"'{model}' is {len(specs)} models: name one of them ({names}), or call trace for each.")
+        raise BenchError(f"'{model}' is {len(specs)} models: name one of {first_of([spec.model for spec in specs])}.")
     return counted(specs[0])
 
 

@@ -84,7 +84,7 @@ exit codes:
   0    done; rows that failed are in the tables, with their cause
   1    a regression, or a change of exact counts
   2    a mistake in the command or in a file
-  3    only with --strict: noise left the verdict on a row open
+  3    only with --strict: noise left open whether a row is slower
   4    nothing was measured or compared, a GPU was lost, or gate failed to measure some row
   70   a fault of visionbench itself
   130  interrupted

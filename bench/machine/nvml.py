@@ -113,16 +113,6 @@ def opened(device: str, gpu: Gpu | None = None) -> Iterator[Gpu | None]:
             close(card)
 
 
-@contextmanager
-def handles(module: Any) -> Iterator[list[Any]]:
-    """All cards of the machine, whether torch sees them or not. Raises the library's `NVMLError`."""
-    module.nvmlInit()
-    try:
-        yield [module.nvmlDeviceGetHandleByIndex(index) for index in range(module.nvmlDeviceGetCount())]
-    finally:
-        module.nvmlShutdown()
-
-
 def driver_cuda(module: Any) -> tuple[int, int] | None:
     """The newest CUDA that the driver runs, as (major, minor); None where no driver answers."""
     try:

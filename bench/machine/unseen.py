@@ -8,7 +8,8 @@ driver, the driver is older than the CUDA that torch is built for. Anything else
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def cards(library: Any = None, pci: Path = PCI) -> tuple[str, ...]:
     """The names of NVIDIA's cards in this machine, whether torch sees them or not; or ()."""
     if asked := library or nvml.library():
         names: tuple[str, ...] = ()
-        with suppress(asked.NVMLError), nvml.handles(asked) as handles:
+        with suppress(asked.NVMLError), _handles(asked) as handles:
             names = tuple(str(asked.nvmlDeviceGetName(handle)) for handle in handles)
         if names:
             return names
@@ -99,10 +100,20 @@ def numbers(version: str | None) -> tuple[int, ...]:
     return tuple(int(part) for part in (version or "0.0").split(".")[:2])
 
 
+@contextmanager
+def _handles(module: Any) -> Iterator[list[Any]]:
+    """All cards of the machine, whether torch sees them or not. Raises the library's `NVMLError`."""
+    module.nvmlInit()
+    try:
+        yield [module.nvmlDeviceGetHandleByIndex(index) for index in range(module.nvmlDeviceGetCount())]
+    finally:
+        module.nvmlShutdown()
+
+
 def _is_cut_up(library: Any) -> bool:
     """Whether a card of this machine has MIG on; without a slice CUDA counts no device."""
     modes = []
-    with suppress(library.NVMLError, AttributeError), nvml.handles(library) as handles:
+    with suppress(library.NVMLError, AttributeError), _handles(library) as handles:
         for handle in handles:
             with suppress(library.NVMLError):  # a card of a kind that has no slices does not know the question
                 modes.append(library.nvmlDeviceGetMigMode(handle)[0])

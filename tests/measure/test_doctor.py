@@ -448,5 +448,5 @@ def test_a_card_without_slices_does_not_hide_that_another_is_cut_up(monkeypatch:
             return (1, 1) if handle == 1 else (0, 0)
 
     for handles, is_cut_up in (([0, 1], True), ([0, 2], False), ([], False)):
-        monkeypatch.setattr("visionbench.machine.nvml.handles", lambda _library, handles=handles: nullcontext(handles))
+        monkeypatch.setattr(unseen, "_handles", lambda _library, handles=handles: nullcontext(handles))
         assert unseen._is_cut_up(Nvml()) == is_cut_up
