@@ -111,9 +111,10 @@ def _trace(spec: Spec, model: torch.nn.Module, recorder: Recorder, remarks: tupl
     return Trace(
         spec=spec,
         params=sum(parameter.numel() for parameter in parameters),
-        param_bytes=sum(parameter.nbytes for parameter in parameters),
+        # Not `nbytes`, which a sparse tensor does not have.
+        param_bytes=sum(parameter.numel() * parameter.element_size() for parameter in parameters),
         buffers=sum(buffer.numel() for buffer in buffers),
-        buffer_bytes=sum(buffer.nbytes for buffer in buffers),
+        buffer_bytes=sum(buffer.numel() * buffer.element_size() for buffer in buffers),
         operators=tuple(recorder.operators),
         views=recorder.views,
         curve=curve,

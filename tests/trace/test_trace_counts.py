@@ -182,3 +182,16 @@ def test_the_largest_network_takes_no_memory() -> None:
 def test_two_traces_are_equal() -> None:
     spec = Spec(model="timm:deit_tiny_patch16_224")
     assert run(spec) == run(spec)
+
+
+def test_sparse_buffers_and_parameters_are_counted(tmp_path):
+    (tmp_path / "sparse_net.py").write_text(
+        "import torch\nfrom torch import nn\n\nclass Net(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.conv = nn.Conv2d(3, 8, 3)\n"
+        "        self.register_buffer('adjacency', torch.eye(3).to_sparse())\n"
+        "        self.weight = nn.Parameter(torch.eye(2).to_sparse())\n"
+        "    def forward(self, x):\n        return self.conv(x).mean((2, 3))\n\ndef make():\n    return Net()\n"
+    )
+    traced = run(Spec(model=f"user:{tmp_path}/sparse_net.py:make", image_size=32))
+    assert (traced.params, traced.param_bytes) == (3 * 8 * 9 + 8 + 4, 4 * (3 * 8 * 9 + 8 + 4))
+    assert (traced.buffers, traced.buffer_bytes) == (9, 36)
