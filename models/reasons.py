@@ -30,7 +30,9 @@ _traced = partial(Reason, untraceable=True)
 
 _REASONS = (
     _traced(
-        "layout", r"(?i:sparse.*(meta|backend))|SparseC\w+", "sparse tensors cannot be traced: measure it with `run`"
+        "layout",
+        r"(?i:sparse.*(meta|backend))|Sparse(C\w+|TensorImpl)",
+        "sparse tensors cannot be traced: measure it with `run`",
     ),
     _traced("layout", r"quantized|Quantized", "quantized operators cannot be traced: measure it with `run`"),
     _traced(

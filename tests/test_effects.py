@@ -94,6 +94,8 @@ MISTAKES = {
     "models and a road": (["effects", "resnet18", "--roadmap", "t"], "--roadmap"),
     "a precision without a road": (["effects", "resnet18", "--precision", "bf16"], "--switches"),
     "a format without a road": (["effects", "resnet18", "--memory-format", "channels_last"], "--switches"),
+    "switches of a road": (["effects", "--roadmap", "t", "--switches", "compile"], "leave it out"),
+    "a grid of a road": (["effects", "--roadmap", "b", "--grid"], "leave it out"),
     "no such switch": (["effects", "resnet18", "--switches", "chanels_last"], "channels_last"),
     "comparisons are missing": (["report", "effects", "--comparisons", "missing.jsonl"], "effects"),
     "comparisons are records": (["report", "effects", "--comparisons", "net_of_effects.py"], "holds no comparisons"),

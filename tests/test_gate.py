@@ -315,6 +315,9 @@ MISTAKES = {
     "model of neither side": (["resnet18", "--base", "HEAD"], "--model user:"),
     "file that is no gate's": (["--rejudge", "NOTES"], "holds no comparisons"),
     "file that is not there": (["--rejudge", "nowhere.jsonl"], "no such file"),
+    "launches of a file": (["--rejudge", "kept.jsonl", "--launches", "3"], "leave --launches out"),
+    "revision of a file": (["--base", "HEAD", "--rejudge", "kept.jsonl"], "leave --base out"),
+    "model of a file": (["resnet18", "--rejudge", "kept.jsonl"], "leave resnet18 out"),
     "no launches": (["--launches", "0"], "at least 1"),
 }  # fmt: skip
 
@@ -324,7 +327,7 @@ def test_a_mistake_is_one_sentence_with_its_remedy(
     words: list[str], remedy: str, same: Path, temporary: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     try:
-        code = main(["gate", *model("net:untouched"), *words])
+        code = main(["gate", *(() if "--rejudge" in words else model("net:untouched")), *words])
     except SystemExit as exit_:
         code = exit_.code  # type: ignore[assignment]  # argparse's own way out
     out, err = capsys.readouterr()

@@ -69,7 +69,7 @@ Trustworthy benchmarks for vision models.
   {program} trace convnext_tiny   exact params, MACs, bytes moved, training memory of one model
   {program} gate user:net:make    is the model of make() in net.py slower than at the last commit?
   {program} compare --exact       did params or MACs change since you committed their counts?
-  {program} effects resnet50      what channels_last, TF32, autocast, bf16 or compiling changes
+  {program} effects resnet50      what channels_last, TF32, autocast, bf16, torch.compile change
   {program} export --output x.csv records as one flat table, for pandas and spreadsheets
   {program} list models 'swin*'   list models, tables, suites, protocols (ways of timing), devices
   {program} doctor                is this machine fit to measure, and what to do if it is not
@@ -84,7 +84,7 @@ exit codes:
   0    done; rows that failed are in the tables, with their cause
   1    a regression, or a change of exact counts
   2    a mistake in the command or in a file
-  3    only with --strict: noise left open whether a row is slower
+  3    only with --strict: a row stayed undecided because of noise
   4    nothing was measured or compared, a GPU was lost, or gate failed to measure some row
   70   a fault of visionbench itself
   130  interrupted

@@ -9,6 +9,7 @@ import argparse
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -116,6 +117,20 @@ class Parser(argparse.ArgumentParser):
 
 def _names(action: argparse.Action) -> tuple[str, ...]:
     return (*action.option_strings, str(action.metavar), "/".join(action.option_strings))
+
+
+def first_given(
+    parser: argparse.ArgumentParser, words: argparse.Namespace, only: Sequence[str] = (), *, but: Sequence[str] = ()
+) -> str:
+    """The first option with another value than its default, as it is typed, or a positional word; "" for none.
+
+    `only` are the destinations that are looked at, () for all; `but` are left out.
+    """
+    for action in parser._actions:
+        value = getattr(words, action.dest, None)
+        if value and value != action.default and action.dest not in but and (not only or action.dest in only):
+            return action.option_strings[-1] if action.option_strings else str(value[0])
+    return ""
 
 
 def part(kind: type[Part], options: argparse.Namespace) -> Part:

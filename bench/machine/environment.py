@@ -140,7 +140,7 @@ COMPILER = re.compile(r"TORCHINDUCTOR_|TORCH_COMPILE_OVERRIDE_|TORCHDYNAMO_PREPA
 """Variables that change what `torch.compile` makes: torch 2.14 has some 170 of them (`torch/_inductor/config.py`)."""
 
 _ASIDE = re.compile(
-    r"CACHE|LOG|DEBUG|PROFIL|TIMEOUT|WORKER|COMPILE_THREADS|_DIR$|UNIQUE_|METRIC_TABLES|REPORT|SAVE_ARGS"
+    r"_CACHE(S|_DIR|_DEFAULT|_WRITE)?$|LOG|DEBUG|TIMEOUT|WORKER|COMPILE_THREADS|_DIR$|UNIQUE_|METRIC_TABLES|SAVE_ARGS"
 )
 """Of these, what says where and how the compiler works, and not what it makes."""
 

@@ -47,6 +47,8 @@ def test_the_clock_is_the_devices(device: str, threads: int | None, timer: str) 
         ("ONEDNN_DEFAULT_FPMATH_MODE", "BF16"),
         ("TORCHINDUCTOR_FREEZING", "1"),
         ("TORCHINDUCTOR_LAYOUT_OPTIMIZATION", "0"),
+        ("TORCHINDUCTOR_CPP_GEMM_CACHE_BLOCKING", "4,8,16"),
+        ("TORCHINDUCTOR_CPP_ENABLE_KERNEL_PROFILE", "1"),
         ("TORCH_COMPILE_OVERRIDE_INDUCTOR_CONFIGS", "max_autotune=True"),
     ],
 )
@@ -55,8 +57,8 @@ def test_variables_that_change_a_cpus_numbers_are_said_of_a_launch(
 ) -> None:
     for known in environment.CPU_VARIABLES:
         monkeypatch.delenv(known, raising=False)
-    for aside in ("TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS", "TORCHINDUCTOR_WORKER_LOGPATH"):
-        monkeypatch.setenv(aside, "1")
+    for aside in ("CACHE_DIR", "FX_GRAPH_CACHE", "FORCE_DISABLE_CACHES", "COMPILE_THREADS", "WORKER_LOGPATH"):
+        monkeypatch.setenv(f"TORCHINDUCTOR_{aside}", "1")
     assert duet._surroundings(STAGE) == ()
     monkeypatch.setenv(name, value)
     assert duet._surroundings(STAGE) == ("variables_set",)

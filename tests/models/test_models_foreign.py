@@ -219,6 +219,7 @@ def test_random_numbers_come_from_one_seed_and_are_put_back() -> None:
         (RuntimeError("aten::_unique2: attempted to run this operator with Meta tensors, but there was no fake impl"),
          "kernel"),
         (RuntimeError("aten::_to_sparse: attempted to run this operator with Meta tensors"), "layout"),
+        (RuntimeError("Cannot access storage of SparseTensorImpl"), "layout"),
         (RuntimeError("tolist() shouldn't be called on a tensor with unallocated storage"), "values"),
         (AssertionError("Guard failed: input.size()[0] == 1"), "shape"),
         (RuntimeError("Found no NVIDIA driver on your system. Please check"), "device"),

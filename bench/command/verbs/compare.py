@@ -76,11 +76,17 @@ def add(parser: ArgumentParser) -> None:
     options.add_inputs(exact)
     options.add_output(parser)
     ci.add_forms(parser)
-    parser.set_defaults(verb=lambda words: run(_request(words)))
+    parser.set_defaults(verb=lambda words: run(_request(parser, words)))
 
 
-def _request(words: Namespace) -> Request:
+_FOR_COUNTS = ("baseline", "allow_new", "allow_missing", "image_size", "inputs", "loss")
+"""Options that mean nothing for two files."""
+
+
+def _request(parser: ArgumentParser, words: Namespace) -> Request:
     words.exact = words.exact or words.update
+    if not words.exact and (given := options.first_given(parser, words, _FOR_COUNTS)):
+        raise BenchError(f"{given} is for exact counts: add --exact, or leave it out.")
     return options.part(Request, words)
 
 

@@ -97,10 +97,17 @@ def add(parser: ArgumentParser) -> None:
         help=f"append records there: those of --grid, and the memory of training steps (default: {inputs.RECORDS})",
     )
     options.add_output(parser)
-    parser.set_defaults(verb=lambda words: run(_request(words)))
+    parser.set_defaults(verb=lambda words: run(_request(parser, words)))
 
 
-def _request(words: Namespace) -> Request:
+def _request(parser: ArgumentParser, words: Namespace) -> Request:
+    if words.roadmap and (given := options.first_given(parser, words, ("switches", "grid"))):
+        raise BenchError(f"{given} is for models that you name: leave it out with --roadmap.")
+    if not words.roadmap and (given := options.first_given(parser, words, ("precision", "memory_format"))):
+        raise BenchError(
+            f"{given} is for --roadmap: without it every setting is compared with fp32 and contiguous; choose settings "
+            f"with --switches ({', '.join(SWITCHES)})."
+        )
     words.tasks = TASKS if words.task_word == "both" else (words.task_word,)
     return options.part(Request, words)
 
@@ -116,13 +123,8 @@ def _switches(text: str) -> tuple[str, ...]:
 
 def run(request: Request) -> int:
     """Compare in turns, keep what was measured, and print it as a table."""
-    if request.roadmap and (request.selection.words or request.grid):
-        raise BenchError("--roadmap chooses its models: name none, and don't add --grid.")
-    if not request.roadmap and (request.how.precision, request.how.memory_format) != ("fp32", "contiguous"):
-        raise BenchError(
-            "--precision and --memory-format are for --roadmap: without it every setting is compared with fp32 and "
-            f"contiguous; choose settings with --switches ({', '.join(SWITCHES)})."
-        )
+    if request.roadmap and request.selection.words:
+        raise BenchError("--roadmap chooses its models: name none.")
     output.check(request.output, request.turns.keep)
     device = device_or_usual(request.turns.device)
     store.check_writable(request.records)

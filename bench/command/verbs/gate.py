@@ -18,6 +18,7 @@ from visionbench.command.selection import specs_to_gate
 from visionbench.command.verbs.run import held_clocks
 from visionbench.comparison import comparison, noise_profile
 from visionbench.comparison.verdict import Judgement, Rule
+from visionbench.record.errors import BenchError
 from visionbench.record.spec import Spec
 from visionbench.record.store import check_writable
 from visionbench.record.units import plural
@@ -123,10 +124,16 @@ def add(parser: ArgumentParser) -> None:
     )
     options.add_output(parser)
     ci.add_forms(parser)
-    parser.set_defaults(verb=lambda words: run(_request(words)))
+    parser.set_defaults(verb=lambda words: run(_request(parser, words)))
 
 
-def _request(words: Namespace) -> Request:
+_FOR_JUDGING = ("rejudge", "profile", "format", "width", "quiet", "strict", *ci.FORMS)
+"""Options that mean something where nothing is measured."""
+
+
+def _request(parser: ArgumentParser, words: Namespace) -> Request:
+    if words.rejudge and (given := options.first_given(parser, words, but=_FOR_JUDGING)):
+        raise BenchError(f"--rejudge judges every row of {words.rejudge} as it was measured: leave {given} out.")
     words.words += words.model
     return options.part(Request, words)
 
